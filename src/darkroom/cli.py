@@ -1,0 +1,103 @@
+"""The command ``darkroom``."""
+
+import csv
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from darkroom.errors import UserError
+
+
+class UserErrorsWithoutTraceback(click.Group):
+    """Prints a mistake of the user's as one message and ends with status 2."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(error, err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=UserErrorsWithoutTraceback, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="darkroom")
+def main() -> None:
+    """Reproducible image classification. `dvc repro` runs the pipeline; these help around it."""
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV here.")
+@click.option(
+    "--top-k", default=1, show_default=True, type=click.IntRange(min=1), help="Classes an image."
+)
+def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int) -> None:
+    """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
+
+    Prints a line an image: path, class, probability, tab-separated. Files that are no readable
+    image are named on standard error, the others are still done, and the exit status is then 1.
+    """
+    from darkroom.predict import Failure, Predictor, find_images
+    from darkroom.progress import progress_bar
+
+    paths = find_images(images)
+    predictor = Predictor(model)
+    top_k = min(top_k, len(predictor.class_names))
+    columns = ["path", "class", "probability"]
+    columns += [f"{name}_{k}" for k in range(2, top_k + 1) for name in ("class", "probability")]
+    num_failures = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(_open_csv(out)) if out else sys.stdout
+        table = csv.writer(file, delimiter="," if out else "\t", lineterminator="\n")
+        if out or top_k > 1:
+            table.writerow(columns)
+        bar = stack.enter_context(progress_bar("predict", len(paths))) if out else None
+        for outcome in predictor.predict(paths, top_k):
+            if isinstance(outcome, Failure):
+                num_failures += 1
+                click.echo(f"{outcome.path}: not classified: {outcome.reason}", err=True)
+            else:
+                pairs = zip(outcome.classes, outcome.probabilities, strict=True)
+                cells = [cell for name, p in pairs for cell in (name, f"{p:.6f}")]
+                table.writerow([outcome.path, *cells])
+            if bar:
+                bar.advance(1)
+    num_done = len(paths) - num_failures
+    if out:
+        click.echo(f"{out}: {num_done} images classified", err=True)
+    if num_failures:
+        click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option(
+    "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
+)
+@click.option("--check", is_flag=True, help="Only say whether it is right.")
+def params(file: Path, check: bool) -> None:
+    """Check params.yaml and list every parameter: value, what is allowed, what it means."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.params import flatten, load_params, parameters
+
+    values = flatten(load_params(file))
+    if check:
+        return
+    table = Table("parameter", "value", "allowed", "meaning", show_lines=True)
+    for name, allowed, description in parameters():
+        value = values[name]
+        table.add_row(name, "null" if value is None else str(value), allowed, description)
+    Console().print(table)
+
+
+def _open_csv(path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written ({error.strerror})") from None

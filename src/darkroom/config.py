@@ -1,0 +1,270 @@
+"""The typed sections of params.yaml, and which of them each stage reads.
+
+There are no defaults here: ``params.yaml`` holds every value, so DVC sees every value.
+``darkroom.params`` reads the file and explains mistakes.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NamedSet = Literal[
+    "digits",
+    "CIFAR10",
+    "CIFAR100",
+    "Caltech101",
+    "DTD",
+    "EMNIST",
+    "EuroSAT",
+    "FGVCAircraft",
+    "FashionMNIST",
+    "Flowers102",
+    "Food101",
+    "GTSRB",
+    "KMNIST",
+    "MNIST",
+    "OxfordIIITPet",
+    "QMNIST",
+    "RenderedSST2",
+    "STL10",
+    "SVHN",
+    "USPS",
+]
+"""Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
+
+OWN_MODELS = ("cnn", "resnet")
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A frozen group of parameters that refuses unknown names and never converts a value."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Data(Section):
+    """Where the images come from."""
+
+    fetch: list[NamedSet] = Field(
+        description="public sets to fetch into data/NAME; [] for images of your own"
+    )
+    path: str = Field(
+        min_length=1,
+        description="folder of class folders, or of train/val/test folders of class folders",
+    )
+
+
+class Prepare(Section):
+    """How images become arrays, and how they are split."""
+
+    image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
+        description="side in pixels after resizing; auto: the images' own size if they share one,"
+        " else their median shorter side rounded down to a multiple of 32, from 32 to 224"
+    )
+    channels: Literal["auto", 1, 3] = Field(
+        description="1: grey, 3: RGB, auto: grey if every image is grey"
+    )
+    resize: Literal["stretch", "crop", "pad"] = Field(
+        description="how an image of another shape becomes square: stretch both sides, crop the"
+        " longer one at the centre, or pad the shorter one with black"
+    )
+    val_fraction: Fraction = Field(
+        description="share of the images for validation (of the training folder, where only"
+        " train and test are given); unused where the data come with a val folder"
+    )
+    test_fraction: Fraction = Field(
+        description="share of the images for the test; unused where the data come with a test folder"
+    )
+
+
+class Augment(Section):
+    """Random changes to training images, drawn anew for each image in each epoch."""
+
+    crop_padding: int = Field(
+        ge=0,
+        le=256,
+        description="pixels of edge padding before a random crop back to size, so the largest shift",
+    )
+    horizontal_flip: bool = Field(description="mirror every other image (not for text or digits)")
+
+
+class Model(Section):
+    """The network."""
+
+    name: str = Field(
+        pattern=r"^(cnn|resnet|torchvision:[A-Za-z0-9_]+)$",
+        description="cnn, resnet (for small images), or torchvision:NAME (resnet18, ...)",
+    )
+    width: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        description="channels of the first layer; null for torchvision:NAME"
+    )
+    depth: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        description="cnn: stages of two convolutions, each halving the image; resnet: residual"
+        " blocks in each of its three stages; null for torchvision:NAME"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        description="probability of dropping a feature before the last layer; null for torchvision:NAME"
+    )
+
+
+class Train(Section):
+    """Optimisation."""
+
+    epochs: int = Field(ge=1, le=10_000, description="passes over the training images")
+    batch_size: int = Field(ge=1, le=65_536, description="images a step, at most")
+    optimizer: Literal["sgd", "adamw"] = Field(description="SGD with Nesterov momentum, or AdamW")
+    lr: float = Field(gt=0, le=100, description="learning rate; the peak where schedule is one_cycle")
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        description="momentum of sgd; null for adamw"
+    )
+    weight_decay: float = Field(ge=0, le=10, description="L2 decay (decoupled in adamw)")
+    schedule: Literal["one_cycle", "constant"] = Field(description="learning rate over the steps")
+    warmup_fraction: Fraction | None = Field(
+        description="share of the steps in which one_cycle rises to lr; null for constant"
+    )
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="weight moved from the true class to all classes"
+    )
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        description="largest gradient norm; null: not clipped"
+    )
+    deterministic: bool = Field(
+        description="true: the same bytes every time; false: faster kernels where there are some"
+    )
+
+
+class Evaluate(Section):
+    """The measurement on the test split."""
+
+    batch_size: int = Field(ge=1, le=65_536, description="images a batch")
+
+
+class Export(Section):
+    """The files that leave the project."""
+
+    formats: list[Literal["onnx", "pt2"]] = Field(
+        description="formats beside safetensors; darkroom predict needs onnx"
+    )
+    parity_images: int = Field(
+        ge=1, le=10_000, description="test images on which each format is compared"
+    )
+    parity_tolerance: float = Field(
+        gt=0, le=1, description="largest difference of a probability between a format and the model"
+    )
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0, le=2**32 - 1, description="every random choice follows from it")
+    num_threads: int = Field(
+        ge=1, le=256, description="CPU threads of a computation; another number rounds differently"
+    )
+    data: Data
+    prepare: Prepare
+    augment: Augment
+    model: Model
+    train: Train
+    evaluate: Evaluate
+    export: Export
+
+    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
+        """Yields ``(full name, what is wrong)`` for values that do not go together."""
+        prepare, model, train = self.prepare, self.model, self.train
+        if prepare.val_fraction + prepare.test_fraction >= 1:
+            yield (
+                "prepare.test_fraction",
+                f"{prepare.test_fraction:g} and prepare.val_fraction {prepare.val_fraction:g} leave "
+                "nothing to train on; their sum must be below 1",
+            )
+        if len(set(self.data.fetch)) < len(self.data.fetch):
+            yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
+        own = model.name in OWN_MODELS
+        for option in ("width", "depth", "dropout"):
+            value = getattr(model, option)
+            if own and value is None:
+                yield f"model.{option}", f"null is not allowed where model.name is {model.name}"
+            if not own and value is not None:
+                yield (
+                    f"model.{option}",
+                    f"{value:g} has no effect on {model.name}; it must be null there",
+                )
+        if train.optimizer == "sgd" and train.momentum is None:
+            yield "train.momentum", "null is not allowed where train.optimizer is sgd; 0 means none"
+        if train.optimizer == "adamw" and train.momentum is not None:
+            yield (
+                "train.momentum",
+                f"{train.momentum:g} has no effect on adamw; it must be null there",
+            )
+        if train.schedule == "one_cycle" and train.warmup_fraction is None:
+            yield (
+                "train.warmup_fraction",
+                "null is not allowed where train.schedule is one_cycle; 0.3 is usual",
+            )
+        if train.schedule == "constant" and train.warmup_fraction is not None:
+            yield (
+                "train.warmup_fraction",
+                f"{train.warmup_fraction:g} has no effect where train.schedule is constant; "
+                "it must be null there",
+            )
+        if len(set(self.export.formats)) < len(self.export.formats):
+            yield "export.formats", f"{self.export.formats} names a format twice; name each once"
+
+
+class DataPath(Section):
+    """The part of ``data`` that ``prepare`` reads."""
+
+    path: str
+
+
+class StageConfig(Section):
+    """What one stage reads of params.yaml: its fields are the ``params`` of the stage in dvc.yaml."""
+
+    @classmethod
+    def of(cls, params: Params) -> Self:
+        """Takes this stage's part of ``params``."""
+        return cls(
+            **{
+                name: DataPath(path=params.data.path)
+                if field.annotation is DataPath
+                else getattr(params, name)
+                for name, field in cls.model_fields.items()
+            }
+        )
+
+
+class FetchConfig(StageConfig):
+    """``fetch`` reads nothing: DVC hands it the name of one set."""
+
+
+class PrepareConfig(StageConfig):
+    seed: int
+    data: DataPath
+    prepare: Prepare
+
+
+class TrainConfig(StageConfig):
+    seed: int
+    num_threads: int
+    augment: Augment
+    model: Model
+    train: Train
+
+
+class EvaluateConfig(StageConfig):
+    num_threads: int
+    evaluate: Evaluate
+
+
+class ExportConfig(StageConfig):
+    num_threads: int
+    export: Export
+
+
+def named_sets() -> tuple[str, ...]:
+    """Returns the names allowed in ``data.fetch``."""
+    return get_args(NamedSet)

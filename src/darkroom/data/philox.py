@@ -1,0 +1,64 @@
+"""Randomness without state: numbers that are a pure function of seed and counter.
+
+Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3"
+(SC 2011), in integer tensor arithmetic: the same numbers on CPU and GPU, in any order, in any
+number of workers.
+"""
+
+import torch
+from torch import Tensor
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
+    """Encrypts counters into random words.
+
+    Args:
+        counter: int64 ``(n, 4)``, each word 0..2**32 - 1.
+        key: two words, each 0..2**32 - 1.
+
+    Returns:
+        int64 ``(n, 4)``, uniform in 0..2**32 - 1.
+    """
+    x0, x1, x2, x3 = counter.unbind(1)
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # the products wrap around in int64; shift and mask bring back the unsigned halves
+        p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
+        high0, low0 = (p0 >> 32) & _MASK, p0 & _MASK
+        high1, low1 = (p1 >> 32) & _MASK, p1 & _MASK
+        x0, x1, x2, x3 = high1 ^ x1 ^ k0, low1, high0 ^ x3 ^ k1, low0
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return torch.stack((x0, x1, x2, x3), dim=1)
+
+
+def words(seed: int, stream: int, epoch: int, sample_ids: Tensor) -> Tensor:
+    """Returns four random words a sample.
+
+    Args:
+        seed: 0..2**32 - 1.
+        stream: what the words are for, so that two uses never share them.
+        epoch: counted from 0.
+        sample_ids: int64 ``(n,)``, 0..2**32 - 1.
+
+    Returns:
+        int64 ``(n, 4)``, uniform in 0..2**32 - 1, on the device of ``sample_ids``.
+    """
+    rest = torch.zeros_like(sample_ids)
+    counter = torch.stack((sample_ids, rest + epoch, rest, rest), dim=1)
+    return philox(counter, (seed, stream))
+
+
+def below(words: Tensor, limit: int) -> Tensor:
+    """Maps words to whole numbers 0..limit - 1, each as likely as the other to within 2**-32."""
+    return (words * limit) >> 32
+
+
+def permutation(seed: int, stream: int, epoch: int, num_samples: int) -> Tensor:
+    """Returns a random order of ``num_samples`` samples: int64 ``(num_samples,)``, on the CPU."""
+    drawn = words(seed, stream, epoch, torch.arange(num_samples))
+    return torch.argsort((drawn[:, 0] << 31) | (drawn[:, 1] >> 1), stable=True)

@@ -1,0 +1,114 @@
+"""Exported formats: each writes a file whose bytes depend on the model alone, not on the folder."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from onnx import GraphProto, ModelProto
+from torch import Tensor, nn
+
+from darkroom.models.spec import ModelSpec
+
+
+class ExportedModel(nn.Module):
+    """What leaves the project: raw pixels in, logits and probabilities out."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 ``(n, channels, height, width)`` -> logits and probabilities, ``(n, num_classes)``."""
+        logits = self.classifier(images)
+        return logits, logits.softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a model."""
+
+    file_name: str
+    about: str
+    write: Callable[[nn.Module, ModelSpec, Path], None]
+
+
+def write_pt2(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Writes a ``torch.export`` archive for any number of images."""
+    program = _capture(classifier, spec)
+    for node in program.graph.nodes:
+        # these hold the absolute path of every source line on the way
+        for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
+            node.meta.pop(key, None)
+    torch.export.save(program, path)
+
+
+def write_onnx(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Writes ONNX with input ``images`` and outputs ``logits`` and ``probabilities``."""
+    program = torch.onnx.export(
+        _capture(classifier, spec),
+        input_names=["images"],
+        output_names=["logits", "probabilities"],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    _strip_traces(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", "ONNX, for ONNX Runtime and `darkroom predict`", write_onnx),
+    "pt2": Format("model.pt2", "`torch.export` archive, for `torch.export.load`", write_pt2),
+}
+
+
+def write_formats(
+    names: Sequence[str], checkpoint: Path, classifier: nn.Module, spec: ModelSpec, folder: Path
+) -> list[Path]:
+    """Copies the checkpoint into ``folder`` and writes the formats called ``names`` beside it.
+
+    Returns:
+        The files, the checkpoint first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [Path(shutil.copyfile(checkpoint, folder / "model.safetensors"))]
+    for name in names:
+        files.append(folder / FORMATS[name].file_name)
+        FORMATS[name].write(classifier, spec, files[-1])
+    return files
+
+
+def _capture(classifier: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
+    # two images: with one, the tracer would take the batch size for a constant
+    images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1)
+    return torch.export.export(
+        ExportedModel(classifier).eval(), (images,), dynamic_shapes={"images": {0: batch}}
+    )
+
+
+def _strip_traces(model: ModelProto) -> None:
+    """Removes what names files and lines of the machine that exported."""
+    del model.metadata_props[:]
+    for function in model.functions:
+        del function.metadata_props[:]
+        for node in function.node:
+            del node.metadata_props[:]
+    for graph in _graphs(model.graph):
+        del graph.metadata_props[:]
+        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            del value.metadata_props[:]
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)

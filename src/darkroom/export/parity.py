@@ -1,0 +1,130 @@
+"""Compares exported files with the checkpoint they were made of, each in a fresh process."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from darkroom.errors import UserError
+from darkroom.export import reload
+
+SMALLEST_BOUND = 1e-5
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported file is from the checkpoint, over the probabilities of all images."""
+
+    max_abs_difference: float
+    argmax_agreement: float
+    """Share of the images, 0..1."""
+
+    @property
+    def bound(self) -> float:
+        """The power of ten, at least 1e-5, that the difference stays below.
+
+        ONNX Runtime rounds by the instruction set of the CPU it finds, which cannot be pinned: the
+        exact difference is a figure of one machine, the bound holds on all.
+        """
+        if self.max_abs_difference < SMALLEST_BOUND:
+            return SMALLEST_BOUND
+        return 10.0 ** (math.floor(math.log10(self.max_abs_difference)) + 1)
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns what parity.json says, the same on every machine."""
+        return {
+            "max_abs_difference_below": self.bound,
+            "argmax_agreement": self.argmax_agreement,
+        }
+
+
+def check_parity(
+    model: nn.Module,
+    files: Sequence[Path],
+    images: NDArray[np.uint8],
+    num_threads: int,
+    tolerance: float,
+) -> dict[str, Parity]:
+    """Reloads each file in a process of its own and compares it with ``model``.
+
+    Args:
+        images: uint8 ``(n, channels, height, width)``.
+        tolerance: largest difference of a probability that is let through.
+
+    Returns:
+        The outcome by file name.
+
+    Raises:
+        UserError: a file does not load, or differs by more than ``tolerance``.
+    """
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images)).softmax(dim=1).numpy()
+    outcomes = _reload_and_run(files, images, num_threads)
+    parities = {
+        file.name: compare(expected, actual) for file, actual in zip(files, outcomes, strict=True)
+    }
+    for name, parity in parities.items():
+        if not parity.max_abs_difference <= tolerance:
+            raise UserError(
+                f"export: {name} differs from the checkpoint by {parity.max_abs_difference:.2g} in a "
+                f"probability (the same class for {parity.argmax_agreement:.1%} of {len(images)} "
+                f"images); export.parity_tolerance allows {tolerance:g}"
+            )
+    return parities
+
+
+def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Parity:
+    """Compares probabilities, float32 ``(n, num_classes)`` each."""
+    return Parity(
+        max_abs_difference=float(np.abs(expected - actual).max()),
+        argmax_agreement=float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean()),
+    )
+
+
+def _reload_and_run(
+    files: Sequence[Path], images: NDArray[np.uint8], num_threads: int
+) -> list[NDArray[np.float32]]:
+    """Runs each file on the images in a process of its own, all of them side by side.
+
+    Args:
+        images: uint8 ``(n, channels, height, width)``.
+
+    Returns:
+        For each file the probabilities, float32 ``(n, num_classes)``.
+
+    Raises:
+        UserError: a file does not load or run.
+    """
+    with TemporaryDirectory() as folder:
+        inputs = Path(folder, "images.npy")
+        np.save(inputs, images)
+        outputs = [Path(folder, f"{file.name}.npy") for file in files]
+        processes = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    reload.__name__,
+                    file,
+                    inputs,
+                    str(num_threads),
+                    out,
+                ],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for file, out in zip(files, outputs, strict=True)
+        ]
+        for file, process in zip(files, processes, strict=True):
+            _, errors = process.communicate()
+            if process.returncode != 0:
+                raise UserError(f"export: {file} does not load and run in a fresh process:\n{errors}")
+        return [np.load(out) for out in outputs]

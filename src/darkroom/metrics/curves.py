@@ -1,0 +1,78 @@
+"""Precision-recall and ROC curves, by torchmetrics, on a grid that tables and plots can share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
+
+Curve = Callable[[Tensor, Tensor], NDArray[np.float64]]
+"""Takes scores and 0/1 targets, returns values on ``GRID``."""
+
+GRID = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One curve a class, over ``grid``.
+
+    ``values`` maps class names to float64 ``(len(grid),)``. Classes without images, or without
+    images of others, have no curve.
+    """
+
+    grid: NDArray[np.float64]
+    values: dict[str, NDArray[np.float64]]
+
+    @property
+    def macro(self) -> NDArray[np.float64]:
+        """The mean over classes."""
+        return np.mean(list(self.values.values()), axis=0)
+
+
+def precision_recall_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
+    """Returns interpolated precision over recall, each class against the rest.
+
+    Interpolated precision at a recall is the highest at that recall or above it (Manning et al.,
+    "Introduction to Information Retrieval", 2008, section 8.4).
+
+    Args:
+        targets: int64 ``(n,)``.
+        probabilities: float ``(n, num_classes)``.
+    """
+
+    def curve(scores: Tensor, positive: Tensor) -> NDArray[np.float64]:
+        precision, recall, _ = binary_precision_recall_curve(scores, positive)
+        precision, recall = precision.flip(0).double().numpy(), recall.flip(0).double().numpy()
+        highest = np.maximum.accumulate(precision[::-1])[::-1]
+        return highest[np.searchsorted(recall, GRID - 1e-9)]
+
+    return _each_class(curve, targets, probabilities, class_names)
+
+
+def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
+    """Returns the true positive rate over the false positive rate, each class against the rest.
+
+    Args:
+        targets: int64 ``(n,)``.
+        probabilities: float ``(n, num_classes)``.
+    """
+
+    def curve(scores: Tensor, positive: Tensor) -> NDArray[np.float64]:
+        false_rate, true_rate, _ = binary_roc(scores, positive)
+        # the highest true rate reached at most at that false rate
+        last = np.searchsorted(false_rate.double().numpy(), GRID + 1e-9, side="right") - 1
+        return true_rate.double().numpy()[last]
+
+    return _each_class(curve, targets, probabilities, class_names)
+
+
+def _each_class(curve: Curve, targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
+    values = {}
+    for index, name in enumerate(class_names):
+        positive = (targets == index).to(torch.int64)
+        if 0 < int(positive.sum()) < len(targets):
+            values[name] = curve(probabilities[:, index], positive)
+    return Curves(GRID, values)

@@ -1,0 +1,34 @@
+"""A classifier from raw pixels to logits: normalisation is a part of it, in every stage alike."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """Normalises raw pixels and hands them to a network.
+
+    Train, evaluate and every exported format run this one module, so their preprocessing
+    cannot differ.
+    """
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Computes logits.
+
+        Args:
+            images: uint8 or float ``(n, channels, height, width)``, 0..255.
+
+        Returns:
+            float ``(n, num_classes)``.
+        """
+        x = (images.float() / 255 - self.mean) / self.std
+        return self.network(x)

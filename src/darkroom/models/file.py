@@ -1,0 +1,66 @@
+"""Model files: safetensors that describe themselves, with the same bytes for the same model."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from darkroom.errors import UserError
+from darkroom.models.classifier import Classifier
+from darkroom.models.factory import make_classifier
+from darkroom.models.spec import FORMAT_VERSION, ModelSpec
+
+METADATA_KEY = "darkroom"
+
+
+def save_model(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
+    """Writes weights and spec."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
+    # with more than one metadata key safetensors writes them in random order
+    metadata = {METADATA_KEY: json.dumps(spec.to_dict(), sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save(tensors, metadata))
+
+
+def load_spec(path: Path) -> ModelSpec:
+    """Reads what the model file at ``path`` says of itself.
+
+    Raises:
+        UserError: it is no model file of darkroom's, is damaged, or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; run `dvc repro train`") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
+    values = json.loads(metadata[METADATA_KEY])
+    if values["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format {values['format_version']}, this darkroom reads {FORMAT_VERSION}"
+        )
+    return ModelSpec.from_dict(values)
+
+
+def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
+    """Reads the model at ``path``, on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: as ``load_spec``.
+    """
+    spec = load_spec(path)
+    classifier = make_classifier(spec)
+    with safe_open(path, framework="pt") as file:
+        classifier.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    return classifier.eval(), spec
+
+
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, as hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,194 @@
+"""Reads params.yaml as DVC does (YAML 1.2, ruamel), and explains every mistake in it at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from darkroom.config import Params
+from darkroom.errors import UserError, closest, did_you_mean
+
+Mistake = tuple[int, str]  # (line, message); sorted by line before they are printed
+
+
+def load_params(path: Path) -> Params:
+    """Reads and checks the whole of ``path``.
+
+    Raises:
+        UserError: one line a mistake: ``FILE:LINE: NAME ...``, what is allowed, the nearest name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file here; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error})") from None
+    try:
+        values = YAML(typ="safe").load(text)
+        marked = YAML(typ="rt").load(text)  # the same values, with their lines
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "not YAML").split("\n")[0]
+        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: {problem}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: expected sections ({', '.join(Params.model_fields)})")
+
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        mistakes = [(_line(marked, e["loc"]), _explain(e)) for e in _one_a_place(error.errors(), values)]
+    else:
+        mistakes = [
+            (_line(marked, tuple(name.split("."))), f"{name}: {problem}")
+            for name, problem in params.mistaken_combinations()
+        ]
+    if mistakes:
+        raise UserError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(mistakes)))
+    return params
+
+
+def flatten(section: BaseModel) -> dict[str, Any]:
+    """Returns ``{"train.lr": 0.1, ...}``, in the order of the classes' fields."""
+
+    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    return dict(walk(section.model_dump(), ""))
+
+
+def parameters() -> Iterator[tuple[str, str, str]]:
+    """Yields ``(full name, what is allowed, description)`` of every parameter."""
+    root = Params.model_json_schema()
+
+    def walk(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
+        for name, field in schema["properties"].items():
+            if "$ref" in field:
+                yield from walk(root["$defs"][field["$ref"].split("/")[-1]], f"{prefix}{name}.")
+            else:
+                yield prefix + name, _allowed(field), field["description"]
+
+    yield from walk(root, "")
+
+
+def _one_a_place(errors: list[ErrorDetails], values: dict[str, Any]) -> Iterator[ErrorDetails]:
+    """Drops what would be said twice.
+
+    A union reports an error for each of its members, and a misspelled name is both unknown and
+    missing.
+    """
+    misspelled = {_nearest(_name(e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
+    seen = set()
+    for error in errors:
+        name = _name(error["loc"])
+        index = error["loc"][2] if len(error["loc"]) > 2 else None
+        place = (name, index if isinstance(index, int) else None)
+        if place in seen or (error["type"] == "missing" and name in misspelled):
+            continue
+        seen.add(place)
+        yield error
+
+
+def _nearest(name: str) -> str:
+    """Returns the right name that ``name`` most likely means, or an empty string."""
+    section, _, last = name.rpartition(".")
+    known = [full for full, _, _ in parameters()]
+    siblings = [n for n in (*known, *Params.model_fields) if n.rpartition(".")[0] == section]
+    near = closest(last, [n.rpartition(".")[2] for n in siblings])
+    if near:
+        return f"{section}.{near}" if section else near
+    elsewhere = [full for full in known if full.rpartition(".")[2] == last]
+    return elsewhere[0] if elsewhere else closest(name, known)
+
+
+def _explain(error: ErrorDetails) -> str:
+    name = _name(error["loc"])
+    known = {full: (allowed, about) for full, allowed, about in parameters()}
+    if error["type"] == "extra_forbidden":
+        near = _nearest(name)
+        return f"{name} is not a parameter{near and f'; did you mean {near}?'}"
+    if name in known:
+        allowed, about = known[name]
+    else:
+        allowed, about = f"a section with {_members(name, known)}", ""
+    if error["type"] == "missing":
+        return f"{name} is missing{about and f': {about}'}; it must be {allowed}"
+    near = ""
+    if error["type"] in ("literal_error", "string_pattern_mismatch"):
+        near = did_you_mean(str(error["input"]), allowed.replace(",", " ").split())
+    return f"{name}: {_shown(error['input'])} is not allowed; it must be {allowed}{near}"
+
+
+def _members(section: str, known: dict[str, Any]) -> str:
+    return ", ".join(n.removeprefix(f"{section}.") for n in known if n.startswith(f"{section}."))
+
+
+def _name(location: tuple[str | int, ...]) -> str:
+    """Makes ``train.lr`` of a location; what is deeper (a list's index, a union's member) goes."""
+    depth = 2 if len(location) > 1 and isinstance(location[1], str) else 1
+    first = Params.model_fields.get(str(location[0]))
+    if first is None or not isinstance(first.annotation, type):
+        return str(location[0])
+    if not issubclass(first.annotation, BaseModel):
+        depth = 1
+    return ".".join(str(part) for part in location[:depth])
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value) if isinstance(value, str | dict | list) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
+    """Returns the line, from 1, of the deepest key on the way to ``location`` that is there."""
+    line, node = 1, marked
+    for part in location:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+        else:
+            break
+        node = node[part]
+    return line
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """Puts a field's JSON schema into words."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(choice) for choice in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return "one of " + ", ".join(str(choice) for choice in schema["enum"])
+    if schema["type"] == "array":
+        return f"a list with any of {_allowed(schema['items']).removeprefix('one of ')}"
+    if schema["type"] in ("integer", "number"):
+        bounds = []
+        for key, word in (
+            ("minimum", "at least"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "at most"),
+            ("exclusiveMaximum", "below"),
+        ):
+            if key in schema:
+                bounds.append(f"{word} {schema[key]:,.10g}")
+        number = "a whole number" if schema["type"] == "integer" else "a number"
+        return " ".join([number, " and ".join(bounds)]).strip()
+    if "pattern" in schema:
+        return schema["pattern"].strip("^$()").replace("|", " or ").replace("[A-Za-z0-9_]+", "NAME")
+    return {"boolean": "true or false", "null": "null", "string": "text"}[schema["type"]]

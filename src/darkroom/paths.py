@@ -1,0 +1,25 @@
+"""Where artifacts lie, relative to the project's root, as in dvc.yaml."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+ENVIRONMENT = Path("environment.json")
+
+DATA = Path("data")
+PREPARED = DATA / "prepared"
+DATASET = PREPARED / "dataset.json"
+MANIFEST = PREPARED / "manifest.parquet"
+
+MODEL = Path("models/model.safetensors")
+
+REPORT_PREPARE = Path("reports/prepare")
+REPORT_TRAIN = Path("reports/train")
+REPORT_EVALUATE = Path("reports/evaluate")
+HISTORY = REPORT_TRAIN / "history.csv"
+METRICS = REPORT_EVALUATE / "metrics.json"
+PREDICTIONS = REPORT_EVALUATE / "predictions.parquet"
+EVALUATE_PLOTS = REPORT_EVALUATE / "plots"
+REPORT = REPORT_EVALUATE / "report.html"
+
+EXPORT = Path("export")

@@ -1,0 +1,130 @@
+"""Classifies images with an exported folder alone: ONNX Runtime and Pillow, no torch."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from glob import glob
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.decode import BadImage, PixelLayout, decode
+from darkroom.errors import UserError
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one image, best first."""
+
+    path: Path
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be classified, and why."""
+
+    path: Path
+    reason: str
+
+
+def find_images(patterns: Sequence[str]) -> list[Path]:
+    """Resolves files, folders (searched to any depth, without hidden files) and globs.
+
+    Raises:
+        UserError: a name or pattern matches nothing.
+    """
+    found: dict[Path, None] = {}  # keeps the order, drops repetitions
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = sorted(
+                file
+                for file in path.rglob("*")
+                if file.is_file()
+                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            )
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(match) for match in sorted(glob(pattern, recursive=True))]
+            matches = [match for match in matches if match.is_file()]
+        if not matches:
+            raise UserError(f"{pattern}: no such file, folder with files, or glob with matches")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+class Predictor:
+    """A model as ``darkroom`` exported it.
+
+    Args:
+        folder: with ``model.onnx`` and ``model.json``, as the export stage writes them.
+
+    Raises:
+        UserError: the folder lacks one of the files, or they cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import onnxruntime
+
+        description, model = folder / "model.json", folder / "model.onnx"
+        for file in (description, model):
+            if not file.is_file():
+                raise UserError(
+                    f"{file}: there is no such file; {folder} must be a folder that the export stage"
+                    " wrote, with onnx in export.formats"
+                )
+        try:
+            values = json.loads(description.read_text(encoding="utf-8"))
+            self.class_names: list[str] = values["class_names"]
+            height, width = values["input_size"]
+            self.layout = PixelLayout(height, width, values["channels"], values["resize"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{description}: not as darkroom writes it ({error!r})") from None
+        try:
+            self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own classes share no other base
+            raise UserError(f"{model}: cannot be loaded ({error})") from None
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns float32 ``(n, num_classes)`` for uint8 ``(n, channels, height, width)``."""
+        [probabilities] = self._session.run(["probabilities"], {"images": images})
+        return probabilities
+
+    def predict(self, paths: Sequence[Path], top_k: int = 1) -> Iterator[Prediction | Failure]:
+        """Yields an outcome for every path, in order; bad files do not stop the others."""
+        remaining = iter(paths)
+        with ThreadPoolExecutor() as pool:
+            while batch := list(islice(remaining, BATCH_SIZE)):
+                decoded = list(pool.map(self._decode, batch))
+                images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
+                rows = iter(self.probabilities(np.stack(images)) if images else ())
+                for path, pixels in zip(batch, decoded, strict=True):
+                    if isinstance(pixels, str):
+                        yield Failure(path, pixels)
+                    else:
+                        yield self._prediction(path, next(rows), top_k)
+
+    def _decode(self, path: Path) -> NDArray[np.uint8] | str:
+        try:
+            _, pixels = decode(path.read_bytes(), self.layout)
+        except BadImage as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or str(error)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def _prediction(self, path: Path, probabilities: NDArray[np.float32], top_k: int) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        return Prediction(
+            path,
+            tuple(self.class_names[index] for index in best),
+            tuple(float(probabilities[index]) for index in best),
+        )

@@ -1,0 +1,94 @@
+"""Progress bars: on a terminal a live line with rate and time left, elsewhere a line now and then."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LOG_EVERY_SECONDS = 10.0
+
+Batch = TypeVar("Batch", bound=tuple[Sized, ...])
+
+
+class Bar:
+    """One line of progress that counts images."""
+
+    def __init__(self, title: str, total: int, progress: Progress | None) -> None:
+        self._title = title
+        self._total = total
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, note="") if progress else None
+        self._done = 0
+        self._note = ""
+        self._started = self._logged = time.monotonic()
+
+    def expect(self, num_images: int) -> None:
+        """Adds ``num_images`` to the total."""
+        self._total += num_images
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=self._total)
+
+    def count(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Passes batches (images first) on, and counts their images once they are used."""
+        for batch in batches:
+            yield batch
+            self.advance(len(batch[0]))
+
+    def advance(self, num_images: int) -> None:
+        """Counts ``num_images`` more."""
+        self._done += num_images
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, num_images)
+        elif time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            rate = self._done / (self._logged - self._started)
+            left = (self._total - self._done) / rate
+            print(
+                f"{self._title}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, "
+                f"{left:,.0f} s left{self._note and ', ' + self._note}",
+                file=sys.stderr,
+            )
+
+    def note(self, text: str) -> None:
+        """Shows ``text`` (the last loss, say) behind the bar."""
+        self._note = text
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, note=text)
+
+
+class _ImagesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} images/s" if speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bar(title: str, total: int = 0) -> Iterator[Bar]:
+    """Shows a bar for ``total`` images on standard error while the block runs."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Bar(title, total, None)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _ImagesPerSecond(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    ) as progress:
+        yield Bar(title, total, progress)

@@ -1,0 +1,63 @@
+"""The course of a training, epoch by epoch: as metrics, as a table, as a picture, as a line."""
+
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from darkroom.reporting.figures import draw_history
+from darkroom.reporting.tables import write_csv
+from darkroom.training.engine import EpochResult
+
+
+class History:
+    """Collects the results of the epochs."""
+
+    def __init__(self) -> None:
+        self._results: list[EpochResult] = []
+        self._seconds = 0.0
+        self._started = time.monotonic()
+
+    def add(self, result: EpochResult) -> None:
+        self._results.append(result)
+        now = time.monotonic()
+        self._seconds, self._started = now - self._started, now
+
+    @property
+    def best(self) -> EpochResult:
+        """The epoch whose weights were kept."""
+        return [result for result in self._results if result.is_best][-1]
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the last epoch's numbers under the names they have in MLflow."""
+        last = self._results[-1]
+        return {
+            "lr": last.lr,
+            "train/loss": last.train_loss,
+            "val/loss": last.val_loss,
+            "val/accuracy": last.val_accuracy,
+            "val/f1_macro": last.val_f1_macro,
+            "epoch_seconds": self._seconds,
+        }
+
+    def last_line(self) -> str:
+        """Describes the last epoch, for the progress bar."""
+        last = self._results[-1]
+        return (
+            f"epoch {last.epoch}: loss {last.train_loss:.4f}, val loss {last.val_loss:.4f}, "
+            f"val F1 {last.val_f1_macro:.4f}"
+        )
+
+    def best_line(self) -> str:
+        """Describes the epoch that was kept."""
+        return f"kept epoch {self.best.epoch} with val macro F1 {self.best.val_f1_macro:.4f}"
+
+    def write_csv(self, path: Path) -> None:
+        """Writes a row an epoch. Durations are left out: they differ every time."""
+        columns = [field.name for field in fields(EpochResult)]
+        rows = [{**asdict(result), "is_best": int(result.is_best)} for result in self._results]
+        write_csv(columns, (tuple(row.values()) for row in rows), path)
+
+    def draw(self, path: Path) -> None:
+        """Draws losses and scores by epoch."""
+        columns = [field.name for field in fields(EpochResult)]
+        draw_history({c: [getattr(r, c) for r in self._results] for c in columns}, path)

@@ -1,0 +1,38 @@
+"""The model card: data, split, parameters, metrics, environment and intended use on one page.
+
+After Mitchell et al., "Model Cards for Model Reporting" (2019).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from darkroom.data.info import DatasetInfo
+from darkroom.models.spec import ModelSpec
+from darkroom.reporting.report import template
+
+
+def write_model_card(
+    spec: ModelSpec,
+    info: DatasetInfo,
+    metrics: Mapping[str, Any],
+    files: Sequence[tuple[str, str]],
+    path: Path,
+) -> None:
+    """Writes the card as Markdown.
+
+    Args:
+        metrics: as ``classification_metrics`` returns, of the test split.
+        files: (name, what it is) of the exported formats.
+    """
+    text = template("model_card.md.j2", autoescape=False).render(
+        spec=spec,
+        info=info,
+        metrics=metrics,
+        files=files,
+        folder=f"{path.parent.name}/",
+        training=spec.training,
+        environment=spec.environment,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

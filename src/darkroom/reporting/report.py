@@ -1,0 +1,57 @@
+"""The evaluation as one HTML file that needs no network: pictures are inside."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+Figures = Sequence[tuple[str, Path]]
+"""(caption, PNG file)"""
+
+
+def template(name: str, autoescape: bool) -> Any:
+    """Loads a template that lies beside this module."""
+    loader = PackageLoader("darkroom.reporting", package_path="")
+    environment = Environment(loader=loader, autoescape=autoescape, keep_trailing_newline=True)
+    return environment.get_template(name)
+
+
+def write_report(
+    title: str,
+    subtitle: str,
+    metrics: Mapping[str, Any],
+    sections: Sequence[tuple[str, Figures]],
+    path: Path,
+) -> None:
+    """Writes the report.
+
+    Args:
+        metrics: as ``classification_metrics`` returns.
+        sections: (heading, figures), in their order.
+    """
+    headline = [
+        ("macro F1", f"{metrics['f1_macro']:.4f}"),
+        ("macro precision", f"{metrics['precision_macro']:.4f}"),
+        ("macro recall", f"{metrics['recall_macro']:.4f}"),
+        ("accuracy", f"{metrics['accuracy']:.4f}"),
+        ("test images", f"{metrics['num_images']:,}"),
+    ]
+    inlined = [
+        (heading, [(caption, _inline(file)) for caption, file in figures])
+        for heading, figures in sections
+    ]
+    html = template("report.html.j2", autoescape=True).render(
+        title=title,
+        subtitle=subtitle,
+        headline=headline,
+        per_class=metrics["per_class"],
+        sections=inlined,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+
+
+def _inline(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

@@ -1,0 +1,67 @@
+"""Settings that must not change results: they come from the environment, never from params.yaml."""
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom.errors import UserError, did_you_mean
+
+PREFIX = "DARKROOM_"
+
+
+def available_cores() -> int:
+    """Returns the number of CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Runtime(BaseModel):
+    """What the environment says about this machine. ``DARKROOM_DEVICE=cpu`` sets ``device``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the model runs; auto: CUDA, else MPS, else CPU"
+    )
+    workers: int = Field(
+        default_factory=available_cores, ge=1, le=1024, description="processes that decode images"
+    )
+    tracking: Literal["on", "off"] = Field("on", description="off: nothing is sent to MLflow")
+
+
+def load_runtime(environ: Mapping[str, str] = os.environ) -> Runtime:
+    """Reads the ``DARKROOM_*`` variables of ``environ``.
+
+    Raises:
+        UserError: a variable is unknown, or its value is not allowed.
+    """
+    given = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX)
+    }
+    try:
+        return Runtime.model_validate(given)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(given, e["loc"][0]) for e in error.errors())) from None
+
+
+def _explain(given: Mapping[str, str], name: str | int) -> str:
+    setting = f"{PREFIX}{str(name).upper()}"
+    field = Runtime.model_fields.get(str(name))
+    if field is None:
+        known = [f"{PREFIX}{known.upper()}" for known in Runtime.model_fields]
+        return (
+            f"environment: {setting} is not a setting of darkroom (there are {', '.join(known)})"
+            f"{did_you_mean(setting, known)}"
+        )
+    schema = Runtime.model_json_schema()["properties"][str(name)]
+    allowed = (
+        " or ".join(schema["enum"])
+        if "enum" in schema
+        else f"a whole number from {schema['minimum']} to {schema['maximum']}"
+    )
+    return f"environment: {setting}={given[str(name)]} is not allowed; it must be {allowed}"

@@ -1,0 +1,63 @@
+"""Notices edits during a run: DVC hashes params and code only afterwards, and would record the
+edited ones as what ran."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ruamel.yaml import YAML
+
+from darkroom.config import StageConfig
+from darkroom.errors import UserError
+from darkroom.params import load_params
+from darkroom.paths import PARAMS, PIPELINE
+
+
+class EditedMeanwhile(Exception):
+    """Params or code are no longer what the run began with."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a stage depends on beside its data: its params, and a digest of each file of its code."""
+
+    config: StageConfig | None
+    code: dict[Path, str]
+
+    @classmethod
+    def take(cls, stage: str, config_type: type[StageConfig]) -> Self:
+        """Reads params.yaml, and the code files that dvc.yaml lists for ``stage``."""
+        try:
+            config = config_type.of(load_params(PARAMS))
+        except UserError:
+            config = None  # edited into something that is no params.yaml at all
+        files = [file for dep in code_deps(stage) for file in _files(dep)]
+        return cls(config, {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+
+    def check(self, stage: str) -> None:
+        """Compares with the files as they are now.
+
+        Raises:
+            EditedMeanwhile: names what was edited.
+        """
+        now = Snapshot.take(stage, type(self.config))  # type: ignore[arg-type]
+        edited = [] if now.config == self.config else [str(PARAMS)]
+        paths = sorted({*self.code, *now.code})
+        edited += [str(path) for path in paths if self.code.get(path) != now.code.get(path)]
+        if edited:
+            raise EditedMeanwhile(
+                f"{', '.join(edited)} edited while {stage} ran: DVC would take the new version for "
+                "what ran, so this result is not kept; run `dvc repro` again"
+            )
+
+
+def code_deps(stage: str) -> list[Path]:
+    """Returns the files and folders of code in a stage's ``deps`` in dvc.yaml."""
+    entry = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
+    deps = entry.get("do", entry)["deps"]
+    return [Path(dep) for dep in deps if dep.startswith(("src/", "stages/"))]
+
+
+def _files(dep: Path) -> list[Path]:
+    return [dep] if dep.is_file() else sorted(p for p in dep.rglob("*.py"))

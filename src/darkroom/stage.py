@@ -1,0 +1,83 @@
+"""What every stage does before and after its own work."""
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import NoReturn, TypeVar
+
+from darkroom.config import StageConfig
+from darkroom.errors import UserError
+from darkroom.params import flatten, load_params
+from darkroom.paths import ENVIRONMENT, PARAMS
+from darkroom.runtime import Runtime, load_runtime
+from darkroom.snapshot import EditedMeanwhile, Snapshot
+from darkroom.tracking.mlflow_run import mlflow_run
+from darkroom.tracking.run import Run
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+def run_stage(
+    name: str,
+    config_type: type[Config],
+    main: Callable[[Config, Runtime, Run], None],
+    item: str | None = None,
+) -> None:
+    """Runs ``main`` as the stage ``name`` of dvc.yaml.
+
+    Everything that can be mistaken in params.yaml and in the environment is refused first, before
+    heavy imports, which is why stages import them inside ``main``. A mistake of the user's ends
+    with one message and status 2; params or code that were edited meanwhile with status 1.
+
+    Args:
+        config_type: the stage's part of params.yaml.
+        item: which of several, for a ``foreach`` stage.
+    """
+    signal.signal(signal.SIGTERM, _exit_on_term)
+    title = f"{name}@{item}" if item else name
+    try:
+        config = config_type.of(load_params(PARAMS))
+        runtime = load_runtime()
+        snapshot = Snapshot.take(name, config_type)
+        with _tracked(title, runtime) as run:
+            run.log_params(flatten(config))
+            main(config, runtime, run)
+            _record_environment(runtime, run)
+            snapshot.check(name)
+    except UserError as error:
+        sys.exit(_say(f"{error}", 2))
+    except EditedMeanwhile as error:
+        sys.exit(_say(f"{title}: {error}", 1))
+
+
+def _tracked(title: str, runtime: Runtime) -> AbstractContextManager[Run]:
+    if runtime.tracking == "off":
+        return nullcontext(Run())
+    return mlflow_run(title)
+
+
+def _record_environment(runtime: Runtime, run: Run) -> None:
+    """Records what the bytes depend on, where torch computed them, beside dvc.lock and in the run."""
+    if "torch" not in sys.modules:
+        return
+    from darkroom.training.device import select_device
+    from darkroom.training.environment import (
+        describe_environment,
+        fingerprint,
+        write_environment,
+    )
+
+    environment = describe_environment(select_device(runtime.device))
+    write_environment(environment, ENVIRONMENT)
+    run.log_tags({"environment": fingerprint(environment), "device": environment["device"]})
+    run.log_artifacts(ENVIRONMENT)
+
+
+def _say(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def _exit_on_term(signum: int, frame: object) -> NoReturn:
+    sys.exit(128 + signum)  # as an exception, so that the run is closed as KILLED

@@ -1,0 +1,61 @@
+"""Where MLflow keeps runs: a database in the project's folder, or the server that is asked for."""
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+
+DEFAULT_EXPERIMENT = "darkroom"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open connection to MLflow, and the experiment that takes the runs."""
+
+    client: MlflowClient
+    experiment: Experiment
+    uri: str
+
+
+def project_root() -> Path:
+    """Returns the folder that holds the database.
+
+    DVC names it in ``DVC_ROOT``; in the throw-away copies of ``dvc exp run --temp`` that is the
+    project itself, so their runs are kept.
+    """
+    return Path(os.environ.get("DVC_ROOT") or os.getcwd()).resolve()
+
+
+def open_store() -> Store:
+    """Opens the store that ``MLFLOW_TRACKING_URI`` names, else ``mlflow.db`` in the project's root.
+
+    With the embedded database, artifacts lie in ``mlartifacts`` beside it; a server has a place of
+    its own for them.
+    """
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    root = project_root()
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = given or f"sqlite:///{root / 'mlflow.db'}"
+    artifacts = None if given else (root / "mlartifacts").as_uri()
+    if uri.startswith("sqlite:"):
+        # processes that find a fresh database at once would all migrate it, and crash
+        with FileLock(root / "mlflow.db.lock"):
+            if not given and not (root / "mlflow.db").exists():
+                print("tracking: making mlflow.db, once", file=sys.stderr)
+            return _connect(uri, artifacts)
+    return _connect(uri, artifacts)
+
+
+def _connect(uri: str, artifacts: str | None) -> Store:
+    client = MlflowClient(tracking_uri=uri)
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        experiment = client.get_experiment(client.create_experiment(name, artifacts))
+    return Store(client, experiment, uri)

@@ -1,0 +1,52 @@
+"""What the bytes depend on beside data, params and code: platform, packages, device."""
+
+import hashlib
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from darkroom.training.determinism import instruction_set
+
+PACKAGES = (
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "pillow",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+)
+"""Those whose version can change an output."""
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Returns what must be equal for bytes to be equal, in words."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "device": name,
+        "instruction set": instruction_set(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def fingerprint(environment: dict[str, str]) -> str:
+    """Names an environment: SHA-256 of its description."""
+    return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()
+
+
+def write_environment(environment: dict[str, str], path: Path) -> None:
+    """Writes the description and its fingerprint, unless the file says the same already."""
+    content = {"fingerprint": fingerprint(environment), **environment}
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")

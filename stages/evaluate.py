@@ -1,0 +1,52 @@
+"""evaluate: model, data/prepared/test/ -> reports/evaluate/{metrics.json, predictions, plots, report}"""
+
+from darkroom.config import EvaluateConfig
+from darkroom.paths import EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
+from darkroom.runtime import Runtime
+from darkroom.stage import run_stage
+from darkroom.tracking.run import Run
+
+
+def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
+    from darkroom.data.batches import Batches
+    from darkroom.data.shards import Shards
+    from darkroom.metrics.classification import classification_metrics
+    from darkroom.models.file import digest, load_model
+    from darkroom.progress import progress_bar
+    from darkroom.reporting.evaluation import Evaluation
+    from darkroom.reporting.tables import write_json
+    from darkroom.training.determinism import set_determinism
+    from darkroom.training.device import select_device
+    from darkroom.training.inference import predict
+
+    set_determinism(0, config.num_threads)
+    device = select_device(runtime.device)
+    model, spec = load_model(MODEL)
+    training_run = run.used(MODEL, digest(MODEL))
+
+    shards = Shards(PREPARED / "test")
+    batches = Batches(shards, device, config.evaluate.batch_size)
+    with progress_bar("evaluate", len(shards)) as bar:
+        logits, targets = predict(model.to(device), bar.count(batches))
+    probabilities = logits.cpu().double().softmax(dim=1)
+
+    metrics = classification_metrics(targets.cpu(), probabilities, list(spec.class_names))
+    write_json({"test": metrics}, METRICS)
+    evaluation = Evaluation(spec, shards, targets.cpu(), probabilities, metrics)
+    evaluation.write_predictions(PREDICTIONS)
+    evaluation.write_plots(EVALUATE_PLOTS)
+    evaluation.write_report(EVALUATE_PLOTS, REPORT)
+
+    scores = {f"test/{name}": value for name, value in metrics.items() if name != "per_class"}
+    for tracked in (run, training_run):
+        tracked.log_metrics(scores)
+        tracked.log_artifacts(METRICS.parent)
+    print(
+        f"evaluate: {len(shards):,} test images, macro F1 {metrics['f1_macro']:.4f}, "
+        f"precision {metrics['precision_macro']:.4f}, recall {metrics['recall_macro']:.4f}, "
+        f"accuracy {metrics['accuracy']:.4f}; see {REPORT}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", EvaluateConfig, main)

@@ -1,0 +1,52 @@
+"""export: model, data/prepared/test/, metrics.json -> export/{model.*, README.md, parity.json}"""
+
+from darkroom.config import ExportConfig
+from darkroom.paths import DATASET, EXPORT, METRICS, MODEL, PREPARED
+from darkroom.runtime import Runtime
+from darkroom.stage import run_stage
+from darkroom.tracking.run import Run
+
+
+def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
+    from darkroom.data.info import load_info
+    from darkroom.data.shards import Shards
+    from darkroom.export.formats import FORMATS, write_formats
+    from darkroom.export.parity import check_parity
+    from darkroom.models.file import digest, load_model
+    from darkroom.reporting.model_card import write_model_card
+    from darkroom.reporting.tables import read_json, write_json
+    from darkroom.training.determinism import set_determinism
+
+    options = config.export
+    set_determinism(0, config.num_threads)
+    model, spec = load_model(MODEL)
+    training_run = run.used(MODEL, digest(MODEL))
+
+    files = write_formats(options.formats, MODEL, model, spec, EXPORT)
+    images = Shards(PREPARED / "test").evenly_spaced(options.parity_images)
+    parities = check_parity(model, files, images, config.num_threads, options.parity_tolerance)
+
+    write_json(spec.preprocessing(), EXPORT / "model.json")
+    write_json({name: parity.to_dict() for name, parity in parities.items()}, EXPORT / "parity.json")
+    write_model_card(
+        spec,
+        load_info(DATASET),
+        read_json(METRICS)["test"],
+        [(FORMATS[name].file_name, FORMATS[name].about) for name in options.formats],
+        EXPORT / "README.md",
+    )
+
+    for name, parity in parities.items():
+        run.log_metrics({f"parity/{name}": parity.max_abs_difference})
+    run.log_artifacts(EXPORT)
+    if "onnx" in options.formats:
+        training_run.log_onnx(EXPORT / FORMATS["onnx"].file_name, name="classifier")
+    worst = max(parity.max_abs_difference for parity in parities.values())
+    print(
+        f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they agree with "
+        f"the checkpoint on {len(images)} test images to {worst:.1e}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("export", ExportConfig, main)

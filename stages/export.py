@@ -13,6 +13,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.parity import check_parity
     from darkroom.models.file import digest, load_model
+    from darkroom.progress import spinner
     from darkroom.reporting.model_card import write_model_card
     from darkroom.reporting.tables import read_json, write_json
     from darkroom.training.determinism import set_determinism
@@ -22,9 +23,11 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
     training_run = run.used(MODEL, digest(MODEL))
 
-    files = write_formats(options.formats, MODEL, model, spec, EXPORT)
+    with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
+        files = write_formats(options.formats, MODEL, model, spec, EXPORT)
     images = Shards(PREPARED / "test").evenly_spaced(options.parity_images)
-    parities = check_parity(model, files, images, config.num_threads, options.parity_tolerance)
+    with spinner(f"export: reloading each file and comparing it on {len(images)} test images"):
+        parities = check_parity(model, files, images, config.num_threads, options.parity_tolerance)
 
     write_json(spec.preprocessing(), EXPORT / "model.json")
     write_json({name: parity.to_dict() for name, parity in parities.items()}, EXPORT / "parity.json")

@@ -92,3 +92,14 @@ def progress_bar(title: str, total: int = 0) -> Iterator[Bar]:
         console=console,
     ) as progress:
         yield Bar(title, total, progress)
+
+
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Shows that ``text`` is being done, where nothing can be counted."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield

@@ -13,8 +13,6 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from darkroom.metrics.confusion import confusion_matrix
-
 _AVERAGED = {
     "precision": multiclass_precision,
     "recall": multiclass_recall,
@@ -31,7 +29,7 @@ def classification_metrics(
     Classes that are neither in the targets nor predicted are left out of macro averages, as in
     scikit-learn. ROC AUC (one against the rest) and average precision need images of the class
     and images of others; where a class lacks them its value is ``None``, and it is left out of
-    their macro average.
+    their macro average. Values are rounded to six digits.
 
     Args:
         targets: int64 ``(n,)``.
@@ -41,33 +39,42 @@ def classification_metrics(
         ``accuracy``, ``precision_macro``, ``f1_weighted``, ... in 0..1, ``num_images``, and
         ``per_class``: for each class precision, recall, f1, roc_auc, average_precision, support.
     """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    # there torchmetrics counts by comparing n x num_classes**2 numbers; whole numbers need no care
+    torch.use_deterministic_algorithms(False)
+    try:
+        return _measure(targets, probabilities, class_names)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _measure(targets: Tensor, probabilities: Tensor, class_names: list[str]) -> dict[str, Any]:
     num_classes = len(class_names)
     metrics: dict[str, Any] = {
         "num_images": len(targets),
-        "accuracy": float(multiclass_accuracy(probabilities, targets, num_classes, average="micro")),
+        "accuracy": _number(multiclass_accuracy(probabilities, targets, num_classes, average="micro")),
     }
     per_class: dict[str, dict[str, Any]] = {name: {} for name in class_names}
     for metric, function in _AVERAGED.items():
         for average in ("macro", "weighted", "micro"):
             value = function(probabilities, targets, num_classes, average=average)
-            metrics[f"{metric}_{average}"] = float(value)
+            metrics[f"{metric}_{average}"] = _number(value)
         values = function(probabilities, targets, num_classes, average=None)
         for name, value in zip(class_names, values.tolist(), strict=True):
-            per_class[name][metric] = value
+            per_class[name][metric] = _number(value)
 
     support = torch.bincount(targets, minlength=num_classes)
     rankable = (support > 0) & (support < len(targets))
     for metric, function in _RANKED.items():
         values = function(probabilities, targets, num_classes, average=None)
         for name, value, defined in zip(class_names, values.tolist(), rankable.tolist(), strict=True):
-            per_class[name][metric] = value if defined else None
-        metrics[f"{metric}_macro"] = float(values[rankable].mean()) if rankable.any() else None
+            per_class[name][metric] = _number(value) if defined else None
+        metrics[f"{metric}_macro"] = _number(values[rankable].mean()) if rankable.any() else None
     for name, count in zip(class_names, support.tolist(), strict=True):
         per_class[name]["support"] = count
     return {**metrics, "per_class": per_class}
 
 
-def confusion(targets: Tensor, probabilities: Tensor) -> list[list[int]]:
-    """Returns the confusion matrix: rows are true, columns predicted classes."""
-    num_classes = probabilities.shape[1]
-    return confusion_matrix(targets, probabilities.argmax(dim=1), num_classes).tolist()
+def _number(value: Tensor | float) -> float:
+    """Rounds to six digits: torchmetrics divides in float32, whose seventh is noise."""
+    return round(float(value), 6)

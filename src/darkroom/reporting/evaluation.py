@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.data.shards import Shards
@@ -23,7 +22,7 @@ from darkroom.reporting.figures import (
 from darkroom.reporting.report import write_report
 from darkroom.reporting.tables import write_csv
 
-NUM_MISTAKES = 24
+NUM_HARDEST = 24
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Evaluation:
         pq.write_table(table, path, compression="zstd")
 
     def write_plots(self, folder: Path) -> None:
-        """Writes the confusion matrix, both curves and the worst mistakes, as CSV and PNG."""
+        """Writes the confusion matrix, both curves and the hardest images, as CSV and PNG."""
         names = self.class_names
         pairs = zip(self.targets.tolist(), self.preds.tolist(), strict=True)
         write_csv(
@@ -84,7 +83,7 @@ class Evaluation:
             (roc_curves, "roc", ("false_positive_rate", "true_positive_rate")),
         ):
             _write_curves(curves(self.targets, self.probabilities, names), folder / stem, labels)
-        self._draw_mistakes(folder / "mistakes.png")
+        self._draw_hardest(folder / "hardest.png")
 
     def write_report(self, plots: Path, path: Path) -> None:
         """Writes the report, with the pictures that ``write_plots`` made."""
@@ -107,11 +106,11 @@ class Evaluation:
                     ],
                 ),
                 (
-                    "The most confident mistakes",
+                    "The hardest images",
                     [
                         (
-                            "Each with true class, predicted class, probability",
-                            plots / "mistakes.png",
+                            "True class and its probability; what it was taken for instead",
+                            plots / "hardest.png",
                         )
                     ],
                 ),
@@ -119,19 +118,17 @@ class Evaluation:
             path=path,
         )
 
-    def _draw_mistakes(self, path: Path) -> None:
-        wrong = (self.preds != self.targets).nonzero()[:, 0]
-        confidence = self.probabilities[wrong, self.preds[wrong]]
-        worst: NDArray[np.int64] = wrong[
-            confidence.argsort(descending=True, stable=True)[:NUM_MISTAKES]
-        ].numpy()
+    def _draw_hardest(self, path: Path) -> None:
+        """Draws the images whose true class got the lowest probability: mistakes first."""
+        of_true_class = self.probabilities.gather(1, self.targets[:, None])[:, 0]
+        hardest = of_true_class.argsort(stable=True)[:NUM_HARDEST]
         names = self.class_names
         titles = [
-            f"{names[self.targets[i]]}, taken for {names[self.preds[i]]}\n"
-            f"{self.probabilities[i].max():.2f}"
-            for i in worst
+            f"{names[self.targets[i]]}: {of_true_class[i]:.2f}"
+            + ("" if self.preds[i] == self.targets[i] else f"\ntaken for {names[self.preds[i]]}")
+            for i in hardest.tolist()
         ]
-        draw_titled_images(list(self.shards.gather(worst)), titles, path)
+        draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
 
 
 def _write_curves(curves: Curves, stem: Path, labels: tuple[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from darkroom.data.info import DatasetInfo
 from darkroom.models.spec import ModelSpec
-from darkroom.reporting.report import template
+from darkroom.reporting.templates import load_template
 
 
 def write_model_card(
@@ -25,11 +25,12 @@ def write_model_card(
         metrics: as ``classification_metrics`` returns, of the test split.
         files: (name, what it is) of the exported formats.
     """
-    text = template("model_card.md.j2", autoescape=False).render(
+    text = load_template("model_card.md.j2", autoescape=False).render(
         spec=spec,
         info=info,
         metrics=metrics,
         files=files,
+        splits=[split for split in ("train", "val", "test") if split in info.counts],
         folder=f"{path.parent.name}/",
         training=spec.training,
         environment=spec.environment,

@@ -5,17 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
+from darkroom.reporting.templates import load_template
 
 Figures = Sequence[tuple[str, Path]]
 """(caption, PNG file)"""
-
-
-def template(name: str, autoescape: bool) -> Any:
-    """Loads a template that lies beside this module."""
-    loader = PackageLoader("darkroom.reporting", package_path="")
-    environment = Environment(loader=loader, autoescape=autoescape, keep_trailing_newline=True)
-    return environment.get_template(name)
 
 
 def write_report(
@@ -42,7 +35,7 @@ def write_report(
         (heading, [(caption, _inline(file)) for caption, file in figures])
         for heading, figures in sections
     ]
-    html = template("report.html.j2", autoescape=True).render(
+    html = load_template("report.html.j2", autoescape=True).render(
         title=title,
         subtitle=subtitle,
         headline=headline,

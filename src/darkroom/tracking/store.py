@@ -43,6 +43,9 @@ def open_store() -> Store:
     given = os.environ.get("MLFLOW_TRACKING_URI")
     uri = given or f"sqlite:///{root / 'mlflow.db'}"
     artifacts = None if given else (root / "mlartifacts").as_uri()
+    if artifacts:
+        # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
     if uri.startswith("sqlite:"):
         # processes that find a fresh database at once would all migrate it, and crash
         with FileLock(root / "mlflow.db.lock"):

@@ -1,0 +1,110 @@
+"""A copy of this project in a folder of its own, with git, DVC and MLflow, run for real."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+COPIED = (
+    "stages",
+    "src",
+    "dvc.yaml",
+    "params.yaml",
+    "pyproject.toml",
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+)
+
+
+class Project:
+    """Runs commands in a copy of the project, against the copy's own code."""
+
+    first_output = ""
+    """What the first `dvc repro` printed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        for name in COPIED:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, target, ignore=ignore)
+            else:
+                shutil.copy(ROOT / name, target)
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.commit("start")
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """A project that is there already, as a clone."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
+        """Starts a command; its output is text, standard error within standard output."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DARKROOM_", "MLFLOW_", "DVC_", "GIT_"))
+        }
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={
+                **inherited,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "PYTHONPATH": str(self.folder / "src"),
+                "PYTHONHASHSEED": "random",
+                **env,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str, check: bool = True, **env: str) -> str:
+        """Runs a command to its end and returns its output."""
+        with self.start(*command, **env) as process:
+            output, _ = process.communicate()
+        assert not check or process.returncode == 0, f"{command}:\n{output}"
+        return output
+
+    def dvc(self, *arguments: str, check: bool = True, **env: str) -> str:
+        return self.run("dvc", *arguments, check=check, **env)
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments)
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        self.git(*author, "commit", "--quiet", "--message", message)
+
+    def set_params(self, **values: object) -> None:
+        """Sets ``train__lr=0.1`` and the like in params.yaml."""
+        path = self.folder / "params.yaml"
+        yaml = YAML()
+        params = yaml.load(path)
+        for name, value in values.items():
+            *sections, key = name.split("__")
+            section = params[sections[0]] if sections else params
+            assert key in section, name
+            section[key] = value
+        yaml.dump(params, path)
+
+    def text(self, path: str) -> str:
+        return (self.folder / path).read_text()
+
+
+def stages_run(output: str) -> list[str]:
+    """Returns the stages whose command DVC ran, from what it printed."""
+    return re.findall(r"^Running stage '(.*)':$", output, flags=re.MULTILINE)

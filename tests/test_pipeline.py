@@ -1,0 +1,209 @@
+"""The pipeline as people use it: real DVC, real git, a real MLflow database, real images."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import small_project
+from mlflow import MlflowClient
+from PIL import Image
+from project import Project, stages_run
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+ALL_STAGES = ["fetch@digits", "prepare", "train", "evaluate", "export"]
+SCORES = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
+AFTER_TRAIN = ["train", "evaluate", "export"]
+
+
+@pytest.fixture(scope="module")
+def client(finished: Project) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{finished.folder}/mlflow.db")
+
+
+def runs_of(client: MlflowClient, stage: str) -> list:
+    [experiment] = client.search_experiments(filter_string="name = 'darkroom'")
+    return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'")
+
+
+def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> set[str]:
+    found = set()
+    for item in client.list_artifacts(run_id, folder):
+        found |= artifacts(client, run_id, item.path) if item.is_dir else {item.path}
+    return found
+
+
+def test_every_stage_runs_and_its_outputs_are_there(finished: Project) -> None:
+    assert stages_run(finished.first_output) == ALL_STAGES
+    for path in (
+        "data/digits/7/000007.png",
+        "data/prepared/train/00000.arrow",
+        "models/model.safetensors",
+        "reports/evaluate/report.html",
+        "export/model.onnx",
+        "export/README.md",
+        "environment.json",
+    ):
+        assert (finished.folder / path).is_file(), path
+    for picture in finished.folder.glob("reports/**/*.png"):
+        with Image.open(picture) as image:
+            assert min(image.size) > 100, picture
+
+
+def test_metrics_agree_with_scikit_learn_on_the_predictions(finished: Project) -> None:
+    metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
+    table = pq.read_table(finished.folder / "reports/evaluate/predictions.parquet").to_pydict()
+    labels, preds = table["label"], table["pred"]
+    assert len(set(table["path"])) == len(labels) == metrics["num_images"] >= 0.15 * 1797
+    for average in ("macro", "weighted", "micro"):
+        for name, function in (
+            ("f1", f1_score),
+            ("precision", precision_score),
+            ("recall", recall_score),
+        ):
+            expected = function(labels, preds, average=average)
+            assert metrics[f"{name}_{average}"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["per_class"]["3"]["f1"] == pytest.approx(
+        f1_score(labels, preds, labels=["3"], average=None)[0], abs=1e-6
+    )
+    assert metrics["f1_macro"] > 0.5  # it has learnt something in three epochs
+
+
+def test_manifest_has_a_row_for_every_image_and_splits_are_disjoint(finished: Project) -> None:
+    rows = pq.read_table(finished.folder / "data/prepared/manifest.parquet").to_pylist()
+    assert len(rows) == 1797
+    assert {row["outcome"] for row in rows} == {"used"}
+    tested = pq.read_table(finished.folder / "reports/evaluate/predictions.parquet")["path"].to_pylist()
+    assert {row["path"] for row in rows if row["split"] == "test"} == set(tested)
+
+
+def test_exported_formats_agree_with_the_checkpoint(finished: Project) -> None:
+    parity = json.loads(finished.text("export/parity.json"))
+    assert set(parity) == {"model.safetensors", "model.onnx"}
+    assert all(entry["argmax_agreement"] == 1.0 for entry in parity.values())
+    assert all(entry["max_abs_difference_below"] <= 1e-4 for entry in parity.values())
+
+
+def test_predict_runs_from_the_exported_folder(finished: Project, tmp_path: Path) -> None:
+    table = pq.read_table(finished.folder / "reports/evaluate/predictions.parquet").to_pylist()[:20]
+    images = [str(finished.folder / "data/digits" / row["path"]) for row in table]
+    (finished.folder / "export").rename(tmp_path / "elsewhere")
+    try:
+        output = finished.run("darkroom", "predict", str(tmp_path / "elsewhere"), *images)
+    finally:
+        (tmp_path / "elsewhere").rename(finished.folder / "export")
+    lines = [line.split("\t") for line in output.splitlines()]
+    assert [line[1] for line in lines] == [row["pred"] for row in table]
+    for line, row in zip(lines, table, strict=True):
+        assert float(line[2]) == pytest.approx(row["probability"], abs=1e-4)
+
+
+def test_nothing_runs_again_until_something_changes(finished: Project) -> None:
+    assert stages_run(finished.dvc("repro")) == []
+    assert finished.git("status", "--porcelain") == ""
+
+
+def test_a_changed_param_reruns_what_it_touches_and_changing_back_runs_nothing(
+    finished: Project,
+) -> None:
+    lock = finished.text("dvc.lock")
+    finished.set_params(train__lr=0.05)
+    assert stages_run(finished.dvc("repro")) == AFTER_TRAIN
+    assert finished.text("dvc.lock") != lock
+    finished.set_params(train__lr=0.1)
+    assert stages_run(finished.dvc("repro")) == []
+    assert finished.text("dvc.lock") == lock
+    assert finished.git("status", "--porcelain") == ""
+
+
+def test_each_stage_has_a_finished_run(finished: Project, client: MlflowClient) -> None:
+    for stage in ALL_STAGES:
+        runs = runs_of(client, stage)
+        assert runs, stage
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert all("mlflow.source.git.commit" in run.data.tags for run in runs)
+    assert finished.text("dvc.lock")
+    assert (finished.folder / "mlartifacts").is_dir()
+    assert not (finished.folder / "mlruns").exists()
+
+
+def test_the_training_run_tells_everything_of_its_model(finished: Project, client: MlflowClient) -> None:
+    run = runs_of(client, "train")[-1]  # the first one; a later test trains again
+    metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
+    assert run.data.params["train.lr"] == "0.1"
+    assert run.data.params["model.name"] == "cnn"
+    for name in ("f1_macro", "precision_macro", "recall_macro", "accuracy"):
+        assert run.data.metrics[f"test/{name}"] == pytest.approx(metrics[name])
+    curve = client.get_metric_history(run.info.run_id, "val/f1_macro")
+    assert [point.step for point in curve] == [1, 2, 3]
+    [dataset] = run.inputs.dataset_inputs
+    digest = json.loads(finished.text("data/prepared/dataset.json"))["digest"]
+    assert digest.startswith(dataset.dataset.digest)
+    [model] = run.outputs.model_outputs
+    assert client.get_logged_model(model.model_id).source_run_id == run.info.run_id
+    assert run.data.tags["mlflow.source.git.commit"] in finished.git("log", "--format=%H")
+    assert run.data.tags["device"]
+    assert {
+        "models/model.safetensors",
+        "reports/train/history.csv",
+        "reports/evaluate/report.html",
+        "environment.json",
+    } <= artifacts(client, run.info.run_id)
+
+
+def test_evaluate_and_export_are_children_of_the_training_run(
+    finished: Project, client: MlflowClient
+) -> None:
+    trainings = {run.info.run_id for run in runs_of(client, "train")}
+    for stage in ("evaluate", "export"):
+        parents = [run.data.tags["mlflow.parentRunId"] for run in runs_of(client, stage)]
+        assert len(set(parents)) == len(parents)
+        assert set(parents) <= trainings
+
+
+def test_an_unreadable_image_stops_prepare_with_every_name(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.set_params(
+        data__fetch="[]", data__path="data/mine", prepare__val_fraction=0.3, prepare__test_fraction=0.3
+    )
+    for label, color in (("day", 200), ("night", 30)):
+        (tmp_path / "data/mine" / label).mkdir(parents=True)
+        for index in range(8):
+            Image.new("L", (8, 8), color + index).save(tmp_path / f"data/mine/{label}/{index}.png")
+    good = (tmp_path / "data/mine/day/0.png").read_bytes()
+    (tmp_path / "data/mine/day/torn.png").write_bytes(good[:-20])
+    (tmp_path / "data/mine/night/text.jpg").write_text("no image")
+    output = project.dvc("repro", "prepare", check=False, DARKROOM_TRACKING="off")
+    assert "2 of 18 files in data/mine cannot be read" in output
+    assert "data/mine/day/torn.png: truncated" in output
+    assert "data/mine/night/text.jpg: not an image" in output
+    assert "Traceback" not in output
+    (tmp_path / "data/mine/day/torn.png").unlink()
+    (tmp_path / "data/mine/night/text.jpg").unlink()
+    assert stages_run(project.dvc("repro", "prepare", DARKROOM_TRACKING="off")) == ["prepare"]
+
+
+@pytest.mark.slow
+def test_dvc_experiments_metrics_and_plots(tmp_path: Path) -> None:
+    project = small_project(tmp_path)
+    project.dvc("repro")
+    project.commit("results")
+    output = project.dvc("exp", "run", "--name", "faster", "--set-param", "train.lr=0.02")
+    assert stages_run(output) == AFTER_TRAIN
+    table = json.loads(project.dvc("exp", "show", "--json"))
+    assert "faster" in json.dumps(table)
+    metrics = json.loads(project.dvc("metrics", "diff", "--json"))
+    assert "test.f1_macro" in metrics["reports/evaluate/metrics.json"]
+    project.dvc("plots", "diff", "--out", "plots")
+    assert "vega" in project.text("plots/index.html")
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    named = [run for run in runs_of(client, "train") if run.data.tags.get("dvc.experiment") == "faster"]
+    assert len(named) == 1
+    assert named[0].data.params["train.lr"] == "0.02"
+
+    # in a throw-away copy: its run is kept in this project's database
+    project.dvc("exp", "run", "--temp", "--name", "copied", "--set-param", "train.lr=0.03")
+    runs = runs_of(client, "train")
+    assert [
+        r.data.params["train.lr"] for r in runs if r.data.tags.get("dvc.experiment") == "copied"
+    ] == ["0.03"]

@@ -1,0 +1,109 @@
+"""The same inputs give the same bytes: again, elsewhere, unobserved; and other inputs do not."""
+
+import hashlib
+import re
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import small_project
+from project import Project
+
+
+def digest(folder: Path, *parts: str) -> str:
+    """Hashes the files below ``parts``: names and bytes."""
+    total = hashlib.sha256()
+    for part in parts:
+        path = folder / part
+        for file in [path] if path.is_file() else sorted(path.rglob("[!.]*")):
+            if file.is_file():
+                total.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
+    return total.hexdigest()
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    """A second project at another path with the first one's params and digits."""
+    copy = Project(folder)
+    shutil.copy(project.folder / "params.yaml", folder)
+    shutil.copytree(project.folder / "data/digits", folder / "data/digits")
+    return copy
+
+
+def test_outputs_are_the_same_elsewhere_and_without_tracking(finished: Project, tmp_path: Path) -> None:
+    copy = copy_of(finished, tmp_path / "another" / "path")
+    for stage in ("prepare", "train"):
+        copy.run("python", f"stages/{stage}.py", DARKROOM_TRACKING="off", DARKROOM_WORKERS="1")
+    assert not (copy.folder / "mlflow.db").exists()
+    for part in ("data/prepared", "models", "reports/prepare", "reports/train", "environment.json"):
+        assert digest(copy.folder, part) == digest(finished.folder, part), part
+    copy.set_params(seed=1)
+    copy.run("python", "stages/train.py", DARKROOM_TRACKING="off")
+    assert digest(copy.folder, "models") != digest(finished.folder, "models")
+
+
+def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:
+    written = [
+        file
+        for part in ("data/prepared", "models", "reports", "export")
+        for file in (finished.folder / part).rglob("*")
+        if file.is_file()
+    ]
+    assert len(written) > 15
+    year = time.strftime("%Y-").encode()
+    for file in written:
+        content = file.read_bytes()
+        assert str(finished.folder).encode() not in content, file
+        assert not re.search(rb"site-packages|/home/|/root/|/tmp/", content), file
+        if file.suffix in (".json", ".csv", ".md"):
+            assert year not in content, file
+
+
+@pytest.mark.parametrize(
+    ("edited", "old", "new"),
+    [
+        ("src/darkroom/training/engine.py", '"""The training loop.', '"""The loop.'),
+        ("params.yaml", "epochs: 12", "epochs: 13"),
+        ("src/darkroom/cli.py", '"""The command', '"""A command'),  # train does not depend on it
+    ],
+)
+def test_an_edit_during_a_run_is_not_recorded(
+    finished: Project, tmp_path: Path, edited: str, old: str, new: str
+) -> None:
+    copy = copy_of(finished, tmp_path)
+    copy.set_params(train__epochs=12)
+    shutil.copytree(finished.folder / "data/prepared", tmp_path / "data/prepared")
+    with copy.start("python", "stages/train.py", DARKROOM_TRACKING="off") as process:
+        while not (tmp_path / "models/model.safetensors").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)  # after the first epoch of twelve
+        assert old in copy.text(edited)
+        (tmp_path / edited).write_text(copy.text(edited).replace(old, new))
+        process.send_signal(signal.SIGCONT)
+        output, _ = process.communicate()
+    if edited == "src/darkroom/cli.py":
+        assert process.returncode == 0, output
+    else:
+        assert process.returncode == 1
+        assert f"train: {edited} edited while train ran" in output
+        assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_forcing_everything_again_and_a_clone_elsewhere_leave_the_lock_as_it_is(tmp_path: Path) -> None:
+    project = small_project(tmp_path / "first")
+    project.dvc("repro")
+    project.commit("results")
+    lock = project.text("dvc.lock")
+    for _ in range(2):
+        project.dvc("repro", "--force")
+        assert project.text("dvc.lock") == lock
+    project.run("git", "clone", "--quiet", str(project.folder), str(tmp_path / "a" / "second"))
+    clone = Project.at(tmp_path / "a" / "second")
+    assert "cached" not in clone.dvc("repro")
+    assert clone.text("dvc.lock") == lock
+    clone.set_params(seed=1)
+    clone.dvc("repro")
+    assert clone.text("dvc.lock") != lock

@@ -1,0 +1,105 @@
+"""What several unit tests need: a spec, a tiny data set, training options, fresh processes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from darkroom.config import Train
+from darkroom.data.shards import ShardWriter
+from darkroom.models.spec import ModelSpec
+
+# Another number rounds differently, and threads of tests that run side by side wait for each other.
+torch.set_num_threads(1)
+
+
+def make_spec(**changes: Any) -> ModelSpec:
+    """A cnn for grey images of 8 x 8 pixels and two classes, but for ``changes``."""
+    values: dict[str, Any] = {
+        "name": "cnn",
+        "width": 4,
+        "depth": 2,
+        "dropout": 0.0,
+        "class_names": ("dark", "light"),
+        "input_size": (8, 8),
+        "channels": 1,
+        "resize": "stretch",
+        "training": {"train.lr": 0.05, "seed": 0},
+        "environment": {"device": "cpu", "torch": "any"},
+        **changes,
+    }
+    if values["name"] not in ("cnn", "resnet"):
+        values |= {"width": None, "depth": None, "dropout": None}
+    channels = values["channels"]
+    statistics = {"mean": (0.4, 0.5, 0.6)[:channels], "std": (0.2, 0.25, 0.3)[:channels]}
+    return ModelSpec(**{**statistics, **values})
+
+
+def train_options(**changes: Any) -> Train:
+    """The ``train`` section with plain values, but for ``changes``."""
+    values: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 8,
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "schedule": "one_cycle",
+        "warmup_fraction": 0.3,
+        "label_smoothing": 0.0,
+        "clip_norm": None,
+        "deterministic": True,
+    }
+    return Train(**{**values, **changes})
+
+
+def two_brightnesses(num_images: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Noise around a dark and around a light grey: uint8 ``(n, 8, 8, 1)`` and int64 ``(n,)``."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(num_images) % 2
+    noise = random.normal(0, 20, (num_images, 8, 8, 1))
+    return (noise + np.where(labels == 1, 150, 105)[:, None, None, None]).clip(0, 255).astype(
+        np.uint8
+    ), labels
+
+
+def write_shards(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Path:
+    """Writes images, uint8 ``(n, height, width, channels)``, as one split called ``folder``."""
+    with ShardWriter(folder, images.shape[1:], len(images)) as writer:
+        for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            writer.add(image, label, f"{label}/{index:04d}.png")
+    return folder
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over names and bytes of all weights and buffers."""
+    total = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def start_python(code: str, *arguments: object, cwd: Path, **env: str) -> subprocess.Popen[str]:
+    """Starts ``code`` in a fresh interpreter that can import this module."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output_of(process: subprocess.Popen[str]) -> str:
+    """Waits for a process of ``start_python`` and returns what it printed."""
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return output

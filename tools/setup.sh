@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Makes the virtual environment $1 with exactly the packages of requirements.lock.
+# Needs Python 3.11 or newer, and nothing else: uv is used if it is there, else installed into $1.
+set -euo pipefail
+venv=$1
+unset PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
+
+find_python() {
+    local name
+    for name in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
+        if [ -n "$name" ] && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    echo "setup: Python 3.11 or newer is needed and was not found; install one, or say PYTHON=/path/to/python make setup" >&2
+    return 1
+}
+
+echo "setup: making $venv (about 6 GB; a minute, or more on a slow network)"
+if [ ! -x "$venv/bin/python" ]; then
+    python=$(find_python)
+    "$python" -m venv "$venv" || {
+        rm -rf "$venv"
+        echo "setup: '$python -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2
+        exit 1
+    }
+fi
+
+if command -v uv >/dev/null && [ "$(command -v uv)" != "$PWD/$venv/bin/uv" ]; then
+    uv=uv
+else
+    wanted=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip --upgrade >/dev/null
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$wanted" || true
+    uv=$venv/bin/uv
+fi
+
+if "$uv" --version >/dev/null 2>&1; then
+    export VIRTUAL_ENV=$PWD/$venv
+    "$uv" pip sync --quiet --require-hashes --compile-bytecode requirements.lock
+    "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
+else
+    echo "setup: no uv for this platform; pip takes some minutes"
+    "$venv/bin/python" -m pip install --quiet --require-hashes --requirement requirements.lock
+    "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+fi
+"$venv/bin/python" -m compileall -q src stages
+echo "setup: done"

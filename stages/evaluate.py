@@ -10,7 +10,7 @@ from darkroom.tracking.run import Run
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.batches import Batches
     from darkroom.data.shards import Shards
-    from darkroom.metrics.classification import classification_metrics
+    from darkroom.metrics.classification import classification_metrics, metrics_file
     from darkroom.models.file import digest, load_model
     from darkroom.progress import progress_bar
     from darkroom.reporting.evaluation import Evaluation
@@ -22,7 +22,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     set_determinism(0, config.num_threads)
     device = select_device(runtime.device)
     model, spec = load_model(MODEL)
-    training_run = run.used(MODEL, digest(MODEL))
+    training_run = run.used(MODEL, digest(MODEL), as_child=True)
 
     shards = Shards(PREPARED / "test")
     batches = Batches(shards, device, config.evaluate.batch_size)
@@ -31,7 +31,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     probabilities = logits.cpu().double().softmax(dim=1)
 
     metrics = classification_metrics(targets.cpu(), probabilities, list(spec.class_names))
-    write_json({"test": metrics}, METRICS)
+    write_json({"test": metrics_file(metrics)}, METRICS)
     evaluation = Evaluation(spec, shards, targets.cpu(), probabilities, metrics)
     evaluation.write_predictions(PREDICTIONS)
     evaluation.write_plots(EVALUATE_PLOTS)

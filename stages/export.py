@@ -21,7 +21,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     options = config.export
     set_determinism(0, config.num_threads)
     model, spec = load_model(MODEL)
-    training_run = run.used(MODEL, digest(MODEL))
+    training_run = run.used(MODEL, digest(MODEL), as_child=True)
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)

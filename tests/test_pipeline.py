@@ -63,7 +63,7 @@ def test_metrics_agree_with_scikit_learn_on_the_predictions(finished: Project) -
         ):
             expected = function(labels, preds, average=average)
             assert metrics[f"{name}_{average}"] == pytest.approx(expected, abs=1e-6)
-    assert metrics["per_class"]["3"]["f1"] == pytest.approx(
+    assert metrics["per_class"][3]["f1"] == pytest.approx(
         f1_score(labels, preds, labels=["3"], average=None)[0], abs=1e-6
     )
     assert metrics["f1_macro"] > 0.5  # it has learnt something in three epochs
@@ -149,6 +149,15 @@ def test_the_training_run_tells_everything_of_its_model(finished: Project, clien
         "reports/evaluate/report.html",
         "environment.json",
     } <= artifacts(client, run.info.run_id)
+
+
+def test_the_training_run_names_the_run_that_prepared_its_data(
+    finished: Project, client: MlflowClient
+) -> None:
+    [prepared] = runs_of(client, "prepare")
+    for training in runs_of(client, "train"):
+        assert training.data.tags["maker.data/prepared"] == prepared.info.run_id
+        assert "mlflow.parentRunId" not in training.data.tags
 
 
 def test_evaluate_and_export_are_children_of_the_training_run(

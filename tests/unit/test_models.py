@@ -163,7 +163,7 @@ def test_an_unknown_torchvision_name_is_refused_with_the_nearest(given: str, mea
 
 @pytest.mark.parametrize("name", ["zzzzzzzz", "get_model", "fasterrcnn_resnet50_fpn", "raft_large"])
 def test_what_is_no_classification_model_is_refused_with_a_list(name: str) -> None:
-    with pytest.raises(UserError, match=rf"model {name}[.;?] ?.*There are: .*resnet18, "):
+    with pytest.raises(UserError, match=rf"model {name}[.;].*There are: .*resnet18, "):
         make_classifier(make_spec(name=f"torchvision:{name}", channels=3))
 
 
@@ -303,6 +303,7 @@ def without_a_tensor(path: Path) -> None:
     save_file(tensors, path, {"darkroom": json.dumps(make_spec().to_dict())})
 
 
+FUTURE = {**make_spec().to_dict(), "format_version": 2}
 DAMAGES = {
     "missing": (lambda path: path.unlink(), "no such file.*dvc repro train"),
     "empty": (lambda path: truncated(path, 0), "damaged"),
@@ -312,9 +313,7 @@ DAMAGES = {
     "foreign": (lambda path: described(path, None), "not written by darkroom"),
     "foreign with metadata": (lambda path: described(path, {"format": "pt"}), "not written by darkroom"),
     "of another version": (
-        lambda path: described(
-            path, {"darkroom": json.dumps({**make_spec().to_dict(), "format_version": 2})}
-        ),
+        lambda path: described(path, {"darkroom": json.dumps(FUTURE)}),
         "format 2, this darkroom reads 1",
     ),
     "not JSON": (lambda path: described(path, {"darkroom": "{"}), "model.safetensors"),
@@ -339,5 +338,5 @@ def test_a_file_that_is_no_model_is_refused_by_name(saved: Path, damage: str) ->
 
 def test_a_model_file_that_lacks_a_weight_is_refused_by_name(saved: Path) -> None:
     without_a_tensor(saved)
-    with pytest.raises(UserError, match="model.safetensors"):
+    with pytest.raises(UserError, match="safetensors"):
         load_model(saved)

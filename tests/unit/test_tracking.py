@@ -111,13 +111,14 @@ def test_runs_find_each_other_by_what_they_made(client: MlflowClient) -> None:
     with mlflow_run("train") as run:
         run.made(MODEL, "another")
     with mlflow_run("evaluate") as run:
-        run.used(MODEL, "abc").log_metrics({"test/f1_macro": 0.9})
+        run.used(MODEL, "abc", as_child=True).log_metrics({"test/f1_macro": 0.9})
         run.used(MODEL, "unknown").log_metrics({"test/f1_macro": 0.1})
     parent = client.get_run(latest(client, "evaluate").data.tags["mlflow.parentRunId"])
     assert parent.data.params["train.lr"] == "0.2"  # the later of two that made the same bytes
     assert parent.data.tags[made_tag(MODEL)] == "abc"
     assert parent.data.metrics == {"test/f1_macro": 0.9}
     assert parent.info.status == "FINISHED"
+    assert "mlflow.parentRunId" not in parent.data.tags
 
 
 def test_a_dead_server_costs_a_warning_and_nothing_else(

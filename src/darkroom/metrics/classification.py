@@ -48,6 +48,12 @@ def classification_metrics(
         torch.use_deterministic_algorithms(deterministic)
 
 
+def metrics_file(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Puts the classes into a list, where DVC's tables of metrics leave them out."""
+    rows = [{"class": name, **row} for name, row in metrics["per_class"].items()]
+    return {**metrics, "per_class": rows}
+
+
 def _measure(targets: Tensor, probabilities: Tensor, class_names: list[str]) -> dict[str, Any]:
     num_classes = len(class_names)
     metrics: dict[str, Any] = {

@@ -22,13 +22,14 @@ def write_model_card(
     """Writes the card as Markdown.
 
     Args:
-        metrics: as ``classification_metrics`` returns, of the test split.
+        metrics: of the test split, as in metrics.json.
         files: (name, what it is) of the exported formats.
     """
     text = load_template("model_card.md.j2", autoescape=False).render(
         spec=spec,
         info=info,
         metrics=metrics,
+        f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},
         files=files,
         splits=[split for split in ("train", "val", "test") if split in info.counts],
         folder=f"{path.parent.name}/",

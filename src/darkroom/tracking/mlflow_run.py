@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.tracking.events import Artifacts, Dataset, Event, Metrics, OnnxModel, Params, Tags
 from darkroom.tracking.git import git_tags
-from darkroom.tracking.run import Run
+from darkroom.tracking.run import Run, made_tag
 
 if TYPE_CHECKING:
     from mlflow.types import TensorSpec
@@ -78,13 +79,13 @@ def _start(store: "Store", stage: str) -> "_Sender":
     return _Sender(store, run.info.run_id)
 
 
-def _find_maker(sender: "_Sender", tag: str, digest: str) -> Run:
+def _find_maker(sender: "_Sender", artifact: Path, digest: str, as_child: bool) -> Run:
     found: list[str] = []
 
     def look() -> None:
         runs = sender.store.client.search_runs(
             [sender.store.experiment.experiment_id],
-            filter_string=f"tags.`{tag}` = '{digest}'",
+            filter_string=f"tags.`{made_tag(artifact)}` = '{digest}'",
             max_results=1,
             order_by=["attributes.start_time DESC"],
         )
@@ -94,7 +95,8 @@ def _find_maker(sender: "_Sender", tag: str, digest: str) -> Run:
     if not found:
         return Run()
     maker = _Sender(sender.store, found[0])
-    sender.record(Tags({"mlflow.parentRunId": maker.run_id}))
+    link = "mlflow.parentRunId" if as_child else f"maker.{artifact.as_posix()}"
+    sender.record(Tags({link: maker.run_id}))
     return Run(maker.record_now)
 
 

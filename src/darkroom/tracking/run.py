@@ -16,13 +16,13 @@ class Run:
 
     Args:
         record: takes each event.
-        find_maker: takes the tag of an artifact and returns the run that made it.
+        find_maker: as ``used``, by which it is called.
     """
 
     def __init__(
         self,
         record: Callable[[Event], None] = lambda event: None,
-        find_maker: Callable[[str, str], "Run"] | None = None,
+        find_maker: Callable[[Path, str, bool], "Run"] | None = None,
     ) -> None:
         self._record = record
         self._find_maker = find_maker
@@ -55,14 +55,17 @@ class Run:
         """Says that this run made ``artifact`` with these contents."""
         self.log_tags({made_tag(artifact): digest})
 
-    def used(self, artifact: Path, digest: str) -> "Run":
+    def used(self, artifact: Path, digest: str, as_child: bool = False) -> "Run":
         """Links this run to the latest one that made ``artifact`` with these contents.
+
+        Args:
+            as_child: show this run below that one.
 
         Returns:
             That run, to log to (a model's test metrics belong to its training run); one that
             keeps nothing where none is known.
         """
-        return self._find_maker(made_tag(artifact), digest) if self._find_maker else Run()
+        return self._find_maker(artifact, digest, as_child) if self._find_maker else Run()
 
 
 def made_tag(artifact: Path) -> str:

@@ -12,6 +12,9 @@ from mlflow.entities import Experiment
 
 DEFAULT_EXPERIMENT = "darkroom"
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Has the browser show tables of runs, not of conversations."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -60,5 +63,5 @@ def _connect(uri: str, artifacts: str | None) -> Store:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        experiment = client.get_experiment(client.create_experiment(name, artifacts))
+        experiment = client.get_experiment(client.create_experiment(name, artifacts, _KIND))
     return Store(client, experiment, uri)

@@ -41,7 +41,7 @@ def logging_share() -> dict[str, float]:
     [run] = store.client.search_runs(
         [store.experiment.experiment_id], "tags.stage = 'train'", max_results=1
     )
-    epochs = store.client.get_metric_history(run.info.run_id, "epoch_seconds")
+    epochs = store.client.get_metric_history(run.info.run_id, "train/epoch_seconds")
     epoch_seconds = sorted(point.value for point in epochs)[len(epochs) // 2]
     metrics = {name: 0.5 for name in run.data.metrics if not name.startswith("test/")}
     num_epochs = 1_000

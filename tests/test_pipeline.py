@@ -139,8 +139,13 @@ def test_the_training_run_tells_everything_of_its_model(finished: Project, clien
     [dataset] = run.inputs.dataset_inputs
     digest = json.loads(finished.text("data/prepared/dataset.json"))["digest"]
     assert digest.startswith(dataset.dataset.digest)
-    [model] = run.outputs.model_outputs
-    assert client.get_logged_model(model.model_id).source_run_id == run.info.run_id
+    [output] = run.outputs.model_outputs
+    [model] = [
+        model
+        for model in client.search_logged_models([run.info.experiment_id])
+        if model.model_id == output.model_id
+    ]
+    assert (model.source_run_id, model.status) == (run.info.run_id, "READY")
     assert run.data.tags["mlflow.source.git.commit"] in finished.git("log", "--format=%H")
     assert run.data.tags["device"]
     assert {

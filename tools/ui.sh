@@ -8,5 +8,5 @@ if [ "$uri" = "sqlite:///$PWD/mlflow.db" ] && [ ! -e mlflow.db ]; then
     exit 2
 fi
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
-echo "ui: http://127.0.0.1:$port (Ctrl-C ends it)"
+echo "ui: http://127.0.0.1:$port/#/experiments?workflowType=machine_learning (Ctrl-C ends it)"
 exec mlflow ui --backend-store-uri "$uri" --default-artifact-root "$PWD/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1

@@ -22,7 +22,7 @@ from darkroom.reporting.figures import (
 from darkroom.reporting.report import write_report
 from darkroom.reporting.tables import write_csv
 
-NUM_HARDEST = 24
+NUM_HARDEST = 30
 
 
 @dataclass(frozen=True)
@@ -95,23 +95,20 @@ class Evaluation:
             metrics=self.metrics,
             sections=[
                 (
-                    "Which class is taken for which",
-                    [("Rows are true classes", plots / "confusion.png")],
+                    "Where it errs",
+                    [
+                        ("Rows are true classes", plots / "confusion.png"),
+                        (
+                            "The hardest images: true class, its probability, what it was taken for",
+                            plots / "hardest.png",
+                        ),
+                    ],
                 ),
                 (
                     "Over all thresholds",
                     [
                         ("Precision over recall, interpolated", plots / "precision_recall.png"),
                         ("Receiver operating characteristic", plots / "roc.png"),
-                    ],
-                ),
-                (
-                    "The hardest images",
-                    [
-                        (
-                            "True class and its probability; what it was taken for instead",
-                            plots / "hardest.png",
-                        )
                     ],
                 ),
             ],

@@ -31,12 +31,12 @@ class History:
         """Returns the last epoch's numbers under the names they have in MLflow."""
         last = self._results[-1]
         return {
-            "lr": last.lr,
+            "train/lr": last.lr,
             "train/loss": last.train_loss,
             "val/loss": last.val_loss,
             "val/accuracy": last.val_accuracy,
             "val/f1_macro": last.val_f1_macro,
-            "epoch_seconds": self._seconds,
+            "train/epoch_seconds": self._seconds,
         }
 
     def last_line(self) -> str:

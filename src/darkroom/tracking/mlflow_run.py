@@ -1,5 +1,6 @@
 """Sends a run's events to MLflow; when MLflow fails, warns and lets the stage go on."""
 
+import getpass
 import json
 import os
 import sys
@@ -71,6 +72,7 @@ def _start(store: "Store", stage: str) -> "_Sender":
         "stage": stage,
         "mlflow.source.name": f"stages/{stage.partition('@')[0]}.py",
         "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
         **git,
     }
     run = store.client.create_run(
@@ -211,10 +213,14 @@ class _Sender:
             outputs=Schema([_tensor_spec(value) for value in model.graph.output]),
         )
         mlflow.set_tracking_uri(self.store.uri)
+        # made first: Model.log alone would put it into MLflow's default experiment
+        logged = self.store.client.create_logged_model(
+            self.store.experiment.experiment_id, event.name, self.run_id
+        )
         Model.log(
             None,
             mlflow.onnx,
-            name=event.name,
+            model_id=logged.model_id,
             run_id=self.run_id,
             onnx_model=model,
             signature=signature,

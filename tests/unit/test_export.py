@@ -1,0 +1,289 @@
+"""Exported files: they agree with the checkpoint, and their bytes depend on the model alone."""
+
+import json
+import math
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from support import make_spec, output_of, start_python
+
+import darkroom
+from darkroom.errors import UserError
+from darkroom.export.formats import FORMATS, ExportedModel, write_formats
+from darkroom.export.parity import Parity, check_parity, compare
+from darkroom.models.factory import make_classifier
+from darkroom.models.file import load_model, load_spec, save_model
+
+FILES = ("model.safetensors", "model.onnx", "model.pt2")
+MODELS = ("cnn", "resnet", "torchvision:resnet18")
+
+EXPORT = """
+import json, sys
+from pathlib import Path
+from darkroom.training.determinism import set_determinism
+
+set_determinism(0, 1)
+import torch
+from support import make_spec
+from darkroom.export.formats import write_formats
+from darkroom.models.factory import make_classifier
+from darkroom.models.file import load_model, save_model
+
+SPECS = {
+    "cnn": make_spec(input_size=(16, 13), dropout=0.2),
+    "resnet": make_spec(name="resnet", channels=3, input_size=(16, 16), dropout=0.2),
+    "torchvision:resnet18": make_spec(name="torchvision:resnet18", channels=3, input_size=(32, 32)),
+}
+
+
+def export(name, seed, folder):
+    spec = SPECS[name]
+    set_determinism(seed, 1)
+    model = make_classifier(spec)
+    shape = (16, spec.channels, *spec.input_size)
+    model(torch.randint(0, 256, shape, dtype=torch.uint8))  # so that statistics are not at their start
+    checkpoint = Path("models", folder, "model.safetensors")
+    save_model(model, spec, checkpoint)
+    write_formats(["onnx", "pt2"], checkpoint, *load_model(checkpoint), Path(folder))
+
+
+for name, seed, folder in json.loads(sys.argv[1]):
+    export(name, seed, folder)
+"""
+
+
+def folder_name(model: str) -> str:
+    return model.replace(":", "-")
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
+    """Two folders into which two processes exported the same models, in another order."""
+    folders = [tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("elsewhere") / "deeper"]
+    jobs = [[model, 0, folder_name(model)] for model in MODELS]
+    orders = [[*jobs, ["cnn", 1, "other-weights"]], jobs[::-1]]
+    processes = []
+    for hash_seed, (folder, order) in enumerate(zip(folders, orders, strict=True), start=1):
+        folder.mkdir(exist_ok=True)
+        processes.append(
+            start_python(EXPORT, json.dumps(order), cwd=folder, PYTHONHASHSEED=str(hash_seed))
+        )
+    for process in processes:
+        output_of(process)
+    yield folders
+    for folder in folders:
+        shutil.rmtree(folder)  # a quarter of a gigabyte
+
+
+@pytest.fixture(params=MODELS)
+def exported(request: pytest.FixtureRequest, exports: list[Path]) -> Path:
+    """The exported folder of each model."""
+    return exports[0] / folder_name(request.param)
+
+
+@pytest.fixture
+def cnn(exports: list[Path], tmp_path: Path) -> Path:
+    """The exported cnn, in a folder where it may be damaged."""
+    return shutil.copytree(exports[0] / "cnn", tmp_path / "cnn")
+
+
+def images_for(folder: Path, num_images: int, seed: int = 0) -> np.ndarray:
+    spec = load_spec(folder / "model.safetensors")
+    shape = (num_images, spec.channels, *spec.input_size)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+# agreement
+
+
+def test_all_files_agree_with_the_checkpoint(exported: Path) -> None:
+    model, _ = load_model(exported / "model.safetensors")
+    files = [exported / name for name in FILES]
+    parities = check_parity(model, files, images_for(exported, 7), num_threads=1, tolerance=1e-4)
+    assert list(parities) == list(FILES)
+    for parity in parities.values():
+        assert 0 <= parity.max_abs_difference < 1e-5
+        assert parity.argmax_agreement == 1.0
+        assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "argmax_agreement": 1.0}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_any_batch_size_works(exported: Path, batch_size: int) -> None:
+    images = images_for(exported, batch_size, seed=batch_size)
+    model, spec = load_model(exported / "model.safetensors")
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(images))
+        pt2 = torch.export.load(exported / "model.pt2").module()(torch.from_numpy(images))
+    onnx = session_of(exported / "model.onnx").run(["logits", "probabilities"], {"images": images})
+    for outputs in (pt2, onnx):
+        for actual, expected in zip(outputs, (logits, logits.softmax(dim=1)), strict=True):
+            assert actual.shape == (batch_size, len(spec.class_names))
+            np.testing.assert_allclose(np.asarray(actual), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_onnx_says_what_goes_in_and_out(exported: Path) -> None:
+    session = session_of(exported / "model.onnx")
+    spec = load_spec(exported / "model.safetensors")
+    [images] = session.get_inputs()
+    assert (images.name, images.type) == ("images", "tensor(uint8)")
+    assert images.shape[1:] == [spec.channels, *spec.input_size]
+    assert isinstance(images.shape[0], str)  # a name, so any number
+    assert [output.name for output in session.get_outputs()] == ["logits", "probabilities"]
+
+
+def test_dropout_is_off_in_every_format(cnn: Path) -> None:
+    images = images_for(cnn, 4)
+    session = session_of(cnn / "model.onnx")
+    first, again = (session.run(["probabilities"], {"images": images})[0] for _ in range(2))
+    assert first.tolist() == again.tolist()
+    program = torch.export.load(cnn / "model.pt2").module()
+    with torch.inference_mode():
+        first, again = (program(torch.from_numpy(images))[1] for _ in range(2))
+    assert torch.equal(first, again)
+
+
+# bytes
+
+
+def test_two_processes_in_two_folders_write_the_same_bytes(exports: list[Path]) -> None:
+    here, elsewhere = exports
+    for model in MODELS:
+        for file in FILES:
+            path = Path(folder_name(model), file)
+            assert (here / path).read_bytes() == (elsewhere / path).read_bytes(), path
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_other_weights_are_other_bytes(file: str, exports: list[Path]) -> None:
+    cnn, other = (exports[0] / name / file for name in ("cnn", "other-weights"))
+    assert cnn.read_bytes() != other.read_bytes()
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """The bytes of a file and, of an archive, those of its members."""
+    yield path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                yield member.filename.encode() + b"\n" + archive.read(member)
+
+
+def paths_of_this_machine(path: Path) -> list[str]:
+    """Those that are found in a file."""
+    folders = (path.parents[1], Path(darkroom.__file__).parent, Path(torch.__file__).parent)
+    wanted = {*map(str, folders), "site-packages", "darkroom/models"}
+    parts = list(contents(path))
+    return sorted(text for text in wanted if any(text.encode() in part for part in parts))
+
+
+def test_no_file_holds_a_path_of_the_machine(exported: Path) -> None:
+    for file in FILES:
+        assert paths_of_this_machine(exported / file) == []
+
+
+def test_without_care_the_files_would_hold_paths(tmp_path: Path) -> None:
+    spec = make_spec()
+    model = ExportedModel(make_classifier(spec)).eval()
+    program = torch.export.export(model, (torch.zeros(2, 1, 8, 8, dtype=torch.uint8),))
+    (tmp_path / "exported").mkdir()
+    torch.export.save(program, tmp_path / "exported" / "model.pt2")
+    torch.onnx.export(program, f=tmp_path / "exported" / "model.onnx", dynamo=True, verbose=False)
+    for file in ("model.pt2", "model.onnx"):
+        found = paths_of_this_machine(tmp_path / "exported" / file)
+        assert str(Path(darkroom.__file__).parent) in found, file
+
+
+def test_write_formats_copies_the_checkpoint_and_writes_what_is_asked(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "any name"
+    spec = make_spec()
+    model = make_classifier(spec).eval()
+    save_model(model, spec, checkpoint)
+    for names in ([], ["pt2"]):
+        folder = tmp_path / "out" / f"{len(names)}"
+        files = write_formats(names, checkpoint, model, spec, folder)
+        expected = ["model.safetensors", *(FORMATS[name].file_name for name in names)]
+        assert files == [folder / name for name in expected]
+        assert sorted(folder.iterdir()) == sorted(files)
+        assert files[0].read_bytes() == checkpoint.read_bytes()
+
+
+# what is refused
+
+
+def check(folder: Path, file: str, tolerance: float = 1e-4) -> None:
+    model, _ = load_model(folder / "model.safetensors")
+    check_parity(model, [folder / file], images_for(folder, 4), num_threads=1, tolerance=tolerance)
+
+
+def test_a_file_made_of_other_weights_is_refused(exports: list[Path], cnn: Path) -> None:
+    check(cnn, "model.onnx")
+    shutil.copy(exports[0] / "other-weights" / "model.onnx", cnn)
+    with pytest.raises(UserError, match=r"model\.onnx differs .*parity_tolerance allows 0\.0001"):
+        check(cnn, "model.onnx")
+    check(cnn, "model.onnx", tolerance=1.0)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.pt2"])
+def test_a_truncated_file_is_refused_by_name(file: str, cnn: Path) -> None:
+    model, _ = load_model(cnn / "model.safetensors")
+    images = images_for(cnn, 2)
+    content = (cnn / file).read_bytes()
+    (cnn / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="does not load and run in a fresh process") as refused:
+        check_parity(model, [cnn / file], images, num_threads=1, tolerance=1e-4)
+    assert str(cnn / file) in str(refused.value)
+
+
+def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
+    model, _ = load_model(cnn / "model.safetensors")
+    (cnn / "gone.onnx").unlink(missing_ok=True)
+    files = [cnn / "model.onnx", cnn / "gone.onnx"]
+    with pytest.raises(UserError, match=r"gone\.onnx"):
+        check_parity(model, files, images_for(cnn, 2), num_threads=1, tolerance=1.0)
+
+
+# figures
+
+
+def test_compare_takes_the_largest_difference_and_counts_equal_classes() -> None:
+    expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
+    actual = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75], [1.0, 0.0]], np.float32)
+    assert compare(expected, actual) == Parity(max_abs_difference=0.25, argmax_agreement=0.75)
+    assert compare(expected, expected) == Parity(max_abs_difference=0.0, argmax_agreement=1.0)
+
+
+def test_a_difference_that_is_no_number_is_not_hidden() -> None:
+    expected = np.full((1, 2), 0.5, np.float32)
+    actual = np.array([[0.5, np.nan]], np.float32)
+    assert math.isnan(compare(expected, actual).max_abs_difference)
+
+
+@pytest.mark.parametrize(
+    ("difference", "bound"),
+    [
+        (0.0, 1e-5),
+        (1e-9, 1e-5),
+        (9.99e-6, 1e-5),
+        (1e-5, 1e-4),
+        (2.3e-5, 1e-4),
+        (9.9e-5, 1e-4),
+        (1e-4, 1e-3),
+        (0.004, 0.01),
+        (0.5, 1.0),
+    ],
+)
+def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> None:
+    parity = Parity(max_abs_difference=difference, argmax_agreement=1.0)
+    assert parity.bound == bound
+    assert parity.to_dict()["max_abs_difference_below"] == bound
+    assert difference < parity.bound

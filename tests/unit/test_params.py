@@ -1,0 +1,517 @@
+"""params.yaml: what is refused, in which words and at which line; and what is not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from darkroom.config import Params, named_sets
+from darkroom.errors import UserError
+from darkroom.params import flatten, load_params, parameters
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+FILE = Path("params.yaml")
+
+TO_10_000 = "a whole number at least 1 and at most 10,000"  # also of export.parity_images
+LR = "a number above 0 and at most 100"
+FRACTION = "a number above 0 and below 1"
+SEED = "a whole number at least 0 and at most 4,294,967,295"
+SIZE = "auto or a whole number at least 1 and at most 2,048"
+DROPOUT = "a number at least 0 and below 1 or null"
+SETS = f"a list with any of {', '.join(named_sets())}"
+OWN_OPTIONS = {"width": "8", "depth": "2", "dropout": "0.5"}  # null for torchvision:NAME
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def find_line(text: str, name: str) -> int:
+    """Returns the line, from 0, of ``train`` or ``train.lr`` in the text of a params.yaml."""
+    section, _, key = name.rpartition(".")
+    lines = text.splitlines()
+    start = find_line(text, section) + 1 if section else 0
+    wanted = f"{'  ' if section else ''}{key}:"
+    return next(i for i in range(start, len(lines)) if lines[i].startswith(wanted))
+
+
+def edited(edits: dict[str, str]) -> str:
+    """Puts other lines in place of a parameter, or of a whole section, of the shipped file."""
+    text = SHIPPED
+    for name, replacement in edits.items():
+        lines = text.splitlines()
+        start = find_line(text, name)
+        indent = "  " if "." in name else ""
+        end = start + 1
+        while end < len(lines) and lines[end].startswith(f"{indent}  "):
+            end += 1
+        new = [indent + line for line in replacement.splitlines()]
+        text = "\n".join([*lines[:start], *new, *lines[end:]]) + "\n"
+    return text
+
+
+def with_line(text: str, message: str) -> str:
+    """Puts file and line before a message: a missing name is reported where its section starts."""
+    name = message.split(": ")[0].split(" ")[0]
+    if " is missing" in message:
+        name = name.rpartition(".")[0]
+    return f"params.yaml:{find_line(text, name) + 1 if name else 1}: {message}"
+
+
+def refusal(content: str | bytes) -> str:
+    FILE.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError) as refused:
+        load_params(FILE)
+    return str(refused.value)
+
+
+def loaded(text: str) -> Params:
+    FILE.write_text(text, encoding="utf-8")
+    return load_params(FILE)
+
+
+MISTAKES: list[tuple[dict[str, str], str]] = [
+    # names
+    ({"seed": "seed: 0\nzzz: 0"}, "zzz is not a parameter"),
+    ({"seed": "sed: 0"}, "sed is not a parameter; did you mean seed?"),
+    ({"seed": "seed: 0\n1: 2"}, "1 is not a parameter"),
+    ({"num_threads": "num-threads: 2"}, "num-threads is not a parameter; did you mean num_threads?"),
+    ({"evaluate": "evalute:\n  batch_size: 1"}, "evalute is not a parameter; did you mean evaluate?"),
+    ({"evaluate.batch_size": "batch_size: 1\nzzz: 0"}, "evaluate.zzz is not a parameter"),
+    (
+        {"train.optimizer": "optimiser: sgd"},
+        "train.optimiser is not a parameter; did you mean train.optimizer?",
+    ),
+    (
+        {"train.optimizer": "optimizer: sgd\nOptimizer: sgd"},
+        "train.Optimizer is not a parameter; did you mean train.optimizer?",
+    ),
+    ({"model.depth": "depth: 2\nlr: 1"}, "model.lr is not a parameter; did you mean train.lr?"),
+    ({"seed": "seed: 0\nmomentum: 0"}, "momentum is not a parameter; did you mean train.momentum?"),
+    # what is not there
+    ({"seed": ""}, f"seed is missing: every random choice follows from it; it must be {SEED}"),
+    (
+        {"train.epochs": ""},
+        f"train.epochs is missing: passes over the training images; it must be {TO_10_000}",
+    ),
+    ({"evaluate": ""}, "evaluate is missing; it must be a section with batch_size"),
+    ({"augment": ""}, "augment is missing; it must be a section with crop_padding, horizontal_flip"),
+    # types
+    ({"train.lr": "lr: fast"}, f"train.lr: 'fast' is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: '0.1'"}, f"train.lr: '0.1' is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: true"}, f"train.lr: true is not allowed; it must be {LR}"),
+    ({"train.lr": "lr:"}, f"train.lr: null is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: [0.1]"}, f"train.lr: [0.1] is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: {max: 1}"}, f"train.lr: {{'max': 1}} is not allowed; it must be {LR}"),
+    ({"train.epochs": "epochs: 20.0"}, f"train.epochs: 20.0 is not allowed; it must be {TO_10_000}"),
+    ({"train.epochs": "epochs: true"}, f"train.epochs: true is not allowed; it must be {TO_10_000}"),
+    (
+        {"prepare.image_size": "image_size: 64.0"},
+        f"prepare.image_size: 64.0 is not allowed; it must be {SIZE}",
+    ),
+    (
+        {"train.deterministic": "deterministic: 1"},
+        "train.deterministic: 1 is not allowed; it must be true or false",
+    ),
+    ({"data.path": "path: 3"}, "data.path: 3 is not allowed; it must be text"),
+    ({"data.fetch": "fetch: MNIST"}, f"data.fetch: 'MNIST' is not allowed; it must be {SETS}"),
+    (
+        {"evaluate": "evaluate: 256"},
+        "evaluate: 256 is not allowed; it must be a section with batch_size",
+    ),
+    ({"evaluate": "evaluate:"}, "evaluate: null is not allowed; it must be a section with batch_size"),
+    (
+        {"evaluate": "evaluate: [1]"},
+        "evaluate: [1] is not allowed; it must be a section with batch_size",
+    ),
+    # 1 is a choice of prepare.channels, but true and 1.0 are not: DVC would see another value
+    (
+        {"prepare.channels": "channels: true"},
+        "prepare.channels: true is not allowed; it must be one of auto, 1, 3",
+    ),
+    (
+        {"prepare.channels": "channels: 1.0"},
+        "prepare.channels: 1.0 is not allowed; it must be one of auto, 1, 3",
+    ),
+    # ranges
+    ({"seed": "seed: -1"}, f"seed: -1 is not allowed; it must be {SEED}"),
+    ({"seed": "seed: 4294967296"}, f"seed: 4294967296 is not allowed; it must be {SEED}"),
+    ({"train.epochs": "epochs: 0"}, f"train.epochs: 0 is not allowed; it must be {TO_10_000}"),
+    ({"train.epochs": "epochs: 10001"}, f"train.epochs: 10001 is not allowed; it must be {TO_10_000}"),
+    (
+        {"prepare.image_size": "image_size: 0"},
+        f"prepare.image_size: 0 is not allowed; it must be {SIZE}",
+    ),
+    (
+        {"prepare.image_size": "image_size: 2049"},
+        f"prepare.image_size: 2049 is not allowed; it must be {SIZE}",
+    ),
+    (
+        {"prepare.val_fraction": "val_fraction: 0"},
+        f"prepare.val_fraction: 0 is not allowed; it must be {FRACTION}",
+    ),
+    (
+        {"prepare.val_fraction": "val_fraction: 1"},
+        f"prepare.val_fraction: 1 is not allowed; it must be {FRACTION}",
+    ),
+    ({"model.dropout": "dropout: -0.1"}, f"model.dropout: -0.1 is not allowed; it must be {DROPOUT}"),
+    ({"model.dropout": "dropout: 1"}, f"model.dropout: 1 is not allowed; it must be {DROPOUT}"),
+    ({"train.lr": "lr: 0"}, f"train.lr: 0 is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: 100.5"}, f"train.lr: 100.5 is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: .nan"}, f"train.lr: nan is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: .inf"}, f"train.lr: inf is not allowed; it must be {LR}"),
+    ({"train.lr": "lr: -.inf"}, f"train.lr: -inf is not allowed; it must be {LR}"),
+    ({"train.epochs": "epochs: .inf"}, f"train.epochs: inf is not allowed; it must be {TO_10_000}"),
+    # choices
+    (
+        {"train.optimizer": "optimizer: adam"},
+        "train.optimizer: 'adam' is not allowed; it must be one of sgd, adamw; did you mean adamw?",
+    ),
+    (
+        {"train.optimizer": "optimizer: SGD"},
+        "train.optimizer: 'SGD' is not allowed; it must be one of sgd, adamw; did you mean sgd?",
+    ),
+    (
+        {"train.optimizer": "optimizer: lion"},
+        "train.optimizer: 'lion' is not allowed; it must be one of sgd, adamw",
+    ),
+    (
+        {"prepare.resize": "resize: padding"},
+        "prepare.resize: 'padding' is not allowed; it must be one of stretch, crop, pad"
+        "; did you mean pad?",
+    ),
+    (
+        {"prepare.channels": "channels: 2"},
+        "prepare.channels: 2 is not allowed; it must be one of auto, 1, 3",
+    ),
+    (
+        {"prepare.image_size": "image_size: Auto"},
+        f"prepare.image_size: 'Auto' is not allowed; it must be {SIZE}; did you mean auto?",
+    ),
+    (
+        {"model.name": "name: resnet18"},
+        "model.name: 'resnet18' is not allowed; it must be cnn or resnet or torchvision:NAME; "
+        "did you mean resnet?",
+    ),
+    (
+        {"data.fetch": "fetch: [cifar10]"},
+        f"data.fetch: 'cifar10' is not allowed; it must be {SETS}; did you mean CIFAR10?",
+    ),
+    # YAML 1.2: these are text, not true
+    (
+        {"train.deterministic": "deterministic: on"},
+        "train.deterministic: 'on' is not allowed; it must be true or false",
+    ),
+    (
+        {"train.deterministic": "deterministic: yes"},
+        "train.deterministic: 'yes' is not allowed; it must be true or false",
+    ),
+    # values that do not go together
+    (
+        {"prepare.val_fraction": "val_fraction: 0.5", "prepare.test_fraction": "test_fraction: 0.5"},
+        "prepare.test_fraction: 0.5 and prepare.val_fraction 0.5 leave nothing to train on; "
+        "their sum must be below 1",
+    ),
+    (
+        {"data.fetch": "fetch: [MNIST, digits, MNIST]"},
+        "data.fetch: ['MNIST', 'digits', 'MNIST'] names a set twice; name each once",
+    ),
+    *(
+        (
+            {"model.name": f"name: {name}", f"model.{option}": f"{option}: null"},
+            f"model.{option}: null is not allowed where model.name is {name}",
+        )
+        for name in ("cnn", "resnet")
+        for option in OWN_OPTIONS
+    ),
+    *(
+        (
+            {
+                "model": "model:\n  name: torchvision:resnet18\n"
+                + "".join(f"  {o}: {value if o == option else 'null'}\n" for o in OWN_OPTIONS)
+            },
+            f"model.{option}: {value} has no effect on torchvision:resnet18; it must be null there",
+        )
+        for option, value in OWN_OPTIONS.items()
+    ),
+    (
+        {"train.optimizer": "optimizer: sgd", "train.momentum": "momentum: null"},
+        "train.momentum: null is not allowed where train.optimizer is sgd; 0 means none",
+    ),
+    (
+        {"train.optimizer": "optimizer: adamw", "train.momentum": "momentum: 0.9"},
+        "train.momentum: 0.9 has no effect on adamw; it must be null there",
+    ),
+    (
+        {"train.schedule": "schedule: one_cycle", "train.warmup_fraction": "warmup_fraction: null"},
+        "train.warmup_fraction: null is not allowed where train.schedule is one_cycle; 0.3 is usual",
+    ),
+    (
+        {"train.schedule": "schedule: constant", "train.warmup_fraction": "warmup_fraction: 0.3"},
+        "train.warmup_fraction: 0.3 has no effect where train.schedule is constant; "
+        "it must be null there",
+    ),
+    (
+        {"export.formats": "formats: [onnx, onnx]"},
+        "export.formats: ['onnx', 'onnx'] names a format twice; name each once",
+    ),
+]
+
+
+@pytest.mark.parametrize(("edits", "message"), MISTAKES, ids=[message[:60] for _, message in MISTAKES])
+def test_one_mistake_is_refused_in_one_line(edits: dict[str, str], message: str) -> None:
+    text = edited(edits)
+    assert refusal(text) == with_line(text, message)
+
+
+NOT_YAML = {
+    "duplicate key": (
+        "seed: 0\nnum_threads: 2\nseed: 1\n",
+        ':3: found duplicate key "seed" with value "1" (original value: "0")',
+    ),
+    "duplicate key in a section": (
+        "train:\n  lr: 0.1\n  lr: 0.2\n",
+        ':3: found duplicate key "lr" with value "0.2" (original value: "0.1")',
+    ),
+    "open bracket": ("seed: [0\ntrain: 1\n", ":2: expected ',' or ']', but got ':'"),
+    "open quote": ('seed: "0\ntrain: 1\n', ":3: found unexpected end of stream"),
+    "two colons": ("seed: 0\ntrain: lr: 1\n", ":2: mapping values are not allowed here"),
+    "tab": ("train:\n\tlr: 1\n", ":2: found character '\\t' that cannot start any token"),
+    "unknown alias": ("seed: *other\n", ":1: found undefined alias 'other'"),
+    "unknown tag": ("seed: !new 0\n", ":1: could not determine a constructor for the tag '!new'"),
+    "two documents": ("seed: 0\n---\nseed: 0\n", ":2: but found another document"),
+    "empty": ("", f":1: expected sections ({', '.join(Params.model_fields)})"),
+    "only a comment": ("# soon\n", f":1: expected sections ({', '.join(Params.model_fields)})"),
+    "a list": ("- seed\n", f":1: expected sections ({', '.join(Params.model_fields)})"),
+    "text": ("seed\n", f":1: expected sections ({', '.join(Params.model_fields)})"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), NOT_YAML.values(), ids=NOT_YAML)
+def test_what_is_no_mapping_is_refused_at_its_line(text: str, problem: str) -> None:
+    assert refusal(text) == f"params.yaml{problem}"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_what_is_not_utf_8_is_refused(encoding: str) -> None:
+    text = edited({"data.path": "path: données"})
+    assert refusal(text.encode(encoding)).startswith("params.yaml: not UTF-8 text (")
+    assert loaded(text).data.path == "données"
+
+
+def test_a_control_character_is_refused() -> None:
+    assert refusal("seed: \x07\n").startswith("params.yaml: not YAML: unacceptable character #x0007")
+
+
+def test_a_missing_file_is_refused() -> None:
+    with pytest.raises(UserError) as refused:
+        load_params(Path("elsewhere/params.yaml"))
+    assert str(refused.value) == (
+        "elsewhere/params.yaml: there is no such file here; run from the project's root"
+    )
+
+
+def test_a_folder_in_place_of_the_file_is_refused() -> None:
+    FILE.mkdir()
+    with pytest.raises(UserError, match=r"^params\.yaml: "):
+        load_params(FILE)
+
+
+def test_all_mistakes_are_said_at_once_in_the_order_of_lines() -> None:
+    text = edited(
+        {
+            "export.parity_images": "parity_images: 0",
+            "train.lr": "",
+            "seed": "seed: zero",
+            "train.optimizer": "optimiser: sgd",
+            "prepare.resize": "resize: squeeze",
+            "evaluate": "",
+            "data.fetch": "fetch: [digits,\n  mnist]",
+        }
+    )
+    message = refusal(text).splitlines()
+    assert [re.sub(r"params\.yaml:(\d+): ([\w.]+).*", r"\2", line) for line in message] == [
+        "evaluate",
+        "seed",
+        "data.fetch",
+        "prepare.resize",
+        "train.lr",
+        "train.optimiser",
+        "export.parity_images",
+    ]
+    lines = [int(line.split(":")[1]) for line in message]
+    assert lines == sorted(lines)
+    assert lines[2] == find_line(text, "data.fetch") + 2  # where the wrong one of the list stands
+    assert lines[4] == find_line(text, "train") + 1
+    assert message[-1] == with_line(
+        text, f"export.parity_images: 0 is not allowed; it must be {TO_10_000}"
+    )
+
+
+def test_several_wrong_combinations_are_said_at_once() -> None:
+    text = edited(
+        {
+            "export.formats": "formats: [pt2, pt2]",
+            "model.name": "name: torchvision:resnet18",
+            "prepare.val_fraction": "val_fraction: 0.9",
+            "prepare.test_fraction": "test_fraction: 0.9",
+        }
+    )
+    names = [line.split(": ")[1] for line in refusal(text).splitlines()]
+    assert names == [
+        "prepare.test_fraction",
+        "model.width",
+        "model.depth",
+        "model.dropout",
+        "export.formats",
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [0, 16])
+def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
+    """``<<`` is what YAML has against repetition; ruamel, and so DVC, reads it."""
+    text = edited({"evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}}}"})
+    if batch_size:
+        assert loaded(text).evaluate.batch_size == batch_size
+    else:
+        message = refusal(text)
+        assert re.fullmatch(r"params\.yaml:\d+: evaluate\.batch_size: 0 is not allowed; .*", message)
+
+
+def yaml_leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves = {}
+    for name, value in values.items():
+        leaves |= (
+            yaml_leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return leaves
+
+
+def test_the_shipped_file_passes_with_the_values_it_shows() -> None:
+    assert flatten(loaded(SHIPPED)) == yaml_leaves(YAML(typ="safe").load(SHIPPED))
+
+
+def sections_reversed(text: str) -> str:
+    blocks = re.split(r"^(?=\w)", text, flags=re.MULTILINE)
+    assert len(blocks) > len(Params.model_fields)
+    return "".join(reversed(blocks))
+
+
+HARMLESS = {
+    "comments": lambda text: "# first\n" + text.replace("\n", "  # why\n"),
+    "sections in another order": sections_reversed,
+    "blank lines": lambda text: text.replace("\n", "\n\n"),
+    "Windows line ends": lambda text: text.replace("\n", "\r\n"),
+    "byte order mark": lambda text: "\ufeff" + text,
+    "document start": lambda text: "---\n" + text,
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
+def test_what_means_the_same_passes(change: Any) -> None:
+    changed = change(SHIPPED)
+    assert changed != SHIPPED
+    FILE.write_bytes(changed.encode())
+    assert load_params(FILE) == loaded(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seed", "0", 0),
+        ("seed", "4294967295", 2**32 - 1),
+        ("train.epochs", "1", 1),
+        ("train.epochs", "10000", 10_000),
+        ("train.epochs", "010", 10),  # octal in YAML 1.1
+        ("train.lr", "1e-3", 0.001),  # text in YAML 1.1
+        ("train.lr", "100", 100.0),
+        ("model.dropout", "0", 0.0),
+        ("prepare.image_size", "2048", 2048),
+        ("prepare.image_size", "auto", "auto"),
+        ("prepare.channels", "1", 1),
+        ("prepare.channels", "3", 3),
+        ("data.path", "on", "on"),
+        ("data.fetch", "[]", []),
+        ("train.clip_norm", "1", 1.0),
+        ("train.deterministic", "false", False),
+    ],
+)
+def test_allowed_values_pass(name: str, text: str, value: Any) -> None:
+    key = name.rpartition(".")[2]
+    got = flatten(loaded(edited({name: f"{key}: {text}"})))[name]
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"train.optimizer": "optimizer: adamw", "train.momentum": "momentum: null"},
+        {"train.optimizer": "optimizer: sgd", "train.momentum": "momentum: 0"},
+        {"train.schedule": "schedule: constant", "train.warmup_fraction": "warmup_fraction: null"},
+        {"model": "model: {name: torchvision:resnet18, width: null, depth: null, dropout: null}"},
+        {"model": "model: {name: resnet, width: 16, depth: 3, dropout: 0}"},
+        {"prepare.val_fraction": "val_fraction: 0.5", "prepare.test_fraction": "test_fraction: 0.49"},
+        {"data.fetch": "fetch: [MNIST, digits]"},
+        {"export.formats": "formats: [pt2, onnx]"},
+    ],
+    ids=lambda edits: " ".join(edits.values())[:60],
+)
+def test_values_that_go_together_pass(edits: dict[str, str]) -> None:
+    loaded(edited(edits))
+
+
+def test_every_parameter_is_listed_with_what_is_allowed_and_what_it_means() -> None:
+    listed = list(parameters())
+    assert [name for name, _, _ in listed] == list(flatten(loaded(SHIPPED)))
+    assert all(allowed and about.strip() == about and len(about) > 10 for _, allowed, about in listed)
+
+
+def run_prepare(text: str) -> tuple[subprocess.CompletedProcess[str], set[Path]]:
+    """Runs the real stage beside the given params.yaml; returns also which files it made."""
+    Path("stages").mkdir()
+    shutil.copy(ROOT / "stages/prepare.py", "stages")
+    shutil.copy(ROOT / "dvc.yaml", ".")
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        Path("images", label).mkdir(parents=True)
+        for index in range(10):
+            pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"images/{label}/{index}.png")
+    FILE.write_text(text, encoding="utf-8")
+    before = set(Path().rglob("*"))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DARKROOM_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "stages/prepare.py"],
+        env={**kept, "DARKROOM_TRACKING": "off", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    return done, set(Path().rglob("*")) - before
+
+
+def test_a_stage_refuses_a_mistake_without_traceback_before_it_writes_anything() -> None:
+    text = edited({"data.path": "path: images", "train.optimizer": "optimiser: sgd"})
+    done, made = run_prepare(text)
+    assert done.returncode == 2
+    assert done.stderr == (
+        with_line(text, "train.optimiser is not a parameter; did you mean train.optimizer?") + "\n"
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert made == set()
+
+
+def test_the_same_stage_without_the_mistake_writes_its_outputs() -> None:
+    done, made = run_prepare(edited({"data.path": "path: images"}))
+    assert done.returncode == 0, done.stderr
+    assert Path("data/prepared/dataset.json") in made

@@ -1,0 +1,569 @@
+"""`darkroom predict` with a real exported folder, and `darkroom params`."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from support import make_spec
+
+from darkroom.cli import main
+from darkroom.config import Params
+from darkroom.export.formats import write_formats
+from darkroom.models.factory import make_classifier
+from darkroom.models.file import load_model, save_model
+from darkroom.predict import BATCH_SIZE, find_images
+from darkroom.reporting.tables import write_json
+
+ROOT = Path(__file__).parents[2]
+SPEC = make_spec(
+    channels=3, input_size=(12, 10), class_names=("cat", "dog, big", 'the "x"', "Äther", "<b>&")
+)
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (10, 12), mode: str = "RGB") -> Path:
+    """Writes an image, as wide and high as ``size`` says, of blocks in random colours."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (3, 3) if mode == "L" else (3, 3, 3)
+    blocks = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the export stage writes, of a model that tells images apart."""
+    folder = tmp_path_factory.mktemp("project")
+    torch.manual_seed(1)
+    model = make_classifier(SPEC)
+    with torch.no_grad():
+        model(torch.randint(0, 256, (64, 3, 12, 10), dtype=torch.uint8))
+        model.network.head.weight *= 20
+    save_model(model, SPEC, folder / "model.safetensors")
+    write_formats(["onnx"], folder / "model.safetensors", model.eval(), SPEC, folder / "export")
+    write_json(SPEC.preprocessing(), folder / "export" / "model.json")
+    return folder / "export"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of good images of several shapes, modes, formats and depths."""
+    folder = tmp_path_factory.mktemp("photos")
+    draw(folder / "a.png", 0)
+    draw(folder / "b.png", 1, mode="L")
+    draw(folder / "c.png", 2, size=(40, 30))
+    draw(folder / "d.jpg", 3, size=(11, 50))
+    draw(folder / "inner" / "e.png", 4)
+    draw(folder / "inner" / "deeper" / "f, g.bmp", 5)
+    draw(folder / "inner" / "deeper" / "no_ending.png", 6).rename(
+        folder / "inner" / "deeper" / "no_ending"
+    )
+    return folder
+
+
+@pytest.fixture
+def anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    folder = tmp_path / "anywhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "250")
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    """Runs `darkroom`; what is no exit is raised."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def predicted(*arguments: object) -> list[list[str]]:
+    """The cells that `darkroom predict` prints."""
+    result = run("predict", *arguments)
+    assert result.exit_code == 0, result.stderr
+    return list(csv.reader(result.stdout.splitlines(), delimiter="\t"))
+
+
+def refused(*arguments: object) -> str:
+    """The message with which `darkroom` ends."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def by_torch(exported: Path, paths: Sequence[Path]) -> np.ndarray:
+    """The checkpoint's probabilities of images, float ``(n, num_classes)``."""
+    model, _ = load_model(exported / "model.safetensors")
+    height, width = SPEC.input_size
+    pixels = [
+        np.asarray(Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
+        for path in paths
+    ]
+    with torch.inference_mode():
+        return model(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).softmax(dim=1).numpy()
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+# what it predicts
+
+
+def test_predictions_are_those_of_the_torch_model(exported: Path, photos: Path, anywhere: Path) -> None:
+    paths = files_in(photos)
+    rows = predicted(exported, *paths)
+    expected = by_torch(exported, paths)
+    assert [row[0] for row in rows] == [str(path) for path in paths]
+    assert [row[1] for row in rows] == [SPEC.class_names[best] for best in expected.argmax(axis=1)]
+    assert [float(row[2]) for row in rows] == pytest.approx(expected.max(axis=1), abs=1e-5)
+    assert len({row[1] for row in rows}) > 1  # or equality would mean little
+
+
+def test_another_pixel_changes_the_probability(exported: Path, anywhere: Path) -> None:
+    path = draw(anywhere / "a.png", 0)
+    [before] = predicted(exported, path)
+    with Image.open(path) as image:
+        image.putpixel((5, 5), (255, 0, 255))
+        image.save(path)
+    [after] = predicted(exported, path)
+    assert before[2] != after[2]
+
+
+def test_more_images_than_a_batch_stay_in_order_and_aligned(exported: Path, anywhere: Path) -> None:
+    paths = [draw(anywhere / f"{index:03d}.png", index) for index in range(2 * BATCH_SIZE + 3)]
+    bad = [paths[0], paths[BATCH_SIZE - 1], paths[BATCH_SIZE], paths[-1]]
+    for path in bad:
+        path.write_text("no image")
+    result = run("predict", exported, anywhere)
+    assert result.exit_code == 1
+    rows = list(csv.reader(result.stdout.splitlines(), delimiter="\t"))
+    good = [path for path in paths if path not in bad]
+    expected = by_torch(exported, good)
+    assert [row[0] for row in rows] == [str(path) for path in good]
+    assert [float(row[2]) for row in rows] == pytest.approx(expected.max(axis=1), abs=1e-5)
+    assert all(f"{path}: not classified" in result.stderr for path in bad)
+
+
+def test_a_batch_of_bad_files_alone_ends_well(exported: Path, anywhere: Path) -> None:
+    (anywhere / "bad.png").write_text("no image")
+    result = run("predict", exported, "bad.png")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
+# alone, elsewhere, light
+
+
+def console(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the installed command in a process of its own."""
+    script = Path(sys.executable).parent / "darkroom"
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [script, *map(str, arguments)], cwd=cwd, env=environ, capture_output=True, text=True
+    )
+
+
+def test_the_command_works_with_a_copy_of_two_files_from_an_empty_folder(
+    exported: Path, photos: Path, anywhere: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "mailed to someone"
+    copy.mkdir()
+    for name in ("model.onnx", "model.json"):
+        shutil.copy(exported / name, copy)
+    result = console("predict", copy, photos / "a.png", photos / "c.png", cwd=anywhere)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = list(csv.reader(result.stdout.splitlines(), delimiter="\t"))
+    expected = by_torch(exported, [photos / "a.png", photos / "c.png"])
+    assert [row[1] for row in rows] == [SPEC.class_names[best] for best in expected.argmax(axis=1)]
+    assert [float(row[2]) for row in rows] == pytest.approx(expected.max(axis=1), abs=1e-5)
+    assert list(anywhere.iterdir()) == []  # it leaves nothing behind
+
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "mlflow",
+    "dvc",
+    "matplotlib",
+    "sklearn",
+    "pandas",
+    "onnx",
+)
+IMPORTS = """
+import sys
+from darkroom.cli import main
+main(sys.argv[1:], standalone_mode=False)
+print(*sys.modules)
+"""
+
+
+def test_prediction_never_imports_torch(exported: Path, photos: Path, anywhere: Path) -> None:
+    command = [sys.executable, "-c", IMPORTS, "predict", str(exported), str(photos), "--out", "out.csv"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = result.stdout.split()
+    assert "onnxruntime" in modules
+    assert "darkroom.predict" in modules
+    assert [name for name in HEAVY if name in modules] == []
+
+
+# which files
+
+
+def paths_of(rows: list[list[str]]) -> list[Path]:
+    return [Path(row[0]) for row in rows]
+
+
+def test_a_folder_is_searched_to_any_depth_without_hidden_files(
+    exported: Path, photos: Path, anywhere: Path
+) -> None:
+    copy = shutil.copytree(photos, anywhere / "photos")
+    expected = [path.relative_to(anywhere) for path in files_in(copy)]
+    draw(copy / ".hidden.png", 1)
+    draw(copy / ".cache" / "thumbnail.png", 2)
+    draw(copy / "inner" / ".trash" / "deeper" / "old.png", 3)
+    assert paths_of(predicted(exported, "photos")) == expected
+
+
+def test_hidden_files_are_used_where_they_are_named(exported: Path, anywhere: Path) -> None:
+    hidden = draw(anywhere / ".cache" / ".hidden.png", 1)
+    draw(anywhere / ".cache" / "plain.png", 1)
+    assert paths_of(predicted(exported, hidden)) == [hidden]
+    assert paths_of(predicted(exported, ".cache")) == [Path(".cache/plain.png")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.png", ["a.png", "b.png", "c.png"]),
+        ("[ab].png", ["a.png", "b.png"]),
+        ("?.jpg", ["d.jpg"]),
+        ("inner/*", ["inner/e.png"]),
+        ("inner", ["inner/deeper/f, g.bmp", "inner/deeper/no_ending", "inner/e.png"]),
+        ("**/*.png", ["a.png", "b.png", "c.png", "inner/e.png"]),
+    ],
+)
+def test_globs_match_files(
+    pattern: str, expected: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    assert find_images([pattern]) == [Path(path) for path in expected]
+
+
+def test_a_file_whose_name_is_a_pattern_is_taken_as_it_is(anywhere: Path) -> None:
+    draw(anywhere / "[ab].png", 0)
+    draw(anywhere / "a.png", 1)
+    assert find_images(["[ab].png"]) == [Path("[ab].png")]
+
+
+def test_what_is_given_twice_is_done_once_in_the_order_first_given(
+    exported: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    rows = predicted(exported, "c.png", "*.png", "./c.png", "inner", "inner/e.png", "inner/")
+    expected = [
+        "c.png",
+        "a.png",
+        "b.png",
+        *(f"inner/{n}" for n in ("deeper/f, g.bmp", "deeper/no_ending")),
+    ]
+    assert paths_of(rows) == [Path(path) for path in [*expected, "inner/e.png"]]
+
+
+# the table
+
+
+def test_top_k_lists_the_best_classes_in_order(exported: Path, photos: Path, anywhere: Path) -> None:
+    paths = files_in(photos)
+    header, *rows = predicted(exported, photos, "--top-k", 3)
+    assert header == ["path", *(f"{n}{s}" for s in ("", "_2", "_3") for n in ("class", "probability"))]
+    expected = by_torch(exported, paths)
+    for row, probabilities in zip(rows, expected, strict=True):
+        order = np.argsort(-probabilities)[:3]
+        assert row[1::2] == [SPEC.class_names[index] for index in order]
+        assert [float(cell) for cell in row[2::2]] == pytest.approx(probabilities[order], abs=1e-5)
+
+
+def test_top_k_beyond_the_classes_lists_them_all(exported: Path, photos: Path, anywhere: Path) -> None:
+    header, *rows = predicted(exported, photos, "--top-k", 99)
+    assert len(header) == 1 + 2 * len(SPEC.class_names)
+    for row in rows:
+        assert set(row[1::2]) == set(SPEC.class_names)
+        assert sum(float(cell) for cell in row[2::2]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("top_k", ["0", "-1", "two"])
+def test_a_senseless_top_k_is_refused(top_k: str, exported: Path, photos: Path, anywhere: Path) -> None:
+    assert "--top-k" in refused("predict", exported, photos, "--top-k", top_k)
+
+
+def test_out_is_csv_with_every_image(exported: Path, photos: Path, anywhere: Path) -> None:
+    result = run("predict", exported, photos, "--out", "preds.csv")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "preds.csv: 7 images classified" in result.stderr
+    with (anywhere / "preds.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        dict(zip(("path", "class", "probability"), row, strict=True))
+        for row in predicted(exported, photos)
+    ]
+    assert b"\r" not in (anywhere / "preds.csv").read_bytes()
+
+
+def test_out_holds_names_with_commas_quotes_and_line_breaks(exported: Path, anywhere: Path) -> None:
+    names = ['a,b "c".png', "two\nlines.png", "Ünï→.png"]
+    for seed, name in enumerate(names):
+        draw(anywhere / "in" / name, seed)
+    assert run("predict", exported, "in", "--top-k", 5, "--out", "preds.csv").exit_code == 0
+    with (anywhere / "preds.csv").open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    assert sorted(Path(row[0]).name for row in rows) == sorted(names)
+    assert all(set(row[1::2]) == set(SPEC.class_names) for row in rows)
+
+
+def test_a_name_that_is_no_utf_8_does_not_stop_the_others(exported: Path, anywhere: Path) -> None:
+    draw(anywhere / "in" / "a.png", 0).rename(anywhere / "in" / os.fsdecode(b"\xff.png"))
+    draw(anywhere / "in" / "b.png", 1)
+    result = console("predict", exported, "in", "--out", "preds.csv", cwd=anywhere)
+    assert "Traceback" not in result.stderr
+    assert b"in/b.png" in (anywhere / "preds.csv").read_bytes()
+
+
+# bad files
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+BAD_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "truncated": (truncate, "truncated or damaged"),
+    "text": (lambda path: path.write_text("I am a letter"), "not an image"),
+    "empty": (lambda path: path.write_bytes(b""), "empty file"),
+    "huge": (
+        lambda path: Image.new("1", (2**14, 2**13 + 1)).save(path, format="png"),
+        "16384 x 8193 pixels; at most",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FILES)
+@pytest.mark.parametrize("options", [(), ("--out", "preds.csv")], ids=["print", "out"])
+def test_a_bad_file_is_named_the_rest_is_done_and_the_status_is_1(
+    bad: str, options: tuple[str, ...], exported: Path, anywhere: Path
+) -> None:
+    good = [draw(anywhere / "in" / name, seed) for seed, name in enumerate(("a.png", "c.png"))]
+    damage, reason = BAD_FILES[bad]
+    damage(draw(anywhere / "in" / "b.png", 5, size=(64, 64)))
+    result = run("predict", exported, "in", *options)
+    assert result.exit_code == 1
+    assert f"in/b.png: not classified: {reason}" in result.stderr
+    assert "1 of 3 files could not be classified" in result.stderr
+    text = (anywhere / "preds.csv").read_text() if options else result.stdout
+    rows = list(csv.reader(text.splitlines(), delimiter="," if options else "\t"))
+    done = [Path(row[0]).name for row in rows if row[0] != "path"]
+    assert done == [path.name for path in good]
+
+
+def test_a_link_to_nowhere_is_not_taken_for_an_image(exported: Path, anywhere: Path) -> None:
+    draw(anywhere / "in" / "a.png", 0)
+    (anywhere / "in" / "b.png").symlink_to("gone.png")
+    assert paths_of(predicted(exported, "in")) == [Path("in/a.png")]
+    assert "in/b.png" in refused("predict", exported, "in/b.png")
+
+
+# mistakes
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    """An exported folder that may be damaged."""
+    return shutil.copytree(exported, tmp_path / "copied")
+
+
+def test_mistaken_paths_end_with_one_message(exported: Path, photos: Path, anywhere: Path) -> None:
+    (anywhere / "empty").mkdir()
+    image = photos / "a.png"
+    for arguments, named in (
+        (("nowhere", image), "nowhere"),
+        (("empty", image), "empty"),
+        ((image, image), str(image)),
+        ((exported, "no/such.png"), "no/such.png"),
+        ((exported, "*.tiff"), "*.tiff"),
+        ((exported, "empty"), "empty"),
+        ((exported, image, "missing.png"), "missing.png"),
+        ((exported, image, "--out", "no/folder/out.csv"), "no/folder/out.csv"),
+    ):
+        message = refused("predict", *arguments)
+        assert named in message
+        assert len(message.splitlines()) == 1, message
+    assert "IMAGES" in refused("predict", exported)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.json"])
+def test_a_folder_that_lacks_a_file_is_refused_by_its_name(
+    file: str, copied: Path, photos: Path, anywhere: Path
+) -> None:
+    (copied / file).unlink()
+    message = refused("predict", copied, photos)
+    assert str(copied / file) in message
+    assert "export.formats" in message
+
+
+def edited(**changes: Any) -> str:
+    return json.dumps({**SPEC.preprocessing(), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        edited()[:-40],
+        "[]",
+        "{}",
+        "null",
+        edited(input_size=[12]),
+        edited(input_size=12),
+        edited(input_size=["12", "10"]),
+        edited(input_size=[0, 10]),
+        edited(channels=2),
+        edited(channels=None),
+        edited(resize="squash"),
+        edited(class_names=None),
+        edited(class_names=["cat"]),
+        edited(class_names=[*SPEC.class_names, "one too many"]),
+        edited(input_size=[24, 20]),
+        edited(channels=1),
+    ],
+    ids=lambda text: text[-60:] or "empty",
+)
+def test_a_damaged_description_is_refused_before_any_work(
+    text: str, copied: Path, photos: Path, anywhere: Path
+) -> None:
+    (copied / "model.json").write_text(text, encoding="utf-8")
+    message = refused("predict", copied, photos)
+    assert "model.json" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_description_that_is_no_text_is_refused(copied: Path, photos: Path, anywhere: Path) -> None:
+    (copied / "model.json").write_bytes(b"\xff\xfe\x00\x00")
+    assert "model.json" in refused("predict", copied, photos)
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.99])
+def test_a_damaged_model_is_refused(keep: float, copied: Path, photos: Path, anywhere: Path) -> None:
+    content = (copied / "model.onnx").read_bytes()
+    (copied / "model.onnx").write_bytes(content[: int(keep * len(content))])
+    assert "model.onnx: cannot be loaded" in refused("predict", copied, photos)
+
+
+# help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--help"], ["predict", "params", "Reproducible image classification"]),
+        (["-h"], ["predict", "params"]),
+        (["predict", "--help"], ["EXPORT", "IMAGES", "--out", "--top-k", "exit status is then 1"]),
+        (["params", "-h"], ["--check", "--file", "what is allowed"]),
+        (["--version"], ["darkroom, version 0.1"]),
+    ],
+)
+def test_help_says_what_there_is(arguments: list[str], told: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    assert [word for word in told if word not in text] == []
+
+
+def test_an_unknown_command_or_option_is_refused() -> None:
+    assert "predicct" in refused("predicct")
+    assert "--topk" in refused("predict", "a", "b", "--topk", "3")
+
+
+# params
+
+
+@dataclass
+class Table:
+    """What `darkroom params` lists."""
+
+    cells: list[list[str]]
+
+    def names(self) -> list[str]:
+        return [row[0] for row in self.cells if row[0]]
+
+
+def listed(*arguments: object) -> Table:
+    result = run("params", *arguments)
+    assert result.exit_code == 0, result.stderr
+    rows = [line for line in result.stdout.splitlines() if line.startswith(("│", "┃"))]
+    cells = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in rows]
+    assert cells[0] == ["parameter", "value", "allowed", "meaning"]
+    return Table(cells[1:])
+
+
+def all_parameters() -> list[str]:
+    names = []
+    for name, field in Params.model_fields.items():
+        sections = getattr(field.annotation, "model_fields", None)
+        names += [f"{name}.{inner}" for inner in sections] if sections else [name]
+    return names
+
+
+@pytest.fixture
+def params_file(anywhere: Path) -> Path:
+    return Path(shutil.copy(ROOT / "params.yaml", anywhere / "params.yaml"))
+
+
+def test_params_lists_every_parameter_with_its_value(params_file: Path) -> None:
+    table = listed()
+    assert table.names() == all_parameters()
+    values = {row[0]: row[1] for row in table.cells if row[0]}
+    assert values["train.clip_norm"] == "null"
+    assert values["model.name"] == "cnn"
+    params_file.write_text(params_file.read_text().replace("name: cnn", "name: resnet"))
+    values = {row[0]: row[1] for row in listed().cells if row[0]}
+    assert values["model.name"] == "resnet"
+
+
+def test_params_reads_another_file(params_file: Path) -> None:
+    text = params_file.read_text()
+    params_file.write_text("broken: [")
+    Path("other.yaml").write_text(text)
+    assert listed("--file", "other.yaml").names() == all_parameters()
+
+
+def test_check_is_silent_where_all_is_right(params_file: Path) -> None:
+    result = run("params", "--check")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_a_mistake_in_params_is_told_by_line(options: tuple[str, ...], params_file: Path) -> None:
+    lines = params_file.read_text().splitlines()
+    number = next(index for index, line in enumerate(lines) if "optimizer:" in line)
+    lines[number] = lines[number].replace("optimizer", "optimiser")
+    params_file.write_text("\n".join(lines) + "\n")
+    message = refused("params", *options)
+    assert f"params.yaml:{number + 1}: train.optimiser" in message
+    assert "did you mean train.optimizer?" in message
+
+
+def test_params_outside_a_project_says_so(anywhere: Path) -> None:
+    assert "params.yaml: there is no such file here" in refused("params", "--check")

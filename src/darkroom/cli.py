@@ -81,6 +81,7 @@ def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int) 
 @click.option("--check", is_flag=True, help="Only say whether it is right.")
 def params(file: Path, check: bool) -> None:
     """Check params.yaml and list every parameter: value, what is allowed, what it means."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -89,7 +90,7 @@ def params(file: Path, check: bool) -> None:
     values = flatten(load_params(file))
     if check:
         return
-    table = Table("parameter", "value", "allowed", "meaning", show_lines=True)
+    table = Table("parameter", "value", "allowed", "meaning", box=SIMPLE_HEAD, leading=1)
     for name, allowed, description in parameters():
         value = values[name]
         table.add_row(name, "null" if value is None else str(value), allowed, description)

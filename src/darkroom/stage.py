@@ -28,7 +28,7 @@ def run_stage(
 
     Everything that can be mistaken in params.yaml and in the environment is refused first, before
     heavy imports, which is why stages import them inside ``main``. A mistake of the user's ends
-    with one message and status 2; params or code that were edited meanwhile with status 1.
+    with one message and status 2, params or code that were edited meanwhile with status 1.
 
     Args:
         config_type: the stage's part of params.yaml.
@@ -49,6 +49,8 @@ def run_stage(
         sys.exit(_say(f"{error}", 2))
     except EditedMeanwhile as error:
         sys.exit(_say(f"{title}: {error}", 1))
+    except KeyboardInterrupt:
+        sys.exit(_say(f"{title}: interrupted", 128 + signal.SIGINT))
 
 
 def _tracked(title: str, runtime: Runtime) -> AbstractContextManager[Run]:

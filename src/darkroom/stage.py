@@ -14,6 +14,7 @@ from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
 from darkroom.tracking.mlflow_run import mlflow_run
 from darkroom.tracking.run import Run
+from darkroom.training.determinism import pin_cpu
 
 Config = TypeVar("Config", bound=StageConfig)
 
@@ -26,14 +27,16 @@ def run_stage(
 ) -> None:
     """Runs ``main`` as the stage ``name`` of dvc.yaml.
 
-    Everything that can be mistaken in params.yaml and in the environment is refused first, before
-    heavy imports, which is why stages import them inside ``main``. A mistake of the user's ends
-    with one message and status 2, params or code that were edited meanwhile with status 1.
+    The CPU's instruction set is pinned before torch loads. What can be mistaken in params.yaml and
+    in the environment is refused before heavy imports, which is why stages import them inside
+    ``main``. A mistake of the user's ends with one message and status 2, params or code that were
+    edited meanwhile with status 1.
 
     Args:
         config_type: the stage's part of params.yaml.
         item: which of several, for a ``foreach`` stage.
     """
+    pin_cpu()
     signal.signal(signal.SIGTERM, _exit_on_term)
     title = f"{name}@{item}" if item else name
     try:

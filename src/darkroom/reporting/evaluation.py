@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 from torch import Tensor
 
 from darkroom.data.shards import Shards
@@ -51,21 +50,18 @@ class Evaluation:
     def write_predictions(self, path: Path) -> None:
         """Writes a row an image: path, label, pred, correct, probability, probabilities."""
         names = np.array(self.class_names, dtype=object)
-        confidence = self.probabilities.gather(1, self.preds[:, None])[:, 0]
-        table = pa.table(
+        table = pd.DataFrame(
             {
-                "path": pa.array(self.shards.paths, pa.string()),
-                "label": pa.array(names[self.targets.numpy()], pa.string()),
-                "pred": pa.array(names[self.preds.numpy()], pa.string()),
-                "correct": pa.array((self.preds == self.targets).numpy()),
-                "probability": pa.array(confidence.numpy(), pa.float32()),
-                "probabilities": pa.array(
-                    list(self.probabilities.float().numpy()), pa.list_(pa.float32())
-                ),
+                "path": self.shards.paths,
+                "label": names[self.targets.numpy()],
+                "pred": names[self.preds.numpy()],
+                "correct": (self.preds == self.targets).numpy(),
+                "probability": self.probabilities.amax(dim=1).float().numpy(),
+                "probabilities": list(self.probabilities.float().numpy()),
             }
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, path, compression="zstd")
+        table.to_parquet(path, index=False, compression="zstd")
 
     def write_plots(self, folder: Path) -> None:
         """Writes the confusion matrix, both curves and the hardest images, as CSV and PNG."""

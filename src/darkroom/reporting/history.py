@@ -1,11 +1,12 @@
 """The course of a training, epoch by epoch: as metrics, as a table, as a picture, as a line."""
 
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+
 from darkroom.reporting.figures import draw_history
-from darkroom.reporting.tables import write_csv
 from darkroom.training.engine import EpochResult
 
 
@@ -53,11 +54,12 @@ class History:
 
     def write_csv(self, path: Path) -> None:
         """Writes a row an epoch. Durations are left out: they differ every time."""
-        columns = [field.name for field in fields(EpochResult)]
-        rows = [{**asdict(result), "is_best": int(result.is_best)} for result in self._results]
-        write_csv(columns, (tuple(row.values()) for row in rows), path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._table().to_csv(path, index=False, lineterminator="\n")
 
     def draw(self, path: Path) -> None:
         """Draws losses and scores by epoch."""
-        columns = [field.name for field in fields(EpochResult)]
-        draw_history({c: [getattr(r, c) for r in self._results] for c in columns}, path)
+        draw_history(self._table().to_dict("list"), path)
+
+    def _table(self) -> pd.DataFrame:
+        return pd.DataFrame([asdict(result) for result in self._results])

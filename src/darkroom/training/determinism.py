@@ -11,22 +11,28 @@ INSTRUCTION_SET = {
 """AVX2 and AVX-512 round sums differently; with these, both machines compute as one with AVX2."""
 
 
-def set_determinism(seed: int, num_threads: int, deterministic: bool = True) -> None:
-    """Pins the CPU's instruction set and threads, seeds torch, and picks deterministic kernels.
+def pin_cpu() -> None:
+    """Sets the environment variables that libraries read once, as they load.
 
-    Call it before anything computes with torch: the instruction set is read once.
-
-    Args:
-        seed: of torch's global generator, which draws the initial weights.
-        num_threads: CPU threads of a computation; another number rounds differently.
-        deterministic: ``False`` allows faster kernels whose sums depend on the order of threads.
+    ``run_stage`` calls this before anything imports torch.
     """
     if platform.machine().lower() in ("x86_64", "amd64"):
         os.environ.update(INSTRUCTION_SET)
     # Idle threads spin; at libgomp's own count of 300,000 two trainings on one machine slow each
     # other down 20-fold, at this one 4-fold, and a lone training loses nothing.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS asks for it
+
+
+def set_determinism(seed: int, num_threads: int, deterministic: bool = True) -> None:
+    """Seeds torch, sets its threads, and picks deterministic kernels. Call it before torch computes.
+
+    Args:
+        seed: of torch's global generator, which draws the initial weights.
+        num_threads: CPU threads of a computation; another number rounds differently.
+        deterministic: ``False`` allows faster kernels whose sums depend on the order of threads.
+    """
+    pin_cpu()
     import torch
 
     torch.manual_seed(seed)

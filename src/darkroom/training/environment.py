@@ -16,6 +16,7 @@ PACKAGES = (
     "numpy",
     "onnx",
     "onnxscript",
+    "pandas",
     "pillow",
     "pyarrow",
     "safetensors",

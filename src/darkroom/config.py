@@ -7,7 +7,7 @@ There are no defaults here: ``params.yaml`` holds every value, so DVC sees every
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 NamedSet = Literal[
     "digits",
@@ -38,6 +38,13 @@ OWN_MODELS = ("cnn", "resnet")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _text_or_whole(value: object) -> object:
+    """Refuses ``true`` and ``1.0``, which are equal to 1."""
+    if type(value) not in (str, int):
+        raise ValueError("neither text nor a whole number")
+    return value
+
+
 class Section(BaseModel):
     """A frozen group of parameters that refuses unknown names and never converts a value."""
 
@@ -62,10 +69,10 @@ class Prepare(Section):
     """How images become arrays, and how they are split."""
 
     image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
-        description="side in pixels after resizing; auto: the images' own size if they share one,"
-        " else their median shorter side rounded down to a multiple of 32, from 32 to 224"
+        description="side in pixels after resizing; auto: the images' own size if they share one of"
+        " at most 224, else their median shorter side rounded down to a multiple of 32, from 32 to 224"
     )
-    channels: Literal["auto", 1, 3] = Field(
+    channels: Annotated[Literal["auto", 1, 3], BeforeValidator(_text_or_whole)] = Field(
         description="1: grey, 3: RGB, auto: grey if every image is grey"
     )
     resize: Literal["stretch", "crop", "pad"] = Field(

@@ -26,6 +26,8 @@ def load_params(path: Path) -> Params:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file here; run from the project's root") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error})") from None
     try:
@@ -43,7 +45,7 @@ def load_params(path: Path) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        mistakes = [(_line(marked, e["loc"]), _explain(e)) for e in _one_a_place(error.errors(), values)]
+        mistakes = [(_line(marked, e["loc"]), _explain(e)) for e in _one_a_place(error.errors())]
     else:
         mistakes = [
             (_line(marked, tuple(name.split("."))), f"{name}: {problem}")
@@ -81,7 +83,7 @@ def parameters() -> Iterator[tuple[str, str, str]]:
     yield from walk(root, "")
 
 
-def _one_a_place(errors: list[ErrorDetails], values: dict[str, Any]) -> Iterator[ErrorDetails]:
+def _one_a_place(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
     """Drops what would be said twice.
 
     A union reports an error for each of its members, and a misspelled name is both unknown and
@@ -108,13 +110,13 @@ def _nearest(name: str) -> str:
     if near:
         return f"{section}.{near}" if section else near
     elsewhere = [full for full in known if full.rpartition(".")[2] == last]
-    return elsewhere[0] if elsewhere else closest(name, known)
+    return elsewhere[0] if elsewhere else ""
 
 
 def _explain(error: ErrorDetails) -> str:
     name = _name(error["loc"])
     known = {full: (allowed, about) for full, allowed, about in parameters()}
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         near = _nearest(name)
         return f"{name} is not a parameter{near and f'; did you mean {near}?'}"
     if name in known:
@@ -158,7 +160,8 @@ def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
     line, node = 1, marked
     for part in location:
         if isinstance(node, CommentedMap) and part in node:
-            line = node.lc.key(part)[0] + 1
+            if part in (node.lc.data or {}):  # a key merged in with `<<` has no line here
+                line = node.lc.key(part)[0] + 1
         elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
             line = node.lc.item(part)[0] + 1
         else:
@@ -191,4 +194,6 @@ def _allowed(schema: dict[str, Any]) -> str:
         return " ".join([number, " and ".join(bounds)]).strip()
     if "pattern" in schema:
         return schema["pattern"].strip("^$()").replace("|", " or ").replace("[A-Za-z0-9_]+", "NAME")
+    if schema.get("minLength"):
+        return "text that is not empty"
     return {"boolean": "true or false", "null": "null", "string": "text"}[schema["type"]]

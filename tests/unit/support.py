@@ -88,10 +88,11 @@ def weights_hash(model: nn.Module) -> str:
 
 def start_python(code: str, *arguments: object, cwd: Path, **env: str) -> subprocess.Popen[str]:
     """Starts ``code`` in a fresh interpreter that can import this module."""
+    folders = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), **env},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders)), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

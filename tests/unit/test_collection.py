@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_class_folders_give_labels(root: Path) -> None:
     ]
     assert collection.root == root
     assert collection.class_names == ["cat", "dog"]
-    assert collection.given_splits == set()
+    assert {file.split for file in collection.files} - {None} == set()
     assert collection.hidden == []
 
 
@@ -68,7 +69,7 @@ def test_class_folders_give_labels(root: Path) -> None:
 def test_split_folders_give_splits(root: Path, folders: tuple[str, ...], splits: set[str]) -> None:
     make_files(root, *(f"{folder}/{label}/1.png" for folder in folders for label in ("cat", "dog")))
     collection = scan_collection(root)
-    assert collection.given_splits == splits
+    assert {file.split for file in collection.files} - {None} == splits
     assert collection.class_names == ["cat", "dog"]
     assert {file.path.split("/")[0][:3]: file.split for file in collection.files} == {
         folder[:3]: {"tra": "train", "val": "val", "tes": "test"}[folder[:3]] for folder in folders
@@ -107,10 +108,10 @@ def test_a_linked_class_folder_and_a_linked_file_count(root: Path, tmp_path: Pat
 
 HIDDEN = [
     ".DS_Store",
+    ".git/config",
     "cat/.DS_Store",
     "cat/._1.png",
     "cat/Thumbs.db",
-    ".git/config",
     "dog/.cache/2.png",
 ]
 
@@ -119,7 +120,7 @@ def test_hidden_files_are_set_apart(root: Path) -> None:
     make_files(root, "cat/1.png", "dog/1.png", *HIDDEN)
     collection = scan_collection(root)
     assert [file.path for file in collection.files] == ["cat/1.png", "dog/1.png"]
-    assert [file.path for file in collection.hidden] == sorted(HIDDEN)
+    assert [file.path for file in collection.hidden] == HIDDEN
     assert collection.class_names == ["cat", "dog"]
 
 
@@ -132,7 +133,7 @@ def test_names_that_only_look_hidden_are_not(root: Path) -> None:
 
 def test_a_hidden_folder_does_not_hide_given_splits(root: Path) -> None:
     make_files(root, "train/cat/1.png", "train/dog/1.png", "test/cat/1.png", ".git/x")
-    assert scan_collection(root).given_splits == {"train", "test"}
+    assert {file.split for file in scan_collection(root).files} == {"train", "test"}
 
 
 REFUSED = {
@@ -205,8 +206,8 @@ def test_what_only_looks_like_a_mistake_passes(root: Path, paths: list[str]) -> 
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: None], ids=["file", "nothing"])
-def test_no_folder_is_refused(root: Path, make: object) -> None:
-    make(root)  # type: ignore[operator]
+def test_no_folder_is_refused(root: Path, make: Callable[[Path], None]) -> None:
+    make(root)
     assert refusal(root) == "ROOT is not a folder"
 
 
@@ -234,14 +235,13 @@ class Shuffled:
         pass
 
 
-def walked(root: Path) -> Iterable[str]:
+def walked(root: Path) -> list[str]:
     return [name for _, _, names in os.walk(root) for name in names]
 
 
 def test_the_order_on_disk_is_irrelevant(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [
-        f"{label}/{folder}{i}.png" for label in "abc" for folder in ("", "n/", "n/m/") for i in range(5)
-    ]
+    folders = ["a", "a/n", "a/n/m", "b", "c/n"]
+    names = [f"{folder}/{index}.png" for folder in folders for index in range(5)]
     make_files(root, *names, *(f"a/.{i}" for i in range(5)))
     expected = scan_collection(root)
     assert [file.path for file in expected.files] == sorted(names)
@@ -252,3 +252,56 @@ def test_the_order_on_disk_is_irrelevant(root: Path, monkeypatch: pytest.MonkeyP
             orders.add(tuple(walked(root)))
             assert scan_collection(root) == expected
     assert len(orders) == 5  # so the disk did look different each time
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (
+            ["train/a", "train/b", "test/a", "test/b", "extra/a"],
+            "holds extra, test, train; it must hold either",
+        ),
+        (["train/a", "train/b", "val/a", "valid/b"], "holds train, val, valid; it must hold either"),
+        (["train/a", "train/b", "test"], "empty class folders: {root}/test"),
+    ],
+)
+def test_a_doubtful_split_is_refused(tmp_path: Path, folders: list[str], said: str) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        if "/" in folder:
+            (tmp_path / folder / "1.png").write_bytes(b"1")
+    with pytest.raises(UserError, match=re.escape(said.format(root=tmp_path))):
+        scan_collection(tmp_path)
+
+
+def test_split_folders_may_be_written_large_and_classes_may_be_called_train(tmp_path: Path) -> None:
+    for path in ("large/Train/a", "large/Train/b", "large/TEST/a", "rail/train", "rail/tram"):
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "1.png").write_bytes(b"1")
+    large, rail = scan_collection(tmp_path / "large"), scan_collection(tmp_path / "rail")
+    assert {(file.path, file.split) for file in large.files} == {
+        ("Train/a/1.png", "train"),
+        ("Train/b/1.png", "train"),
+        ("TEST/a/1.png", "test"),
+    }
+    assert {(file.label, file.split) for file in rail.files} == {("train", None), ("tram", None)}
+
+
+def test_a_link_back_into_itself_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"1")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="leads back into itself"):
+        scan_collection(tmp_path)
+
+
+def test_files_beside_split_folders_are_stray_or_hidden(tmp_path: Path) -> None:
+    for path in ("train/a", "train/b", "test/a"):
+        (tmp_path / path).mkdir(parents=True)
+        (tmp_path / path / "1.png").write_bytes(b"1")
+    (tmp_path / ".DS_Store").write_bytes(b"1")
+    assert [file.path for file in scan_collection(tmp_path).hidden] == [".DS_Store"]
+    (tmp_path / "2.png").write_bytes(b"1")
+    with pytest.raises(UserError, match=r"lie outside of them: 2\.png"):
+        scan_collection(tmp_path)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor
 
-from darkroom.metrics.classification import classification_metrics
+from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
 
@@ -180,6 +180,13 @@ def test_a_class_that_cannot_be_ranked_has_no_area_and_does_not_count_in_the_mea
     areas = (rows["class 0"]["roc_auc"], rows["class 2"]["roc_auc"])
     assert metrics["roc_auc_macro"] == pytest.approx(np.mean(areas), abs=1.1e-6)
     assert measure(*CASES["one class only"])["roc_auc_macro"] is None
+
+
+def test_the_file_has_the_same_numbers_with_the_classes_in_a_list() -> None:
+    metrics = measure(*CASES["class never a target"])
+    file = metrics_file(metrics)
+    assert {row.pop("class"): row for row in file.pop("per_class")} == metrics.pop("per_class")
+    assert file == metrics
 
 
 @pytest.mark.parametrize("deterministic", [True, False])

@@ -123,7 +123,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"train.deterministic": "deterministic: 1"},
         "train.deterministic: 1 is not allowed; it must be true or false",
     ),
-    ({"data.path": "path: 3"}, "data.path: 3 is not allowed; it must be text"),
+    ({"data.path": "path: 3"}, "data.path: 3 is not allowed; it must be text that is not empty"),
     ({"data.fetch": "fetch: MNIST"}, f"data.fetch: 'MNIST' is not allowed; it must be {SETS}"),
     (
         {"evaluate": "evaluate: 256"},

@@ -169,7 +169,7 @@ LOOPS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "clip_norm": 0.5,
         "schedule": "one_cycle",
-        "warmup_fraction": 0.3,
+        "warmup_fraction": 0.6,
     },
 }
 
@@ -181,7 +181,7 @@ def is_weight(parameter: Tensor) -> bool:
 def farthest(model: nn.Module, other: nn.Module) -> float:
     """The largest difference of a parameter."""
     pairs = zip(model.parameters(), other.parameters(), strict=True)
-    return max(float((a - b).abs().max()) for a, b in pairs)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs)
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def rates(num_steps: int, **changes: Any) -> list[float]:
     return values
 
 
-@pytest.mark.parametrize("warmup_fraction", [0.1, 0.3, 0.75])
+@pytest.mark.parametrize("warmup_fraction", [0.2, 0.3, 0.75])
 @pytest.mark.parametrize("num_steps", [13, 200])
 def test_one_cycle_is_torchs_and_the_papers(num_steps: int, warmup_fraction: float) -> None:
     values = rates(num_steps, lr=0.4, warmup_fraction=warmup_fraction)
@@ -329,7 +329,7 @@ def test_losses_and_scores_are_means_over_images_whatever_the_batches() -> None:
     assert result.val_loss == pytest.approx(log_loss(targets, probabilities), rel=1e-5)
     assert result.val_accuracy == pytest.approx(accuracy_score(targets, preds))
     assert result.val_f1_macro == pytest.approx(f1_score(targets, preds, average="macro"))
-    over_batches = np.mean([float(F.cross_entropy(model(x), t)) for x, t in batches])
+    over_batches = np.mean([float(F.cross_entropy(model(x), t).detach()) for x, t in batches])
     assert result.val_loss != pytest.approx(over_batches, rel=1e-3)
 
 
@@ -473,6 +473,7 @@ import json, os, sys
 from pathlib import Path
 from darkroom.training.determinism import INSTRUCTION_SET, instruction_set, set_determinism
 
+early = "torch" in sys.modules
 set_determinism(0, 1)
 import torch
 from support import make_spec, train_options, weights_hash
@@ -513,6 +514,7 @@ hashes = {name: train(**changes) for name, changes in json.loads(sys.argv[1]).it
 variables = [*INSTRUCTION_SET, "GOMP_SPINCOUNT", "CUBLAS_WORKSPACE_CONFIG"]
 answer = {
     "hashes": hashes,
+    "torch was there before": early,
     "computes with": instruction_set(),
     "variables": {name: os.environ.get(name) for name in variables},
     "flags": flags(),
@@ -526,7 +528,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "another lr": {"lr": 0.0500001},
     "a flipped label": {"data": "flipped_label"},
     "a changed pixel": {"data": "changed_pixel"},
-    "another batch size": {"batch_size": 9},
+    "another batch size": {"batch_size": 11},
     "another dropout": {"dropout": 0.2},
     "another crop padding": {"crop_padding": 2},
     "mirrored": {"horizontal_flip": True},
@@ -600,6 +602,7 @@ def cpu_has_avx2() -> bool:
 @pytest.mark.skipif(not cpu_has_avx2(), reason="needs an x86-64 CPU with AVX2")
 def test_torch_computes_with_avx2_whatever_the_environment_says(trainings: list[dict]) -> None:
     for training in trainings:
+        assert training["torch was there before"] is False
         assert training["computes with"] == "avx2"
         assert {name: training["variables"][name] for name in INSTRUCTION_SET} == INSTRUCTION_SET
 
@@ -654,7 +657,7 @@ def test_a_device_that_is_not_there_is_refused(
 def test_the_environment_names_device_and_packages() -> None:
     environment = describe_environment(CPU)
     assert environment["device"] == "cpu"
-    assert environment["torch"] == torch.__version__
+    assert torch.__version__.startswith(environment["torch"])  # the build comes after a plus
     assert set(PACKAGES) < set(environment)
 
 

@@ -65,7 +65,10 @@ def place_images(shards: Shards, device: torch.device) -> Images:
 
 
 class Batches:
-    """One split on the device, cut into batches of nearly equal size: none has a single image."""
+    """One split on the device, cut into batches whose sizes differ by at most one image.
+
+    So no small rest is left over, on which batch normalisation would fail.
+    """
 
     def __init__(self, shards: Shards, device: torch.device, batch_size: int) -> None:
         self.num_images = len(shards)

@@ -20,6 +20,11 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"})
 
 Resize = Literal["stretch", "crop", "pad"]
 
+# MAX_PIXELS decides, and says the size; Pillow's own limit warns below it and hides the size above.
+Image.MAX_IMAGE_PIXELS = None
+
+_ORIENTATION = 0x0112  # in EXIF
+
 # What Pillow's decoders raise on bytes that are not what their header says.
 _DECODER_ERRORS = (
     OSError,
@@ -32,7 +37,6 @@ _DECODER_ERRORS = (
     OverflowError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -117,7 +121,8 @@ def _header(image: Image.Image) -> Header:
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width} x {height} pixels; at most {MAX_PIXELS:,} are decoded")
     try:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # 0x0112: EXIF orientation
+        # not image.getexif(): for a PNG that decodes the whole image first
+        turned = Image.Image.getexif(image).get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except _DECODER_ERRORS as error:
         raise BadImage(f"damaged EXIF data ({error})") from None
     if turned:
@@ -126,16 +131,26 @@ def _header(image: Image.Image) -> Header:
 
 
 def _to_channels(image: Image.Image, channels: Literal[1, 3]) -> Image.Image:
+    if image.mode == "F":
+        raise BadImage("pixels are fractions, of which it is not known what is white")
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65_535:
-            raise BadImage(f"values {wide.min()}..{wide.max()}; grey has at most 16 bits")
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+        image = _to_8_bits(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    wide = np.asarray(image).astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65_535:
+        raise BadImage(f"values {wide.min()}..{wide.max()}; grey has at most 16 bits")
+    grey = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if "transparency" in image.info:
+        opaque = wide != image.info["transparency"]
+        grey.putalpha(Image.fromarray((opaque * 255).astype(np.uint8)))
+    return grey
 
 
 def _resize(image: Image.Image, layout: PixelLayout) -> Image.Image:
@@ -148,7 +163,17 @@ def _resize(image: Image.Image, layout: PixelLayout) -> Image.Image:
         case "crop":
             return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         case "pad":
-            return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=0)
+            return _pad(image, size)
+
+
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As ``ImageOps.pad``, but of a very long image at least one pixel is left."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    padded = Image.new(image.mode, size)
+    left, top = (round((whole - part) / 2) for whole, part in zip(size, inner, strict=True))
+    padded.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
+    return padded
 
 
 def _in_words(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """From a collection of image files to shards, a manifest and dataset.json."""
 
 import hashlib
+import shutil
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -123,6 +124,8 @@ def write_splits(
         for file in collection.hidden
     ]
     bad = {}
+    for split in SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would stay
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(ShardWriter(folder / split, shape, splits.count(split)))

@@ -6,6 +6,7 @@ schema's metadata holds the shape. DVC hashes tens of files, whatever the number
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -93,28 +94,15 @@ class Shards:
         files = sorted(folder.glob("*.arrow"))
         if not files:
             raise UserError(f"{folder}: no shards here; run `dvc repro prepare`")
-        tables = [self._map(file) for file in files]
-        shape = json.loads(tables[0].schema.metadata[b"shape"])
-        self.shape: tuple[int, int, int] = tuple(shape)
+        shards = [_map(file) for file in files]
+        self.shape = shards[0].shape
         """``(height, width, channels)``"""
-        self.blocks: list[NDArray[np.uint8]] = [
-            np.frombuffer(table.column("image").chunk(0).buffers()[1], np.uint8).reshape(-1, *shape)
-            for table in tables
-        ]
+        self.blocks = [shard.images for shard in shards]
         """uint8 ``(n, height, width, channels)`` a shard, read-only."""
         self.starts = np.cumsum([0, *(len(block) for block in self.blocks)])
-        self.labels: NDArray[np.int64] = np.concatenate(
-            [table.column("label").to_numpy() for table in tables]
-        ).astype(np.int64)
+        self.labels = np.concatenate([shard.labels for shard in shards])
         """int64 ``(num_images,)``, indices into the class names."""
-        self._tables = tables
-
-    @staticmethod
-    def _map(file: Path) -> pa.Table:
-        try:
-            return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`") from None
+        self._paths = [shard.paths for shard in shards]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -122,7 +110,7 @@ class Shards:
     @property
     def paths(self) -> list[str]:
         """The source file of each image, relative to the collection's folder."""
-        return [path for table in self._tables for path in table.column("path").to_pylist()]
+        return [path for paths in self._paths for path in paths.to_pylist()]
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copies the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``."""
@@ -143,3 +131,26 @@ class Shards:
         """
         indices = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
         return np.ascontiguousarray(self.gather(indices).transpose(0, 3, 1, 2))
+
+
+@dataclass(frozen=True)
+class _MappedShard:
+    shape: tuple[int, int, int]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    paths: pa.ChunkedArray
+
+
+def _map(file: Path) -> _MappedShard:
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        height, width, channels = json.loads(table.schema.metadata[b"shape"])
+        pixels = table.column("image").chunk(0).buffers()[1]
+        return _MappedShard(
+            (height, width, channels),
+            np.frombuffer(pixels, np.uint8).reshape(len(table), height, width, channels),
+            table.column("label").to_numpy().astype(np.int64),
+            table.column("path"),
+        )
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`") from None

@@ -44,9 +44,9 @@ def _draw(files: Sequence[ImageFile], pool: list[int], size: int, split: str, se
     small = [f"{label} has {count}" for label, count in sorted(counts.items()) if count < 2]
     possible = len(counts) <= size <= len(pool) - len(counts)
     if not small and possible:
-        _, drawn = train_test_split(pool, test_size=size, random_state=seed, stratify=labels)
-        reached = {files[index].label for index in drawn}
-        small = [f"{name} has {counts[name]}" for name in sorted(counts) if name not in reached]
+        kept, drawn = train_test_split(pool, test_size=size, random_state=seed, stratify=labels)
+        on_both_sides = {files[i].label for i in kept} & {files[i].label for i in drawn}
+        small = [f"{name} has {counts[name]}" for name in sorted(counts) if name not in on_both_sides]
         if not small:
             return sorted(drawn)
     why = f"too few images of {', '.join(small)} left" if small else f"{len(counts)} classes"

@@ -1,0 +1,605 @@
+"""Tables, figures, the report, the model card and the predictions that a run leaves behind."""
+
+import base64
+import csv
+import json
+import math
+import pickle
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from support import make_spec, output_of, start_python, write_shards
+
+from darkroom.data.info import DatasetInfo
+from darkroom.data.shards import Shards
+from darkroom.metrics.classification import classification_metrics, metrics_file
+from darkroom.metrics.curves import precision_recall_curves, roc_curves
+from darkroom.reporting.evaluation import Evaluation
+from darkroom.reporting.figures import (
+    draw_class_histogram,
+    draw_confusion_matrix,
+    draw_curves,
+    draw_history,
+    draw_image_grid,
+    draw_titled_images,
+)
+from darkroom.reporting.history import History
+from darkroom.reporting.model_card import write_model_card
+from darkroom.reporting.report import write_report
+from darkroom.reporting.samples import samples_by_class
+from darkroom.reporting.tables import read_json, write_csv, write_json
+from darkroom.training.engine import EpochResult
+
+# odd class names are meant here
+pytestmark = pytest.mark.filterwarnings("ignore:Glyph")
+
+HOSTILE_NAMES = ("<b>&", 'the "x"', "</td><script>", "it's, a\tclass")
+
+# tables
+
+
+def test_json_is_sorted_readable_and_ends_with_a_newline(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "a.json"
+    values = {"b": [1, None, True], "a": {"ü": 0.1, "c": "日本"}}
+    write_json(values, path)
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == read_json(path) == values
+    assert text.index('"a"') < text.index('"c"') < text.index('"ü"') < text.index('"b"')
+    assert text.endswith("}\n")
+    assert "日本" in text
+    assert "\r" not in text
+
+
+def test_json_of_equal_values_is_equal_bytes(tmp_path: Path) -> None:
+    write_json({"a": 1, "b": {"c": 2, "d": 3}}, tmp_path / "a")
+    write_json({"b": {"d": 3, "c": 2}, "a": 1}, tmp_path / "b")
+    write_json({"b": {"d": 3, "c": 2}, "a": 1.0}, tmp_path / "c")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_refuses_what_is_no_number_and_leaves_the_file_as_it_was(
+    value: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.json"
+    write_json({"good": 1}, path)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json({"nested": [{"deep": value}]}, path)
+    assert read_json(path) == {"good": 1}
+
+
+def test_csv_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.csv"
+    rows = [("a,b", 'the "x"'), ("two\nlines", "日本"), ("", " ")]
+    write_csv(("one", "two"), iter(rows), path)
+    content = path.read_bytes()
+    assert content.startswith(b"one,two\n")
+    assert content.endswith(b"\n")
+    assert b"\r" not in content
+    with path.open(encoding="utf-8", newline="") as file:
+        assert [tuple(row) for row in csv.reader(file)] == [("one", "two"), *rows]
+
+
+# figures
+
+GRID = np.linspace(0, 1, 101)
+
+
+def grey_images(count: int, change: int) -> list[np.ndarray]:
+    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+    images[0, 0, 0] = 255 * change
+    return list(images)
+
+
+def history_of(change: int) -> dict[str, list[float]]:
+    return {
+        "epoch": [1, 2, 3],
+        "train_loss": [1.0, 0.5, 0.25 + change / 10],
+        "val_loss": [1.1, 0.7, 0.6],
+        "val_accuracy": [0.3, 0.6, 0.7],
+        "val_f1_macro": [0.2, 0.5, 0.6],
+        "is_best": [True, True, False],
+    }
+
+
+def curves_of(num_classes: int, change: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    curves = {f"class {index}": GRID ** (index + 1 + change) for index in range(num_classes)}
+    return GRID, curves, np.mean(list(curves.values()), axis=0)
+
+
+def confusion_of(num_classes: int, change: int) -> list[list[int]]:
+    counts = np.random.default_rng(1).integers(0, 30, (num_classes, num_classes))
+    counts[0] = 0  # a class without images
+    counts[1, 0] += 20 * change
+    return counts.tolist()
+
+
+def class_names(num_classes: int) -> list[str]:
+    return [f"class {index}" for index in range(num_classes)]
+
+
+PICTURES: dict[str, tuple[Callable[..., None], Callable[[int], tuple]]] = {
+    "histogram": (
+        draw_class_histogram,
+        lambda change: ({split: {"a": 10 + change, "b": 5, "c": 0} for split in ("train", "test")},),
+    ),
+    "grid": (
+        draw_image_grid,
+        lambda change: ([grey_images(5, change), grey_images(2, 0), []], ["a", "b", "nothing"]),
+    ),
+    "colour grid": (
+        draw_image_grid,
+        lambda change: ([[np.full((9, 12, 3), 100 + 50 * change, np.uint8)]], ["a"]),
+    ),
+    "titled": (draw_titled_images, lambda change: (grey_images(8, change), class_names(8))),
+    "history": (draw_history, lambda change: (history_of(change),)),
+    "few classes": (draw_confusion_matrix, lambda change: (confusion_of(2, change), class_names(2))),
+    "many classes": (draw_confusion_matrix, lambda change: (confusion_of(45, change), class_names(45))),
+    "few curves": (draw_curves, lambda change: (*curves_of(3, change), ("recall", "precision"))),
+    "many curves": (draw_curves, lambda change: (*curves_of(12, change), ("recall", "precision"))),
+}
+"""What draws a picture, and what it is given before the path: for a change of 0 or 1."""
+
+HOSTILE_RC = """
+figure.dpi: 30
+figure.autolayout: True
+savefig.dpi: 37
+savefig.facecolor: red
+savefig.bbox: tight
+savefig.transparent: True
+font.size: 40
+font.family: monospace
+text.usetex: True
+axes.facecolor: green
+axes.grid: True
+image.cmap: hot
+lines.linewidth: 9
+"""
+DRAW_ALL = """
+import pickle
+from pathlib import Path
+import matplotlib
+
+print(matplotlib.rcParams["font.size"], matplotlib.rcParams["text.usetex"])
+for name, draw, given in pickle.loads(Path("pictures.pickle").read_bytes()):
+    draw(*given, Path(f"{name}.png"))
+"""
+
+
+@pytest.fixture(scope="module")
+def drawn_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All pictures, drawn by a process in a folder with a hostile matplotlibrc."""
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "matplotlibrc").write_text(HOSTILE_RC)
+    pictures = [(name, draw, give(0)) for name, (draw, give) in PICTURES.items()]
+    (folder / "pictures.pickle").write_bytes(pickle.dumps(pictures))
+    process = start_python(DRAW_ALL, cwd=folder, PYTHONHASHSEED="7", MPLBACKEND="svg")
+    assert output_of(process) == "40.0 True\n"  # it has been read
+    return folder
+
+
+def is_picture(path: Path) -> bool:
+    with Image.open(path) as image:
+        colors = image.convert("RGB").getcolors(maxcolors=2**24)
+        return (
+            image.format == "PNG" and 100 < min(image.size) <= max(image.size) < 3000 and len(colors) > 2
+        )
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_the_same_bytes_again_and_under_a_hostile_matplotlibrc(
+    name: str, drawn_elsewhere: Path, tmp_path: Path
+) -> None:
+    draw, give = PICTURES[name]
+    for again in ("a.png", "new/folder/b.png"):
+        draw(*give(0), tmp_path / again)
+    draw(*give(1), tmp_path / "changed.png")
+    content = (tmp_path / "a.png").read_bytes()
+    assert content == (tmp_path / "new/folder/b.png").read_bytes()
+    assert content == (drawn_elsewhere / f"{name}.png").read_bytes()
+    assert content != (tmp_path / "changed.png").read_bytes()
+    assert is_picture(tmp_path / "a.png")
+    assert b"Software" not in content
+
+
+ODD_NAMES = ("$", "$a_{$", "5$ or 10$", "\\frac", "日本", "_background_", "%", "x" * 40)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: draw_class_histogram({"train": dict.fromkeys(ODD_NAMES, 3)}, path),
+        lambda path: draw_image_grid([grey_images(2, 0)] * len(ODD_NAMES), ODD_NAMES, path),
+        lambda path: draw_titled_images(grey_images(len(ODD_NAMES), 0), ODD_NAMES, path),
+        lambda path: draw_confusion_matrix(confusion_of(len(ODD_NAMES), 0), ODD_NAMES, path),
+        lambda path: draw_curves(
+            GRID, dict.fromkeys(ODD_NAMES, GRID), GRID, ("recall", "precision"), path
+        ),
+    ],
+    ids=["histogram", "grid", "titled", "confusion", "curves"],
+)
+def test_class_names_of_all_kinds_can_be_drawn(draw: Callable[[Path], None], tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    assert is_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("names", [("class a", "class b"), ("_class a", "_class b"), ("$a$", "$b$")])
+def test_curves_are_told_apart_by_class_name(names: tuple[str, str], tmp_path: Path) -> None:
+    for name in names:
+        draw_curves(GRID, {name: GRID}, GRID, ("recall", "precision"), tmp_path / f"{name}.png")
+    first, second = ((tmp_path / f"{name}.png").read_bytes() for name in names)
+    assert first != second
+
+
+def test_no_images_to_show_is_an_empty_picture(tmp_path: Path) -> None:
+    draw_titled_images([], [], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert min(image.size) > 100
+
+
+# samples and history
+
+
+def test_samples_are_the_first_images_of_each_class(tmp_path: Path) -> None:
+    labels = np.array([2, 0, 0, 2, 2, 0, 2])
+    images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    shards = Shards(write_shards(tmp_path, images, labels))
+    samples = samples_by_class(shards, ["a", "b", "c"], per_class=3)
+    values = {name: [int(image.max()) for image in picked] for name, picked in samples.items()}
+    assert values == {"a": [1, 2, 5], "b": [], "c": [0, 3, 4]}
+
+
+def epoch_result(epoch: int, f1: float, is_best: bool) -> EpochResult:
+    return EpochResult(
+        epoch=epoch,
+        lr=0.1 / epoch,
+        train_loss=1 / epoch,
+        val_loss=2 / epoch,
+        val_accuracy=f1 / 2,
+        val_f1_macro=f1,
+        is_best=is_best,
+    )
+
+
+def history(*results: EpochResult) -> History:
+    collected = History()
+    for result in results:
+        collected.add(result)
+    return collected
+
+
+EPOCHS = (epoch_result(1, 0.2, True), epoch_result(2, 0.8, True), epoch_result(3, 0.4, False))
+
+
+def test_history_is_a_row_an_epoch_without_durations(tmp_path: Path) -> None:
+    for name, epochs in (("a", EPOCHS), ("b", EPOCHS), ("c", EPOCHS[:2])):
+        history(*epochs).write_csv(tmp_path / name)
+    with (tmp_path / "a").open() as file:
+        rows = list(csv.DictReader(file))
+    truth = {"True": 1, "False": 0}
+    assert [{key: float(truth.get(cell, cell)) for key, cell in row.items()} for row in rows] == [
+        {
+            "epoch": result.epoch,
+            "lr": result.lr,
+            "train_loss": result.train_loss,
+            "val_loss": result.val_loss,
+            "val_accuracy": result.val_accuracy,
+            "val_f1_macro": result.val_f1_macro,
+            "is_best": result.is_best,
+        }
+        for result in EPOCHS
+    ]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> None:
+    collected = history(*EPOCHS)
+    assert collected.best == EPOCHS[1]
+    assert "epoch 2" in collected.best_line()
+    assert "0.8" in collected.best_line()
+    assert collected.metrics()["val/f1_macro"] == 0.4
+    assert collected.metrics()["train/loss"] == EPOCHS[2].train_loss
+    assert "epoch 3" in collected.last_line()
+    collected.draw(tmp_path / "history.png")
+    assert is_picture(tmp_path / "history.png")
+
+
+# evaluation
+
+
+def evaluate(folder: Path, seed: int = 0, skill: float = 1.0) -> Evaluation:
+    """An outcome on 40 grey images of four classes with awkward names."""
+    random = np.random.default_rng(seed)
+    targets = np.arange(40) % 4
+    logits = random.normal(0, 1, (40, 4))
+    logits[np.arange(40), targets] += skill
+    images = random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    shards = Shards(write_shards(folder, images, targets))
+    probabilities = torch.from_numpy(logits).softmax(dim=1)
+    metrics = classification_metrics(torch.from_numpy(targets), probabilities, list(HOSTILE_NAMES))
+    spec = make_spec(class_names=HOSTILE_NAMES)
+    return Evaluation(spec, shards, torch.from_numpy(targets), probabilities, metrics)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return evaluate(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def plots(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plots")
+    evaluation.write_plots(folder)
+    return folder
+
+
+def test_predictions_have_a_row_an_image_that_agrees_with_the_probabilities(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    evaluation.write_predictions(tmp_path / "new" / "predictions.parquet")
+    rows = pq.read_table(tmp_path / "new" / "predictions.parquet").to_pylist()
+    assert [row["path"] for row in rows] == [f"{index % 4}/{index:04d}.png" for index in range(40)]
+    expected = evaluation.probabilities.numpy()
+    for index, row in enumerate(rows):
+        assert row["probabilities"] == pytest.approx(expected[index], abs=1e-7)
+        assert row["label"] == HOSTILE_NAMES[index % 4]
+        assert row["pred"] == HOSTILE_NAMES[int(np.argmax(row["probabilities"]))]
+        assert row["probability"] == max(row["probabilities"])
+        assert row["correct"] is (row["label"] == row["pred"])
+    assert len({row["correct"] for row in rows}) == 2
+    accuracy = sum(row["correct"] for row in rows) / len(rows)
+    assert evaluation.metrics["accuracy"] == pytest.approx(accuracy)
+
+
+def test_predictions_are_equal_bytes_again_and_others_for_another_outcome(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        evaluate(tmp_path / f"shards {name}", seed).write_predictions(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_plots_are_tables_with_a_picture_each(plots: Path) -> None:
+    for table in plots.glob("*.csv"):
+        assert table.with_suffix(".png").is_file()
+    pictures = list(plots.glob("*.png"))
+    assert len(pictures) >= 4
+    assert all(is_picture(picture) for picture in pictures)
+
+
+def test_the_table_of_confusions_has_a_row_an_image(evaluation: Evaluation, plots: Path) -> None:
+    with (plots / "confusion.csv").open(encoding="utf-8", newline="") as file:
+        rows = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    preds = evaluation.probabilities.argmax(dim=1).tolist()
+    pairs = zip(evaluation.targets.tolist(), preds, strict=True)
+    assert rows == [(HOSTILE_NAMES[target], HOSTILE_NAMES[pred]) for target, pred in pairs]
+
+
+@pytest.mark.parametrize(
+    ("file", "across", "upward", "function"),
+    [
+        ("precision_recall.csv", "recall", "precision", precision_recall_curves),
+        ("roc.csv", "false_positive_rate", "true_positive_rate", roc_curves),
+    ],
+)
+def test_the_tables_of_curves_hold_the_curves(
+    file: str, across: str, upward: str, function: Callable, evaluation: Evaluation, plots: Path
+) -> None:
+    with (plots / file).open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    curves = function(evaluation.targets, evaluation.probabilities, list(HOSTILE_NAMES))
+    columns = {across: curves.grid, upward: curves.macro} | {
+        f"{upward} {name}": values for name, values in curves.values.items()
+    }
+    assert list(rows[0]) == list(columns)
+    for name, values in columns.items():
+        assert [float(row[name]) for row in rows] == values.tolist()
+
+
+def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path, tmp_path: Path) -> None:
+    for name, seed in (("again", 0), ("another", 1)):
+        evaluate(tmp_path / f"shards {name}", seed).write_plots(tmp_path / name)
+    for file in plots.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+        assert file.read_bytes() != (tmp_path / "another" / file.name).read_bytes(), file.name
+
+
+def test_a_faultless_outcome_can_be_drawn_and_reported(tmp_path: Path) -> None:
+    faultless = evaluate(tmp_path / "shards", skill=50)
+    assert faultless.metrics["accuracy"] == 1
+    faultless.write_plots(tmp_path / "plots")
+    faultless.write_report(tmp_path / "plots", tmp_path / "report.html")
+    assert "1.0000" in (tmp_path / "report.html").read_text()
+
+
+# the report
+
+
+class Page(HTMLParser):
+    """What a browser would see: attributes that load something, tags, cells of the table."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: set[str] = set()
+        self.rows: list[list[str]] = []
+        self._in_cell = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        loading = ("src", "href", "srcset", "data", "action", "poster", "background")
+        self.sources += [value or "" for name, value in attrs if name in loading]
+        if tag == "tr":
+            self.rows.append([])
+        self._in_cell = tag in ("td", "th")
+        if self._in_cell:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture(scope="module")
+def html(evaluation: Evaluation, plots: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    evaluation.write_report(plots, path)
+    return path.read_text(encoding="utf-8")
+
+
+EXTERNAL = re.compile(r"https?:|ftp:|//|url\(|@import", re.IGNORECASE)
+
+
+def without_pictures(html: str) -> str:
+    return re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html)
+
+
+def test_the_report_needs_nothing_from_outside(html: str) -> None:
+    page = Page(html)
+    assert len(page.sources) >= 3
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert EXTERNAL.findall(without_pictures(html)) == []
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed", "base"})
+    # the search finds what it is for
+    assert EXTERNAL.findall(without_pictures('<img src="https://example.org/a.png">')) != []
+
+
+def test_the_pictures_in_the_report_are_those_of_the_plots(html: str, plots: Path) -> None:
+    inside = {base64.b64decode(source.partition(",")[2]) for source in Page(html).sources}
+    assert inside == {picture.read_bytes() for picture in plots.glob("*.png")}
+
+
+def test_the_report_shows_class_names_as_they_are_and_never_as_markup(html: str) -> None:
+    page = Page(html)
+    _, *rows = page.rows
+    assert [row[0] for row in rows] == list(HOSTILE_NAMES)
+    assert "&lt;b&gt;&amp;" in html
+    for name in ("<b>&", "</td><script>"):
+        assert name not in html
+
+
+def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluation) -> None:
+    header, *rows = Page(html).rows
+    columns = [title.lower().replace(" ", "_") for title in header]
+    assert columns[0] == "class"
+    for row in rows:
+        expected = evaluation.metrics["per_class"][row[0]]
+        cells = dict(zip(columns[1:], row[1:], strict=True))
+        assert int(cells.pop("images")) == expected["support"]
+        assert cells == {name: f"{expected[name]:.3f}" for name in cells}
+        assert set(cells) == {"precision", "recall", "f1", "roc_auc", "average_precision"}
+    for name in ("f1_macro", "precision_macro", "recall_macro", "accuracy"):
+        assert f"{evaluation.metrics[name]:.4f}" in html
+
+
+def test_the_report_is_equal_bytes_again_and_other_for_other_metrics(
+    html: str, evaluation: Evaluation, plots: Path, tmp_path: Path
+) -> None:
+    evaluation.write_report(plots, tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text(encoding="utf-8") == html
+    changed = {**evaluation.metrics, "accuracy": 0.1234}
+    write_report("t", "s", changed, [], tmp_path / "b.html")
+    assert "0.1234" in (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "0.1234" not in html
+
+
+def test_a_metric_that_is_not_defined_is_a_dash(evaluation: Evaluation, tmp_path: Path) -> None:
+    row = {**evaluation.metrics["per_class"]["<b>&"], "roc_auc": None}
+    metrics = {**evaluation.metrics, "per_class": {"<b>&": row}}
+    write_report("<i>t</i>", "s", metrics, [], tmp_path / "a.html")
+    page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
+    assert page.rows[1][4] == "–"  # noqa: RUF001
+    assert "i" not in page.tags
+
+
+# the model card
+
+
+def card(folder: Path, names: tuple[str, ...] = HOSTILE_NAMES, **training: Any) -> str:
+    counts = {
+        split: {name: count + index for index, name in enumerate(names)}
+        for split, count in (("train", 100), ("val", 20), ("test", 30))
+    }
+    info = DatasetInfo(
+        format_version=1,
+        class_names=list(names),
+        counts=counts,
+        input_size=(8, 9),
+        channels=1,
+        resize="pad",
+        mean=[0.5],
+        std=[0.25],
+        digest="d1ge57" * 8,
+    )
+    spec = make_spec(
+        class_names=names,
+        input_size=(8, 9),
+        resize="pad",
+        training={"seed": 17, "model.name": "cnn", "train.clip_norm": None, **training},
+        environment={"device": "cpu", "torch": "9.8.7"},
+    )
+    targets = torch.arange(4 * len(names)) % len(names)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (len(targets), len(names))))
+    metrics = metrics_file(classification_metrics(targets, logits.softmax(dim=1), list(names)))
+    path = folder / "export" / "README.md"
+    write_model_card(spec, info, metrics, [("model.onnx", "for ONNX Runtime")], path)
+    text = path.read_text(encoding="utf-8")
+    for name in ("f1_macro", "precision_macro", "recall_macro", "accuracy"):
+        assert f"{metrics[name]:.4f}" in text, name
+    for row in metrics["per_class"]:
+        assert f"{row['f1']:.3f}" in text
+    return text
+
+
+def rows_of(text: str) -> dict[str, list[str]]:
+    """The tables' rows by their first cell, as Markdown splits them."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    split = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+    cells = [[cell.strip().replace("\\|", "|") for cell in row] for row in split]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_the_model_card_tells_of_data_metrics_training_and_environment(tmp_path: Path) -> None:
+    text = card(tmp_path)
+    rows = rows_of(text)
+    for index, name in enumerate(HOSTILE_NAMES[:3]):
+        assert rows[name][:3] == [str(count + index) for count in (100, 20, 30)]
+    assert rows["class"] == ["train", "val", "test", "test F1"]
+    assert rows["seed"] == ["17"]
+    assert rows["train.clip_norm"] == ["null"]
+    assert rows["torch"] == ["9.8.7"]
+    assert rows["device"] == ["cpu"]
+    assert rows["model.onnx"] == ["for ONNX Runtime"]
+    assert "model.safetensors" in rows
+    assert "d1ge57" * 8 in text
+    assert "darkroom predict export/" in text
+    assert "1 x 8 x 9" in text
+    assert "black" in text  # how `pad` fills up
+    assert "Intended use" in text
+
+
+def test_the_model_card_is_equal_bytes_again_and_other_for_other_params(tmp_path: Path) -> None:
+    first = card(tmp_path)
+    assert card(tmp_path / "elsewhere") == first
+    assert card(tmp_path, seed=18) != first
+    assert str(tmp_path) not in first
+
+
+def test_the_model_card_has_a_row_of_five_cells_for_every_class(tmp_path: Path) -> None:
+    names = ("plain", "this|that", "tab\there")
+    rows = rows_of(card(tmp_path, names))
+    assert {name: len(rows.get(name, [])) for name in names} == dict.fromkeys(names, 4)

@@ -59,11 +59,12 @@ def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int) 
         for outcome in predictor.predict(paths, top_k):
             if isinstance(outcome, Failure):
                 num_failures += 1
-                click.echo(f"{outcome.path}: not classified: {outcome.reason}", err=True)
+                name = click.format_filename(outcome.path)
+                click.echo(f"{name}: not classified: {outcome.reason}", err=True)
             else:
                 pairs = zip(outcome.classes, outcome.probabilities, strict=True)
                 cells = [cell for name, p in pairs for cell in (name, f"{p:.6f}")]
-                table.writerow([outcome.path, *cells])
+                table.writerow([click.format_filename(outcome.path), *cells])
             if bar:
                 bar.advance(1)
     num_done = len(paths) - num_failures

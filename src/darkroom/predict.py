@@ -1,20 +1,30 @@
 """Classifies images with an exported folder alone: ONNX Runtime and Pillow, no torch."""
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from glob import glob
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, PositiveInt
 
-from darkroom.data.decode import BadImage, PixelLayout, decode
+from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
 from darkroom.errors import UserError
 
 BATCH_SIZE = 64
+
+
+class _Description(BaseModel):
+    """What is needed of model.json."""
+
+    class_names: list[str] = Field(min_length=1)
+    input_size: tuple[PositiveInt, PositiveInt]
+    channels: Literal[1, 3]
+    resize: Resize
 
 
 @dataclass(frozen=True)
@@ -82,16 +92,27 @@ class Predictor:
                     " wrote, with onnx in export.formats"
                 )
         try:
-            values = json.loads(description.read_text(encoding="utf-8"))
-            self.class_names: list[str] = values["class_names"]
-            height, width = values["input_size"]
-            self.layout = PixelLayout(height, width, values["channels"], values["resize"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{description}: not as darkroom writes it ({error!r})") from None
+            text = description.read_text(encoding="utf-8")
+            described = _Description.model_validate_json(text, strict=True)
+        except ValueError as error:
+            problem = str(error).splitlines()
+            raise UserError(
+                f"{description}: not as darkroom writes it ({' '.join(problem[1:3]) or problem[0]})"
+            ) from None
         try:
             self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes share no other base
             raise UserError(f"{model}: cannot be loaded ({error})") from None
+        self.class_names = described.class_names
+        height, width = described.input_size
+        self.layout = PixelLayout(height, width, described.channels, described.resize)
+        wanted = [described.channels, height, width], len(self.class_names)
+        [images], outputs = self._session.get_inputs(), self._session.get_outputs()
+        if (images.shape[1:], outputs[-1].shape[-1]) != wanted:
+            raise UserError(
+                f"{description}: describes another model than {model}, which takes {images.shape[1:]} "
+                f"(channels, height, width) and tells {outputs[-1].shape[-1]} classes apart"
+            )
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns float32 ``(n, num_classes)`` for uint8 ``(n, channels, height, width)``."""

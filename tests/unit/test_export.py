@@ -107,7 +107,7 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize(
-    ("name", "files"), list(zip(MODELS, (FILES, FILES[1:2], FILES[1:]), strict=True)), ids=MODELS
+    ("name", "files"), list(zip(MODELS, (FILES, FILES[1:2], FILES[1:2]), strict=True)), ids=MODELS
 )  # not all of all: torch takes seconds to load in each process
 def test_files_agree_with_the_checkpoint(name: str, files: tuple[str, ...], exports: list[Path]) -> None:
     folder = exports[0] / folder_name(name)
@@ -239,15 +239,14 @@ def test_a_file_made_of_other_weights_is_refused(exports: list[Path], cnn: Path)
     check(cnn, "model.onnx", tolerance=1.0)
 
 
-@pytest.mark.parametrize("file", ["model.onnx", "model.pt2"])
-def test_a_truncated_file_is_refused_by_name(file: str, cnn: Path) -> None:
-    model, _ = load_model(cnn / "model.safetensors")
-    images = images_for(cnn, 2)
-    content = (cnn / file).read_bytes()
-    (cnn / file).write_bytes(content[: len(content) // 2])
+@pytest.mark.parametrize("keep", [0, 0.5, 0.98])
+def test_a_truncated_file_is_refused_by_name(keep: float, cnn: Path) -> None:
+    path = cnn / "model.onnx"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
     with pytest.raises(UserError, match="does not load and run in a fresh process") as refused:
-        check_parity(model, [cnn / file], images, num_threads=1, tolerance=1e-4)
-    assert str(cnn / file) in str(refused.value)
+        check(cnn, "model.onnx")
+    assert str(path) in str(refused.value)
 
 
 def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -238,38 +239,32 @@ def test_a_saved_model_comes_back_equal(spec: Any, tmp_path: Path) -> None:
     assert digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-SAVE = """
-import sys
-import torch
-from pathlib import Path
-from support import make_spec
-from darkroom.models.factory import make_classifier
-from darkroom.models.file import save_model
-
-for seed in sys.argv[1:]:
-    for name in ("cnn", "resnet"):
-        spec = make_spec(name=name, training={"a": 1, "z.b": None}, environment={"p": "1", "o": "2"})
-        torch.manual_seed(int(seed))
-        save_model(make_classifier(spec), spec, Path(f"{name}-{seed}.safetensors"))
-"""
+def save_filled(folder: Path, *fillings: float) -> None:
+    """Saves a cnn and a resnet for each filling, with weights that no generator drew."""
+    for filling in fillings:
+        for name in ("cnn", "resnet"):
+            spec = make_spec(name=name, training={"a": 1, "z.b": None}, environment={"p": "1", "o": "2"})
+            model = make_classifier(spec)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.copy_(torch.arange(parameter.numel()).view_as(parameter) * filling)
+            save_model(model, spec, folder / f"{name}-{filling}.safetensors")
 
 
 def test_equal_models_are_equal_bytes_in_every_folder_and_process(tmp_path: Path) -> None:
-    folders = [tmp_path / "here", tmp_path / "elsewhere" / "deeper"]
-    for folder in folders:
-        folder.mkdir(parents=True)
-    # the second has done other work before, and has other hashes
-    processes = [
-        start_python(SAVE, *seeds, cwd=folder, PYTHONHASHSEED=str(len(seeds)))
-        for folder, seeds in zip(folders, [(0,), (1, 0)], strict=True)
-    ]
-    for process in processes:
-        output_of(process)
-    here, elsewhere = folders
+    elsewhere = tmp_path / "elsewhere" / "deeper"
+    elsewhere.mkdir(parents=True)
+    # the other process has done other work before
+    code = (
+        "from pathlib import Path; from test_models import save_filled; save_filled(Path(), 0.5, 0.25)"
+    )
+    hash_seed = 1 if os.environ.get("PYTHONHASHSEED") != "1" else 2
+    output_of(start_python(code, cwd=elsewhere, PYTHONHASHSEED=str(hash_seed)))
+    save_filled(tmp_path / "here", 0.25)
     for name in ("cnn", "resnet"):
-        bytes_here = (here / f"{name}-0.safetensors").read_bytes()
-        assert bytes_here == (elsewhere / f"{name}-0.safetensors").read_bytes()
-        assert bytes_here != (elsewhere / f"{name}-1.safetensors").read_bytes()
+        bytes_here = (tmp_path / "here" / f"{name}-0.25.safetensors").read_bytes()
+        assert bytes_here == (elsewhere / f"{name}-0.25.safetensors").read_bytes()
+        assert bytes_here != (elsewhere / f"{name}-0.5.safetensors").read_bytes()
         assert str(tmp_path).encode() not in bytes_here
 
 

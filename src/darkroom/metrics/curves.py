@@ -13,6 +13,8 @@ Curve = Callable[[Tensor, Tensor], NDArray[np.float64]]
 """Takes scores and 0/1 targets, returns values on ``GRID``."""
 
 GRID = np.linspace(0.0, 1.0, 101)
+TOLERANCE = 1e-6
+"""torchmetrics computes rates in float32: 0.7 is 0.69999999 there."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def precision_recall_curves(targets: Tensor, probabilities: Tensor, class_names:
         precision, recall, _ = binary_precision_recall_curve(scores, positive)
         precision, recall = precision.flip(0).double().numpy(), recall.flip(0).double().numpy()
         highest = np.maximum.accumulate(precision[::-1])[::-1]
-        return highest[np.searchsorted(recall, GRID - 1e-9)]
+        return highest[np.searchsorted(recall, GRID - TOLERANCE)]
 
     return _each_class(curve, targets, probabilities, class_names)
 
@@ -63,7 +65,7 @@ def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -
     def curve(scores: Tensor, positive: Tensor) -> NDArray[np.float64]:
         false_rate, true_rate, _ = binary_roc(scores, positive)
         # the highest true rate reached at most at that false rate
-        last = np.searchsorted(false_rate.double().numpy(), GRID + 1e-9, side="right") - 1
+        last = np.searchsorted(false_rate.double().numpy(), GRID + TOLERANCE, side="right") - 1
         return true_rate.double().numpy()[last]
 
     return _each_class(curve, targets, probabilities, class_names)

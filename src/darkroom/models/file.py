@@ -39,12 +39,14 @@ def load_spec(path: Path) -> ModelSpec:
         raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
     if METADATA_KEY not in metadata:
         raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
-    values = json.loads(metadata[METADATA_KEY])
-    if values["format_version"] != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format {values['format_version']}, this darkroom reads {FORMAT_VERSION}"
-        )
-    return ModelSpec.from_dict(values)
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+        version = values["format_version"]
+        if version == FORMAT_VERSION:
+            return ModelSpec.from_dict(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: what it says of itself is damaged ({error!r})") from None
+    raise UserError(f"{path}: format {version}, this darkroom reads {FORMAT_VERSION}")
 
 
 def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
@@ -56,7 +58,11 @@ def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
     spec = load_spec(path)
     classifier = make_classifier(spec)
     with safe_open(path, framework="pt") as file:
-        classifier.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        classifier.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the weights do not fit {spec.name}: {error}") from None
     return classifier.eval(), spec
 
 

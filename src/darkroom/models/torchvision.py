@@ -28,8 +28,9 @@ def make_torchvision(name: str, channels: int, num_classes: int) -> nn.Module:
     """
     known = models.list_models(module=models)
     if name not in known:
+        near = did_you_mean(name, known) or "."
         raise UserError(
-            f"model.name: torchvision has no classification model {name}{did_you_mean(name, known)}"
+            f"model.name: torchvision has no classification model {name}{near}"
             f" There are: {', '.join(known)}"
         )
     network = models.get_model(name, weights=None, num_classes=num_classes, **_OPTIONS.get(name, {}))

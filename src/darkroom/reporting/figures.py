@@ -15,10 +15,19 @@ MAX_TICKS = 40
 """More classes than this are not named along an axis."""
 
 
-def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Makes an empty figure, sizes in inches, that ignores a user's matplotlibrc."""
+def _blank(width: float, height: float, constrained: bool = True) -> Figure:
+    """Makes an empty figure, sizes in inches, that ignores a user's matplotlibrc.
+
+    Text is taken as it is: a class may be called ``$5``.
+    """
     matplotlib.rcdefaults()
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    matplotlib.rcParams["text.parse_math"] = False
+    return Figure(figsize=(width, height), dpi=110, layout="constrained" if constrained else None)
+
+
+def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Makes a figure with one pair of axes."""
+    figure = _blank(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -57,9 +66,8 @@ def draw_image_grid(
     Args:
         images: rows of uint8 ``(height, width, channels)``, 0..255.
     """
-    matplotlib.rcdefaults()
     columns = max(len(row) for row in images)
-    figure = Figure(figsize=(1.6 + 0.8 * columns, 0.25 + 0.8 * len(images)), dpi=110)
+    figure = _blank(1.6 + 0.8 * columns, 0.25 + 0.8 * len(images), constrained=False)
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, (title, row_images) in enumerate(zip(row_titles, images, strict=True)):
         for column in range(columns):
@@ -83,8 +91,7 @@ def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str
     """
     columns = 6
     rows = max(-(-len(images) // columns), 1)
-    matplotlib.rcdefaults()
-    figure = Figure(figsize=(1.7 * columns, 2.0 * rows), dpi=110, layout="constrained")
+    figure = _blank(1.7 * columns, 2.0 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -101,8 +108,7 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
         history: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy``, ``val_f1_macro``,
             and ``is_best``, a value an epoch each.
     """
-    matplotlib.rcdefaults()
-    figure = Figure(figsize=(10, 3.6), dpi=110, layout="constrained")
+    figure = _blank(10, 3.6)
     losses, scores = figure.subplots(1, 2)
     kept = max(index for index, best in enumerate(history["is_best"]) if best)
     for axes, columns, title in (
@@ -165,11 +171,16 @@ def draw_curves(
     colors = matplotlib.color_sequences["tab10"]
     for index, (name, values) in enumerate(curves.items()):
         color = colors[index] if few else GREY
-        axes.plot(grid, values, color=color, linewidth=1, label=name if few else None)
+        axes.plot(grid, values, color=color, linewidth=1, label=_legible(name) if few else None)
     axes.plot(grid, macro, color="black", linewidth=2, label="mean of the classes")
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
+
+
+def _legible(label: str) -> str:
+    """Keeps matplotlib from leaving a label with a leading underscore out of the legend."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def _show(axes: Axes, image: NDArray[np.uint8]) -> None:

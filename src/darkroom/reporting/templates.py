@@ -15,4 +15,10 @@ def load_template(name: str, autoescape: bool) -> Template:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
+    environment.filters["cell"] = _cell
     return environment.get_template(name)
+
+
+def _cell(value: object) -> str:
+    """Makes text fit into one cell of a Markdown table."""
+    return " ".join(str(value).splitlines()).replace("|", "\\|")

@@ -47,10 +47,13 @@ def make_schedule(optimizer: Optimizer, options: OptimOptions, num_steps: int) -
     if options.schedule == "constant":
         return ConstantLR(optimizer, factor=1.0)
     assert options.warmup_fraction is not None
+    total_steps = num_steps + 1  # the scheduler is stepped once more, after the last step
+    # OneCycleLR divides by the length of the rise, which of exactly one step is zero
+    warmup_fraction = max(options.warmup_fraction, (1 + 1e-6) / total_steps)
     return OneCycleLR(
         optimizer,
         max_lr=options.lr,
-        total_steps=num_steps + 1,  # the scheduler is stepped once more, after the last step
-        pct_start=options.warmup_fraction,
+        total_steps=total_steps,
+        pct_start=warmup_fraction,
         cycle_momentum=False,
     )

@@ -177,9 +177,8 @@ def test_evaluate_and_export_are_children_of_the_training_run(
 
 def test_an_unreadable_image_stops_prepare_with_every_name(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    project.set_params(
-        data__fetch="[]", data__path="data/mine", prepare__val_fraction=0.3, prepare__test_fraction=0.3
-    )
+    project.set_params(data__fetch=[], data__path="data/mine")
+    project.set_params(prepare__val_fraction=0.3, prepare__test_fraction=0.3)
     for label, color in (("day", 200), ("night", 30)):
         (tmp_path / "data/mine" / label).mkdir(parents=True)
         for index in range(8):

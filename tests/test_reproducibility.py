@@ -64,8 +64,9 @@ def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:
     ("edited", "old", "new"),
     [
         ("src/darkroom/training/engine.py", '"""The training loop.', '"""The loop.'),
-        ("params.yaml", "epochs: 12", "epochs: 13"),
-        ("src/darkroom/cli.py", '"""The command', '"""A command'),  # train does not depend on it
+        pytest.param("params.yaml", "epochs: 12", "epochs: 13", marks=pytest.mark.slow),
+        # train does not depend on this one
+        pytest.param("src/darkroom/cli.py", '"""The command', '"""A command', marks=pytest.mark.slow),
     ],
 )
 def test_an_edit_during_a_run_is_not_recorded(

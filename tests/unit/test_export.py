@@ -22,6 +22,8 @@ from darkroom.models.file import load_model, load_spec, save_model
 
 FILES = ("model.safetensors", "model.onnx", "model.pt2")
 MODELS = ("cnn", "resnet", "torchvision:resnet18")
+SLOW = ("resnet", "torchvision:resnet18")
+EACH_MODEL = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODELS]
 
 EXPORT = """
 import json, sys
@@ -62,35 +64,49 @@ def folder_name(model: str) -> str:
     return model.replace(":", "-")
 
 
+class Exports:
+    """Two folders into which two processes export the same models; each model when first wanted."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.folders = folders
+        self._done: set[str] = set()
+
+    def __call__(self, model: str) -> list[Path]:
+        """Returns the two folders of one model; `cnn` has `other-weights` beside the first."""
+        if model not in self._done:
+            self._done.add(model)
+            jobs = [[model, 0, folder_name(model)]]
+            others = [["cnn", 1, "other-weights"]] if model == "cnn" else []
+            processes = [
+                start_python(EXPORT, json.dumps(order), cwd=folder, PYTHONHASHSEED=str(hash_seed))
+                for hash_seed, (folder, order) in enumerate(
+                    zip(self.folders, ([*others, *jobs], jobs), strict=True), start=1
+                )
+            ]
+            for process in processes:
+                output_of(process)
+        return [folder / folder_name(model) for folder in self.folders]
+
+
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Path]]:
-    """Two folders into which two processes exported the same models, in another order."""
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
     folders = [tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("elsewhere") / "deeper"]
-    jobs = [[model, 0, folder_name(model)] for model in MODELS]
-    orders = [[*jobs, ["cnn", 1, "other-weights"]], jobs[::-1]]
-    processes = []
-    for hash_seed, (folder, order) in enumerate(zip(folders, orders, strict=True), start=1):
-        folder.mkdir(exist_ok=True)
-        processes.append(
-            start_python(EXPORT, json.dumps(order), cwd=folder, PYTHONHASHSEED=str(hash_seed))
-        )
-    for process in processes:
-        output_of(process)
-    yield folders
+    folders[1].mkdir()
+    yield Exports(folders)
     for folder in folders:
         shutil.rmtree(folder)  # a quarter of a gigabyte
 
 
-@pytest.fixture(params=MODELS)
-def exported(request: pytest.FixtureRequest, exports: list[Path]) -> Path:
+@pytest.fixture(params=EACH_MODEL)
+def exported(request: pytest.FixtureRequest, exports: Exports) -> Path:
     """The exported folder of each model."""
-    return exports[0] / folder_name(request.param)
+    return exports(request.param)[0]
 
 
 @pytest.fixture
-def cnn(exports: list[Path], tmp_path: Path) -> Path:
+def cnn(exports: Exports, tmp_path: Path) -> Path:
     """The exported cnn, in a folder where it may be damaged."""
-    return shutil.copytree(exports[0] / "cnn", tmp_path / "cnn")
+    return shutil.copytree(exports("cnn")[0], tmp_path / "cnn")
 
 
 def images_for(folder: Path, num_images: int, seed: int = 0) -> np.ndarray:
@@ -106,11 +122,10 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 # agreement
 
 
-@pytest.mark.parametrize(
-    ("name", "files"), list(zip(MODELS, (FILES, FILES[1:2], FILES[1:2]), strict=True)), ids=MODELS
-)  # not all of all: torch takes seconds to load in each process
-def test_files_agree_with_the_checkpoint(name: str, files: tuple[str, ...], exports: list[Path]) -> None:
-    folder = exports[0] / folder_name(name)
+@pytest.mark.parametrize("name", EACH_MODEL)
+def test_files_agree_with_the_checkpoint(name: str, exports: Exports) -> None:
+    folder = exports(name)[0]
+    files = FILES if name == "cnn" else FILES[1:]
     model, _ = load_model(folder / "model.safetensors")
     paths = [folder / file for file in files]
     parities = check_parity(model, paths, images_for(folder, 7), num_threads=1, tolerance=1e-4)
@@ -161,17 +176,17 @@ def test_dropout_is_off_in_every_format(cnn: Path) -> None:
 # bytes
 
 
-def test_two_processes_in_two_folders_write_the_same_bytes(exports: list[Path]) -> None:
-    here, elsewhere = exports
-    for model in MODELS:
-        for file in FILES:
-            path = Path(folder_name(model), file)
-            assert (here / path).read_bytes() == (elsewhere / path).read_bytes(), path
+@pytest.mark.parametrize("name", EACH_MODEL)
+def test_two_processes_in_two_folders_write_the_same_bytes(name: str, exports: Exports) -> None:
+    here, elsewhere = exports(name)
+    for file in FILES:
+        assert (here / file).read_bytes() == (elsewhere / file).read_bytes(), file
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_other_weights_are_other_bytes(file: str, exports: list[Path]) -> None:
-    cnn, other = (exports[0] / name / file for name in ("cnn", "other-weights"))
+def test_other_weights_are_other_bytes(file: str, exports: Exports) -> None:
+    cnn = exports("cnn")[0] / file
+    other = cnn.parents[1] / "other-weights" / file
     assert cnn.read_bytes() != other.read_bytes()
 
 
@@ -231,9 +246,9 @@ def check(folder: Path, file: str, tolerance: float = 1e-4) -> None:
     check_parity(model, [folder / file], images_for(folder, 4), num_threads=1, tolerance=tolerance)
 
 
-def test_a_file_made_of_other_weights_is_refused(exports: list[Path], cnn: Path) -> None:
+def test_a_file_made_of_other_weights_is_refused(exports: Exports, cnn: Path) -> None:
     check(cnn, "model.onnx")
-    shutil.copy(exports[0] / "other-weights" / "model.onnx", cnn)
+    shutil.copy(exports("cnn")[0].parent / "other-weights" / "model.onnx", cnn)
     with pytest.raises(UserError, match=r"model\.onnx differs .*parity_tolerance allows 0\.0001"):
         check(cnn, "model.onnx")
     check(cnn, "model.onnx", tolerance=1.0)

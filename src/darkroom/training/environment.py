@@ -37,6 +37,7 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "platform": f"{sys.platform} {platform.machine()}",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         **{package: version(package) for package in PACKAGES},
+        "torch": torch.__version__,  # with the build, as 2.15.0+cpu
     }
 
 

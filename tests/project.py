@@ -54,7 +54,7 @@ class Project:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("DARKROOM_", "MLFLOW_", "DVC_", "GIT_"))
+            if not name.startswith(("DARKROOM_", "MLFLOW_", "DVC_", "GIT_", "PYTHON"))
         }
         return subprocess.Popen(
             command,

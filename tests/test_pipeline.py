@@ -103,6 +103,15 @@ def test_nothing_runs_again_until_something_changes(finished: Project) -> None:
     assert finished.git("status", "--porcelain") == ""
 
 
+def test_a_changed_param_concerns_train_and_not_what_comes_before(finished: Project) -> None:
+    finished.set_params(train__lr=0.05)
+    assert stages_run(finished.dvc("repro", "--dry")) == ["train"]
+    finished.set_params(train__lr=0.1)
+    assert stages_run(finished.dvc("repro", "--dry")) == []
+    assert finished.git("status", "--porcelain") == ""
+
+
+@pytest.mark.slow
 def test_a_changed_param_reruns_what_it_touches_and_changing_back_runs_nothing(
     finished: Project,
 ) -> None:

@@ -5,7 +5,7 @@ There are no defaults here: ``params.yaml`` holds every value, so DVC sees every
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -32,8 +32,6 @@ NamedSet = Literal[
     "USPS",
 ]
 """Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
-
-OWN_MODELS = ("cnn", "resnet")
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -190,7 +188,7 @@ class Params(Section):
             )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
-        own = model.name in OWN_MODELS
+        own = not model.name.startswith("torchvision:")
         for option in ("width", "depth", "dropout"):
             value = getattr(model, option)
             if own and value is None:
@@ -270,8 +268,3 @@ class EvaluateConfig(StageConfig):
 class ExportConfig(StageConfig):
     num_threads: int
     export: Export
-
-
-def named_sets() -> tuple[str, ...]:
-    """Returns the names allowed in ``data.fetch``."""
-    return get_args(NamedSet)

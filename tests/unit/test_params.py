@@ -6,14 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from darkroom.config import Params, named_sets
+from darkroom.config import NamedSet, Params
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params, parameters
 
@@ -27,7 +27,7 @@ FRACTION = "a number above 0 and below 1"
 SEED = "a whole number at least 0 and at most 4,294,967,295"
 SIZE = "auto or a whole number at least 1 and at most 2,048"
 DROPOUT = "a number at least 0 and below 1 or null"
-SETS = f"a list with any of {', '.join(named_sets())}"
+SETS = f"a list with any of {', '.join(get_args(NamedSet))}"
 OWN_OPTIONS = {"width": "8", "depth": "2", "dropout": "0.5"}  # null for torchvision:NAME
 
 

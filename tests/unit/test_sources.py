@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from darkroom.config import named_sets
+from darkroom.config import NamedSet
 from darkroom.data.collection import scan_collection
 from darkroom.data.sources import TORCHVISION_SETS, fetch_set
 from darkroom.errors import UserError
@@ -192,8 +193,8 @@ def test_a_file_that_the_server_lacks_is_refused(
 
 
 def test_the_names_allowed_in_params_are_the_sets_there_are() -> None:
-    assert sorted({*TORCHVISION_SETS, "digits"}) == sorted(named_sets())
-    assert len(named_sets()) == len(set(named_sets()))
+    assert sorted({*TORCHVISION_SETS, "digits"}) == sorted(get_args(NamedSet))
+    assert len(get_args(NamedSet)) == len(set(get_args(NamedSet)))
 
 
 def accepted_names(dataset: type) -> set[str]:

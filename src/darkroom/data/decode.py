@@ -67,10 +67,6 @@ class PixelLayout:
     channels: Literal[1, 3]
     resize: Resize
 
-    @property
-    def num_bytes(self) -> int:
-        return self.height * self.width * self.channels
-
 
 def read_header(encoded: bytes) -> Header:
     """Reads size and mode without decoding.

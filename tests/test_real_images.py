@@ -1,7 +1,7 @@
 """The main job on real collections of others, where they lie beside the project in ../shared/data."""
 
 import json
-import tarfile
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,8 +15,7 @@ def unpack(name: str, folder: Path) -> None:
     archive = SHARED / name
     if not archive.exists():
         pytest.skip(f"{archive.name} is not in {SHARED.parent.name}/{SHARED.name} beside the project")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
+    shutil.unpack_archive(archive, folder)
 
 
 @pytest.mark.slow

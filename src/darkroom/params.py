@@ -13,8 +13,6 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from darkroom.config import Params
 from darkroom.errors import UserError, closest, did_you_mean
 
-Mistake = tuple[int, str]  # (line, message); sorted by line before they are printed
-
 
 def load_params(path: Path) -> Params:
     """Reads and checks the whole of ``path``.

@@ -26,12 +26,8 @@ class Snapshot:
     code: dict[Path, str]
 
     @classmethod
-    def take(cls, stage: str, config_type: type[StageConfig]) -> Self:
-        """Reads params.yaml, and the code files that dvc.yaml lists for ``stage``."""
-        try:
-            config = config_type.of(load_params(PARAMS))
-        except UserError:
-            config = None  # edited into something that is no params.yaml at all
+    def take(cls, stage: str, config: StageConfig | None) -> Self:
+        """Keeps ``config``, and reads the code files that dvc.yaml lists for ``stage``."""
         files = [file for dep in code_deps(stage) for file in _files(dep)]
         return cls(config, {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
 
@@ -41,7 +37,12 @@ class Snapshot:
         Raises:
             EditedMeanwhile: names what was edited.
         """
-        now = Snapshot.take(stage, type(self.config))  # type: ignore[arg-type]
+        assert self.config is not None
+        try:
+            config = type(self.config).of(load_params(PARAMS))
+        except UserError:
+            config = None  # edited into something that is no params.yaml at all
+        now = Snapshot.take(stage, config)
         edited = [] if now.config == self.config else [str(PARAMS)]
         paths = sorted({*self.code, *now.code})
         edited += [str(path) for path in paths if self.code.get(path) != now.code.get(path)]

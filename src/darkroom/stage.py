@@ -42,7 +42,7 @@ def run_stage(
     try:
         config = config_type.of(load_params(PARAMS))
         runtime = load_runtime()
-        snapshot = Snapshot.take(name, config_type)
+        snapshot = Snapshot.take(name, config)
         with _tracked(title, runtime) as run:
             run.log_params(flatten(config))
             main(config, runtime, run)

@@ -72,13 +72,20 @@ def _start(store: "Store", stage: str) -> "_Sender":
         "stage": stage,
         "mlflow.source.name": f"stages/{stage.partition('@')[0]}.py",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         **git,
     }
     run = store.client.create_run(
         store.experiment.experiment_id, tags=tags, run_name=f"{stage} {version}".strip()
     )
     return _Sender(store, run.info.run_id)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return "unknown"
 
 
 def _find_maker(sender: "_Sender", artifact: Path, digest: str, as_child: bool) -> Run:

@@ -1,49 +1,71 @@
 """prepare: data.path -> data/prepared/{train,val,test}/, dataset.json, manifest; reports/prepare/"""
 
-from pathlib import Path
-
 from darkroom.config import PrepareConfig
-from darkroom.paths import DATASET, MANIFEST, PREPARED, REPORT_PREPARE
+from darkroom.paths import (
+    CACHE,
+    DATASET,
+    DUPLICATES,
+    MANIFEST,
+    PREPARE_METRICS,
+    PREPARED,
+    PROBLEMS,
+    REPORT_PREPARE,
+)
 from darkroom.runtime import Runtime
 from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.collection import scan_collection
-    from darkroom.data.prepare import choose_layout, read_headers, write_manifest, write_splits
-    from darkroom.data.shards import Shards
-    from darkroom.data.splits import assign_splits
-    from darkroom.progress import progress_bar
-    from darkroom.reporting.figures import draw_class_histogram, draw_image_grid
-    from darkroom.reporting.samples import samples_by_class
+    from darkroom.data.collection import find_collection
+    from darkroom.data.curation import curate, find_duplicates
+    from darkroom.data.ingest import ingest
+    from darkroom.data.outcomes import check_outcomes, select_candidates
+    from darkroom.data.prepare import (
+        count,
+        decide,
+        settle_layout,
+        summarise,
+        write_manifest,
+        write_splits,
+    )
+    from darkroom.data.storage import choose_storage
+    from darkroom.progress import progress_bar, spinner
+    from darkroom.reporting.preparation import write_preparation_report
     from darkroom.reporting.tables import write_json
 
-    options = config.prepare
-    collection = scan_collection(Path(config.data.path))
-    num_files = len(collection.files)
-    splits = assign_splits(collection.files, options.val_fraction, options.test_fraction, config.seed)
-    with progress_bar("read headers", num_files) as bar:
-        headers = read_headers(collection, runtime.workers, bar.advance)
-    layout = choose_layout(headers, options.image_size, options.channels, options.resize)
-    with progress_bar("decode", num_files) as bar:
-        info, manifest = write_splits(collection, splits, layout, PREPARED, runtime.workers, bar.advance)
-    write_manifest(manifest, MANIFEST)
+    options, workers = config.prepare, runtime.workers
+    with spinner("list files"):
+        collection = find_collection(config.data, CACHE)
+    with progress_bar("read headers", collection.num_to_read) as bar:
+        layout = settle_layout(collection, options, workers, bar.advance)
+    storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
+    with progress_bar("decode", collection.num_to_read) as bar:
+        images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
+    outcomes = check_outcomes(collection, images, options.on_bad_image == "skip", PROBLEMS)
+
+    candidates = select_candidates(collection, images)
+    with progress_bar("compare", len(candidates)) as bar:
+        duplicates = find_duplicates(candidates, options.near_duplicates, bar.advance)
+    curation = curate(candidates, duplicates, options.duplicates, options.on_conflict, DUPLICATES)
+    decision = decide(candidates, curation, duplicates, options, config.seed)
+
+    with progress_bar("write", len(candidates)) as bar:
+        info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
     write_json(info.model_dump(), DATASET)
+    write_manifest(candidates, decision, MANIFEST, PROBLEMS)
+    counts = count(info, outcomes, decision)
+    write_json(counts, PREPARE_METRICS)
+    with spinner("report"):
+        write_preparation_report(MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE)
+    images.remove_other_segments()
 
-    draw_class_histogram(info.counts, REPORT_PREPARE / "classes.png")
-    samples = samples_by_class(Shards(PREPARED / "train"), info.class_names)
-    draw_image_grid(list(samples.values()), list(samples), REPORT_PREPARE / "samples.png")
-
-    counts = {split: info.num_images(split) for split in info.counts}
     run.made(PREPARED, info.digest)
-    run.log_metrics({f"num_images/{split}": count for split, count in counts.items()})
-    run.log_artifacts(DATASET, MANIFEST, REPORT_PREPARE)
-    height, width = info.input_size
-    print(
-        f"prepare: {num_files:,} images of {len(info.class_names)} classes as {height} x {width} x "
-        f"{info.channels}: " + ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    run.log_metrics(
+        {f"{group}/{name}": value for group in counts for name, value in counts[group].items()}
     )
+    run.log_artifacts(DATASET, MANIFEST, REPORT_PREPARE)
+    print(summarise(info, counts))
 
 
 if __name__ == "__main__":

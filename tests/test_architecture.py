@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from darkroom import config
-from darkroom.config import DataPath, StageConfig
+from darkroom.config import Params, StageConfig
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
@@ -97,8 +97,12 @@ def test_a_missing_dep_and_a_needless_dep_are_noticed(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_what_the_config_class_reads(stage: str) -> None:
-    fields = CONFIGS[stage].model_fields
-    read = [f"{name}.path" if field.annotation is DataPath else name for name, field in fields.items()]
+    read = []
+    for name, field in CONFIGS[stage].model_fields.items():
+        if field.annotation is Params.model_fields[name].annotation:
+            read.append(name)
+        else:  # a part of the section
+            read += [f"{name}.{key}" for key in field.annotation.model_fields]
     assert entry(stage, pipeline()).get("params", []) == read
 
 

@@ -5,7 +5,7 @@ There are no defaults here: ``params.yaml`` holds every value, so DVC sees every
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -33,7 +33,11 @@ NamedSet = Literal[
 ]
 """Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
 
+FOLD = r"^[1-9][0-9]?/[1-9][0-9]?$"
+HUGGING_FACE = r"^hf--[A-Za-z0-9_.-]+$"
+
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Column = Annotated[str, Field(min_length=1)]
 
 
 def _text_or_whole(value: object) -> object:
@@ -51,15 +55,40 @@ class Section(BaseModel):
     )
 
 
-class Data(Section):
-    """Where the images come from."""
+class DataSource(Section):
+    """Where the images and their labels are: the part of ``data`` that ``prepare`` reads."""
 
-    fetch: list[NamedSet] = Field(
-        description="public sets to fetch into data/NAME; [] for images of your own"
-    )
     path: str = Field(
         min_length=1,
-        description="folder of class folders, or of train/val/test folders of class folders",
+        description="a folder or an uncompressed tar of class folders, or of train, val and test folders"
+        " of class folders; or with a manifest; or MNIST-style idx files; or a Hugging Face copy",
+    )
+    class_name: Literal["top", "path", "leaf"] = Field(
+        description="of the nested folder a/b: its class is a (top), a/b (path) or b (leaf)"
+    )
+    manifest: Column | None = Field(
+        description="table in path that labels the files: CSV, Parquet or JSON Lines, with file paths"
+        " relative to its own folder; null: folders are the labels"
+    )
+    path_column: Column = Field(description="the manifest's column of file paths")
+    label_column: Column = Field(description="the manifest's column of labels, taken as text")
+    split_column: Column | None = Field(
+        description="the manifest's column that says train, val, test or nothing; null: none"
+    )
+    group_column: Column | None = Field(
+        description="the manifest's column of what must not be split (patient, scene); null: none"
+    )
+    weight_column: Column | None = Field(
+        description="the manifest's column of weights in the training loss; null: all count the same"
+    )
+
+
+class Data(DataSource):
+    """Where the images come from."""
+
+    fetch: list[NamedSet | Annotated[str, Field(pattern=HUGGING_FACE, examples=["hf--OWNER--NAME"])]] = Field(
+        description="public sets to fetch into data/NAME; hf--OWNER--NAME is OWNER/NAME on the Hugging"
+        " Face hub; [] for images of your own"
     )
 
 
@@ -77,12 +106,42 @@ class Prepare(Section):
         description="how an image of another shape becomes square: stretch both sides, crop the"
         " longer one at the centre, or pad the shorter one with black"
     )
+    tiff: bool = Field(
+        description="read TIFF files too; off, because its decoder has the longest record of holes"
+    )
+    storage: Literal["auto", "decoded", "encoded"] = Field(
+        description="decoded: pixels as they are, fastest to train on; encoded: the same pixels as"
+        " lossless WebP, about half as large; auto: encoded above 32 GiB of pixels"
+    )
+    on_bad_image: Literal["error", "skip"] = Field(
+        description="what to do with files that cannot be used: stop and name them, or leave them out"
+        " and count them"
+    )
+    split: Literal["stratified", "stable", "given"] = Field(
+        description="stratified: each class in equal shares; stable: by content, so that a new image"
+        " never moves an old one; given: as the data say, nothing is cut"
+    )
     val_fraction: Fraction = Field(
         description="share of the images for validation (of the training folder, where only"
         " train and test are given); unused where the data come with a val folder"
     )
     test_fraction: Fraction = Field(
         description="share of the images for the test; unused where the data come with a test folder"
+        " or fold is set"
+    )
+    fold: Annotated[str, Field(pattern=FOLD, examples=["K/N, such as 2/5,"])] | None = Field(
+        description="cross-validation: 2/5 tests on the second of five folds; null: no folds"
+    )
+    duplicates: Literal["group", "drop", "error", "keep"] = Field(
+        description="images with the same or nearly the same pixels: group: kept in one split; drop: one"
+        " of them is used; error: stop and name them; keep: as they come, even across splits"
+    )
+    near_duplicates: Annotated[float, Field(gt=0, le=0.25)] | None = Field(
+        description="largest local difference of images that count as nearly the same, as a share of"
+        " the range of brightness; null: only the very same pixels count"
+    )
+    on_conflict: Literal["error", "drop"] = Field(
+        description="the same pixels under several labels: stop and name them, or use none of them"
     )
 
 
@@ -180,7 +239,19 @@ class Params(Section):
     def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
         """Yields ``(full name, what is wrong)`` for values that do not go together."""
         prepare, model, train = self.prepare, self.model, self.train
-        if prepare.val_fraction + prepare.test_fraction >= 1:
+        if prepare.fold is not None:
+            fold, num_folds = (int(part) for part in prepare.fold.split("/"))
+            if not 1 <= fold <= num_folds or num_folds < 2:
+                yield "prepare.fold", f"{prepare.fold} is no fold; of 5 folds there are 1/5 to 5/5"
+            elif prepare.val_fraction + 1 / num_folds >= 1:
+                yield (
+                    "prepare.val_fraction",
+                    f"{prepare.val_fraction:g} and the fold of 1/{num_folds} leave nothing to train on; "
+                    "their sum must be below 1",
+                )
+            if prepare.split == "given":
+                yield "prepare.fold", f"{prepare.fold} cuts a test split, but prepare.split is given"
+        elif prepare.val_fraction + prepare.test_fraction >= 1:
             yield (
                 "prepare.test_fraction",
                 f"{prepare.test_fraction:g} and prepare.val_fraction {prepare.val_fraction:g} leave "
@@ -220,26 +291,22 @@ class Params(Section):
             yield "export.formats", f"{self.export.formats} names a format twice; name each once"
 
 
-class DataPath(Section):
-    """The part of ``data`` that ``prepare`` reads."""
-
-    path: str
-
-
 class StageConfig(Section):
     """What one stage reads of params.yaml: its fields are the ``params`` of the stage in dvc.yaml."""
 
     @classmethod
     def of(cls, params: Params) -> Self:
         """Takes this stage's part of ``params``."""
-        return cls(
-            **{
-                name: DataPath(path=params.data.path)
-                if field.annotation is DataPath
-                else getattr(params, name)
-                for name, field in cls.model_fields.items()
-            }
-        )
+        values = params.model_dump()
+        return cls.model_validate({name: _part(values[name], cls, name) for name in cls.model_fields})
+
+
+def _part(value: Any, config: type[StageConfig], name: str) -> Any:
+    """Leaves out of a section what the stage does not read."""
+    section = config.model_fields[name].annotation
+    if not isinstance(value, dict) or not isinstance(section, type):
+        return value
+    return {key: value[key] for key in section.model_fields}
 
 
 class FetchConfig(StageConfig):
@@ -248,7 +315,7 @@ class FetchConfig(StageConfig):
 
 class PrepareConfig(StageConfig):
     seed: int
-    data: DataPath
+    data: DataSource
     prepare: Prepare
 
 

@@ -190,6 +190,8 @@ def _allowed(schema: dict[str, Any]) -> str:
                 bounds.append(f"{word} {schema[key]:,.10g}")
         number = "a whole number" if schema["type"] == "integer" else "a number"
         return " ".join([number, " and ".join(bounds)]).strip()
+    if "examples" in schema:
+        return schema["examples"][0]
     if "pattern" in schema:
         return schema["pattern"].strip("^$()").replace("|", " or ").replace("[A-Za-z0-9_]+", "NAME")
     if schema.get("minLength"):

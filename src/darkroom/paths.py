@@ -11,9 +11,15 @@ PREPARED = DATA / "prepared"
 DATASET = PREPARED / "dataset.json"
 MANIFEST = PREPARED / "manifest.parquet"
 
+CACHE = Path(".darkroom")
+"""Scratch that can be deleted at any time."""
+
 MODEL = Path("models/model.safetensors")
 
 REPORT_PREPARE = Path("reports/prepare")
+PREPARE_METRICS = REPORT_PREPARE / "metrics.json"
+PROBLEMS = REPORT_PREPARE / "problems.csv"
+DUPLICATES = REPORT_PREPARE / "duplicates.csv"
 REPORT_TRAIN = Path("reports/train")
 REPORT_EVALUATE = Path("reports/evaluate")
 HISTORY = REPORT_TRAIN / "history.csv"

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +19,10 @@ from rich.progress import (
 from rich.text import Text
 
 LOG_EVERY_SECONDS = 10.0
+SHORT_SECONDS = 2.0
+"""What takes less needs no line in a log."""
 
-Batch = TypeVar("Batch", bound=tuple[Sized, ...])
+Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
 class Bar:
@@ -62,6 +64,16 @@ class Bar:
                 file=sys.stderr,
             )
 
+    def log_end(self) -> None:
+        """Says how long it all took, where there is no live line."""
+        seconds = time.monotonic() - self._started
+        if seconds >= SHORT_SECONDS and self._done:
+            print(
+                f"{self._title}: {self._done:,} images in {seconds:.1f} s, "
+                f"{self._done / seconds:,.0f} images/s",
+                file=sys.stderr,
+            )
+
     def note(self, text: str) -> None:
         """Shows ``text`` (the last loss, say) behind the bar."""
         self._note = text
@@ -80,7 +92,9 @@ def progress_bar(title: str, total: int = 0) -> Iterator[Bar]:
     """Shows a bar for ``total`` images on standard error while the block runs."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Bar(title, total, None)
+        bar = Bar(title, total, None)
+        yield bar
+        bar.log_end()
         return
     with Progress(
         TextColumn("{task.description}"),

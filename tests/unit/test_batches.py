@@ -13,7 +13,7 @@ from darkroom.data import batches as batches_module
 from darkroom.data import shards as shards_module
 from darkroom.data.augment import crop_and_flip, draw_crop_and_flip
 from darkroom.data.batches import Batch, Batches, MappedImages, ResidentImages, place_images
-from darkroom.data.shards import Shards
+from darkroom.data.shards import Shards, ShardWriter
 
 torch.set_num_threads(1)
 
@@ -38,14 +38,14 @@ def shuffled(
 
 
 def order_of(batches: list[Batch]) -> list[int]:
-    return torch.cat([targets for _, targets in batches]).tolist()
+    return torch.cat([targets for _, targets, *_ in batches]).tolist()
 
 
 def by_sample(batches: list[Batch]) -> dict[int, bytes]:
     """The pixels that each image came with."""
     return {
         target: image.contiguous().numpy().tobytes()
-        for images, targets in batches
+        for images, targets, *_ in batches
         for image, target in zip(images, targets.tolist(), strict=True)
     }
 
@@ -64,7 +64,7 @@ def test_iterating_gives_the_images_as_they_are_in_their_order(shards: Shards) -
 
 def test_images_are_uint8_and_channels_last_in_memory(shards: Shards) -> None:
     for batches in (list(Batches(shards, CPU, 7)), shuffled(shards), shuffled(shards, **NO_CHANGES)):
-        for images, targets in batches:
+        for images, targets, *_ in batches:
             assert images.dtype == torch.uint8
             assert images.shape[1:] == (3, 6, 8)
             assert images.is_contiguous(memory_format=torch.channels_last)
@@ -77,7 +77,7 @@ def test_every_image_comes_once_in_batches_of_nearly_one_size(shards: Shards, ba
     whole = Batches(shards, CPU, batch_size)
     for batches in (list(whole), shuffled(shards, batch_size)):
         assert sorted(order_of(batches)) == list(range(NUM_IMAGES))
-        sizes = [len(targets) for _, targets in batches]
+        sizes = [len(targets) for _, targets, *_ in batches]
         assert max(sizes) - min(sizes) <= 1
         assert max(sizes) <= batch_size
         assert len(sizes) == whole.num_steps == -(-NUM_IMAGES // batch_size)
@@ -150,3 +150,20 @@ def test_batches_are_equal_wherever_the_images_lie(
 
 def test_on_a_cpu_images_stay_mapped(shards: Shards) -> None:
     assert isinstance(place_images(shards, CPU), MappedImages)
+
+
+def test_weights_follow_their_images_and_are_one_in_the_mean(tmp_path: Path) -> None:
+    weights = np.arange(1.0, 8.0)
+    with ShardWriter(tmp_path / "train", (8, 8, 1), 7, weighted=True) as writer:
+        for value, weight in enumerate(weights):
+            writer.add(np.full((8, 8, 1), value, np.uint8), value, "", weight)
+    batches = list(Batches(Shards(tmp_path / "train"), CPU, 3).shuffled(0, 0, **NO_CHANGES))
+    assert [len(batch.targets) for batch in batches] == [3, 2, 2]
+    for images, targets, batch_weights in batches:
+        assert batch_weights is not None
+        assert batch_weights.tolist() == pytest.approx((targets + 1) / weights.mean())
+        assert torch.equal(images[:, 0, 0, 0], targets.to(torch.uint8))
+
+
+def test_images_without_weights_come_without(shards: Shards) -> None:
+    assert {batch.weights for batch in shuffled(shards)} == {None}

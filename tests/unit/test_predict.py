@@ -354,8 +354,8 @@ def truncate_jpeg(path: Path) -> None:
 
 
 BAD_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "truncated": (truncate, "truncated or damaged"),
-    "truncated JPEG": (truncate_jpeg, "truncated or damaged"),
+    "truncated": (truncate, "the bytes end too early"),
+    "truncated JPEG": (truncate_jpeg, "the bytes end too early"),
     "text": (lambda path: path.write_text("I am a letter"), "not an image"),
     "empty": (lambda path: path.write_bytes(b""), "empty file"),
     "huge": (

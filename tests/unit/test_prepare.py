@@ -1,38 +1,38 @@
 """From image files to shards, manifest and dataset.json: what is in them, and what decides it."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from planted import photographs
+from preparation import Prepared, make_config, prepare
 
+from darkroom.data import ingest as ingest_module
 from darkroom.data import parallel
-from darkroom.data.collection import SPLITS, Split, scan_collection
+from darkroom.data.collection import find_collection
 from darkroom.data.decode import Header, PixelLayout
-from darkroom.data.info import FORMAT_VERSION, DatasetInfo, load_info
-from darkroom.data.prepare import (
-    MANIFEST,
-    choose_layout,
-    mean_and_std,
-    read_headers,
-    write_manifest,
-    write_splits,
-)
-from darkroom.data.shards import Shards
+from darkroom.data.entries import SPLITS
+from darkroom.data.info import FORMAT_VERSION, load_info
+from darkroom.data.measures import measure
+from darkroom.data.prepare import MANIFEST, choose_layout, settle_layout, summarise
 from darkroom.errors import UserError
 
-LAYOUT = PixelLayout(4, 6, 3, "stretch")
 LABELS = ("cat", "dog", "owl")
-PIXELS = np.random.default_rng(0).integers(0, 256, (len(LABELS), 8, 4, 6, 3), dtype=np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (len(LABELS), 8, 8, 8, 3), dtype=np.uint8)
 """uint8 (class, image, height, width, channels)."""
-SPLITS_OF_A_CLASS: list[Split] = ["train", "train", "train", "train", "train", "val", "test", "test"]
+PATHS = [f"{label}/{index}.png" for label in LABELS for index in range(8)]
+SPLIT_OF = ("train", "train", "train", "train", "train", "val", "test", "test")
+"""Of the eight images of each class, where ``listed`` gives splits."""
 
 
 def save(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -43,154 +43,315 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> None:
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Three class folders of eight images."""
-    for label, pixels in zip(LABELS, PIXELS, strict=True):
-        for index, image in enumerate(pixels):
-            save(tmp_path / "images" / label / f"{index}.png", image)
+    for path in PATHS:
+        save(tmp_path / "images" / path, pixels_of(path))
     return tmp_path / "images"
 
 
-@dataclass
-class Prepared:
-    folder: Path
-    info: DatasetInfo
-    manifest: pa.Table
-    num_done: int
-
-    @property
-    def bytes(self) -> dict[str, bytes]:
-        """Every file that was written, by its path in the folder."""
-        files = [path for path in self.folder.rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+def pixels_of(path: str) -> NDArray[np.uint8]:
+    label, name = path.split("/")
+    return PIXELS[LABELS.index(label), int(name.removesuffix(".png"))]
 
 
-def prepare(
-    images: Path, folder: Path, workers: int = 1, splits: Sequence[Split] = SPLITS_OF_A_CLASS
-) -> Prepared:
-    """Prepares a collection whose classes are all split in the same way."""
-    collection = scan_collection(images)
-    splits = list(splits) * (len(collection.files) // len(splits))
-    done: list[int] = []
-    info, manifest = write_splits(collection, splits, LAYOUT, folder, workers, done.append)
-    write_manifest(manifest, folder / "manifest.parquet")
-    (folder / "dataset.json").write_text(info.model_dump_json())
-    return Prepared(folder, info, manifest, sum(done))
+def run(images: Path, out: Path, workers: int = 1, seed: int = 0, **options: Any) -> Prepared:
+    return prepare(images, out, workers, seed, **{"image_size": 8, "channels": 3} | options)
 
 
-def of_split(split: Split) -> list[tuple[str, int]]:
-    """The class and number of each image of a split, in order."""
-    return [(label, i) for label in LABELS for i in range(8) if SPLITS_OF_A_CLASS[i] == split]
+def listed(images: Path, weighted: bool = False, **changes: tuple[str, str]) -> dict[str, Any]:
+    """Writes a manifest with the splits of ``SPLIT_OF``; returns the options that name it.
+
+    Args:
+        changes: path, with ``__`` for /, to its column and value.
+    """
+    lines = ["path,label,split,weight"]
+    for path in PATHS:
+        label, name = path.split("/")
+        row = {"label": label, "split": SPLIT_OF[int(name[0])], "weight": ""}
+        row["weight"] = "2" if weighted and name == "1.png" else ""
+        row |= [changes.get(path.replace("/", "__").removesuffix(".png"), ("label", label))]
+        lines.append(f"{path},{row['label']},{row['split']},{row['weight']}")
+    (images / "list.csv").write_text("\n".join(lines))
+    columns = {"split_column": "split"} | ({"weight_column": "weight"} if weighted else {})
+    return {"manifest": "list.csv", "split": "given", **columns}
+
+
+def of_split(split: str) -> list[str]:
+    return [path for path in PATHS if SPLIT_OF[int(path.split("/")[1][0])] == split]
 
 
 # What is written
 
 
+@pytest.mark.parametrize("storage", ["decoded", "encoded"])
 @pytest.mark.parametrize("split", SPLITS)
 def test_each_split_holds_its_images_in_the_order_of_their_paths(
-    images: Path, tmp_path: Path, split: Split
+    images: Path, tmp_path: Path, split: str, storage: str
 ) -> None:
-    prepare(images, tmp_path / "out")
-    shards = Shards(tmp_path / "out" / split)
-    assert shards.paths == [f"{label}/{i}.png" for label, i in of_split(split)]
-    assert shards.labels.tolist() == [LABELS.index(label) for label, _ in of_split(split)]
-    expected = [PIXELS[LABELS.index(label), i] for label, i in of_split(split)]
-    assert np.array_equal(shards.gather(np.arange(len(shards))), expected)
+    shards = run(images, tmp_path / "out", storage=storage, **listed(images)).shards(split)
+    paths = of_split(split)
+    assert shards.paths == paths
+    assert shards.labels.tolist() == [LABELS.index(path.split("/")[0]) for path in paths]
+    assert shards.weights is None
+    assert np.array_equal(shards.gather(np.arange(len(shards))), [pixels_of(path) for path in paths])
+
+
+def test_shards_hold_the_weights_that_the_manifest_gives(images: Path, tmp_path: Path) -> None:
+    shards = run(images, tmp_path / "out", **listed(images, weighted=True)).shards("train")
+    assert shards.weights is not None
+    assert shards.weights.tolist() == [2 if path.endswith("/1.png") else 1 for path in shards.paths]
 
 
 def test_info_counts_and_describes(images: Path, tmp_path: Path) -> None:
-    prepared = prepare(images, tmp_path / "out")
-    info = prepared.info
-    assert prepared.num_done == 24
+    left = run(images, tmp_path / "out", resize="pad", **listed(images))
+    info = left.info
+    assert left.num_done == 24
     assert info.class_names == list(LABELS)
-    assert info.counts == {
-        split: {label: SPLITS_OF_A_CLASS.count(split) for label in LABELS} for split in SPLITS
-    }
+    assert info.counts == {split: {label: SPLIT_OF.count(split) for label in LABELS} for split in SPLITS}
     assert [info.num_images(split) for split in SPLITS] == [15, 3, 6]
-    assert (info.input_size, info.channels, info.resize) == ((4, 6), 3, "stretch")
+    assert (info.input_size, info.channels, info.resize) == ((8, 8), 3, "pad")
     assert load_info(tmp_path / "out/dataset.json") == info
 
 
 def test_mean_and_std_are_those_of_train_alone(images: Path, tmp_path: Path) -> None:
-    info = prepare(images, tmp_path / "out").info
-    is_train = np.array(SPLITS_OF_A_CLASS) == "train"
+    info = run(images, tmp_path / "out", **listed(images)).info
+    is_train = np.array(SPLIT_OF) == "train"
     scaled = PIXELS / 255
     assert info.mean == pytest.approx(scaled[:, is_train].mean((0, 1, 2, 3)), rel=1e-12)
     assert info.std == pytest.approx(scaled[:, is_train].std((0, 1, 2, 3)), rel=1e-12)
     assert info.mean != pytest.approx(scaled.mean((0, 1, 2, 3)), rel=1e-4)
 
 
-def test_mean_and_std_of_many_values_and_of_a_constant() -> None:
-    values = np.random.default_rng(1).normal(100, 30, (2, 100_000)).clip(0, 255).astype(np.uint8)
-    histogram = np.stack([np.bincount(channel, minlength=256) for channel in values])
-    mean, std = mean_and_std(histogram)
-    assert mean == pytest.approx((values / 255).mean(1), rel=1e-12)
-    assert std == pytest.approx((values / 255).std(1), rel=1e-12)
-    assert mean_and_std(np.bincount([51] * 9, minlength=256)[None]) == ([0.2], [1.0])
-
-
-def test_the_manifest_has_a_row_for_every_file(images: Path, tmp_path: Path) -> None:
+def test_the_manifest_says_all_that_is_known(images: Path, tmp_path: Path) -> None:
     Image.fromarray(PIXELS[0, 0, ..., 0]).save(images / "cat/0.png")  # grey
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown upright: 6 x 4
-    Image.fromarray(PIXELS[0, 1]).save(images / "cat/1.png", "JPEG", exif=exif)
+    exif[0x0112] = 6  # shown upright: 6 x 8
+    Image.fromarray(PIXELS[0, 1, :6]).save(images / "cat/1.png", "JPEG", exif=exif)
+    frames = [Image.fromarray(PIXELS[0, 2]), Image.fromarray(PIXELS[0, 3])]
+    frames[0].save(images / "cat/2.png", "WEBP", save_all=True, append_images=frames[1:])
     (images / "dog/.DS_Store").write_bytes(b"x")
-    manifest = prepare(images, tmp_path / "out").manifest
-    paths = [f"{label}/{index}.png" for label in LABELS for index in range(8)]
-    assert manifest["path"].to_pylist() == sorted(["dog/.DS_Store", *paths])
-    rows = {row["path"]: row for row in manifest.to_pylist()}
+    left = run(images, tmp_path / "out", **listed(images, weighted=True))
+    assert pq.read_schema(tmp_path / "out/manifest.parquet").equals(MANIFEST)
+    rows = left.rows
+    assert list(rows) == sorted(["dog/.DS_Store", "list.csv", *PATHS])
     assert rows["dog/.DS_Store"] == {
         **dict.fromkeys(MANIFEST.names),
         "path": "dog/.DS_Store",
         "outcome": "hidden",
-        "label": "dog",
+        "reason": "",
     }
-    assert rows["dog/7.png"] == {
-        "path": "dog/7.png",
+    measured = measure(PIXELS[1:2, 1])
+    assert rows["dog/1.png"] == {
+        "path": "dog/1.png",
         "outcome": "used",
-        "split": "test",
+        "reason": "",
+        "split": "train",
         "label": "dog",
-        "file_sha256": hashlib.sha256((images / "dog/7.png").read_bytes()).hexdigest(),
-        "pixel_sha256": hashlib.sha256(PIXELS[1, 7].tobytes()).hexdigest(),
+        "group": None,
+        "weight": 2.0,
+        "duplicate_of": None,
+        "difference": None,
+        "file_sha256": hashlib.sha256((images / "dog/1.png").read_bytes()).hexdigest(),
+        "pixel_sha256": hashlib.sha256(PIXELS[1, 1].tobytes()).hexdigest(),
         "format": "PNG",
         "mode": "RGB",
-        "width": 6,
-        "height": 4,
+        "width": 8,
+        "height": 8,
+        "animated": False,
+        "brightness": measured.brightness[0],
+        "sharpness": measured.sharpness[0],
     }
-    described = {
-        path: [rows[path][column] for column in ("format", "mode", "width", "height")]
-        for path in ("cat/0.png", "cat/1.png")
-    }
-    assert described == {"cat/0.png": ["PNG", "L", 6, 4], "cat/1.png": ["JPEG", "RGB", 4, 6]}
-    assert pq.read_table(tmp_path / "out/manifest.parquet").equals(manifest)
+    columns = ("format", "mode", "width", "height", "animated")
+    assert [tuple(rows[f"cat/{index}.png"][column] for column in columns) for index in range(3)] == [
+        ("PNG", "L", 8, 8, False),
+        ("JPEG", "RGB", 6, 8, False),
+        ("WEBP", "RGB", 8, 8, True),
+    ]
 
 
-# What decides it
+def test_shards_of_a_larger_set_do_not_stay(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "out")
+    stale = tmp_path / "out/prepared/train/00001.arrow"
+    shutil.copy(tmp_path / "out/prepared/train/00000.arrow", stale)
+    left = run(images, tmp_path / "out")
+    assert not stale.exists()
+    assert len(left.shards("train")) == left.info.num_images("train")
 
 
-def test_neither_workers_nor_the_folder_change_a_byte(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_counts_add_up_to_the_files_found(images: Path, tmp_path: Path) -> None:
+    save(images / "cat/copy.png", PIXELS[0, 0])
+    save(images / "cat/both.png", PIXELS[0, 1])
+    save(images / "dog/both.png", PIXELS[0, 1])
+    (images / "cat/empty").touch()
     (images / "dog/.hidden").touch()
-    elsewhere = tmp_path / "other/place/with a longer path"
-    elsewhere.parent.mkdir(parents=True)
-    one = prepare(images, tmp_path / "one")
-    images.rename(elsewhere)
-    assert prepare(elsewhere, tmp_path / "moved").bytes == one.bytes
+    (images / "notes.txt").touch()
+    left = run(images, tmp_path / "out", duplicates="drop", on_conflict="drop", on_bad_image="skip")
+    files = {name: number for name, number in left.counts["num_files"].items() if number}
+    assert files == {
+        "used": 23,
+        "empty": 1,
+        "conflicting_label": 3,
+        "duplicate": 1,
+        "hidden": 1,
+        "unlisted": 1,
+    }
+    assert sum(files.values()) == len(left.rows) == len(PATHS) + 6
+    assert sum(left.counts["num_images"].values()) == left.num_done == len(left.pixels) == 23
+    assert {row["path"] for row in left.problems} == set(left.rows) - set(left.splits)
+    assert left.counts["num_pairs"] == {"same_pixels": 3, "nearly_same_pixels": 0}
+    images_by_split = left.counts["num_images"]
+    assert summarise(left.info, left.counts) == (
+        "prepare: 23 images of 3 classes as 8 x 8 x 3: "
+        + ", ".join(f"{images_by_split[split]} {split}" for split in SPLITS)
+        + "; left out: 1 empty, 3 conflicting label, 1 duplicate, 1 hidden, 1 unlisted"
+        "; 3 pairs with same pixels"
+    )
 
-    pools = []
+
+def test_where_nothing_is_left_out_the_summary_says_nothing_of_it(images: Path, tmp_path: Path) -> None:
+    left = run(images, tmp_path / "out", **listed(images))
+    (images / "list.csv").unlink()
+    plain = run(images, tmp_path / "out")
+    assert summarise(left.info, plain.counts | {"num_images": left.counts["num_images"]}) == (
+        "prepare: 24 images of 3 classes as 8 x 8 x 3: 15 train, 3 val, 6 test"
+    )
+
+
+# What decides on the bytes
+
+
+@pytest.fixture
+def everything(tmp_path: Path) -> Path:
+    """Two classes with copies, near copies, and files that cannot be used."""
+    folder = tmp_path / "everything"
+    pixels = photographs(40, 24, seed=7)
+    for index, image in enumerate(pixels):
+        save(folder / f"{'cat' if index < 20 else 'dog'}/{index}.png", image)
+    for index in (3, 7, 24):
+        label = "cat" if index < 20 else "dog"
+        Image.fromarray(pixels[index]).save(folder / f"{label}/copy-{index}.bmp")
+        Image.fromarray(pixels[index] + 8).save(folder / f"{label}/near-{index}.jpg", quality=90)
+    (folder / "cat/empty.png").touch()
+    (folder / "dog/words.jpg").write_text("words")
+    (folder / "dog/.hidden").touch()
+    (folder / "notes.txt").write_text("notes")
+    return folder
+
+
+OPTIONS = {"image_size": 16, "on_bad_image": "skip"}
+
+
+@pytest.fixture
+def in_processes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets even small collections be worth processes; returns how many were asked for, each time."""
+    pools: list[int] = []
 
     class CountedPool(parallel.ProcessPoolExecutor):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            pools.append(self)
-            super().__init__(*args, **options)
+        def __init__(self, workers: int, *args: Any, **options: Any) -> None:
+            pools.append(workers)
+            super().__init__(workers, *args, **options)
 
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", CountedPool)
-    monkeypatch.setattr(parallel, "SERIAL_BELOW", 0)
-    monkeypatch.setattr(parallel, "CHUNK", 2)
-    two = prepare(elsewhere, tmp_path / "two", workers=2)
-    assert len(pools) == 1  # so there were processes
-    assert len(two.bytes) == 5
-    assert two.bytes == one.bytes
-    assert two.num_done == one.num_done == 24
+    monkeypatch.setattr(ingest_module, "SERIAL_FILES", 0)
+    monkeypatch.setattr(ingest_module, "CHUNK_FILES", 7)
+    return pools
+
+
+@pytest.mark.parametrize(
+    ("workers", "channels", "storage", "pools"),
+    [(2, "auto", "decoded", [2, 2]), (4, 3, "encoded", [4])],  # for auto, headers are read first
+)
+def test_neither_workers_nor_the_folder_change_a_byte(
+    everything: Path,
+    tmp_path: Path,
+    in_processes: list[int],
+    workers: int,
+    channels: Any,
+    storage: str,
+    pools: list[int],
+) -> None:
+    options = {"channels": channels, "storage": storage, **OPTIONS}
+    one = run(everything, tmp_path / "one", **options)
+    assert in_processes == []
+    elsewhere = tmp_path / "other/place/with a longer path"
+    elsewhere.parent.mkdir(parents=True)
+    everything.rename(elsewhere)
+    other = run(elsewhere, tmp_path / "there/out", workers, **options)
+    assert in_processes == pools
+    assert sorted(other.files) == [
+        "dataset.json",
+        "duplicates.csv",
+        "manifest.parquet",
+        *(f"prepared/{split}/00000.arrow" for split in sorted(SPLITS)),
+        "problems.csv",
+    ]
+    assert other.files == one.files
+
+
+def test_another_seed_changes_bytes(everything: Path, tmp_path: Path) -> None:
+    one, other = (run(everything, tmp_path / f"{seed}", seed=seed, **OPTIONS) for seed in (0, 1))
+    changed = {name for name in one.files if one.files[name] != other.files[name]}
+    assert {"dataset.json", "manifest.parquet", "prepared/train/00000.arrow"} <= changed
+    assert "duplicates.csv" not in changed
+
+
+def test_what_an_earlier_run_has_decoded_changes_no_byte(everything: Path, tmp_path: Path) -> None:
+    """The cache holds other segments, so images have other places in it."""
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for path in ("cat/1.png", "cat/3.png", "dog/30.png", "dog/words.jpg"):
+        (everything / path).rename(aside / path.replace("/", "-"))
+    before = run(everything, tmp_path / "out", **OPTIONS)
+    for path in ("cat/1.png", "cat/3.png", "dog/30.png", "dog/words.jpg"):
+        (aside / path.replace("/", "-")).rename(everything / path)
+    after = run(everything, tmp_path / "out", **OPTIONS)
+    clean = run(everything, tmp_path / "clean", **OPTIONS)
+    assert after.files == clean.files
+    assert after.info.digest != before.info.digest
+
+
+def test_a_tar_is_as_good_as_the_folder(everything: Path, tmp_path: Path) -> None:
+    tar = tmp_path / "images.tar"
+    subprocess.run(["tar", "-cf", tar, "-C", everything, "."], check=True)
+    assert (
+        run(tar, tmp_path / "tar", **OPTIONS).files == run(everything, tmp_path / "out", **OPTIONS).files
+    )
+
+
+def test_storage_changes_neither_pixels_nor_digest(everything: Path, tmp_path: Path) -> None:
+    decoded = run(everything, tmp_path / "decoded", storage="decoded", **OPTIONS)
+    encoded = run(everything, tmp_path / "encoded", storage="encoded", **OPTIONS)
+    assert encoded.pixels == decoded.pixels
+    assert encoded.info == decoded.info
+    assert encoded.rows == decoded.rows
+    changed = {name for name in encoded.files if encoded.files[name] != decoded.files[name]}
+    assert changed == {f"prepared/{split}/00000.arrow" for split in SPLITS}
+
+
+@settings(deadline=None, derandomize=True, max_examples=10)
+@given(order=st.permutations(PATHS), prefix=st.text("abc /", min_size=1, max_size=8))
+def test_neither_the_order_on_disk_nor_the_prefix_of_paths_matters(
+    order: list[str], prefix: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    names = [f"x{name}" for name in prefix.split("/")]
+    images = folder.joinpath(*names)
+    for path in order:
+        save(images / path, pixels_of(path))
+    assert run(images, folder / "out").files == run_in_order(tmp_path_factory)
+
+
+def run_in_order(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.getbasetemp() / "in order"
+    if not folder.exists():
+        for path in PATHS:
+            save(folder / "images" / path, pixels_of(path))
+        run(folder / "images", folder / "out")
+    left = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    relative = {path.relative_to(folder / "out").as_posix(): path for path in left}
+    return {name: path.read_bytes() for name, path in relative.items() if "cache/" not in name}
+
+
+# The digest
 
 
 def flip_a_pixel(images: Path) -> None:
@@ -204,6 +365,18 @@ def swap_two_labels(images: Path) -> None:
     save(images / "cat/3.png", PIXELS[1, 3])
 
 
+def rename_a_class(images: Path) -> None:
+    (images / "dog").rename(images / "fox")
+
+
+def remove_an_image(images: Path) -> None:
+    (images / "dog/3.png").unlink()
+
+
+def add_a_copy(images: Path) -> None:
+    save(images / "dog/copy.png", PIXELS[1, 3])
+
+
 def nothing(images: Path) -> None:
     pass
 
@@ -212,93 +385,136 @@ def encode_otherwise(images: Path) -> None:
     Image.fromarray(PIXELS[1, 3]).save(images / "dog/3.png", "BMP")
 
 
-def rename_a_file(images: Path) -> None:
-    (images / "dog/3.png").rename(images / "dog/3.jpg")
+def rename_files(images: Path) -> None:
+    for index in range(8):
+        (images / f"dog/{index}.png").rename(images / f"dog/z{7 - index}.jpg")
 
 
 def add_a_hidden_file(images: Path) -> None:
     (images / "dog/.DS_Store").touch()
 
 
-@pytest.mark.parametrize("change", [flip_a_pixel, swap_two_labels])
+SAME_SPLITS: dict[str, Any] = {"split": "stable", "seed": 6, "val_fraction": 0.3, "test_fraction": 0.3}
+"""By content, so that other names leave each image in its split."""
+
+
+@pytest.mark.parametrize(
+    "change", [flip_a_pixel, swap_two_labels, rename_a_class, remove_an_image, add_a_copy]
+)
 def test_the_digest_follows_pixels_and_labels(images: Path, tmp_path: Path, change: Any) -> None:
-    before = prepare(images, tmp_path / "before").info.digest
+    before = run(images, tmp_path / "before", **SAME_SPLITS).info.digest
     change(images)
-    assert prepare(images, tmp_path / "after").info.digest != before
+    assert run(images, tmp_path / "after", **SAME_SPLITS).info.digest != before
 
 
-def test_the_digest_follows_the_splits(images: Path, tmp_path: Path) -> None:
-    one = prepare(images, tmp_path / "one")
-    other = prepare(images, tmp_path / "other", splits=[*SPLITS_OF_A_CLASS[1:], "train"])
-    assert one.info.digest != other.info.digest
-
-
-@pytest.mark.parametrize("change", [nothing, encode_otherwise, rename_a_file, add_a_hidden_file])
+@pytest.mark.parametrize("change", [nothing, encode_otherwise, rename_files, add_a_hidden_file])
 def test_the_digest_follows_nothing_else(images: Path, tmp_path: Path, change: Any) -> None:
-    before = prepare(images, tmp_path / "before").info.digest
+    before = run(images, tmp_path / "before", **SAME_SPLITS).info.digest
     change(images)
     images = images.rename(tmp_path / "renamed")
-    assert prepare(images, tmp_path / "after").info.digest == before
+    assert run(images, tmp_path / "after", **SAME_SPLITS).info.digest == before
 
 
-# Bad files
-
-
-def make_four_bad_files(images: Path) -> None:
-    (images / "cat/0.png").write_bytes(b"")
-    (images / "dog/1.png").write_text("no pixels, but words")
-    whole = (images / "dog/2.png").read_bytes()
-    (images / "dog/2.png").write_bytes(whole[: len(whole) // 2])
-    (images / "owl/7.png").unlink()
-    (images / "owl/7.png").symlink_to("nowhere.png")
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_every_bad_file_is_named_in_one_message(
-    images: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "change", [("split", "test"), ("weight", "3"), ("label", "dog")], ids=["split", "weight", "label"]
+)
+def test_the_digest_follows_what_a_manifest_says(
+    images: Path, tmp_path: Path, change: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(parallel, "SERIAL_BELOW", 0)
-    make_four_bad_files(images)
-    with pytest.raises(UserError) as refused:
-        prepare(images, tmp_path / "out", workers)
-    first, *lines = str(refused.value).splitlines()
-    assert first == f"data.path: 4 of 24 files in {images} cannot be read; repair or remove them:"
-    named = [line.removeprefix(f"  {images}/").split(": ", 1) for line in lines]
-    assert [path for path, _ in named] == ["cat/0.png", "dog/1.png", "dog/2.png", "owl/7.png"]
-    reasons = ("empty file", "not an image", "truncated", "No such file or directory")
-    assert all(reason in why for reason, (_, why) in zip(reasons, named, strict=True))
+    one = run(images, tmp_path / "one", **listed(images, weighted=True))
+    again = run(images, tmp_path / "again", **listed(images, weighted=True))
+    other = run(images, tmp_path / "other", **listed(images, weighted=True, cat__3=change))
+    assert again.info.digest == one.info.digest != other.info.digest
+
+
+def test_a_weight_of_one_is_no_weight(images: Path, tmp_path: Path) -> None:
+    one = run(images, tmp_path / "one", **listed(images, weighted=True))
+    other = run(images, tmp_path / "other", **listed(images, weighted=True, cat__3=("weight", "1")))
+    assert other.info.digest == one.info.digest
+
+
+# Splits, from files to shards
+
+
+def photograph_folder(folder: Path, indices: range, size: int = 16) -> Path:
+    for index in indices:
+        pixels = photographs(1, size, seed=1000 + index)[0]
+        save(folder / f"{('cat', 'dog')[index % 2]}/{index:04d}.png", pixels)
+    return folder
+
+
+STABLE: dict[str, Any] = {"split": "stable", "image_size": 16}
+
+
+def test_new_images_never_move_an_old_one(tmp_path: Path) -> None:
+    """Among the new are copies of old ones, exact and near, under names that come first."""
+    folder = photograph_folder(tmp_path / "images", range(120))
+    before = run(folder, tmp_path / "before", **STABLE).splits
+    photograph_folder(folder, range(120, 180))
+    for index in range(0, 40, 2):
+        pixels = photographs(1, 16, seed=1000 + index)[0]
+        save(folder / f"cat/!copy-{index}.png", pixels)
+        save(folder / f"cat/!near-{index}.png", pixels + 9)
+    for policy in ("group", "drop", "keep"):
+        after = run(folder, tmp_path / policy, duplicates=policy, **STABLE)
+        assert len(after.info.counts) == 3
+        old = {path: split for path, split in after.splits.items() if path in before}
+        assert old.items() <= before.items()
+        left_out = {path: after.outcomes[path] for path in before if path not in old}
+        assert set(left_out.values()) <= {"duplicate"}
+        assert (len(left_out) > 0) == (policy != "keep")
+        assert len(after.splits) > len(before)
+
+
+def test_with_stratified_splits_new_images_move_old_ones(tmp_path: Path) -> None:
+    folder = photograph_folder(tmp_path / "images", range(120))
+    before = run(folder, tmp_path / "before", image_size=16).splits
+    photograph_folder(folder, range(120, 180))
+    after = run(folder, tmp_path / "after", image_size=16).splits
+    assert any(after[path] != split for path, split in before.items())
+
+
+@pytest.mark.parametrize("split", ["stratified", "stable"])
+def test_the_test_splits_of_all_folds_are_all_images(tmp_path: Path, split: str) -> None:
+    folder = photograph_folder(tmp_path / "images", range(60))
+    for index in range(0, 20, 5):  # groups
+        pixels = photographs(1, 16, seed=1000 + index)[0]
+        save(folder / f"{('cat', 'dog')[index % 2]}/copy-{index}.png", pixels)
+    tests = []
+    for fold in ("1/3", "2/3", "3/3"):
+        splits = run(folder, tmp_path / fold, split=split, fold=fold, image_size=16).splits
+        assert len(splits) == 64
+        tests.append({path for path, name in splits.items() if name == "test"})
+    assert sum(map(len, tests)) == 64
+    assert len(set.union(*tests)) == 64
+    if split == "stratified":
+        assert {len(test) for test in tests} <= {20, 21, 22, 23}
+
+
+def test_a_split_at_fault_is_refused_with_paths(images: Path, tmp_path: Path) -> None:
+    options = listed(images, cat__3=("split", ""), owl__0=("split", ""))
+    with pytest.raises(UserError, match=r"2 of 24 images have no split; .*: cat/3\.png, owl/0\.png$"):
+        run(images, tmp_path / "out", **options)
+
+
+# Odd files
 
 
 def test_a_file_is_what_it_holds_whatever_its_name(images: Path, tmp_path: Path) -> None:
     (images / "cat/0.png").rename(images / "cat/0.jpg")
     (images / "cat/1.png").rename(images / "cat/1")
-    rows = prepare(images, tmp_path / "out").manifest.to_pylist()
-    assert [(row["path"], row["format"]) for row in rows[:2]] == [("cat/0.jpg", "PNG"), ("cat/1", "PNG")]
+    rows = run(images, tmp_path / "out").rows
+    assert [(path, rows[path]["format"]) for path in ("cat/0.jpg", "cat/1")] == [
+        ("cat/0.jpg", "PNG"),
+        ("cat/1", "PNG"),
+    ]
 
 
-def test_headers_are_read_of_all_files_that_have_one(images: Path) -> None:
-    (images / "cat/0.png").write_bytes(b"")
-    save(images / "cat/1.png", np.zeros((9, 5), np.uint8))
-    done: list[int] = []
-    headers = read_headers(scan_collection(images), 1, done.append)
-    assert headers == [Header(5, 9, "L", "PNG"), *[Header(6, 4, "RGB", "PNG")] * 22]
-    assert sum(done) == 24
-
-
-def test_a_folder_without_a_single_image_is_refused(tmp_path: Path) -> None:
-    for label in LABELS:
-        (tmp_path / "images" / label).mkdir(parents=True)
-        (tmp_path / "images" / label / "list.txt").write_text("a, b")
-    with pytest.raises(UserError) as refused:
-        read_headers(scan_collection(tmp_path / "images"), 1, lambda done: None)
-    assert str(refused.value) == "data.path: none of the 3 files is a readable image"
-
-
-# The shape
+# The layout
 
 
 def sized(*sizes: tuple[int, int], mode: str = "RGB") -> list[Header]:
-    return [Header(width, height, mode, "PNG") for height, width in sizes]
+    return [Header(width, height, mode, "PNG", False) for height, width in sizes]
 
 
 @pytest.mark.parametrize(
@@ -337,8 +553,52 @@ def test_a_given_size_is_square_and_kept() -> None:
     ],
 )
 def test_channels(modes: list[str], given: Any, expected: int) -> None:
-    headers = [Header(8, 8, mode, "PNG") for mode in modes]
+    headers = [Header(8, 8, mode, "PNG", False) for mode in modes]
     assert choose_layout(headers, "auto", given, "stretch") == PixelLayout(8, 8, expected, "stretch")
+
+
+def test_headers_are_taken_one_by_one() -> None:
+    def headers() -> Iterator[Header]:
+        for width in range(40, 140):
+            yield Header(width, 300, "L", "PNG", False)
+
+    assert choose_layout(headers(), "auto", "auto", "crop") == PixelLayout(64, 64, 1, "crop")
+
+
+def test_without_a_header_there_is_no_layout() -> None:
+    with pytest.raises(UserError, match=r"^data\.path: none of the files is a readable image$"):
+        choose_layout(iter([]), "auto", 3, "stretch")
+
+
+@pytest.mark.parametrize(
+    ("options", "num_read", "shape"),
+    [
+        ({"image_size": "auto", "channels": "auto"}, 26, (64, 64, 3)),
+        ({"image_size": 16, "channels": "auto"}, 26, (16, 16, 3)),
+        ({"image_size": "auto", "channels": 1}, 26, (64, 64, 1)),
+        ({"image_size": 16, "channels": 1}, 0, (16, 16, 1)),
+    ],
+)
+def test_headers_are_read_only_where_the_layout_depends_on_them(
+    images: Path, tmp_path: Path, options: dict[str, Any], num_read: int, shape: tuple[int, int, int]
+) -> None:
+    for index in range(20):
+        save(images / f"cat/{index}.png", np.full((70 + index, 90), index, np.uint8))
+    (images / "dog/0.png").write_bytes(b"")
+    (images / "owl/.hidden").touch()
+    for index in (5, 6, 7):
+        for label in ("dog", "owl"):
+            (images / f"{label}/{index}.png").unlink()
+        (images / f"cat/{index}.png").touch()
+    (images / "cat/19.png").unlink()
+    (images / "cat/18.png").unlink()
+    config = make_config(images, **options)
+    done: list[int] = []
+    (tmp_path / "scratch").mkdir()
+    collection = find_collection(config.data, tmp_path / "scratch")
+    layout = settle_layout(collection, config.prepare, 1, done.append)
+    assert layout.shape == shape
+    assert sum(done) == (collection.num_to_read if num_read else 0)
 
 
 # dataset.json
@@ -355,7 +615,7 @@ def test_a_dataset_json_that_is_missing_or_of_another_version_is_refused(
 ) -> None:
     path = tmp_path / "dataset.json"
     assert refusal(path) == "there is no such file; run `dvc repro prepare`"
-    info = prepare(images, tmp_path / "out").info
+    info = run(images, tmp_path / "out").info
     path.write_text(info.model_copy(update={"format_version": 99}).model_dump_json())
     assert refusal(path) == (
         f"format 99, this darkroom reads {FORMAT_VERSION}; run `dvc repro --force prepare`"

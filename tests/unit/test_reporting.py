@@ -29,17 +29,18 @@ from darkroom.reporting.figures import (
     draw_curves,
     draw_history,
     draw_image_grid,
+    draw_note,
+    draw_sizes,
     draw_titled_images,
 )
 from darkroom.reporting.history import History
 from darkroom.reporting.model_card import write_model_card
 from darkroom.reporting.report import write_report
-from darkroom.reporting.samples import samples_by_class
 from darkroom.reporting.tables import read_json, write_csv, write_json
 from darkroom.training.engine import EpochResult
 
-# odd class names are meant here
-pytestmark = pytest.mark.filterwarnings("ignore:Glyph")
+# matplotlib warns of letters that its font lacks
+pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
 HOSTILE_NAMES = ("<b>&", 'the "x"', "</td><script>", "it's, a\tclass")
 
@@ -123,6 +124,12 @@ def confusion_of(num_classes: int, change: int) -> list[list[int]]:
     return counts.tolist()
 
 
+def sizes_of(change: int) -> tuple[np.ndarray, np.ndarray]:
+    """Widths and heights in pixels."""
+    random = np.random.default_rng(2)
+    return random.integers(20, 600, 300, dtype=np.int32), np.full(300, 40 + 60 * change, np.int32)
+
+
 def class_names(num_classes: int) -> list[str]:
     return [f"class {index}" for index in range(num_classes)]
 
@@ -140,6 +147,8 @@ PICTURES: dict[str, tuple[Callable[..., None], Callable[[int], tuple]]] = {
         draw_image_grid,
         lambda change: ([[np.full((9, 12, 3), 100 + 50 * change, np.uint8)]], ["a"]),
     ),
+    "sizes": (draw_sizes, lambda change: (*sizes_of(change), (32, 48))),
+    "note": (draw_note, lambda change: (f"There are {change}",)),
     "titled": (draw_titled_images, lambda change: (grey_images(8, change), class_names(8))),
     "history": (draw_history, lambda change: (history_of(change),)),
     "few classes": (draw_confusion_matrix, lambda change: (confusion_of(2, change), class_names(2))),
@@ -211,7 +220,19 @@ def test_a_picture_is_the_same_bytes_again_and_under_a_hostile_matplotlibrc(
     assert b"Software" not in content
 
 
-ODD_NAMES = ("$", "$a_{$", "5$ or 10$", "\\frac", "日本", "_background_", "%", "x" * 40)
+ODD_NAMES = (
+    "$",
+    "$a_{$",
+    "5$ or 10$",
+    "\\frac",
+    "日本",
+    "_background_",
+    "%",
+    "x" * 200,
+    "a\tb",
+    "\n",
+    "",
+)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +253,16 @@ def test_class_names_of_all_kinds_can_be_drawn(draw: Callable[[Path], None], tmp
     assert is_picture(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("names", [("class a", "class b"), ("_class a", "_class b"), ("$a$", "$b$")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("class a", "class b"),
+        ("_class a", "_class b"),
+        ("$a$", "$b$"),
+        ("日", "本"),
+        ("x" * 99 + "a", "x" * 99 + "b"),
+    ],
+)
 def test_curves_are_told_apart_by_class_name(names: tuple[str, str], tmp_path: Path) -> None:
     for name in names:
         draw_curves(GRID, {name: GRID}, GRID, ("recall", "precision"), tmp_path / f"{name}.png")
@@ -246,16 +276,7 @@ def test_no_images_to_show_is_an_empty_picture(tmp_path: Path) -> None:
         assert min(image.size) > 100
 
 
-# samples and history
-
-
-def test_samples_are_the_first_images_of_each_class(tmp_path: Path) -> None:
-    labels = np.array([2, 0, 0, 2, 2, 0, 2])
-    images = np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
-    shards = Shards(write_shards(tmp_path, images, labels))
-    samples = samples_by_class(shards, ["a", "b", "c"], per_class=3)
-    values = {name: [int(image.max()) for image in picked] for name, picked in samples.items()}
-    assert values == {"a": [1, 2, 5], "b": [], "c": [0, 3, 4]}
+# history
 
 
 def epoch_result(epoch: int, f1: float, is_best: bool) -> EpochResult:

@@ -20,7 +20,6 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from darkroom.config import NamedSet
-from darkroom.data.collection import scan_collection
 from darkroom.data.sources import TORCHVISION_SETS, fetch_set
 from darkroom.errors import UserError
 
@@ -44,6 +43,10 @@ class Counted:
 
     def advance(self, num_images: int) -> None:
         self.done += num_images
+
+
+def files_below(root: Path) -> list[Path]:
+    return [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
 
 
 def idx(values: NDArray[np.uint8]) -> bytes:
@@ -99,13 +102,11 @@ def test_digits_are_scikit_learns(tmp_path: Path) -> None:
     progress = Counted()
     assert fetch_set("digits", tmp_path / "digits", progress) == 1797
     assert (progress.expected, progress.done) == ([1797], 1797)
-    collection = scan_collection(tmp_path / "digits")
-    assert collection.class_names == list("0123456789")
-    assert {file.split for file in collection.files} - {None} == set()
-    files = sorted(collection.files, key=lambda file: Path(file.path).name)
+    paths = sorted(files_below(tmp_path / "digits"), key=lambda path: path.name)
+    assert {len(path.parts) for path in paths} == {2}
     reference = load_digits()
-    assert [int(file.label) for file in files] == reference.target.tolist()
-    pixels = np.stack([read(collection.root / file.path) for file in files])
+    assert [int(path.parts[0]) for path in paths] == reference.target.tolist()
+    pixels = np.stack([read(tmp_path / "digits" / path) for path in paths])
     assert np.array_equal(np.round(pixels / 255 * 16), reference.images)  # 17 levels, all kept
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert len(np.unique(pixels)) == 17
@@ -129,20 +130,17 @@ def test_a_set_of_torchvisions_is_fetched_as_train_and_test_folders(name: str, t
     assert fetch_set(name, tmp_path / "data" / name, progress) == 50
     assert (progress.expected, progress.done) == ([30, 20], 50)
     assert [path.name for path in (tmp_path / "data").iterdir()] == [name]  # no downloads left
-    collection = scan_collection(tmp_path / "data" / name)
-    assert {file.split for file in collection.files} - {None} == {"train", "test"}
-    assert len(collection.files) == 50
-    assert len(collection.class_names) == 10
+    root = tmp_path / "data" / name
+    paths = files_below(root)
+    assert len(paths) == 50
+    assert len({path.parts[1] for path in paths}) == 10
     for split, part in (("train", "train"), ("test", "t10k")):
-        files = sorted(
-            (file for file in collection.files if file.split == split),
-            key=lambda file: Path(file.path).name,
-        )
+        of_split = sorted((p for p in paths if p.parts[0] == split), key=lambda path: path.name)
         images, labels = PARTS[part]
         for label, folder in FOLDER_OF[name].items():
-            assert {files[index].label for index in np.flatnonzero(labels == label)} == {folder}
-        for file, pixels in zip(files, images, strict=True):
-            assert np.array_equal(read(collection.root / file.path), pixels)
+            assert {of_split[index].parts[1] for index in np.flatnonzero(labels == label)} == {folder}
+        for path, pixels in zip(of_split, images, strict=True):
+            assert np.array_equal(read(root / path), pixels)
 
 
 ADVICE = (

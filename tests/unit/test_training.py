@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from darkroom.config import Train
-from darkroom.data.batches import Batch, Batches
+from darkroom.data.batches import Batch, Batches, TrainBatch
 from darkroom.data.shards import Shards
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
@@ -56,7 +56,11 @@ def make_batches(num_batches: int, images_each: int = 8, seed: int = 0) -> list[
 def fitted(
     model: nn.Module, batches: list[Batch], options: Train, val: Any = None, seed: int = 0
 ) -> list[EpochResult]:
-    return list(fit(model, lambda _: batches, len(batches), val or batches, options, seed))
+    return list(fit(model, lambda _: to_learn(batches), len(batches), val or batches, options, seed))
+
+
+def to_learn(batches: list[Batch]) -> list[TrainBatch]:
+    return [TrainBatch(*batch, None) for batch in batches]
 
 
 # learning
@@ -346,6 +350,25 @@ class ScriptedValidation:
         yield images, torch.where(torch.arange(10) < right, targets, 1 - targets)
 
 
+def test_an_image_of_weight_two_teaches_as_much_as_two_images() -> None:
+    [(images, targets), *_] = uneven_batches()
+    once, twice = torch.arange(11), torch.tensor([0, 0, *range(1, 11)])
+    weights = torch.tensor([2.0] + [1.0] * 10)
+
+    def learnt(batch: TrainBatch) -> Tensor:
+        torch.manual_seed(0)
+        model = LinearModel()
+        options = train_options(epochs=1, momentum=0.0, label_smoothing=0.1)
+        list(fit(model, lambda _: [batch], 1, [(images, targets)], options, 0))
+        return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+    weighted = learnt(TrainBatch(images, targets, weights / weights.mean()))
+    doubled = learnt(TrainBatch(images[twice], targets[twice], None))
+    torch.testing.assert_close(weighted, doubled)
+    plain = learnt(TrainBatch(images[once], targets[once], None))
+    assert not torch.allclose(weighted, plain)
+
+
 @pytest.mark.parametrize(
     ("num_right", "best"),
     [
@@ -376,7 +399,12 @@ def test_a_loss_that_is_no_number_stops_with_advice(where: str, value: float) ->
     train, val = (bad, good) if where == "train" else (good, bad)
     options = train_options(epochs=3, lr=0.125)
     epochs = fit(
-        LinearModel(), lambda epoch: train if epoch == 1 or where == "val" else good, 1, val, options, 0
+        LinearModel(),
+        lambda epoch: to_learn(train if epoch == 1 or where == "val" else good),
+        1,
+        val,
+        options,
+        0,
     )
     if where == "train":
         next(epochs)
@@ -392,7 +420,7 @@ def test_batches_that_are_fewer_or_more_than_announced_are_an_error() -> None:
     batches = uneven_batches()
     for announced in (2, 4):
         with pytest.raises(ValueError, match="zip"):
-            next(fit(LinearModel(), lambda _: batches, announced, batches, train_options(), 0))
+            next(fit(LinearModel(), lambda _: to_learn(batches), announced, batches, train_options(), 0))
 
 
 def test_predict_keeps_the_order_and_learns_nothing() -> None:
@@ -431,12 +459,12 @@ def masks(seed: int = 0, num_steps: int = 3, disturbed: bool = False) -> list[li
     model = MaskRecorder()
     batch = (torch.zeros(2, 1), torch.tensor([0, 1]))
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int) -> Iterator[TrainBatch]:
         for step in range(num_steps):
             if disturbed:
                 torch.manual_seed(1000 * epoch + step)
                 torch.rand(step + 1)
-            yield batch
+            yield TrainBatch(*batch, None)
 
     list(fit(model, batches, num_steps, [batch], train_options(), seed))
     return model.masks

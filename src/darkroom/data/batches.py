@@ -1,7 +1,7 @@
 """Batches of prepared images, on the device, in an order that depends on (seed, epoch) alone."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,16 @@ ORDER_STREAM = 1
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
 targets: int64 ``(n,)``."""
+
+
+class TrainBatch(NamedTuple):
+    """A batch to learn from."""
+
+    images: Tensor
+    targets: Tensor
+    """Both as in ``Batch``."""
+    weights: Tensor | None
+    """float32 ``(n,)`` for the loss, 1 in the mean of the whole split; None: all count the same."""
 
 
 class Images(Protocol):
@@ -45,8 +55,9 @@ class ResidentImages:
 
     def __init__(self, shards: Shards, device: torch.device) -> None:
         self._images = torch.empty((len(shards), *shards.shape), dtype=torch.uint8, device=device)
-        for start, block in zip(shards.starts, shards.blocks, strict=False):
-            self._images[start : start + len(block)] = torch.from_numpy(np.array(block)).to(device)
+        for indices in np.array_split(np.arange(len(shards)), -(-len(shards) // 4096)):
+            images = torch.from_numpy(shards.gather(indices))
+            self._images[indices[0] : indices[-1] + 1] = images.to(device)
 
     def gather(self, indices: Tensor) -> Tensor:
         return self._images[indices.to(self._images.device)]
@@ -75,6 +86,9 @@ class Batches:
         self.num_steps = -(-self.num_images // batch_size)
         self._images = place_images(shards, device)
         self._labels = torch.from_numpy(shards.labels)
+        self._weights = None
+        if shards.weights is not None:
+            self._weights = torch.from_numpy(shards.weights / shards.weights.mean()).float()
         self._device = device
 
     def __iter__(self) -> Iterator[Batch]:
@@ -84,7 +98,7 @@ class Batches:
 
     def shuffled(
         self, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
-    ) -> Iterator[Batch]:
+    ) -> Iterator[TrainBatch]:
         """Yields every image once, in the order and with the changes of ``(seed, epoch)``."""
         order = permutation(seed, ORDER_STREAM, epoch, self.num_images)
         changes = draw_crop_and_flip(seed, epoch, order, crop_padding, horizontal_flip)
@@ -95,7 +109,8 @@ class Batches:
             images = self._images.gather(indices)
             if is_changed:
                 images = crop_and_flip(images, batch_changes.to(self._device))
-            yield self._batch(images, indices)
+            weights = None if self._weights is None else self._weights[indices].to(self._device)
+            yield TrainBatch(*self._batch(images, indices), weights)
 
     def _batch(self, images: Tensor, indices: Tensor) -> Batch:
         return images.permute(0, 3, 1, 2), self._labels[indices].to(self._device)

@@ -1,17 +1,26 @@
-"""Finds the labelled images in a folder of class folders."""
+"""Finds the labelled images of a collection: one row for every file, in the order of their paths."""
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from darkroom.config import DataSource
+from darkroom.data.archive import TarFiles
+from darkroom.data.entries import Entry, Files, Split, is_hidden
+from darkroom.data.folder import FolderFiles, as_text
+from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face
+from darkroom.data.idx import IdxFiles, find_idx
+from darkroom.data.manifest import Columns, label_by_manifest
 from darkroom.errors import UserError
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
+BATCH = 8_192
+"""Rows that are held in memory at once."""
 
-_SPLIT_FOLDERS: dict[str, Split] = {
+SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -20,123 +29,204 @@ _SPLIT_FOLDERS: dict[str, Split] = {
     "test": "test",
 }
 
-
-@dataclass(frozen=True, slots=True)
-class ImageFile:
-    """One file of a collection. ``path`` is relative to the collection's folder, with ``/``."""
-
-    path: str
-    label: str
-    split: Split | None
-    """The split its folder gives, if there are such folders."""
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("weight", pa.float64()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+    ]
+)
+"""One row an ``Entry``."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What lies in a folder: candidates, in the order of their paths, and hidden files beside."""
+    """What was found, and the place to read it from."""
 
-    root: Path
-    files: list[ImageFile]
-    hidden: list[ImageFile]
+    files: Files
+    table: pa.Table
+    """``SCHEMA``, sorted by path, memory-mapped."""
 
     @property
-    def class_names(self) -> list[str]:
-        return sorted({file.label for file in self.files})
+    def num_to_read(self) -> int:
+        return self.table["outcome"].null_count
+
+    def rows(self) -> Iterator[Entry]:
+        """Yields the entries, a few thousand of them in memory at a time."""
+        return _unpack(self.table)
 
 
-def scan_collection(root: Path) -> Collection:
-    """Lists ``root/CLASS/**``, or ``root/{train,val,test}/CLASS/**`` where such folders are.
+def find_collection(source: DataSource, scratch: Path) -> Collection:
+    """Lists every file of ``source`` with its label.
 
-    The order of files on disk is irrelevant. Hidden files (``.DS_Store``, ``._x.jpg``,
-    ``Thumbs.db``) are set apart; every other file counts as an image that must be readable. Linked
-    folders are followed.
+    Labels come from the manifest if one is named, from idx files or a Hugging Face copy if the
+    folder is one, else from class folders: ``CLASS/**`` or ``{train,val,test}/CLASS/**``. The order
+    of files on disk is irrelevant.
+
+    Args:
+        scratch: folder for the table, which is memory-mapped because it may have millions of rows.
 
     Raises:
-        UserError: there is no such folder, it mixes split and class folders, a folder is empty or
-            linked into itself, a file lies outside of the class folders, there are fewer than two
-            classes, or a split has a class that train lacks.
+        UserError: there is nothing at ``source.path``, or it is not arranged in one of these ways.
     """
-    if not root.is_dir():
-        raise UserError(f"data.path: {root} is not a folder")
-    folders = _split_folders(root) or {None: root}
-    found = [file for split, folder in folders.items() for file in _class_files(root, folder, split)]
-    if None not in folders:
-        found += [ImageFile(entry.name, "", None) for entry in os.scandir(root) if entry.is_file()]
-    collection = Collection(
-        root,
-        sorted((f for f in found if not _is_hidden(f.path)), key=lambda f: f.path),
-        sorted((f for f in found if _is_hidden(f.path)), key=lambda f: f.path),
-    )
-    _check(collection, folders)
+    scratch.mkdir(parents=True, exist_ok=True)
+    files = open_files(Path(source.path), scratch)
+    if source.manifest is not None:
+        columns = Columns(
+            path=source.path_column,
+            label=source.label_column,
+            split=source.split_column,
+            group=source.group_column,
+            weight=source.weight_column,
+        )
+        entries = label_by_manifest(files, source.manifest, columns)
+    elif isinstance(files, IdxFiles | HuggingFaceFiles):
+        entries = files.entries()
+    else:
+        found = _pack(files.entries(), scratch / "found.arrow")
+        entries = _label_by_folders(files, found, source.class_name)
+    collection = Collection(files, _sort(_pack(entries, scratch / "unsorted.arrow"), scratch))
+    _check(collection, source.path)
     return collection
 
 
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "Thumbs.db" for part in path.split("/"))
+def open_files(path: Path, scratch: Path) -> Files:
+    """Returns the place that ``path`` is: a folder, a tar, idx files, a Hugging Face copy.
+
+    Raises:
+        UserError: it is none of these.
+    """
+    if path.is_file():
+        return TarFiles(path)
+    if not path.is_dir():
+        raise UserError(f"data.path: {path} is no folder and no tar file")
+    if find_idx(path):
+        return IdxFiles(path, scratch)
+    if is_hugging_face(path):
+        return HuggingFaceFiles(path, scratch)
+    return FolderFiles(path)
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not _is_hidden(e.name))
+def _label_by_folders(files: Files, found: pa.Table, class_name: str) -> Iterator[Entry]:
+    """Takes label and split from the folders that a file lies in."""
+    tops = {e.path.split("/")[0] for e in _unpack(found) if "/" in e.path and e.outcome != "hidden"}
+    splits = _split_folders(files.name, sorted(tops | _subfolders(files, "")))
+    empty = set()
+    for parent in splits or [""]:
+        empty |= _subfolders(files, parent)
+    for entry in _unpack(found):
+        folders = entry.path.split("/")[:-1]
+        split = splits.get(folders[0]) if folders else None
+        classes = folders[1:] if split else folders
+        if entry.outcome == "hidden":
+            yield entry
+        elif not classes and entry.outcome:
+            yield entry  # such as a link to a class folder elsewhere
+        elif not classes:
+            yield replace(entry, outcome="unlisted", reason="outside of the class folders")
+        else:
+            label = {"top": classes[0], "leaf": classes[-1], "path": "/".join(classes)}[class_name]
+            empty.discard("/".join(folders[: 2 if split else 1]))
+            yield replace(entry, label=label, split=split)
+    if empty:
+        names = ", ".join(f"{files.name}/{name}" for name in sorted(empty))
+        raise UserError(f"data.path: empty class folders: {names}; fill or remove them")
 
 
-def _split_folders(root: Path) -> dict[Split | None, Path]:
-    """Returns the folders of given splits; none if the folders below ``root`` are classes."""
-    names = _subfolders(root)
-    splits = {name: _SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in _SPLIT_FOLDERS}
+def _subfolders(files: Files, parent: str) -> set[str]:
+    """Returns the folders in ``parent``, but links that leave; an archive lists files alone."""
+    if not isinstance(files, FolderFiles):
+        return set()
+    root = files.root.resolve()
+    folders = (path for path in (files.root / parent).iterdir() if path.is_dir())
+    inside = (path for path in folders if path.resolve().is_relative_to(root))
+    paths = (as_text(path.relative_to(files.root).as_posix()) for path in inside)
+    return {path for path in paths if not is_hidden(path)}
+
+
+def _split_folders(name: str, tops: list[str]) -> dict[str, Split]:
+    """Returns the folders of given splits; none if the top folders are classes."""
+    splits = {top: SPLIT_FOLDERS[top.lower()] for top in tops if top.lower() in SPLIT_FOLDERS}
     given = set(splits.values())
-    if "train" not in given or (len(given) == 1 and len(names) > 1):
+    if "train" not in given or (len(given) == 1 and len(tops) > 1):
         return {}  # a class may be called train
-    if len(splits) < len(names) or len(given) < len(splits):
+    if len(splits) < len(tops) or len(given) < len(splits):
         raise UserError(
-            f"data.path: {root} holds {', '.join(names)}; it must hold either one folder a class, or"
+            f"data.path: {name} holds {', '.join(tops)}; it must hold either one folder a class, or"
             " one folder for train and at most one for each of val and test, with class folders inside"
         )
-    return {splits[name]: root / name for name in names}
+    return splits
 
 
-def _class_files(root: Path, folder: Path, split: Split | None) -> Iterator[ImageFile]:
-    for entry in os.scandir(folder):
-        if entry.is_dir():
-            for path in _files_below(entry.path):
-                yield ImageFile(Path(path).relative_to(root).as_posix(), entry.name, split)
-        else:
-            yield ImageFile(Path(entry.path).relative_to(root).as_posix(), "", split)
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    for parent, names, files in os.walk(folder, followlinks=True):
-        for name in names:
-            path = os.path.join(parent, name)
-            if os.path.islink(path) and Path(os.path.realpath(path)) in Path(parent).resolve().parents:
-                raise UserError(f"data.path: the link {path} leads back into itself; remove it")
-        yield from (os.path.join(parent, name) for name in files)
-
-
-def _check(collection: Collection, folders: dict[Split | None, Path]) -> None:
-    root = collection.root
-    stray = [file.path for file in collection.files if not file.label]
-    if stray:
+def _check(collection: Collection, name: str) -> None:
+    paths = collection.table["path"].combine_chunks()
+    twice = pc.equal(paths[1:], paths[:-1])
+    if pc.any(twice).as_py():
+        first = paths[1:].filter(twice)[0]
+        raise UserError(f"data.path: {name} holds {first} twice; each file must have a name of its own")
+    to_read = collection.table.filter(pc.is_null(collection.table["outcome"]))
+    if len(to_read) == 0:
         raise UserError(
-            f"data.path: {root} must hold one folder a class; these files lie outside of them: "
-            + ", ".join(stray)
+            f"data.path: {name} holds no labelled files; one folder a class is needed, as in "
+            f"{name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest, a table that labels the files)"
         )
-    if len(collection.class_names) < 2:
+    if (num_classes := len(pc.unique(to_read["label"]))) < 2:
         raise UserError(
-            f"data.path: {root} holds {len(collection.class_names)} class folders with images; "
-            f"at least two are needed, as in {root}/cat/1.jpg, {root}/dog/1.jpg"
+            f"data.path: {name} holds {num_classes} class ({to_read['label'][0]}); at least two are "
+            f"needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg"
         )
-    classes: dict[Split | None, set[str]] = {split: set() for split in folders}
-    for file in collection.files:
-        classes[file.split].add(file.label)
-    empty = [str(folder) for split, folder in folders.items() if not classes[split]]
-    for split, folder in folders.items():
-        empty += [str(folder / n) for n in _subfolders(folder) if n not in classes[split]]
-    if empty:
-        raise UserError("data.path: empty class folders: " + ", ".join(empty) + "; fill or remove them")
-    for split in folders:
-        unknown = classes[split] - classes.get("train", classes[split])
+    in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
+    known = pc.unique(to_read.filter(in_train)["label"])
+    for split in ("val", "test"):
+        given = to_read.filter(pc.fill_null(pc.equal(to_read["split"], split), False))
+        unknown = sorted(set(pc.unique(given["label"]).to_pylist()) - set(known.to_pylist()))
         if unknown:
             raise UserError(
-                f"data.path: the {split} folder of {root} has classes that train lacks: "
-                + ", ".join(sorted(unknown))
+                f"data.path: the given {split} split of {name} has classes that train lacks: "
+                + ", ".join(unknown)
             )
+
+
+def _pack(entries: Iterable[Entry], path: Path) -> pa.Table:
+    """Writes entries to a file and returns it as a memory-mapped table."""
+    return _write(
+        (
+            pa.table([[getattr(e, name) for e in batch] for name in SCHEMA.names], schema=SCHEMA)
+            for batch in _batched(entries)
+        ),
+        path,
+    )
+
+
+def _write(tables: Iterable[pa.Table], path: Path) -> pa.Table:
+    part = path.with_suffix(".part")
+    with pa.ipc.new_file(part, SCHEMA) as writer:
+        for table in tables:
+            writer.write_table(table)
+    part.replace(path)  # whoever has mapped the old one keeps it
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _sort(table: pa.Table, scratch: Path) -> pa.Table:
+    order = pc.sort_indices(table, [("path", "ascending")])
+    whole = table.combine_chunks()  # else each `take` would do it
+    starts = range(0, len(order), BATCH)
+    return _write((whole.take(order.slice(start, BATCH)) for start in starts), scratch / "sorted.arrow")
+
+
+def _unpack(table: pa.Table) -> Iterator[Entry]:
+    for batch in table.to_batches(BATCH):
+        for row in batch.to_pylist():
+            yield Entry(**{**row, "reason": row["reason"] or ""})
+
+
+def _batched(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    remaining = iter(entries)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

@@ -1,253 +1,312 @@
-"""From a collection of image files to shards, a manifest and dataset.json."""
+"""What ``prepare`` settles and writes: the layout, the splits' shards, the manifest, dataset.json."""
 
 import hashlib
+import json
 import shutil
 import statistics
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from darkroom.data.collection import SPLITS, Collection, Split
-from darkroom.data.decode import BadImage, Header, PixelLayout, Resize, decode, read_header
+from darkroom.config import Prepare
+from darkroom.data.collection import Collection
+from darkroom.data.curation import SHOWN, Curation, Duplicates
+from darkroom.data.decode import Header, PixelLayout, Resize
+from darkroom.data.entries import SPLITS, Outcome
 from darkroom.data.info import FORMAT_VERSION, DatasetInfo
-from darkroom.data.parallel import ordered_map
-from darkroom.data.shards import ShardWriter
+from darkroom.data.ingest import read_headers
+from darkroom.data.outcomes import PROBLEMS, Candidates, describe, problems_of
+from darkroom.data.shards import Shards, ShardWriter
+from darkroom.data.splits import SplitError, SplitRule, Unsplit, assign_splits
+from darkroom.data.statistics import channel_histogram, mean_and_std
+from darkroom.data.storage import Storage
 from darkroom.errors import UserError
 
 LARGEST_AUTO_SIZE = 224
 SMALLEST_AUTO_SIZE = 32
 
-Advance = Callable[[int], None]
-"""Told how many more images are done."""
-
 MANIFEST = pa.schema(
     [
         ("path", pa.string()),
         ("outcome", pa.string()),
+        ("reason", pa.string()),
         ("split", pa.string()),
         ("label", pa.string()),
+        ("group", pa.string()),
+        ("weight", pa.float64()),
+        ("duplicate_of", pa.string()),
+        ("difference", pa.float64()),
         ("file_sha256", pa.string()),
         ("pixel_sha256", pa.string()),
         ("format", pa.string()),
         ("mode", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("animated", pa.bool_()),
+        ("brightness", pa.float64()),
+        ("sharpness", pa.float64()),
     ]
 )
-"""One row for every file found. ``outcome`` is ``used`` or ``hidden``; ``pixel_sha256`` is of the
-prepared pixels; width and height are of the file, in pixels, as displayed."""
+"""One row for every file found, in the order of their paths. ``pixel_sha256``, ``brightness`` (mean
+grey, 0..255) and ``sharpness`` (variance of the Laplacian) are of the prepared pixels; width and height
+are of the file, in pixels, as displayed. ``duplicate_of`` names an earlier image with the same pixels
+(``difference`` 0) or nearly the same."""
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """One decoded file: uint8 ``(height, width, channels)`` and hexadecimal SHA-256 digests."""
+class Decision:
+    """What becomes of the candidates: one value each."""
 
-    pixels: NDArray[np.uint8]
-    header: Header
-    file_sha256: str
-    pixel_sha256: str
+    splits: NDArray[np.int8]
+    """Index in ``SPLITS``, -1 for those that are left out."""
+    left_out: dict[int, tuple[Outcome, str]]
+    duplicates: Duplicates
 
 
-def read_headers(collection: Collection, workers: int, advance: Advance) -> list[Header]:
-    """Reads the headers of all files that have a readable one, in parallel and in order.
-
-    Raises:
-        UserError: no file has.
-    """
-    headers = []
-    for header in _map(_read_headers, collection, workers):
-        advance(1)
-        if header is not None:
-            headers.append(header)
-    if not headers:
-        raise UserError(f"data.path: none of the {len(collection.files)} files is a readable image")
-    return headers
+def settle_layout(
+    collection: Collection, options: Prepare, workers: int, advance: Callable[[int], None]
+) -> PixelLayout:
+    """Settles the layout, and reads the headers of all files only where it depends on them."""
+    if options.image_size != "auto" and options.channels != "auto":
+        return PixelLayout(options.image_size, options.image_size, options.channels, options.resize)
+    headers = read_headers(collection, options.tiff, workers, advance)
+    return choose_layout(headers, options.image_size, options.channels, options.resize)
 
 
 def choose_layout(
-    headers: Sequence[Header],
+    headers: Iterable[Header],
     image_size: Literal["auto"] | int,
     channels: Literal["auto", 1, 3],
     resize: Resize,
 ) -> PixelLayout:
-    """Settles what ``auto`` means for these images, as the parameters' descriptions say."""
-    first = headers[0]
+    """Settles what ``auto`` means for these images, as the parameters' descriptions say.
+
+    Raises:
+        UserError: there is no header.
+    """
+    shapes: set[tuple[int, int]] = set()
+    shorter_sides = array("i")
+    all_grey = True
+    for header in headers:
+        shorter_sides.append(min(header.height, header.width))
+        all_grey = all_grey and header.is_grey
+        if len(shapes) < 2:
+            shapes.add((header.height, header.width))
+    if not shapes:
+        raise UserError("data.path: none of the files is a readable image")
+    height, width = next(iter(shapes))
     if image_size != "auto":
         height = width = image_size
-    elif (
-        all((h.height, h.width) == (first.height, first.width) for h in headers)
-        and max(first.height, first.width) <= LARGEST_AUTO_SIZE
-    ):
-        height, width = first.height, first.width
-    else:
-        median = statistics.median_low(min(h.height, h.width) for h in headers)
+    elif len(shapes) > 1 or max(height, width) > LARGEST_AUTO_SIZE:
+        median = statistics.median_low(shorter_sides)
         height = width = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
     if channels == "auto":
-        channels = 1 if all(header.is_grey for header in headers) else 3
+        channels = 1 if all_grey else 3
     return PixelLayout(height, width, channels, resize)
 
 
-def write_splits(
-    collection: Collection,
-    splits: Sequence[Split],
-    layout: PixelLayout,
-    folder: Path,
-    workers: int,
-    advance: Advance,
-) -> tuple[DatasetInfo, pa.Table]:
-    """Decodes every file once, in parallel, and writes ``folder/{train,val,test}/*.arrow``.
-
-    Args:
-        splits: one for each of ``collection.files``.
-
-    Returns:
-        What dataset.json holds, and the manifest.
+def decide(
+    candidates: Candidates,
+    curation: Curation,
+    duplicates: Duplicates,
+    options: Prepare,
+    seed: int,
+) -> Decision:
+    """Gives every candidate that is not left out a split.
 
     Raises:
-        UserError: names every file that cannot be decoded, and why.
+        UserError: as ``assign_splits``, with the first of the images at fault.
     """
-    class_names = collection.class_names
-    label_of = {name: index for index, name in enumerate(class_names)}
-    shape = (layout.height, layout.width, layout.channels)
-    histogram = np.zeros((layout.channels, 256), np.int64)
-    rows: list[dict[str, Any]] = [
-        {"path": file.path, "outcome": "hidden", "label": file.label or None}
-        for file in collection.hidden
-    ]
-    bad = {}
-    for split in SPLITS:
+    kept = np.flatnonzero(curation.groups >= 0)
+    keys = candidates.digests.copy()
+    grouped = candidates.groups >= 0
+    group_keys = [hashlib.sha256(group.encode()).digest()[:8] for group in candidates.group_names]
+    keys[grouped] = np.frombuffer(b"".join(group_keys), np.uint64)[candidates.groups[grouped]]
+    fold, _, num_folds = (options.fold or "").partition("/")
+    rule = SplitRule(
+        options.split,
+        options.val_fraction,
+        options.test_fraction,
+        (int(fold), int(num_folds)) if fold else None,
+        seed,
+    )
+    unsplit = Unsplit(
+        candidates.class_names,
+        candidates.labels[kept],
+        curation.groups[kept],
+        candidates.given[kept],
+        keys[kept],
+    )
+    try:
+        assigned = assign_splits(unsplit, rule)
+    except SplitError as error:
+        shown = ", ".join(candidates.path(index) for index in kept[error.images[:SHOWN]].tolist())
+        raise UserError(f"{error}: {shown}{', ...' if len(error.images) > SHOWN else ''}") from None
+    splits = np.full(len(candidates), -1, np.int8)
+    splits[kept] = assigned
+    left_out = dict(curation.outcomes)
+    for index in kept[assigned < 0].tolist():
+        left_out[index] = ("duplicate", "its copy is in a later split, and stable splits move no image")
+    return Decision(splits, left_out, duplicates)
+
+
+def write_splits(
+    candidates: Candidates,
+    decision: Decision,
+    layout: PixelLayout,
+    storage: Storage,
+    folder: Path,
+    advance: Callable[[int], None],
+) -> DatasetInfo:
+    """Writes ``folder/{train,val,test}/*.arrow``, images in the order of their paths.
+
+    Returns:
+        What dataset.json holds.
+    """
+    weights = candidates.collection.table["weight"]
+    weighted = weights.null_count < len(weights)
+    for code, split in enumerate(SPLITS):
         shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would stay
-    with ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(ShardWriter(folder / split, shape, splits.count(split)))
-            for split in SPLITS
-        }
-        decoded_files = _map(partial(_decode_files, layout=layout), collection, workers)
-        for file, split, decoded in zip(collection.files, splits, decoded_files, strict=True):
-            advance(1)
-            if isinstance(decoded, str):
-                bad[file.path] = decoded
-                continue
-            writers[split].add(decoded.pixels, label_of[file.label], file.path)
-            if split == "train":
-                for channel in range(layout.channels):
-                    histogram[channel] += np.bincount(
-                        decoded.pixels[..., channel].ravel(), minlength=256
-                    )
-            rows.append(
-                {
-                    "path": file.path,
-                    "outcome": "used",
-                    "split": split,
-                    "label": file.label,
-                    "file_sha256": decoded.file_sha256,
-                    "pixel_sha256": decoded.pixel_sha256,
-                    "format": decoded.header.format,
-                    "mode": decoded.header.mode,
-                    "width": decoded.header.width,
-                    "height": decoded.header.height,
-                }
-            )
-        if bad:
-            raise UserError(
-                f"data.path: {len(bad)} of {len(collection.files)} files in {collection.root} cannot"
-                " be read; repair or remove them:\n"
-                + "\n".join(f"  {collection.root}/{path}: {why}" for path, why in bad.items())
-            )
-    rows.sort(key=lambda row: row["path"])
-    mean, std = mean_and_std(histogram)
-    counts = Counter(zip(splits, (file.label for file in collection.files), strict=True))
-    info = DatasetInfo(
+        chosen = np.flatnonzero(decision.splits == code)
+        with ShardWriter(folder / split, layout.shape, len(chosen), storage, weighted) as writer:
+            for index, path in zip(chosen.tolist(), candidates.paths(chosen), strict=True):
+                label, weight = int(candidates.labels[index]), float(candidates.weights[index])
+                writer.add(candidates.stored(index), label, path, weight)
+                advance(1)
+    names = candidates.class_names
+    counts = {
+        split: np.bincount(candidates.labels[decision.splits == code], minlength=len(names)).tolist()
+        for code, split in enumerate(SPLITS)
+    }
+    mean, std = mean_and_std(channel_histogram(Shards(folder / "train")))
+    return DatasetInfo(
         format_version=FORMAT_VERSION,
-        class_names=class_names,
-        counts={split: {name: counts[split, name] for name in class_names} for split in SPLITS},
+        class_names=names,
+        counts={split: dict(zip(names, by_class, strict=True)) for split, by_class in counts.items()},
         input_size=(layout.height, layout.width),
         channels=layout.channels,
         resize=layout.resize,
         mean=mean,
         std=std,
-        digest=_digest(rows),
+        digest=_digest(candidates, decision.splits),
     )
-    return info, pa.Table.from_pylist(rows, MANIFEST)
 
 
-def write_manifest(manifest: pa.Table, path: Path) -> None:
-    """Writes the manifest as Parquet, with the same bytes for the same rows."""
-    pq.write_table(manifest, path, compression="zstd")
+def count(info: DatasetInfo, outcomes: Counter[str], decision: Decision) -> dict[str, dict[str, int]]:
+    """Returns the key numbers: images by split, files by outcome, pairs of duplicates."""
+    final = Counter(outcomes)
+    for outcome, _ in decision.left_out.values():
+        final[outcome] += 1
+        final["used"] -= 1
+    same = int((decision.duplicates.difference == 0).sum())
+    return {
+        "num_images": {split: info.num_images(split) for split in SPLITS},
+        "num_files": {outcome.replace(" ", "_"): final[outcome] for outcome in get_args(Outcome)},
+        "num_pairs": {"same_pixels": same, "nearly_same_pixels": len(decision.duplicates) - same},
+    }
 
 
-def mean_and_std(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Returns mean and standard deviation a channel, of pixel values scaled to 0..1.
+def write_manifest(candidates: Candidates, decision: Decision, path: Path, problems: Path) -> None:
+    """Writes a row for every file found, as Parquet, with the same bytes for the same rows.
 
     Args:
-        histogram: int64 ``(channels, 256)``, how often each value occurs. Sums of integers are
-            exact, so the result does not depend on the order of the images or on the machine.
+        problems: CSV that gets those which are not used.
     """
-    values = range(256)
-    means, stds = [], []
-    for counts in histogram.tolist():
-        total = sum(counts)
-        first = sum(value * count for value, count in zip(values, counts, strict=True))
-        second = sum(value * value * count for value, count in zip(values, counts, strict=True))
-        variance = (second * total - first * first) / total**2
-        means.append(first / total / 255)
-        # a constant channel carries nothing; 1 keeps the division by std harmless
-        stds.append(variance**0.5 / 255 if variance > 0 else 1.0)
-    return means, stds
+    copies = _nearest_original(decision.duplicates, len(candidates))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = 0
+    with (
+        pq.ParquetWriter(path, MANIFEST, compression="zstd") as writer,
+        pyarrow.csv.CSVWriter(problems, PROBLEMS) as problems_writer,
+    ):
+        for rows in describe(candidates.collection, candidates.images):
+            used = pc.equal(rows["outcome"], "used").to_numpy()
+            indices = np.full(len(rows), -1)
+            indices[used] = np.arange(done, done + used.sum())
+            done += int(used.sum())
+            decided = _manifest_rows(rows, indices, candidates, decision, copies)
+            writer.write_table(decided)
+            problems_writer.write_table(problems_of(decided))
 
 
-def _digest(rows: Sequence[dict[str, Any]]) -> str:
-    """Names the prepared data by content: the same pixels, labels and splits, the same digest."""
-    used = sorted(
-        f"{row['split']} {row['pixel_sha256']} {row['label']}"
-        for row in rows
-        if row["outcome"] == "used"
-    )
-    return hashlib.sha256("\n".join(used).encode()).hexdigest()
-
-
-def _map(function: Callable, collection: Collection, workers: int) -> Iterator:
-    paths = [str(collection.root / file.path) for file in collection.files]
-    return ordered_map(function, paths, workers)
-
-
-def _read_headers(paths: Sequence[str]) -> list[Header | None]:
-    headers: list[Header | None] = []
-    for path in paths:
-        try:
-            headers.append(read_header(Path(path).read_bytes()))
-        except (BadImage, OSError):
-            headers.append(None)
-    return headers
-
-
-def _decode_files(paths: Sequence[str], layout: PixelLayout) -> list[Decoded | str]:
-    """Decodes files; in place of a bad one stands the reason."""
-    results: list[Decoded | str] = []
-    for path in paths:
-        try:
-            encoded = Path(path).read_bytes()
-            header, pixels = decode(encoded, layout)
-        except OSError as error:
-            results.append(error.strerror or str(error))
-        except BadImage as error:
-            results.append(str(error))
+def _manifest_rows(
+    rows: pa.Table,
+    indices: NDArray[np.int64],
+    candidates: Candidates,
+    decision: Decision,
+    copies: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> pa.Table:
+    """Completes rows with what was decided; ``indices`` are those of the candidates, -1 for others."""
+    columns = {name: rows[name].to_pylist() for name in MANIFEST.names if name in rows.column_names}
+    columns["split"] = [None] * len(rows)
+    columns["duplicate_of"] = [None] * len(rows)
+    columns["difference"] = [None] * len(rows)
+    for row in np.flatnonzero(indices >= 0).tolist():
+        index = int(indices[row])
+        if decision.splits[index] >= 0:
+            columns["split"][row] = SPLITS[decision.splits[index]]
         else:
-            results.append(
-                Decoded(
-                    pixels,
-                    header,
-                    hashlib.sha256(encoded).hexdigest(),
-                    hashlib.sha256(pixels.tobytes()).hexdigest(),
-                )
-            )
-    return results
+            columns["outcome"][row], columns["reason"][row] = decision.left_out[index]
+        original, difference = int(copies[0][index]), float(copies[1][index])
+        if original >= 0:
+            columns["duplicate_of"][row] = candidates.path(original)
+            columns["difference"][row] = difference
+    for name in ("file_sha256", "pixel_sha256"):
+        columns[name] = [None if digest is None else digest.hex() for digest in columns[name]]
+    return pa.table({name: columns[name] for name in MANIFEST.names}, schema=MANIFEST)
+
+
+def _nearest_original(
+    duplicates: Duplicates, num_images: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns for each candidate the earlier one that it is most like, -1 for none, and how much.
+
+    Of several the first.
+    """
+    original = np.full(num_images, -1)
+    difference = np.zeros(num_images)
+    for pair in np.argsort(duplicates.difference, kind="stable")[::-1]:
+        original[duplicates.second[pair]] = duplicates.first[pair]
+        difference[duplicates.second[pair]] = duplicates.difference[pair]
+    return original, difference
+
+
+def _digest(candidates: Candidates, splits: NDArray[np.int8]) -> str:
+    """Names the prepared data by content: the same pixels, labels, weights and splits, one digest."""
+    used = np.flatnonzero(splits >= 0)
+    words = np.frombuffer(candidates.pixel_digests(used), ">u8").reshape(len(used), 4)
+    columns = (splits[used], candidates.labels[used], candidates.weights[used], words)
+    order = np.lexsort((*words.T, *reversed(columns[:3])))
+    digest = hashlib.sha256(json.dumps(candidates.class_names).encode())
+    for column, kind in zip(columns, ("<i1", "<i8", "<f8", ">u8"), strict=True):
+        digest.update(column[order].astype(kind).tobytes())
+    return digest.hexdigest()
+
+
+def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Says in one line what was prepared, and what was left out."""
+    images, files, pairs = counts["num_images"], counts["num_files"], counts["num_pairs"]
+    height, width = info.input_size
+    left_out = [
+        f"{count:,} {name.replace('_', ' ')}"
+        for name, count in files.items()
+        if name != "used" and count
+    ]
+    alike = [f"{count:,} pairs with {name.replace('_', ' ')}" for name, count in pairs.items() if count]
+    return (
+        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes as {height} x {width} x "
+        f"{info.channels}: "
+        + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
+        + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        + (f"; {', '.join(alike)}" if alike else "")
+    )

@@ -1,78 +1,113 @@
-"""Arrow IPC shards: decoded images of one split in a few files that are memory-mapped.
+"""Arrow IPC shards: the images of one split in a few files that are memory-mapped.
 
-A shard is one record batch with the columns ``image`` (fixed-size binary: uint8 height x width x
-channels), ``label`` (int32, index into the class names) and ``path`` (of the source file). The
-schema's metadata holds the shape. DVC hashes tens of files, whatever the number of images.
+A shard has the columns ``image`` (as ``storage`` says: uint8 height x width x channels, or lossless
+WebP), ``label`` (int32, index into the class names), ``path`` (of the source file) and, where the
+collection has weights, ``weight`` (float64). The schema's metadata holds shape and storage. DVC hashes
+tens of files, whatever the number of images.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from darkroom.data.storage import Storage, unpack_image
 from darkroom.errors import UserError
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
+BATCH_BYTES = 64 * 2**20
+"""What a writer holds in memory, and the size of a record batch."""
 
 
 class ShardWriter:
     """Writes one split's images, in order, to ``folder/00000.arrow`` and so on.
 
-    Holds at most one shard in memory. Shards are 64 MiB, or larger so that there are at most 64.
+    Shards are 64 MiB of pixels, or larger so that there are at most 64.
+
+    Args:
+        shape: ``(height, width, channels)`` of every image.
+        weighted: whether images have weights.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], num_images: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int, int],
+        num_images: int,
+        storage: Storage = "decoded",
+        weighted: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         image_bytes = int(np.prod(shape))
         self._folder = folder
         self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
+        self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
+        fixed = pa.binary(image_bytes) if storage == "decoded" else pa.large_binary()
+        columns = [("image", fixed), ("label", pa.int32()), ("path", pa.string())]
+        columns += [("weight", pa.float64())] if weighted else []
         self._schema = pa.schema(
-            [
-                pa.field("image", pa.binary(image_bytes), nullable=False),
-                pa.field("label", pa.int32(), nullable=False),
-                pa.field("path", pa.string(), nullable=False),
-            ],
-            metadata={"shape": json.dumps(shape)},
+            [pa.field(name, kind, nullable=False) for name, kind in columns],
+            metadata={"shape": json.dumps(shape), "storage": storage},
         )
-        self._images: list[NDArray[np.uint8]] = []
+        self._num_shards = 0
+        self._rows_in_shard = 0
+        self._file: pa.ipc.RecordBatchFileWriter | None = None
+        self._begin_batch()
+
+    def _begin_batch(self) -> None:
+        self._images = bytearray()
+        self._ends: list[int] = [0]
         self._labels: list[int] = []
         self._paths: list[str] = []
-        self._num_shards = 0
+        self._weights: list[float] = []
 
-    def add(self, image: NDArray[np.uint8], label: int, path: str) -> None:
-        """Appends one image, uint8 ``(height, width, channels)``."""
-        self._images.append(image)
+    def add(self, image: Any, label: int, path: str, weight: float = 1.0) -> None:
+        """Appends one image.
+
+        Args:
+            image: any contiguous buffer with what ``pack_image`` returns: bytes, or an array.
+        """
+        self._images += memoryview(image).cast("B")
+        self._ends.append(len(self._images))
         self._labels.append(label)
         self._paths.append(path)
-        if len(self._images) == self._rows_per_shard:
-            self._flush()
+        self._weights.append(weight)
+        self._rows_in_shard += 1
+        shard_is_full = self._rows_in_shard == self._rows_per_shard
+        if shard_is_full or len(self._labels) == self._rows_per_batch:
+            self._write_batch()
+        if shard_is_full:
+            self._close_shard()
 
-    def _flush(self) -> None:
-        if not self._images:
-            return
-        batch = pa.record_batch(
-            [
-                pa.FixedSizeBinaryArray.from_buffers(
-                    self._schema.field("image").type,
-                    len(self._images),
-                    [None, pa.py_buffer(np.stack(self._images))],
-                ),
-                pa.array(self._labels, pa.int32()),
-                pa.array(self._paths, pa.string()),
-            ],
-            schema=self._schema,
-        )
-        path = self._folder / f"{self._num_shards:05d}.arrow"
-        with pa.ipc.new_file(path, self._schema) as writer:
-            writer.write_batch(batch)
-        self._num_shards += 1
-        self._images, self._labels, self._paths = [], [], []
+    def _write_batch(self) -> None:
+        kind = self._schema.field("image").type
+        ends = [] if pa.types.is_fixed_size_binary(kind) else [pa.py_buffer(np.array(self._ends))]
+        buffers = [None, *ends, pa.py_buffer(self._images)]
+        columns = {
+            "image": pa.Array.from_buffers(kind, len(self._labels), buffers),
+            "label": pa.array(self._labels, pa.int32()),
+            "path": pa.array(self._paths, pa.string()),
+            "weight": pa.array(self._weights, pa.float64()),
+        }
+        if self._file is None:
+            self._file = pa.ipc.new_file(self._folder / f"{self._num_shards:05d}.arrow", self._schema)
+        names = self._schema.names
+        self._file.write_batch(pa.record_batch([columns[n] for n in names], schema=self._schema))
+        self._begin_batch()
+
+    def _close_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._num_shards += 1
+            self._rows_in_shard = 0
 
     def __enter__(self) -> Self:
         return self
@@ -83,8 +118,9 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self._flush()
+        if error is None and self._labels:
+            self._write_batch()
+        self._close_shard()
 
 
 class Shards:
@@ -94,15 +130,16 @@ class Shards:
         files = sorted(folder.glob("*.arrow"))
         if not files:
             raise UserError(f"{folder}: no shards here; run `dvc repro prepare`")
-        shards = [_map(file) for file in files]
-        self.shape = shards[0].shape
+        mapped = [_map(file) for file in files]
+        self.shape = mapped[0].shape
         """``(height, width, channels)``"""
-        self.blocks = [shard.images for shard in shards]
-        """uint8 ``(n, height, width, channels)`` a shard, read-only."""
-        self.starts = np.cumsum([0, *(len(block) for block in self.blocks)])
-        self.labels = np.concatenate([shard.labels for shard in shards])
+        self._blocks = [block for shard in mapped for block in shard.blocks]
+        self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
+        self.labels = np.concatenate([block.labels for block in self._blocks])
         """int64 ``(num_images,)``, indices into the class names."""
-        self._paths = [shard.paths for shard in shards]
+        weights = [block.weights for block in self._blocks if block.weights is not None]
+        self.weights = np.concatenate(weights) if weights else None
+        """float64 ``(num_images,)``, or None where the collection has no weights."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -110,17 +147,17 @@ class Shards:
     @property
     def paths(self) -> list[str]:
         """The source file of each image, relative to the collection's folder."""
-        return [path for paths in self._paths for path in paths.to_pylist()]
+        return [path for block in self._blocks for path in block.paths.to_pylist()]
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copies the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``."""
-        if len(self.blocks) == 1:
-            return self.blocks[0][indices]
+        if len(self._blocks) == 1:
+            return self._blocks[0].images.gather(indices)
         images = np.empty((len(indices), *self.shape), np.uint8)
-        shard_of = np.searchsorted(self.starts, indices, side="right") - 1
-        for shard in np.unique(shard_of):
-            here = np.flatnonzero(shard_of == shard)
-            images[here] = self.blocks[shard][indices[here] - self.starts[shard]]
+        owner = np.searchsorted(self._starts, indices, side="right") - 1
+        for block in np.unique(owner):
+            here = np.flatnonzero(owner == block)
+            images[here] = self._blocks[block].images.gather(indices[here] - self._starts[block])
         return images
 
     def evenly_spaced(self, count: int) -> NDArray[np.uint8]:
@@ -134,23 +171,69 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class _MappedShard:
+class _DecodedImages:
+    pixels: NDArray[np.uint8]
+    """uint8 ``(n, height, width, channels)``, read-only."""
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self.pixels[indices]
+
+
+@dataclass(frozen=True)
+class _EncodedImages:
+    stored: pa.Array
     shape: tuple[int, int, int]
-    images: NDArray[np.uint8]
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.empty((len(indices), *self.shape), np.uint8)
+
+        def decode(place: int) -> None:
+            stored = self.stored[int(indices[place])].as_buffer()
+            images[place] = unpack_image(stored, self.shape, "encoded")
+
+        with ThreadPoolExecutor() as pool:  # Pillow's decoders let other threads run
+            list(pool.map(decode, range(len(indices))))
+        return images
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One record batch of a shard."""
+
+    images: _DecodedImages | _EncodedImages
     labels: NDArray[np.int64]
-    paths: pa.ChunkedArray
+    paths: pa.Array
+    weights: NDArray[np.float64] | None
 
 
-def _map(file: Path) -> _MappedShard:
+@dataclass(frozen=True)
+class _Shard:
+    shape: tuple[int, int, int]
+    blocks: list[_Block]
+
+
+def _map(file: Path) -> _Shard:
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        height, width, channels = json.loads(table.schema.metadata[b"shape"])
-        pixels = table.column("image").chunk(0).buffers()[1]
-        return _MappedShard(
-            (height, width, channels),
-            np.frombuffer(pixels, np.uint8).reshape(len(table), height, width, channels),
-            table.column("label").to_numpy().astype(np.int64),
-            table.column("path"),
-        )
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        height, width, channels = json.loads(reader.schema.metadata[b"shape"])
+        shape = (height, width, channels)
+        is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
+        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        return _Shard(shape, [_block(batch, shape, is_decoded) for batch in batches])
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`") from None
+
+
+def _block(batch: pa.RecordBatch, shape: tuple[int, int, int], is_decoded: bool) -> _Block:
+    stored = batch["image"]
+    images: _DecodedImages | _EncodedImages = _EncodedImages(stored, shape)
+    if is_decoded:
+        pixels = np.frombuffer(stored.buffers()[1], np.uint8)
+        images = _DecodedImages(pixels.reshape(len(batch), *shape))
+    weighted = "weight" in batch.schema.names
+    return _Block(
+        images,
+        batch["label"].to_numpy().astype(np.int64),
+        batch["path"],
+        batch["weight"].to_numpy() if weighted else None,
+    )

@@ -1,4 +1,4 @@
-"""Brings named public sets into folders of class folders, as PNG files."""
+"""Brings named public sets into folders of class folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +47,22 @@ TORCHVISION_SETS: dict[str, dict[str, Options]] = {
 }
 """torchvision's class name -> split folder (none: the set has no splits) -> its arguments."""
 
+_SUFFIXES = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG\r\n": ".png",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"RIFF": ".webp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+"""What a file of a format starts with -> its suffix."""
+
 
 def fetch_set(name: str, folder: Path, progress: Progress) -> int:
     """Writes the set ``name`` as ``folder/CLASS/*.png``, or ``folder/{train,val,test}/CLASS/*.png``.
+
+    Images of the Hugging Face hub are written as they are stored there, in their own format.
 
     Returns:
         The number of images.
@@ -63,6 +76,12 @@ def fetch_set(name: str, folder: Path, progress: Progress) -> int:
     count = 0
     # beside the folder: a large download should not fill the system's temporary folder
     with TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as downloads:
+        if name.startswith("hf--"):
+            from darkroom.data.huggingface import load_hub_set
+
+            for part, (num_images, images) in load_hub_set(name, Path(downloads)).items():
+                count += _write_encoded(num_images, images, folder / part, progress)
+            return count
         for split, options in TORCHVISION_SETS[name].items():
             count += _write(*_download(name, options, downloads), folder / split, progress)
     return count
@@ -113,3 +132,23 @@ def _write(
         image.save(path, format="PNG")
         progress.advance(1)
     return count
+
+
+def _write_encoded(
+    count: int, images: Iterator[tuple[bytes, str]], folder: Path, progress: Progress
+) -> int:
+    progress.expect(count)
+    for index, (encoded, label) in enumerate(images):
+        path = folder / label / f"{index:06d}{_suffix(encoded)}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded)
+        progress.advance(1)
+    return count
+
+
+def _suffix(encoded: bytes) -> str:
+    """Returns the usual suffix of an image format; ``prepare`` goes by content."""
+    for magic, suffix in _SUFFIXES.items():
+        if encoded.startswith(magic):
+            return suffix
+    return ""

@@ -1,4 +1,8 @@
-"""Pictures, drawn with matplotlib: the same bytes for the same numbers."""
+"""Pictures, drawn with matplotlib: the same bytes for the same numbers.
+
+Names are drawn with the one font that matplotlib brings along, DejaVu Sans, because fonts of the machine
+would change the bytes. It lacks Chinese, for one: such characters are drawn as ``\\u4e2d``.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +10,7 @@ from typing import Literal
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -13,6 +18,8 @@ from numpy.typing import NDArray
 BLUE, ORANGE, GREY = "#2f6690", "#e07a1f", "#b8c0c8"
 MAX_TICKS = 40
 """More classes than this are not named along an axis."""
+MAX_LETTERS = 24
+"""Of a longer name the middle is left out."""
 
 
 def _blank(width: float, height: float, constrained: bool = True) -> Figure:
@@ -49,10 +56,15 @@ def draw_class_histogram(counts: Mapping[str, Mapping[str, int]], path: Path) ->
     below = np.zeros(len(class_names))
     positions = np.arange(len(class_names))
     for (split, by_class), color in zip(counts.items(), (BLUE, ORANGE, GREY), strict=False):
-        heights = np.array([by_class[name] for name in class_names])
-        axes.bar(positions, heights, bottom=below, label=split, color=color)
-        below += heights
+        above = below + [by_class[name] for name in class_names]
+        if len(class_names) <= MAX_TICKS:
+            axes.bar(positions, above - below, bottom=below, label=split, color=color)
+        else:  # as one shape; matplotlib takes seconds for a thousand bars
+            edges = np.arange(len(class_names) + 1) - 0.5
+            axes.stairs(above, edges, baseline=below, fill=True, label=split, color=color)
+        below = above
     _name_ticks(axes, "x", class_names)
+    axes.set_xlim(-0.6, len(class_names) - 0.4)
     axes.set_ylabel("images")
     axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.12))
     _save(figure, path)
@@ -67,19 +79,21 @@ def draw_image_grid(
         images: rows of uint8 ``(height, width, channels)``, 0..255.
     """
     columns = max(len(row) for row in images)
-    figure = _blank(1.6 + 0.8 * columns, 0.25 + 0.8 * len(images), constrained=False)
-    grid = figure.subplots(len(images), columns, squeeze=False)
-    for row, (title, row_images) in enumerate(zip(row_titles, images, strict=True)):
-        for column in range(columns):
-            axes = grid[row, column]
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-            if column < len(row_images):
-                _show(axes, row_images[column])
-        grid[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=9)
-    width = figure.get_figwidth()
-    figure.subplots_adjust(1.5 / width, 0.01, 0.995, 0.99, wspace=0.06, hspace=0.06)
+    width, height = 1.95 + 0.8 * columns, 0.15 + 0.8 * len(images)
+    figure = _blank(width, height, constrained=False)
+    # one pair of axes for all: a pair for each image takes seconds
+    axes = figure.add_axes(
+        (1.9 / width, 0.08 / height, 0.8 * columns / width, 0.8 * len(images) / height)
+    )
+    for row, row_images in enumerate(images):
+        for column, image in enumerate(row_images):
+            sides = np.array(image.shape[:2])
+            down, right = 0.47 * sides / sides.max()
+            _show(axes, image, extent=(column - right, column + right, row + down, row - down))
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(len(images) - 0.5, -0.5), xticks=[])
+    axes.set_yticks(range(len(images)), [_drawable(title) for title in row_titles], fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     _save(figure, path)
 
 
@@ -97,7 +111,55 @@ def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str
         axes.set_axis_off()
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         _show(axes, image)
-        axes.set_title(title, fontsize=8)
+        axes.set_title("\n".join(_drawable(line) for line in title.splitlines()), fontsize=8)
+    _save(figure, path)
+
+
+def draw_sizes(
+    widths: NDArray[np.int32], heights: NDArray[np.int32], prepared: tuple[int, int], path: Path
+) -> None:
+    """Draws how many images are how wide and high, a dot for sizes that are about the same.
+
+    Args:
+        widths: of the files, in pixels.
+        heights: of the files, in pixels.
+        prepared: height and width that all are brought to.
+    """
+    cells, counts = np.unique(
+        np.rint(8 * np.stack([_doublings(widths), _doublings(heights)])), axis=1, return_counts=True
+    )
+    figure, axes = _new_figure(5.5, 5.2)
+    areas = 8 + 500 * np.sqrt(counts / counts.sum())
+    axes.scatter(cells[0] / 8, cells[1] / 8, areas, color=BLUE, alpha=0.5, linewidth=0)
+    axes.plot([], [], "o", color=BLUE, alpha=0.5, label="images: larger, more")
+    height, width = _doublings(np.array(prepared))
+    axes.plot(
+        width, height, "s", color=ORANGE, markersize=11, fillstyle="none", mew=2, label="prepared size"
+    )
+    lowest = np.floor(min(cells.min() / 8, height, width) - 0.25)
+    highest = np.ceil(max(cells.max() / 8, height, width) + 0.25)
+    axes.axline((lowest, lowest), slope=1, color=GREY, linewidth=1, zorder=0)
+    ticks = np.arange(lowest, highest + 1)
+    names = [f"{2**tick:g}" for tick in ticks.tolist()]
+    axes.set(xlim=(lowest, highest), ylim=(lowest, highest), xlabel="width", ylabel="height", aspect=1)
+    axes.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
+    _save(figure, path)
+
+
+def _doublings(sides: NDArray) -> NDArray[np.float64]:
+    """Returns how often 1 doubles to reach each side, linear in between: 1, 2, 3, 4 are 0, 1, 1.5, 2.
+
+    A logarithm would do as well, but its last digit depends on the processor.
+    """
+    mantissas, exponents = np.frexp(sides)
+    return exponents + 2 * mantissas - 2
+
+
+def draw_note(text: str, path: Path) -> None:
+    """Draws a line of text, where there is nothing else to draw."""
+    figure = _blank(6, 1)
+    figure.text(0.5, 0.5, text, ha="center", va="center", color="grey")
     _save(figure, path)
 
 
@@ -171,26 +233,45 @@ def draw_curves(
     colors = matplotlib.color_sequences["tab10"]
     for index, (name, values) in enumerate(curves.items()):
         color = colors[index] if few else GREY
-        axes.plot(grid, values, color=color, linewidth=1, label=_legible(name) if few else None)
+        axes.plot(grid, values, color=color, linewidth=1, label=_in_legend(name) if few else None)
     axes.plot(grid, macro, color="black", linewidth=2, label="mean of the classes")
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 
-def _legible(label: str) -> str:
+def _in_legend(name: str) -> str:
     """Keeps matplotlib from leaving a label with a leading underscore out of the legend."""
-    return f" {label}" if label.startswith("_") else label
+    return f" {_drawable(name)}" if name.startswith("_") else _drawable(name)
 
 
-def _show(axes: Axes, image: NDArray[np.uint8]) -> None:
+def _drawable(name: str) -> str:
+    """Writes what the font lacks as escapes, and leaves the middle of a long name out."""
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    drawn = "".join(
+        letter
+        if letter.isprintable() and font.get_char_index(ord(letter))
+        else letter.encode("unicode_escape").decode()
+        for letter in name
+    )
+    if len(drawn) <= MAX_LETTERS:
+        return drawn
+    half = MAX_LETTERS // 2
+    return f"{drawn[:half]}…{drawn[1 - half :]}"
+
+
+def _show(
+    axes: Axes, image: NDArray[np.uint8], extent: tuple[float, float, float, float] | None = None
+) -> None:
     grey = image.shape[2] == 1
-    axes.imshow(image[..., 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
+    pixels, cmap = (image[..., 0], "gray") if grey else (image, None)
+    axes.imshow(pixels, cmap=cmap, vmin=0, vmax=255, extent=extent)
 
 
 def _name_ticks(axes: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
     if len(names) > MAX_TICKS:
         return
-    turned = axis == "x" and max(len(name) for name in names) > 3
-    axes.set(**{f"{axis}ticks": range(len(names)), f"{axis}ticklabels": names})
+    labels = [_drawable(name) for name in names]
+    turned = axis == "x" and max(len(label) for label in labels) > 3
+    axes.set(**{f"{axis}ticks": range(len(names)), f"{axis}ticklabels": labels})
     axes.tick_params(axis=axis, rotation=60 if turned else 0, labelsize=8)

@@ -1,11 +1,10 @@
 """The evaluation as one HTML file that needs no network: pictures are inside."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from darkroom.reporting.templates import load_template
+from darkroom.reporting.page import embed_png, write_page
 
 Figures = Sequence[tuple[str, Path]]
 """(caption, PNG file)"""
@@ -31,20 +30,15 @@ def write_report(
         ("accuracy", f"{metrics['accuracy']:.4f}"),
         ("test images", f"{metrics['num_images']:,}"),
     ]
-    inlined = [
-        (heading, [(caption, _inline(file)) for caption, file in figures])
-        for heading, figures in sections
-    ]
-    html = load_template("report.html.j2", autoescape=True).render(
+    write_page(
+        "report.html.j2",
+        path,
         title=title,
         subtitle=subtitle,
         headline=headline,
         per_class=metrics["per_class"],
-        sections=inlined,
+        sections=[
+            (heading, [(caption, embed_png(file)) for caption, file in figures])
+            for heading, figures in sections
+        ],
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
-
-
-def _inline(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

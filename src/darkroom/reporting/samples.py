@@ -1,22 +1,36 @@
-"""Picks images to look at."""
+"""Picks what to look at of a large data set."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.shards import Shards
 
-MAX_CLASSES = 30
+def spread(images: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Returns up to ``count`` of the images, at equal distances, from the first one on."""
+    count = min(count, len(images))
+    return images[np.arange(count) * len(images) // max(count, 1)]
 
 
-def samples_by_class(
-    shards: Shards, class_names: list[str], per_class: int = 12
-) -> dict[str, list[NDArray[np.uint8]]]:
-    """Returns the first images of each class, of the first 30 classes.
+def lowest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Returns the indices of the lowest values, the lowest first; of equal ones the earlier."""
+    return np.argsort(values, kind="stable")[:count]
 
-    Returns:
-        class -> uint8 ``(height, width, channels)`` images, 0..255.
+
+def most_doubtful(
+    differences: NDArray[np.float64], same_label: NDArray[np.bool_], count: int
+) -> NDArray[np.int64]:
+    """Returns the indices of the pairs that are least likely to be copies of each other.
+
+    Those with different labels come first, then those that differ most.
     """
-    return {
-        name: list(shards.gather(np.flatnonzero(shards.labels == index)[:per_class]))
-        for index, name in enumerate(class_names[:MAX_CLASSES])
-    }
+    return np.lexsort((-differences, same_label))[:count]
+
+
+def share_out(sizes: Sequence[int], room: int) -> list[int]:
+    """Divides ``room`` among groups: equal shares, and what a small group leaves goes to the others."""
+    shares = [0] * len(sizes)
+    for rank, group in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        shares[group] = min(sizes[group], room // (len(sizes) - rank))
+        room -= shares[group]
+    return shares

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from darkroom.data.batches import Batch
+from darkroom.data.batches import Batch, TrainBatch
 from darkroom.data.philox import words
 from darkroom.errors import UserError
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
@@ -52,7 +52,7 @@ class EpochResult:
 
 def fit(
     model: nn.Module,
-    train_batches: Callable[[int], Iterable[Batch]],
+    train_batches: Callable[[int], Iterable[TrainBatch]],
     num_steps: int,
     val_batches: Iterable[Batch],
     options: TrainOptions,
@@ -95,7 +95,7 @@ def fit(
 
 def train_one_epoch(
     model: nn.Module,
-    batches: Iterable[tuple[Batch, int]],
+    batches: Iterable[tuple[TrainBatch, int]],
     optimizer: Optimizer,
     schedule: LRScheduler,
     options: TrainOptions,
@@ -111,10 +111,16 @@ def train_one_epoch(
     model.train()
     losses = []  # read once, after the epoch: reading one here would wait for the GPU
     num_images = 0
-    for (images, targets), step_seed in batches:
+    for (images, targets, weights), step_seed in batches:
         torch.manual_seed(step_seed)
         logits = model(images)
-        loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+        if weights is None:
+            loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
+        else:
+            by_image = F.cross_entropy(
+                logits, targets, label_smoothing=options.label_smoothing, reduction="none"
+            )
+            loss = (by_image * weights).mean()
         optimizer.zero_grad()
         loss.backward()
         if options.clip_norm is not None:

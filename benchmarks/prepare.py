@@ -1,0 +1,213 @@
+"""Measures prepare: throughput against one thread's decoding, and memory against the number of images.
+
+    python benchmarks/prepare.py [--sizes 1000 10000 100000] [--cifar ../shared/data/cifar10-jpeg.tar.xz]
+
+For each size it makes photograph-like JPEG files of 500 x 375 pixels, runs the stage as DVC would, in a
+project of its own with an empty cache, and again with 1 % more images. It prints one JSON line a
+collection and adds it to benchmarks/results/prepare.jsonl.
+
+- ``decode_ratio``: images/s of the stage's decoding pass, over one thread's images/s of decode and
+  resize alone (files in memory, measured before and after) times the cores;
+- ``whole_ratio``: the same for the whole stage, all from Python's start to the report;
+- ``anonymous_mib``: peak of the stage and its workers together, sampled every 50 ms.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+from ruamel.yaml import YAML
+
+from darkroom.data.decode import PixelLayout, decode
+from darkroom.runtime import available_cores
+
+RESULTS = Path("benchmarks/results/prepare.jsonl").resolve()
+SOURCE = Path("src").resolve()
+NUM_CLASSES = 10
+SAMPLE = 1_000
+IMAGE_SIZE = 64
+
+
+def make_photographs(folder: Path, numbers: range) -> None:
+    """Writes JPEG files of 500 x 375 pixels, each a smooth picture of its own with grain."""
+    for number in numbers:
+        random = np.random.default_rng(number)
+        coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        picture = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        grain = random.integers(-12, 13, (375, 500, 1), dtype=np.int16)
+        path = folder / f"class{number % NUM_CLASSES}" / f"{number:07d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((picture + grain).clip(0, 255).astype(np.uint8)).save(path, quality=85)
+
+
+def make_collection(folder: Path, numbers: range) -> None:
+    parts = [numbers[start : start + 500] for start in range(0, len(numbers), 500)]
+    with ProcessPoolExecutor(available_cores()) as pool:
+        list(pool.map(make_photographs, [folder] * len(parts), parts))
+
+
+def one_thread_rate(folder: Path, layout: PixelLayout) -> float:
+    """Returns images/s of decode and resize in one thread, files in memory."""
+    paths = sorted(path for path in islice(folder.rglob("*.jpg"), 50 * SAMPLE))
+    encoded = [path.read_bytes() for path in paths[:: max(1, len(paths) // SAMPLE)][:SAMPLE]]
+    began = time.perf_counter()
+    for content in encoded:
+        decode(content, layout)
+    return len(encoded) / (time.perf_counter() - began)
+
+
+class AnonymousMemory(threading.Thread):
+    """Samples the anonymous memory of a process and all its children; ``peak_bytes`` at the end."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self.peak_bytes = 0
+
+    def run(self) -> None:
+        while Path(f"/proc/{self._pid}").exists():
+            total = sum(anonymous_bytes(pid) for pid in family(self._pid))
+            self.peak_bytes = max(self.peak_bytes, total)
+            time.sleep(0.05)
+
+
+def family(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from family(int(child))
+
+
+def anonymous_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"RssAnon:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
+
+
+def run_stage(project: Path) -> dict[str, float]:
+    """Runs the stage; returns its wall seconds, its decoding pass's images/s, its peak memory."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "stages/prepare.py"],
+        cwd=project,
+        env={**os.environ, "DARKROOM_TRACKING": "off", "PYTHONPATH": str(SOURCE)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        memory = AnonymousMemory(process.pid)
+        memory.start()
+        _, log = process.communicate()
+    seconds = time.perf_counter() - began
+    if process.returncode != 0:
+        sys.exit(log)
+    rate = re.search(r"^decode: .* ([\d,]+) images/s$", log, flags=re.MULTILINE)
+    return {
+        "seconds": round(seconds, 2),
+        "decode_images_per_second": float(rate[1].replace(",", "")) if rate else float("nan"),
+        "anonymous_mib": round(memory.peak_bytes / 2**20, 1),
+        "phases": {
+            name: float(took)
+            for name, took in re.findall(r"^(\w[\w ]*): [\d,]+ images in ([\d.]+) s", log, re.MULTILINE)
+        },
+    }
+
+
+def measure(name: str, collection: Path, project: Path, image_size: int) -> dict[str, object]:
+    """Measures one collection, which lies in the project's folder ``data/images``."""
+    shutil.rmtree(project / ".darkroom", ignore_errors=True)
+    layout = PixelLayout(image_size, image_size, 3, "stretch")
+    num_images = sum(len(files) for _, _, files in os.walk(collection))
+    before = one_thread_rate(collection, layout)
+    result = run_stage(project)
+    after = one_thread_rate(collection, layout)
+    limit = (before + after) / 2 * available_cores()
+    return {
+        "collection": name,
+        "num_images": num_images,
+        "decode_ratio": round(result["decode_images_per_second"] / limit, 3),
+        "whole_ratio": round(num_images / result["seconds"] / limit, 3),
+        **result,
+        "one_thread_images_per_second": [round(before, 1), round(after, 1)],
+    }
+
+
+def make_project(folder: Path, image_size: int, **prepare: object) -> None:
+    """Copies what the stage needs, with params for the images in data/images."""
+    shutil.copytree("stages", folder / "stages")
+    shutil.copy("dvc.yaml", folder)
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    params["data"] |= {"fetch": [], "path": "data/images"}
+    params["prepare"] |= {"image_size": image_size, "channels": 3, **prepare}
+    yaml.dump(params, folder / "params.yaml")
+    (folder / "src").symlink_to(SOURCE)
+
+
+def report(line: dict[str, object]) -> None:
+    machine = {"cpu": cpu_name(), "cores": available_cores(), "python": platform.python_version()}
+    text = json.dumps({"date": f"{datetime.now(UTC):%Y-%m-%d}", **line, **machine})
+    print(text, flush=True)
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--cifar", type=Path, help="cifar10-jpeg.tar.xz")
+    parser.add_argument("--folder", type=Path, help="where to make the images (5 GB for 100,000)")
+    arguments = parser.parse_args()
+    with TemporaryDirectory(dir=arguments.folder) as folder:
+        project = Path(folder) / "made"
+        made = 0
+        make_project(project, IMAGE_SIZE)
+        for size in sorted(arguments.sizes):
+            make_collection(project / "data" / "images", range(made, size))
+            made = size
+            report(measure(f"made {size}", project / "data" / "images", project, IMAGE_SIZE))
+        if made:
+            make_collection(project / "data" / "images", range(made, made + made // 100))
+            grown = run_stage(project)
+            report({"collection": f"made {made}, 1 % more", **grown})
+        if arguments.cifar:
+            project = Path(folder) / "cifar"
+            make_project(project, 32, duplicates="keep")
+            with tarfile.open(arguments.cifar) as tar:
+                tar.extractall(project / "data", filter="data")
+            (project / "data" / "cifar10").rename(project / "data" / "images")
+            report(measure("CIFAR-10", project / "data" / "images", project, 32))
+
+
+if __name__ == "__main__":
+    main()

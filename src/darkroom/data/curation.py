@@ -1,0 +1,194 @@
+"""Which images are used, and which must stay together: duplicates, conflicting labels, leaks."""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.duplicates import exact_duplicates, group_of, near_duplicates
+from darkroom.data.entries import SPLITS, Outcome
+from darkroom.data.outcomes import Candidates
+from darkroom.errors import UserError
+
+SHOWN = 5
+"""Pairs that a message shows; the rest is in the file it names."""
+
+LEAST_DIFFERENCE = 1e-4
+"""Of images whose pixels are not the same."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of candidates with the same, or nearly the same, pixels, by index."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    """Larger than ``first``."""
+    difference: NDArray[np.float64]
+    """Largest local difference, a share of the range; 0 where the pixels are the same."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What is to be done with the candidates."""
+
+    outcomes: dict[int, tuple[Outcome, str]]
+    """Candidates that are left out, and why."""
+    groups: NDArray[np.int64]
+    """Candidates with equal numbers must share a split; -1: left out."""
+
+
+def find_duplicates(
+    images: Candidates, threshold: float | None, advance: Callable[[int], None]
+) -> Duplicates:
+    """Finds images with the same prepared pixels, and, up to ``threshold``, nearly the same ones.
+
+    Of images with the same pixels only the first is compared with others.
+
+    Args:
+        threshold: as ``near_duplicates`` takes it; None: only the same pixels count.
+    """
+    exact = exact_duplicates(images.digests)
+    pairs, difference = exact, np.zeros(len(exact))
+    if threshold is not None:
+        is_copy = np.zeros(len(images), bool)
+        is_copy[exact[:, 1]] = True
+        kept = np.flatnonzero(~is_copy)
+        near = near_duplicates(
+            images.hashes[kept], lambda indices: images.pixels(kept[indices]), threshold, advance
+        )
+        pairs = np.concatenate([pairs, kept[near.pairs]])
+        # where only the brightness of the whole image differs, nothing is left; 0 is for the same pixels
+        difference = np.concatenate([difference, np.maximum(near.difference, LEAST_DIFFERENCE)])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return Duplicates(pairs[order, 0], pairs[order, 1], difference[order])
+
+
+def curate(
+    images: Candidates,
+    duplicates: Duplicates,
+    policy: Literal["group", "drop", "error", "keep"],
+    on_conflict: Literal["error", "drop"],
+    listed: Path,
+) -> Curation:
+    """Decides which images are left out, and which must stay in one split.
+
+    Args:
+        policy: ``prepare.duplicates``.
+        on_conflict: what to do with the same pixels under several labels.
+        listed: CSV that gets all pairs, also where the rest is refused.
+
+    Raises:
+        UserError: labels conflict, there are duplicates where that is an error, or duplicates or a
+            group lie in several given splits.
+    """
+    _write_pairs(images, duplicates, listed)
+    pairs = np.stack([duplicates.first, duplicates.second], axis=1)
+    same_pixels = duplicates.difference == 0
+    outcomes: dict[int, tuple[Outcome, str]] = {}
+
+    exact = group_of(len(images), pairs[same_pixels])
+    conflicts = pairs[same_pixels & (images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]])]
+    if len(conflicts) and on_conflict == "error":
+        raise UserError(
+            f"data.path: {len(conflicts):,} pairs of images have the same pixels and different labels; "
+            f"all are listed in {listed}:\n{_shown(images, conflicts)}\n"
+            "Correct the labels, or set prepare.on_conflict: drop to use none of these images"
+        )
+    for index in np.flatnonzero(np.isin(exact, exact[conflicts[:, 0]])).tolist():
+        outcomes[index] = ("conflicting label", "the same pixels have several labels")
+
+    left_out = np.isin(np.arange(len(images)), list(outcomes))
+    pairs = pairs[~left_out[pairs].any(axis=1)]
+    if len(pairs) and policy == "error":
+        raise UserError(
+            f"data.path: {len(pairs):,} pairs of images have the same or nearly the same pixels; all "
+            f"are listed in {listed}:\n{_shown(images, pairs)}\n"
+            "Remove one of each, or set prepare.duplicates to group (kept in one split) or drop"
+        )
+    if policy == "drop":
+        group = group_of(len(images), pairs)
+        for index, kept in _copies(group, images.given):
+            nearly = "" if exact[index] == exact[kept] else "nearly "
+            outcomes[index] = ("duplicate", f"{nearly}the same pixels as {images.path(kept)}")
+    together = pairs if policy == "group" else pairs[:0]
+    groups = group_of(len(images), np.concatenate([together, _pairs_of_groups(images.groups)]))
+    groups[list(outcomes)] = -1
+    _check_given(images, groups, together, listed)
+    return Curation(outcomes, groups)
+
+
+def _copies(group: NDArray[np.int64], given: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
+    """Yields ``(image, the one that is kept of its group)``.
+
+    Kept is the first in the given split that comes last: who drops copies of test images from
+    train closes a leak, and the other way round changes the test.
+    """
+    order = np.lexsort((np.arange(len(group)), -given, group))
+    _, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
+    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        kept, *copies = order[start : start + size].tolist()
+        yield from ((copy, kept) for copy in copies)
+
+
+def _pairs_of_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Links each image of a group that the collection gives to the first one of that group."""
+    members = np.flatnonzero(groups >= 0)
+    _, firsts, inverse = np.unique(groups[members], return_index=True, return_inverse=True)
+    return np.stack([members[firsts][inverse], members], axis=1)
+
+
+def _check_given(
+    images: Candidates,
+    groups: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    listed: Path,
+) -> None:
+    """Refuses groups whose members lie in several given splits."""
+    given = np.flatnonzero((groups >= 0) & (images.given >= 0))
+    by_split = np.unique(np.stack([groups[given], images.given[given]], axis=1), axis=0)
+    ids, num_splits = np.unique(by_split[:, 0], return_counts=True)
+    leaking = np.isin(groups, ids[num_splits > 1]) & (groups >= 0)
+    if not leaking.any():
+        return
+    between = pairs[leaking[pairs[:, 0]] & (images.given[pairs[:, 0]] != images.given[pairs[:, 1]])]
+    if len(between):
+        raise UserError(
+            f"data.path: {len(between):,} pairs of images with the same or nearly the same pixels lie in "
+            f"different given splits, so the test would leak; all are listed in {listed}:\n"
+            f"{_shown(images, between)}\nSet prepare.duplicates: drop to leave the copies in "
+            "the training split out, or keep to take the splits as they are"
+        )
+    index = int(np.flatnonzero(leaking & (images.groups >= 0))[0])
+    raise UserError(
+        f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in several "
+        f"given splits ({int(leaking.sum()):,} images are in such groups); give each group one split"
+    )
+
+
+def _shown(images: Candidates, pairs: NDArray[np.int64]) -> str:
+    def one(index: int) -> str:
+        split = images.given[index]
+        about = images.class_names[images.labels[index]] + (f", {SPLITS[split]}" if split >= 0 else "")
+        return f"{images.path(index)} ({about})"
+
+    lines = [f"  {one(first)} and {one(second)}" for first, second in pairs[:SHOWN].tolist()]
+    return "\n".join(lines + ["  ..."] * (len(pairs) > SHOWN))
+
+
+def _write_pairs(images: Candidates, duplicates: Duplicates, listed: Path) -> None:
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    with listed.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["first", "second", "first_label", "second_label", "difference"])
+        columns = (duplicates.first.tolist(), duplicates.second.tolist(), duplicates.difference.tolist())
+        for first, second, difference in zip(*columns, strict=True):
+            labels = [images.class_names[images.labels[index]] for index in (first, second)]
+            table.writerow([images.path(first), images.path(second), *labels, f"{difference:.4f}"])

@@ -1,0 +1,191 @@
+"""What became of every file: entries and what reading them brought, as one stream of rows."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from darkroom.data.collection import BATCH, Collection
+from darkroom.data.entries import BAD, SPLITS
+from darkroom.data.ingest import Images
+from darkroom.data.measures import HASH_BYTES
+from darkroom.errors import UserError
+
+PROBLEMS = pa.schema([(name, pa.string()) for name in ("path", "label", "outcome", "reason")])
+"""The columns of problems.csv."""
+
+
+def describe(collection: Collection, images: Images) -> Iterator[pa.Table]:
+    """Yields all rows of the collection with the outcome and the facts of each, in batches.
+
+    The columns are those of ``Collection.table`` and of ``Images.facts``, and ``read``, the index in
+    ``images``; all that reading brought is null where a file was not read.
+    """
+    done = 0
+    for batch in collection.table.to_batches(BATCH):
+        to_read = pc.is_null(batch["outcome"]).to_numpy(zero_copy_only=False)
+        reads = np.arange(done, done + to_read.sum())
+        done += len(reads)
+        facts = images.facts(reads).append_column("read", pa.array(reads))
+        facts = facts.take(pa.array(np.cumsum(to_read) - 1, mask=~to_read))
+        # what reading brought explains more than what the listing said of the same file
+        is_explained = pc.fill_null(pc.not_equal(facts["reason"], ""), False)
+        rows = pa.table(batch)
+        columns = dict(zip(rows.column_names, rows.columns, strict=True))
+        columns |= dict(zip(facts.column_names, facts.columns, strict=True))
+        columns["outcome"] = pc.coalesce(rows["outcome"], facts["outcome"])
+        columns["reason"] = pc.if_else(is_explained, facts["reason"], rows["reason"])
+        yield pa.table(columns)
+
+
+def problems_of(rows: pa.Table) -> pa.Table:
+    """Returns what problems.csv holds of rows: those that are not used, and why."""
+    not_used = rows.filter(pc.not_equal(rows["outcome"], "used"))
+    return not_used.select(PROBLEMS.names).cast(PROBLEMS)
+
+
+def check_outcomes(collection: Collection, images: Images, skip: bool, problems: Path) -> Counter[str]:
+    """Counts outcomes and writes a row for every file that is not used to the CSV ``problems``.
+
+    Args:
+        skip: let files that cannot be used pass.
+
+    Raises:
+        UserError: there are such files; the message has the number and the first of each kind.
+    """
+    counts: Counter[str] = Counter()
+    firsts: dict[str, tuple[str, str]] = {}
+    problems.parent.mkdir(parents=True, exist_ok=True)
+    with pyarrow.csv.CSVWriter(problems, PROBLEMS) as writer:
+        for rows in describe(collection, images):
+            counts.update(rows["outcome"].to_pylist())
+            not_used = problems_of(rows)
+            writer.write_table(not_used)
+            for row in not_used.to_pylist():
+                firsts.setdefault(row["outcome"], (row["path"], row["reason"]))
+    bad = [outcome for outcome in BAD if counts[outcome]]
+    if bad and not skip:
+        lines = [
+            f"  {counts[outcome]:,} {outcome}, the first: {firsts[outcome][0]}: {firsts[outcome][1]}"
+            for outcome in bad
+        ]
+        raise UserError(
+            f"data.path: {sum(counts[outcome] for outcome in bad):,} of {counts.total():,} files in "
+            f"{collection.files.name} cannot be used; all are listed in {problems}:\n"
+            + "\n".join(lines)
+            + "\nRepair or remove them, or set prepare.on_bad_image: skip to leave them out"
+        )
+    if not counts["used"]:
+        raise UserError(f"data.path: none of the files in {collection.files.name} is a readable image")
+    return counts
+
+
+_ARRAYS = ("rows", "reads", "labels", "given", "groups", "weights", "digests", "hashes")
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The images that could be read, in the order of their paths: one value each."""
+
+    collection: Collection
+    images: Images
+    rows: NDArray[np.int64]
+    """Their rows in the collection."""
+    reads: NDArray[np.int64]
+    """Their indices in ``Images``."""
+    class_names: list[str]
+    labels: NDArray[np.int64]
+    given: NDArray[np.int8]
+    """Index in ``SPLITS`` of the split that the collection gives, -1 for none."""
+    groups: NDArray[np.int64]
+    """Number of the group that the collection gives, -1 for none."""
+    group_names: list[str]
+    weights: NDArray[np.float64]
+    """Of the collection, 1 where it gives none."""
+    digests: NDArray[np.uint64]
+    """First eight bytes of the SHA-256 of the prepared pixels."""
+    hashes: NDArray[np.uint8]
+    """Perceptual hashes."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def path(self, index: int) -> str:
+        """Returns the path of one candidate."""
+        return self.collection.table["path"][int(self.rows[index])].as_py()
+
+    def paths(self, indices: NDArray[np.int64]) -> Iterator[str]:
+        """Yields the paths of many candidates, given in rising order."""
+        rows, start = self.rows[indices], 0
+        for batch in self.collection.table.select(["path"]).to_batches():
+            low, high = np.searchsorted(rows, (start, start + len(batch)))
+            yield from batch["path"].take(rows[low:high] - start).to_pylist()
+            start += len(batch)
+
+    def stored(self, index: int) -> pa.Buffer:
+        """Returns the prepared image of one candidate as it is stored, without copying."""
+        return self.images.stored(int(self.reads[index]))
+
+    def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns prepared images: uint8 ``(n, height, width, channels)``."""
+        return self.images.pixels(self.reads[indices])
+
+    def pixel_digests(self, indices: NDArray[np.int64]) -> bytes:
+        """Returns the SHA-256 of each prepared image, one after the other."""
+        parts = np.array_split(self.reads[indices], -(-len(indices) // BATCH))
+        digests = (self.images.facts(part)["pixel_sha256"].to_pylist() for part in parts)
+        return b"".join(chain.from_iterable(digests))
+
+
+def select_candidates(collection: Collection, images: Images) -> Candidates:
+    """Collects of the readable images what decides on their use and their split.
+
+    Raises:
+        UserError: a class has no readable image.
+    """
+    class_names = pc.unique(collection.table["label"]).drop_null().sort()
+    group_names = pc.unique(collection.table["group"]).drop_null().sort()
+    splits = pa.array(SPLITS)
+    columns: dict[str, list[NDArray]] = {name: [] for name in _ARRAYS}
+    num_rows = 0
+    for rows in describe(collection, images):
+        used = pc.equal(rows["outcome"], "used").to_numpy()
+        chosen = rows.filter(used)
+        columns["rows"].append(num_rows + np.flatnonzero(used))
+        columns["reads"].append(chosen["read"].to_numpy())
+        columns["labels"].append(_codes(chosen["label"], class_names, np.int64))
+        columns["given"].append(_codes(chosen["split"], splits, np.int8))
+        columns["groups"].append(_codes(chosen["group"], group_names, np.int64))
+        columns["weights"].append(pc.fill_null(chosen["weight"], 1.0).to_numpy())
+        digests = b"".join(digest[:8] for digest in chosen["pixel_sha256"].to_pylist())
+        columns["digests"].append(np.frombuffer(digests, np.uint64))
+        hashes = np.frombuffer(b"".join(chosen["hash"].to_pylist()), np.uint8)
+        columns["hashes"].append(hashes.reshape(len(chosen), HASH_BYTES))
+        num_rows += len(rows)
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    names = class_names.to_pylist()
+    unreadable = sorted(set(names) - {names[index] for index in np.unique(joined["labels"])})
+    if unreadable:
+        raise UserError(
+            f"data.path: no file of the class {', '.join(unreadable)} in {collection.files.name} is a "
+            "readable image; add some, or remove the class"
+        )
+    return Candidates(
+        collection=collection,
+        images=images,
+        class_names=names,
+        group_names=group_names.to_pylist(),
+        **joined,
+    )
+
+
+def _codes(values: pa.ChunkedArray, names: pa.Array, dtype: type) -> NDArray:
+    """Returns the index in ``names`` of each value, -1 where it is null."""
+    return pc.fill_null(pc.index_in(values, names), -1).to_numpy().astype(dtype)

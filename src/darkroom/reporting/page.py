@@ -1,0 +1,46 @@
+"""HTML pages of one look: one file each that needs no network, with all pictures inside."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from darkroom.reporting.templates import load_template
+
+LARGEST_LOSSLESS = 64
+"""Side in pixels up to which an image is embedded as PNG, so that single pixels can be looked at."""
+
+
+def write_page(template: str, path: Path, **values: Any) -> None:
+    """Writes what ``template``, which extends ``page.html.j2``, makes of ``values``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(load_template(template, autoescape=True).render(values), encoding="utf-8")
+
+
+def embed_png(picture: Path) -> str:
+    """Returns a PNG file as an address for ``<img src>``."""
+    return _address("png", picture.read_bytes())
+
+
+def embed_image(image: NDArray[np.uint8]) -> str:
+    """Returns an image as an address for ``<img src>``, a large one as JPEG.
+
+    Args:
+        image: uint8 ``(height, width, channels)``, 0..255.
+    """
+    encoded = io.BytesIO()
+    grey = image.shape[2] == 1
+    picture = Image.fromarray(image[..., 0] if grey else image)
+    if max(picture.size) <= LARGEST_LOSSLESS:
+        picture.save(encoded, "PNG")
+        return _address("png", encoded.getvalue())
+    picture.save(encoded, "JPEG", quality=85)
+    return _address("jpeg", encoded.getvalue())
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -8,10 +8,13 @@ Prints a JSON line and adds it to benchmarks/results/near-duplicates.jsonl. The 
 
 import io
 import json
+import multiprocessing
 import os
 import sys
 import tarfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +79,14 @@ def peak_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def measure(images: NDArray[np.uint8]) -> dict[str, object]:
+def measure(make: Callable[..., NDArray[np.uint8]], argument: object) -> dict[str, object]:
+    """Searches the images that ``make(argument)`` returns, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, make, argument).result()
+
+
+def _measure(make: Callable[..., NDArray[np.uint8]], argument: object) -> dict[str, object]:
+    images = make(argument)
     started = time.perf_counter()
     hashes = np.concatenate(
         [perceptual_hash(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK)]
@@ -100,13 +110,13 @@ def measure(images: NDArray[np.uint8]) -> dict[str, object]:
 
 def main() -> None:
     figures = {
-        "made, 10k": measure(with_copies(10_000)),
-        "made, 100k": measure(with_copies(100_000)),
-        "made, 400k": measure(with_copies(400_000)),
-        "crowd, 100k": measure(crowd(100_000)),
+        "made, 10k": measure(with_copies, 10_000),
+        "made, 100k": measure(with_copies, 100_000),
+        "made, 400k": measure(with_copies, 400_000),
+        "crowd, 100k": measure(crowd, 100_000),
     }
     if len(sys.argv) > 1:
-        figures["cifar10"] = measure(cifar10(sys.argv[1]))
+        figures["cifar10"] = measure(cifar10, sys.argv[1])
     line = json.dumps({"threshold": THRESHOLD, "num_cores": os.cpu_count(), **figures})
     print(line)
     with RESULTS.open("a", encoding="utf-8") as results:

@@ -33,8 +33,8 @@ NamedSet = Literal[
 ]
 """Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
 
-FOLD = r"^[1-9][0-9]?/[1-9][0-9]?$"
-HUGGING_FACE = r"^hf--[A-Za-z0-9_.-]+$"
+Fold = Annotated[str, Field(pattern=r"^[1-9][0-9]?/[1-9][0-9]?$", examples=["K/N, such as 2/5,"])]
+HuggingFaceSet = Annotated[str, Field(pattern=r"^hf--[A-Za-z0-9_.-]+$", examples=["hf--OWNER--NAME"])]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Column = Annotated[str, Field(min_length=1)]
@@ -86,7 +86,7 @@ class DataSource(Section):
 class Data(DataSource):
     """Where the images come from."""
 
-    fetch: list[NamedSet | Annotated[str, Field(pattern=HUGGING_FACE, examples=["hf--OWNER--NAME"])]] = Field(
+    fetch: list[NamedSet | HuggingFaceSet] = Field(
         description="public sets to fetch into data/NAME; hf--OWNER--NAME is OWNER/NAME on the Hugging"
         " Face hub; [] for images of your own"
     )
@@ -129,16 +129,17 @@ class Prepare(Section):
         description="share of the images for the test; unused where the data come with a test folder"
         " or fold is set"
     )
-    fold: Annotated[str, Field(pattern=FOLD, examples=["K/N, such as 2/5,"])] | None = Field(
+    fold: Fold | None = Field(
         description="cross-validation: 2/5 tests on the second of five folds; null: no folds"
     )
     duplicates: Literal["group", "drop", "error", "keep"] = Field(
         description="images with the same or nearly the same pixels: group: kept in one split; drop: one"
         " of them is used; error: stop and name them; keep: as they come, even across splits"
     )
-    near_duplicates: Annotated[float, Field(gt=0, le=0.25)] | None = Field(
-        description="largest local difference of images that count as nearly the same, as a share of"
-        " the range of brightness; null: only the very same pixels count"
+    near_duplicates: Annotated[float, Field(gt=0, le=0.15)] | None = Field(
+        description="largest difference at any place between images that count as nearly the same, as a"
+        " share of the range of brightness, after undoing a change of the whole image by up to a tenth;"
+        " null: only the very same pixels count"
     )
     on_conflict: Literal["error", "drop"] = Field(
         description="the same pixels under several labels: stop and name them, or use none of them"
@@ -241,8 +242,14 @@ class Params(Section):
         prepare, model, train = self.prepare, self.model, self.train
         if prepare.fold is not None:
             fold, num_folds = (int(part) for part in prepare.fold.split("/"))
-            if not 1 <= fold <= num_folds or num_folds < 2:
-                yield "prepare.fold", f"{prepare.fold} is no fold; of 5 folds there are 1/5 to 5/5"
+            if num_folds < 2:
+                yield "prepare.fold", f"{prepare.fold} is no fold; a fold is one of at least two"
+            elif fold > num_folds:
+                there_are = f"1/{num_folds} to {num_folds}/{num_folds}"
+                yield (
+                    "prepare.fold",
+                    f"{prepare.fold} is no fold; of {num_folds} folds there are {there_are}",
+                )
             elif prepare.val_fraction + 1 / num_folds >= 1:
                 yield (
                     "prepare.val_fraction",
@@ -250,7 +257,10 @@ class Params(Section):
                     "their sum must be below 1",
                 )
             if prepare.split == "given":
-                yield "prepare.fold", f"{prepare.fold} cuts a test split, but prepare.split is given"
+                yield (
+                    "prepare.fold",
+                    f"{prepare.fold} cuts a test split, but prepare.split is given, which cuts nothing",
+                )
         elif prepare.val_fraction + prepare.test_fraction >= 1:
             yield (
                 "prepare.test_fraction",

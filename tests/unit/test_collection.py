@@ -3,37 +3,69 @@
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from darkroom.data.collection import Collection, scan_collection
+from darkroom.config import DataSource
+from darkroom.data import collection as collection_module
+from darkroom.data.archive import pack
+from darkroom.data.collection import SCHEMA, SPLIT_FOLDERS, Collection, find_collection
 from darkroom.errors import UserError
+
+Row = tuple[str, str | None, str | None]
+
+
+def source(path: Path, **changes: Any) -> DataSource:
+    values = {
+        "path": str(path),
+        "class_name": "top",
+        "manifest": None,
+        "path_column": "path",
+        "label_column": "label",
+        "split_column": None,
+        "group_column": None,
+        "weight_column": None,
+    }
+    return DataSource(**{**values, **changes})
+
+
+def find(path: Path, **changes: Any) -> Collection:
+    """Finds a collection, with a scratch folder beside it."""
+    return find_collection(source(path, **changes), path.parent / ".darkroom")
 
 
 def make_files(root: Path, *paths: str) -> Path:
-    """Makes a file for each path, and an empty folder for each that ends with a slash."""
-    root.mkdir(exist_ok=True)
+    """Makes a file that holds its own path for each, and an empty folder where one ends in a slash."""
+    root.mkdir(parents=True, exist_ok=True)
     for path in paths:
         if path.endswith("/"):
             (root / path).mkdir(parents=True)
         else:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).touch()
+            (root / path).write_bytes(path.encode())
     return root
 
 
-def found(collection: Collection) -> list[tuple[str, str, str | None]]:
-    return [(file.path, file.label, file.split) for file in collection.files]
+def found(collection: Collection) -> list[Row]:
+    """Path, label and split of what is to be read."""
+    return [(e.path, e.label, e.split) for e in collection.rows() if e.outcome is None]
 
 
-def refusal(root: Path) -> str:
-    with pytest.raises(UserError) as refused:
-        scan_collection(root)
-    message = str(refused.value)
-    assert message.startswith("data.path: ")
-    return message.removeprefix("data.path: ").replace(str(root), "ROOT")
+def set_apart(collection: Collection) -> dict[str, tuple[str, str | None, str]]:
+    """Outcome, label and reason of what is not read, by path."""
+    return {e.path: (e.outcome, e.label, e.reason) for e in collection.rows() if e.outcome}
+
+
+STRAY = ("unlisted", None, "outside of the class folders")
+HIDDEN = ("hidden", None, "")
 
 
 @pytest.fixture
@@ -41,134 +73,220 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+# Labels
+
+
 def test_class_folders_give_labels(root: Path) -> None:
     make_files(root, "dog/2.jpg", "cat/b.png", "cat/a.png", "dog/1.jpg")
-    collection = scan_collection(root)
+    collection = find(root)
     assert found(collection) == [
         ("cat/a.png", "cat", None),
         ("cat/b.png", "cat", None),
         ("dog/1.jpg", "dog", None),
         ("dog/2.jpg", "dog", None),
     ]
-    assert collection.root == root
-    assert collection.class_names == ["cat", "dog"]
-    assert {file.split for file in collection.files} - {None} == set()
-    assert collection.hidden == []
+    assert set_apart(collection) == {}
+    assert collection.num_to_read == 4
+    assert collection.table.schema == SCHEMA
+    for entry in collection.rows():
+        assert (entry.group, entry.weight, entry.size) == (None, None, len(entry.path))
+        content = collection.files.read(entry.path, entry.offset, entry.size)
+        assert content == entry.path.encode()
 
 
 @pytest.mark.parametrize(
-    ("folders", "splits"),
+    ("class_name", "labels"),
     [
-        (("train", "test"), {"train", "test"}),
-        (("training", "validation"), {"train", "val"}),
-        (("train", "valid", "test"), {"train", "val", "test"}),
-        (("train", "val", "test"), {"train", "val", "test"}),
-        (("train",), {"train"}),
+        ("top", ["cat", "cat", "cat", "dog"]),
+        ("path", ["cat", "cat/kittens", "cat/kittens/black", "dog"]),
+        ("leaf", ["cat", "kittens", "black", "dog"]),
     ],
 )
-def test_split_folders_give_splits(root: Path, folders: tuple[str, ...], splits: set[str]) -> None:
-    make_files(root, *(f"{folder}/{label}/1.png" for folder in folders for label in ("cat", "dog")))
-    collection = scan_collection(root)
-    assert {file.split for file in collection.files} - {None} == splits
-    assert collection.class_names == ["cat", "dog"]
-    assert {file.path.split("/")[0][:3]: file.split for file in collection.files} == {
-        folder[:3]: {"tra": "train", "val": "val", "tes": "test"}[folder[:3]] for folder in folders
+@pytest.mark.parametrize("split", [None, "train"])
+def test_nested_folders(root: Path, class_name: str, labels: list[str], split: str | None) -> None:
+    paths = ["cat/1.png", "cat/kittens/2.png", "cat/kittens/black/3.png", "dog/4.png"]
+    paths = [f"{split}/{path}" if split else path for path in paths]
+    collection = find(make_files(root, *paths), class_name=class_name)
+    expected = [(path, label, split) for path, label in zip(paths, labels, strict=True)]
+    assert found(collection) == expected
+
+
+def test_classes_are_told_apart_by_their_whole_name(root: Path) -> None:
+    names = ["007", "7", "NA", "null", "cat", "Cat", "cat ", "ünï"]
+    collection = find(make_files(root, *(f"{name}/1.png" for name in names)))
+    assert {(path, label) for path, label, _ in found(collection)} == {
+        (f"{name}/1.png", name) for name in names
     }
 
 
-def test_without_a_train_folder_their_names_are_classes(root: Path) -> None:
-    make_files(root, "test/1.png", "val/1.png")
-    assert found(scan_collection(root)) == [("test/1.png", "test", None), ("val/1.png", "val", None)]
+# Given splits
 
 
-def test_files_in_nested_folders_belong_to_the_class_on_top(root: Path) -> None:
-    make_files(root, "cat/1.png", "cat/kittens/2.png", "cat/kittens/black/3.png", "dog/4.png")
-    assert found(scan_collection(root)) == [
-        ("cat/1.png", "cat", None),
-        ("cat/kittens/2.png", "cat", None),
-        ("cat/kittens/black/3.png", "cat", None),
-        ("dog/4.png", "dog", None),
-    ]
+@pytest.mark.parametrize("spell", [str.lower, str.title, str.upper])
+@pytest.mark.parametrize("val", [name for name, split in SPLIT_FOLDERS.items() if split == "val"])
+@pytest.mark.parametrize("train", [name for name, split in SPLIT_FOLDERS.items() if split == "train"])
+def test_split_folders_give_splits(
+    root: Path, train: str, val: str, spell: Callable[[str], str]
+) -> None:
+    folders = {spell(train): "train", spell(val): "val", spell("test"): "test"}
+    make_files(root, *(f"{folder}/{label}/1.png" for folder in folders for label in ("cat", "dog")))
+    assert sorted(found(find(root))) == sorted(
+        (f"{folder}/{label}/1.png", label, split)
+        for folder, split in folders.items()
+        for label in ("cat", "dog")
+    )
 
 
-def test_a_linked_folder_counts_as_a_nested_one(root: Path, tmp_path: Path) -> None:
-    make_files(tmp_path / "elsewhere", "2.png")
-    make_files(root, "cat/1.png", "dog/1.png")
-    (root / "cat/more").symlink_to(tmp_path / "elsewhere")
-    assert ("cat/more/2.png", "cat", None) in found(scan_collection(root))
+@pytest.mark.parametrize("folders", [("train",), ("train", "test"), ("train", "val")])
+def test_some_splits_may_be_missing(root: Path, folders: Sequence[str]) -> None:
+    make_files(root, *(f"{folder}/{label}/1.png" for folder in folders for label in ("cat", "dog")))
+    assert {split for _, _, split in found(find(root))} == set(folders)
 
 
-def test_a_linked_class_folder_and_a_linked_file_count(root: Path, tmp_path: Path) -> None:
-    make_files(tmp_path / "elsewhere", "2.png")
-    make_files(root, "cat/1.png")
-    (root / "dog").symlink_to(tmp_path / "elsewhere")
-    (root / "cat/3.png").symlink_to(tmp_path / "elsewhere/2.png")
-    assert [file.path for file in scan_collection(root).files] == ["cat/1.png", "cat/3.png", "dog/2.png"]
+@pytest.mark.parametrize(
+    "classes",
+    [("test", "val"), ("train", "tram"), ("train", "training"), ("training", "bus", "tram")],
+    ids="-".join,
+)
+def test_classes_may_be_called_like_splits(root: Path, classes: Sequence[str]) -> None:
+    collection = find(make_files(root, *(f"{label}/1.png" for label in classes)))
+    assert found(collection) == [(f"{label}/1.png", label, None) for label in sorted(classes)]
 
 
-HIDDEN = [
+def test_a_class_of_train_may_be_missing_from_test(root: Path) -> None:
+    make_files(root, "train/cat/1.png", "train/dog/1.png", "test/cat/1.png")
+    assert found(find(root))[0] == ("test/cat/1.png", "cat", "test")
+
+
+# What is set apart
+
+
+HIDDEN_FILES = [
     ".DS_Store",
     ".git/config",
+    "__MACOSX/cat/1.png",
     "cat/.DS_Store",
     "cat/._1.png",
     "cat/Thumbs.db",
+    "cat/desktop.ini",
     "dog/.cache/2.png",
 ]
 
 
 def test_hidden_files_are_set_apart(root: Path) -> None:
-    make_files(root, "cat/1.png", "dog/1.png", *HIDDEN)
-    collection = scan_collection(root)
-    assert [file.path for file in collection.files] == ["cat/1.png", "dog/1.png"]
-    assert [file.path for file in collection.hidden] == HIDDEN
-    assert collection.class_names == ["cat", "dog"]
+    make_files(root, "cat/1.png", "dog/1.png", *HIDDEN_FILES)
+    collection = find(root)
+    assert found(collection) == [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]
+    assert set_apart(collection) == dict.fromkeys(HIDDEN_FILES, HIDDEN)
+    assert collection.num_to_read == 2
 
 
 def test_names_that_only_look_hidden_are_not(root: Path) -> None:
     names = ["cat/1.hidden", "cat/Thumbs.db.png", "dog/a.b.c", "dog/no_suffix"]
-    collection = scan_collection(make_files(root, *names))
-    assert [file.path for file in collection.files] == names
-    assert collection.hidden == []
+    collection = find(make_files(root, *names))
+    assert [path for path, _, _ in found(collection)] == names
+    assert set_apart(collection) == {}
 
 
-def test_a_hidden_folder_does_not_hide_given_splits(root: Path) -> None:
-    make_files(root, "train/cat/1.png", "train/dog/1.png", "test/cat/1.png", ".git/x")
-    assert {file.split for file in scan_collection(root).files} == {"train", "test"}
+def test_hidden_folders_hide_neither_splits_nor_classes(root: Path) -> None:
+    make_files(root, "train/cat/1.png", "train/dog/1.png", "test/cat/1.png", ".git/x", ".empty/")
+    assert {split for _, _, split in found(find(root))} == {"train", "test"}
 
 
+def test_files_outside_of_class_folders_are_unlisted(root: Path) -> None:
+    make_files(root, "cat/1.png", "dog/1.png", "README.txt", "0.png")
+    assert set_apart(find(root)) == {"README.txt": STRAY, "0.png": STRAY}
+    make_files(root.parent / "splits", "train/a/1.png", "train/b/1.png", "train/1.png", "labels.csv")
+    assert set_apart(find(root.parent / "splits")) == {"train/1.png": STRAY, "labels.csv": STRAY}
+
+
+def test_links_inside_count(root: Path) -> None:
+    make_files(root, "cat/1.png", "dog/1.png", "dog/more/2.png")
+    (root / "cat/more").symlink_to("../dog/more")
+    (root / "owl").symlink_to("dog")
+    (root / "cat/3.png").symlink_to("1.png")
+    collection = find(root)
+    assert set_apart(collection) == {}
+    assert [(path, label) for path, label, _ in found(collection)] == [
+        ("cat/1.png", "cat"),
+        ("cat/3.png", "cat"),
+        ("cat/more/2.png", "cat"),
+        ("dog/1.png", "dog"),
+        ("dog/more/2.png", "dog"),
+        ("owl/1.png", "owl"),
+        ("owl/more/2.png", "owl"),
+    ]
+
+
+def test_links_out_are_named_wherever_they_are(root: Path, tmp_path: Path) -> None:
+    """A linked class folder must not vanish among the files that are merely unlisted."""
+    make_files(tmp_path / "elsewhere", "2.png", "bird/3.png")
+    make_files(root, "cat/1.png", "dog/1.png")
+    (root / "owl").symlink_to(tmp_path / "elsewhere")
+    (root / "bat").symlink_to(tmp_path / "nowhere")
+    (root / "cat/out.png").symlink_to(tmp_path / "elsewhere/2.png")
+    collection = find(root)
+    assert len(found(collection)) == 2
+    assert set_apart(collection) == {
+        "bat": ("missing", None, "a link that leads nowhere"),
+        "cat/out.png": ("outside", "cat", "a link out of the folder"),
+        "owl": ("outside", None, "a link out of the folder"),
+    }
+
+
+def test_a_linked_split_folder_is_named(root: Path, tmp_path: Path) -> None:
+    make_files(tmp_path / "elsewhere", "cat/2.png", "dog/2.png")
+    make_files(root, "train/cat/1.png", "train/dog/1.png")
+    (root / "test").symlink_to(tmp_path / "elsewhere")
+    collection = find(root)
+    assert {split for _, _, split in found(collection)} == {"train"}
+    assert set_apart(collection) == {"test": ("outside", None, "a link out of the folder")}
+
+
+def test_a_class_folder_whose_name_is_not_utf8_is_not_empty(root: Path) -> None:
+    make_files(root, "cat/1.png", "dog/1.png")
+    odd = os.fsencode(root) + b"/\xff"
+    try:
+        os.mkdir(odd)
+        with open(odd + b"/1.png", "wb"):
+            pass
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert set_apart(find(root)) == {"\\xff/1.png": ("unreadable", "\\xff", "its name is not UTF-8")}
+
+
+# What is refused
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as refused:
+        find(path)
+    return str(refused.value).replace(str(path), "ROOT")
+
+
+NEEDED = "as in ROOT/cat/1.jpg, ROOT/dog/1.jpg"
+NOTHING = (
+    f"data.path: ROOT holds no labelled files; one folder a class is needed, {NEEDED} "
+    "(or data.manifest, a table that labels the files)"
+)
+ONE_CLASS = f"data.path: ROOT holds 1 class (cat); at least two are needed, {NEEDED}"
+EITHER = (
+    "it must hold either one folder a class, or one folder for train and at most one for each of val "
+    "and test, with class folders inside"
+)
 REFUSED = {
-    "stray file": (
-        ["cat/1.png", "dog/1.png", "README.txt", "labels.csv"],
-        "ROOT must hold one folder a class; these files lie outside of them: README.txt, labels.csv",
-    ),
-    "stray file in a split": (
-        ["train/cat/1.png", "train/dog/1.png", "train/1.png"],
-        "ROOT must hold one folder a class; these files lie outside of them: train/1.png",
-    ),
-    "images in split folders without classes": (
-        ["train/1.png", "test/1.png"],
-        "ROOT must hold one folder a class; these files lie outside of them: test/1.png, train/1.png",
-    ),
-    "nothing": (
-        [],
-        "ROOT holds 0 class folders with images; at least two are needed, as in ROOT/cat/1.jpg, "
-        "ROOT/dog/1.jpg",
-    ),
-    "one class": (
-        ["cat/1.png", "cat/2.png"],
-        "ROOT holds 1 class folders with images; at least two are needed, as in ROOT/cat/1.jpg, "
-        "ROOT/dog/1.jpg",
-    ),
-    "one class beside an empty one": (
-        ["cat/1.png", "dog/"],
-        "ROOT holds 1 class folders with images; at least two are needed, as in ROOT/cat/1.jpg, "
-        "ROOT/dog/1.jpg",
-    ),
+    "nothing": ([], NOTHING),
+    "hidden files alone": (["cat/.DS_Store", ".git/x"], "empty class folders: ROOT/cat"),
+    "files without folders": (["1.png", "2.png"], NOTHING),
+    "split folders without classes": (["train/1.png", "test/1.png"], NOTHING),
+    "one class": (["cat/1.png", "cat/2.png"], ONE_CLASS),
+    "one class in splits": (["train/cat/1.png", "test/cat/2.png"], ONE_CLASS),
+    "one class beside stray files": (["cat/1.png", "2.png"], ONE_CLASS),
     "empty class folders": (
         ["cat/1.png", "dog/1.png", "owl/", "bat/"],
-        "empty class folders: ROOT/bat, ROOT/owl; fill or remove them",
+        "data.path: empty class folders: ROOT/bat, ROOT/owl; fill or remove them",
     ),
-    "class folder with hidden files only": (
+    "class folder with hidden files alone": (
         ["cat/1.png", "dog/1.png", "owl/.DS_Store"],
         "empty class folders: ROOT/owl; fill or remove them",
     ),
@@ -178,18 +296,39 @@ REFUSED = {
     ),
     "classes of test that train lacks": (
         ["train/cat/1.png", "train/dog/1.png", "test/owl/1.png", "test/bat/1.png"],
-        "the test folder of ROOT has classes that train lacks: bat, owl",
+        "data.path: the given test split of ROOT has classes that train lacks: bat, owl",
     ),
     "class of val that train lacks": (
         ["train/cat/1.png", "train/dog/1.png", "val/owl/1.png", "test/cat/1.png"],
-        "the val folder of ROOT has classes that train lacks: owl",
+        "data.path: the given val split of ROOT has classes that train lacks: owl",
+    ),
+    "splits beside a class": (
+        ["train/a/1", "train/b/1", "test/a/1", "extra/a/1"],
+        f"data.path: ROOT holds extra, test, train; {EITHER}",
+    ),
+    "splits beside an empty folder": (
+        ["train/a/1", "train/b/1", "test/a/1", "extra/"],
+        f"ROOT holds extra, test, train; {EITHER}",
+    ),
+    "two folders of one split": (
+        ["train/a/1", "train/b/1", "val/a/1", "valid/b/1"],
+        f"ROOT holds train, val, valid; {EITHER}",
     ),
 }
 
 
 @pytest.mark.parametrize(("paths", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_meant_is_refused_by_name(root: Path, paths: list[str], message: str) -> None:
-    assert refusal(make_files(root, *paths)) == message
+    assert message in refusal(make_files(root, *paths))
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: None])
+def test_what_is_no_collection_is_refused(root: Path, make: Callable[[Path], None]) -> None:
+    make(root)
+    if not root.exists():
+        assert refusal(root) == "data.path: ROOT is no folder and no tar file"
+    else:
+        assert refusal(root).startswith("ROOT is no tar archive" if root.is_file() else NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -198,17 +337,15 @@ def test_what_cannot_be_meant_is_refused_by_name(root: Path, paths: list[str], m
         ["cat/1.png", "dog/1.png", ".hidden/"],
         ["cat/1.png", "dog/1.png", "cat/nothing/here/"],
         ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png"],
+        ["train/cat/1.png", "train/dog/1.png", "test/"],
     ],
-    ids=["empty hidden folder", "empty folder in a class", "class of train that test lacks"],
+    ids=["empty hidden folder", "empty folder in a class", "train's class not in test", "empty test"],
 )
 def test_what_only_looks_like_a_mistake_passes(root: Path, paths: list[str]) -> None:
-    assert scan_collection(make_files(root, *paths)).class_names == ["cat", "dog"]
+    assert {label for _, label, _ in found(find(make_files(root, *paths)))} == {"cat", "dog"}
 
 
-@pytest.mark.parametrize("make", [Path.touch, lambda path: None], ids=["file", "nothing"])
-def test_no_folder_is_refused(root: Path, make: Callable[[Path], None]) -> None:
-    make(root)
-    assert refusal(root) == "ROOT is not a folder"
+# What decides the table
 
 
 class Shuffled:
@@ -235,73 +372,154 @@ class Shuffled:
         pass
 
 
-def walked(root: Path) -> list[str]:
-    return [name for _, _, names in os.walk(root) for name in names]
+FOLDERS = st.lists(st.sampled_from(["a", "b", "Z", "10", "9", "ä", "a b", ".h", "train"]), max_size=3)
+TREES = st.sets(
+    st.builds(
+        lambda folders, name: "/".join([*folders, name]),
+        FOLDERS,
+        st.sampled_from(["1.png", "10.png", "2.png", ".DS_Store", "é.png"]),
+    ),
+    max_size=12,
+).map(lambda paths: sorted(paths | {"a/1.png", "bird/1.png", "a/n/2.png", "a-b/1.png"}))
+"""Paths of files, with class folders for sure; ``a-b`` sorts between ``a`` and what is in it."""
 
 
-def test_the_order_on_disk_is_irrelevant(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = ["a", "a/n", "a/n/m", "b", "c/n"]
-    names = [f"{folder}/{index}.png" for folder in folders for index in range(5)]
-    make_files(root, *names, *(f"a/.{i}" for i in range(5)))
-    expected = scan_collection(root)
-    assert [file.path for file in expected.files] == sorted(names)
-    orders = set()
-    for seed in range(5):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "scandir", lambda path, seed=seed: Shuffled(path, seed))
-            orders.add(tuple(walked(root)))
-            assert scan_collection(root) == expected
-    assert len(orders) == 5  # so the disk did look different each time
+def expected_rows(paths: Sequence[str]) -> list[tuple[str, str | None, str | None]]:
+    """Path, label and outcome, by the rules of the README."""
+    rows: list[tuple[str, str | None, str | None]] = []
+    for path in sorted(paths, key=str.encode):
+        *folders, name = path.split("/")
+        if any(part.startswith(".") for part in (*folders, name)):
+            rows.append((path, None, "hidden"))
+        else:
+            rows.append((path, folders[0], None) if folders else (path, None, "unlisted"))
+    return rows
 
 
-@pytest.mark.parametrize(
-    ("folders", "said"),
-    [
-        (
-            ["train/a", "train/b", "test/a", "test/b", "extra/a"],
-            "holds extra, test, train; it must hold either",
-        ),
-        (["train/a", "train/b", "val/a", "valid/b"], "holds train, val, valid; it must hold either"),
-        (["train/a", "train/b", "test"], "empty class folders: {root}/test"),
-    ],
-)
-def test_a_doubtful_split_is_refused(tmp_path: Path, folders: list[str], said: str) -> None:
-    for folder in folders:
-        (tmp_path / folder).mkdir(parents=True)
-        if "/" in folder:
-            (tmp_path / folder / "1.png").write_bytes(b"1")
-    with pytest.raises(UserError, match=re.escape(said.format(root=tmp_path))):
-        scan_collection(tmp_path)
+def has_empty_class(paths: Sequence[str]) -> bool:
+    rows = expected_rows(paths)
+    tops = {path.split("/")[0] for path in paths if "/" in path and not path.startswith(".")}
+    return tops != {label for _, label, _ in rows if label}
 
 
-def test_split_folders_may_be_written_large_and_classes_may_be_called_train(tmp_path: Path) -> None:
-    for path in ("large/Train/a", "large/Train/b", "large/TEST/a", "rail/train", "rail/tram"):
-        (tmp_path / path).mkdir(parents=True)
-        (tmp_path / path / "1.png").write_bytes(b"1")
-    large, rail = scan_collection(tmp_path / "large"), scan_collection(tmp_path / "rail")
-    assert {(file.path, file.split) for file in large.files} == {
-        ("Train/a/1.png", "train"),
-        ("Train/b/1.png", "train"),
-        ("TEST/a/1.png", "test"),
-    }
-    assert {(file.label, file.split) for file in rail.files} == {("train", None), ("tram", None)}
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(TREES, st.randoms(use_true_random=False))
+def test_neither_the_order_on_disk_nor_the_place_matters(
+    paths: list[str], shuffler: random.Random
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        one, other = Path(folder, "one"), Path(folder, "quite/another place")
+        make_files(one, *shuffler.sample(paths, len(paths)))
+        make_files(other, *shuffler.sample(paths, len(paths)))
+        if has_empty_class(paths):
+            with pytest.raises(UserError, match="empty class folders"):
+                find(one)
+            return
+        collection = find(one)
+        assert [(e.path, e.label, e.outcome) for e in collection.rows()] == expected_rows(paths)
+        seed = shuffler.randrange(1000)
+        patch.setattr(os, "scandir", lambda path: Shuffled(path, seed))
+        assert find(other).table.equals(collection.table)
+        (other / "a/1.png").write_bytes(b"another size")
+        assert not find(other).table.equals(collection.table)
 
 
-def test_a_link_back_into_itself_is_refused(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.png").write_bytes(b"1")
-    (tmp_path / "a" / "loop").symlink_to(tmp_path)
-    with pytest.raises(UserError, match="leads back into itself"):
-        scan_collection(tmp_path)
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(TREES, st.randoms(use_true_random=False))
+def test_a_tar_of_the_folder_is_as_good_as_the_folder(paths: list[str], shuffler: random.Random) -> None:
+    paths = [path for path in paths if not has_empty_class([path])]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = make_files(Path(scratch, "images"), *paths)
+        tarred = Path(scratch, "images.tar")
+        with tarfile.open(tarred, "w") as tar:
+            for path in shuffler.sample(paths, len(paths)):
+                tar.add(folder / path, f"images/{path}")
+        of_folder, of_tar = find(folder), find(tarred)
+        same = of_folder.table.drop_columns("offset")
+        assert of_tar.table.drop_columns("offset").equals(same)
+        for entry in of_tar.rows():
+            content = of_tar.files.read(entry.path, entry.offset, entry.size)
+            assert content == (folder / entry.path).read_bytes()
 
 
-def test_files_beside_split_folders_are_stray_or_hidden(tmp_path: Path) -> None:
-    for path in ("train/a", "train/b", "test/a"):
-        (tmp_path / path).mkdir(parents=True)
-        (tmp_path / path / "1.png").write_bytes(b"1")
-    (tmp_path / ".DS_Store").write_bytes(b"1")
-    assert [file.path for file in scan_collection(tmp_path).hidden] == [".DS_Store"]
-    (tmp_path / "2.png").write_bytes(b"1")
-    with pytest.raises(UserError, match=r"lie outside of them: 2\.png"):
-        scan_collection(tmp_path)
+@pytest.mark.parametrize("splits", [False, True])
+def test_what_pack_writes_is_as_good_as_the_folder(root: Path, splits: bool) -> None:
+    paths = ["cat/1.png", "cat/n/2.png", "dog/3.png", "ünï/4.png"]
+    paths = [f"{split}/{path}" for split in ("Train", "test") for path in paths] if splits else paths
+    make_files(root, *paths)
+    pack(root, root.with_suffix(".tar"), lambda count: None, lambda count: None)
+    table = find(root.with_suffix(".tar")).table
+    assert table.drop_columns("offset").equals(find(root).table.drop_columns("offset"))
+    assert set(table["split"].to_pylist()) == ({"train", "test"} if splits else {None})
+
+
+def test_an_archive_is_refused_as_a_folder_is(root: Path) -> None:
+    make_files(root, "cat/1.png", "cat/2.png")
+    with tarfile.open(root.with_suffix(".tar"), "w") as tar:
+        tar.add(root, ".")
+    assert refusal(root.with_suffix(".tar")) == ONE_CLASS
+
+
+def test_many_rows_are_sorted_across_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [f"{label}/{number}.png" for label in ("b", "a", "c") for number in range(20)]
+    make_files(root, *paths, "README", "a/.DS_Store")
+    whole = find(root)
+    monkeypatch.setattr(collection_module, "BATCH", 7)
+    collection = find(root)
+    assert collection.table.equals(whole.table)
+    assert max(len(batch) for batch in collection.table.to_batches()) == 7
+    assert len(collection.table.to_batches()) == 9
+    assert [e.path for e in collection.rows()] == sorted([*paths, "README", "a/.DS_Store"])
+    assert list(collection.rows()) == list(whole.rows())
+    assert collection.num_to_read == 60
+
+
+def test_a_path_that_an_archive_holds_twice_is_refused(tmp_path: Path) -> None:
+    make_files(tmp_path / "x", "a/1", "b/1")
+    for again, name in ((["b/1"], "twice.tar"), ([], "once.tar")):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for path in ("b/1", "a/1", *again):
+                tar.add(tmp_path / "x" / path, path)
+    assert refusal(tmp_path / "twice.tar") == (
+        "data.path: ROOT holds b/1 twice; each file must have a name of its own"
+    )
+    assert len(found(find(tmp_path / "once.tar"))) == 2
+
+
+def test_a_table_outlives_the_next_one(root: Path) -> None:
+    """It is mapped, and another run may write its own in the meantime."""
+    make_files(root, *(f"{label}/{number}.png" for label in "abc" for number in range(200)))
+    collection = find(root)
+    before = list(collection.rows())
+    for path in root.glob("a/*"):
+        path.unlink()
+    make_files(root, "a/1.png")
+    assert len(list(find(root).rows())) == 401
+    assert list(collection.rows()) == before
+
+
+def test_a_manifest_labels_the_files(root: Path) -> None:
+    make_files(root, "x/1.png", "x/2.png", "3.png")
+    (root / "labels.csv").write_text(
+        "file,kind,part,owner,cost\nx/2.png,b,test,p,2\nx/1.png,a,,,\n3.png,b,,,\n"
+    )
+    changes = {"manifest": "labels.csv", "path_column": "file", "label_column": "kind"}
+    columns = {"split_column": "part", "group_column": "owner", "weight_column": "cost"}
+    collection = find(root, **changes, **columns)
+    rows = {e.path: (e.label, e.split, e.group, e.weight, e.outcome) for e in collection.rows()}
+    assert list(rows) == ["3.png", "labels.csv", "x/1.png", "x/2.png"]
+    assert rows["x/2.png"] == ("b", "test", "p", 2.0, None)
+    assert rows["x/1.png"] == ("a", None, None, None, None)
+    assert rows["labels.csv"][4] == "unlisted"
+    (root / "labels.csv").write_text("file,kind\nx/2.png,a\nx/1.png,a\n")
+    with pytest.raises(UserError, match=re.escape("holds 1 class (a); at least two are needed")):
+        find(root, **changes)
+
+
+def test_idx_files_label_themselves(root: Path) -> None:
+    root.mkdir()
+    images = np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3)
+    for name, array in (("images", images), ("labels", np.array([3, 1, 1, 3], np.uint8))):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+        (root / f"train-{name}-idx{array.ndim}-ubyte").write_bytes(header + array.tobytes())
+    assert [label for _, label, _ in found(find(root))] == ["3", "1", "1", "3"]

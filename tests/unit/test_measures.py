@@ -41,6 +41,9 @@ def test_brightness_and_sharpness_agree_with_scipy(shape):
 def test_largest_sharpness_does_not_overflow():
     checkerboard = (np.indices((1, 2048, 2048, 1)).sum(axis=0) % 2 * 255).astype(np.uint8)
     assert measure(checkerboard).sharpness == 1020**2
+    edge = np.zeros((1, 2048, 4, 1), np.uint8)
+    edge[:, :, 0] = 255  # of the two columns inside, one is 255 and one is 0
+    assert measure(edge).sharpness == 127.5**2
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 2), (9, 2)])

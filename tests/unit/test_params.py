@@ -27,7 +27,7 @@ FRACTION = "a number above 0 and below 1"
 SEED = "a whole number at least 0 and at most 4,294,967,295"
 SIZE = "auto or a whole number at least 1 and at most 2,048"
 DROPOUT = "a number at least 0 and below 1 or null"
-SETS = f"a list with any of {', '.join(get_args(NamedSet))}"
+SETS = f"a list with any of {', '.join(get_args(NamedSet))} or hf--OWNER--NAME"
 OWN_OPTIONS = {"width": "8", "depth": "2", "dropout": "0.5"}  # null for torchvision:NAME
 
 
@@ -122,6 +122,30 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"train.deterministic": "deterministic: 1"},
         "train.deterministic: 1 is not allowed; it must be true or false",
+    ),
+    (
+        {"prepare.fold": "fold: 2 of 5"},
+        "prepare.fold: '2 of 5' is not allowed; it must be K/N, such as 2/5, or null",
+    ),
+    ({"prepare.fold": "fold: 6/5"}, "prepare.fold: 6/5 is no fold; of 5 folds there are 1/5 to 5/5"),
+    ({"prepare.fold": "fold: 1/1"}, "prepare.fold: 1/1 is no fold; a fold is one of at least two"),
+    (
+        {"prepare.fold": "fold: 1/2", "prepare.val_fraction": "val_fraction: 0.5"},
+        "prepare.val_fraction: 0.5 and the fold of 1/2 leave nothing to train on; their sum must be "
+        "below 1",
+    ),
+    (
+        {"prepare.fold": "fold: 1/2", "prepare.split": "split: given"},
+        "prepare.fold: 1/2 cuts a test split, but prepare.split is given, which cuts nothing",
+    ),
+    (
+        {"data.fetch": "fetch: [hf:me/birds]"},
+        f"data.fetch: 'hf:me/birds' is not allowed; it must be {SETS}",
+    ),
+    (
+        {"prepare.near_duplicates": "near_duplicates: 0.3"},
+        "prepare.near_duplicates: 0.3 is not allowed; it must be a number above 0 and at most 0.15 or "
+        "null",
     ),
     ({"data.path": "path: 3"}, "data.path: 3 is not allowed; it must be text that is not empty"),
     ({"data.fetch": "fetch: MNIST"}, f"data.fetch: 'MNIST' is not allowed; it must be {SETS}"),

@@ -298,7 +298,8 @@ def test_sizes_and_formats_are_counted(tmp_path: Path) -> None:
     assert "white" in formats[3][1]
     caption = section.all("figcaption")[0].text
     assert "the 14 images" in caption
-    assert "2 are smaller" in caption
+    assert "enlarged: 2." in caption
+    assert "enlarged" not in plain().report(tmp_path / "plain").text
 
 
 # which images
@@ -529,7 +530,8 @@ def nearly_conflicting(world: World) -> None:
 
 
 def leaking(world: World) -> None:
-    world.pairs += [(0, 2, 0.01), (0, 3, 0.0), (2, 6, 0.0)]
+    world.rows[7] |= {"split": None, "outcome": "duplicate"}
+    world.pairs += [(0, 2, 0.01), (0, 3, 0.0), (2, 6, 0.0), (4, 7, 0.0)]
 
 
 def long_shape(world: World) -> None:
@@ -562,10 +564,14 @@ def test_what_is_odd_is_said(change: Callable[[World], None], said: list[str], t
     assert all(part in remark for part, remark in zip(said, found, strict=True))
 
 
-def test_ten_times_as_many_images_are_no_remark(tmp_path: Path) -> None:
+def test_ten_times_as_many_images_and_twenty_of_a_class_are_no_remark(tmp_path: Path) -> None:
     world = plain(200)
     unbalanced(world)
     world.rows.pop()
+    assert world.remarks(tmp_path) == []
+    world = plain(200)
+    small(world)
+    world.rows.append(image_row("c/more", "c"))
     assert world.remarks(tmp_path) == []
 
 

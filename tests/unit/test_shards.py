@@ -1,47 +1,122 @@
-"""Arrow shards: what is written is what is read, from one file or several; damage is named."""
+"""Arrow shards: what is written is what is read, whatever the storage; damage is named."""
 
 import contextlib
+import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from planted import photographs
 
 from darkroom.data import shards as shards_module
 from darkroom.data.shards import MAX_SHARDS, Shards, ShardWriter
+from darkroom.data.storage import Storage, pack_image, unpack_image
 from darkroom.errors import UserError
 
 SHAPE = (3, 5, 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, *SHAPE), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 1])
 PATHS = [f"class/Bild {index} ü.png" for index in range(10)]
+WEIGHTS = np.random.default_rng(1).random(10) + 0.1
 
 
-def write(folder: Path, images: NDArray[np.uint8] = IMAGES) -> Path:
-    with ShardWriter(folder, images.shape[1:], len(images)) as writer:
-        for image, label, path in zip(images, LABELS.tolist(), PATHS, strict=True):
-            writer.add(image, label, path)
+def write(
+    folder: Path,
+    images: NDArray[np.uint8] = IMAGES,
+    storage: Storage = "decoded",
+    weights: Sequence[float] | None = None,
+) -> Path:
+    weighted = weights is not None
+    with ShardWriter(folder, images.shape[1:], len(images), storage, weighted) as writer:
+        for index, image in enumerate(images):
+            stored = pack_image(image, storage)
+            weight = weights[index] if weights is not None else 1.0
+            writer.add(stored, int(LABELS[index % 10]), PATHS[index % 10], weight)
     return folder
 
 
-@pytest.fixture(params=[10, 3, 1], ids=lambda rows: f"{rows} a shard")
+ARRANGEMENTS: list[tuple[int, int, Storage]] = [
+    (10, 10, "decoded"),
+    (10, 3, "decoded"),
+    (3, 10, "decoded"),
+    (4, 3, "decoded"),
+    (1, 1, "decoded"),
+    (10, 10, "encoded"),
+    (10, 3, "encoded"),
+    (4, 3, "encoded"),
+]
+
+
+@pytest.fixture(params=ARRANGEMENTS, ids=lambda given: "{} a shard, {} a batch, {}".format(*given))
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The ten images in one shard, in four (the last is not full), and each in one of its own."""
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", request.param * IMAGES[0].nbytes)
-    folder = write(tmp_path / "train")
-    assert len(list(folder.iterdir())) == -(-10 // request.param)
+    """The ten images in shards and record batches of so many, of which the last are not full."""
+    rows_per_shard, rows_per_batch, storage = request.param
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", rows_per_shard * IMAGES[0].nbytes)
+    monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
+    folder = write(tmp_path / "train", storage=storage, weights=WEIGHTS.tolist())
+    rows = [[batch.num_rows for batch in batches] for batches in read_alone(folder)]
+    assert [sum(shard) for shard in rows] == cut(10, rows_per_shard)
+    assert rows == [cut(shard, rows_per_batch) for shard in cut(10, rows_per_shard)]
     return folder
 
 
-def test_pixels_labels_and_paths_come_back(folder: Path) -> None:
+def cut(whole: int, piece: int) -> list[int]:
+    return [min(piece, whole - start) for start in range(0, whole, piece)]
+
+
+def read_alone(folder: Path) -> list[list[pa.RecordBatch]]:
+    """The record batches of each shard, read with pyarrow alone."""
+    readers = [pa.ipc.open_file(pa.OSFile(str(file))) for file in sorted(folder.iterdir())]
+    return [[reader.get_batch(i) for i in range(reader.num_record_batches)] for reader in readers]
+
+
+def test_pixels_labels_paths_and_weights_come_back(folder: Path) -> None:
     shards = Shards(folder)
     assert len(shards) == 10
     assert shards.shape == SHAPE
-    assert np.array_equal(np.concatenate(shards.blocks), IMAGES)
+    assert np.array_equal(shards.gather(np.arange(10)), IMAGES)
     assert np.array_equal(shards.labels, LABELS)
     assert shards.labels.dtype == np.int64
     assert shards.paths == PATHS
+    assert shards.weights is not None
+    assert shards.weights.dtype == np.float64
+    assert np.array_equal(shards.weights, WEIGHTS)
+
+
+def test_a_collection_without_weights_has_no_column_for_them(tmp_path: Path) -> None:
+    assert Shards(write(tmp_path / "train")).weights is None
+    [[batch]] = read_alone(tmp_path / "train")
+    assert batch.schema.names == ["image", "label", "path"]
+
+
+def test_pyarrow_alone_reads_a_shard(folder: Path) -> None:
+    batches = [batch for shard in read_alone(folder) for batch in shard]
+    table = pa.Table.from_batches(batches)
+    metadata = table.schema.metadata
+    assert metadata[b"shape"] == b"[3, 5, 3]"
+    storage: Storage = "encoded" if metadata[b"storage"] == b"encoded" else "decoded"
+    kinds = {"decoded": pa.binary(45), "encoded": pa.large_binary()}
+    assert table.schema.types == [kinds[storage], pa.int32(), pa.string(), pa.float64()]
+    stored = table["image"].to_pylist()
+    assert np.array_equal([unpack_image(each, SHAPE, storage) for each in stored], IMAGES)
+    if storage == "decoded":
+        assert b"".join(stored) == IMAGES.tobytes()
+    assert table["label"].to_pylist() == LABELS.tolist()
+    assert table["path"].to_pylist() == PATHS
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_encoded_and_decoded_shards_hold_the_same_photographs(tmp_path: Path, channels: int) -> None:
+    images = np.ascontiguousarray(photographs(30, 96)[..., :channels])
+    decoded, encoded = (write(tmp_path / s, images, s) for s in ("decoded", "encoded"))
+    order = np.random.default_rng(0).integers(0, 30, 50)
+    assert np.array_equal(Shards(decoded).gather(order), images[order])
+    assert np.array_equal(Shards(encoded).gather(order), images[order])
+    sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in (decoded, encoded)]
+    assert sizes[1] < 0.9 * sizes[0]
 
 
 @pytest.mark.parametrize(
@@ -51,17 +126,50 @@ def test_gather_copies_in_the_order_asked_for(folder: Path, indices: list[int]) 
     chosen = np.array(indices, np.int64)
     gathered = Shards(folder).gather(chosen)
     assert gathered.dtype == np.uint8
+    assert gathered.shape == (len(indices), *SHAPE)
     assert np.array_equal(gathered, IMAGES[chosen])
     gathered[...] = 0  # a copy: the shards are not touched
     assert np.array_equal(Shards(folder).gather(np.arange(10)), IMAGES)
 
 
-def test_shards_are_mapped_and_cannot_be_written(folder: Path) -> None:
+def test_an_image_that_is_not_there_is_refused(folder: Path) -> None:
+    with pytest.raises(IndexError):
+        Shards(folder).gather(np.array([10]))
+
+
+def test_shards_are_mapped(folder: Path) -> None:
     before = pa.total_allocated_bytes()
     shards = Shards(folder)
-    assert pa.total_allocated_bytes() == before
-    with pytest.raises(ValueError, match="read-only"):
-        shards.blocks[0][0] = 0
+    assert pa.total_allocated_bytes() <= before
+    assert len(shards) == 10
+
+
+def test_a_writer_holds_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+
+    def peak(rows_per_batch: int) -> int:
+        monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * image.nbytes)
+        tracemalloc.start()
+        of_arrow = 0
+        with ShardWriter(tmp_path / str(rows_per_batch), image.shape, 200) as writer:
+            for _ in range(200):
+                writer.add(image, 0, "a/b.png")
+                of_arrow = max(of_arrow, pa.total_allocated_bytes() - before)
+        _, of_python = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return (of_python + of_arrow) // image.nbytes
+
+    before = pa.total_allocated_bytes()
+    assert 10 <= peak(10) < 25  # a growing bytearray may be moved
+    assert peak(200) >= 200
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, pa.py_buffer, np.asarray])
+def test_any_contiguous_buffer_is_taken(tmp_path: Path, kind: type) -> None:
+    with ShardWriter(tmp_path / "train", SHAPE, 2) as writer:
+        for image in IMAGES[:2]:
+            writer.add(image if kind is np.asarray else kind(image.tobytes()), 0, "")
+    assert np.array_equal(Shards(tmp_path / "train").gather(np.arange(2)), IMAGES[:2])
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ class Duplicates:
     """Larger than ``first``."""
     difference: NDArray[np.float64]
     """Largest local difference, a share of the range; 0 where the pixels are the same."""
+    num_crowded: int = 0
+    """Images with so many look-alikes that only the nearest of them were compared."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -56,7 +58,7 @@ def find_duplicates(
         threshold: as ``near_duplicates`` takes it; None: only the same pixels count.
     """
     exact = exact_duplicates(images.digests)
-    pairs, difference = exact, np.zeros(len(exact))
+    pairs, difference, num_crowded = exact, np.zeros(len(exact)), 0
     if threshold is not None:
         is_copy = np.zeros(len(images), bool)
         is_copy[exact[:, 1]] = True
@@ -67,8 +69,9 @@ def find_duplicates(
         pairs = np.concatenate([pairs, kept[near.pairs]])
         # where only the brightness of the whole image differs, nothing is left; 0 is for the same pixels
         difference = np.concatenate([difference, np.maximum(near.difference, LEAST_DIFFERENCE)])
+        num_crowded = near.num_crowded
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return Duplicates(pairs[order, 0], pairs[order, 1], difference[order])
+    return Duplicates(pairs[order, 0], pairs[order, 1], difference[order], num_crowded)
 
 
 def curate(
@@ -161,15 +164,15 @@ def _check_given(
     between = pairs[leaking[pairs[:, 0]] & (images.given[pairs[:, 0]] != images.given[pairs[:, 1]])]
     if len(between):
         raise UserError(
-            f"data.path: {len(between):,} pairs of images with the same or nearly the same pixels lie in "
-            f"different given splits, so the test would leak; all are listed in {listed}:\n"
+            f"data.path: {len(between):,} pairs of images with the same or nearly the same pixels lie"
+            f" in different given splits, so the test would leak; all are listed in {listed}:\n"
             f"{_shown(images, between)}\nSet prepare.duplicates: drop to leave the copies in "
             "the training split out, or keep to take the splits as they are"
         )
     index = int(np.flatnonzero(leaking & (images.groups >= 0))[0])
     raise UserError(
-        f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in several "
-        f"given splits ({int(leaking.sum()):,} images are in such groups); give each group one split"
+        f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in"
+        f" several given splits ({int(leaking.sum()):,} images are in such groups); give each group one split"
     )
 
 

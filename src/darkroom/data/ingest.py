@@ -153,7 +153,9 @@ class _Ingest:
         images: list[NDArray[np.uint8]] = []
         for index, (path, offset, size) in enumerate(places):
             if size > MAX_FILE_BYTES:
-                rows.append(_Row(None, "too large", f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read"))
+                rows.append(
+                    _Row(None, "too large", f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+                )
                 continue
             try:
                 encoded = self.files.read(path, offset, size)

@@ -20,7 +20,7 @@ _GRID = 16  # cells along a side that the hash looks at, at most
 _FREQUENCIES = tuple((u, v) for u in range(4) for v in range(4) if 0 < u * u + v * v <= 9)  # ten
 _COSINE_ONE = 1024
 _FINE = 2**8  # amplitudes are kept finer than cell means
-_LEAST_CONTRAST = 16  # grey levels; below it the noise of a nearly flat image would be blown up
+_LEAST_STRENGTH = 16  # grey levels; below it the noise of a nearly flat image would be blown up
 _MIDDLE = 128  # of a byte
 _BLOCK_PIXELS = 2**15  # measured at once, so that they stay in the processor's cache
 
@@ -61,8 +61,9 @@ def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Returns a short vector that re-encoding, rescaling and slight brightening nearly leave alone.
 
     The ten lowest frequencies (cosine transform) of the grey image, in units of their common
-    strength, and two bytes of mean colour. Bytes are compared by distance, in the manner of Microsoft's PhotoDNA,
-    because the bits of the usual 64-bit hashes flip at random where an image is flat.
+    strength, and two bytes of mean colour. Bytes are compared by distance, in the manner of
+    Microsoft's PhotoDNA, because the bits of the usual 64-bit hashes flip at random where an image
+    is flat.
 
     Args:
         images: as ``measure`` takes.
@@ -80,7 +81,7 @@ def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     amplitudes = np.stack([waves[:, u, v] for u, v in _FREQUENCIES], axis=1)
     amplitudes //= num_cells * _COSINE_ONE**2 // _FINE  # in 1 / (LEVEL * _FINE) grey level
     strength = np.sqrt(np.square(amplitudes).sum(axis=1))
-    unit = np.maximum(strength, _LEAST_CONTRAST * LEVEL * _FINE)
+    unit = np.maximum(strength, _LEAST_STRENGTH * LEVEL * _FINE)
     hashes = np.full((len(images), HASH_BYTES), _MIDDLE, np.uint8)
     hashes[:, :-2] = np.floor(_MIDDLE + 0.5 + 127 * amplitudes / unit[:, None])
     if images.shape[3] == 3:

@@ -1,10 +1,15 @@
 """Maps a function over chunks in worker processes: results in order, memory bounded by the workers."""
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from darkroom.errors import UserError
 
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
@@ -19,6 +24,9 @@ def ordered_map(
         function: is pickled once a worker, so it may hold what is costly to hand over.
         chunks: taken one after the other, about two a worker ahead of the results.
         workers: processes; with one, everything happens in this process.
+
+    Raises:
+        UserError: a worker process was killed.
     """
     if workers == 1:
         yield from map(function, chunks)
@@ -34,6 +42,11 @@ def ordered_map(
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was killed, as happens where memory runs out; "
+                "run again with fewer, such as DARKROOM_WORKERS=1"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -44,6 +57,14 @@ _kept: Callable[[Any], Any]
 def _keep(function: Callable[[Any], Any]) -> None:
     global _kept
     _kept = function
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's workers do not notice that their parent was killed, and would wait for ever."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(chunk: Any) -> Any:

@@ -304,8 +304,8 @@ def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str
     ]
     alike = [f"{count:,} pairs with {name.replace('_', ' ')}" for name, count in pairs.items() if count]
     return (
-        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes as {height} x {width} x "
-        f"{info.channels}: "
+        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes as"
+        f" {height} x {width} x {info.channels}: "
         + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
         + (f"; left out: {', '.join(left_out)}" if left_out else "")
         + (f"; {', '.join(alike)}" if alike else "")

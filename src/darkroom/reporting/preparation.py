@@ -40,7 +40,7 @@ THUMBNAIL = 160
 READ_AS = {
     **dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "composed on white"),
     **dict.fromkeys(("I", "I;16", "I;16B", "I;16L"), "16 bits, brought to 8"),
-    **dict.fromkeys(("CMYK", "HSV", "LAB", "YCbCr"), "converted to RGB, colour profile not applied"),
+    **dict.fromkeys(("CMYK", "HSV", "LAB", "YCbCr"), "colours converted, profile not applied"),
     "F": "fractions from 0 to 1, brought to 8 bits",
     "P": "palette looked up",
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from darkroom.data.curation import Duplicates
+from darkroom.data.duplicates import MAX_NEIGHBOURS, group_of
 from darkroom.data.entries import BAD
 from darkroom.data.info import DatasetInfo
 from darkroom.reporting.survey import Survey
@@ -15,6 +16,8 @@ SMALL_CLASS = 20
 """A class with fewer images is called small."""
 MAX_NAMES = 10
 """Classes that a sentence names."""
+LARGE_GROUP = 0.05
+"""A group of duplicates with a larger share of the images is worth a look."""
 
 _MISSHAPEN = {
     "stretch": "stretching distorts them",
@@ -66,6 +69,18 @@ def _on_duplicates(survey: Survey, duplicates: Duplicates) -> Iterator[str]:
     ):
         if pairs.any():
             yield f"Pairs with {kind} and different labels, so that one may be wrong: {pairs.sum():,}."
+    groups = group_of(len(survey.splits), np.stack([first, second], axis=1))
+    largest = int(np.bincount(groups, minlength=1).max())
+    if largest > max(LARGE_GROUP * len(groups), 2):
+        yield (
+            f"Duplicates that hang together: {largest:,} of {len(groups):,} images are one group, and go"
+            " into one split. If they are rightly different, lower prepare.near_duplicates."
+        )
+    if duplicates.num_crowded:
+        yield (
+            f"Images with so many look-alikes that only the {MAX_NEIGHBOURS} nearest were compared: "
+            f"{duplicates.num_crowded:,}. Some duplicates among them may have been missed."
+        )
     split, other = survey.splits[first], survey.splits[second]
     apart = (split >= 0) & (other >= 0) & (split != other)
     if apart.any():

@@ -60,9 +60,10 @@ class Watched:
 def watch(path: Path, out: Path, **options: Any) -> Watched:
     """Prepares ``path``; what is not done after a while hangs, as who opens a pipe does."""
     options = {"image_size": 8, "channels": 3, "on_bad_image": "skip"} | options
+    folders = [str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     done = subprocess.run(
         [sys.executable, "-c", RUN, path, out, json.dumps(options)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))},
         capture_output=True,
         text=True,
         timeout=120,

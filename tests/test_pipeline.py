@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import small_project
@@ -184,25 +185,49 @@ def test_evaluate_and_export_are_children_of_the_training_run(
         assert set(parents) <= trainings
 
 
-def test_an_unreadable_image_stops_prepare_with_every_name(tmp_path: Path) -> None:
+def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.set_params(data__fetch=[], data__path="data/mine")
     project.set_params(prepare__val_fraction=0.3, prepare__test_fraction=0.3)
-    for label, color in (("day", 200), ("night", 30)):
+    random = np.random.default_rng(0)
+    for label in ("day", "night"):
         (tmp_path / "data/mine" / label).mkdir(parents=True)
         for index in range(8):
-            Image.new("L", (8, 8), color + index).save(tmp_path / f"data/mine/{label}/{index}.png")
+            pixels = random.integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"data/mine/{label}/{index}.png")
     good = (tmp_path / "data/mine/day/0.png").read_bytes()
-    (tmp_path / "data/mine/day/torn.png").write_bytes(good[:-20])
+    (tmp_path / "data/mine/day/torn.png").write_bytes(good[: len(good) // 2 + 20])
     (tmp_path / "data/mine/night/text.jpg").write_text("no image")
     output = project.dvc("repro", "prepare", check=False, DARKROOM_TRACKING="off")
-    assert "2 of 18 files in data/mine cannot be read" in output
-    assert "data/mine/day/torn.png: truncated" in output
-    assert "data/mine/night/text.jpg: not an image" in output
+    assert "2 of 18 files in data/mine cannot be used; all are listed in" in output
+    assert "1 truncated, the first: day/torn.png: " in output
+    assert "1 not an image, the first: night/text.jpg: " in output
     assert "Traceback" not in output
-    (tmp_path / "data/mine/day/torn.png").unlink()
-    (tmp_path / "data/mine/night/text.jpg").unlink()
-    assert stages_run(project.dvc("repro", "prepare", DARKROOM_TRACKING="off")) == ["prepare"]
+    assert "day/torn.png" in project.text("reports/prepare/problems.csv")
+    assert not (tmp_path / "data/prepared/dataset.json").exists()
+
+    project.set_params(prepare__on_bad_image="skip")
+    output = project.dvc("repro", "prepare")
+    assert "16 images of 2 classes" in output
+    assert "left out: 1 not an image, 1 truncated" in output
+    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    files = shown[""]["data"]["reports/prepare/metrics.json"]["data"]["num_files"]
+    assert (files["used"], files["truncated"], files["not_an_image"]) == (16, 1, 1)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    [run] = [run for run in runs_of(client, "prepare") if run.info.status == "FINISHED"]
+    assert run.data.metrics["num_files/truncated"] == 1
+    assert artifacts(client, run.info.run_id) >= {"prepare/report.html", "prepare/problems.csv"}
+
+
+def test_a_packed_folder_gives_the_same_data_set_as_the_folder(
+    finished: Project, tmp_path: Path
+) -> None:
+    project = Project(tmp_path)
+    finished.run("darkroom", "pack", "data/digits", "--out", str(tmp_path / "data.tar"))
+    project.set_params(data__fetch=[], data__path="data.tar")
+    project.dvc("repro", "prepare", DARKROOM_TRACKING="off")
+    digests = [json.loads(p.text("data/prepared/dataset.json"))["digest"] for p in (finished, project)]
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.slow

@@ -175,6 +175,13 @@ def test_on_conflict_drop_uses_none_of_them(tmp_path: Path, policy: str) -> None
     assert (curation.groups >= 0).tolist() == [False, False, True, False]
 
 
+def test_every_conflict_counts(tmp_path: Path) -> None:
+    """y and z each have two labels, v and x have one."""
+    curation = decide(candidates("xyzvxyzv", "aabaabaa"), "group", tmp_path, on_conflict="drop")
+    assert sorted(curation.outcomes) == [1, 2, 5, 6]
+    assert together(curation) == [[0, 4], [3, 7]]
+
+
 @pytest.mark.parametrize("policy", ["group", "drop", "keep"])
 def test_nearly_the_same_pixels_may_have_several_labels(tmp_path: Path, policy: str) -> None:
     curation = decide(candidates("xyz", "aba"), policy, tmp_path, (0, 1, 0.01))

@@ -64,6 +64,7 @@ class World:
     pairs: list[tuple[int, int, float]] = field(default_factory=list)
     shape: tuple[int, int, int] = (8, 8, 1)
     resize: str = "stretch"
+    num_crowded: int = 0
 
     @property
     def candidates(self) -> list[dict[str, Any]]:
@@ -91,7 +92,10 @@ class World:
     def duplicates(self) -> Duplicates:
         first, second, difference = zip(*self.pairs, strict=True) if self.pairs else ((), (), ())
         return Duplicates(
-            np.array(first, np.int64), np.array(second, np.int64), np.array(difference, np.float64)
+            np.array(first, np.int64),
+            np.array(second, np.int64),
+            np.array(difference, np.float64),
+            self.num_crowded,
         )
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
@@ -534,6 +538,19 @@ def leaking(world: World) -> None:
     world.pairs += [(0, 2, 0.01), (0, 3, 0.0), (2, 6, 0.0), (4, 7, 0.0)]
 
 
+def chained(world: World) -> None:
+    world.pairs += [(4 * index, 4 * index + 4, 0.01) for index in range(10)]
+
+
+def chained_twice(world: World) -> None:
+    """Two groups, each of a twentieth of the images, are no remark."""
+    world.pairs += [(4 * i, 4 * i + 4, 0.01) for i in (*range(9), *range(10, 19))]
+
+
+def crowded(world: World) -> None:
+    world.num_crowded = 3
+
+
 def long_shape(world: World) -> None:
     world.rows[3] |= {"width": 17, "height": 8}
     world.rows[4] |= {"width": 100, "height": 201}
@@ -553,6 +570,9 @@ def long_shape(world: World) -> None:
             ["nearly the same pixels and different labels, so that one may be wrong: 1."],
         ),
         (leaking, ["lie in different splits: 2."]),
+        (chained, ["hang together: 11 of 200 images are one group"]),
+        (chained_twice, []),
+        (crowded, ["only the 8 nearest were compared: 3."]),
         (long_shape, ["as long one way as the other: 2; stretching distorts them."]),
     ],
 )

@@ -464,6 +464,26 @@ def test_new_images_never_move_an_old_one(tmp_path: Path) -> None:
         assert len(after.splits) > len(before)
 
 
+def test_a_group_that_the_collection_gives_is_in_one_split(tmp_path: Path) -> None:
+    """Also with ``stable``, where a new member follows the old ones, and none is left out."""
+    folder = photograph_folder(tmp_path / "images", range(120))
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    options = {**STABLE, "manifest": "list.csv", "group_column": "group"}
+    found = {}
+    for count in (100, 120):
+        lines = [f"{path},{path[:3]},{index % 40}" for index, path in enumerate(paths)]
+        lines = [line for line in lines if int(line[4:8]) < count]
+        (folder / "list.csv").write_text("\n".join(["path,label,group", *lines]))
+        left = run(folder, tmp_path / f"{count}", **options)
+        found[count] = {(row["group"], row["split"]) for row in left.rows.values() if row["group"]}
+        assert len(found[count]) == 40
+        assert None not in {split for _, split in found[count]}
+        assert left.counts["num_files"]["used"] == count
+    assert found[100] == found[120]
+    without = run(folder, tmp_path / "without", **STABLE, manifest="list.csv").splits
+    assert len({(paths.index(path) % 40, split) for path, split in without.items()}) > 40
+
+
 def test_with_stratified_splits_new_images_move_old_ones(tmp_path: Path) -> None:
     folder = photograph_folder(tmp_path / "images", range(120))
     before = run(folder, tmp_path / "before", image_size=16).splits
@@ -490,8 +510,10 @@ def test_the_test_splits_of_all_folds_are_all_images(tmp_path: Path, split: str)
 
 
 def test_a_split_at_fault_is_refused_with_paths(images: Path, tmp_path: Path) -> None:
-    options = listed(images, cat__3=("split", ""), owl__0=("split", ""))
-    with pytest.raises(UserError, match=r"2 of 24 images have no split; .*: cat/3\.png, owl/0\.png$"):
+    """One that comes earlier is left out before."""
+    save(images / "cat/1.png", PIXELS[0, 0])
+    options = listed(images, cat__3=("split", ""), owl__0=("split", "")) | {"duplicates": "drop"}
+    with pytest.raises(UserError, match=r"2 of 23 images have no split; .*: cat/3\.png, owl/0\.png$"):
         run(images, tmp_path / "out", **options)
 
 

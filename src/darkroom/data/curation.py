@@ -158,7 +158,7 @@ def _check_given(
     given = np.flatnonzero((groups >= 0) & (images.given >= 0))
     by_split = np.unique(np.stack([groups[given], images.given[given]], axis=1), axis=0)
     ids, num_splits = np.unique(by_split[:, 0], return_counts=True)
-    leaking = np.isin(groups, ids[num_splits > 1]) & (groups >= 0)
+    leaking = np.isin(groups, ids[num_splits > 1])
     if not leaking.any():
         return
     between = pairs[leaking[pairs[:, 0]] & (images.given[pairs[:, 0]] != images.given[pairs[:, 1]])]
@@ -172,7 +172,8 @@ def _check_given(
     index = int(np.flatnonzero(leaking & (images.groups >= 0))[0])
     raise UserError(
         f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in"
-        f" several given splits ({int(leaking.sum()):,} images are in such groups); give each group one split"
+        f" several given splits ({int(leaking.sum()):,} images are in such groups); give each group"
+        " one split"
     )
 
 

@@ -210,7 +210,7 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     output = project.dvc("repro", "prepare")
     assert "16 images of 2 classes" in output
     assert "left out: 1 not an image, 1 truncated" in output
-    shown = json.loads(project.dvc("metrics", "show", "--json"))
+    shown = json.loads(project.dvc("metrics", "show", "--json", "reports/prepare/metrics.json"))
     files = shown[""]["data"]["reports/prepare/metrics.json"]["data"]["num_files"]
     assert (files["used"], files["truncated"], files["not_an_image"]) == (16, 1, 1)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")

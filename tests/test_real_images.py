@@ -25,6 +25,10 @@ def test_cifar10_as_60000_files_by_changing_params_alone(tmp_path: Path) -> None
     project.set_params(data__fetch=[], data__path="data/cifar10")
     project.set_params(model__name="resnet", model__width=8, model__depth=1)
     project.set_params(train__epochs=1, train__batch_size=128, train__lr=0.2)
+    # the official splits are known to share images (Barz and Denzler, "Do we train on test data?", 2020)
+    refused = project.dvc("repro", check=False)
+    assert "lie in different given splits, so the test would leak" in refused
+    project.set_params(prepare__duplicates="keep")
     output = project.dvc("repro")
     assert stages_run(output) == ["prepare", "train", "evaluate", "export"]
     info = json.loads(project.text("data/prepared/dataset.json"))
@@ -58,5 +62,10 @@ def test_photographs_of_many_sizes_with_a_given_split(tmp_path: Path) -> None:
     assert {row["path"] for row in rows if row["split"] == "val"} == given_val
     assert {row["split"] for row in rows} == {"train", "val", "test"}  # test is cut from train
     assert {row["format"] for row in rows} == {"JPEG", "GIF"}
+    [placeholder] = [row for row in rows if row["format"] == "GIF"]  # it says "image not found"
+    assert placeholder["path"] == "train/ants/imageNotFound.gif"
+    assert {row["outcome"] for row in rows} == {"used"}
+    assert placeholder["brightness"] == max(row["brightness"] for row in rows)
+    assert "imageNotFound.gif" in project.text("reports/prepare/report.html")
     files = [path for path in (tmp_path / "data/hymenoptera").rglob("*") if path.is_file()]
     assert len(rows) == len(files)

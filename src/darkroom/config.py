@@ -267,6 +267,13 @@ class Params(Section):
                 f"{prepare.test_fraction:g} and prepare.val_fraction {prepare.val_fraction:g} leave "
                 "nothing to train on; their sum must be below 1",
             )
+        for option in ("image_size", "channels"):
+            if prepare.split == "stable" and getattr(prepare, option) == "auto":
+                yield (
+                    f"prepare.{option}",
+                    "auto may change with a new image, and move others, where prepare.split is stable; "
+                    "set a number",
+                )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
         own = not model.name.startswith("torchvision:")

@@ -127,6 +127,16 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"prepare.fold": "fold: 2 of 5"},
         "prepare.fold: '2 of 5' is not allowed; it must be K/N, such as 2/5, or null",
     ),
+    (
+        {"prepare.split": "split: stable", "prepare.channels": "channels: 1"},
+        "prepare.image_size: auto may change with a new image, and move others, where prepare.split is "
+        "stable; set a number",
+    ),
+    (
+        {"prepare.split": "split: stable", "prepare.image_size": "image_size: 8"},
+        "prepare.channels: auto may change with a new image, and move others, where prepare.split is "
+        "stable; set a number",
+    ),
     ({"prepare.fold": "fold: 6/5"}, "prepare.fold: 6/5 is no fold; of 5 folds there are 1/5 to 5/5"),
     ({"prepare.fold": "fold: 1/1"}, "prepare.fold: 1/1 is no fold; a fold is one of at least two"),
     (

@@ -19,10 +19,10 @@ from darkroom.data.splits import (
     TEST,
     TRAIN,
     VAL,
-    Unsplit,
     SplitError,
     SplitRule,
     Splits,
+    Unsplit,
     assign_splits,
 )
 from darkroom.errors import UserError

@@ -116,6 +116,7 @@ def open_files(path: Path, scratch: Path) -> Files:
 def _label_by_folders(files: Files, found: pa.Table, class_name: str) -> Iterator[Entry]:
     """Takes label and split from the folders that a file lies in."""
     tops = {e.path.split("/")[0] for e in _unpack(found) if "/" in e.path and e.outcome != "hidden"}
+    tops -= {"", ".."}  # of members that climb out of an archive
     splits = _split_folders(files.name, sorted(tops | _subfolders(files, "")))
     empty = set()
     for parent in splits or [""]:
@@ -126,7 +127,7 @@ def _label_by_folders(files: Files, found: pa.Table, class_name: str) -> Iterato
         classes = folders[1:] if split else folders
         if entry.outcome == "hidden":
             yield entry
-        elif not classes and entry.outcome:
+        elif entry.outcome and (not classes or folders[0] in ("", "..")):
             yield entry  # such as a link to a class folder elsewhere
         elif not classes:
             yield replace(entry, outcome="unlisted", reason="outside of the class folders")
@@ -170,7 +171,8 @@ def _check(collection: Collection, name: str) -> None:
     if pc.any(twice).as_py():
         first = paths[1:].filter(twice)[0]
         raise UserError(f"data.path: {name} holds {first} twice; each file must have a name of its own")
-    to_read = collection.table.filter(pc.is_null(collection.table["outcome"]))
+    to_read = collection.table.select(["label", "split", "outcome"])
+    to_read = to_read.filter(pc.is_null(to_read["outcome"]))
     if len(to_read) == 0:
         raise UserError(
             f"data.path: {name} holds no labelled files; one folder a class is needed, as in "

@@ -118,9 +118,15 @@ def curate(
         )
     if policy == "drop":
         group = group_of(len(images), pairs)
+        compared = set(map(tuple, pairs.tolist()))
         for index, kept in _copies(group, images.given):
-            nearly = "" if exact[index] == exact[kept] else "nearly "
-            outcomes[index] = ("duplicate", f"{nearly}the same pixels as {images.path(kept)}")
+            if exact[index] == exact[kept]:
+                relation = "the same pixels as"
+            elif (min(index, kept), max(index, kept)) in compared:
+                relation = "nearly the same pixels as"
+            else:
+                relation = "by way of other images, nearly the same pixels as"
+            outcomes[index] = ("duplicate", f"{relation} {images.path(kept)}")
     together = pairs if policy == "group" else pairs[:0]
     groups = group_of(len(images), np.concatenate([together, _pairs_of_groups(images.groups)]))
     groups[list(outcomes)] = -1

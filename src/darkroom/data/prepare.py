@@ -59,8 +59,8 @@ MANIFEST = pa.schema(
 )
 """One row for every file found, in the order of their paths. ``pixel_sha256``, ``brightness`` (mean
 grey, 0..255) and ``sharpness`` (variance of the Laplacian) are of the prepared pixels; width and height
-are of the file, in pixels, as displayed. ``duplicate_of`` names an earlier image with the same pixels
-(``difference`` 0) or nearly the same."""
+are of the file, in pixels, as displayed. ``duplicate_of`` names an image with the same pixels
+(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def write_manifest(candidates: Candidates, decision: Decision, path: Path, probl
     Args:
         problems: CSV that gets those which are not used.
     """
-    copies = _nearest_original(decision.duplicates, len(candidates))
+    copies = _nearest_original(decision)
     path.parent.mkdir(parents=True, exist_ok=True)
     done = 0
     with (
@@ -266,18 +266,21 @@ def _manifest_rows(
     return pa.table({name: columns[name] for name in MANIFEST.names}, schema=MANIFEST)
 
 
-def _nearest_original(
-    duplicates: Duplicates, num_images: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Returns for each candidate the earlier one that it is most like, -1 for none, and how much.
+def _nearest_original(decision: Decision) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns for each candidate the one that it is a copy of, -1 for none, and how unlike they are.
 
-    Of several the first.
+    That is the earlier one, but where only the later one is used, the later; of several the most
+    alike, of these the first.
     """
-    original = np.full(num_images, -1)
-    difference = np.zeros(num_images)
+    duplicates, used = decision.duplicates, decision.splits >= 0
+    original = np.full(len(used), -1)
+    difference = np.zeros(len(used))
     for pair in np.argsort(duplicates.difference, kind="stable")[::-1]:
-        original[duplicates.second[pair]] = duplicates.first[pair]
-        difference[duplicates.second[pair]] = duplicates.difference[pair]
+        kept, copy = duplicates.first[pair], duplicates.second[pair]
+        if used[copy] and not used[kept]:
+            kept, copy = copy, kept
+        original[copy] = kept
+        difference[copy] = duplicates.difference[pair]
     return original, difference
 
 

@@ -216,7 +216,10 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     [run] = [run for run in runs_of(client, "prepare") if run.info.status == "FINISHED"]
     assert run.data.metrics["num_files/truncated"] == 1
-    assert artifacts(client, run.info.run_id) >= {"prepare/report.html", "prepare/problems.csv"}
+    assert artifacts(client, run.info.run_id) >= {
+        "reports/prepare/report.html",
+        "reports/prepare/problems.csv",
+    }
 
 
 def test_a_packed_folder_gives_the_same_data_set_as_the_folder(

@@ -44,7 +44,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
         with progress_bar("decode", collection.num_to_read) as bar:
             images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
-        outcomes = check_outcomes(collection, images, options.on_bad_image == "skip", PROBLEMS)
+        outcomes = check_outcomes(collection, images, options, PROBLEMS)
 
         candidates = select_candidates(collection, images)
         with progress_bar("compare", len(candidates)) as bar:

@@ -110,7 +110,7 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     storage = choose_storage(asked.storage, layout.shape, collection.num_to_read)
     images = ingest(collection, layout, storage, asked.tiff, cache, workers, ignore)
     problems = out / "problems.csv"
-    outcomes = check_outcomes(collection, images, asked.on_bad_image == "skip", problems)
+    outcomes = check_outcomes(collection, images, asked, problems)
 
     candidates = select_candidates(collection, images)
     duplicates = find_duplicates(candidates, asked.near_duplicates, ignore)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,10 @@ from darkroom.data.entries import Files
 from darkroom.data.measures import measure
 from darkroom.data.parallel import ordered_map
 from darkroom.data.segments import SCHEMA, SegmentIndex, Segments, remove_others, write_segment
-from darkroom.data.storage import Storage, pack_image
+from darkroom.data.storage import Storage, pack_images
 
 CHUNK_BYTES = 16 * 2**20
-CHUNK_FILES = 512
+CHUNK_FILES = 256
 """Files a task: enough to hide the cost of handing it over, and few enough to hold their pixels."""
 
 HEADER_BYTES = 64 * 1024
@@ -194,18 +194,29 @@ def _table(rows: list[_Row], images: list[NDArray[np.uint8]], storage: Storage) 
     files, outcomes, reasons, headers = zip(*rows, strict=True)
     columns: dict[str, Sequence] = {"file_sha256": files, "outcome": outcomes, "reason": reasons}
     columns |= {name: [getattr(header, name, None) for header in headers] for name in _HEADER}
-    measured = measure(np.stack(images)) if images else None
+    stacked = np.stack(images) if images else np.empty((0, 1, 1, 1), np.uint8)
+    measured = measure(stacked)
     of_images: dict[str, Iterable] = {
         "pixel_sha256": (hashlib.sha256(image.data).digest() for image in images),
-        "hash": (hash_.tobytes() for hash_ in measured.hashes) if measured else (),
-        "brightness": measured.brightness.tolist() if measured else (),
-        "sharpness": measured.sharpness.tolist() if measured else (),
-        "image": (pack_image(image, storage) for image in images),
+        "hash": (hash_.tobytes() for hash_ in measured.hashes),
+        "brightness": measured.brightness.tolist(),
+        "sharpness": measured.sharpness.tolist(),
     }
     for name, values in of_images.items():
         remaining = iter(values)
         columns[name] = [None if header is None else next(remaining) for header in headers]
+    is_used = np.array([header is not None for header in headers])
+    columns["image"] = _binaries(pack_images(stacked, storage), is_used)
     return pa.table(columns, schema=SCHEMA)
+
+
+def _binaries(packed: tuple[Any, NDArray[np.int64]], is_used: NDArray[np.bool_]) -> pa.Array:
+    """Makes a column of images without copying them; null where a row has none."""
+    data, sizes = packed
+    lengths = np.zeros(len(is_used) + 1, np.int32)
+    lengths[1:][is_used] = sizes
+    buffers = (np.packbits(is_used, bitorder="little"), np.cumsum(lengths, dtype=np.int32), data)
+    return pa.Array.from_buffers(pa.binary(), len(is_used), [pa.py_buffer(part) for part in buffers])
 
 
 def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from darkroom.config import Prepare
 from darkroom.data.collection import BATCH, Collection
 from darkroom.data.entries import BAD, SPLITS
 from darkroom.data.ingest import Images
@@ -51,14 +52,14 @@ def problems_of(rows: pa.Table) -> pa.Table:
     return not_used.select(PROBLEMS.names).cast(PROBLEMS)
 
 
-def check_outcomes(collection: Collection, images: Images, skip: bool, problems: Path) -> Counter[str]:
+def check_outcomes(
+    collection: Collection, images: Images, options: Prepare, problems: Path
+) -> Counter[str]:
     """Counts outcomes and writes a row for every file that is not used to the CSV ``problems``.
 
-    Args:
-        skip: let files that cannot be used pass.
-
     Raises:
-        UserError: there are such files; the message has the number and the first of each kind.
+        UserError: there are files that cannot be used, or that the manifest gives several labels, and
+            the options say that this is an error; the message has the number and the first of each.
     """
     counts: Counter[str] = Counter()
     firsts: dict[str, tuple[str, str]] = {}
@@ -70,8 +71,13 @@ def check_outcomes(collection: Collection, images: Images, skip: bool, problems:
             writer.write_table(not_used)
             for row in not_used.to_pylist():
                 firsts.setdefault(row["outcome"], (row["path"], row["reason"]))
-    bad = [outcome for outcome in BAD if counts[outcome]]
-    if bad and not skip:
+    remedies: dict[str, str] = {}
+    if options.on_bad_image == "error":
+        remedies |= dict.fromkeys(BAD, "prepare.on_bad_image: skip")
+    if options.on_conflict == "error":
+        remedies["conflicting label"] = "prepare.on_conflict: drop"
+    bad = [outcome for outcome in remedies if counts[outcome]]
+    if bad:
         lines = [
             f"  {counts[outcome]:,} {outcome}, the first: {firsts[outcome][0]}: {firsts[outcome][1]}"
             for outcome in bad
@@ -80,7 +86,9 @@ def check_outcomes(collection: Collection, images: Images, skip: bool, problems:
             f"data.path: {sum(counts[outcome] for outcome in bad):,} of {counts.total():,} files in "
             f"{collection.files.name} cannot be used; all are listed in {problems}:\n"
             + "\n".join(lines)
-            + "\nRepair or remove them, or set prepare.on_bad_image: skip to leave them out"
+            + "\nRepair or remove them, or set "
+            + " and ".join(dict.fromkeys(remedies[outcome] for outcome in bad))
+            + " to leave them out"
         )
     if not counts["used"]:
         raise UserError(f"data.path: none of the files in {collection.files.name} is a readable image")

@@ -288,7 +288,12 @@ def _digest(candidates: Candidates, splits: NDArray[np.int8]) -> str:
     """Names the prepared data by content: the same pixels, labels, weights and splits, one digest."""
     used = np.flatnonzero(splits >= 0)
     words = np.frombuffer(candidates.pixel_digests(used), ">u8").reshape(len(used), 4)
-    columns = (splits[used], candidates.labels[used], candidates.weights[used], words)
+    columns: tuple[NDArray, ...] = (
+        splits[used],
+        candidates.labels[used],
+        candidates.weights[used],
+        words,
+    )
     order = np.lexsort((*words.T, *reversed(columns[:3])))
     digest = hashlib.sha256(json.dumps(candidates.class_names).encode())
     for column, kind in zip(columns, ("<i1", "<i8", "<f8", ">u8"), strict=True):

@@ -6,6 +6,7 @@ workers had finished, and of a collection that grew only the new files are decod
 deleted at any time.
 """
 
+import io
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,15 +72,32 @@ def lock_cache(folder: Path) -> Iterator[None]:
 
 def write_segment(folder: Path, rows: pa.Table) -> str:
     """Writes a segment atomically and returns its name, which holds the checksum of its bytes."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, SCHEMA) as writer:
-        writer.write_table(rows)
-    content = sink.getvalue()
-    name = _name(content)
-    part = folder / f"{name}.{os.getpid()}.part"
-    part.write_bytes(content)
+    part = folder / f"{os.getpid()}.part"
+    with part.open("wb", buffering=0) as file:
+        sink = _Checksummed(file)
+        with pa.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_table(rows)
+    name = _name(sink.checksum, part.stat().st_size)
     part.replace(folder / name)
     return name
+
+
+class _Checksummed(io.RawIOBase):
+    """Passes what is written on to a file, and sums it up on the way."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self.checksum = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.checksum = zlib.crc32(data, self.checksum)
+        return self._file.write(data) or 0
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 class Segments:
@@ -200,13 +219,14 @@ def _open(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-def _name(content: pa.Buffer) -> str:
-    return f"{zlib.crc32(content):08x}-{len(content)}.arrow"
+def _name(checksum: int, num_bytes: int) -> str:
+    return f"{checksum:08x}-{num_bytes}.arrow"
 
 
 def _is_intact(path: Path) -> bool:
     try:
-        return path.name == _name(pa.memory_map(str(path)).read_buffer())
+        content = pa.memory_map(str(path)).read_buffer()
+        return path.name == _name(zlib.crc32(content), len(content))
     except (pa.ArrowException, OSError):
         return False
 

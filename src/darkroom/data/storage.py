@@ -36,6 +36,20 @@ def pack_image(pixels: NDArray[np.uint8], storage: Storage) -> bytes:
     return encoded.getvalue()
 
 
+def pack_images(
+    images: NDArray[np.uint8], storage: Storage
+) -> tuple[bytes | NDArray[np.uint8], NDArray[np.int64]]:
+    """Packs uint8 ``(n, height, width, channels)``, one behind the other, decoded without a copy.
+
+    Returns:
+        The bytes of all, and the size of each, int64 ``(n,)``.
+    """
+    if storage == "decoded":
+        return images.reshape(-1), np.full(len(images), images[:1].nbytes)
+    packed = [pack_image(image, storage) for image in images]
+    return b"".join(packed), np.array([len(image) for image in packed], np.int64)
+
+
 def unpack_image(
     stored: bytes | memoryview, shape: tuple[int, int, int], storage: Storage
 ) -> NDArray[np.uint8]:

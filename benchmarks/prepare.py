@@ -28,7 +28,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -76,13 +75,15 @@ def bare_rates(folder: Path, layout: PixelLayout) -> tuple[float, float]:
 
     The second is what the hardware gives: cores that share a machine slow each other.
     """
-    found = sorted(path for path in islice(folder.rglob("*.jpg"), 50 * SAMPLE))
-    paths = found[:: max(1, len(found) // SAMPLE)][:SAMPLE]
+    found = sorted(folder.rglob("*.jpg"))
     cores = available_cores()
+    size = min(SAMPLE, len(found) // (cores + 1))
+    # files of its own for each measurement: what was read before is quicker to read again
+    samples = [found[start :: len(found) // size][:size] for start in range(cores + 1)]
     with ProcessPoolExecutor(cores) as pool:
-        list(pool.map(decode_all, [paths[:20]] * cores, [layout] * cores))  # start all of them
-        alone = pool.submit(decode_all, paths, layout).result()
-        return alone, sum(pool.map(decode_all, [paths] * cores, [layout] * cores))
+        list(pool.map(decode_all, [found[:20]] * cores, [layout] * cores))  # start all of them
+        alone = pool.submit(decode_all, samples[0], layout).result()
+        return alone, sum(pool.map(decode_all, samples[1:], [layout] * cores))
 
 
 class AnonymousMemory(threading.Thread):

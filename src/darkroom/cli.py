@@ -35,7 +35,8 @@ def main() -> None:
 @click.option(
     "--top-k", default=1, show_default=True, type=click.IntRange(min=1), help="Classes an image."
 )
-def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int) -> None:
+@click.option("--tiff", is_flag=True, help="Read TIFF files too.")
+def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int, tiff: bool) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
     Prints a line an image: path, class, probability, tab-separated. Files that are no readable
@@ -45,7 +46,7 @@ def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int) 
     from darkroom.progress import progress_bar
 
     paths = find_images(images)
-    predictor = Predictor(model)
+    predictor = Predictor(model, tiff)
     top_k = min(top_k, len(predictor.class_names))
     columns = ["path", "class", "probability"]
     columns += [f"{name}_{k}" for k in range(2, top_k + 1) for name in ("class", "probability")]

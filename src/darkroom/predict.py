@@ -76,12 +76,13 @@ class Predictor:
 
     Args:
         folder: with ``model.onnx`` and ``model.json``, as the export stage writes them.
+        tiff: read TIFF files too.
 
     Raises:
         UserError: the folder lacks one of the files, or they cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tiff: bool = False) -> None:
         import onnxruntime
 
         description, model = folder / "model.json", folder / "model.onnx"
@@ -104,6 +105,7 @@ class Predictor:
         except Exception as error:  # ONNX Runtime's own classes share no other base
             raise UserError(f"{model}: cannot be loaded ({error})") from None
         self.class_names = described.class_names
+        self._tiff = tiff
         height, width = described.input_size
         self.layout = PixelLayout(height, width, described.channels, described.resize)
         wanted = [described.channels, height, width], len(self.class_names)
@@ -135,7 +137,7 @@ class Predictor:
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | str:
         try:
-            _, pixels = decode(path.read_bytes(), self.layout)
+            _, pixels = decode(path.read_bytes(), self.layout, self._tiff)
         except BadImage as error:
             return str(error)
         except OSError as error:

@@ -310,3 +310,39 @@ def test_how_many_rows_are_held_at_once_changes_nothing(
     assert in_pieces.problems == at_once.problems
     assert in_pieces.info == at_once.info
     assert in_pieces.pixels == at_once.pixels
+
+
+# several labels in a manifest
+
+
+def make_listed(folder: Path) -> Path:
+    """Lists the good images, ``cat/0.png`` under two labels."""
+    make(folder, odd=[])
+    lines = ["path,label", *(f"{path},{path.split('/')[0]}" for path in GOOD), "cat/0.png,dog"]
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_path_with_several_labels_stops_prepare(tmp_path: Path) -> None:
+    folder = make_listed(tmp_path / "images")
+    for on_bad_image in ("error", "skip"):
+        message = refusal(folder, tmp_path / "out", manifest="labels.csv", on_bad_image=on_bad_image)
+        assert "1 of 13 files" in message
+        assert "1 conflicting label, the first: cat/0.png: its label is cat (line 2), dog" in message
+        assert message.endswith("or set prepare.on_conflict: drop to leave them out")
+
+
+def test_a_path_with_several_labels_can_be_left_out(tmp_path: Path) -> None:
+    folder = make_listed(tmp_path / "images")
+    outcomes = prepare_all(folder, tmp_path / "out", manifest="labels.csv", on_conflict="drop")
+    assert outcomes.pop("cat/0.png") == "conflicting label"
+    assert outcomes.pop("labels.csv") == "unlisted"
+    assert set(outcomes.values()) == {"used"}
+    assert len(outcomes) == len(GOOD) - 1
+
+
+def test_bad_files_and_conflicts_name_both_remedies(tmp_path: Path) -> None:
+    folder = make_listed(tmp_path / "images")
+    (folder / "dog/5.png").write_bytes(b"")
+    message = refusal(folder, tmp_path / "out", manifest="labels.csv")
+    assert "prepare.on_bad_image: skip and prepare.on_conflict: drop" in message

@@ -261,7 +261,10 @@ def _recognise(start: bytes, tiff: bool) -> _Format:
         known = ", ".join(name for name in FORMATS if tiff or name != "TIFF")
         raise BadImage("not an image", f"not an image of a known format ({known})")
     if format.name == "TIFF" and not tiff:
-        raise BadImage("not an image", "the file is TIFF; set prepare.tiff: true to read it")
+        raise BadImage(
+            "not an image",
+            "the file is TIFF, which is read only where asked for (prepare.tiff, predict --tiff)",
+        )
     if format.name not in FORMATS:
         raise BadImage("unreadable", f"the file is {format.name}, which this Pillow cannot read")
     return format

@@ -60,6 +60,7 @@ def make_collection(folder: Path, numbers: range) -> None:
     parts = [numbers[start : start + 500] for start in range(0, len(numbers), 500)]
     with ProcessPoolExecutor(available_cores()) as pool:
         list(pool.map(make_photographs, [folder] * len(parts), parts))
+    os.sync()  # else writing them back would take its time from what is measured next
 
 
 def decode_all(paths: list[Path], layout: PixelLayout) -> float:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import pickle
+import re
 import resource
 import struct
 import zlib
@@ -374,7 +375,7 @@ def test_tiff_is_read_where_it_is_asked_for() -> None:
     file = encoded(RGB, "TIFF")
     message = "the file is TIFF, which is read only where asked for (prepare.tiff, predict --tiff)"
     assert bad(file) == ("not an image", message)
-    with pytest.raises(BadImage, match=message):
+    with pytest.raises(BadImage, match=re.escape(message)):
         read_header(file)
     assert np.array_equal(pixels_of(file, layout_like(RGB), tiff=True), RGB)
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from darkroom.config import DataSource
 from darkroom.data import collection as collection_module
 from darkroom.data.archive import pack
-from darkroom.data.collection import SCHEMA, SPLIT_FOLDERS, Collection, find_collection
+from darkroom.data.collection import SCHEMA, Collection, find_collection
+from darkroom.data.entries import SPLIT_NAMES
 from darkroom.errors import UserError
 
 Row = tuple[str, str | None, str | None]
@@ -123,8 +124,8 @@ def test_classes_are_told_apart_by_their_whole_name(root: Path) -> None:
 
 
 @pytest.mark.parametrize("spell", [str.lower, str.title, str.upper])
-@pytest.mark.parametrize("val", [name for name, split in SPLIT_FOLDERS.items() if split == "val"])
-@pytest.mark.parametrize("train", [name for name, split in SPLIT_FOLDERS.items() if split == "train"])
+@pytest.mark.parametrize("val", [name for name, split in SPLIT_NAMES.items() if split == "val"])
+@pytest.mark.parametrize("train", [name for name, split in SPLIT_NAMES.items() if split == "train"])
 def test_split_folders_give_splits(
     root: Path, train: str, val: str, spell: Callable[[str], str]
 ) -> None:

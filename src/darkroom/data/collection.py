@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from darkroom.config import DataSource
 from darkroom.data.archive import TarFiles
-from darkroom.data.entries import Entry, Files, Split, is_hidden
+from darkroom.data.entries import SPLIT_NAMES, Entry, Files, Split, is_hidden
 from darkroom.data.folder import FolderFiles, as_text
 from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.data.idx import IdxFiles, find_idx
@@ -19,15 +19,6 @@ from darkroom.errors import UserError
 
 BATCH = 8_192
 """Rows that are held in memory at once."""
-
-SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 SCHEMA = pa.schema(
     [
@@ -153,7 +144,7 @@ def _subfolders(files: Files, parent: str) -> set[str]:
 
 def _split_folders(name: str, tops: list[str]) -> dict[str, Split]:
     """Returns the folders of given splits; none if the top folders are classes."""
-    splits = {top: SPLIT_FOLDERS[top.lower()] for top in tops if top.lower() in SPLIT_FOLDERS}
+    splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
     given = set(splits.values())
     if "train" not in given or (len(given) == 1 and len(tops) > 1):
         return {}  # a class may be called train

@@ -105,11 +105,11 @@ def curate(
             f"all are listed in {listed}:\n{_shown(images, conflicts)}\n"
             "Correct the labels, or set prepare.on_conflict: drop to use none of these images"
         )
-    for index in np.flatnonzero(np.isin(exact, exact[conflicts[:, 0]])).tolist():
+    is_conflicting = np.isin(exact, exact[conflicts[:, 0]])
+    for index in np.flatnonzero(is_conflicting).tolist():
         outcomes[index] = ("conflicting label", "the same pixels have several labels")
 
-    left_out = np.isin(np.arange(len(images)), list(outcomes))
-    pairs = pairs[~left_out[pairs].any(axis=1)]
+    pairs = pairs[~is_conflicting[pairs].any(axis=1)]
     if len(pairs) and policy == "error":
         raise UserError(
             f"data.path: {len(pairs):,} pairs of images have the same or nearly the same pixels; all "

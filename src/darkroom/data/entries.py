@@ -7,6 +7,16 @@ from typing import Literal, Protocol, get_args
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""What splits are called, in small letters."""
+
 Outcome = Literal[
     "used",
     "empty",

@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from darkroom.data.entries import Entry, is_hidden
@@ -70,6 +71,29 @@ class FolderFiles:
             raise UserError(
                 f"{as_text(str(self.root / folder))}: this folder cannot be listed ({error.strerror})"
             ) from None
+
+
+def other_files(folder: Path, used: Collection[str], reason: str) -> Iterator[Entry]:
+    """Yields the files of a folder that hold no images themselves, but those in ``used``."""
+    for entry in FolderFiles(folder).entries():
+        if entry.outcome == "hidden":
+            yield entry
+        elif entry.path not in used:
+            yield replace(entry, outcome="unlisted", reason=reason)
+
+
+def read_part(file: Path, path: str, offset: int, size: int) -> bytes:
+    """Returns the bytes of ``path``, which lie in a file with others.
+
+    Raises:
+        OSError: the file cannot be read, or ends too early.
+    """
+    with file.open("rb") as opened:
+        opened.seek(offset)
+        content = opened.read(size)
+    if len(content) < size:
+        raise OSError(f"{file} ends within {path}")
+    return content
 
 
 def as_text(path: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkroom.data.entries import Entry, Split
-from darkroom.data.folder import FolderFiles
+from darkroom.data.folder import FolderFiles, other_files, read_part
 from darkroom.errors import UserError
 
 _SPLITS: dict[str, Split] = {
@@ -74,20 +74,10 @@ class HuggingFaceFiles:
         for stem, path in self._arrow_files.items():
             for index, entry in enumerate(_images(path)):
                 yield replace(entry, path=f"{stem}/{index:06d}", split=self._splits[stem])
-        for entry in FolderFiles(self._folder).entries():
-            if entry.outcome == "hidden":
-                yield entry
-            elif entry.path not in self._used:
-                yield replace(entry, outcome="unlisted", reason="not one of the shards")
+        yield from other_files(self._folder, self._used, "not one of the shards")
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        arrow_file = self._arrow_files[path.rpartition("/")[0]]
-        with arrow_file.open("rb") as file:
-            file.seek(offset)
-            content = file.read(size)
-        if len(content) < size:
-            raise OSError(f"{arrow_file} ends within {path}")
-        return content
+        return read_part(self._arrow_files[path.rpartition("/")[0]], path, offset, size)
 
 
 def is_hugging_face(folder: Path) -> bool:

@@ -12,26 +12,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from darkroom.data.entries import Entry, Split, is_hidden
-from darkroom.data.folder import FolderFiles
+from darkroom.data.entries import SPLIT_NAMES, Entry, Split, is_hidden
+from darkroom.data.folder import FolderFiles, other_files, read_part
 from darkroom.errors import UserError
 
 _NAME = re.compile(r"(.*)(images|labels)(.*)[-.]idx([134])-ubyte(\.gz)?")
 _DIMENSIONS = {"images": "34", "labels": "1"}
 
-_SPLIT_WORDS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "t10k": "test",
-}
+_SPLIT_WORDS: dict[str, Split] = {**SPLIT_NAMES, "t10k": "test"}
 
 _UINT8 = 8
 _CHUNK_BYTES = 2**20
@@ -93,20 +85,12 @@ class IdxFiles:
             for index, label in enumerate(self._labels[stem]):
                 path, offset = f"{stem}/{index:06d}", images.start + index * size
                 yield Entry(path, label=str(label), split=split, offset=offset, size=size)
-        for entry in FolderFiles(self._folder).entries():
-            if entry.outcome == "hidden":
-                yield entry
-            elif entry.path not in self._used:
-                yield replace(entry, outcome="unlisted", reason="not one of the pairs of idx files")
+        yield from other_files(self._folder, self._used, "not one of the pairs of idx files")
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Returns one image as a binary PGM or PPM file."""
         images = self._images[path.split("/")[0]]
-        with images.file.open("rb") as file:
-            file.seek(offset)
-            pixels = file.read(size)
-        if len(pixels) < size:
-            raise OSError(f"{images.file} ends within {path}")
+        pixels = read_part(images.file, path, offset, size)
         magic = "P5" if images.channels == 1 else "P6"
         return f"{magic}\n{images.width} {images.height}\n255\n".encode() + pixels
 

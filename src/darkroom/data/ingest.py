@@ -124,7 +124,7 @@ class _HeaderReader:
     def __call__(self, places: Places) -> tuple[int, list[Header]]:
         headers = []
         for path, offset, size in places:
-            for num_bytes in (min(size, HEADER_BYTES), min(size, MAX_FILE_BYTES)):
+            for num_bytes in sorted({min(size, HEADER_BYTES), min(size, MAX_FILE_BYTES)}):
                 try:
                     headers.append(read_header(self.files.read(path, offset, num_bytes), self.tiff))
                     break

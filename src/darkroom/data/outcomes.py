@@ -168,9 +168,9 @@ def select_candidates(collection: Collection, images: Images) -> Candidates:
         chosen = rows.filter(used)
         columns["rows"].append(num_rows + np.flatnonzero(used))
         columns["reads"].append(chosen["read"].to_numpy())
-        columns["labels"].append(_codes(chosen["label"], class_names, np.int64))
-        columns["given"].append(_codes(chosen["split"], splits, np.int8))
-        columns["groups"].append(_codes(chosen["group"], group_names, np.int64))
+        columns["labels"].append(codes(chosen["label"], class_names, np.int64))
+        columns["given"].append(codes(chosen["split"], splits, np.int8))
+        columns["groups"].append(codes(chosen["group"], group_names, np.int64))
         columns["weights"].append(pc.fill_null(chosen["weight"], 1.0).to_numpy())
         digests = b"".join(digest[:8] for digest in chosen["pixel_sha256"].to_pylist())
         columns["digests"].append(np.frombuffer(digests, np.uint64))
@@ -194,6 +194,6 @@ def select_candidates(collection: Collection, images: Images) -> Candidates:
     )
 
 
-def _codes(values: pa.ChunkedArray, names: pa.Array, dtype: type) -> NDArray:
+def codes(values: pa.ChunkedArray, names: pa.Array, dtype: type) -> NDArray:
     """Returns the index in ``names`` of each value, -1 where it is null."""
     return pc.fill_null(pc.index_in(values, names), -1).to_numpy().astype(dtype)

@@ -9,6 +9,7 @@ tens of files, whatever the number of images.
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -191,9 +192,14 @@ class _EncodedImages:
             stored = self.stored[int(indices[place])].as_buffer()
             images[place] = unpack_image(stored, self.shape, "encoded")
 
-        with ThreadPoolExecutor() as pool:  # Pillow's decoders let other threads run
-            list(pool.map(decode, range(len(indices))))
+        list(_decoders().map(decode, range(len(indices))))
         return images
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """Returns threads for all shards, since each batch gathers; Pillow's decoders let others run."""
+    return ThreadPoolExecutor()
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from darkroom.data.shards import Shards
+from darkroom.data.storage import as_picture
 
 BLOCK_PIXELS = 2**22
 """What is held in memory at once."""
@@ -19,9 +19,7 @@ def channel_histogram(shards: Shards) -> NDArray[np.int64]:
     step = max(1, BLOCK_PIXELS // (height * width))
     for start in range(0, len(shards), step):
         images = shards.gather(np.arange(start, min(start + step, len(shards))))
-        pixels = images.reshape(-1, width, channels)
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        histogram += image.histogram()
+        histogram += as_picture(images.reshape(-1, width, channels)).histogram()
     return histogram.reshape(channels, 256)
 
 

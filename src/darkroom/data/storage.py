@@ -23,6 +23,11 @@ def choose_storage(
     return "decoded" if fits else "encoded"
 
 
+def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Returns Pillow's image of uint8 ``(height, width, channels)``, grey or RGB."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
 def pack_image(pixels: NDArray[np.uint8], storage: Storage) -> bytes:
     """Returns the bytes to store of an image: uint8 ``(height, width, channels)``.
 
@@ -30,9 +35,8 @@ def pack_image(pixels: NDArray[np.uint8], storage: Storage) -> bytes:
     """
     if storage == "decoded":
         return pixels.tobytes()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     encoded = io.BytesIO()
-    image.save(encoded, format="WEBP", lossless=True, quality=0, method=0)
+    as_picture(pixels).save(encoded, format="WEBP", lossless=True, quality=0, method=0)
     return encoded.getvalue()
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from darkroom.data.storage import as_picture
 from darkroom.reporting.templates import load_template
 
 LARGEST_LOSSLESS = 64
@@ -33,8 +33,7 @@ def embed_image(image: NDArray[np.uint8]) -> str:
         image: uint8 ``(height, width, channels)``, 0..255.
     """
     encoded = io.BytesIO()
-    grey = image.shape[2] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
+    picture = as_picture(image)
     if max(picture.size) <= LARGEST_LOSSLESS:
         picture.save(encoded, "PNG")
         return _address("png", encoded.getvalue())

@@ -13,6 +13,7 @@ from PIL import Image
 from darkroom.data.curation import Duplicates
 from darkroom.data.entries import SPLITS
 from darkroom.data.info import DatasetInfo
+from darkroom.data.storage import as_picture
 from darkroom.reporting.figures import (
     draw_class_histogram,
     draw_image_grid,
@@ -185,8 +186,7 @@ def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if longest <= THUMBNAIL:
         return image
     size = (max(width * THUMBNAIL // longest, 1), max(height * THUMBNAIL // longest, 1))
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR)).reshape(
+    return np.asarray(as_picture(image).resize(size, Image.Resampling.BILINEAR)).reshape(
         size[1], size[0], channels
     )
 

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.data.entries import SPLITS, Outcome
+from darkroom.data.outcomes import codes
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
@@ -87,10 +87,10 @@ def load_survey(manifest: Path, class_names: Sequence[str]) -> Survey:
         files.append(batch.select(_OF_FILES))
         arrays.append(
             {
-                "outcomes": _codes(batch["outcome"], outcomes, np.int8),
+                "outcomes": codes(batch["outcome"], outcomes, np.int8),
                 "rows": num_rows + np.flatnonzero(is_candidate),
-                "labels": _codes(images["label"], names, np.int32),
-                "splits": _codes(images["split"], splits, np.int8),
+                "labels": codes(images["label"], names, np.int32),
+                "splits": codes(images["split"], splits, np.int8),
                 "widths": images["width"].to_numpy(),
                 "heights": images["height"].to_numpy(),
                 "brightness": images["brightness"].to_numpy(),
@@ -109,8 +109,3 @@ def load_survey(manifest: Path, class_names: Sequence[str]) -> Survey:
         num_animated=num_animated,
         **{name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]},
     )
-
-
-def _codes(values: pa.Array, names: pa.Array, dtype: type) -> NDArray:
-    """Returns the index in ``names`` of each value, -1 where it is null."""
-    return pc.fill_null(pc.index_in(values, names), -1).to_numpy().astype(dtype)

@@ -9,7 +9,8 @@ collection and adds it to benchmarks/results/prepare.jsonl.
 - ``decode_over_one_thread_times_cores``: images/s of the stage's decoding pass, over those of one thread
   that only reads, decodes and resizes, times the cores;
 - ``decode_over_all_cores``: the same over such a thread on each core at once, which is what the hardware
-  gives; both are measured before and after;
+  gives. Machines change their pace within minutes, so the stage is stopped (SIGSTOP) every ten seconds,
+  and both are measured while it waits; their median counts, and the stage's clock leaves the pauses out;
 - ``stage_over_one_thread_times_cores``: of the whole stage, from Python's start to the report;
 - ``anonymous_mib``: peak of the stage and its workers together, sampled every 0.2 s.
 """
@@ -20,6 +21,8 @@ import os
 import platform
 import re
 import shutil
+import signal
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -30,6 +33,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -41,6 +45,7 @@ from darkroom.runtime import available_cores
 RESULTS = Path("benchmarks/results/prepare.jsonl").resolve()
 NUM_CLASSES = 10
 SAMPLE = 1_000
+PAUSE_EVERY_SECONDS = 10
 IMAGE_SIZE = 64
 
 
@@ -71,20 +76,36 @@ def decode_all(paths: list[Path], layout: PixelLayout) -> float:
     return len(paths) / (time.perf_counter() - began)
 
 
-def bare_rates(folder: Path, layout: PixelLayout) -> tuple[float, float]:
-    """Returns images/s of one thread alone, and the sum of one thread on each core at once.
+class BareRates:
+    """Measures images/s of one thread alone, and the sum of one thread on each core at once.
 
     The second is what the hardware gives: cores that share a machine slow each other.
     """
-    found = sorted(folder.rglob("*.jpg"))
-    cores = available_cores()
-    size = min(SAMPLE, len(found) // (cores + 1))
-    # files of its own for each measurement: what was read before is quicker to read again
-    samples = [found[start :: len(found) // size][:size] for start in range(cores + 1)]
-    with ProcessPoolExecutor(cores) as pool:
-        list(pool.map(decode_all, [found[:20]] * cores, [layout] * cores))  # start all of them
-        alone = pool.submit(decode_all, samples[0], layout).result()
-        return alone, sum(pool.map(decode_all, samples[1:], [layout] * cores))
+
+    def __init__(self, folder: Path, layout: PixelLayout) -> None:
+        self._found = sorted(folder.rglob("*.jpg"))
+        self._layout = layout
+        self._taken = 0
+        self._cores = available_cores()
+        self._pool = ProcessPoolExecutor(self._cores)
+        self._on_all_cores([self._sample(20) for _ in range(self._cores)])  # start all of them
+        self.alone: list[float] = []
+        self.together: list[float] = []
+
+    def measure(self) -> None:
+        size = min(SAMPLE, len(self._found) // (self._cores + 1))
+        self.alone.append(self._pool.submit(decode_all, self._sample(size), self._layout).result())
+        self.together.append(sum(self._on_all_cores([self._sample(size) for _ in range(self._cores)])))
+
+    def _on_all_cores(self, samples: list[list[Path]]) -> list[float]:
+        return list(self._pool.map(decode_all, samples, [self._layout] * len(samples)))
+
+    def _sample(self, size: int) -> list[Path]:
+        """Returns other files each time: what was read just before is quicker to read again."""
+        places = range(self._taken, self._taken + size)
+        self._taken += size
+        # steps of a prime, so that a sample comes from all over the collection
+        return [self._found[place * 7919 % len(self._found)] for place in places]
 
 
 class AnonymousMemory(threading.Thread):
@@ -122,8 +143,13 @@ def anonymous_bytes(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def run_stage(project: Path) -> dict[str, float]:
-    """Runs the stage; returns its wall seconds, its decoding pass's images/s, its peak memory."""
+def run_stage(project: Path, rates: BareRates | None = None) -> dict[str, object]:
+    """Runs the stage, stopped now and then for ``rates``.
+
+    Returns:
+        Wall seconds of the stage and of its phases without the pauses, images/s of its decoding pass,
+        and its peak memory.
+    """
     began = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "stages/prepare.py"],
@@ -135,20 +161,59 @@ def run_stage(project: Path) -> dict[str, float]:
     ) as process:
         memory = AnonymousMemory(process.pid)
         memory.start()
-        _, log = process.communicate()
-    seconds = time.perf_counter() - began
+        log = Log(process.stderr)
+        log.start()
+        pauses = list(pause_for(process, rates)) if rates else []
+        log.join()
+    seconds = time.perf_counter() - began - sum(end - start for start, end in pauses)
     if process.returncode != 0:
-        sys.exit(log)
-    rate = re.search(r"^decode: .* ([\d,]+) images/s$", log, flags=re.MULTILINE)
+        sys.exit("\n".join(line for _, line in log.lines))
+    phases = {}
+    for ended, line in log.lines:
+        if phase := re.match(r"(\w[\w ]*): ([\d,]+) images in ([\d.]+) s", line):
+            started = ended - float(phase[3])
+            paused = sum(max(0, min(end, ended) - max(start, started)) for start, end in pauses)
+            num_images = int(phase[2].replace(",", ""))
+            phases[phase[1]] = (num_images, ended - started - paused)
+    num_decoded, decode_seconds = phases.get("decode", (0, 0))
     return {
         "seconds": round(seconds, 2),
-        "decode_images_per_second": float(rate[1].replace(",", "")) if rate else None,
+        # no phase where it took less than two seconds
+        "decode_images_per_second": round(num_decoded / decode_seconds, 1) if num_decoded else None,
         "anonymous_mib": round(memory.peak_bytes / 2**20, 1),
-        "phases": {
-            name: float(took)
-            for name, took in re.findall(r"^(\w[\w ]*): [\d,]+ images in ([\d.]+) s", log, re.MULTILINE)
-        },
+        "phases": {name: round(took, 1) for name, (_, took) in phases.items()},
     }
+
+
+def pause_for(process: subprocess.Popen, rates: BareRates) -> Iterator[tuple[float, float]]:
+    """Stops the stage every ten seconds to measure ``rates``; yields start and end of each pause."""
+    while True:
+        try:
+            process.wait(PAUSE_EVERY_SECONDS)
+            return
+        except subprocess.TimeoutExpired:
+            pass
+        start = time.perf_counter()
+        stopped = list(family(process.pid))
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        rates.measure()
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        yield start, time.perf_counter()
+
+
+class Log(threading.Thread):
+    """Reads ``lines``, each with the time of its arrival."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self.lines: list[tuple[float, str]] = []
+
+    def run(self) -> None:
+        for line in self._stream:
+            self.lines.append((time.perf_counter(), line.rstrip()))
 
 
 def measure(name: str, collection: Path, project: Path, image_size: int) -> dict[str, object]:
@@ -156,12 +221,13 @@ def measure(name: str, collection: Path, project: Path, image_size: int) -> dict
     shutil.rmtree(project / ".darkroom", ignore_errors=True)
     layout = PixelLayout(image_size, image_size, 3, "stretch")
     num_images = sum(len(files) for _, _, files in os.walk(collection))
-    rates = [bare_rates(collection, layout)]
-    result = run_stage(project)
-    rates.append(bare_rates(collection, layout))
-    one_thread = sum(alone for alone, _ in rates) / 2 * available_cores()
-    all_cores = sum(together for _, together in rates) / 2
-    rate = result["decode_images_per_second"]  # None where it took less than two seconds
+    rates = BareRates(collection, layout)
+    rates.measure()
+    result = run_stage(project, rates)
+    rates.measure()
+    one_thread = statistics.median(rates.alone) * available_cores()
+    all_cores = statistics.median(rates.together)
+    rate = result["decode_images_per_second"]
     return {
         "collection": name,
         "num_images": num_images,
@@ -169,8 +235,8 @@ def measure(name: str, collection: Path, project: Path, image_size: int) -> dict
         "decode_over_all_cores": rate and round(rate / all_cores, 3),
         "stage_over_one_thread_times_cores": round(num_images / result["seconds"] / one_thread, 3),
         **result,
-        "one_thread_images_per_second": [round(alone, 1) for alone, _ in rates],
-        "all_cores_images_per_second": [round(together, 1) for _, together in rates],
+        "one_thread_images_per_second": [round(rate, 1) for rate in rates.alone],
+        "all_cores_images_per_second": [round(rate, 1) for rate in rates.together],
     }
 
 

@@ -39,14 +39,15 @@ format: setup ## format the code
 	@ruff check --quiet --fix .
 	@ruff format --quiet .
 
-docs: setup ## write the table of parameters into the README
+docs: setup ## write docs/parameters.md
 	@python tools/parameter_table.py
 
 ui: setup ## compare runs in the browser: MLflow on 127.0.0.1:5000
 	@bash tools/ui.sh
 
-bench: setup ## time the default pipeline; adds lines to benchmarks/results/
+bench: setup ## time the default pipeline and the training loop; adds lines to benchmarks/results/
 	@python benchmarks/pipeline.py
+	@python benchmarks/train_loop.py
 
 lock: $(READY) ## renew requirements.lock from the ranges in pyproject.toml
 	@uv pip compile --quiet --universal --generate-hashes --upgrade --group dev pyproject.toml -o requirements.lock

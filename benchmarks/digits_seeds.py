@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from machine import RESULTS
 from ruamel.yaml import YAML
 
-RESULTS = Path("benchmarks/results/digits-seeds.jsonl").resolve()
+FILE = RESULTS / "digits-seeds.jsonl"
 STAGES = ("prepare", "train", "evaluate")
 
 
@@ -50,7 +51,7 @@ def main() -> None:
     for seed in range(5):
         lines.append(json.dumps(measure(seed)))
         print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    FILE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ Prints a JSON line and adds it to benchmarks/results/near-duplicates.jsonl. The 
 """
 
 import io
-import json
 import multiprocessing
-import os
 import sys
 import tarfile
 import time
@@ -18,13 +16,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from machine import hardware, keep
 from numpy.typing import NDArray
 from PIL import Image
 
 from darkroom.data.duplicates import group_of, near_duplicates
 from darkroom.data.measures import perceptual_hash
 
-RESULTS = Path("benchmarks/results/near-duplicates.jsonl")
 THRESHOLD = 0.1
 CHUNK = 64
 
@@ -117,10 +115,7 @@ def main() -> None:
     }
     if len(sys.argv) > 1:
         figures["cifar10"] = measure(cifar10, sys.argv[1])
-    line = json.dumps({"threshold": THRESHOLD, "num_cores": os.cpu_count(), **figures})
-    print(line)
-    with RESULTS.open("a", encoding="utf-8") as results:
-        results.write(line + "\n")
+    keep("near-duplicates", {"threshold": THRESHOLD, **figures, **hardware()})
 
 
 if __name__ == "__main__":

@@ -6,18 +6,17 @@ Prints one JSON line and adds it to benchmarks/results/pipeline.jsonl. Run it wi
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from machine import hardware, keep
 
 from darkroom.tracking.mlflow_run import mlflow_run
 from darkroom.tracking.store import open_store
 
-RESULTS = Path("benchmarks/results/pipeline.jsonl")
 STAGES = ("prepare", "train", "evaluate", "export")
 NUM_LOGGED_EPOCHS = 1_000
 
@@ -59,18 +58,6 @@ def logging_cost() -> dict[str, float]:
     }
 
 
-def cpu_name() -> str:
-    """Returns the processor's name and the number of cores."""
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(": ")[2] for line in info.read_text().splitlines() if "model name" in line
-        ]
-        name = names[0] if names else name
-    return f"{name}, {os.cpu_count()} cores"
-
-
 def main() -> None:
     seconds = stage_seconds()
     result = {
@@ -78,14 +65,9 @@ def main() -> None:
         "stage_seconds": seconds,
         "data": json.loads(Path("data/prepared/dataset.json").read_text())["digest"],
         "environment": json.loads(Path("environment.json").read_text()),
-        "cpu": cpu_name(),
-        "date": datetime.now(UTC).date().isoformat(),
+        **hardware(),
     }
-    line = json.dumps(result)
-    print(line)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    keep("pipeline", result)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ collection and adds it to benchmarks/results/prepare.jsonl.
 """
 
 import argparse
-import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -30,19 +28,17 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
 import numpy as np
+from machine import hardware, keep, num_cores
 from PIL import Image
 from ruamel.yaml import YAML
 
 from darkroom.data.decode import PixelLayout, decode
-from darkroom.runtime import available_cores
 
-RESULTS = Path("benchmarks/results/prepare.jsonl").resolve()
 NUM_CLASSES = 10
 SAMPLE = 1_000
 PAUSE_EVERY_SECONDS = 10
@@ -63,7 +59,7 @@ def make_photographs(folder: Path, numbers: range) -> None:
 
 def make_collection(folder: Path, numbers: range) -> None:
     parts = [numbers[start : start + 500] for start in range(0, len(numbers), 500)]
-    with ProcessPoolExecutor(available_cores()) as pool:
+    with ProcessPoolExecutor(num_cores()) as pool:
         list(pool.map(make_photographs, [folder] * len(parts), parts))
     os.sync()  # else writing them back would take its time from what is measured next
 
@@ -86,7 +82,7 @@ class BareRates:
         self._found = sorted(folder.rglob("*.jpg"))
         self._layout = layout
         self._taken = 0
-        self._cores = available_cores()
+        self._cores = num_cores()
         self._pool = ProcessPoolExecutor(self._cores)
         self._on_all_cores([self._sample(20) for _ in range(self._cores)])  # start all of them
         self.alone: list[float] = []
@@ -225,7 +221,7 @@ def measure(name: str, collection: Path, project: Path, image_size: int) -> dict
     rates.measure()
     result = run_stage(project, rates)
     rates.measure()
-    one_thread = statistics.median(rates.alone) * available_cores()
+    one_thread = statistics.median(rates.alone) * num_cores()
     all_cores = statistics.median(rates.together)
     rate = result["decode_images_per_second"]
     return {
@@ -252,19 +248,8 @@ def make_project(folder: Path, image_size: int, **prepare: object) -> None:
     shutil.copytree("src", folder / "src")  # so that the project may be edited meanwhile
 
 
-def report(line: dict[str, object]) -> None:
-    machine = {"cpu": cpu_name(), "cores": available_cores(), "python": platform.python_version()}
-    text = json.dumps({"date": f"{datetime.now(UTC):%Y-%m-%d}", **line, **machine})
-    print(text, flush=True)
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(text + "\n")
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
+def report(figures: dict[str, object]) -> None:
+    keep("prepare", {**figures, **hardware()})
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     training_run = run.used(MODEL, digest(MODEL), as_child=True)
 
     shards = Shards(PREPARED / "test")
-    batches = Batches(shards, device, config.evaluate.batch_size)
+    batches = Batches(shards, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(shards)) as bar:
         logits, targets = predict(model.to(device), bar.count(batches))
     probabilities = logits.cpu().double().softmax(dim=1)

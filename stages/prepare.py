@@ -29,38 +29,36 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         write_manifest,
         write_splits,
     )
-    from darkroom.data.segments import lock_cache
     from darkroom.data.storage import choose_storage
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.preparation import write_preparation_report
     from darkroom.reporting.tables import write_json
 
     options, workers = config.prepare, runtime.workers
-    with lock_cache(CACHE):
-        with spinner("list files"):
-            collection = find_collection(config.data, CACHE)
-        with progress_bar("read headers", collection.num_to_read) as bar:
-            layout = settle_layout(collection, options, workers, bar.advance)
-        storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
-        with progress_bar("decode", collection.num_to_read) as bar:
-            images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
-        outcomes = check_outcomes(collection, images, options, PROBLEMS)
+    with spinner("list files"):
+        collection = find_collection(config.data, CACHE)
+    with progress_bar("read headers", collection.num_to_read) as bar:
+        layout = settle_layout(collection, options, workers, bar.advance)
+    storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
+    with progress_bar("decode", collection.num_to_read) as bar:
+        images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
+    outcomes = check_outcomes(collection, images, options, PROBLEMS)
 
-        candidates = select_candidates(collection, images)
-        with progress_bar("compare", len(candidates)) as bar:
-            duplicates = find_duplicates(candidates, options.near_duplicates, bar.advance)
-        curation = curate(candidates, duplicates, options.duplicates, options.on_conflict, DUPLICATES)
-        decision = decide(candidates, curation, duplicates, options, config.seed)
+    candidates = select_candidates(collection, images)
+    with progress_bar("compare", len(candidates)) as bar:
+        duplicates = find_duplicates(candidates, options.near_duplicates, bar.advance)
+    curation = curate(candidates, duplicates, options.duplicates, options.on_conflict, DUPLICATES)
+    decision = decide(candidates, curation, duplicates, options, config.seed)
 
-        with progress_bar("write", len(candidates)) as bar:
-            info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
-        write_json(info.model_dump(), DATASET)
-        write_manifest(candidates, decision, MANIFEST, PROBLEMS)
-        counts = count(info, outcomes, decision)
-        write_json(counts, PREPARE_METRICS)
-        with spinner("report"):
-            write_preparation_report(MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE)
-        images.remove_other_segments()
+    with progress_bar("write", len(candidates)) as bar:
+        info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
+    write_json(info.model_dump(), DATASET)
+    write_manifest(candidates, decision, MANIFEST, PROBLEMS)
+    counts = count(info, outcomes, decision)
+    write_json(counts, PREPARE_METRICS)
+    with spinner("report"):
+        write_preparation_report(MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE)
+    images.remove_other_segments()
 
     run.made(PREPARED, info.digest)
     run.log_metrics(

@@ -38,6 +38,11 @@ HuggingFaceSet = Annotated[str, Field(pattern=r"^hf--[A-Za-z0-9_.-]+$", examples
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Column = Annotated[str, Field(min_length=1)]
+Alpha = Annotated[float, Field(gt=0, le=100)]
+NamedTransform = Annotated[
+    dict[str, dict[str, Any]],
+    Field(min_length=1, max_length=1, examples=["{NAME: {argument: value}}"]),
+]
 
 
 def _text_or_whole(value: object) -> object:
@@ -154,7 +159,45 @@ class Augment(Section):
         le=256,
         description="pixels of edge padding before a random crop back to size, so the largest shift",
     )
+    resized_crop: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        description="smallest share of the area of a random crop (3:4 to 4:3) that is enlarged back to"
+        " size; null: none"
+    )
     horizontal_flip: bool = Field(description="mirror every other image (not for text or digits)")
+    vertical_flip: bool = Field(description="turn every other image upside down")
+    rotate: float = Field(ge=0, le=180, description="largest angle in degrees, either way")
+    translate: float = Field(ge=0, le=1, description="largest shift as a share of the side")
+    scale: float = Field(
+        ge=0, le=0.9, description="largest relative change of size; 0.2: from 0.8 to 1.2 times"
+    )
+    brightness: float = Field(
+        ge=0, le=10, description="largest relative change of brightness; 0.4: factors 0.6 to 1.4"
+    )
+    contrast: float = Field(ge=0, le=10, description="largest relative change of contrast")
+    saturation: float = Field(ge=0, le=10, description="largest relative change of saturation")
+    hue: float = Field(ge=0, le=0.5, description="largest turn of the hue as a share of the circle")
+    policy: Literal["randaugment", "trivialaugment", "autoaugment", "augmix"] | None = Field(
+        description="torchvision's policy of that name with its usual settings; slow, on the CPU; null:"
+        " none"
+    )
+    transforms: list[NamedTransform] = Field(
+        description="transforms of torchvision.transforms.v2 with their arguments, before the policy;"
+        " slow, on the CPU; [] none"
+    )
+    erase: float = Field(
+        ge=0, le=1, description="probability of erasing a rectangle of 2 to 33 % of the image"
+    )
+    erase_fill: Literal["mean"] | Annotated[int, Field(ge=0, le=255)] = Field(
+        description="level of what is erased; mean: the image's own mean colour"
+    )
+    mixup: Alpha | None = Field(
+        description="alpha of the Beta distribution of shares in which two images are blended; null:"
+        " none"
+    )
+    cutmix: Alpha | None = Field(
+        description="alpha of the Beta distribution of shares in which a rectangle comes from another"
+        " image; null: none; with mixup every image has one of the two"
+    )
 
 
 class Model(Section):
@@ -180,7 +223,15 @@ class Train(Section):
     """Optimisation."""
 
     epochs: int = Field(ge=1, le=10_000, description="passes over the training images")
-    batch_size: int = Field(ge=1, le=65_536, description="images a step, at most")
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65_536)] = Field(
+        description="images a step, at most; auto: as many as fit a GPU's memory, up to 1024 and a"
+        " twentieth of the images; 64 on a CPU"
+    )
+    micro_batches: int = Field(
+        ge=1,
+        le=1024,
+        description="parts in which a step computes its batch, one after the other, to save memory",
+    )
     optimizer: Literal["sgd", "adamw"] = Field(description="SGD with Nesterov momentum, or AdamW")
     lr: float = Field(gt=0, le=100, description="learning rate; the peak where schedule is one_cycle")
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
@@ -196,6 +247,21 @@ class Train(Section):
     )
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="largest gradient norm; null: not clipped"
+    )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        description="keep a moving average of the weights, of which each step leaves this share;"
+        " it is what is validated and kept; null: none"
+    )
+    patience: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        description="stop after so many epochs without a better validation macro F1; null: never"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        description="of convolutions and matrix products; weights and sums stay float32"
+    )
+    tf32: bool = Field(description="let a GPU round float32 factors to 10 bits of mantissa: faster")
+    compile: Literal["default", "cuda_graphs"] | None = Field(
+        description="torch.compile, which takes a minute to begin; cuda_graphs: which also replays whole"
+        " passes; null: not compiled"
     )
     deterministic: bool = Field(
         description="true: the same bytes every time; false: faster kernels where there are some"
@@ -239,7 +305,7 @@ class Params(Section):
 
     def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
         """Yields ``(full name, what is wrong)`` for values that do not go together."""
-        prepare, model, train = self.prepare, self.model, self.train
+        prepare, augment, model, train = self.prepare, self.augment, self.model, self.train
         if prepare.fold is not None:
             fold, num_folds = (int(part) for part in prepare.fold.split("/"))
             if num_folds < 2:
@@ -276,6 +342,12 @@ class Params(Section):
                 )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
+        if augment.crop_padding > 0 and augment.resized_crop is not None:
+            yield (
+                "augment.resized_crop",
+                f"{augment.resized_crop:g} crops, and so does augment.crop_padding"
+                f" {augment.crop_padding}; set this to null or that to 0",
+            )
         own = not model.name.startswith("torchvision:")
         for option in ("width", "depth", "dropout"):
             value = getattr(model, option)
@@ -317,6 +389,11 @@ class StageConfig(Section):
         values = params.model_dump()
         return cls.model_validate({name: _part(values[name], cls, name) for name in cls.model_fields})
 
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether equal inputs must give equal bytes."""
+        return True
+
 
 def _part(value: Any, config: type[StageConfig], name: str) -> Any:
     """Leaves out of a section what the stage does not read."""
@@ -342,6 +419,10 @@ class TrainConfig(StageConfig):
     augment: Augment
     model: Model
     train: Train
+
+    @property
+    def is_deterministic(self) -> bool:
+        return self.train.deterministic
 
 
 class EvaluateConfig(StageConfig):

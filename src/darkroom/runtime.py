@@ -29,6 +29,9 @@ class Runtime(BaseModel):
     workers: int = Field(
         default_factory=available_cores, ge=1, le=1024, description="processes that decode images"
     )
+    checkpoint_seconds: int = Field(
+        60, ge=1, le=86_400, description="a training that is killed loses at most so much of its work"
+    )
     tracking: Literal["on", "off"] = Field("on", description="off: nothing is sent to MLflow")
 
 

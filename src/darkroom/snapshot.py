@@ -2,6 +2,7 @@
 edited ones as what ran."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -30,6 +31,13 @@ class Snapshot:
         """Keeps ``config``, and reads the code files that dvc.yaml lists for ``stage``."""
         files = [file for dep in code_deps(stage) for file in _files(dep)]
         return cls(config, {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+
+    @property
+    def digest(self) -> str:
+        """Names params and code by content."""
+        code = {str(path): digest for path, digest in sorted(self.code.items())}
+        parts = [self.config.model_dump() if self.config else None, code]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def check(self, stage: str) -> None:
         """Compares with the files as they are now.

@@ -8,13 +8,15 @@ from typing import NoReturn, TypeVar
 
 from darkroom.config import StageConfig
 from darkroom.errors import UserError
+from darkroom.locks import only_one
+from darkroom.orphan import end_with_dvc
 from darkroom.params import flatten, load_params
-from darkroom.paths import ENVIRONMENT, PARAMS
+from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
 from darkroom.tracking.mlflow_run import mlflow_run
 from darkroom.tracking.run import Run
-from darkroom.training.determinism import pin_cpu
+from darkroom.training.determinism import configure_libraries
 
 Config = TypeVar("Config", bound=StageConfig)
 
@@ -36,14 +38,15 @@ def run_stage(
         config_type: the stage's part of params.yaml.
         item: which of several, for a ``foreach`` stage.
     """
-    pin_cpu()
     signal.signal(signal.SIGTERM, _exit_on_term)
+    end_with_dvc()
     title = f"{name}@{item}" if item else name
     try:
         config = config_type.of(load_params(PARAMS))
         runtime = load_runtime()
+        configure_libraries(config.is_deterministic)
         snapshot = Snapshot.take(name, config)
-        with _tracked(title, runtime) as run:
+        with only_one(title, CACHE / "locks"), _tracked(title, runtime) as run:
             run.log_params(flatten(config))
             main(config, runtime, run)
             _record_environment(runtime, run)

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from darkroom.config import Train
+from darkroom.config import Augment, Train
 from darkroom.data.shards import ShardWriter
+from darkroom.data.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec
 
 # Another number rounds differently, and threads of tests that run side by side wait for each other.
@@ -55,9 +56,39 @@ def train_options(**changes: Any) -> Train:
         "warmup_fraction": 0.3,
         "label_smoothing": 0.0,
         "clip_norm": None,
+        "micro_batches": 1,
+        "ema_decay": None,
+        "patience": None,
+        "precision": "float32",
+        "tf32": False,
+        "compile": None,
         "deterministic": True,
     }
     return Train(**{**values, **changes})
+
+
+def augment_options(**changes: Any) -> Augment:
+    """The ``augment`` section with nothing switched on, but for ``changes``."""
+    values: dict[str, Any] = {
+        "crop_padding": 0,
+        "resized_crop": None,
+        "horizontal_flip": False,
+        "vertical_flip": False,
+        "rotate": 0.0,
+        "translate": 0.0,
+        "scale": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+        "hue": 0.0,
+        "policy": None,
+        "transforms": [],
+        "erase": 0.0,
+        "erase_fill": "mean",
+        "mixup": None,
+        "cutmix": None,
+    }
+    return Augment(**{**values, **changes})
 
 
 def two_brightnesses(num_images: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -70,11 +101,16 @@ def two_brightnesses(num_images: int, seed: int = 0) -> tuple[NDArray[np.uint8],
     ), labels
 
 
-def write_shards(folder: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Path:
+def write_shards(
+    folder: Path,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    storage: Storage = "decoded",
+) -> Path:
     """Writes images, uint8 ``(n, height, width, channels)``, as one split called ``folder``."""
-    with ShardWriter(folder, images.shape[1:], len(images)) as writer:
+    with ShardWriter(folder, images.shape[1:], len(images), storage) as writer:
         for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-            writer.add(image, label, f"{label}/{index:04d}.png")
+            writer.add(pack_image(image, storage), label, f"{label}/{index:04d}.png")
     return folder
 
 

@@ -1,5 +1,10 @@
 """Batches: every image once, the same pixels whatever the batch size and wherever they lie."""
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,163 +12,540 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from support import write_shards
+from support import output_of, start_python, write_shards
+from torch import Tensor
 
 from darkroom.data import batches as batches_module
+from darkroom.data import placement
 from darkroom.data import shards as shards_module
-from darkroom.data.augment import crop_and_flip, draw_crop_and_flip
-from darkroom.data.batches import Batch, Batches, MappedImages, ResidentImages, place_images
+from darkroom.data.ahead import ahead
+from darkroom.data.batches import Batches, TrainBatch
+from darkroom.data.philox import permutation
+from darkroom.data.placement import HostImages, Images, Request, ResidentImages, WorkerImages
 from darkroom.data.shards import Shards, ShardWriter
+from darkroom.data.storage import Storage, pack_image
+from darkroom.errors import UserError
 
 torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
 NUM_IMAGES = 53
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 6, 8, 3), dtype=np.uint8)
-CHANGES = {"crop_padding": 2, "horizontal_flip": True}
-NO_CHANGES = {"crop_padding": 0, "horizontal_flip": False}
+IDS = np.arange(NUM_IMAGES)
+
+
+class Changes:
+    """An augmentation that anyone can compute in one line a sample."""
+
+    def __init__(self, needs_host: bool = False, mixes: bool = False) -> None:
+        self.needs_host = needs_host
+        self.mixes = mixes
+
+    def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        torch.rand(3)  # policies use the global generator
+        return images + (7 * sample_ids + epoch).to(torch.uint8)[:, None, None, None]
+
+    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        levels = (sample_ids * (epoch + 2)).to(torch.uint8)[:, None, None, None]
+        return images.bitwise_xor(levels.to(images.device))
+
+    def mix(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        shares = (sample_ids[:-1] / NUM_IMAGES).to(images.device)
+        mixed = images[:-1].float() * 2 + images[1:].float()
+        return mixed, targets[1:], shares
+
+    def expected(self, order: list[int], epoch: int) -> list[NDArray[Any]]:
+        """The images of an epoch, one at a time: uint8 or float32 (height, width, channels)."""
+        changed = {}
+        for sample in order:
+            image = IMAGES[sample]
+            if self.needs_host:
+                image = image + np.uint8((7 * sample + epoch) % 256)
+            changed[sample] = image ^ np.uint8(sample * (epoch + 2) % 256)
+        if not self.mixes:
+            return [changed[sample] for sample in order]
+        pairs = zip(order, [*order[1:], order[0]], strict=True)
+        return [changed[a].astype(np.float32) * 2 + changed[b] for a, b in pairs]
+
+
+PLAIN = Changes()
+MIXED = Changes(mixes=True)
+
+
+def write(folder: Path, storage: Storage, weighted: bool = False) -> Path:
+    """Images whose label is their number, so that a batch tells which they are."""
+    with ShardWriter(folder, IMAGES.shape[1:], NUM_IMAGES, storage, weighted) as writer:
+        for label, image in enumerate(IMAGES):
+            writer.add(pack_image(image, storage), label, "", label + 1.0)
+    return folder
 
 
 @pytest.fixture(params=[NUM_IMAGES, 10], ids=["one shard", "six shards"])
 def shards(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shards:
-    """Images whose label is their number, so that a batch tells which they are."""
     monkeypatch.setattr(shards_module, "SHARD_BYTES", request.param * IMAGES[0].nbytes)
-    return Shards(write_shards(tmp_path / "train", IMAGES, np.arange(NUM_IMAGES)))
+    return Shards(write(tmp_path / "train", "decoded"))
 
 
-def shuffled(
-    shards: Shards, batch_size: int = 7, seed: int = 0, epoch: int = 0, **changes: Any
-) -> list[Batch]:
-    return list(Batches(shards, CPU, batch_size).shuffled(seed, epoch, **{**CHANGES, **changes}))
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Storage, Path]:
+    """The same images in each way of storing them, in six shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards_module, "SHARD_BYTES", 10 * IMAGES[0].nbytes)
+        folder = tmp_path_factory.mktemp("split")
+        return {storage: write(folder / storage, storage) for storage in ("decoded", "encoded")}
 
 
-def order_of(batches: list[Batch]) -> list[int]:
-    return torch.cat([targets for _, targets, *_ in batches]).tolist()
+@pytest.fixture(scope="module")
+def storages(folders: dict[Storage, Path]) -> dict[str, Callable[[torch.device, bool], Images]]:
+    """Makes each storage, given a device and whether the augmentation needs the host."""
+    decoded, encoded = Shards(folders["decoded"]), Shards(folders["encoded"])
+    made: dict[Any, Images] = {}
 
+    def workers(number: int) -> Callable[[torch.device, bool], Images]:
+        def make(device: torch.device, needs_host: bool) -> Images:
+            if (number, device) not in made:
+                made[number, device] = WorkerImages(encoded, device, number)
+            return made[number, device]
 
-def by_sample(batches: list[Batch]) -> dict[int, bytes]:
-    """The pixels that each image came with."""
+        return make
+
     return {
-        target: image.contiguous().numpy().tobytes()
-        for images, targets, *_ in batches
-        for image, target in zip(images, targets.tolist(), strict=True)
+        "mapped": lambda device, needs_host: HostImages(decoded, device, needs_host),
+        "resident": lambda device, needs_host: ResidentImages(
+            HostImages(encoded, device, False), decoded, device
+        ),
+        "encoded, 0 workers": lambda device, needs_host: HostImages(encoded, device, needs_host),
+        **{f"encoded, {number} workers": workers(number) for number in (1, 2, 3, 4)},
     }
 
 
-def chw(image: NDArray[np.uint8]) -> bytes:
-    """The bytes of (height, width, channels) with channels first, as batches have them."""
-    return image.transpose(2, 0, 1).tobytes()
+def epoch_of(
+    shards: Shards,
+    batch_size: int = 7,
+    seed: int = 0,
+    epoch: int = 0,
+    augmentation: Changes | None = PLAIN,
+    first_step: int = 0,
+) -> list[TrainBatch]:
+    needs_host = augmentation is not None and augmentation.needs_host
+    batches = Batches(shards, CPU, batch_size, needs_host=needs_host)
+    return list(batches.epoch(seed, epoch, augmentation, first_step))
+
+
+def order_of(batches: list[TrainBatch]) -> list[int]:
+    return torch.cat([batch.targets for batch in batches]).tolist()
+
+
+def pixels_of(batches: list[TrainBatch]) -> list[NDArray[Any]]:
+    """Every image: ``(height, width, channels)``."""
+    return list(torch.cat([images for images, *_ in batches]).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def same(left: list[TrainBatch], right: list[TrainBatch]) -> bool:
+    """Whether batches are equal in every bit."""
+
+    def is_equal(one: Tensor | None, other: Tensor | None) -> bool:
+        if one is None or other is None:
+            return one is other
+        return one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
+
+    return len(left) == len(right) and all(
+        is_equal(*parts) for pair in zip(left, right, strict=True) for parts in zip(*pair, strict=True)
+    )
 
 
 def test_iterating_gives_the_images_as_they_are_in_their_order(shards: Shards) -> None:
     batches = list(Batches(shards, CPU, 7))
-    images = torch.cat([images for images, _ in batches])
-    assert order_of(batches) == list(range(NUM_IMAGES))
-    assert np.array_equal(images, IMAGES.transpose(0, 3, 1, 2))
+    assert torch.cat([targets for _, targets in batches]).tolist() == list(range(NUM_IMAGES))
+    assert np.array_equal(torch.cat([images for images, _ in batches]), IMAGES.transpose(0, 3, 1, 2))
 
 
-def test_images_are_uint8_and_channels_last_in_memory(shards: Shards) -> None:
-    for batches in (list(Batches(shards, CPU, 7)), shuffled(shards), shuffled(shards, **NO_CHANGES)):
-        for images, targets, *_ in batches:
-            assert images.dtype == torch.uint8
-            assert images.shape[1:] == (3, 6, 8)
-            assert images.is_contiguous(memory_format=torch.channels_last)
-            assert targets.dtype == torch.int64
-            assert targets.shape == (len(images),)
+@pytest.mark.parametrize("augmentation", [None, PLAIN, MIXED], ids=["none", "plain", "mixed"])
+def test_images_are_channels_last_in_memory(shards: Shards, augmentation: Changes | None) -> None:
+    epoch = epoch_of(shards, augmentation=augmentation)
+    for images, targets, *_ in [*Batches(shards, CPU, 7), *epoch]:
+        assert images.shape[1:] == (3, 6, 8)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert targets.dtype == torch.int64
+        assert targets.shape == (len(images),)
+    of_epoch = {images.dtype for images, *_ in epoch}
+    assert of_epoch == {torch.float32 if augmentation is MIXED else torch.uint8}
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 52, 53, 54, 1000])
 def test_every_image_comes_once_in_batches_of_nearly_one_size(shards: Shards, batch_size: int) -> None:
     whole = Batches(shards, CPU, batch_size)
-    for batches in (list(whole), shuffled(shards, batch_size)):
-        assert sorted(order_of(batches)) == list(range(NUM_IMAGES))
-        sizes = [len(targets) for _, targets, *_ in batches]
-        assert max(sizes) - min(sizes) <= 1
-        assert max(sizes) <= batch_size
-        assert len(sizes) == whole.num_steps == -(-NUM_IMAGES // batch_size)
+    expected = [len(part) for part in torch.arange(NUM_IMAGES).tensor_split(whole.num_steps)]
+    assert max(expected) <= batch_size
+    for batches in (list(whole), epoch_of(shards, batch_size)):
+        targets = [batch[1] for batch in batches]
+        assert sorted(torch.cat(targets).tolist()) == list(range(NUM_IMAGES))
+        assert [len(each) for each in targets] == expected
+    assert whole.num_steps == -(-NUM_IMAGES // batch_size)
     assert whole.num_images == NUM_IMAGES
 
 
 def test_the_order_follows_seed_and_epoch_and_nothing_else(shards: Shards) -> None:
-    order = order_of(shuffled(shards))
-    assert order != list(range(NUM_IMAGES))
-    for same in ({}, {"batch_size": 1}, {"batch_size": 53}, NO_CHANGES):
-        assert order_of(shuffled(shards, **same)) == order
+    order = order_of(epoch_of(shards))
+    assert order == permutation(0, 1, 0, NUM_IMAGES).tolist() != list(range(NUM_IMAGES))
+    others: list[dict[str, Any]] = [{"batch_size": 1}, {"batch_size": 53}, {"augmentation": None}]
+    for same_order in others:
+        assert order_of(epoch_of(shards, **same_order)) == order
     for other in ({"seed": 1}, {"epoch": 1}):
-        assert order_of(shuffled(shards, **other)) != order
+        assert order_of(epoch_of(shards, **other)) != order
 
 
-def test_a_sample_has_the_same_pixels_whatever_the_batch_size(shards: Shards) -> None:
-    pixels = by_sample(shuffled(shards, batch_size=NUM_IMAGES))
-    assert by_sample(shuffled(shards, batch_size=1)) == pixels
-    assert by_sample(shuffled(shards, batch_size=7)) == pixels
-    for other in ({"seed": 1}, {"epoch": 1}, {"crop_padding": 1}, {"horizontal_flip": False}):
-        assert by_sample(shuffled(shards, **other)) != pixels
+@pytest.mark.parametrize("mixes", [False, True], ids=["unmixed", "mixed"])
+@pytest.mark.parametrize("needs_host", [False, True], ids=["on the device", "on the host too"])
+@pytest.mark.parametrize("batch_size", [1, 7, 53])
+def test_each_sample_is_changed_alone_and_mixed_with_the_next_in_the_order(
+    shards: Shards, batch_size: int, needs_host: bool, mixes: bool
+) -> None:
+    changes = Changes(needs_host, mixes)
+    batches = epoch_of(shards, batch_size, seed=3, epoch=5, augmentation=changes)
+    order = permutation(3, 1, 5, NUM_IMAGES).tolist()
+    assert order_of(batches) == order
+    assert np.array_equal(pixels_of(batches), changes.expected(order, epoch=5))
+    if not mixes:
+        assert {(batch.other_targets, batch.shares) for batch in batches} == {(None, None)}
+        return
+    others = torch.cat([batch.other_targets for batch in batches if batch.other_targets is not None])
+    shares = torch.cat([batch.shares for batch in batches if batch.shares is not None])
+    assert others.tolist() == [*order[1:], order[0]]
+    assert torch.equal(shares, torch.tensor(order) / NUM_IMAGES)
 
 
-def test_a_sample_is_changed_as_drawn_for_its_number(shards: Shards) -> None:
-    changes = draw_crop_and_flip(4, 9, torch.arange(NUM_IMAGES), **CHANGES)
-    changed = crop_and_flip(torch.from_numpy(IMAGES), changes).numpy()
-    expected = {sample: chw(image) for sample, image in enumerate(changed)}
-    assert by_sample(shuffled(shards, seed=4, epoch=9)) == expected
+def test_without_augmentation_pixels_are_the_shards(shards: Shards) -> None:
+    batches = epoch_of(shards, augmentation=None)
+    assert np.array_equal(pixels_of(batches), IMAGES[order_of(batches)])
+    assert not np.array_equal(pixels_of(epoch_of(shards)), IMAGES[order_of(batches)])
 
 
-def test_pixels_change_only_where_they_should(shards: Shards) -> None:
-    originals = {sample: chw(image) for sample, image in enumerate(IMAGES)}
-    assert by_sample(shuffled(shards, **NO_CHANGES)) == originals
-    changed = by_sample(shuffled(shards))
-    assert sum(changed[sample] != originals[sample] for sample in originals) > NUM_IMAGES * 0.8
-    flipped = by_sample(shuffled(shards, crop_padding=0))
-    for sample, pixels in flipped.items():
-        assert pixels in (originals[sample], chw(IMAGES[sample, :, ::-1]))
-    assert 0 < sum(flipped[sample] == originals[sample] for sample in originals) < NUM_IMAGES
+@pytest.mark.parametrize("augmentation", [PLAIN, MIXED], ids=["plain", "mixed"])
+@pytest.mark.parametrize("chunk_images", [1, 7, 20, 21, 52, 53, 1000])
+def test_batches_are_equal_in_chunks_of_any_size_from_any_step(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch, chunk_images: int, augmentation: Changes
+) -> None:
+    whole = epoch_of(shards, augmentation=augmentation)
+    evaluated = list(Batches(shards, CPU, 7))
+    monkeypatch.setattr(placement, "HOST_CHUNK_BYTES", chunk_images * IMAGES[0].nbytes)
+    for first_step in range(len(whole) + 1):
+        rest = epoch_of(shards, augmentation=augmentation, first_step=first_step)
+        assert same(rest, whole[first_step:])
+    for pair in zip(Batches(shards, CPU, 7), evaluated, strict=True):
+        assert all(torch.equal(*parts) for parts in zip(*pair, strict=True))
 
 
-@pytest.mark.parametrize("indices", [range(NUM_IMAGES), [52, 0, 17, 17], [3]], ids=str)
-def test_mapped_and_resident_images_are_equal_in_every_bit(shards: Shards, indices: Any) -> None:
-    chosen = torch.tensor(list(indices))
-    mapped = MappedImages(shards, CPU).gather(chosen)
-    resident = ResidentImages(shards, CPU).gather(chosen)
-    assert mapped.dtype == resident.dtype == torch.uint8
-    assert torch.equal(mapped, resident)
-    assert np.array_equal(mapped, IMAGES[list(indices)])
+NAMES = ["mapped", "resident", *(f"encoded, {number} workers" for number in range(5))]
+DEVICES = [
+    CPU,
+    pytest.param(
+        torch.device("cuda"),
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here"),
+    ),
+]
 
 
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
 def test_batches_are_equal_wherever_the_images_lie(
+    folders: dict[Storage, Path],
+    storages: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    device: torch.device,
+) -> None:
+    reference = Shards(folders["decoded"])
+    for needs_host in (False, True) if name != "resident" else (False,):
+        changes = Changes(needs_host, mixes=True)
+        expected = epoch_of(reference, epoch=2, augmentation=changes)
+        images = storages[name](device, needs_host)
+        monkeypatch.setattr(batches_module, "place_images", lambda *_, images=images: (images, ""))
+        batches = Batches(reference, device, 7, needs_host=needs_host)
+        for first_step in (0, 3, 7):
+            part = list(batches.epoch(0, 2, changes, first_step))
+            assert same(part, expected[first_step:])
+            assert {batch.images.device.type for batch in part} == {device.type}
+        evaluated = torch.cat([images for images, _ in batches])
+        assert np.array_equal(evaluated.cpu(), IMAGES.transpose(0, 3, 1, 2))
+
+
+def test_two_epochs_at_once_do_not_mix_in_worker_processes(
+    folders: dict[Storage, Path], storages: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = storages["encoded, 2 workers"](CPU, False)
+    expected = [epoch_of(Shards(folders["decoded"]), epoch=epoch) for epoch in (0, 1)]
+    monkeypatch.setattr(batches_module, "place_images", lambda *_: (images, ""))
+    batches = Batches(Shards(folders["encoded"]), CPU, 7)
+    next(batches.epoch(0, 2, PLAIN))  # and is left at once
+    pairs = list(zip(batches.epoch(0, 0, PLAIN), batches.epoch(0, 1, PLAIN), strict=True))
+    assert same([first for first, _ in pairs], expected[0])
+    assert same([second for _, second in pairs], expected[1])
+
+
+class Recorded:
+    """Images that note which were asked for."""
+
+    chunk_bytes = 0
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def load(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        for request in requests:
+            self.asked += request.indices.tolist()
+            yield torch.from_numpy(IMAGES[request.indices.numpy()])
+
+
+def test_the_batches_before_the_first_step_are_not_loaded(
     shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    placed: list[type] = []
-    epochs = []
-    for kind in (MappedImages, ResidentImages):
-
-        def place(*args: Any, kind: type = kind) -> Any:
-            placed.append(kind)
-            return kind(*args)
-
-        monkeypatch.setattr(batches_module, "place_images", place)
-        epochs.append(shuffled(shards, epoch=3))
-    assert placed == [MappedImages, ResidentImages]
-    for mapped, resident in zip(*epochs, strict=True):
-        assert torch.equal(mapped[0], resident[0])
-        assert torch.equal(mapped[1], resident[1])
+    images = Recorded()
+    monkeypatch.setattr(batches_module, "place_images", lambda *_: (images, ""))
+    batches = list(Batches(shards, CPU, 7).epoch(0, 0, PLAIN, first_step=5))
+    assert (
+        images.asked
+        == order_of(batches)
+        == permutation(0, 1, 0, NUM_IMAGES)[-len(images.asked) :].tolist()
+    )
+    assert len(batches) == 3
 
 
-def test_on_a_cpu_images_stay_mapped(shards: Shards) -> None:
-    assert isinstance(place_images(shards, CPU), MappedImages)
+def test_an_epoch_draws_nothing_from_the_global_generator(
+    shards: Shards, storages: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_rng_state()
+    epoch_of(shards, augmentation=MIXED)
+    images = storages["encoded, 2 workers"](CPU, True)
+    monkeypatch.setattr(batches_module, "place_images", lambda *_: (images, ""))
+    epoch_of(shards, augmentation=Changes(needs_host=True))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_augmentation_that_needs_the_host_must_be_announced(shards: Shards) -> None:
+    batches = Batches(shards, CPU, 7)
+    with pytest.raises(ValueError, match="needs_host=True"):
+        next(batches.epoch(0, 0, Changes(needs_host=True)))
 
 
 def test_weights_follow_their_images_and_are_one_in_the_mean(tmp_path: Path) -> None:
-    weights = np.arange(1.0, 8.0)
-    with ShardWriter(tmp_path / "train", (8, 8, 1), 7, weighted=True) as writer:
-        for value, weight in enumerate(weights):
-            writer.add(np.full((8, 8, 1), value, np.uint8), value, "", weight)
-    batches = list(Batches(Shards(tmp_path / "train"), CPU, 3).shuffled(0, 0, **NO_CHANGES))
-    assert [len(batch.targets) for batch in batches] == [3, 2, 2]
-    for images, targets, batch_weights in batches:
-        assert batch_weights is not None
-        assert batch_weights.tolist() == pytest.approx((targets + 1) / weights.mean())
-        assert torch.equal(images[:, 0, 0, 0], targets.to(torch.uint8))
+    shards = Shards(write(tmp_path / "train", "decoded", weighted=True))
+    for augmentation in (None, MIXED):
+        batches = epoch_of(shards, augmentation=augmentation)
+        for batch in batches:
+            assert batch.weights is not None
+            assert batch.weights.dtype == torch.float32
+            expected = (batch.targets + 1) / np.mean(IDS + 1)
+            assert batch.weights.tolist() == pytest.approx(expected)
+        later = epoch_of(shards, augmentation=augmentation, first_step=4)
+        assert same(later, batches[4:])
 
 
 def test_images_without_weights_come_without(shards: Shards) -> None:
-    assert {batch.weights for batch in shuffled(shards)} == {None}
+    assert {batch.weights for batch in epoch_of(shards)} == {None}
+
+
+GIB = 2**30
+IN_PROCESS, BY_TWO = "in this process", "by 2 worker processes"
+PLACEMENTS: list[tuple[str, Storage, int, bool, int, type, str]] = [
+    ("cpu", "decoded", 2, False, 4, HostImages, "memory-mapped: the page cache"),
+    ("cpu", "decoded", 2, True, 1, WorkerImages, f"changed {BY_TWO}: the policy"),
+    ("cpu", "decoded", 0, True, 4, HostImages, f"changed {IN_PROCESS}: the policy"),
+    ("cpu", "encoded", 2, False, 4, WorkerImages, f"decoded {BY_TWO}: they are stored encoded"),
+    ("cpu", "encoded", 2, False, 1, HostImages, f"decoded {IN_PROCESS}: they are stored encoded"),
+    ("cpu", "encoded", 1, True, 1, WorkerImages, "changed by 1 worker process: the policy"),
+    ("mps", "decoded", 2, False, 4, HostImages, "memory-mapped, and copied to the device"),
+    ("cuda", "decoded", 2, True, 4, WorkerImages, f"changed {BY_TWO}: the policy"),
+    ("cuda", "encoded", 2, True, 4, WorkerImages, f"changed {BY_TWO}: the policy"),
+]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the number of cores (torch has one thread) and the free memory of a GPU."""
+
+    def set_up(num_cores: int = 4, free_bytes: int = 8 * GIB) -> None:
+        monkeypatch.setattr(placement, "available_cores", lambda: num_cores)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, 80 * GIB))
+
+    return set_up
+
+
+@pytest.mark.parametrize("case", PLACEMENTS, ids=lambda case: " ".join(map(str, case[:5])))
+def test_the_storage_is_chosen_and_explained(
+    folders: dict[Storage, Path], machine: Callable[..., None], case: Any
+) -> None:
+    device, storage, workers, needs_host, num_cores, kind, text = case
+    machine(num_cores)
+    images, said = placement.place_images(
+        Shards(folders[storage]), torch.device(device), workers, needs_host
+    )
+    assert type(images) is kind
+    assert said.startswith(f"images {text}")
+
+
+@pytest.mark.parametrize("storage", ["decoded", "encoded"])
+def test_a_gpu_holds_images_that_fill_at_most_half_of_its_free_memory(
+    folders: dict[Storage, Path],
+    machine: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Storage,
+) -> None:
+    monkeypatch.setattr(placement, "ResidentImages", lambda images, shards, device: "resident")
+    shards, cuda = Shards(folders[storage]), torch.device("cuda")
+    machine(free_bytes=2 * IMAGES.nbytes)
+    images, said = placement.place_images(shards, cuda, 2, False)
+    assert images == "resident"
+    assert said == "images on the GPU: they are 0.0 GiB, and 0.0 GiB are free there"
+    machine(free_bytes=2 * IMAGES.nbytes - 2)
+    images, said = placement.place_images(shards, cuda, 2, False)
+    assert images != "resident"
+    text = {"decoded": "memory-mapped and copied ahead to the GPU", "encoded": f"decoded {BY_TWO}"}
+    assert said.startswith(f"images {text[storage]}: they are ")
+
+
+def test_ahead_keeps_the_order_and_takes_no_more_than_its_depth() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for item in range(20):
+            taken.append(item)
+            yield item
+
+    for got, item in enumerate(ahead(items(), depth=3)):
+        assert item == got
+        assert len(taken) <= got + 1 + 3
+        time.sleep(0.001)
+    assert taken == list(range(20))
+    assert list(ahead(iter([]))) == []
+
+
+def test_an_error_ahead_reaches_the_caller_in_its_turn_and_as_it_is() -> None:
+    error = UserError("a shard is damaged")
+
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise error
+
+    got: list[int] = []
+    with pytest.raises(UserError) as raised:
+        got.extend(ahead(items()))
+    assert raised.value is error
+    assert got == [0, 1, 2]
+
+
+@pytest.mark.parametrize("num_taken", [0, 1, 5])
+def test_no_thread_is_left_when_an_iteration_ends_early(num_taken: int) -> None:
+    before = set(threading.enumerate())
+    items = ahead(iter(range(100)))
+    for _ in range(num_taken):
+        next(items)
+    assert len(set(threading.enumerate()) - before) == min(num_taken, 1)
+    items.close()  # type: ignore[attr-defined]
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_wherever_it_is_decoded(
+    tmp_path: Path, machine: Callable[..., None], workers: int
+) -> None:
+    machine()
+    [file] = write(tmp_path / "train", "encoded").iterdir()
+    stored = file.read_bytes()
+    start = stored.rindex(b"WEBPVP8L")  # of the last image
+    file.write_bytes(stored[:start] + bytes(8) + stored[start + 8 :])
+    batches = iter(Batches(Shards(tmp_path / "train"), CPU, 7, workers))
+    if workers:
+        for _ in range(7):
+            next(batches)
+    with pytest.raises(UserError) as raised:
+        next(batches)
+    assert str(raised.value).startswith(f"{file}: damaged (")
+    assert str(raised.value).endswith("); run `dvc repro --force prepare`")
+
+
+TRAIN = """
+import sys, time
+import torch
+from pathlib import Path
+from darkroom.data.batches import Batches
+from darkroom.data import placement
+from darkroom.data.shards import Shards
+placement.available_cores = lambda: 64
+batches = Batches(Shards(Path(sys.argv[1])), torch.device("cpu"), 7, workers=2)
+epoch = batches.epoch(0, 0, None)
+next(epoch)
+print(*batches._images._workers._pool._processes, flush=True)
+"""
+
+
+def test_worker_processes_end_with_a_parent_that_was_killed(folders: dict[Storage, Path]) -> None:
+    process = start_python(TRAIN + "time.sleep(60)", folders["encoded"], cwd=folders["encoded"])
+    assert process.stdout is not None
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(workers) == 2
+    assert all(map(is_running, workers))
+    process.kill()
+    process.communicate()
+    give_up = time.monotonic() + 20
+    while any(map(is_running, workers)):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_a_killed_worker_process_is_reported(
+    folders: dict[Storage, Path], machine: Callable[..., None]
+) -> None:
+    machine()
+    batches = Batches(Shards(folders["encoded"]), CPU, 1, workers=1)
+    epoch = batches.epoch(0, 0, None)
+    next(epoch)
+    images = batches._images
+    assert isinstance(images, WorkerImages)
+    for pid in images._workers._pool._processes:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="DARKROOM_WORKERS=1"):
+        list(epoch)
+
+
+MEMORY = """
+import sys
+import torch
+from pathlib import Path
+from darkroom.data.batches import Batches
+from darkroom.data.shards import Shards
+
+def anonymous_megabytes():
+    [line] = [l for l in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in l]
+    return int(line.split()[1]) // 1024
+
+before = anonymous_megabytes()
+shards = Shards(Path(sys.argv[1]))
+batches = Batches(shards, torch.device("cpu"), 16)
+for each in (batches, batches.epoch(0, 0, None)):
+    for images, *_ in each:
+        pass
+read = anonymous_megabytes() - before
+kept = [images for images, *_ in batches]
+print(read, anonymous_megabytes() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's")
+def test_no_copy_of_all_images_is_held_in_memory(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    folder = write_shards(
+        tmp_path / "train", np.broadcast_to(image, (1400, *image.shape)), IDS[:1].repeat(1400)
+    )
+    read, kept = map(int, output_of(start_python(MEMORY, folder, cwd=tmp_path)).split())
+    assert read < 60
+    assert kept > 190  # megabytes, so that the number above means something

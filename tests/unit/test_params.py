@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from darkroom.config import NamedSet, Params
+from darkroom.config import Augment, NamedSet, Params
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params, parameters
 
@@ -105,7 +105,19 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         f"train.epochs is missing: passes over the training images; it must be {TO_10_000}",
     ),
     ({"evaluate": ""}, "evaluate is missing; it must be a section with batch_size"),
-    ({"augment": ""}, "augment is missing; it must be a section with crop_padding, horizontal_flip"),
+    (
+        {"augment": ""},
+        f"augment is missing; it must be a section with {', '.join(Augment.model_fields)}",
+    ),
+    (
+        {"train.batch_size": "batch_size: automatic"},
+        "train.batch_size: 'automatic' is not allowed; it must be auto or a whole number at least 1 and "
+        "at most 65,536; did you mean auto?",
+    ),
+    (
+        {"train.compile": "compile: true"},
+        "train.compile: true is not allowed; it must be one of default, cuda_graphs or null",
+    ),
     # types
     ({"train.lr": "lr: fast"}, f"train.lr: 'fast' is not allowed; it must be {LR}"),
     ({"train.lr": "lr: '0.1'"}, f"train.lr: '0.1' is not allowed; it must be {LR}"),

@@ -37,7 +37,7 @@ from darkroom.reporting.history import History
 from darkroom.reporting.model_card import write_model_card
 from darkroom.reporting.report import write_report
 from darkroom.reporting.tables import read_json, write_csv, write_json
-from darkroom.training.engine import EpochResult
+from darkroom.training.state import EpochResult
 
 # matplotlib warns of letters that its font lacks
 pytestmark = pytest.mark.filterwarnings("error:Glyph")

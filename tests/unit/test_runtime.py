@@ -8,14 +8,19 @@ import pytest
 from darkroom.errors import UserError
 from darkroom.runtime import Runtime, load_runtime
 
-SETTINGS = "there are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_TRACKING"
+SETTINGS = "there are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, DARKROOM_TRACKING"
 DEVICES = "auto or cpu or cuda or mps"
 WORKERS = "a whole number from 1 to 1024"
 
 
 def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert load_runtime({}).model_dump() == {"device": "auto", "workers": cores, "tracking": "on"}
+    assert load_runtime({}).model_dump() == {
+        "device": "auto",
+        "workers": cores,
+        "checkpoint_seconds": 60,
+        "tracking": "on",
+    }
 
 
 @pytest.mark.parametrize(

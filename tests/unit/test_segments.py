@@ -3,8 +3,6 @@
 import hashlib
 import os
 import pickle
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,12 +18,10 @@ from darkroom.data.segments import (
     SCHEMA,
     SegmentIndex,
     Segments,
-    lock_cache,
     remove_others,
     write_segment,
 )
 from darkroom.data.storage import Storage, pack_image
-from darkroom.errors import UserError
 
 SHAPE = (3, 4, 3)
 SIZES = (4, 1, 3)
@@ -252,24 +248,3 @@ def test_only_what_is_used_is_kept(folder: Path) -> None:
     assert sorted(path.name for path in folder.parent.iterdir()) == ["a file", "key"]
     assert (folder.parent.parent / "beside").exists()
     assert SegmentIndex(folder).names == names[:2]
-
-
-def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
-    code = """
-import sys
-from pathlib import Path
-from darkroom.data.segments import lock_cache
-with lock_cache(Path(sys.argv[1])):
-    print("locked", flush=True)
-    sys.stdin.read()
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == b"locked\n"
-        with pytest.raises(UserError, match="another prepare is at work"), lock_cache(tmp_path):
-            pass
-        first.kill()
-    with lock_cache(tmp_path):  # a killed process holds nothing
-        pass

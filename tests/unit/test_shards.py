@@ -1,6 +1,7 @@
 """Arrow shards: what is written is what is read, whatever the storage; damage is named."""
 
 import contextlib
+import pickle
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,7 +115,8 @@ def test_encoded_and_decoded_shards_hold_the_same_photographs(tmp_path: Path, ch
     decoded, encoded = (write(tmp_path / s, images, s) for s in ("decoded", "encoded"))
     order = np.random.default_rng(0).integers(0, 30, 50)
     assert np.array_equal(Shards(decoded).gather(order), images[order])
-    assert np.array_equal(Shards(encoded).gather(order), images[order])
+    for num_threads in (None, 1, 3):
+        assert np.array_equal(Shards(encoded, num_threads).gather(order), images[order])
     sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in (decoded, encoded)]
     assert sizes[1] < 0.9 * sizes[0]
 
@@ -132,9 +134,24 @@ def test_gather_copies_in_the_order_asked_for(folder: Path, indices: list[int]) 
     assert np.array_equal(Shards(folder).gather(np.arange(10)), IMAGES)
 
 
-def test_an_image_that_is_not_there_is_refused(folder: Path) -> None:
-    with pytest.raises(IndexError):
-        Shards(folder).gather(np.array([10]))
+@pytest.mark.parametrize("indices", [[10], [-1], [3, 10, 4]], ids=str)
+def test_an_image_that_is_not_there_is_refused(folder: Path, indices: list[int]) -> None:
+    with pytest.raises(IndexError, match="10 images"):
+        Shards(folder).gather(np.array(indices))
+
+
+def test_gather_fills_what_it_is_given(folder: Path) -> None:
+    out = np.zeros((3, *SHAPE), np.uint8)
+    assert Shards(folder).gather(np.array([8, 0, 8]), out) is out
+    assert np.array_equal(out, IMAGES[[8, 0, 8]])
+
+
+def test_a_pickled_copy_maps_the_files_itself(folder: Path) -> None:
+    pickled = pickle.dumps(Shards(folder))
+    assert len(pickled) < 500
+    copy = pickle.loads(pickled)
+    assert np.array_equal(copy.gather(np.arange(10)), IMAGES)
+    assert copy.paths == PATHS
 
 
 def test_shards_are_mapped(folder: Path) -> None:
@@ -253,3 +270,19 @@ def test_rot_in_the_footer_is_refused_and_named(tmp_path: Path) -> None:
     rotten[-10 - footer_bytes] ^= 0x55
     file.write_bytes(rotten)
     assert refusal(tmp_path / "train").startswith(f"{file}: damaged (")
+
+
+@pytest.mark.parametrize("size", [8, 96])  # decoded by one thread, and by several
+def test_an_image_that_cannot_be_decoded_is_refused_and_its_file_named(
+    tmp_path: Path, size: int
+) -> None:
+    [file] = write(tmp_path / "train", photographs(3, size), "encoded").iterdir()
+    stored = file.read_bytes()
+    start = stored.rindex(b"WEBPVP8L")
+    file.write_bytes(stored[:start] + bytes(8) + stored[start + 8 :])
+    shards = Shards(tmp_path / "train")
+    assert shards.gather(np.arange(2)).shape == (2, size, size, 3)
+    with pytest.raises(UserError) as refused:
+        shards.gather(np.arange(3))
+    assert str(refused.value).startswith(f"{file}: damaged (")
+    assert str(refused.value).endswith("); run `dvc repro --force prepare`")

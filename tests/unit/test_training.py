@@ -5,7 +5,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from support import (
+    augment_options,
     make_spec,
     output_of,
     start_python,
@@ -27,13 +28,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from darkroom.config import Train
+from darkroom.data.augment.pipeline import Augmentation
 from darkroom.data.batches import Batch, Batches, TrainBatch
 from darkroom.data.shards import Shards
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
 from darkroom.training.determinism import INSTRUCTION_SET
 from darkroom.training.device import select_device
-from darkroom.training.engine import EpochResult, fit
+from darkroom.training.engine import fit
 from darkroom.training.environment import (
     PACKAGES,
     describe_environment,
@@ -42,6 +44,7 @@ from darkroom.training.environment import (
 )
 from darkroom.training.inference import predict
 from darkroom.training.optim import make_optimizer, make_schedule
+from darkroom.training.state import EpochResult, TrainingState
 
 CPU = torch.device("cpu")
 
@@ -56,7 +59,21 @@ def make_batches(num_batches: int, images_each: int = 8, seed: int = 0) -> list[
 def fitted(
     model: nn.Module, batches: list[Batch], options: Train, val: Any = None, seed: int = 0
 ) -> list[EpochResult]:
-    return list(fit(model, lambda _: to_learn(batches), len(batches), val or batches, options, seed))
+    epochs = fit_model(model, lambda _: to_learn(batches), len(batches), val or batches, options, seed)
+    return list(epochs)
+
+
+def fit_model(
+    model: nn.Module,
+    train_batches: Callable[[int], Iterable[TrainBatch]],
+    num_steps: int,
+    val_batches: Iterable[Batch],
+    options: Train,
+    seed: int,
+) -> Iterator[EpochResult]:
+    """``fit`` from the beginning."""
+    state = TrainingState(model, options, num_steps)
+    yield from fit(state, lambda epoch, _: train_batches(epoch), val_batches, options, seed)
 
 
 def to_learn(batches: list[Batch]) -> list[TrainBatch]:
@@ -72,11 +89,14 @@ def learn(folder: Path, flip_every_other_label: bool) -> list[EpochResult]:
         labels = np.where(np.arange(64) // 2 % 2 == 0, labels, 1 - labels)
     train = Batches(Shards(write_shards(folder / "train", images, labels)), CPU, 16)
     val = Batches(Shards(write_shards(folder / "val", *two_brightnesses(32, seed=1))), CPU, 16)
+    augmentation = Augmentation(augment_options(crop_padding=1, horizontal_flip=True), 0)
     torch.manual_seed(0)
     model = make_classifier(make_spec(dropout=0.1))
     options = train_options(epochs=4, batch_size=16)
     return list(
-        fit(model, lambda epoch: train.shuffled(0, epoch, 1, True), train.num_steps, val, options, 0)
+        fit_model(
+            model, lambda epoch: train.epoch(0, epoch, augmentation), train.num_steps, val, options, 0
+        )
     )
 
 
@@ -359,7 +379,7 @@ def test_an_image_of_weight_two_teaches_as_much_as_two_images() -> None:
         torch.manual_seed(0)
         model = LinearModel()
         options = train_options(epochs=1, momentum=0.0, label_smoothing=0.1)
-        list(fit(model, lambda _: [batch], 1, [(images, targets)], options, 0))
+        list(fit_model(model, lambda _: [batch], 1, [(images, targets)], options, 0))
         return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
     weighted = learnt(TrainBatch(images, targets, weights / weights.mean()))
@@ -398,7 +418,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(where: str, value: float) ->
     bad = [(torch.full((4, 4), value), good[0][1])]
     train, val = (bad, good) if where == "train" else (good, bad)
     options = train_options(epochs=3, lr=0.125)
-    epochs = fit(
+    epochs = fit_model(
         LinearModel(),
         lambda epoch: to_learn(train if epoch == 1 or where == "val" else good),
         1,
@@ -420,7 +440,11 @@ def test_batches_that_are_fewer_or_more_than_announced_are_an_error() -> None:
     batches = uneven_batches()
     for announced in (2, 4):
         with pytest.raises(ValueError, match="zip"):
-            next(fit(LinearModel(), lambda _: to_learn(batches), announced, batches, train_options(), 0))
+            next(
+                fit_model(
+                    LinearModel(), lambda _: to_learn(batches), announced, batches, train_options(), 0
+                )
+            )
 
 
 def test_predict_keeps_the_order_and_learns_nothing() -> None:
@@ -466,7 +490,7 @@ def masks(seed: int = 0, num_steps: int = 3, disturbed: bool = False) -> list[li
                 torch.rand(step + 1)
             yield TrainBatch(*batch, None)
 
-    list(fit(model, batches, num_steps, [batch], train_options(), seed))
+    list(fit_model(model, batches, num_steps, [batch], train_options(), seed))
     return model.masks
 
 
@@ -504,28 +528,29 @@ from darkroom.training.determinism import INSTRUCTION_SET, instruction_set, set_
 early = "torch" in sys.modules
 set_determinism(0, 1)
 import torch
-from support import make_spec, train_options, weights_hash
+from support import augment_options, make_spec, train_options, weights_hash
+from darkroom.data.augment.pipeline import Augmentation
 from darkroom.data.batches import Batches
 from darkroom.data.shards import Shards
 from darkroom.models.factory import make_classifier
 from darkroom.training.engine import fit
+from darkroom.training.state import TrainingState
 
 
-def train(data="plain", seed=0, dropout=0.1, crop_padding=1, horizontal_flip=False, **options):
-    set_determinism(seed, 1)
+def train(data="plain", seed=0, dropout=0.1, augment={}, workers=0, num_threads=1, **options):
+    set_determinism(seed, num_threads)
     options = train_options(**options)
-    batches = Batches(Shards(Path(data)), torch.device("cpu"), options.batch_size)
-    model = make_classifier(make_spec(dropout=dropout))
-    for _ in fit(
-        model,
-        lambda epoch: batches.shuffled(seed, epoch, crop_padding, horizontal_flip),
-        batches.num_steps,
-        batches,
-        options,
-        seed,
-    ):
+    augmentation = Augmentation(augment_options(**{"crop_padding": 1, **augment}), seed)
+    batches = Batches(
+        Shards(Path(data)), torch.device("cpu"), options.batch_size, workers, augmentation.needs_host
+    )
+    state = TrainingState(make_classifier(make_spec(dropout=dropout)), options, batches.num_steps)
+    epochs = fit(
+        state, lambda epoch, step: batches.epoch(seed, epoch, augmentation, step), batches, options, seed
+    )
+    for _ in epochs:
         pass
-    return weights_hash(model)
+    return weights_hash(state.evaluated_model)
 
 
 def flags():
@@ -537,6 +562,9 @@ def flags():
         torch.initial_seed(),
     ]
 
+
+if __name__ != "__main__":
+    sys.exit()  # a worker process, which imports this script
 
 hashes = {name: train(**changes) for name, changes in json.loads(sys.argv[1]).items()}
 variables = [*INSTRUCTION_SET, "GOMP_SPINCOUNT", "CUBLAS_WORKSPACE_CONFIG"]
@@ -558,8 +586,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "a changed pixel": {"data": "changed_pixel"},
     "another batch size": {"batch_size": 11},
     "another dropout": {"dropout": 0.2},
-    "another crop padding": {"crop_padding": 2},
-    "mirrored": {"horizontal_flip": True},
+    "another crop padding": {"augment": {"crop_padding": 2}},
+    "mirrored": {"augment": {"horizontal_flip": True}},
+    "brightened": {"augment": {"brightness": 0.1}},
+    "mixed": {"augment": {"mixup": 0.2}},
     "an epoch more": {"epochs": 3},
     "another momentum": {"momentum": 0.8},
     "another weight decay": {"weight_decay": 0.0006},
@@ -568,6 +598,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "clipped": {"clip_norm": 0.1},
     "another schedule": {"schedule": "constant", "warmup_fraction": None},
     "another optimizer": {"optimizer": "adamw", "momentum": None},
+    "averaged": {"ema_decay": 0.9},
+    "in parts": {"micro_batches": 2},
+    "less precise": {"precision": "bfloat16"},
+}
+SAME: dict[str, dict[str, Any]] = {
+    "again": {},
+    "stored encoded": {"data": "encoded"},
+    **{f"decoded by {workers} workers": {"data": "encoded", "workers": workers} for workers in (1, 3)},
+}
+"""Changes of what must not matter."""
+SAME_SLOWLY: dict[str, dict[str, Any]] = {
+    f"decoded by {workers} workers": {"data": "encoded", "workers": workers} for workers in (2, 4)
+}
+POLICY: dict[str, dict[str, Any]] = {
+    f"policy of {workers} workers": {"augment": {"policy": "trivialaugment"}, "workers": workers}
+    for workers in (0, 2)
 }
 
 
@@ -578,6 +624,7 @@ def write_data(folder: Path) -> None:
     changed = images.copy()
     changed[5, 3, 4] += 1
     write_shards(folder / "changed_pixel", changed, labels)
+    write_shards(folder / "encoded", images, labels, "encoded")
 
 
 @pytest.fixture(scope="module")
@@ -585,7 +632,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes that began in two folders say of their trainings."""
     folders = [tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("elsewhere") / "deeper"]
     jobs = [
-        {"plain": {}, **VARIANTS, "again": {}},
+        {"plain": {}, **VARIANTS, **SAME},
         {"another first": {"seed": 3}, "plain": {}},
     ]
     # the second has settings that must not get through
@@ -607,8 +654,26 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def test_two_processes_in_two_folders_give_the_same_weights(trainings: list[dict]) -> None:
     here, elsewhere = (training["hashes"] for training in trainings)
-    assert here["plain"] == here["again"] == elsewhere["plain"]
+    assert here["plain"] == elsewhere["plain"]
     assert elsewhere["another first"] != here["plain"]
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_what_must_not_matter_does_not(change: str, trainings: list[dict]) -> None:
+    assert trainings[0]["hashes"][change] == trainings[0]["hashes"]["plain"]
+
+
+@pytest.mark.slow
+def test_ten_more_processes_give_the_same_weights(tmp_path: Path, trainings: list[dict]) -> None:
+    write_data(tmp_path)
+    jobs: list[dict] = [{"plain": {}}] * 8 + [{"plain": {}, **SAME_SLOWLY}, {"plain": {}, **POLICY}]
+    for job in jobs:
+        answer = json.loads(output_of(start_python(TRAIN, json.dumps(job), cwd=tmp_path)))
+        hashes = answer["hashes"]
+        policies = {hashes.pop(name) for name in POLICY if name in hashes}
+        assert set(hashes.values()) == {trainings[0]["hashes"]["plain"]}
+        assert len(policies) < 2
+        assert trainings[0]["hashes"]["plain"] not in policies
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

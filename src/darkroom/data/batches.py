@@ -1,90 +1,96 @@
 """Batches of prepared images, on the device, in an order that depends on (seed, epoch) alone."""
 
-from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.data.augment import crop_and_flip, draw_crop_and_flip
 from darkroom.data.philox import permutation
+from darkroom.data.placement import HostAugmentation, Request, place_images, send
 from darkroom.data.shards import Shards
 
 ORDER_STREAM = 1
 
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
-targets: int64 ``(n,)``."""
+targets: int64 ``(n,)``. Both on the device, as all that follows."""
 
 
 class TrainBatch(NamedTuple):
     """A batch to learn from."""
 
     images: Tensor
+    """As in ``Batch``, but float32 where they are mixed."""
     targets: Tensor
-    """Both as in ``Batch``."""
-    weights: Tensor | None
+    weights: Tensor | None = None
     """float32 ``(n,)`` for the loss, 1 in the mean of the whole split; None: all count the same."""
+    other_targets: Tensor | None = None
+    """int64 ``(n,)``: of the images that were mixed in; None: nothing is mixed."""
+    shares: Tensor | None = None
+    """float32 ``(n,)``, 0..1: what ``targets`` have of an image, ``other_targets`` have the rest."""
 
 
-class Images(Protocol):
-    """A split's images, wherever they lie."""
+class Augmentation(HostAugmentation, Protocol):
+    """Random changes, of each image alone: the same in any batch, for one id and epoch.
 
-    def gather(self, indices: Tensor) -> Tensor:
-        """Returns uint8 ``(n, height, width, channels)`` on the device; ``indices`` is on the CPU."""
+    Images are uint8 ``(n, height, width, channels)``, ids int64 ``(n,)`` on the CPU.
+    """
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether ``on_host`` does something."""
         ...
 
+    @property
+    def mixes(self) -> bool:
+        """Whether ``mix`` is to be called."""
+        ...
 
-class MappedImages:
-    """Images that stay in the memory-mapped shards and are copied a batch at a time."""
+    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor: ...
 
-    def __init__(self, shards: Shards, device: torch.device) -> None:
-        self._shards = shards
-        self._device = device
+    def mix(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mixes each image with the one behind it.
 
-    def gather(self, indices: Tensor) -> Tensor:
-        images = torch.from_numpy(self._shards.gather(indices.numpy()))
-        if self._device.type == "cuda":
-            return images.pin_memory().to(self._device, non_blocking=True)
-        return images.to(self._device)
+        Args:
+            images, targets, sample_ids: of ``n + 1`` samples, of which the last is mixed in only.
 
-
-class ResidentImages:
-    """Images that lie on the device, whole."""
-
-    def __init__(self, shards: Shards, device: torch.device) -> None:
-        self._images = torch.empty((len(shards), *shards.shape), dtype=torch.uint8, device=device)
-        for indices in np.array_split(np.arange(len(shards)), -(-len(shards) // 4096)):
-            images = torch.from_numpy(shards.gather(indices))
-            self._images[indices[0] : indices[-1] + 1] = images.to(device)
-
-    def gather(self, indices: Tensor) -> Tensor:
-        return self._images[indices.to(self._images.device)]
-
-
-def place_images(shards: Shards, device: torch.device) -> Images:
-    """Puts the images on a GPU if they fill at most half of its free memory.
-
-    Either way every batch has the same bits. On a CPU the page cache is the memory they lie in.
-    """
-    if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        if len(shards) * int(np.prod(shards.shape)) <= free_bytes // 2:
-            return ResidentImages(shards, device)
-    return MappedImages(shards, device)
+        Returns:
+            images float32 ``(n, height, width, channels)``, other targets int64 ``(n,)``, shares
+            float32 ``(n,)``.
+        """
+        ...
 
 
 class Batches:
     """One split on the device, cut into batches whose sizes differ by at most one image.
 
-    So no small rest is left over, on which batch normalisation would fail.
+    So no small rest is left over, on which batch normalisation would fail. Images are loaded and changed
+    some batches at a time where these are small: each operation has a cost of its own.
+
+    Args:
+        workers: processes for what is costly to load; with 0 this process does it.
+        needs_host: whether an augmentation will come whose ``needs_host`` is true.
     """
 
-    def __init__(self, shards: Shards, device: torch.device, batch_size: int) -> None:
+    def __init__(
+        self,
+        shards: Shards,
+        device: torch.device,
+        batch_size: int,
+        workers: int = 0,
+        needs_host: bool = False,
+    ) -> None:
         self.num_images = len(shards)
         self.num_steps = -(-self.num_images // batch_size)
-        self._images = place_images(shards, device)
+        self._images, self.placement = place_images(shards, device, workers, needs_host)
+        self._needs_host = needs_host
+        chunk_images = self._images.chunk_bytes // int(np.prod(shards.shape))
+        self._chunk_steps = max(chunk_images // batch_size, 1)
         self._labels = torch.from_numpy(shards.labels)
         self._weights = None
         if shards.weights is not None:
@@ -93,24 +99,65 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields every image once, in the order of the shards."""
-        for indices in torch.arange(self.num_images).tensor_split(self.num_steps):
-            yield self._batch(self._images.gather(indices), indices)
+        indices = torch.arange(self.num_images)
+        labels = send(self._labels, self._device)
+        chunks = self._chunks(0)
+        loaded = self._images.load(Request(indices[chunk[0] : chunk[-1]]) for chunk in chunks)
+        for chunk, images in zip(chunks, loaded, strict=True):
+            yield from zip(*_cut(chunk, _chw(images), labels[chunk[0] : chunk[-1]]), strict=True)
 
-    def shuffled(
-        self, seed: int, epoch: int, crop_padding: int, horizontal_flip: bool
+    def epoch(
+        self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
     ) -> Iterator[TrainBatch]:
-        """Yields every image once, in the order and with the changes of ``(seed, epoch)``."""
-        order = permutation(seed, ORDER_STREAM, epoch, self.num_images)
-        changes = draw_crop_and_flip(seed, epoch, order, crop_padding, horizontal_flip)
-        is_changed = crop_padding > 0 or horizontal_flip
-        for indices, batch_changes in zip(
-            order.tensor_split(self.num_steps), changes.tensor_split(self.num_steps), strict=True
-        ):
-            images = self._images.gather(indices)
-            if is_changed:
-                images = crop_and_flip(images, batch_changes.to(self._device))
-            weights = None if self._weights is None else self._weights[indices].to(self._device)
-            yield TrainBatch(*self._batch(images, indices), weights)
+        """Yields every image once, in the order and with the changes of ``(seed, epoch)``.
 
-    def _batch(self, images: Tensor, indices: Tensor) -> Batch:
-        return images.permute(0, 3, 1, 2), self._labels[indices].to(self._device)
+        Where images are mixed, each is with the one that follows in this order, and the last with the
+        first.
+
+        Args:
+            first_step: the batch to begin with; those before it cost nothing.
+
+        Raises:
+            ValueError: the augmentation needs the host, and ``needs_host`` was not given.
+        """
+        on_host = augmentation if augmentation is not None and augmentation.needs_host else None
+        if on_host is not None and not self._needs_host:
+            raise ValueError("Batches(..., needs_host=True) is needed for this augmentation")
+        order = permutation(seed, ORDER_STREAM, epoch, self.num_images)
+        order = torch.cat((order, order[:1]))
+        labels = send(self._labels[order], self._device)
+        weights = None if self._weights is None else send(self._weights[order], self._device)
+
+        num_mixed_in = int(augmentation is not None and augmentation.mixes)
+        chunks = self._chunks(first_step)
+        chunk_ids = [order[chunk[0] : chunk[-1] + num_mixed_in] for chunk in chunks]
+        loaded = self._images.load(Request(ids, epoch, on_host) for ids in chunk_ids)
+        for chunk, ids, images in zip(chunks, chunk_ids, loaded, strict=True):
+            start, stop = chunk[0], chunk[-1]
+            other_targets = shares = None
+            if augmentation is not None:
+                images = augmentation.on_device(images, ids, epoch)
+                if augmentation.mixes:
+                    images, other_targets, shares = augmentation.mix(
+                        images, labels[start : stop + 1], ids, epoch
+                    )
+            chunk_weights = None if weights is None else weights[start:stop]
+            parts = (_chw(images), labels[start:stop], chunk_weights, other_targets, shares)
+            yield from map(TrainBatch, *_cut(chunk, *parts))
+
+    def _chunks(self, first_step: int) -> list[list[int]]:
+        """Returns of each chunk where its batches begin, and where the last one ends."""
+        size, num_larger = divmod(self.num_images, self.num_steps)
+        bounds = [step * size + min(step, num_larger) for step in range(self.num_steps + 1)]
+        starts = range(first_step, self.num_steps, self._chunk_steps)
+        return [bounds[start : start + self._chunk_steps + 1] for start in starts]
+
+
+def _chw(images: Tensor) -> Tensor:
+    return images.permute(0, 3, 1, 2)
+
+
+def _cut(bounds: list[int], *parts: Tensor | None) -> list[Sequence[Any]]:
+    """Cuts what a chunk consists of into what its batches consist of."""
+    sizes = [stop - start for start, stop in pairwise(bounds)]
+    return [[None] * len(sizes) if part is None else part.split(sizes) for part in parts]

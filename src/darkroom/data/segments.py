@@ -11,20 +11,17 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from darkroom.data.storage import Storage, unpack_image
-from darkroom.errors import UserError
 
 SCHEMA = pa.schema(
     [
@@ -47,27 +44,6 @@ SCHEMA = pa.schema(
 file cannot be used."""
 
 FACTS = [name for name in SCHEMA.names if name != "image"]
-
-
-@contextmanager
-def lock_cache(folder: Path) -> Iterator[None]:
-    """Keeps a second run out of ``folder`` while the block runs.
-
-    A run whose ``dvc`` was killed lives on, and would clean up what the next one needs. The lock ends
-    with the process, however that ends.
-
-    Raises:
-        UserError: another process holds the lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(
-            f"prepare: another prepare is at work in this project ({folder}/lock); wait for its end, or "
-            "end it"
-        ) from None
 
 
 def write_segment(folder: Path, rows: pa.Table) -> str:

@@ -25,6 +25,8 @@ SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
 BATCH_BYTES = 64 * 2**20
 """What a writer holds in memory, and the size of a record batch."""
+LEAST_BYTES_FOR_THREADS = 16 * 2**10
+"""Of an image that threads decode faster than one."""
 
 
 class ShardWriter:
@@ -125,15 +127,21 @@ class ShardWriter:
 
 
 class Shards:
-    """The images of one split, memory-mapped: reading costs page cache, not memory of ours."""
+    """The images of one split, memory-mapped: reading costs page cache, not memory of ours.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        num_threads: that decode; None: as many as there are cores.
+    """
+
+    def __init__(self, folder: Path, num_threads: int | None = None) -> None:
         files = sorted(folder.glob("*.arrow"))
         if not files:
             raise UserError(f"{folder}: no shards here; run `dvc repro prepare`")
-        mapped = [_map(file) for file in files]
+        mapped = [_map(file, num_threads) for file in files]
+        self._folder = folder
         self.shape = mapped[0].shape
         """``(height, width, channels)``"""
+        self.storage = mapped[0].storage
         self._blocks = [block for shard in mapped for block in shard.blocks]
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
         self.labels = np.concatenate([block.labels for block in self._blocks])
@@ -150,15 +158,34 @@ class Shards:
         """The source file of each image, relative to the collection's folder."""
         return [path for block in self._blocks for path in block.paths.to_pylist()]
 
-    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Copies the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``."""
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int]]:
+        """A worker process maps the files itself; there are as many of those as cores are to be used."""
+        return Shards, (self._folder, 1)
+
+    def gather(
+        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Copies the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``.
+
+        Args:
+            out: contiguous, to be filled and returned.
+
+        Raises:
+            IndexError: there is no such image.
+            UserError: an image is damaged.
+        """
+        images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
         if len(self._blocks) == 1:
-            return self._blocks[0].images.gather(indices)
-        images = np.empty((len(indices), *self.shape), np.uint8)
+            self._blocks[0].images.gather(indices, images)
+            return images
         owner = np.searchsorted(self._starts, indices, side="right") - 1
         for block in np.unique(owner):
             here = np.flatnonzero(owner == block)
-            images[here] = self._blocks[block].images.gather(indices[here] - self._starts[block])
+            part = np.empty((len(here), *self.shape), np.uint8)
+            self._blocks[block].images.gather(indices[here] - self._starts[block], part)
+            images[here] = part
         return images
 
     def evenly_spaced(self, count: int) -> NDArray[np.uint8]:
@@ -173,33 +200,44 @@ class Shards:
 
 @dataclass(frozen=True)
 class _DecodedImages:
-    pixels: NDArray[np.uint8]
-    """uint8 ``(n, height, width, channels)``, read-only."""
+    rows: NDArray[np.uint8]
+    """uint8 ``(n, bytes of an image)``, read-only."""
 
-    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self.pixels[indices]
+    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        # clip: with the default, numpy fills a copy of out first
+        np.take(self.rows, indices, axis=0, out=out.reshape(len(out), -1), mode="clip")
 
 
 @dataclass(frozen=True)
 class _EncodedImages:
     stored: pa.Array
     shape: tuple[int, int, int]
+    file: Path
+    num_threads: int | None
 
-    def gather(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        images = np.empty((len(indices), *self.shape), np.uint8)
+    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        # small images keep the interpreter's lock for longer than they let others run
+        if self.num_threads == 1 or out[:1].nbytes < LEAST_BYTES_FOR_THREADS:
+            for index, image in zip(indices.tolist(), out, strict=True):
+                self._decode(index, image)
+        else:
+            list(_decoders(self.num_threads).map(self._decode, indices.tolist(), out))
 
-        def decode(place: int) -> None:
-            stored = self.stored[int(indices[place])].as_buffer()
-            images[place] = unpack_image(stored, self.shape, "encoded")
-
-        list(_decoders().map(decode, range(len(indices))))
-        return images
+    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
+        try:
+            out[...] = unpack_image(self.stored[index].as_buffer(), self.shape, "encoded")
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            raise _damaged(self.file, error) from None
 
 
 @cache
-def _decoders() -> ThreadPoolExecutor:
+def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
     """Returns threads for all shards, since each batch gathers; Pillow's decoders let others run."""
-    return ThreadPoolExecutor()
+    return ThreadPoolExecutor(num_threads)
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`")
 
 
 @dataclass(frozen=True)
@@ -215,31 +253,31 @@ class _Block:
 @dataclass(frozen=True)
 class _Shard:
     shape: tuple[int, int, int]
+    storage: Storage
     blocks: list[_Block]
 
 
-def _map(file: Path) -> _Shard:
+def _map(file: Path, num_threads: int | None) -> _Shard:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         height, width, channels = json.loads(reader.schema.metadata[b"shape"])
         shape = (height, width, channels)
         is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        return _Shard(shape, [_block(batch, shape, is_decoded) for batch in batches])
+
+        def block(batch: pa.RecordBatch) -> _Block:
+            stored = batch["image"]
+            images: _DecodedImages | _EncodedImages = _EncodedImages(stored, shape, file, num_threads)
+            if is_decoded:
+                pixels = np.frombuffer(stored.buffers()[1], np.uint8)
+                images = _DecodedImages(pixels.reshape(len(batch), height * width * channels))
+            return _Block(
+                images,
+                batch["label"].to_numpy().astype(np.int64),
+                batch["path"],
+                batch["weight"].to_numpy() if "weight" in batch.schema.names else None,
+            )
+
+        blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
+        return _Shard(shape, "decoded" if is_decoded else "encoded", blocks)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`") from None
-
-
-def _block(batch: pa.RecordBatch, shape: tuple[int, int, int], is_decoded: bool) -> _Block:
-    stored = batch["image"]
-    images: _DecodedImages | _EncodedImages = _EncodedImages(stored, shape)
-    if is_decoded:
-        pixels = np.frombuffer(stored.buffers()[1], np.uint8)
-        images = _DecodedImages(pixels.reshape(len(batch), *shape))
-    weighted = "weight" in batch.schema.names
-    return _Block(
-        images,
-        batch["label"].to_numpy().astype(np.int64),
-        batch["path"],
-        batch["weight"].to_numpy() if weighted else None,
-    )
+        raise _damaged(file, error) from None

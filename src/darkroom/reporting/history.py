@@ -3,18 +3,24 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+from darkroom.training.state import EpochResult
 
-from darkroom.reporting.figures import draw_history
-from darkroom.training.engine import EpochResult
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class History:
-    """Collects the results of the epochs."""
+    """Collects the results of the epochs.
 
-    def __init__(self) -> None:
+    Args:
+        num_earlier: epochs of an earlier process, whose durations are not known.
+    """
+
+    def __init__(self, num_earlier: int = 0) -> None:
         self._results: list[EpochResult] = []
+        self._num_earlier = num_earlier
         self._seconds = 0.0
         self._started = time.monotonic()
 
@@ -31,14 +37,16 @@ class History:
     def metrics(self) -> dict[str, float]:
         """Returns the last epoch's numbers under the names they have in MLflow."""
         last = self._results[-1]
-        return {
+        metrics = {
             "train/lr": last.lr,
             "train/loss": last.train_loss,
             "val/loss": last.val_loss,
             "val/accuracy": last.val_accuracy,
             "val/f1_macro": last.val_f1_macro,
-            "train/epoch_seconds": self._seconds,
         }
+        if last.epoch > self._num_earlier:
+            metrics["train/epoch_seconds"] = self._seconds
+        return metrics
 
     def last_line(self) -> str:
         """Describes the last epoch, for the progress bar."""
@@ -59,7 +67,11 @@ class History:
 
     def draw(self, path: Path) -> None:
         """Draws losses and scores by epoch."""
+        from darkroom.reporting.figures import draw_history
+
         draw_history(self._table().to_dict("list"), path)
 
-    def _table(self) -> pd.DataFrame:
+    def _table(self) -> "pd.DataFrame":
+        import pandas as pd  # it and matplotlib cost a second, which a training need not begin with
+
         return pd.DataFrame([asdict(result) for result in self._results])

@@ -2,135 +2,153 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from traceback import clear_frames
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from darkroom.data.batches import Batch, TrainBatch
 from darkroom.data.philox import words
 from darkroom.errors import UserError
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
+from darkroom.training.batch_size import is_out_of_memory, out_of_memory
+from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.inference import predict
-from darkroom.training.optim import OptimOptions, make_optimizer, make_schedule
+from darkroom.training.state import EpochResult, StateOptions, TrainingState
 
 DROPOUT_STREAM = 3
 
+LOOK_EVERY_STEPS = 50
+"""Reading a loss waits for the GPU, so the losses are looked at now and then only."""
 
-class TrainOptions(OptimOptions, Protocol):
+
+class TrainOptions(StateOptions, Protocol):
     """What is read of the ``train`` section."""
 
     @property
-    def epochs(self) -> int: ...
+    def micro_batches(self) -> int: ...
     @property
     def label_smoothing(self) -> float: ...
     @property
     def clip_norm(self) -> float | None: ...
+    @property
+    def patience(self) -> int | None: ...
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch came to. Losses are cross entropy in nats, a mean over images."""
-
-    epoch: int
-    """Counted from 1."""
-    lr: float
-    """Learning rate of the epoch's last step."""
-    train_loss: float
-    """Of the augmented images, as they were learnt, with label smoothing."""
-    val_loss: float
-    """Without label smoothing."""
-    val_accuracy: float
-    val_f1_macro: float
-    is_best: bool
-    """Whether val_f1_macro is the highest so far; of equals the later, whose rate is lower."""
+TrainBatches = Callable[[int, int], Iterable[TrainBatch]]
+"""Takes an epoch and a step, both from 0, and returns the epoch's batches from that step on."""
 
 
 def fit(
-    model: nn.Module,
-    train_batches: Callable[[int], Iterable[TrainBatch]],
-    num_steps: int,
+    state: TrainingState,
+    train_batches: TrainBatches,
     val_batches: Iterable[Batch],
     options: TrainOptions,
     seed: int,
+    checkpoints: Checkpoints | None = None,
+    network: nn.Module | None = None,
 ) -> Iterator[EpochResult]:
-    """Trains ``model`` in place and yields the result of each epoch.
+    """Trains from where ``state`` stands, and yields the result of each epoch, earlier ones too.
 
     Args:
-        train_batches: takes an epoch, from 0, and returns its ``num_steps`` batches.
         val_batches: the validation images, iterated anew each epoch.
         seed: of dropout; order and augmentation are the batches' own.
+        checkpoints: saves the state now and then.
+        network: what computes the model's logits in training, if not the model itself: the model
+            compiled.
 
     Raises:
         UserError: the loss is no longer a finite number.
     """
-    optimizer = make_optimizer(model, options)
-    schedule = make_schedule(optimizer, options, options.epochs * num_steps)
-    best = 0.0
-    for epoch in range(options.epochs):
-        batches = zip(train_batches(epoch), _step_seeds(seed, epoch, num_steps), strict=True)
-        train_loss, lr = train_one_epoch(model, batches, optimizer, schedule, options)
-        val_loss, confusion = evaluate(model, val_batches)
-        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
-            raise UserError(
-                f"train: in epoch {epoch + 1} the loss became {train_loss} (validation {val_loss});"
-                f" lower train.lr ({options.lr:g}) or set train.clip_norm (1.0 is usual)"
-            )
+    if network is None:  # a compiled model has no truth value
+        network = state.model
+    yield from state.results
+    while state.epoch < options.epochs and not _is_out_of_patience(state, options):
+        train_one_epoch(state, network, train_batches, options, seed, checkpoints)
+        watched = _watched(val_batches, lambda: _save_if_due(state, options, checkpoints))
+        val_loss, confusion = evaluate(state.evaluated_model, watched)
         val_f1_macro = macro_f1(confusion)
-        yield EpochResult(
-            epoch=epoch + 1,
-            lr=lr,
-            train_loss=train_loss,
+        best = max((result.val_f1_macro for result in state.results), default=0.0)
+        result = EpochResult(
+            epoch=state.epoch + 1,
+            lr=state.lr,
+            train_loss=state.mean_loss(),
             val_loss=val_loss,
             val_accuracy=accuracy(confusion),
             val_f1_macro=val_f1_macro,
             is_best=val_f1_macro >= best,
         )
-        best = max(best, val_f1_macro)
+        if not math.isfinite(val_loss):
+            what = f"validation loss of epoch {result.epoch}"
+            raise UserError(_advice(what, val_loss, options, checkpoints))
+        state.finish_epoch(result)
+        _save_if_due(state, options, checkpoints, epoch_ended=True)
+        yield result
 
 
 def train_one_epoch(
-    model: nn.Module,
-    batches: Iterable[tuple[TrainBatch, int]],
-    optimizer: Optimizer,
-    schedule: LRScheduler,
+    state: TrainingState,
+    network: nn.Module,
+    train_batches: TrainBatches,
     options: TrainOptions,
-) -> tuple[float, float]:
-    """Takes one optimizer step a batch.
+    seed: int,
+    checkpoints: Checkpoints | None = None,
+) -> None:
+    """Takes one optimizer step a batch, from ``state.step`` to the epoch's end."""
+    state.model.train()
+    seeds = _step_seeds(seed, state.epoch, state.num_steps)[state.step :]
+    batches = train_batches(state.epoch, state.step)
+    for batch, step_seed in zip(batches, seeds, strict=True):
+        _seed_dropout(step_seed, state.losses.device)
+        try:
+            train_step(state, network, batch, options)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                clear_frames(error.__traceback__)  # of what the step held
+                raise out_of_memory(state.model, batch.images, options.micro_batches) from None
+            raise
+        if state.step % LOOK_EVERY_STEPS == 0 or state.step == state.num_steps:
+            _check_losses(state, options, checkpoints)
+        _save_if_due(state, options, checkpoints)
+
+
+def train_step(
+    state: TrainingState, network: nn.Module, batch: TrainBatch, options: TrainOptions
+) -> None:
+    """Learns from one batch."""
+    state.optimizer.zero_grad()
+    for part in _micro_batches(batch, options.micro_batches):
+        with _autocast(part.images.device, options.precision):
+            logits = network(part.images)
+            loss = losses_of(logits, part, options.label_smoothing).sum()
+        state.scaler.scale(loss / len(batch.targets)).backward()
+        state.losses[state.step] += loss.detach()
+    if options.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), options.clip_norm)
+    state.finish_step(len(batch.targets))
+
+
+def losses_of(logits: Tensor, batch: TrainBatch, label_smoothing: float) -> Tensor:
+    """Returns the loss of each image: float32 ``(n,)``.
+
+    That of a mixed image is the mean of its two targets', by their shares (Zhang et al., "mixup:
+    Beyond Empirical Risk Minimization", 2018).
 
     Args:
-        batches: each with a seed for what the model itself draws (dropout).
-
-    Returns:
-        The mean loss over images, and the learning rate of the last step.
+        logits: float ``(n, num_classes)``.
     """
-    model.train()
-    losses = []  # read once, after the epoch: reading one here would wait for the GPU
-    num_images = 0
-    for (images, targets, weights), step_seed in batches:
-        torch.manual_seed(step_seed)
-        logits = model(images)
-        if weights is None:
-            loss = F.cross_entropy(logits, targets, label_smoothing=options.label_smoothing)
-        else:
-            by_image = F.cross_entropy(
-                logits, targets, label_smoothing=options.label_smoothing, reduction="none"
-            )
-            loss = (by_image * weights).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        if options.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), options.clip_norm)
-        lr = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.detach() * len(targets))
-        num_images += len(targets)
-    return float(torch.stack(losses).cpu().double().sum()) / num_images, lr
+
+    def cross_entropy(targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+
+    losses = cross_entropy(batch.targets)
+    if batch.other_targets is not None and batch.shares is not None:
+        losses = batch.shares * losses + (1 - batch.shares) * cross_entropy(batch.other_targets)
+    return losses if batch.weights is None else losses * batch.weights
 
 
 def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, Tensor]:
@@ -139,6 +157,70 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, Tensor]
     loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
     confusion = confusion_matrix(targets, logits.argmax(dim=1), logits.shape[1])
     return float(loss), confusion
+
+
+def _micro_batches(batch: TrainBatch, count: int) -> Iterator[TrainBatch]:
+    if count == 1:
+        yield batch
+        return
+    count = min(count, len(batch.targets))
+    fields = [[None] * count if field is None else field.tensor_split(count) for field in batch]
+    yield from map(TrainBatch, *fields)
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, getattr(torch, precision))
+
+
+def _watched(batches: Iterable[Batch], after_each: Callable[[], None]) -> Iterator[Batch]:
+    for batch in batches:
+        yield batch
+        after_each()
+
+
+def _save_if_due(
+    state: TrainingState,
+    options: TrainOptions,
+    checkpoints: Checkpoints | None,
+    epoch_ended: bool = False,
+) -> None:
+    if checkpoints is not None and checkpoints.is_due(epoch_ended):
+        _check_losses(state, options, checkpoints)  # what is no number is not worth keeping
+        checkpoints.save(state)
+
+
+def _check_losses(state: TrainingState, options: TrainOptions, checkpoints: Checkpoints | None) -> None:
+    step = state.first_bad_step()
+    if step is not None:
+        what = f"loss of step {step + 1} of {state.num_steps} in epoch {state.epoch + 1}"
+        raise UserError(_advice(what, float(state.losses[step]), options, checkpoints))
+
+
+def _advice(what: str, loss: float, options: TrainOptions, checkpoints: Checkpoints | None) -> str:
+    tips = [f"lower train.lr ({options.lr:g})"]
+    if options.clip_norm is None:
+        tips.append("set train.clip_norm (1.0 is usual)")
+    if options.precision == "float16":
+        tips.append("set train.precision to bfloat16 or float32")
+    newest = checkpoints.newest if checkpoints else None
+    return f"train: the {what} became {loss}; {', or '.join(tips)}" + (
+        f". The last good state is {newest}" if newest else ""
+    )
+
+
+def _is_out_of_patience(state: TrainingState, options: TrainOptions) -> bool:
+    return options.patience is not None and state.epoch - state.best_epoch >= options.patience
+
+
+def _seed_dropout(seed: int, device: torch.device) -> None:
+    # torch.manual_seed also looks for all other kinds of devices, which takes 0.1 ms
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 def _step_seeds(seed: int, epoch: int, num_steps: int) -> list[int]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ def describe_environment(device: torch.device) -> dict[str, str]:
     """Returns what must be equal for bytes to be equal, in words."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
+        "cpu": cpu_vendor(),
         "device": name,
         "instruction set": instruction_set(),
         "platform": f"{sys.platform} {platform.machine()}",
@@ -39,6 +41,16 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         **{package: version(package) for package in PACKAGES},
         "torch": torch.__version__,  # with the build, as 2.15.0+cpu
     }
+
+
+def cpu_vendor() -> str:
+    """Returns who made the CPU, as it says itself: ``GenuineIntel``, ``AuthenticAMD``, ..."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^vendor_id\s*: (.*)$", facts, flags=re.MULTILINE)
+    return found[1] if found else platform.machine()
 
 
 def fingerprint(environment: dict[str, str]) -> str:

@@ -6,6 +6,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
+from darkroom.training.lazy_dynamo import put_off_dynamo
+
 
 class OptimOptions(Protocol):
     """What is read of the ``train`` section; its descriptions say what each means."""
@@ -26,16 +28,19 @@ class OptimOptions(Protocol):
 
 def make_optimizer(model: nn.Module, options: OptimOptions) -> Optimizer:
     """Makes the optimizer; norms and biases (parameters with one dimension) are not decayed."""
+    put_off_dynamo()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
         {"params": decayed, "weight_decay": options.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    # one kernel for all parameters, where there is one
+    fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
     if options.optimizer == "adamw":
-        return AdamW(groups, lr=options.lr)
+        return AdamW(groups, lr=options.lr, fused=fused)
     momentum = options.momentum or 0.0
-    return SGD(groups, lr=options.lr, momentum=momentum, nesterov=momentum > 0)
+    return SGD(groups, lr=options.lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
 
 
 def make_schedule(optimizer: Optimizer, options: OptimOptions, num_steps: int) -> LRScheduler:

@@ -1,0 +1,43 @@
+"""Runs ``stages/train.py`` of the current folder up to its first step, says so, and ends.
+
+    python first_step.py [STOP_AT]
+
+With STOP_AT it trains on to that step of the epoch, and has itself stopped there as a user would: the
+state is saved, and the next start goes on from it.
+"""
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import darkroom.stage
+
+run_stage = darkroom.stage.run_stage
+stop_at = int(sys.argv[1]) if len(sys.argv) > 1 else None
+
+
+def instrumented(name: str, config_type: Any, main: Callable[..., None]) -> None:
+    def instrumented_main(*arguments: Any) -> None:
+        from darkroom.training import engine
+
+        train_step = engine.train_step
+
+        def step(state: Any, *arguments: Any) -> None:
+            if stop_at is None:
+                print(f"first step: {state.step}", flush=True)
+                os._exit(0)
+            train_step(state, *arguments)
+            if state.step == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        engine.train_step = step
+        main(*arguments)
+
+    run_stage(name, config_type, instrumented_main)
+
+
+darkroom.stage.run_stage = instrumented
+runpy.run_path("stages/train.py", run_name="__main__")

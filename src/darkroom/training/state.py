@@ -1,0 +1,155 @@
+"""Everything that changes while a model is trained: saved, and restored, as one."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from darkroom.training.optim import OptimOptions, make_optimizer, make_schedule
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch came to. Losses are cross entropy in nats, a mean over images."""
+
+    epoch: int
+    """Counted from 1."""
+    lr: float
+    """Learning rate of the epoch's last step."""
+    train_loss: float
+    """Of the augmented images, as they were learnt, with label smoothing."""
+    val_loss: float
+    """Without label smoothing."""
+    val_accuracy: float
+    val_f1_macro: float
+    is_best: bool
+    """Whether val_f1_macro is the highest so far; of equals the later, whose rate is lower."""
+
+
+class StateOptions(OptimOptions, Protocol):
+    """What is read of the ``train`` section."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def ema_decay(self) -> float | None: ...
+    @property
+    def precision(self) -> str: ...
+
+
+class TrainingState:
+    """A model on its way.
+
+    Order, augmentation and dropout are functions of (seed, epoch, image or step), so two numbers say
+    where a training stands, and no generator has a state to keep.
+
+    Args:
+        model: on its device; trained in place.
+        num_steps: optimizer steps of an epoch.
+    """
+
+    def __init__(self, model: nn.Module, options: StateOptions, num_steps: int) -> None:
+        device = next(model.parameters()).device
+        self.model = model.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(model, options)
+        self.schedule = make_schedule(self.optimizer, options, options.epochs * num_steps)
+        self.scaler = GradScaler(device.type, enabled=options.precision == "float16")
+        self.averaged: AveragedModel | None = None
+        if options.ema_decay is not None:
+            average = get_ema_multi_avg_fn(options.ema_decay)
+            self.averaged = AveragedModel(model, multi_avg_fn=average)  # buffers as the model's
+        self.epoch = 0
+        """Epochs that are done."""
+        self.step = 0
+        """Steps of the current epoch that are done."""
+        self.num_images = 0
+        """Images of those steps."""
+        self.lr = 0.0
+        """Learning rate of the last step."""
+        self.losses = torch.zeros(num_steps, device=device)
+        """float32 ``(num_steps,)``, the sum over the images of each step. On the device, because
+        reading waits for it."""
+        self.results: list[EpochResult] = []
+        self.best_weights: dict[str, Tensor] = {}
+        """The kept epoch's, on the CPU; empty before the first epoch's end."""
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.losses)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and kept."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    @property
+    def best_epoch(self) -> int:
+        """The kept epoch, counted from 1; 0 before the first epoch's end."""
+        return max((result.epoch for result in self.results if result.is_best), default=0)
+
+    def mean_loss(self) -> float:
+        """Returns the mean loss over the images of the epoch so far."""
+        return float(self.losses.cpu().double().sum()) / self.num_images
+
+    def first_bad_step(self) -> int | None:
+        """Returns the first step of the epoch, from 0, whose loss is no finite number."""
+        is_bad = ~self.losses[: self.step].isfinite().cpu()
+        return int(is_bad.nonzero()[0]) if is_bad.any() else None
+
+    def finish_step(self, num_images: int) -> None:
+        """Takes the optimizer step that the gradients ask for."""
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        self.step += 1
+        self.num_images += num_images
+
+    def finish_epoch(self, result: EpochResult) -> None:
+        """Moves on to the next epoch."""
+        self.results.append(result)
+        if result.is_best:
+            weights = self.evaluated_model.state_dict()
+            self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
+        self.epoch += 1
+        self.step = 0
+        self.num_images = 0
+        self.losses.zero_()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values and tensors; the tensors are the state's own, not copies."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "num_images": self.num_images,
+            "lr": self.lr,
+            "losses": self.losses,
+            "results": [asdict(result) for result in self.results],
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Takes back what ``to_dict`` returned."""
+        self.model.load_state_dict(values["model"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.schedule.load_state_dict(values["schedule"])
+        self.scaler.load_state_dict(values["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(values["averaged"])
+        self.epoch = values["epoch"]
+        self.step = values["step"]
+        self.num_images = values["num_images"]
+        self.lr = values["lr"]
+        self.losses.copy_(values["losses"])
+        self.results = [EpochResult(**result) for result in values["results"]]
+        self.best_weights = values["best_weights"]

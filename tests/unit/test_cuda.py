@@ -1,0 +1,303 @@
+"""What must hold on a CUDA GPU. Needs no package beside those that training needs: see tools/gpu.sh.
+
+Tests that do not compare a GPU with the CPU run on both.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from darkroom.data import placement
+from darkroom.data.augment.pipeline import Augmentation
+from darkroom.data.batches import Batches, TrainBatch
+from darkroom.data.philox import words
+from darkroom.data.shards import Shards, ShardWriter
+from darkroom.data.storage import Storage, pack_image
+from darkroom.models.factory import make_classifier
+from darkroom.models.spec import ModelSpec
+from darkroom.training import checkpoint
+from darkroom.training.checkpoint import Checkpoints
+from darkroom.training.compiled import compiled
+from darkroom.training.determinism import set_determinism
+from darkroom.training.engine import fit
+from darkroom.training.interruption import Interruption
+from darkroom.training.state import TrainingState
+
+HAS_CUDA = torch.cuda.is_available()
+ON_CUDA = [pytest.mark.cuda, pytest.mark.skipif(not HAS_CUDA, reason="there is no CUDA GPU here")]
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
+CUDA_ONLY = pytest.mark.parametrize("device", DEVICES[1:])
+
+NUM_IMAGES = 90
+SHAPE = (16, 16, 3)
+BATCH_SIZE = 16
+
+NO_CHANGES: dict[str, Any] = {
+    "crop_padding": 0,
+    "resized_crop": None,
+    "horizontal_flip": False,
+    "vertical_flip": False,
+    "rotate": 0.0,
+    "translate": 0.0,
+    "scale": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+    "hue": 0.0,
+    "policy": None,
+    "transforms": [],
+    "erase": 0.0,
+    "erase_fill": "mean",
+    "mixup": None,
+    "cutmix": None,
+}
+CROP_AND_FLIP = {"crop_padding": 2, "horizontal_flip": True}
+CHANGES: dict[str, dict[str, Any]] = {
+    "crop and flip": CROP_AND_FLIP,
+    "both flips": {"horizontal_flip": True, "vertical_flip": True},
+    "resized crop": {"resized_crop": 0.1},
+    "affine": {"rotate": 30.0, "translate": 0.2, "scale": 0.2},
+    "brightness and contrast": {"brightness": 0.4, "contrast": 0.4},
+    "saturation and hue": {"saturation": 0.4, "hue": 0.1},
+    "erase": {"erase": 0.7},
+    "erase to black": {"erase": 0.7, "erase_fill": 0},
+}
+
+TRAIN: dict[str, Any] = {
+    "epochs": 2,
+    "micro_batches": 1,
+    "optimizer": "sgd",
+    "lr": 0.05,
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "schedule": "one_cycle",
+    "warmup_fraction": 0.3,
+    "label_smoothing": 0.05,
+    "clip_norm": None,
+    "ema_decay": None,
+    "patience": None,
+    "precision": "float32",
+}
+
+
+def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
+    return Augmentation(SimpleNamespace(**NO_CHANGES | changes), seed)
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), np.uint8)
+
+
+def write_split(folder: Path, storage: Storage = "decoded") -> Shards:
+    with ShardWriter(folder, SHAPE, NUM_IMAGES, storage) as writer:
+        for index, image in enumerate(images()):
+            writer.add(pack_image(image, storage), index % 3, f"{index}.png")
+    return Shards(folder)
+
+
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    """Puts back what ``set_determinism`` sets."""
+    variables = dict(os.environ)
+    num_threads, random_state = torch.get_num_threads(), torch.get_rng_state()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(num_threads)
+    torch.set_rng_state(random_state)
+    for name in os.environ.keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+
+
+# numbers and pixels
+
+
+@CUDA_ONLY
+def test_random_words_are_those_of_the_cpu(device: str) -> None:
+    ids = torch.cat((torch.arange(2_000), torch.arange(2**32 - 2_000, 2**32)))
+    on_cpu = words(2**32 - 1, 3, 7, ids)
+    assert torch.equal(words(2**32 - 1, 3, 7, ids.to(device)).cpu(), on_cpu)
+    assert not torch.equal(words(2**32 - 2, 3, 7, ids.to(device)).cpu(), on_cpu)
+
+
+@CUDA_ONLY
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES.keys())
+def test_augmented_pixels_are_those_of_the_cpu(device: str, changes: dict[str, Any]) -> None:
+    pixels, ids = torch.from_numpy(images()), torch.arange(NUM_IMAGES)
+    augment = augmentation(**changes)
+    on_cpu = augment.on_device(pixels, ids, 1)
+    on_gpu = augment.on_device(pixels.to(device), ids, 1)
+    assert on_gpu.device.type == device
+    assert torch.equal(on_gpu.cpu(), on_cpu)
+    assert not torch.equal(on_cpu, pixels)
+
+
+@CUDA_ONLY
+@pytest.mark.parametrize(
+    "changes", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str
+)
+def test_mixed_pixels_are_those_of_the_cpu(device: str, changes: dict[str, Any]) -> None:
+    pixels, ids = torch.from_numpy(images()), torch.arange(NUM_IMAGES)
+    augment = augmentation(**changes)
+    on_cpu = augment.mix(pixels, ids % 3, ids, 1)
+    on_gpu = augment.mix(pixels.to(device), (ids % 3).to(device), ids, 1)
+    for there, here in zip(on_gpu, on_cpu, strict=True):
+        assert torch.equal(there.cpu(), here)
+
+
+# storages
+
+
+def read_slowly(batches: Batches, first_step: int = 0) -> list[list[Tensor | None]]:
+    """Reads an epoch while the GPU lags behind, so that memory freed too early would be filled anew."""
+    read = []
+    for batch in batches.epoch(3, 1, augmentation(**CROP_AND_FLIP, mixup=0.4), first_step):
+        if batch.images.is_cuda:
+            torch.cuda._sleep(5_000_000)
+        read.append([None if field is None else field.clone() for field in batch])
+        del batch
+    return [[None if field is None else field.cpu() for field in copies] for copies in read]
+
+
+def assert_equal_batches(some: list[list[Tensor | None]], others: list[list[Tensor | None]]) -> None:
+    assert len(some) == len(others)
+    for batch, other in zip(some, others, strict=True):
+        for name, field, wanted in zip(TrainBatch._fields, batch, other, strict=True):
+            assert (field is None) == (wanted is None), name
+            assert field is None or torch.equal(field, wanted), name
+
+
+@CUDA_ONLY
+@pytest.mark.parametrize(
+    ("storage", "workers", "is_resident"),
+    [
+        ("decoded", 0, True),
+        ("encoded", 0, True),
+        ("decoded", 0, False),
+        ("encoded", 0, False),
+        ("encoded", 2, False),
+    ],
+)
+def test_batches_are_those_of_the_cpu_wherever_images_lie(
+    device: str,
+    storage: Storage,
+    workers: int,
+    is_resident: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = Batches(write_split(tmp_path / "wanted"), torch.device("cpu"), BATCH_SIZE)
+    shards = write_split(tmp_path / "split", storage)
+    monkeypatch.setattr(placement, "GPU_CHUNK_BYTES", 2 * BATCH_SIZE * int(np.prod(SHAPE)))
+    free_bytes = 2**40 if is_resident else 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free_bytes, 2**40))
+    batches = Batches(shards, torch.device(device), BATCH_SIZE, workers)
+    assert ("on the GPU: they are" in batches.placement) == is_resident
+    assert_equal_batches(read_slowly(batches), read_slowly(wanted))
+    assert_equal_batches(read_slowly(batches, first_step=3), read_slowly(wanted)[3:])
+    for (some, targets), (others, other_targets) in zip(batches, wanted, strict=True):
+        assert torch.equal(some.cpu(), others)
+        assert torch.equal(targets.cpu(), other_targets)
+
+
+# training
+
+
+class Stopped(Exception):
+    pass
+
+
+def train(
+    folder: Path,
+    device_name: str,
+    seed: int = 0,
+    how: Any = None,
+    states: Path | None = None,
+    stop_at: tuple[int, int] | None = None,
+    **changes: Any,
+) -> str:
+    """Trains a small network and returns the SHA-256 of its weights.
+
+    Args:
+        stop_at: the epoch and the step before which the training breaks off, with ``Stopped``.
+    """
+    set_determinism(seed, 1)
+    device = torch.device(device_name)
+    spec = ModelSpec(
+        name="cnn",
+        width=8,
+        depth=2,
+        dropout=0.2,
+        class_names=("a", "b", "c"),
+        input_size=SHAPE[:2],
+        channels=3,
+        resize="stretch",
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        training={},
+        environment={},
+    )
+    model = make_classifier(spec).to(device)
+    options = SimpleNamespace(**TRAIN | changes)
+    batches = Batches(Shards(folder), device, BATCH_SIZE)
+    state = TrainingState(model, options, batches.num_steps)
+    augment = augmentation(seed, **CROP_AND_FLIP)
+
+    def epoch(number: int, first_step: int) -> Iterator[TrainBatch]:
+        for step, batch in enumerate(batches.epoch(seed, number, augment, first_step), first_step):
+            if (number, step) == stop_at:
+                raise Stopped
+            yield batch
+
+    network = compiled(model, how)
+    if states is None:
+        results = list(fit(state, epoch, batches, options, seed, network=network))
+    else:
+        with Checkpoints(states, 0, Interruption()) as checkpoints:
+            assert checkpoints.restore(state) == (stop_at is None)
+            results = list(fit(state, epoch, batches, options, seed, checkpoints, network))
+    assert all(np.isfinite(result.train_loss) for result in results)
+    digest = hashlib.sha256()
+    for name, tensor in state.evaluated_model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "adamw, clipped, averaged": {"optimizer": "adamw", "lr": 0.01, "clip_norm": 1.0, "ema_decay": 0.9},
+    "bfloat16": {"precision": "bfloat16"},
+    "float16 in micro batches": {"precision": "float16", "micro_batches": 2},
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
+def test_training_is_exact_also_when_it_is_resumed(
+    device: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", 1e9)  # save at every step
+    write_split(tmp_path / "train")
+    wanted = train(tmp_path / "train", device, **options)
+    assert train(tmp_path / "train", device, **options) == wanted
+    states = tmp_path / "states"
+    with pytest.raises(Stopped):
+        train(tmp_path / "train", device, states=states, stop_at=(1, 2), **options)
+    assert any(states.iterdir())
+    assert train(tmp_path / "train", device, states=states, **options) == wanted
+    assert train(tmp_path / "train", device, seed=1, **options) != wanted
+
+
+@CUDA_ONLY
+@pytest.mark.parametrize("how", ["default", "cuda_graphs"])
+def test_a_compiled_model_learns_the_same_every_time(device: str, how: str, tmp_path: Path) -> None:
+    write_split(tmp_path / "train")
+    assert len({train(tmp_path / "train", device, how=how) for _ in range(2)}) == 1

@@ -1,10 +1,12 @@
 """Batches: every image once, the same pixels whatever the batch size and wherever they lie."""
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from support import output_of, start_python, write_shards
+from support import write_shards
 from torch import Tensor
 
 from darkroom.data import batches as batches_module
@@ -466,29 +468,33 @@ def test_a_damaged_image_is_named_wherever_it_is_decoded(
     assert str(raised.value).endswith("); run `dvc repro --force prepare`")
 
 
-TRAIN = """
-import sys, time
-import torch
-from pathlib import Path
-from darkroom.data.batches import Batches
-from darkroom.data import placement
-from darkroom.data.shards import Shards
-placement.available_cores = lambda: 64
-batches = Batches(Shards(Path(sys.argv[1])), torch.device("cpu"), 7, workers=2)
-epoch = batches.epoch(0, 0, None)
-next(epoch)
-print(*batches._images._workers._pool._processes, flush=True)
-"""
+def in_a_fresh_process(function: Callable[..., None], *arguments: object) -> tuple[Any, Connection]:
+    """Starts ``function``, whose first argument is the other end of the connection returned."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["darkroom.data.placement"])
+    here, there = context.Pipe()
+    process = context.Process(target=function, args=(there, *arguments))
+    process.start()
+    there.close()  # so that here its end is noticed
+    return process, here
+
+
+def load_a_batch_and_wait(parent: Connection, folder: Path) -> None:
+    images = WorkerImages(Shards(folder), CPU, 2)
+    requests = (Request(indices) for indices in torch.arange(NUM_IMAGES).split(7))
+    loaded = images.load(requests)
+    next(loaded)
+    parent.send(list(images._workers._pool._processes))
+    parent.recv()
 
 
 def test_worker_processes_end_with_a_parent_that_was_killed(folders: dict[Storage, Path]) -> None:
-    process = start_python(TRAIN + "time.sleep(60)", folders["encoded"], cwd=folders["encoded"])
-    assert process.stdout is not None
-    workers = [int(pid) for pid in process.stdout.readline().split()]
+    process, connection = in_a_fresh_process(load_a_batch_and_wait, folders["encoded"])
+    workers = connection.recv()
     assert len(workers) == 2
     assert all(map(is_running, workers))
     process.kill()
-    process.communicate()
+    process.join()
     give_up = time.monotonic() + 20
     while any(map(is_running, workers)):
         assert time.monotonic() < give_up
@@ -517,35 +523,30 @@ def test_a_killed_worker_process_is_reported(
         list(epoch)
 
 
-MEMORY = """
-import sys
-import torch
-from pathlib import Path
-from darkroom.data.batches import Batches
-from darkroom.data.shards import Shards
+def report_memory(parent: Connection, folder: Path) -> None:
+    def anonymous_megabytes() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        [line] = [line for line in lines if line.startswith("RssAnon")]
+        return int(line.split()[1]) // 1024
 
-def anonymous_megabytes():
-    [line] = [l for l in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in l]
-    return int(line.split()[1]) // 1024
-
-before = anonymous_megabytes()
-shards = Shards(Path(sys.argv[1]))
-batches = Batches(shards, torch.device("cpu"), 16)
-for each in (batches, batches.epoch(0, 0, None)):
-    for images, *_ in each:
-        pass
-read = anonymous_megabytes() - before
-kept = [images for images, *_ in batches]
-print(read, anonymous_megabytes() - before)
-"""
+    before = anonymous_megabytes()
+    batches = Batches(Shards(folder), CPU, 16)
+    for each in (batches, batches.epoch(0, 0, None)):
+        for _ in each:
+            pass
+    read = anonymous_megabytes() - before
+    kept = [images for images, *_ in batches]
+    assert len(kept) == batches.num_steps
+    parent.send((read, anonymous_megabytes() - before))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's")
 def test_no_copy_of_all_images_is_held_in_memory(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    folder = write_shards(
-        tmp_path / "train", np.broadcast_to(image, (1400, *image.shape)), IDS[:1].repeat(1400)
-    )
-    read, kept = map(int, output_of(start_python(MEMORY, folder, cwd=tmp_path)).split())
+    images = np.broadcast_to(image, (1400, *image.shape))
+    folder = write_shards(tmp_path / "train", images, np.zeros(1400, np.int64))
+    process, connection = in_a_fresh_process(report_memory, folder)
+    read, kept = connection.recv()
+    process.join()
     assert read < 60
     assert kept > 190  # megabytes, so that the number above means something

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from darkroom.data.parallel import end_with_parent
 from darkroom.errors import UserError
 
 Item = TypeVar("Item")
@@ -79,14 +79,7 @@ def _begin(function: partial[Tensor]) -> None:
     if hasattr(os, "nice"):
         os.nice(10)  # a step on the CPU waits for the slowest of its threads
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent decides what is still needed
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A pool's workers do not notice that their parent was killed, and would wait for ever."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _call(request: Any) -> Tensor:
@@ -101,12 +94,9 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
     """
     with ThreadPoolExecutor(1) as thread:
         pending = deque(thread.submit(next, items, None) for _ in range(depth))
-        try:
-            while (item := pending.popleft().result()) is not None:
-                pending.append(thread.submit(next, items, None))
-                yield item
-        finally:
-            thread.shutdown(cancel_futures=True)
+        while (item := pending.popleft().result()) is not None:
+            pending.append(thread.submit(next, items, None))
+            yield item
 
 
 def copied_ahead(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

@@ -57,11 +57,18 @@ _kept: Callable[[Any], Any]
 def _keep(function: Callable[[Any], Any]) -> None:
     global _kept
     _kept = function
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """A pool's workers do not notice that their parent was killed, and would wait for ever."""
+def end_with_parent() -> None:
+    """Ends this worker with its parent, from a thread.
+
+    A pool's workers do not notice that their parent was killed, and would wait for ever.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)

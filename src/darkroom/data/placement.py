@@ -73,6 +73,8 @@ class HostImages:
         self._device = device
         self._needs_host = needs_host
         self.chunk_bytes = GPU_CHUNK_BYTES if device.type == "cuda" else HOST_CHUNK_BYTES
+        if needs_host:
+            self.chunk_bytes = 0  # a batch: policies are so slow that the first step would have to wait
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
         chunks = map(self._load, requests)

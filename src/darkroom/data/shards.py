@@ -205,7 +205,7 @@ class _DecodedImages:
 
     def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         # clip: with the default, numpy fills a copy of out first
-        np.take(self.rows, indices, axis=0, out=out.reshape(len(out), -1), mode="clip")
+        np.take(self.rows, indices, axis=0, out=out.reshape(-1, self.rows.shape[1]), mode="clip")
 
 
 @dataclass(frozen=True)
@@ -266,15 +266,16 @@ def _map(file: Path, num_threads: int | None) -> _Shard:
 
         def block(batch: pa.RecordBatch) -> _Block:
             stored = batch["image"]
+            is_weighted = "weight" in batch.schema.names
             images: _DecodedImages | _EncodedImages = _EncodedImages(stored, shape, file, num_threads)
             if is_decoded:
                 pixels = np.frombuffer(stored.buffers()[1], np.uint8)
                 images = _DecodedImages(pixels.reshape(len(batch), height * width * channels))
             return _Block(
                 images,
-                batch["label"].to_numpy().astype(np.int64),
+                np.from_dlpack(batch["label"]).astype(np.int64),
                 batch["path"],
-                batch["weight"].to_numpy() if "weight" in batch.schema.names else None,
+                np.from_dlpack(batch["weight"]).astype(np.float64, copy=False) if is_weighted else None,
             )
 
         blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]

@@ -22,6 +22,7 @@ from darkroom.data.augment.geometry import (
 )
 from darkroom.data.augment.host import Policy, make_transforms, transform_each
 from darkroom.data.augment.mix import draw_mixes, mix_images
+from darkroom.data.placement import send
 
 PIXELS_AT_ONCE = 1 << 17
 """On a CPU: larger arrays leave its caches, and each is memory that the system gives out anew."""
@@ -136,7 +137,7 @@ class Augmentation:
         drawn = self._draw(sample_ids, epoch, height, width)
         widths = [values.shape[1] for values in drawn]
         # one copy to the device, whatever is switched on
-        changes = torch.from_numpy(np.concatenate(drawn, axis=1)).to(images.device)
+        changes = send(torch.from_numpy(np.concatenate(drawn, axis=1)), images.device)
         num_parts = 1
         if images.device.type == "cpu":
             num_parts = max(1, min(num_images, num_images * height * width // PIXELS_AT_ONCE))
@@ -178,7 +179,7 @@ class Augmentation:
         _, height, width, _ = images.shape
         words = draw_words(self._seed, epoch, sample_ids[: len(images) - 1], draws.MIX)
         mixes = torch.from_numpy(draw_mixes(words, height, width, self._mixup, self._cutmix))
-        mixed, shares = mix_images(images, mixes.to(images.device), self._cutmix is not None)
+        mixed, shares = mix_images(images, send(mixes, images.device), self._cutmix is not None)
         return mixed, targets[1:], shares
 
 

@@ -9,7 +9,8 @@ Prints a JSON line a measurement, adds it to benchmarks/results/train-loop.jsonl
 with the least and the greatest; whatever is compared takes turns, since machines change their pace.
 
 - ``loop``: images/s of an epoch (gather, crop, flip, step, schedule) over those of the same step on one
-  batch that lies on the device already, before and after it in the same process. Storages: ``resident``
+  batch that lies on the device already; in the same process, step by step in turns on a CPU, before and
+  after each epoch on a GPU or where workers load ahead. Storages: ``resident``
   (on a GPU), ``mapped``, ``encoded``. For encoded images the epoch is compared with the smaller of step
   and decode rate, and also with what is left where both need all cores of a CPU (``loop_over_shared``);
 - ``mode``: images/s of ``train.deterministic: true`` over ``false``, in fresh processes;
@@ -96,12 +97,23 @@ def measure_loop(size: str, args: argparse.Namespace) -> list[Figures]:
         loads: list[float] = []
         loops: dict[str, list[float]] = {storage: [] for storage in batches}
         steps: dict[str, list[float]] = {storage: [] for storage in batches}
+        in_turns = {
+            storage
+            for storage in batches
+            # else workers would load ahead while the bare step runs
+            if device.type == "cpu" and (storage == "mapped" or workers <= args.threads)
+        }
         before = training.bare_rate(one_batch)
         for _ in range(args.repeats):
             for storage, loaded in batches.items():
-                loops[storage].append(training.loop_rate(loaded))
                 if storage == "encoded":
                     loads.append(training.load_rate(loaded))
+                if storage in in_turns:
+                    loop, step = training.rates_in_turns(loaded)
+                    loops[storage].append(loop)
+                    steps[storage].append(step)
+                    continue
+                loops[storage].append(training.loop_rate(loaded))
                 after = training.bare_rate(one_batch)
                 steps[storage] += between([before, after])
                 before = after

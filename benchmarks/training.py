@@ -3,6 +3,7 @@
 Needs neither MLflow, DVC nor pydantic, so that it runs on a borrowed GPU machine too.
 """
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,6 +219,34 @@ class Training:
         for _ in range(self._state.num_steps):
             train_step(self._state, self._state.model, batch, self._options)
         return self._state.num_images / (self._now() - began)
+
+    def rates_in_turns(self, batches: Batches) -> tuple[float, float]:
+        """Trains an epoch, with a bare step of a copy of the model after each step.
+
+        Machines that others use, too, change their pace from one second to the next; both have it alike.
+        Only on a CPU: a GPU's steps would have to be waited for, one by one.
+
+        Returns:
+            Images/s of the loop, and of the bare step.
+        """
+        bare = TrainingState(copy.deepcopy(self._model), self._options, self.num_steps)
+        bare.model.train()
+        bare_batch = self.one_batch(batches)
+        bare_seconds = 0.0
+
+        def with_bare_steps(epoch: int, step: int) -> Iterator[TrainBatch]:
+            nonlocal bare_seconds
+            for batch in batches.epoch(SEED, epoch, self._augmentation, step):
+                yield batch
+                began = self._now()
+                train_step(bare, bare.model, bare_batch, self._options)
+                bare_seconds += self._now() - began
+
+        self._begin_epoch()
+        began = self._now()
+        train_one_epoch(self._state, self._state.model, with_bare_steps, self._options, SEED)
+        loop_seconds = self._now() - began - bare_seconds
+        return batches.num_images / loop_seconds, bare.num_images / bare_seconds
 
     def load_rate(self, batches: Batches) -> float:
         """Loads every image and does nothing with it. Returns images/s."""

@@ -55,6 +55,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     batch_size = settle_batch_size(options.batch_size, model, image_shape, info.num_images("train"))
     training = {**flatten(config), "train.batch_size": batch_size, "data.digest": info.digest}
     spec = replace(spec, training=training)
+    run.log_tags({"train.batch_size": f"{batch_size}"})  # what auto has found
     augmentation = Augmentation(config.augment, seed)
     train = Batches(
         Shards(PREPARED / "train"), device, batch_size, runtime.workers, augmentation.needs_host

@@ -92,6 +92,7 @@ def undisturbed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> 
     return project
 
 
+@pytest.mark.slow
 def test_a_killed_dvc_takes_its_training_along_and_the_next_one_goes_on(
     finished: Project, tmp_path: Path
 ) -> None:

@@ -142,22 +142,35 @@ def test_a_training_that_is_asked_to_end_loses_at_most_a_step(
     signum: int, status: int, server: Server, undisturbed: str, tmp_path: Path
 ) -> None:
     moments = random.Random(2)
+    num_asked = 0
+    for number in range(20):  # a busy machine may ask too late
+        folder = tmp_path / f"{number}"
+        num_asked += ask_until_it_is_over(server, folder, signum, status, moments)
+        assert (folder / "hash").read_text() == undisturbed
+        if num_asked > 3:
+            return
+    pytest.fail(f"asked {num_asked} times only")
+
+
+def ask_until_it_is_over(
+    server: Server, folder: Path, signum: int, status: int, moments: random.Random
+) -> int:
+    """Ends a training now and then, starts it again, and returns how often it ended."""
     num_asked = done = 0
     while done < EPOCHS * NUM_STEPS:
-        child = server.start(tmp_path, interval=1e9)
+        child = server.start(folder, interval=1e9)
         child.wait_for(READY)
         child.wait_for(DONE, min(done + moments.randrange(60), EPOCHS * NUM_STEPS - 1))
         kill(child.pid, signum)
         if (ended := child.end()) == 0:
-            break  # the signal came too late
-        assert ended == status, (tmp_path / "log").read_text()
+            return num_asked  # the signal came too late
+        assert ended == status, (folder / "log").read_text()
         num_asked += 1
         asked, done = (child.phases()[phase] for phase in (ASKED, DONE))
         assert asked <= done <= asked + 1 or done == EPOCHS * NUM_STEPS
-        assert newest_position(tmp_path) == done
-    assert num_asked > 0
-    assert server.start(tmp_path).end() == 0
-    assert (tmp_path / "hash").read_text() == undisturbed
+        assert newest_position(folder) == done
+    assert server.start(folder).end() == 0
+    return num_asked
 
 
 def test_a_second_signal_ends_a_step_that_takes_for_ever(

@@ -23,7 +23,7 @@ repro: setup ## run the pipeline: whatever data, params or code have changed sin
 	@darkroom params --check
 	@dvc repro
 
-test: setup lint ## lint, then the tests of under a minute each
+test: setup lint ## lint, then the quick tests
 	@pytest -m "not slow"
 
 test-slow: setup ## the long tests

@@ -331,6 +331,7 @@ def test_bombs_of_the_largest_size_alone_take_little_memory(images: Path, tmp_pa
     assert watched.peak < GIBIBYTE // 3
 
 
+@pytest.mark.slow
 def test_worker_processes_take_less_than_a_gibibyte_too(images: Path, tmp_path: Path) -> None:
     bombs = add_bombs(images, tmp_path / "corpus")
     watched = watch(images, tmp_path / "out", tiff=True, workers=2)

@@ -185,6 +185,7 @@ def test_evaluate_and_export_are_children_of_the_training_run(
         assert set(parents) <= trainings
 
 
+@pytest.mark.slow
 def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.set_params(data__fetch=[], data__path="data/mine")
@@ -222,6 +223,7 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     }
 
 
+@pytest.mark.slow
 def test_a_packed_folder_gives_the_same_data_set_as_the_folder(
     finished: Project, tmp_path: Path
 ) -> None:

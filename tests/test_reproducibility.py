@@ -31,6 +31,7 @@ def copy_of(project: Project, folder: Path) -> Project:
     return copy
 
 
+@pytest.mark.slow
 def test_outputs_are_the_same_elsewhere_and_without_tracking(finished: Project, tmp_path: Path) -> None:
     copy = copy_of(finished, tmp_path / "another" / "path")
     for stage in ("prepare", "train"):
@@ -63,7 +64,12 @@ def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:
 @pytest.mark.parametrize(
     ("edited", "old", "new"),
     [
-        ("src/darkroom/training/engine.py", '"""The training loop.', '"""The loop.'),
+        pytest.param(
+            "src/darkroom/training/engine.py",
+            '"""The training loop.',
+            '"""The loop.',
+            marks=pytest.mark.slow,
+        ),
         pytest.param("params.yaml", "epochs: 12", "epochs: 13", marks=pytest.mark.slow),
         # train does not depend on this one
         pytest.param("src/darkroom/cli.py", '"""The command', '"""A command', marks=pytest.mark.slow),

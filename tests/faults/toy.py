@@ -246,6 +246,8 @@ def main() -> None:
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         if (pid := os.fork()) == 0:
             signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
+            # what runs in the background of a script was told to ignore it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)

@@ -112,6 +112,7 @@ def digest_of_everything() -> str:
     return hashlib.sha256(images.numpy().tobytes() + mixed.numpy().tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_instruction_sets_do_not_change_pixels() -> None:
     code = "from test_augment_pipeline import digest_of_everything as digest; print(digest())"
     without_vectors = start_python(code, cwd=Path(__file__).parent, ATEN_CPU_CAPABILITY="default")

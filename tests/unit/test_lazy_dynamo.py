@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from support import output_of, start_python
 
 CODE = """
@@ -29,6 +30,7 @@ step()
 """
 
 
+@pytest.mark.slow
 def test_the_compiler_is_imported_only_once_something_is_compiled(tmp_path: Path) -> None:
     output = output_of(start_python(CODE, cwd=tmp_path))
     assert output.split() == ["False", "True", "True", "False"]

@@ -148,6 +148,7 @@ def test_a_failing_call_costs_a_warning_and_nothing_else(
     assert (logged.info.status, logged.data.metrics) == ("FINISHED", {"b": 3.0})
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_share_a_fresh_database(tmp_path: Path) -> None:
     program = (
         "from darkroom.tracking.mlflow_run import mlflow_run\n"

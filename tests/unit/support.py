@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sections import AUGMENT, TRAIN
 from torch import nn
 
 from darkroom.config import Augment, Train
@@ -45,50 +46,12 @@ def make_spec(**changes: Any) -> ModelSpec:
 
 def train_options(**changes: Any) -> Train:
     """The ``train`` section with plain values, but for ``changes``."""
-    values: dict[str, Any] = {
-        "epochs": 2,
-        "batch_size": 8,
-        "optimizer": "sgd",
-        "lr": 0.05,
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "schedule": "one_cycle",
-        "warmup_fraction": 0.3,
-        "label_smoothing": 0.0,
-        "clip_norm": None,
-        "micro_batches": 1,
-        "ema_decay": None,
-        "patience": None,
-        "precision": "float32",
-        "tf32": False,
-        "compile": None,
-        "deterministic": True,
-    }
-    return Train(**{**values, **changes})
+    return Train(**TRAIN | changes)
 
 
 def augment_options(**changes: Any) -> Augment:
     """The ``augment`` section with nothing switched on, but for ``changes``."""
-    values: dict[str, Any] = {
-        "crop_padding": 0,
-        "resized_crop": None,
-        "horizontal_flip": False,
-        "vertical_flip": False,
-        "rotate": 0.0,
-        "translate": 0.0,
-        "scale": 0.0,
-        "brightness": 0.0,
-        "contrast": 0.0,
-        "saturation": 0.0,
-        "hue": 0.0,
-        "policy": None,
-        "transforms": [],
-        "erase": 0.0,
-        "erase_fill": "mean",
-        "mixup": None,
-        "cutmix": None,
-    }
-    return Augment(**{**values, **changes})
+    return Augment(**AUGMENT | changes)
 
 
 def two_brightnesses(num_images: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

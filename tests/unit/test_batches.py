@@ -33,6 +33,8 @@ torch.set_num_threads(1)
 CPU = torch.device("cpu")
 NUM_IMAGES = 53
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 6, 8, 3), dtype=np.uint8)
+IMAGES[::2] &= 128
+"""Every other one has few colours, so that WebP makes it smaller; the rest are stored as they are."""
 IDS = np.arange(NUM_IMAGES)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sections import AUGMENT, TRAIN
 from torch import Tensor
 
 from darkroom.data import placement
@@ -40,25 +41,6 @@ NUM_IMAGES = 90
 SHAPE = (16, 16, 3)
 BATCH_SIZE = 16
 
-NO_CHANGES: dict[str, Any] = {
-    "crop_padding": 0,
-    "resized_crop": None,
-    "horizontal_flip": False,
-    "vertical_flip": False,
-    "rotate": 0.0,
-    "translate": 0.0,
-    "scale": 0.0,
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "saturation": 0.0,
-    "hue": 0.0,
-    "policy": None,
-    "transforms": [],
-    "erase": 0.0,
-    "erase_fill": "mean",
-    "mixup": None,
-    "cutmix": None,
-}
 CROP_AND_FLIP = {"crop_padding": 2, "horizontal_flip": True}
 CHANGES: dict[str, dict[str, Any]] = {
     "crop and flip": CROP_AND_FLIP,
@@ -71,29 +53,16 @@ CHANGES: dict[str, dict[str, Any]] = {
     "erase to black": {"erase": 0.7, "erase_fill": 0},
 }
 
-TRAIN: dict[str, Any] = {
-    "epochs": 2,
-    "micro_batches": 1,
-    "optimizer": "sgd",
-    "lr": 0.05,
-    "momentum": 0.9,
-    "weight_decay": 0.0005,
-    "schedule": "one_cycle",
-    "warmup_fraction": 0.3,
-    "label_smoothing": 0.05,
-    "clip_norm": None,
-    "ema_decay": None,
-    "patience": None,
-    "precision": "float32",
-}
-
 
 def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
-    return Augmentation(SimpleNamespace(**NO_CHANGES | changes), seed)
+    return Augmentation(SimpleNamespace(**AUGMENT | changes), seed)
 
 
 def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), np.uint8)
+    """Every other one has few colours, so that WebP makes it smaller; the rest are stored as they are."""
+    made = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), np.uint8)
+    made[::2] &= 192
+    return made
 
 
 def write_split(folder: Path, storage: Storage = "decoded") -> Shards:
@@ -246,7 +215,7 @@ def train(
         environment={},
     )
     model = make_classifier(spec).to(device)
-    options = SimpleNamespace(**TRAIN | changes)
+    options = SimpleNamespace(**TRAIN | {"label_smoothing": 0.05} | changes)
     batches = Batches(Shards(folder), device, BATCH_SIZE)
     state = TrainingState(model, options, batches.num_steps)
     augment = augmentation(seed, **CROP_AND_FLIP)

@@ -487,6 +487,30 @@ def test_where_not_even_one_image_fits_no_size_is_named() -> None:
     assert "would fit" not in str(refused.value)
 
 
+class FailsInValidation(nn.Linear):
+    def __init__(self, error: RuntimeError) -> None:
+        super().__init__(64, 2)
+        self.error = error
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:
+            raise self.error
+        return super().forward(images.flatten(1).float())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError(CPU_MESSAGE)])
+def test_a_validation_that_does_not_fit_is_explained(error: RuntimeError) -> None:
+    job = Job({}, make_model=lambda: FailsInValidation(error))
+    with pytest.raises(UserError, match=r"^\d+ images of 8 x 8 pixels .* lower train.batch_size$"):
+        job.run(job.new_state())
+
+
+def test_another_error_in_validation_is_passed_on() -> None:
+    job = Job({}, make_model=lambda: FailsInValidation(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        job.run(job.new_state())
+
+
 def test_what_the_failed_step_held_is_freed_before_sizes_are_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

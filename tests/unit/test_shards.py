@@ -272,7 +272,7 @@ def test_rot_in_the_footer_is_refused_and_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "train").startswith(f"{file}: damaged (")
 
 
-@pytest.mark.parametrize("size", [8, 96])  # decoded by one thread, and by several
+@pytest.mark.parametrize("size", [32, 96])  # decoded by one thread, and by several
 def test_an_image_that_cannot_be_decoded_is_refused_and_its_file_named(
     tmp_path: Path, size: int
 ) -> None:

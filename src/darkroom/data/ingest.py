@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from darkroom.data import decode as decode_module
 from darkroom.data import measures as measures_module
+from darkroom.data import storage as storage_module
 from darkroom.data.collection import Collection
 from darkroom.data.decode import BadImage, Header, PixelLayout, decode, decoder_version, read_header
 from darkroom.data.entries import Files
@@ -236,6 +237,7 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
 
 def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool) -> str:
     """Names what prepared pixels depend on beside the file: the layout, our code, the libraries."""
-    code = [Path(str(m.__file__)).read_bytes() for m in (decode_module, measures_module)]
+    modules = (decode_module, measures_module, storage_module)
+    code = [Path(str(module.__file__)).read_bytes() for module in modules]
     parts = [repr((layout, storage, tiff, decoder_version(), SCHEMA)).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

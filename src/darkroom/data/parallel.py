@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from multiprocessing.context import BaseContext
+from typing import Any, Generic, TypeVar
 
 from darkroom.errors import UserError
 
@@ -32,13 +34,47 @@ def ordered_map(
         yield from map(function, chunks)
         return
     # spawn: the same on every platform, and safe beside threads, which a fork is not
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_keep, initargs=(function,)) as pool:
+    pool = Workers(function, workers, multiprocessing.get_context("spawn"))
+    try:
+        yield from pool.map(chunks)
+    finally:
+        pool.close()
+
+
+class Workers(Generic[Chunk, Result]):
+    """Processes that apply one function to chunks: results in order, the same for any number.
+
+    They stay from one ``map`` to the next, and end when they are closed, with this object, or with
+    this process, however that ends.
+
+    Args:
+        function: is pickled once a worker.
+        begin: is called first in each worker.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Chunk], Result],
+        workers: int,
+        context: BaseContext,
+        begin: Callable[[], None] | None = None,
+    ) -> None:
+        self._workers = workers
+        self._pool = ProcessPoolExecutor(workers, context, _keep, (function, begin))
+        # left to the interpreter's end, the pool would outlive the modules that it needs
+        weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
+
+    def map(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
+        """Yields ``function(chunk)`` for every chunk; these are taken about two a worker ahead.
+
+        Raises:
+            UserError: a worker process was killed.
+        """
         pending: deque[Future[Result]] = deque()
         try:
             for chunk in chunks:
-                pending.append(pool.submit(_call, chunk))
-                if len(pending) > 2 * workers:
+                pending.append(self._pool.submit(_call, chunk))
+                if len(pending) > 2 * self._workers:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -48,27 +84,28 @@ def ordered_map(
                 "run again with fewer, such as DARKROOM_WORKERS=1"
             ) from None
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """Ends the processes, and waits for that."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 _kept: Callable[[Any], Any]
 
 
-def _keep(function: Callable[[Any], Any]) -> None:
+def _keep(function: Callable[[Any], Any], begin: Callable[[], None] | None) -> None:
+    """Begins the life of a worker process."""
     global _kept
     _kept = function
-    end_with_parent()
+    if begin is not None:
+        begin()
+    # a pool's workers do not notice that their parent was killed, and would wait for ever
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def end_with_parent() -> None:
-    """Ends this worker with its parent, from a thread.
-
-    A pool's workers do not notice that their parent was killed, and would wait for ever.
-    """
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
+def _end_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)

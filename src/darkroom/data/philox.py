@@ -5,8 +5,14 @@ Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Eas
 number of workers.
 """
 
+from typing import TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Words = TypeVar("Words", Tensor, NDArray[np.int64])
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -53,7 +59,7 @@ def words(seed: int, stream: int, epoch: int, sample_ids: Tensor) -> Tensor:
     return philox(counter, (seed, stream))
 
 
-def below(words: Tensor, limit: int) -> Tensor:
+def below(words: Words, limit: Words | int) -> Words:
     """Maps words to whole numbers 0..limit - 1, each as likely as the other to within 2**-32."""
     return (words * limit) >> 32
 

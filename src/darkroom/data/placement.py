@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.data.ahead import Workers, copied_ahead
+from darkroom.data.ahead import copied_ahead, loading_workers
 from darkroom.data.shards import Shards
 from darkroom.runtime import available_cores
 
@@ -90,7 +90,7 @@ class WorkerImages:
     chunk_bytes = 0  # a batch: the sooner the first one comes, and the more evenly all are busy
 
     def __init__(self, shards: Shards, device: torch.device, workers: int) -> None:
-        self._workers = Workers(partial(load_images, shards), workers)
+        self._workers = loading_workers(partial(load_images, shards), workers)
         self._device = device
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:

@@ -210,7 +210,9 @@ class _DecodedImages:
 
 @dataclass(frozen=True)
 class _EncodedImages:
-    stored: pa.Array
+    stored: memoryview
+    ends: NDArray[np.int64]
+    """int64 ``(n + 1,)``: image ``i`` lies between ``ends[i]`` and ``ends[i + 1]``."""
     shape: tuple[int, int, int]
     file: Path
     num_threads: int | None
@@ -225,7 +227,8 @@ class _EncodedImages:
 
     def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
         try:
-            out[...] = unpack_image(self.stored[index].as_buffer(), self.shape, "encoded")
+            stored = self.stored[self.ends[index] : self.ends[index + 1]]
+            out[...] = unpack_image(stored, self.shape, "encoded")
         except (OSError, ValueError, EOFError, SyntaxError) as error:
             raise _damaged(self.file, error) from None
 
@@ -267,10 +270,13 @@ def _map(file: Path, num_threads: int | None) -> _Shard:
         def block(batch: pa.RecordBatch) -> _Block:
             stored = batch["image"]
             is_weighted = "weight" in batch.schema.names
-            images: _DecodedImages | _EncodedImages = _EncodedImages(stored, shape, file, num_threads)
+            images: _DecodedImages | _EncodedImages
             if is_decoded:
                 pixels = np.frombuffer(stored.buffers()[1], np.uint8)
                 images = _DecodedImages(pixels.reshape(len(batch), height * width * channels))
+            else:
+                ends = np.frombuffer(stored.buffers()[1], np.int64)
+                images = _EncodedImages(memoryview(stored.buffers()[2]), ends, shape, file, num_threads)
             return _Block(
                 images,
                 np.from_dlpack(batch["label"]).astype(np.int64),

@@ -1,6 +1,7 @@
 """How one prepared image lies on disk: its pixels as they are, or encoded without loss."""
 
 import io
+import math
 from typing import Literal
 
 import numpy as np
@@ -31,13 +32,15 @@ def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
 def pack_image(pixels: NDArray[np.uint8], storage: Storage) -> bytes:
     """Returns the bytes to store of an image: uint8 ``(height, width, channels)``.
 
-    Encoded means lossless WebP: half the size of photographs, and quicker to decode than PNG.
+    Encoded means lossless WebP: half the size of photographs, and quicker to decode than PNG. Where it
+    is no smaller (tiny images, noise) the pixels are stored as they are.
     """
+    plain = pixels.tobytes()
     if storage == "decoded":
-        return pixels.tobytes()
+        return plain
     encoded = io.BytesIO()
     as_picture(pixels).save(encoded, format="WEBP", lossless=True, quality=0, method=0)
-    return encoded.getvalue()
+    return min(plain, encoded.getvalue(), key=len)
 
 
 def pack_images(
@@ -57,8 +60,8 @@ def pack_images(
 def unpack_image(
     stored: bytes | memoryview, shape: tuple[int, int, int], storage: Storage
 ) -> NDArray[np.uint8]:
-    """Returns the image that ``pack_image`` stored: uint8 ``shape``, read-only where decoded."""
-    if storage == "encoded":
+    """Returns the image that ``pack_image`` stored: uint8 ``shape``, perhaps read-only."""
+    if storage == "encoded" and len(stored) != math.prod(shape):
         with Image.open(io.BytesIO(stored), formats=["WEBP"]) as image:
             return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
     return np.frombuffer(stored, np.uint8).reshape(shape)

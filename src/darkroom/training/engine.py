@@ -153,7 +153,7 @@ def losses_of(logits: Tensor, batch: TrainBatch, label_smoothing: float) -> Tens
 
 def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, Tensor]:
     """Returns the mean cross entropy in nats and the confusion matrix."""
-    logits, targets = predict(model, batches)
+    logits, targets = predict(model, batches, "train.batch_size")
     loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
     confusion = confusion_matrix(targets, logits.argmax(dim=1), logits.shape[1])
     return float(loss), confusion

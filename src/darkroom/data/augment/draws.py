@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkroom.data.philox import philox
+from darkroom.data.philox import below, philox
 
 STREAM = 2
 SHIFT_AND_FLIP = range(1)
@@ -52,11 +52,6 @@ def draw_words(seed: int, epoch: int, sample_ids: Tensor, blocks: Sequence[int])
 def uniform(words: Ints, low: float = 0.0, high: float = 1.0) -> Floats:
     """Maps words to numbers in ``[low, high)``, float64."""
     return low + words / 2**32 * (high - low)
-
-
-def below(words: Ints, limit: Ints | int) -> Ints:
-    """Maps words to whole numbers 0..limit - 1, each as likely as the other to within 2**-32."""
-    return (words * limit) >> 32
 
 
 def whole(values: Floats) -> Ints:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darkroom.data.augment.draws import Ints, below, draw_rectangles, each, uniform, whole
+from darkroom.data.augment.draws import Ints, draw_rectangles, each, uniform, whole
+from darkroom.data.philox import below
 
 STEP_BITS = 8
 STEPS = 1 << STEP_BITS

@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.data.augment.draws import ONE, Floats, Ints, below, uniform, whole
+from darkroom.data.augment.draws import ONE, Floats, Ints, uniform, whole
 from darkroom.data.augment.erase import inside
+from darkroom.data.philox import below
 
 
 def draw_mixes(words: Ints, height: int, width: int, mixup: float | None, cutmix: float | None) -> Ints:

@@ -1,0 +1,47 @@
+"""Plain sections of params.yaml, for tests that change some of their values.
+
+No import of darkroom's: tests/unit/test_cuda.py also runs where there is no pydantic.
+"""
+
+from typing import Any
+
+TRAIN: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "lr": 0.05,
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "schedule": "one_cycle",
+    "warmup_fraction": 0.3,
+    "label_smoothing": 0.0,
+    "clip_norm": None,
+    "micro_batches": 1,
+    "ema_decay": None,
+    "patience": None,
+    "precision": "float32",
+    "tf32": False,
+    "compile": None,
+    "deterministic": True,
+}
+
+AUGMENT: dict[str, Any] = {
+    "crop_padding": 0,
+    "resized_crop": None,
+    "horizontal_flip": False,
+    "vertical_flip": False,
+    "rotate": 0.0,
+    "translate": 0.0,
+    "scale": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+    "hue": 0.0,
+    "policy": None,
+    "transforms": [],
+    "erase": 0.0,
+    "erase_fill": "mean",
+    "mixup": None,
+    "cutmix": None,
+}
+"""Nothing is switched on."""

@@ -40,7 +40,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     run.used(PREPARED, info.digest)
     run.log_dataset("prepared", info.digest, PREPARED, info.model_dump())
     spec = ModelSpec(
-        **config.model.model_dump(),
+        **config.model.model_dump(exclude={"weights"}),
         class_names=tuple(info.class_names),
         input_size=info.input_size,
         channels=info.channels,

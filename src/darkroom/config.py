@@ -60,6 +60,15 @@ class Section(BaseModel):
     )
 
 
+def _only_where(name: str, value: object, applies: bool, where: str) -> Iterator[tuple[str, str]]:
+    """Yields what is wrong with a parameter that is to be null where it does not apply, else not."""
+    if applies and value is None:
+        yield name, f"null is not allowed {where}"
+    if not applies and value is not None:
+        shown = str(value).lower() if isinstance(value, bool) else value
+        yield name, f"{shown} has no effect {where}; it must be null there"
+
+
 class DataSource(Section):
     """Where the images and their labels are: the part of ``data`` that ``prepare`` reads."""
 
@@ -204,19 +213,77 @@ class Model(Section):
     """The network."""
 
     name: str = Field(
-        pattern=r"^(cnn|resnet|torchvision:[A-Za-z0-9_]+)$",
-        description="cnn, resnet (for small images), or torchvision:NAME (resnet18, ...)",
+        pattern=r"^(mlp|cnn|resnet|vit|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+)$",
+        description="mlp, cnn, resnet or vit, which are made for small images, or torchvision:NAME or"
+        " timm:NAME; `darkroom models` lists them",
     )
     width: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        description="channels of the first layer; null for torchvision:NAME"
+        description="mlp: units of a layer; cnn, resnet: channels of the first layer; vit: numbers a"
+        " patch; null for a library's network"
     )
     depth: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        description="cnn: stages of two convolutions, each halving the image; resnet: residual"
-        " blocks in each of its three stages; null for torchvision:NAME"
+        description="mlp: hidden layers; cnn: stages of two convolutions, each halving the image;"
+        " resnet: residual blocks in each of its three stages; vit: blocks; null for a library's network"
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        description="probability of dropping a feature before the last layer; null for torchvision:NAME"
+    patch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        description="vit: pixels of a patch's side; null for all others"
     )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="probability of dropping a feature before the last layer (mlp, vit: also between"
+        " layers)"
+    )
+    stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="probability of leaving out the last residual block for an image, rising to it from"
+        " 0 at the first (Huang et al., 2016); for resnet, vit, and libraries' networks that have it"
+    )
+    head: Literal["linear", "mlp", "concat_pool"] = Field(
+        description="what makes classes of features: linear; mlp: one hidden layer; concat_pool: average"
+        " and maximum of each feature's map, then two layers with batch normalisation"
+    )
+    weights: str = Field(
+        min_length=1,
+        description="what training begins with: random; default: the library's, downloaded once; or a"
+        " file in models/weights/, .pth or .safetensors",
+    )
+
+    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
+        """Yields ``(full name, what is wrong)`` for values that do not go together."""
+        is_own = ":" not in self.name
+        for option in ("width", "depth", "patch_size"):
+            applies = self.name == "vit" if option == "patch_size" else is_own
+            yield from _only_where(
+                f"model.{option}", getattr(self, option), applies, f"where model.name is {self.name}"
+            )
+        if self.stochastic_depth > 0 and self.name in ("mlp", "cnn"):
+            yield (
+                "model.stochastic_depth",
+                f"{self.stochastic_depth:g} leaves out residual blocks, and {self.name} has none; "
+                "it must be 0 there",
+            )
+        if self.head == "concat_pool" and self.name in ("mlp", "vit"):
+            yield (
+                "model.head",
+                f"concat_pool pools maps of features, and {self.name} has none; take linear or mlp",
+            )
+        if self.weights == "default" and is_own:
+            yield (
+                "model.weights",
+                f"default is the library's, and {self.name} comes from none; take random or a file",
+            )
+
+
+ClassWeights = Annotated[
+    dict[str, Annotated[float, Field(gt=0, le=1e6)]],
+    Field(min_length=1, examples=["{class: weight}"]),
+]
+Layers = Annotated[str, Field(min_length=1, examples=["a pattern of layers' names"])]
+
+
+class Unfreeze(Section):
+    """Layers that learn from an epoch on."""
+
+    epoch: int = Field(ge=2, le=10_000)
+    layers: Layers
 
 
 class Train(Section):
@@ -232,21 +299,92 @@ class Train(Section):
         le=1024,
         description="parts in which a step computes its batch, one after the other, to save memory",
     )
-    optimizer: Literal["sgd", "adamw"] = Field(description="SGD with Nesterov momentum, or AdamW")
-    lr: float = Field(gt=0, le=100, description="learning rate; the peak where schedule is one_cycle")
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        description="momentum of sgd; null for adamw"
+    loss: Literal["cross_entropy", "nll", "focal", "bce"] = Field(
+        description="cross_entropy; nll: the same, of the logarithm of the softmax; focal: less of what"
+        " is easy (Lin et al., 2017); bce: binary cross entropy, for two classes or several labels an"
+        " image"
     )
-    weight_decay: float = Field(ge=0, le=10, description="L2 decay (decoupled in adamw)")
-    schedule: Literal["one_cycle", "constant"] = Field(description="learning rate over the steps")
-    warmup_fraction: Fraction | None = Field(
-        description="share of the steps in which one_cycle rises to lr; null for constant"
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        description="how much less of what is easy; null where loss is not focal; 2 is usual"
     )
     label_smoothing: float = Field(
         ge=0, lt=1, description="weight moved from the true class to all classes"
     )
+    class_weights: Literal["balanced"] | ClassWeights | None = Field(
+        description="weights of the classes in the loss: balanced: the rarer, the heavier, as in"
+        " scikit-learn; {class: weight}; null: all count the same"
+    )
+    sampling: Literal["natural", "balanced"] = Field(
+        description="natural: each image once an epoch; balanced: each class as often as the others,"
+        " in as many images as there are"
+    )
+    optimizer: Literal["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "muon"] = Field(
+        description="the method; muon: for matrices, with adamw for all else (Jordan, 2024)"
+    )
+    lr: Literal["auto"] | Annotated[float, Field(gt=0, le=100)] = Field(
+        description="learning rate; the peak where schedule is one_cycle or cosine; auto: as `darkroom"
+        " lr` suggests"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        description="momentum of sgd, rmsprop and muon; null for the others"
+    )
+    nesterov: bool | None = Field(
+        description="whether sgd's momentum looks ahead (Nesterov); null for the others"
+    )
+    weight_decay: float = Field(
+        ge=0,
+        le=10,
+        description="L2 decay (decoupled in adamw and muon), not of norms and biases",
+    )
+    l1: float = Field(
+        ge=0,
+        le=10,
+        description="weight of the sum of absolute weights in the loss (lasso; with weight_decay elastic"
+        " net), not of norms and biases",
+    )
+    schedule: Literal[
+        "constant", "one_cycle", "cosine", "step", "multi_step", "exponential", "plateau"
+    ] = Field(
+        description="learning rate over the steps: one_cycle rises and falls; cosine: a linear rise,"
+        " then half a cosine; step: times decay_factor every decay_epochs, multi_step: after each of"
+        " them; exponential: times decay_factor an epoch; plateau: times decay_factor where the"
+        " validation loss has not fallen for decay_epochs"
+    )
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        description="share of the steps in which one_cycle or cosine rises to lr; null for the others"
+    )
+    decay_epochs: (
+        Annotated[int, Field(ge=1, le=10_000)]
+        | Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1)]
+        | None
+    ) = Field(
+        description="epochs between the falls of step, a list of the epochs after which multi_step"
+        " falls, epochs that plateau waits; null for the others"
+    )
+    decay_factor: Fraction | None = Field(
+        description="of the learning rate, where it falls; null for constant, one_cycle and cosine"
+    )
     clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="largest gradient norm; null: not clipped"
+    )
+    clip_value: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        description="largest absolute value in a gradient; null: not clipped"
+    )
+    freeze: Literal["none", "backbone"] | Annotated[list[Layers], Field(min_length=1)] = Field(
+        description="layers that keep their weights: none; backbone: all but the head; or a list of"
+        " patterns of names, such as backbone.layer1.*, which `darkroom summary` shows"
+    )
+    unfreeze: list[Unfreeze] = Field(
+        examples=["a list with any of {epoch: 3, layers: pattern}"],
+        description="frozen layers that learn from an epoch on; [] none",
+    )
+    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        description="factor of the learning rate from each layer of the backbone to the one before it"
+        " (Clark et al., 2020); null: all learn at the same rate"
+    )
+    lr_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        examples=["{pattern: factor}, such as {backbone.*: 0.1}"],
+        description="factors of the learning rate by patterns of names; {} none",
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         description="keep a moving average of the weights, of which each step leaves this share;"
@@ -266,6 +404,57 @@ class Train(Section):
     deterministic: bool = Field(
         description="true: the same bytes every time; false: faster kernels where there are some"
     )
+
+    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
+        """Yields ``(full name, what is wrong)`` for values that do not go together."""
+        by_loss = f"where train.loss is {self.loss}"
+        yield from _only_where("train.focal_gamma", self.focal_gamma, self.loss == "focal", by_loss)
+        by_optimizer = f"where train.optimizer is {self.optimizer}"
+        has_momentum = self.optimizer in ("sgd", "rmsprop", "muon")
+        yield from _only_where("train.momentum", self.momentum, has_momentum, by_optimizer)
+        yield from _only_where("train.nesterov", self.nesterov, self.optimizer == "sgd", by_optimizer)
+        if self.nesterov and self.momentum == 0:
+            yield "train.nesterov", "true looks ahead by the momentum, and train.momentum is 0"
+        by_schedule = f"where train.schedule is {self.schedule}"
+        rises = self.schedule in ("one_cycle", "cosine")
+        falls = self.schedule in ("step", "multi_step", "exponential", "plateau")
+        has_epochs = self.schedule in ("step", "multi_step", "plateau")
+        yield from _only_where("train.warmup_fraction", self.warmup_fraction, rises, by_schedule)
+        yield from _only_where("train.decay_factor", self.decay_factor, falls, by_schedule)
+        yield from _only_where("train.decay_epochs", self.decay_epochs, has_epochs, by_schedule)
+        if has_epochs and self.decay_epochs is not None:
+            is_list = isinstance(self.decay_epochs, list)
+            if is_list != (self.schedule == "multi_step"):
+                wanted = "a list of epochs" if not is_list else "one whole number"
+                yield "train.decay_epochs", f"{self.decay_epochs}: it must be {wanted} {by_schedule}"
+            elif isinstance(self.decay_epochs, list) and self.decay_epochs != sorted(
+                set(self.decay_epochs)
+            ):
+                yield "train.decay_epochs", f"{self.decay_epochs} must rise from epoch to epoch"
+        if self.warmup_fraction == 0 and self.schedule == "one_cycle":
+            yield "train.warmup_fraction", f"0 is not allowed {by_schedule}; 0.3 is usual"
+        if self.clip_norm is not None and self.clip_value is not None:
+            yield "train.clip_value", "train.clip_norm clips already; set one of them to null"
+        if self.class_weights is not None and self.sampling == "balanced":
+            yield (
+                "train.class_weights",
+                "train.sampling is balanced already, and both together favour rare classes twice; "
+                "set one of them to null or natural",
+            )
+        if self.unfreeze and self.freeze == "none":
+            yield "train.unfreeze", "nothing is frozen, since train.freeze is none; [] is right there"
+        for entry in self.unfreeze:
+            if entry.epoch > self.epochs:
+                yield (
+                    "train.unfreeze",
+                    f"epoch {entry.epoch} never comes, since train.epochs is {self.epochs}",
+                )
+        if self.freeze == "backbone" and not self.unfreeze and self.layer_decay is not None:
+            yield (
+                "train.layer_decay",
+                f"{self.layer_decay:g} has no effect where the whole backbone is frozen; "
+                "it must be null there",
+            )
 
 
 class Evaluate(Section):
@@ -348,34 +537,8 @@ class Params(Section):
                 f"{augment.resized_crop:g} crops, and so does augment.crop_padding"
                 f" {augment.crop_padding}; set this to null or that to 0",
             )
-        own = not model.name.startswith("torchvision:")
-        for option in ("width", "depth", "dropout"):
-            value = getattr(model, option)
-            if own and value is None:
-                yield f"model.{option}", f"null is not allowed where model.name is {model.name}"
-            if not own and value is not None:
-                yield (
-                    f"model.{option}",
-                    f"{value:g} has no effect on {model.name}; it must be null there",
-                )
-        if train.optimizer == "sgd" and train.momentum is None:
-            yield "train.momentum", "null is not allowed where train.optimizer is sgd; 0 means none"
-        if train.optimizer == "adamw" and train.momentum is not None:
-            yield (
-                "train.momentum",
-                f"{train.momentum:g} has no effect on adamw; it must be null there",
-            )
-        if train.schedule == "one_cycle" and train.warmup_fraction is None:
-            yield (
-                "train.warmup_fraction",
-                "null is not allowed where train.schedule is one_cycle; 0.3 is usual",
-            )
-        if train.schedule == "constant" and train.warmup_fraction is not None:
-            yield (
-                "train.warmup_fraction",
-                f"{train.warmup_fraction:g} has no effect where train.schedule is constant; "
-                "it must be null there",
-            )
+        yield from model.mistaken_combinations()
+        yield from train.mistaken_combinations()
         if len(set(self.export.formats)) < len(self.export.formats):
             yield "export.formats", f"{self.export.formats} names a format twice; name each once"
 

@@ -170,6 +170,8 @@ def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
 
 def _allowed(schema: dict[str, Any]) -> str:
     """Puts a field's JSON schema into words."""
+    if "examples" in schema:
+        return schema["examples"][0]
     if "anyOf" in schema:
         return " or ".join(_allowed(choice) for choice in schema["anyOf"])
     if "const" in schema:
@@ -190,10 +192,14 @@ def _allowed(schema: dict[str, Any]) -> str:
                 bounds.append(f"{word} {schema[key]:,.10g}")
         number = "a whole number" if schema["type"] == "integer" else "a number"
         return " ".join([number, " and ".join(bounds)]).strip()
-    if "examples" in schema:
-        return schema["examples"][0]
     if "pattern" in schema:
-        return schema["pattern"].strip("^$()").replace("|", " or ").replace("[A-Za-z0-9_]+", "NAME")
+        return (
+            schema["pattern"]
+            .strip("^$()")
+            .replace("|", " or ")
+            .replace("[A-Za-z0-9_]+", "NAME")
+            .replace("[A-Za-z0-9_.]+", "NAME")
+        )
     if schema.get("minLength"):
         return "text that is not empty"
     return {"boolean": "true or false", "null": "null", "string": "text"}[schema["type"]]

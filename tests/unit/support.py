@@ -28,7 +28,10 @@ def make_spec(**changes: Any) -> ModelSpec:
         "name": "cnn",
         "width": 4,
         "depth": 2,
+        "patch_size": None,
         "dropout": 0.0,
+        "stochastic_depth": 0.0,
+        "head": "linear",
         "class_names": ("dark", "light"),
         "input_size": (8, 8),
         "channels": 1,
@@ -37,8 +40,8 @@ def make_spec(**changes: Any) -> ModelSpec:
         "environment": {"device": "cpu", "torch": "any"},
         **changes,
     }
-    if values["name"] not in ("cnn", "resnet"):
-        values |= {"width": None, "depth": None, "dropout": None}
+    if ":" in values["name"]:
+        values |= {"width": None, "depth": None}
     channels = values["channels"]
     statistics = {"mean": (0.4, 0.5, 0.6)[:channels], "std": (0.2, 0.25, 0.3)[:channels]}
     return ModelSpec(**{**statistics, **values})

@@ -18,7 +18,10 @@ class ModelSpec:
     name: str
     width: int | None
     depth: int | None
-    dropout: float | None
+    patch_size: int | None
+    dropout: float
+    stochastic_depth: float
+    head: str
     class_names: tuple[str, ...]
     input_size: tuple[int, int]
     channels: int

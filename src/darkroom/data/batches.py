@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.data.philox import permutation
 from darkroom.data.placement import HostAugmentation, Request, place_images, send
+from darkroom.data.sampling import Sampling, balanced_order, natural_order
 from darkroom.data.shards import Shards
-
-ORDER_STREAM = 1
 
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
@@ -75,6 +73,7 @@ class Batches:
     Args:
         workers: processes for what is costly to load; with 0 this process does it.
         needs_host: whether an augmentation will come whose ``needs_host`` is true.
+        sampling: of the images of an epoch.
     """
 
     def __init__(
@@ -84,11 +83,13 @@ class Batches:
         batch_size: int,
         workers: int = 0,
         needs_host: bool = False,
+        sampling: Sampling = "natural",
     ) -> None:
         self.num_images = len(shards)
         self.num_steps = -(-self.num_images // batch_size)
         self._images, self.placement = place_images(shards, device, workers, needs_host)
         self._needs_host = needs_host
+        self._sampling = sampling
         chunk_images = self._images.chunk_bytes // int(np.prod(shards.shape))
         self._chunk_steps = max(chunk_images // batch_size, 1)
         self._labels = torch.from_numpy(shards.labels)
@@ -109,7 +110,7 @@ class Batches:
     def epoch(
         self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
     ) -> Iterator[TrainBatch]:
-        """Yields every image once, in the order and with the changes of ``(seed, epoch)``.
+        """Yields an epoch's images, in the order and with the changes of ``(seed, epoch)``.
 
         Where images are mixed, each is with the one that follows in this order, and the last with the
         first.
@@ -123,16 +124,21 @@ class Batches:
         on_host = augmentation if augmentation is not None and augmentation.needs_host else None
         if on_host is not None and not self._needs_host:
             raise ValueError("Batches(..., needs_host=True) is needed for this augmentation")
-        order = permutation(seed, ORDER_STREAM, epoch, self.num_images)
-        order = torch.cat((order, order[:1]))
-        labels = send(self._labels[order], self._device)
-        weights = None if self._weights is None else send(self._weights[order], self._device)
+        if self._sampling == "balanced":
+            order = balanced_order(seed, epoch, self._labels)
+        else:
+            order = natural_order(seed, epoch, self.num_images)
+        indices, sample_ids = (torch.cat((part, part[:1])) for part in order)
+        labels = send(self._labels[indices], self._device)
+        weights = None if self._weights is None else send(self._weights[indices], self._device)
 
         num_mixed_in = int(augmentation is not None and augmentation.mixes)
         chunks = self._chunks(first_step)
-        chunk_ids = [order[chunk[0] : chunk[-1] + num_mixed_in] for chunk in chunks]
-        loaded = self._images.load(Request(ids, epoch, on_host) for ids in chunk_ids)
-        for chunk, ids, images in zip(chunks, chunk_ids, loaded, strict=True):
+        parts_of = [slice(chunk[0], chunk[-1] + num_mixed_in) for chunk in chunks]
+        requests = (Request(indices[part], sample_ids[part], epoch, on_host) for part in parts_of)
+        loaded = self._images.load(requests)
+        for chunk, part, images in zip(chunks, parts_of, loaded, strict=True):
+            ids = sample_ids[part]
             start, stop = chunk[0], chunk[-1]
             other_targets = shares = None
             if augmentation is not None:

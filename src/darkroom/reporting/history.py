@@ -44,6 +44,8 @@ class History:
             "val/accuracy": last.val_accuracy,
             "val/f1_macro": last.val_f1_macro,
         }
+        if last.grad_norm is not None:
+            metrics["train/grad_norm"] = last.grad_norm
         if last.epoch > self._num_earlier:
             metrics["train/epoch_seconds"] = self._seconds
         return metrics

@@ -1,5 +1,6 @@
 """Everything that changes while a model is trained: saved, and restored, as one."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -13,14 +14,16 @@ from darkroom.training.optim import OptimOptions, make_optimizer, make_schedule
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch came to. Losses are cross entropy in nats, a mean over images."""
+    """What an epoch came to. Losses are in nats, a mean over images."""
 
     epoch: int
     """Counted from 1."""
     lr: float
     """Learning rate of the epoch's last step."""
     train_loss: float
-    """Of the augmented images, as they were learnt, with label smoothing."""
+    """Of the augmented images, as they were learnt: with label smoothing, weights and mixing."""
+    grad_norm: float | None
+    """Mean norm of the gradients before they were clipped; None where they are not clipped by norm."""
     val_loss: float
     """Without label smoothing."""
     val_accuracy: float
@@ -72,6 +75,8 @@ class TrainingState:
         self.losses = torch.zeros(num_steps, device=device)
         """float32 ``(num_steps,)``, the sum over the images of each step. On the device, because
         reading waits for it."""
+        self.grad_norms = torch.full((num_steps,), math.nan, device=device)
+        """float32 ``(num_steps,)``, before clipping; NaN where they are not clipped by norm."""
         self.results: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         """The kept epoch's, on the CPU; empty before the first epoch's end."""
@@ -93,6 +98,11 @@ class TrainingState:
     def mean_loss(self) -> float:
         """Returns the mean loss over the images of the epoch so far."""
         return float(self.losses.cpu().double().sum()) / self.num_images
+
+    def mean_grad_norm(self) -> float | None:
+        """Returns the mean over the epoch's steps so far, or None where gradients are not clipped."""
+        norms = self.grad_norms[: self.step].cpu().double()
+        return None if norms.isnan().all() else float(norms.mean())
 
     def first_bad_step(self) -> int | None:
         """Returns the first step of the epoch, from 0, whose loss is no finite number."""
@@ -120,6 +130,7 @@ class TrainingState:
         self.step = 0
         self.num_images = 0
         self.losses.zero_()
+        self.grad_norms.fill_(math.nan)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values and tensors; the tensors are the state's own, not copies."""
@@ -134,6 +145,7 @@ class TrainingState:
             "num_images": self.num_images,
             "lr": self.lr,
             "losses": self.losses,
+            "grad_norms": self.grad_norms,
             "results": [asdict(result) for result in self.results],
             "best_weights": self.best_weights,
         }
@@ -151,5 +163,6 @@ class TrainingState:
         self.num_images = values["num_images"]
         self.lr = values["lr"]
         self.losses.copy_(values["losses"])
+        self.grad_norms.copy_(values["grad_norms"])
         self.results = [EpochResult(**result) for result in values["results"]]
         self.best_weights = values["best_weights"]

@@ -126,7 +126,7 @@ def _explain(error: ErrorDetails) -> str:
     near = ""
     if error["type"] in ("literal_error", "string_pattern_mismatch"):
         near = did_you_mean(str(error["input"]), allowed.replace(",", " ").split())
-    return f"{name}: {_shown(error['input'])} is not allowed; it must be {allowed}{near}"
+    return f"{name}: {shown(error['input'])} is not allowed; it must be {allowed}{near}"
 
 
 def _members(section: str, known: dict[str, Any]) -> str:
@@ -144,7 +144,8 @@ def _name(location: tuple[str | int, ...]) -> str:
     return ".".join(str(part) for part in location[:depth])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Returns a value as YAML has it, cut to 80 letters."""
     if value is None:
         return "null"
     if isinstance(value, bool):

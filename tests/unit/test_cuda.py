@@ -59,7 +59,7 @@ def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
 
 
 def images() -> np.ndarray:
-    """Every other one has few colours, so that WebP makes it smaller; the rest are stored as they are."""
+    """Every other one has few colours, so that WebP makes it smaller; the rest are stored plain."""
     made = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), np.uint8)
     made[::2] &= 192
     return made

@@ -11,7 +11,7 @@ def label_f1(targets: Tensor, preds: Tensor) -> Tensor:
         targets, preds: ``(n, num_labels)`` of 0 and 1.
 
     Returns:
-        float64 ``(num_labels,)`` on the CPU; NaN for labels that are neither in the targets nor predicted.
+        float64 ``(num_labels,)`` on the CPU; NaN for labels neither in the targets nor predicted.
     """
     hits = (targets.bool() & preds.bool()).sum(dim=0).cpu().double()
     either = (targets.bool().sum(dim=0) + preds.bool().sum(dim=0)).cpu().double()
@@ -34,7 +34,7 @@ def best_thresholds(targets: Tensor, probabilities: Tensor) -> list[float]:
     """Returns for each label the threshold with the highest F1, of equals the one nearest to 0.5.
 
     A label is predicted where its probability is at least the threshold. Candidates lie halfway between
-    neighbouring probabilities, rounded to four digits, so that small changes of a weight do not move them.
+    neighbouring probabilities, rounded to four digits.
 
     Args:
         targets: ``(n, num_labels)`` of 0 and 1.

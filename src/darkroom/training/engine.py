@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from darkroom.data.batches import Batch, TrainBatch
 from darkroom.data.philox import words

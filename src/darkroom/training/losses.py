@@ -150,6 +150,6 @@ def _check(options: LossOptions, num_classes: int, several: bool) -> None:
         )
     if not several and options.loss == "bce" and num_classes != 2:
         raise UserError(
-            f"train.loss: bce is for two classes, or several labels an image, and here are {num_classes} "
-            "classes that exclude each other; take cross_entropy, or focal"
+            "train.loss: bce is for two classes, or several labels an image, and here are "
+            f"{num_classes} classes that exclude each other; take cross_entropy, or focal"
         )

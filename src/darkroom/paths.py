@@ -15,6 +15,8 @@ CACHE = Path(".darkroom")
 """Scratch that can be deleted at any time."""
 
 MODEL = Path("models/model.safetensors")
+WEIGHTS = Path("models/weights")
+"""Files that training may begin with."""
 
 REPORT_PREPARE = Path("reports/prepare")
 PREPARE_METRICS = REPORT_PREPARE / "metrics.json"

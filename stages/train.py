@@ -15,9 +15,9 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.batches import Batches
     from darkroom.data.info import load_info
     from darkroom.data.shards import Shards
-    from darkroom.models.factory import make_classifier
     from darkroom.models.file import digest, save_model
     from darkroom.models.spec import ModelSpec
+    from darkroom.models.weights import start_from
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
     from darkroom.reporting.history import History
@@ -50,10 +50,15 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
         training={},
         environment=environment,
     )
-    model = make_classifier(spec).to(device)
+    start = start_from(config.model.weights, spec)
+    model, spec = start.classifier.to(device), start.spec
+    if start.remark:
+        print(f"train: {start.remark}")
     image_shape = (info.channels, *info.input_size)
     batch_size = settle_batch_size(options.batch_size, model, image_shape, info.num_images("train"))
     training = {**flatten(config), "train.batch_size": batch_size, "data.digest": info.digest}
+    if start.sha256:
+        training["model.weights.sha256"] = start.sha256
     spec = replace(spec, training=training)
     run.log_tags({"train.batch_size": f"{batch_size}"})  # what auto has found
     augmentation = Augmentation(config.augment, seed)

@@ -457,6 +457,13 @@ class Train(Section):
             )
 
 
+class SettledTrain(Train):
+    """The section with numbers where it may say ``auto``."""
+
+    batch_size: int
+    lr: float
+
+
 class Evaluate(Section):
     """The measurement on the test split."""
 

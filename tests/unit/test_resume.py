@@ -237,12 +237,12 @@ def add_to_a_weight(values: dict[str, Any]) -> None:
 
 
 def move_the_schedule(values: dict[str, Any]) -> None:
-    values["schedule"]["last_epoch"] += 1
+    values["schedule"]["step"] += 1
 
 
 def repeat_a_step(values: dict[str, Any]) -> None:
     values["step"] -= 1
-    values["schedule"]["last_epoch"] -= 1
+    values["schedule"]["step"] -= 1
 
 
 CHANGES = [

@@ -1,6 +1,7 @@
 """Everything that changes while a model is trained: saved, and restored, as one."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from darkroom.training.optim import OptimOptions, make_optimizer, make_schedule
+from darkroom.training.optim import OptimOptions, make_optimizer
+from darkroom.training.schedule import ScheduleOptions, make_schedule
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,9 @@ class EpochResult:
     """Whether val_f1_macro is the highest so far; of equals the later, whose rate is lower."""
 
 
-class StateOptions(OptimOptions, Protocol):
+class StateOptions(OptimOptions, ScheduleOptions, Protocol):
     """What is read of the ``train`` section."""
 
-    @property
-    def epochs(self) -> int: ...
     @property
     def ema_decay(self) -> float | None: ...
     @property
@@ -52,13 +52,20 @@ class TrainingState:
     Args:
         model: on its device; trained in place.
         num_steps: optimizer steps of an epoch.
+        layers: the backbone's, from the image on, as names of parameters; for ``layer_decay`` alone.
     """
 
-    def __init__(self, model: nn.Module, options: StateOptions, num_steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: StateOptions,
+        num_steps: int,
+        layers: Sequence[Sequence[str]] = (),
+    ) -> None:
         device = next(model.parameters()).device
         self.model = model.to(memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(model, options)
-        self.schedule = make_schedule(self.optimizer, options, options.epochs * num_steps)
+        self.optimizer = make_optimizer(model, options, layers)
+        self.schedule = make_schedule(self.optimizer, options, num_steps)
         self.scaler = GradScaler(device.type, enabled=options.precision == "float16")
         self.averaged: AveragedModel | None = None
         if options.ema_decay is not None:
@@ -71,7 +78,7 @@ class TrainingState:
         self.num_images = 0
         """Images of those steps."""
         self.lr = 0.0
-        """Learning rate of the last step."""
+        """Learning rate of the last step, of the groups' the largest."""
         self.losses = torch.zeros(num_steps, device=device)
         """float32 ``(num_steps,)``, the sum over the images of each step. On the device, because
         reading waits for it."""
@@ -111,7 +118,7 @@ class TrainingState:
 
     def finish_step(self, num_images: int) -> None:
         """Takes the optimizer step that the gradients ask for."""
-        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.lr = max(group["lr"] for group in self.optimizer.param_groups)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
@@ -126,6 +133,7 @@ class TrainingState:
         if result.is_best:
             weights = self.evaluated_model.state_dict()
             self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
+        self.schedule.finish_epoch(result.val_loss)
         self.epoch += 1
         self.step = 0
         self.num_images = 0

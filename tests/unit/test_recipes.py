@@ -47,7 +47,9 @@ def test_what_one_recipe_sets_all_set_so_that_nothing_of_another_stays() -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_recipe_goes_with_the_default_and_after_those_that_set_most(params: Path, name: str) -> None:
+def test_each_recipe_goes_with_the_default_and_after_those_that_set_most(
+    params: Path, name: str
+) -> None:
     use_recipe(name, RECIPES, params)
     alone = values_of(params)
     wanted = YAML(typ="safe").load(RECIPES / f"{name}.yaml")

@@ -3,12 +3,18 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from darkroom.training.overfitting import overfits_since
 from darkroom.training.state import EpochResult
 
 if TYPE_CHECKING:
     import pandas as pd
+
+OVERFITTING_ADVICE = (
+    "the training loss went on falling while the validation loss rose; more augment, weight_decay, "
+    "dropout or label_smoothing, a smaller model, or train.patience help, and more images most"
+)
 
 
 class History:
@@ -61,6 +67,28 @@ class History:
     def best_line(self) -> str:
         """Describes the epoch that was kept."""
         return f"kept epoch {self.best.epoch} with val macro F1 {self.best.val_f1_macro:.4f}"
+
+    def outcome(self) -> dict[str, Any]:
+        """Returns what a model file says of its training's course."""
+        best = {
+            "epoch": self.best.epoch,
+            "val_loss": self.best.val_loss,
+            "val_accuracy": self.best.val_accuracy,
+            "val_f1_macro": self.best.val_f1_macro,
+        }
+        return {"best": best, "overfits_since_epoch": overfits_since(self._results)}
+
+    def tags(self) -> dict[str, str]:
+        """Returns by what such runs are found in MLflow."""
+        since = overfits_since(self._results)
+        return {"overfits_since_epoch": "never" if since is None else f"{since}"}
+
+    def remarks(self) -> list[str]:
+        """Returns what should be said aloud of the course."""
+        since = overfits_since(self._results)
+        if since is None:
+            return []
+        return [f"overfits since epoch {since}: {OVERFITTING_ADVICE}"]
 
     def write_csv(self, path: Path) -> None:
         """Writes a row an epoch. Durations are left out: they differ every time."""

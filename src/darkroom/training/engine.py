@@ -18,7 +18,7 @@ from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
 from darkroom.training.batch_size import is_out_of_memory, out_of_memory
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.inference import predict
-from darkroom.training.layers import set_trainable
+from darkroom.training.layers import LayerOptions, set_trainable
 from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1, clip_gradients
 from darkroom.training.state import EpochResult, StateOptions, TrainingState
@@ -29,7 +29,7 @@ LOOK_EVERY_STEPS = 50
 """Reading a loss waits for the GPU, so the losses are looked at now and then only."""
 
 
-class TrainOptions(StateOptions, Protocol):
+class TrainOptions(StateOptions, LayerOptions, Protocol):
     """What is read of the ``train`` section."""
 
     @property

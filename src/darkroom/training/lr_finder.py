@@ -1,15 +1,18 @@
 """The learning-rate range test (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017)."""
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
+from pathlib import Path
 
 from torch import nn
 
 from darkroom.data.batches import TrainBatch
 from darkroom.errors import UserError
 from darkroom.training.engine import TrainBatches, TrainOptions, train_step
+from darkroom.training.job import Job
 from darkroom.training.layers import set_trainable
 from darkroom.training.losses import Loss
 from darkroom.training.state import TrainingState
@@ -86,3 +89,46 @@ def range_test(
 def _endless(train_batches: TrainBatches) -> Iterator[TrainBatch]:
     for epoch in count():
         yield from train_batches(epoch, 0)
+
+
+def find_lr(job: Job, watched: Callable[[Iterable[TrainBatch]], Iterable[TrainBatch]]) -> RangeTest:
+    """Makes the range test of a job, on a copy of its model: a function of the job alone.
+
+    Args:
+        watched: passes the batches on, for a progress bar.
+
+    Raises:
+        UserError: as ``range_test``.
+    """
+    options = job.settled(
+        LEAST_LR,
+        schedule="constant",
+        warmup_fraction=None,
+        decay_epochs=None,
+        decay_factor=None,
+        ema_decay=None,
+    )
+    model = copy.deepcopy(job.model)
+    return range_test(
+        job.new_state(options, model),
+        job.network(model),
+        lambda epoch, step: watched(job.epoch(epoch, step)),
+        job.loss,
+        options,
+    )
+
+
+def settle_lr(job: Job, scratch: Path, find: Callable[[], RangeTest]) -> float:
+    """Returns the learning rate that ``train.lr`` means.
+
+    What ``find`` has found is kept in ``scratch``, where a training that goes on has it from.
+    """
+    asked = job.config.train.lr
+    if asked != "auto":
+        return asked
+    found = scratch / "lr.txt"
+    if not found.is_file():
+        part = found.with_suffix(".part")
+        part.write_text(repr(find().suggestion), encoding="utf-8")
+        part.replace(found)
+    return float(found.read_text(encoding="utf-8"))

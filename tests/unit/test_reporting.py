@@ -284,6 +284,7 @@ def epoch_result(epoch: int, f1: float, is_best: bool) -> EpochResult:
         epoch=epoch,
         lr=0.1 / epoch,
         train_loss=1 / epoch,
+        grad_norm=None,
         val_loss=2 / epoch,
         val_accuracy=f1 / 2,
         val_f1_macro=f1,

@@ -104,4 +104,5 @@ class History:
     def _table(self) -> "pd.DataFrame":
         import pandas as pd  # it and matplotlib cost a second, which a training need not begin with
 
-        return pd.DataFrame([asdict(result) for result in self._results])
+        table = pd.DataFrame([asdict(result) for result in self._results])
+        return table.dropna(axis="columns", how="all")  # norms that were not computed

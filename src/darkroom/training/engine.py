@@ -39,8 +39,6 @@ class TrainOptions(StateOptions, LayerOptions, Protocol):
     @property
     def clip_value(self) -> float | None: ...
     @property
-    def clip_norm(self) -> float | None: ...
-    @property
     def patience(self) -> int | None: ...
 
 
@@ -139,7 +137,7 @@ def train_step(
         state.scaler.unscale_(state.optimizer)
         add_l1(state.optimizer, options.l1)
         grad_norm = clip_gradients(state.model.parameters(), options.clip_norm, options.clip_value)
-        if grad_norm is not None:
+        if grad_norm is not None and state.grad_norms is not None:
             state.grad_norms[state.step] = grad_norm
     state.finish_step(len(batch.targets))
 

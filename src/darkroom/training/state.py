@@ -1,6 +1,5 @@
 """Everything that changes while a model is trained: saved, and restored, as one."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -37,6 +36,8 @@ class EpochResult:
 class StateOptions(OptimOptions, ScheduleOptions, Protocol):
     """What is read of the ``train`` section."""
 
+    @property
+    def clip_norm(self) -> float | None: ...
     @property
     def ema_decay(self) -> float | None: ...
     @property
@@ -82,8 +83,8 @@ class TrainingState:
         self.losses = torch.zeros(num_steps, device=device)
         """float32 ``(num_steps,)``, the sum over the images of each step. On the device, because
         reading waits for it."""
-        self.grad_norms = torch.full((num_steps,), math.nan, device=device)
-        """float32 ``(num_steps,)``, before clipping; NaN where they are not clipped by norm."""
+        self.grad_norms = None if options.clip_norm is None else torch.zeros_like(self.losses)
+        """float32 ``(num_steps,)``, before clipping; None where they are not clipped by norm."""
         self.results: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         """The kept epoch's, on the CPU; empty before the first epoch's end."""
@@ -108,8 +109,7 @@ class TrainingState:
 
     def mean_grad_norm(self) -> float | None:
         """Returns the mean over the epoch's steps so far, or None where gradients are not clipped."""
-        norms = self.grad_norms[: self.step].cpu().double()
-        return None if norms.isnan().all() else float(norms.mean())
+        return None if self.grad_norms is None else float(self.grad_norms[: self.step].cpu().mean())
 
     def first_bad_step(self) -> int | None:
         """Returns the first step of the epoch, from 0, whose loss is no finite number."""
@@ -138,7 +138,6 @@ class TrainingState:
         self.step = 0
         self.num_images = 0
         self.losses.zero_()
-        self.grad_norms.fill_(math.nan)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values and tensors; the tensors are the state's own, not copies."""
@@ -171,6 +170,7 @@ class TrainingState:
         self.num_images = values["num_images"]
         self.lr = values["lr"]
         self.losses.copy_(values["losses"])
-        self.grad_norms.copy_(values["grad_norms"])
+        if self.grad_norms is not None:
+            self.grad_norms.copy_(values["grad_norms"])
         self.results = [EpochResult(**result) for result in values["results"]]
         self.best_weights = values["best_weights"]

@@ -21,7 +21,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.training.environment import fingerprint
     from darkroom.training.interruption import Interruption
     from darkroom.training.job import make_job
-    from darkroom.training.lr_finder import find_lr, settle_lr
+    from darkroom.training.lr_finder import settle_lr
 
     job = make_job(config, runtime)
     run.used(PREPARED, job.info.digest)
@@ -36,8 +36,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
         Interruption() as interruption,
         Checkpoints(scratch, runtime.checkpoint_seconds, interruption) as checkpoints,
     ):
-        with progress_bar("train: learning rate") as bar:
-            options = job.settled(settle_lr(job, scratch, lambda: find_lr(job, bar.count)))
+        options = job.settled(settle_lr(job, scratch))
         settled = {"train.batch_size": options.batch_size, "train.lr": options.lr}
         run.log_tags({name: f"{value}" for name, value in settled.items()})  # what auto has found
 

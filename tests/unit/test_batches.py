@@ -24,6 +24,7 @@ from darkroom.data.ahead import ahead
 from darkroom.data.batches import Batches, TrainBatch
 from darkroom.data.philox import permutation
 from darkroom.data.placement import HostImages, Images, Request, ResidentImages, WorkerImages
+from darkroom.data.sampling import balanced_order
 from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.storage import Storage, pack_image
 from darkroom.errors import UserError
@@ -301,6 +302,76 @@ class Recorded:
         for request in requests:
             self.asked += request.indices.tolist()
             yield torch.from_numpy(IMAGES[request.indices.numpy()])
+
+
+UNEVEN = np.where(IDS % 6 == 1, 1, 0) + np.where(IDS % 13 == 2, 2, 0)
+"""Labels of three classes, of which one is ten times as frequent as the rarest."""
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    return Shards(write_shards(tmp_path_factory.mktemp("uneven") / "train", IMAGES, UNEVEN))
+
+
+def balanced_epoch(
+    shards: Shards, augmentation: Changes | None, first_step: int = 0, epoch: int = 2
+) -> list[TrainBatch]:
+    needs_host = augmentation is not None and augmentation.needs_host
+    batches = Batches(shards, CPU, 7, needs_host=needs_host, sampling="balanced")
+    return list(batches.epoch(3, epoch, augmentation, first_step))
+
+
+def test_balanced_batches_hold_each_class_as_often_as_the_others(uneven: Shards) -> None:
+    batches = balanced_epoch(uneven, None)
+    counts = np.bincount(order_of(batches))
+    assert counts.tolist() == [18, 18, 17]
+    assert np.bincount(order_of(epoch_of(uneven))).tolist() == np.bincount(UNEVEN).tolist() == [40, 9, 4]
+    assert [len(batch.targets) for batch in batches] == [
+        len(batch.targets) for batch in epoch_of(uneven)
+    ]
+    indices = balanced_order(3, 2, torch.from_numpy(UNEVEN)).indices
+    assert order_of(batches) == UNEVEN[indices].tolist()
+    assert np.array_equal(pixels_of(batches), IMAGES[indices])
+    # as the images that are mixed in
+    others = [batch.other_targets for batch in balanced_epoch(uneven, MIXED)]
+    following = torch.cat([other for other in others if other is not None]).tolist()
+    assert following == UNEVEN[indices.roll(-1)].tolist()
+
+
+def test_copies_of_an_image_are_changed_differently(uneven: Shards) -> None:
+    pixels = pixels_of(balanced_epoch(uneven, PLAIN))
+    indices, sample_ids = balanced_order(3, 2, torch.from_numpy(UNEVEN))
+    levels = (sample_ids * (2 + 2)).to(torch.uint8).numpy()
+    assert np.array_equal(pixels, IMAGES[indices] ^ levels[:, None, None, None])
+    [index, *_] = np.flatnonzero(UNEVEN == 2)
+    copies = [pixels[place].tobytes() for place in (indices == index).nonzero()[:, 0].tolist()]
+    assert len(set(copies)) == len(copies) >= 4
+    unchanged = pixels_of(balanced_epoch(uneven, None))
+    assert (
+        len({unchanged[place].tobytes() for place in (indices == index).nonzero()[:, 0].tolist()}) == 1
+    )
+
+
+@pytest.mark.parametrize("augmentation", [None, PLAIN, MIXED], ids=["none", "plain", "mixed"])
+def test_balanced_batches_are_equal_from_any_step(uneven: Shards, augmentation: Changes | None) -> None:
+    whole = balanced_epoch(uneven, augmentation)
+    assert len(whole) == 8
+    for first_step in range(len(whole) + 1):
+        assert same(balanced_epoch(uneven, augmentation, first_step), whole[first_step:])
+    assert not same(balanced_epoch(uneven, augmentation, epoch=3), whole)
+
+
+def test_balanced_batches_are_equal_in_any_number_of_workers(
+    uneven: Shards, machine: Callable[..., None]
+) -> None:
+    machine()
+    changes = Changes(needs_host=True, mixes=True)
+    expected = balanced_epoch(uneven, changes)
+    by_two = Batches(uneven, CPU, 7, workers=2, needs_host=True, sampling="balanced")
+    assert isinstance(by_two._images, WorkerImages)
+    for first_step in (0, 3):
+        assert same(list(by_two.epoch(3, 2, changes, first_step)), expected[first_step:])
+    assert not same(balanced_epoch(uneven, MIXED), expected)
 
 
 def test_the_batches_before_the_first_step_are_not_loaded(

@@ -7,10 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from darkroom.tracking.events import Artifacts, Dataset, Event, Metrics, OnnxModel, Params, Tags
 from darkroom.tracking.git import git_tags
@@ -35,6 +35,11 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # 7 would hold a stage for 4 minutes
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+
+def tracked(title: str, tracking: Literal["on", "off"]) -> AbstractContextManager[Run]:
+    """Makes a run for a stage or a command; one that keeps nothing where tracking is off."""
+    return mlflow_run(title) if tracking == "on" else nullcontext(Run())
 
 
 @contextmanager

@@ -37,9 +37,12 @@ def make_loss(
 ) -> Loss:
     """Makes the loss that the options name.
 
+    All are computed in float32 at least: in eight bits, as logits have under autocast, the logarithm of
+    a probability near 1 is 0.
+
     Args:
         counts: training images of each class.
-        num_images: for training, where an image has several labels; None: each has one.
+        num_images: of the training, where an image may have several labels; None: each has one.
 
     Raises:
         UserError: the loss, or a class weight, does not go with such data.
@@ -50,27 +53,29 @@ def make_loss(
     weight = None if weight is None else weight.to(device)
     smoothing, gamma = options.label_smoothing, options.focal_gamma
 
+    def of_targets(per_class: Tensor, targets: Tensor) -> Tensor:
+        """Takes the loss if each class were the target, ``(n, num_classes)``."""
+        if weight is not None:
+            per_class = per_class * weight
+        own = per_class.gather(1, targets[:, None])[:, 0]
+        return own if smoothing == 0 else (1 - smoothing) * own + smoothing * per_class.mean(dim=1)
+
     def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(
             logits, targets, weight=weight, reduction="none", label_smoothing=smoothing
         )
 
     def nll(logits: Tensor, targets: Tensor) -> Tensor:
-        log_probabilities = logits.log_softmax(dim=1)
-        return F.nll_loss(log_probabilities, targets, weight=weight, reduction="none")
+        return of_targets(-logits.log_softmax(dim=1), targets)
 
     def focal(logits: Tensor, targets: Tensor) -> Tensor:
         assert gamma is not None
-        log_p = logits.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
-        losses = -((1 - log_p.exp()) ** gamma) * log_p
-        return losses if weight is None else losses * weight[targets]
+        return of_targets(_focal(logits.log_softmax(dim=1), gamma), targets)
 
     def bce_of_two(logits: Tensor, targets: Tensor) -> Tensor:
         # the softmax of two logits is the sigmoid of their difference
-        positive = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
         difference = logits[:, 1] - logits[:, 0]
-        losses = F.binary_cross_entropy_with_logits(difference, positive, reduction="none")
-        return losses if weight is None else losses * weight[targets]
+        return of_targets(-F.logsigmoid(torch.stack((-difference, difference), dim=1)), targets)
 
     def bce_of_several(logits: Tensor, targets: Tensor) -> Tensor:
         positive = targets * (1 - smoothing) + smoothing / 2
@@ -80,16 +85,22 @@ def make_loss(
 
     def focal_of_several(logits: Tensor, targets: Tensor) -> Tensor:
         assert gamma is not None
-        log_p = torch.where(targets > 0, F.logsigmoid(logits), F.logsigmoid(-logits))
-        losses = -((1 - log_p.exp()) ** gamma) * log_p
+        positive = targets * (1 - smoothing) + smoothing / 2
+        if_positive = _focal(F.logsigmoid(logits), gamma)
+        if_negative = _focal(F.logsigmoid(-logits), gamma)
         if weight is not None:
-            losses = torch.where(targets > 0, losses * weight, losses)
-        return losses.mean(dim=1)
+            if_positive = if_positive * weight
+        return (positive * if_positive + (1 - positive) * if_negative).mean(dim=1)
 
-    if several:
-        return {"bce": bce_of_several, "focal": focal_of_several}[options.loss]
-    losses = {"cross_entropy": cross_entropy, "nll": nll, "focal": focal, "bce": bce_of_two}
-    return losses[options.loss]
+    losses: dict[str, Loss] = {"bce": bce_of_several, "focal": focal_of_several}
+    if not several:
+        losses = {"cross_entropy": cross_entropy, "nll": nll, "focal": focal, "bce": bce_of_two}
+    chosen = losses[options.loss]
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        return chosen(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+
+    return loss
 
 
 def losses_of(logits: Tensor, batch: TrainBatch, loss: Loss) -> Tensor:
@@ -111,6 +122,17 @@ def balanced_weights(counts: Sequence[int]) -> list[float]:
     return [sum(counts) / (present * count) if count else 1.0 for count in counts]
 
 
+def _focal(log_p: Tensor, gamma: float) -> Tensor:
+    """Returns ``-(1 - p) ** gamma * log p``.
+
+    From Lin et al., "Focal Loss for Dense Object Detection" (2017).
+    """
+    # Where p is near 1, 1 - exp(log p) would have no digits left; and where it is 1 in all digits, the
+    # derivative of the power is infinite for a gamma below 1, times a logarithm of 0.
+    rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+    return -(rest**gamma) * log_p
+
+
 def _class_weights(
     asked: Literal["balanced"] | Mapping[str, float] | None,
     class_names: Sequence[str],
@@ -127,7 +149,10 @@ def _class_weights(
     if asked == "balanced":
         if num_images is None:
             return torch.tensor(balanced_weights(counts))
-        return torch.tensor([(num_images - count) / count if count else 1.0 for count in counts])
+        # negatives to positives; a label of no image, or of all, has nothing to be balanced
+        return torch.tensor(
+            [(num_images - count) / count if 0 < count < num_images else 1.0 for count in counts]
+        )
     for name in asked:
         if name not in class_names:
             near = did_you_mean(name, class_names)
@@ -150,6 +175,6 @@ def _check(options: LossOptions, num_classes: int, several: bool) -> None:
         )
     if not several and options.loss == "bce" and num_classes != 2:
         raise UserError(
-            "train.loss: bce is for two classes, or several labels an image, and here are "
+            f"train.loss: bce is for two classes, or several labels an image, and here are "
             f"{num_classes} classes that exclude each other; take cross_entropy, or focal"
         )

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import nn
 
 from darkroom.data.batches import TrainBatch
 from darkroom.errors import UserError
+from darkroom.progress import progress_bar
 from darkroom.training.engine import TrainBatches, TrainOptions, train_step
 from darkroom.training.job import Job
 from darkroom.training.layers import set_trainable
@@ -91,11 +92,8 @@ def _endless(train_batches: TrainBatches) -> Iterator[TrainBatch]:
         yield from train_batches(epoch, 0)
 
 
-def find_lr(job: Job, watched: Callable[[Iterable[TrainBatch]], Iterable[TrainBatch]]) -> RangeTest:
+def find_lr(job: Job) -> RangeTest:
     """Makes the range test of a job, on a copy of its model: a function of the job alone.
-
-    Args:
-        watched: passes the batches on, for a progress bar.
 
     Raises:
         UserError: as ``range_test``.
@@ -109,19 +107,20 @@ def find_lr(job: Job, watched: Callable[[Iterable[TrainBatch]], Iterable[TrainBa
         ema_decay=None,
     )
     model = copy.deepcopy(job.model)
-    return range_test(
-        job.new_state(options, model),
-        job.network(model),
-        lambda epoch, step: watched(job.epoch(epoch, step)),
-        job.loss,
-        options,
-    )
+    with progress_bar("train: learning rate", NUM_STEPS * job.batch_size) as bar:
+        return range_test(
+            job.new_state(options, model),
+            job.network(model),
+            lambda epoch, step: bar.count(job.epoch(epoch, step)),
+            job.loss,
+            options,
+        )
 
 
-def settle_lr(job: Job, scratch: Path, find: Callable[[], RangeTest]) -> float:
+def settle_lr(job: Job, scratch: Path) -> float:
     """Returns the learning rate that ``train.lr`` means.
 
-    What ``find`` has found is kept in ``scratch``, where a training that goes on has it from.
+    What the range test has found is kept in ``scratch``, where a training that goes on has it from.
     """
     asked = job.config.train.lr
     if asked != "auto":
@@ -129,6 +128,6 @@ def settle_lr(job: Job, scratch: Path, find: Callable[[], RangeTest]) -> float:
     found = scratch / "lr.txt"
     if not found.is_file():
         part = found.with_suffix(".part")
-        part.write_text(repr(find().suggestion), encoding="utf-8")
+        part.write_text(repr(find_lr(job).suggestion), encoding="utf-8")
         part.replace(found)
     return float(found.read_text(encoding="utf-8"))

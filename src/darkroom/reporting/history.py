@@ -5,16 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.training.overfitting import overfits_since
 from darkroom.training.state import EpochResult
 
 if TYPE_CHECKING:
     import pandas as pd
-
-OVERFITTING_ADVICE = (
-    "the training loss went on falling while the validation loss rose; more augment, weight_decay, "
-    "dropout or label_smoothing, a smaller model, or train.patience help, and more images most"
-)
 
 
 class History:

@@ -73,9 +73,10 @@ def mlflow_run(stage: str) -> Iterator[Run]:
 def _start(store: "Store", stage: str) -> "_Sender":
     git = git_tags()
     version = git.get("dvc.experiment") or git.get("mlflow.source.git.commit", "")[:7]
+    script = Path("stages", f"{stage.partition('@')[0]}.py")
     tags = {
         "stage": stage,
-        "mlflow.source.name": f"stages/{stage.partition('@')[0]}.py",
+        "mlflow.source.name": f"{script}" if script.exists() else f"darkroom {stage}",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
         **git,

@@ -347,8 +347,8 @@ class Params(Section):
         if self.data.label_separator is not None and self.data.manifest is None:
             yield (
                 "data.label_separator",
-                f"{self.data.label_separator!r} parts labels of a manifest, but data.manifest is null; it"
-                " must be null there",
+                f"{self.data.label_separator!r} parts labels of a manifest, but data.manifest is null;"
+                " set both or none",
             )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"

@@ -176,8 +176,8 @@ def _check(collection: Collection, name: str) -> None:
     if collection.separator is not None:
         if not _classes(to_read, collection.separator):
             raise UserError(
-                f"data.label_column: no file in {name} has a label, the manifest's cells are all empty; at"
-                " least one label is needed"
+                f"data.label_column: no file in {name} has a label, the manifest's cells are all empty;"
+                " at least one label is needed"
             )
     elif (num_classes := len(pc.unique(to_read["label"]))) < 2:
         raise UserError(

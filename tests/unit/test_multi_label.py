@@ -27,6 +27,7 @@ from darkroom.data.labels import make_label_sets
 from darkroom.data.prepare import count_by_label, summarise
 from darkroom.data.splits import NOT_GIVEN, TEST, TRAIN, VAL, SplitRule, Unsplit, assign_splits
 from darkroom.errors import UserError
+from darkroom.reporting.survey import load_survey
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 60
@@ -118,6 +119,20 @@ def test_each_image_has_its_labels_in_shards_manifest_and_counts(tmp_path: Path)
     assert summarise(info, counts).startswith(
         f"prepare: 60 images of 3 classes ({mean:.2f} an image) as 8 x 8 x 1: "
     )
+
+
+def test_the_report_finds_the_images_of_each_label(tmp_path: Path) -> None:
+    images = make_collection(tmp_path / "images")
+    Image.fromarray(PIXELS[0, ..., 0]).save(images / PATHS[1])
+    left = run(images, tmp_path / "out", on_conflict="drop")
+    assert left.outcomes[PATHS[0]] == left.outcomes[PATHS[1]] == "conflicting label"
+    texts = sorted({"|".join(sorted(labels)) for labels in SETS})
+    manifest = tmp_path / "out/manifest.parquet"
+    survey = load_survey(manifest, CLASSES, make_label_sets(texts, CLASSES, "|"))
+    for code, name in enumerate(CLASSES):
+        rows = survey.describe(survey.rows[survey.used_of_class(code)])
+        expected = [path for path, labels in zip(PATHS, SETS, strict=True) if name in labels]
+        assert [row["path"] for row in rows] == [path for path in expected if path in left.splits]
 
 
 def test_without_a_separator_the_same_manifest_has_a_class_for_each_cell(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ MANIFEST = pa.schema(
 """One row for every file found, in the order of their paths. ``pixel_sha256``, ``brightness`` (mean
 grey, 0..255) and ``sharpness`` (variance of the Laplacian) are of the prepared pixels; width and height
 are of the file, in pixels, as displayed. ``duplicate_of`` names an image with the same pixels
-(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place."""
+(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place. Several
+labels are sorted, with ``data.label_separator`` in between."""
 
 
 @dataclass(frozen=True)

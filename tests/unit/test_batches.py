@@ -422,6 +422,44 @@ def test_images_without_weights_come_without(shards: Shards) -> None:
     assert {batch.weights for batch in epoch_of(shards)} == {None}
 
 
+LABEL_SETS = np.random.default_rng(4).integers(0, 2, (NUM_IMAGES, 5), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("chunk_images", [1, 20, 1000])
+@pytest.mark.parametrize("augmentation", [None, PLAIN, MIXED], ids=["none", "plain", "mixed"])
+def test_several_labels_an_image_are_rows_of_ones_and_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_images: int, augmentation: Changes | None
+) -> None:
+    folder = tmp_path / "train"
+    with ShardWriter(folder, IMAGES.shape[1:], NUM_IMAGES, num_classes=5) as writer:
+        for image, labels in zip(IMAGES, LABEL_SETS, strict=True):
+            writer.add(image, np.flatnonzero(labels).tolist(), "")
+    monkeypatch.setattr(placement, "HOST_CHUNK_BYTES", chunk_images * IMAGES[0].nbytes)
+    shards = Shards(folder)
+    evaluated = torch.cat([targets for _, targets in Batches(shards, CPU, 7)])
+    assert evaluated.dtype == torch.float32
+    assert np.array_equal(evaluated, LABEL_SETS)
+
+    batches = epoch_of(shards, seed=3, epoch=5, augmentation=augmentation)
+    order = permutation(3, 1, 5, NUM_IMAGES).tolist()
+    assert {batch.targets.dtype for batch in batches} == {torch.float32}
+    assert [len(batch.targets) for batch in batches] == [len(batch.images) for batch in batches]
+    assert np.array_equal(torch.cat([batch.targets for batch in batches]), LABEL_SETS[order])
+    if augmentation is MIXED:
+        others = [batch.other_targets for batch in batches if batch.other_targets is not None]
+        assert {other.dtype for other in others} == {torch.float32}
+        assert np.array_equal(torch.cat(others), LABEL_SETS[[*order[1:], order[0]]])
+    else:
+        assert {batch.other_targets for batch in batches} == {None}
+
+
+@pytest.mark.parametrize("augmentation", [PLAIN, MIXED], ids=["plain", "mixed"])
+def test_one_label_an_image_stays_a_whole_number(shards: Shards, augmentation: Changes) -> None:
+    for batch in epoch_of(shards, augmentation=augmentation):
+        for targets in (batch.targets, batch.other_targets):
+            assert targets is None or (targets.dtype, targets.ndim) == (torch.int64, 1)
+
+
 GIB = 2**30
 IN_PROCESS, BY_TWO = "in this process", "by 2 worker processes"
 PLACEMENTS: list[tuple[str, Storage, int, bool, int, type, str]] = [

@@ -14,7 +14,8 @@ from darkroom.data.shards import Shards
 
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
-targets: int64 ``(n,)``. Both on the device, as all that follows."""
+targets: int64 ``(n,)``; or where an image may have several labels, float32 ``(n, num_classes)``, 1 for
+each that it has and 0 for the others. Both on the device, as all that follows."""
 
 
 class TrainBatch(NamedTuple):
@@ -23,10 +24,11 @@ class TrainBatch(NamedTuple):
     images: Tensor
     """As in ``Batch``, but float32 where they are mixed."""
     targets: Tensor
+    """As in ``Batch``."""
     weights: Tensor | None = None
     """float32 ``(n,)`` for the loss, 1 in the mean of the whole split; None: all count the same."""
     other_targets: Tensor | None = None
-    """int64 ``(n,)``: of the images that were mixed in; None: nothing is mixed."""
+    """As ``targets``, of the images that were mixed in; None: nothing is mixed."""
     shares: Tensor | None = None
     """float32 ``(n,)``, 0..1: what ``targets`` have of an image, ``other_targets`` have the rest."""
 
@@ -58,8 +60,8 @@ class Augmentation(HostAugmentation, Protocol):
             images, targets, sample_ids: of ``n + 1`` samples, of which the last is mixed in only.
 
         Returns:
-            images float32 ``(n, height, width, channels)``, other targets int64 ``(n,)``, shares
-            float32 ``(n,)``.
+            images float32 ``(n, height, width, channels)``, other targets as ``targets`` without the
+            first, shares float32 ``(n,)``.
         """
         ...
 
@@ -105,7 +107,8 @@ class Batches:
         chunks = self._chunks(0)
         loaded = self._images.load(Request(indices[chunk[0] : chunk[-1]]) for chunk in chunks)
         for chunk, images in zip(chunks, loaded, strict=True):
-            yield from zip(*_cut(chunk, _chw(images), labels[chunk[0] : chunk[-1]]), strict=True)
+            targets = _targets(labels[chunk[0] : chunk[-1]])
+            yield from zip(*_cut(chunk, _chw(images), targets), strict=True)
 
     def epoch(
         self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
@@ -140,15 +143,14 @@ class Batches:
         for chunk, part, images in zip(chunks, parts_of, loaded, strict=True):
             ids = sample_ids[part]
             start, stop = chunk[0], chunk[-1]
+            targets = _targets(labels[start : stop + 1])
             other_targets = shares = None
             if augmentation is not None:
                 images = augmentation.on_device(images, ids, epoch)
                 if augmentation.mixes:
-                    images, other_targets, shares = augmentation.mix(
-                        images, labels[start : stop + 1], ids, epoch
-                    )
+                    images, other_targets, shares = augmentation.mix(images, targets, ids, epoch)
             chunk_weights = None if weights is None else weights[start:stop]
-            parts = (_chw(images), labels[start:stop], chunk_weights, other_targets, shares)
+            parts = (_chw(images), targets[:-1], chunk_weights, other_targets, shares)
             yield from map(TrainBatch, *_cut(chunk, *parts))
 
     def _chunks(self, first_step: int) -> list[list[int]]:
@@ -157,6 +159,11 @@ class Batches:
         bounds = [step * size + min(step, num_larger) for step in range(self.num_steps + 1)]
         starts = range(first_step, self.num_steps, self._chunk_steps)
         return [bounds[start : start + self._chunk_steps + 1] for start in starts]
+
+
+def _targets(labels: Tensor) -> Tensor:
+    """Returns labels as ``Batch`` has them; the loss of several takes fractions, and bytes are less."""
+    return labels.float() if labels.ndim == 2 else labels
 
 
 def _chw(images: Tensor) -> Tensor:

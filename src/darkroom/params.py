@@ -87,7 +87,9 @@ def _one_a_place(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
     A union reports an error for each of its members, and a misspelled name is both unknown and
     missing.
     """
-    misspelled = {_nearest(_name(e["loc"])) for e in errors if e["type"] == "extra_forbidden"}
+    misspelled = {
+        _nearest(_name(e["loc"])) for e in errors if e["type"] == "extra_forbidden" and not _is_within(e)
+    }
     seen = set()
     for error in errors:
         name = _name(error["loc"])
@@ -114,19 +116,24 @@ def _nearest(name: str) -> str:
 def _explain(error: ErrorDetails) -> str:
     name = _name(error["loc"])
     known = {full: (allowed, about) for full, allowed, about in parameters()}
-    if error["type"] in ("extra_forbidden", "invalid_key"):
+    if error["type"] in ("extra_forbidden", "invalid_key") and not _is_within(error):
         near = _nearest(name)
         return f"{name} is not a parameter{near and f'; did you mean {near}?'}"
     if name in known:
         allowed, about = known[name]
     else:
         allowed, about = f"a section with {_members(name, known)}", ""
-    if error["type"] == "missing":
+    if error["type"] == "missing" and not _is_within(error):
         return f"{name} is missing{about and f': {about}'}; it must be {allowed}"
     near = ""
     if error["type"] in ("literal_error", "string_pattern_mismatch"):
         near = did_you_mean(str(error["input"]), allowed.replace(",", " ").split())
     return f"{name}: {shown(error['input'])} is not allowed; it must be {allowed}{near}"
+
+
+def _is_within(error: ErrorDetails) -> bool:
+    """Whether the mistake is in a part of a parameter's value, as in an entry of a list."""
+    return len(error["loc"]) > len(_name(error["loc"]).split("."))
 
 
 def _members(section: str, known: dict[str, Any]) -> str:

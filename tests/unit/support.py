@@ -86,19 +86,20 @@ class _Backbone(nn.Module):
         super().__init__()
         self.class_token = nn.Parameter(torch.randn(1, 6))
         self.embedding = nn.Embedding(3, 6)
-        self.layer1 = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU())
-        self.layer2 = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU())
+        # without biases, which batch norm takes away again, so that their gradients are noise
+        self.layer1 = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
         """float ``(n, 4)`` -> float ``(n, 6)``."""
-        features: Tensor = self.layer1(x) + self.class_token
-        return self.layer2(features + self.embedding(torch.arange(len(x)) % 3))
+        features: Tensor = self.layer1(x) + self.embedding(torch.arange(len(x)) % 3)
+        return self.layer2(features) + self.class_token
 
 
 LAYERS = [
     ["backbone.class_token", "backbone.embedding.weight"],
     *(
-        [f"backbone.layer{number}.{name}" for name in ("0.weight", "0.bias", "1.weight", "1.bias")]
+        [f"backbone.layer{number}.{name}" for name in ("0.weight", "1.weight", "1.bias")]
         for number in (1, 2)
     ),
 ]

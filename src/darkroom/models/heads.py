@@ -92,6 +92,5 @@ def make_head(
 def no_map(model_name: str) -> UserError:
     """Says that ``model_name`` cannot have a head that pools."""
     return UserError(
-        f"model.head: concat_pool pools maps of features, and {model_name} has none; "
-        "take linear or mlp"
+        f"model.head: concat_pool pools maps of features, and {model_name} has none; take linear or mlp"
     )

@@ -178,6 +178,97 @@ def use(recipe: str | None) -> None:
     click.echo(f"{PARAMS}: {len(changes)} values changed; next: dvc repro", err=True)
 
 
+@main.command()
+@click.argument("pattern", required=False)
+def models(pattern: str | None) -> None:
+    """List the models that model.name may be: parameters, multiply-adds an image, usual size.
+
+    PATTERN is a part of the name or a glob, such as 'timm:*vit*'. Without one, timm's are only counted.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.models.catalogue import NUM_CLASSES, entries, has_timm, matching_names, num_timm
+    from darkroom.progress import progress_bar
+
+    names = matching_names(pattern)
+    if not names:
+        where = "" if has_timm() else "; timm's are not there: pip install 'darkroom[timm]'"
+        raise UserError(f"no model is called like {pattern}; `darkroom models` lists them{where}")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("model.name", no_wrap=True)
+    for heading in ("pixels", "parameters", "multiply-adds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    with progress_bar("models", len(names), "models") as bar:
+        for entry in entries(names):
+            counts = entry.num_parameters, entry.num_multiply_adds
+            table.add_row(entry.name, f"{entry.side}", *(f"{count:,}" for count in counts), entry.about)
+            bar.advance(1)
+    Console().print(table)
+    click.echo(
+        f"{len(names)} models, of RGB images; our own with {NUM_CLASSES['own']} classes, "
+        f"libraries' with {NUM_CLASSES['library']:,}"
+    )
+    if pattern is None:
+        about = (
+            f"{num_timm():,} more, `darkroom models 'timm:*'` lists them"
+            if has_timm()
+            else ("a thousand more with pip install 'darkroom[timm]'")
+        )
+        click.echo(f"timm: {about}")
+
+
+@main.command()
+@click.option(
+    "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
+)
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Pixels of a side.  [default: the prepared data's]"
+)
+@click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: RGB.")
+@click.option("--classes", type=click.IntRange(min=2), help="How many.")
+def summary(file: Path, size: int | None, channels: str | None, classes: int | None) -> None:
+    """Show the network that params.yaml chooses, layer by layer, for the prepared data.
+
+    Where there is none, for RGB images of 32 x 32 pixels and 10 classes.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.data.info import load_info
+    from darkroom.models.catalogue import blank_spec, make_without_weights
+    from darkroom.models.summary import COLUMNS, summarize
+    from darkroom.params import load_params
+    from darkroom.paths import DATASET
+
+    input_size, num_channels, num_classes = (32, 32), 3, 10
+    if DATASET.exists():
+        info = load_info(DATASET)
+        input_size, num_channels, num_classes = info.input_size, info.channels, len(info.class_names)
+    spec = blank_spec(
+        input_size=(size, size) if size else input_size,
+        channels=int(channels) if channels else num_channels,
+        num_classes=classes or num_classes,
+        **load_params(file).model.model_dump(exclude={"weights"}),
+    )
+    found = summarize(make_without_weights(spec), spec)
+    table = Table(box=SIMPLE_HEAD)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", no_wrap=True)
+    for layer in found.layers:
+        table.add_row(*layer.cells())
+    Console().print(table)
+    height, width = spec.input_size
+    colours = "RGB" if spec.channels == 3 else "grey"
+    click.echo(
+        f"{spec.name} for {colours} images of {height} x {width} pixels, {len(spec.class_names)} classes"
+    )
+    click.echo(found.totals())
+
+
 def _open_csv(path: Path) -> TextIO:
     try:
         return path.open("w", encoding="utf-8", newline="")

@@ -108,7 +108,8 @@ def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
     channels = spec.channels if ":" not in spec.name else 3
     backbone.eval()
     try:
-        shape = backbone(torch.zeros(1, channels, *spec.input_size)).shape[1:]
+        image = torch.zeros(1, channels, *spec.input_size)
+        shape = backbone.to(image.device)(image).shape[1:]  # meta within ShapesOnly
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _unfit(spec, error, _least_side(backbone, spec, channels)) from None
     backbone.train()

@@ -1,7 +1,10 @@
 """Sizes of what convolutions and poolings make, and the smallest image that a network can take."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
+from torch.overrides import TorchFunctionMode
 
 from darkroom.errors import UserError
 
@@ -51,3 +54,19 @@ def require_size(name: str, input_size: tuple[int, int], windows: Sequence[Windo
             f"they have {height} x {width}; set prepare.image_size to {least} or more, or lower "
             "model.depth"
         )
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Within it, networks are made without memory for their weights, on the ``meta`` device.
+
+    Unlike ``torch.device("meta")`` it leaves the arithmetic with which some libraries find out how
+    many layers there are.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.empty, torch.zeros, torch.ones):
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)

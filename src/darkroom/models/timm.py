@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from darkroom.errors import UserError, did_you_mean
+from darkroom.models.shapes import ShapesOnly
 
 
 def load_timm() -> ModuleType:
@@ -74,7 +75,8 @@ def make_backbone(
 
 def names_of_whole(name: str) -> set[str]:
     """Returns the names in the state dict of the model, last layer and all."""
-    return set(load_timm().create_model(name, pretrained=False).state_dict())
+    with ShapesOnly():
+        return set(load_timm().create_model(name, pretrained=False).state_dict())
 
 
 def default_weights(name: str, input_size: tuple[int, int]) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torchvision.ops import StochasticDepth
 from darkroom.errors import UserError, did_you_mean
 from darkroom.models.heads import no_map
 from darkroom.models.layers import AveragePool, rising
+from darkroom.models.shapes import ShapesOnly
 
 # Auxiliary heads return tuples in training; they are left out.
 _WITHOUT_AUXILIARY: dict[str, Any] = {"aux_logits": False, "init_weights": True}
@@ -81,14 +82,15 @@ def make_backbone(
     _remove_last_layer(network)
     for parent in network.modules():
         for child_name, child in parent.named_children():
-            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
-                setattr(parent, child_name, AveragePool(child.output_size))
+            size: Any = getattr(child, "output_size", None)
+            if isinstance(child, nn.AdaptiveAvgPool2d) and size not in (1, (1, 1)):
+                setattr(parent, child_name, AveragePool(size))
     return network
 
 
 def names_of_whole(name: str) -> set[str]:
     """Returns the names in the state dict of ``torchvision.models.NAME``, last layer and all."""
-    with torch.device("meta"):
+    with ShapesOnly():
         return set(models.get_model(name, weights=None).state_dict())
 
 
@@ -179,8 +181,7 @@ def _until_the_map(network: nn.Module, name: str) -> nn.Module:
         raise no_map(f"torchvision:{name}")
     children: OrderedDict[str, nn.Module] = OrderedDict()
     for child_name, child in network.named_children():
-        is_list = isinstance(child, nn.ModuleList)
-        children[child_name] = nn.Sequential(*child) if is_list else child
+        children[child_name] = nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child
         if child_name == last:
             break
     if isinstance(network, models.DenseNet):

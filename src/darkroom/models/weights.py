@@ -17,6 +17,7 @@ from darkroom.errors import UserError
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
 from darkroom.models.file import METADATA_KEY, digest, load_spec
+from darkroom.models.shapes import ShapesOnly
 from darkroom.models.spec import ModelSpec
 from darkroom.paths import WEIGHTS
 
@@ -91,8 +92,8 @@ def _default(spec: ModelSpec) -> _Weights:
             sha256 = digest(path)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"model.weights: those of {origin} could not be downloaded ({error}); where there is a network, "
-            f"download them, put the file into {WEIGHTS}/ and set model.weights to its path"
+            f"model.weights: those of {origin} could not be downloaded ({error}); download them where "
+            f"there is a network, put the file into {WEIGHTS}/ and set model.weights to its path"
         ) from None
     return _Weights(origin, sha256, _library_backbone(spec, tensors), module.weights_statistics(name))
 
@@ -136,7 +137,7 @@ def _library_backbone(spec: ModelSpec, tensors: dict[str, Tensor]) -> dict[str, 
     module, name = library(spec.name)
     if spec.name.startswith("torchvision:"):
         tensors = module.fitted(name, tensors, spec.input_size)
-    with torch.device("meta"):
+    with ShapesOnly():
         backbone = module.make_backbone(name, spec.input_size, spec.head == "concat_pool", 0)
     left_out = module.names_of_whole(name) - set(backbone.state_dict())
     return {key: tensor for key, tensor in tensors.items() if key not in left_out}

@@ -13,12 +13,12 @@ from darkroom.data.shards import Shards
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
 from darkroom.models.spec import ModelSpec
+from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
     draw_titled_images,
 )
-from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.report import write_report
 from darkroom.reporting.tables import write_csv
 

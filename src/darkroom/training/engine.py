@@ -15,8 +15,9 @@ from darkroom.data.philox import words
 from darkroom.errors import UserError
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
-from darkroom.training.batch_size import is_out_of_memory, out_of_memory
+from darkroom.training.batch_size import out_of_memory
 from darkroom.training.checkpoint import Checkpoints
+from darkroom.training.device import is_out_of_memory
 from darkroom.training.inference import predict
 from darkroom.training.layers import LayerOptions, set_trainable
 from darkroom.training.losses import Loss, losses_of

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 COPIED = (
     "stages",
     "src",
+    "models/weights",
     "dvc.yaml",
     "params.yaml",
     "pyproject.toml",

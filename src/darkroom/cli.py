@@ -121,6 +121,154 @@ def params(file: Path, check: bool) -> None:
     Console().print(table)
 
 
+@main.command()
+@click.option(
+    "--out", default="lr.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path)
+)
+def lr(out: Path) -> None:
+    """Suggest a learning rate: a range test on the prepared data, drawn into a picture and logged.
+
+    The rate rises from step to step, from 1e-06 to 10; a tenth of the one at which the loss is least is
+    suggested. `train.lr: auto` takes the same. Smith, "Cyclical Learning Rates", 2017.
+    """
+    from darkroom.config import TrainConfig
+    from darkroom.params import flatten, load_params
+    from darkroom.paths import PARAMS, PREPARED
+    from darkroom.runtime import load_runtime
+    from darkroom.tracking.mlflow_run import tracked
+    from darkroom.training.determinism import configure_libraries
+
+    config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
+    configure_libraries(config.is_deterministic)
+    from darkroom.reporting.figures import draw_range_test
+    from darkroom.training.job import make_job
+    from darkroom.training.lr_finder import find_lr
+
+    job = make_job(config, runtime)
+    with tracked("lr", runtime.tracking) as run:
+        run.log_params(flatten(config))
+        run.used(PREPARED, job.info.digest)
+        found = find_lr(job)
+        for step, (rate, loss) in enumerate(zip(found.lrs, found.losses, strict=True)):
+            run.log_metrics({"lr/rate": rate, "lr/loss": loss}, step)
+        run.log_metrics({"lr/suggestion": found.suggestion})
+        draw_range_test(found.lrs, found.losses, found.suggestion, out)
+        run.log_artifacts(out)
+    click.echo(f"lr: {found.suggestion:g} is suggested for {config.train.optimizer}; see {out}")
+
+
+@main.command()
+@click.argument("recipe", required=False)
+def use(recipe: str | None) -> None:
+    """Write RECIPE's values into params.yaml; without RECIPE, list what there is.
+
+    Comments and all other values stay. `git diff params.yaml` shows what has changed.
+    """
+    from darkroom.params import shown
+    from darkroom.paths import PARAMS, RECIPES
+    from darkroom.recipes import list_recipes, use_recipe
+
+    if recipe is None:
+        for name, about in list_recipes(RECIPES).items():
+            click.echo(f"{name}\n    {about}")
+        return
+    changes = use_recipe(recipe, RECIPES, PARAMS)
+    for name, before, now in changes:
+        click.echo(f"{name}: {shown(before)} -> {shown(now)}")
+    click.echo(f"{PARAMS}: {len(changes)} values changed; next: dvc repro", err=True)
+
+
+@main.command()
+@click.argument("pattern", required=False)
+def models(pattern: str | None) -> None:
+    """List the models that model.name may be: parameters, multiply-adds an image, usual size.
+
+    PATTERN is a part of the name or a glob, such as 'timm:*vit*'. Without one, timm's are only counted.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.models.catalogue import NUM_CLASSES, entries, has_timm, matching_names, num_timm
+    from darkroom.progress import progress_bar
+
+    names = matching_names(pattern)
+    if not names:
+        where = "" if has_timm() else "; timm's are not there: pip install 'darkroom[timm]'"
+        raise UserError(f"no model is called like {pattern}; `darkroom models` lists them{where}")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("model.name", no_wrap=True)
+    for heading in ("pixels", "parameters", "multiply-adds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    with progress_bar("models", len(names), "models") as bar:
+        for entry in entries(names):
+            counts = entry.num_parameters, entry.num_multiply_adds
+            table.add_row(entry.name, f"{entry.side}", *(f"{count:,}" for count in counts), entry.about)
+            bar.advance(1)
+    Console().print(table)
+    click.echo(
+        f"{len(names)} models, of RGB images; our own with {NUM_CLASSES['own']} classes, "
+        f"libraries' with {NUM_CLASSES['library']:,}"
+    )
+    if pattern is None:
+        about = (
+            f"{num_timm():,} more, `darkroom models 'timm:*'` lists them"
+            if has_timm()
+            else ("a thousand more with pip install 'darkroom[timm]'")
+        )
+        click.echo(f"timm: {about}")
+
+
+@main.command()
+@click.option(
+    "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
+)
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Pixels of a side.  [default: the prepared data's]"
+)
+@click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: RGB.")
+@click.option("--classes", type=click.IntRange(min=2), help="How many.")
+def summary(file: Path, size: int | None, channels: str | None, classes: int | None) -> None:
+    """Show the network that params.yaml chooses, layer by layer, for the prepared data.
+
+    Where there is none, for RGB images of 32 x 32 pixels and 10 classes.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.data.info import load_info
+    from darkroom.models.catalogue import blank_spec, make_without_weights
+    from darkroom.models.summary import COLUMNS, summarize
+    from darkroom.params import load_params
+    from darkroom.paths import DATASET
+
+    input_size, num_channels, num_classes = (32, 32), 3, 10
+    if DATASET.exists():
+        info = load_info(DATASET)
+        input_size, num_channels, num_classes = info.input_size, info.channels, len(info.class_names)
+    spec = blank_spec(
+        input_size=(size, size) if size else input_size,
+        channels=int(channels) if channels else num_channels,
+        num_classes=classes or num_classes,
+        **load_params(file).model.model_dump(exclude={"weights"}),
+    )
+    found = summarize(make_without_weights(spec), spec)
+    table = Table(box=SIMPLE_HEAD)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right" if heading == "parameters" else "left", no_wrap=True)
+    for layer in found.layers:
+        table.add_row(*layer.cells())
+    Console().print(table)
+    height, width = spec.input_size
+    colours = "RGB" if spec.channels == 3 else "grey"
+    click.echo(
+        f"{spec.name} for {colours} images of {height} x {width} pixels, {len(spec.class_names)} classes"
+    )
+    click.echo(found.totals())
+
+
 def _open_csv(path: Path) -> TextIO:
     try:
         return path.open("w", encoding="utf-8", newline="")

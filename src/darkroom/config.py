@@ -86,6 +86,10 @@ class DataSource(Section):
     )
     path_column: Column = Field(description="the manifest's column of file paths")
     label_column: Column = Field(description="the manifest's column of labels, taken as text")
+    label_separator: Column | None = Field(
+        description="what parts the labels of an image that has several, such as |, in the manifest's"
+        " label column; null: an image has one label"
+    )
     split_column: Column | None = Field(
         description="the manifest's column that says train, val, test or nothing; null: none"
     )
@@ -469,6 +473,13 @@ class Train(Section):
             )
 
 
+class SettledTrain(Train):
+    """The section with numbers where it may say ``auto``."""
+
+    batch_size: int
+    lr: float
+
+
 class Evaluate(Section):
     """The measurement on the test split."""
 
@@ -541,6 +552,12 @@ class Params(Section):
                     "auto may change with a new image, and move others, where prepare.split is stable; "
                     "set a number",
                 )
+        if self.data.label_separator is not None and self.data.manifest is None:
+            yield (
+                "data.label_separator",
+                f"{self.data.label_separator!r} parts labels of a manifest, but data.manifest is null;"
+                " set both or none",
+            )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
         if augment.crop_padding > 0 and augment.resized_crop is not None:

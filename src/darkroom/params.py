@@ -131,7 +131,7 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "missing" and not _is_within(error):
         return f"{name} is missing{about and f': {about}'}; it must be {allowed}"
     near = did_you_mean(error["input"], _choices(error)) if isinstance(error["input"], str) else ""
-    return f"{name}: {_shown(error['input'])} is not allowed; it must be {allowed}{near}"
+    return f"{name}: {shown(error['input'])} is not allowed; it must be {allowed}{near}"
 
 
 def _choices(error: ErrorDetails) -> list[str]:
@@ -164,7 +164,8 @@ def _name(location: tuple[str | int, ...]) -> str:
     return ".".join(str(part) for part in location[:depth])
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Returns a value as YAML has it, cut to 80 letters."""
     if value is None:
         return "null"
     if isinstance(value, bool):

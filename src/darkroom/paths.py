@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 ENVIRONMENT = Path("environment.json")
+RECIPES = Path("recipes")
 
 DATA = Path("data")
 PREPARED = DATA / "prepared"
@@ -15,6 +16,8 @@ CACHE = Path(".darkroom")
 """Scratch that can be deleted at any time."""
 
 MODEL = Path("models/model.safetensors")
+WEIGHTS = Path("models/weights")
+"""Where files of weights lie that a training begins with."""
 
 REPORT_PREPARE = Path("reports/prepare")
 PREPARE_METRICS = REPORT_PREPARE / "metrics.json"

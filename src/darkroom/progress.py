@@ -26,13 +26,14 @@ Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
 class Bar:
-    """One line of progress that counts images."""
+    """One line of progress that counts images, or what ``unit`` says."""
 
-    def __init__(self, title: str, total: int, progress: Progress | None) -> None:
+    def __init__(self, title: str, total: int, progress: Progress | None, unit: str = "images") -> None:
         self._title = title
+        self._unit = unit
         self._total = total
         self._progress = progress
-        self._task = progress.add_task(title, total=total, note="") if progress else None
+        self._task = progress.add_task(title, total=total, note="", unit=unit) if progress else None
         self._done = 0
         self._note = ""
         self._started = self._logged = time.monotonic()
@@ -59,8 +60,8 @@ class Bar:
             rate = self._done / (self._logged - self._started)
             left = (self._total - self._done) / rate
             print(
-                f"{self._title}: {self._done:,} of {self._total:,} images, {rate:,.0f} images/s, "
-                f"{left:,.0f} s left{self._note and ', ' + self._note}",
+                f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, "
+                f"{rate:,.0f} {self._unit}/s, {left:,.0f} s left{self._note and ', ' + self._note}",
                 file=sys.stderr,
             )
 
@@ -69,8 +70,8 @@ class Bar:
         seconds = time.monotonic() - self._started
         if seconds >= SHORT_SECONDS and self._done:
             print(
-                f"{self._title}: {self._done:,} images in {seconds:.1f} s, "
-                f"{self._done / seconds:,.0f} images/s",
+                f"{self._title}: {self._done:,} {self._unit} in {seconds:.1f} s, "
+                f"{self._done / seconds:,.0f} {self._unit}/s",
                 file=sys.stderr,
             )
 
@@ -81,18 +82,20 @@ class Bar:
             self._progress.update(self._task, note=text)
 
 
-class _ImagesPerSecond(ProgressColumn):
+class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} images/s" if speed else "", style="progress.data.speed")
+        return Text(
+            f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed"
+        )
 
 
 @contextmanager
-def progress_bar(title: str, total: int = 0) -> Iterator[Bar]:
-    """Shows a bar for ``total`` images on standard error while the block runs."""
+def progress_bar(title: str, total: int = 0, unit: str = "images") -> Iterator[Bar]:
+    """Shows a bar for ``total`` images (or other units) on standard error while the block runs."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        bar = Bar(title, total, None)
+        bar = Bar(title, total, None, unit)
         yield bar
         bar.log_end()
         return
@@ -100,12 +103,12 @@ def progress_bar(title: str, total: int = 0) -> Iterator[Bar]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        _ImagesPerSecond(),
+        _Rate(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
     ) as progress:
-        yield Bar(title, total, progress)
+        yield Bar(title, total, progress, unit)
 
 
 @contextmanager

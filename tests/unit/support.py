@@ -18,6 +18,7 @@ from darkroom.config import Augment, Train
 from darkroom.data.shards import ShardWriter
 from darkroom.data.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec
+from darkroom.training.losses import Loss, make_loss
 
 # Another number rounds differently, and threads of tests that run side by side wait for each other.
 torch.set_num_threads(1)
@@ -51,6 +52,13 @@ def make_spec(**changes: Any) -> ModelSpec:
 def train_options(**changes: Any) -> Train:
     """The ``train`` section with plain values, but for ``changes``."""
     return Train(**TRAIN | changes)
+
+
+def plain_loss(options: Train, num_classes: int = 2) -> Loss:
+    """The loss that the options name, on the CPU, of classes with as many images each."""
+    return make_loss(
+        options, [f"{i}" for i in range(num_classes)], [1] * num_classes, torch.device("cpu")
+    )
 
 
 def augment_options(**changes: Any) -> Augment:

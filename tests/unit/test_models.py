@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.models.classifier import Classifier
-from darkroom.models.factory import OWN_MODELS, make_classifier
+from darkroom.models.factory import OWN_BACKBONES, make_classifier
 from darkroom.models.file import digest, load_model, load_spec, save_model
+from darkroom.models.heads import LinearHead
+from darkroom.models.network import Network
 
 RGB_32 = {"channels": 3, "input_size": (32, 32)}
 
@@ -31,7 +34,7 @@ def random_images(spec: Any, num_images: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("name", OWN_MODELS)
+@pytest.mark.parametrize("name", OWN_BACKBONES)
 @pytest.mark.parametrize("input_size", [(8, 8), (9, 13), (32, 32)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("width", "depth"), [(1, 1), (4, 2), (5, 3), (16, 1)])
@@ -43,8 +46,9 @@ def test_logits_have_a_column_a_class_and_gradients_reach_every_parameter(
         name=name,
         input_size=input_size,
         channels=channels,
-        width=width,
+        width=max(width, 4) if name == "vit" else width,  # one number alone is normalised to 0
         depth=depth,
+        patch_size=math.gcd(*input_size) // 2 or 1 if name == "vit" else None,
         class_names=class_names,
     )
     torch.manual_seed(0)
@@ -65,9 +69,9 @@ def test_every_residual_block_starts_as_the_identity() -> None:
     torch.manual_seed(0)
     network = make_classifier(make_spec(name="resnet", depth=3, width=8)).network.eval()
     x = torch.rand(2, 8, 8, 8)
-    assert torch.equal(network.blocks[0](x), x)
-    nn.init.ones_(network.blocks[0].bn2.weight)
-    assert not torch.equal(network.blocks[0](x), x)
+    assert torch.equal(network.backbone.blocks[0](x), x)
+    nn.init.ones_(network.backbone.blocks[0].bn2.weight)
+    assert not torch.equal(network.backbone.blocks[0](x), x)
 
 
 def conv_bn(in_channels: int, out_channels: int, side: int) -> int:
@@ -97,15 +101,15 @@ def test_resnet_20_has_the_layers_and_parameters_of_the_paper() -> None:
 def test_resnet_halves_the_image_twice() -> None:
     network = make_classifier(make_spec(name="resnet", width=2, depth=2, **RGB_32)).network
     sides, x = [], torch.zeros(1, 2, 32, 32)
-    for block in network.blocks:
+    for block in network.backbone.blocks:
         x = block(x)
         sides.append((x.shape[1], x.shape[2]))
     assert sides == [(2, 32), (2, 32), (4, 16), (4, 16), (8, 8), (8, 8)]
 
 
-@pytest.mark.parametrize("name", OWN_MODELS)
+@pytest.mark.parametrize("name", OWN_BACKBONES)
 def test_dropout_acts_in_training_only(name: str) -> None:
-    spec = make_spec(name=name, dropout=0.5, width=16)
+    spec = make_spec(name=name, dropout=0.5, width=16, patch_size=2 if name == "vit" else None)
     model = make_classifier(spec)
     images = random_images(spec, 4)
     assert not torch.equal(model(images), model(images))
@@ -113,12 +117,12 @@ def test_dropout_acts_in_training_only(name: str) -> None:
     assert torch.equal(model(images), model(images))
 
 
-def test_the_smallest_image_of_a_cnn_is_what_its_docstring_says() -> None:
+def test_the_smallest_image_of_a_cnn_is_named() -> None:
     for depth in range(1, 6):
         side = 2 ** (depth - 1)
         make_classifier(make_spec(width=1, depth=depth, input_size=(side, side)))
         if depth > 1:
-            with pytest.raises(UserError):
+            with pytest.raises(UserError, match=f"at least {side} x {side} pixels"):
                 make_classifier(make_spec(width=1, depth=depth, input_size=(side - 1, side)))
 
 
@@ -145,11 +149,10 @@ def test_the_size_check_leaves_no_trace(spec: Any) -> None:
     model = make_classifier(spec)
     next_draw = torch.rand(3)
     torch.manual_seed(5)
-    network = OWN_MODELS[spec.name](
-        channels=1, num_classes=2, width=spec.width, depth=spec.depth, dropout=spec.dropout
-    )
+    network = OWN_BACKBONES[spec.name](spec)
+    head = LinearHead(model.network.head.linear.in_features, 2, spec.dropout)
     assert torch.equal(torch.rand(3), next_draw)
-    assert weights_hash(model.network) == weights_hash(network)
+    assert weights_hash(model.network) == weights_hash(Network(network, head))
     assert all(module.training for module in model.modules())
 
 
@@ -187,10 +190,19 @@ def test_grey_images_are_to_torchvision_as_rgb_ones_with_equal_channels() -> Non
     spec = make_spec(name="torchvision:resnet18", input_size=(32, 32), mean=(0.4,), std=(0.2,))
     model = make_classifier(spec).eval()
     images = random_images(spec, 2)
-    grey_to_rgb, network = model.network
+    network = Network(model.network.backbone, model.network.head)
     rgb = Classifier(network, mean=[0.4] * 3, std=[0.2] * 3).eval()
     assert torch.equal(model(images), rgb(images.repeat(1, 3, 1, 1)))
-    assert count(grey_to_rgb) == 0
+
+
+def test_grey_images_take_the_three_means_of_weights() -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    torch.manual_seed(0)
+    spec = make_spec(name="torchvision:resnet18", input_size=(32, 32), mean=mean, std=std)
+    model = make_classifier(spec).eval()
+    images = random_images(spec, 2)
+    rgb = Classifier(Network(model.network.backbone, model.network.head), mean, std).eval()
+    assert torch.equal(model(images), rgb(images.repeat(1, 3, 1, 1)))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -294,7 +306,7 @@ def truncated(path: Path, keep: float) -> None:
 
 def without_a_tensor(path: Path) -> None:
     tensors = load_file(path)
-    del tensors["network.head.bias"]
+    del tensors["network.head.linear.bias"]
     save_file(tensors, path, {"darkroom": json.dumps(make_spec().to_dict())})
 
 

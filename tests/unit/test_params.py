@@ -309,6 +309,15 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "their sum must be below 1",
     ),
     (
+        {"data.label_separator": 'label_separator: "|"'},
+        "data.label_separator: '|' parts labels of a manifest, but data.manifest is null; set both or"
+        " none",
+    ),
+    (
+        {"data.label_separator": 'label_separator: ""', "data.manifest": "manifest: labels.csv"},
+        "data.label_separator: '' is not allowed; it must be text that is not empty or null",
+    ),
+    (
         {"data.fetch": "fetch: [MNIST, digits, MNIST]"},
         "data.fetch: ['MNIST', 'digits', 'MNIST'] names a set twice; name each once",
     ),

@@ -52,7 +52,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for _ in range(30):
             logits = model(images)
-        model.network.head.bias -= logits.mean(dim=0)
+        model.network.head.linear.bias -= logits.mean(dim=0)
         for parameter in model.network.head.parameters():
             parameter *= 30
     save_model(model, SPEC, folder / "model.safetensors")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import make_spec, train_options
+from support import make_spec, plain_loss, train_options
 from torch import Tensor, nn
 
 from darkroom.config import Train
@@ -80,6 +80,7 @@ class Job:
                 state,
                 self.train_batches,
                 self.val_batches(),
+                plain_loss(self.train_options()),
                 self.train_options(),
                 self.seed,
                 checkpoints,

@@ -19,6 +19,7 @@ from support import (
     make_spec,
     one_cycle,
     output_of,
+    plain_loss,
     start_python,
     train_options,
     two_brightnesses,
@@ -72,7 +73,8 @@ def fit_model(
 ) -> Iterator[EpochResult]:
     """``fit`` from the beginning."""
     state = TrainingState(model, options, num_steps)
-    yield from fit(state, lambda epoch, _: train_batches(epoch), val_batches, options, seed)
+    loss = plain_loss(options)
+    yield from fit(state, lambda epoch, _: train_batches(epoch), val_batches, loss, options, seed)
 
 
 def to_learn(batches: list[Batch]) -> list[TrainBatch]:
@@ -446,7 +448,7 @@ from darkroom.training.determinism import INSTRUCTION_SET, instruction_set, set_
 early = "torch" in sys.modules
 set_determinism(0, 1)
 import torch
-from support import augment_options, make_spec, train_options, weights_hash
+from support import augment_options, make_spec, plain_loss, train_options, weights_hash
 from darkroom.data.augment.pipeline import Augmentation
 from darkroom.data.batches import Batches
 from darkroom.data.shards import Shards
@@ -464,7 +466,12 @@ def train(data="plain", seed=0, dropout=0.1, augment={}, workers=0, num_threads=
     )
     state = TrainingState(make_classifier(make_spec(dropout=dropout)), options, batches.num_steps)
     epochs = fit(
-        state, lambda epoch, step: batches.epoch(seed, epoch, augmentation, step), batches, options, seed
+        state,
+        lambda epoch, step: batches.epoch(seed, epoch, augmentation, step),
+        batches,
+        plain_loss(options),
+        options,
+        seed,
     )
     for _ in epochs:
         pass

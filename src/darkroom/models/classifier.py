@@ -5,15 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from darkroom.models.network import Network
+
 
 class Classifier(nn.Module):
     """Normalises raw pixels and hands them to a network.
 
-    Train, evaluate and every exported format run this one module, so their preprocessing
+    ``mean`` and ``std`` have a value a channel, or three for grey images whose network learnt from RGB
+    ones. Train, evaluate and every exported format run this one module, so their preprocessing
     cannot differ.
     """
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, network: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
         self.mean: Tensor

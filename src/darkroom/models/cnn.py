@@ -2,32 +2,40 @@
 
 from torch import Tensor, nn
 
+from darkroom.models.shapes import Window
+
 
 class CNN(nn.Module):
     """Stages of two 3 x 3 convolutions; each later stage halves the image and doubles the width.
 
-    Batch normalisation follows each convolution (which therefore needs no bias), and a global
-    average precedes the linear layer, so any input of at least ``2 ** (depth - 1)`` pixels fits.
+    Batch normalisation follows each convolution (which therefore needs no bias).
     """
 
-    def __init__(self, channels: int, num_classes: int, width: int, depth: int, dropout: float) -> None:
+    def __init__(self, channels: int, width: int, depth: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
+        stages = []
         for stage in range(depth):
             out_channels = width * 2**stage
-            if stage > 0:
-                layers.append(nn.MaxPool2d(2))
-            layers += conv_bn_relu(channels, out_channels) + conv_bn_relu(out_channels, out_channels)
+            halving = [nn.MaxPool2d(2)] if stage > 0 else []
+            stages.append(
+                nn.Sequential(
+                    *halving,
+                    *conv_bn_relu(channels, out_channels),
+                    *conv_bn_relu(out_channels, out_channels),
+                )
+            )
             channels = out_channels
-        self.features = nn.Sequential(*layers)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(channels, num_classes)
+        self.stages = nn.Sequential(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float ``(n, channels, height, width)`` -> logits ``(n, num_classes)``."""
-        x = self.features(x)
-        x = x.mean(dim=(2, 3))  # AdaptiveAvgPool2d has no deterministic backward on CUDA
-        return self.head(self.dropout(x))
+        """float ``(n, channels, height, width)`` -> a map of features ``(n, C, h, w)``."""
+        return self.stages(x)
+
+    @staticmethod
+    def windows(depth: int) -> list[Window]:
+        """Returns what its convolutions and poolings look at."""
+        convolutions = [Window(3, padding=1)] * 2
+        return convolutions + [Window(2, stride=2), *convolutions] * (depth - 1)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int) -> list[nn.Module]:

@@ -1,54 +1,145 @@
 """Makes the classifier that a spec describes."""
 
+from collections.abc import Callable
+from types import ModuleType
+
 import torch
 from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.models.classifier import Classifier
 from darkroom.models.cnn import CNN
+from darkroom.models.heads import make_head, no_map
+from darkroom.models.mlp import MLP
+from darkroom.models.network import Network
 from darkroom.models.resnet import ResNet
+from darkroom.models.shapes import require_size
 from darkroom.models.spec import ModelSpec
-
-OWN_MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "resnet": ResNet}
+from darkroom.models.vit import ViT
 
 
 def make_classifier(spec: ModelSpec) -> Classifier:
     """Makes a classifier with random weights, drawn from torch's global generator.
 
     Raises:
-        UserError: there is no such model, or it cannot take images of the spec's size.
+        UserError: there is no such model, or it cannot take images of the spec's size, or have its head.
     """
-    classifier = Classifier(_make_network(spec), spec.mean, spec.std)
-    _check_input_size(classifier, spec)
-    return classifier
+    return Classifier(make_network(spec), spec.mean, spec.std)
 
 
-def _make_network(spec: ModelSpec) -> nn.Module:
-    library, _, name = spec.name.rpartition(":")
-    if library == "torchvision":
-        # importing torchvision costs seconds, so only where it is asked for
-        from darkroom.models.torchvision import make_torchvision
+def make_network(spec: ModelSpec) -> Network:
+    """Makes the network of ``make_classifier``; its backbone's weights are drawn first."""
+    is_own = ":" not in spec.name
+    backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
+    feature_shape = _feature_shape(backbone, spec)
+    head = make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
+    return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
 
-        return make_torchvision(name, spec.channels, len(spec.class_names))
-    return OWN_MODELS[name](
-        channels=spec.channels,
-        num_classes=len(spec.class_names),
-        width=spec.width,
-        depth=spec.depth,
-        dropout=spec.dropout,
+
+def library(name: str) -> tuple[ModuleType, str]:
+    """Returns the module for the models of a library, and the model's name there."""
+    # importing one costs seconds, so only where it is asked for
+    prefix, _, model_name = name.partition(":")
+    if prefix == "torchvision":
+        from darkroom.models import torchvision
+
+        return torchvision, model_name
+    from darkroom.models import timm
+
+    return timm, model_name
+
+
+def _make_mlp(spec: ModelSpec) -> nn.Module:
+    height, width = spec.input_size
+    return MLP(spec.channels * height * width, _whole(spec.width), _whole(spec.depth), spec.dropout)
+
+
+def _make_cnn(spec: ModelSpec) -> nn.Module:
+    depth = _whole(spec.depth)
+    require_size(spec.name, spec.input_size, CNN.windows(depth))
+    return CNN(spec.channels, _whole(spec.width), depth)
+
+
+def _make_resnet(spec: ModelSpec) -> nn.Module:
+    return ResNet(spec.channels, _whole(spec.width), _whole(spec.depth), spec.stochastic_depth)
+
+
+def _make_vit(spec: ModelSpec) -> nn.Module:
+    return ViT(
+        spec.channels,
+        spec.input_size,
+        _whole(spec.patch_size),
+        _whole(spec.width),
+        _whole(spec.depth),
+        spec.dropout,
+        spec.stochastic_depth,
     )
 
 
-@torch.no_grad()
-def _check_input_size(classifier: Classifier, spec: ModelSpec) -> None:
-    """Runs the network on a blank image, so that an unfit size is refused before any work."""
-    height, width = spec.input_size
-    classifier.eval()
+OWN_BACKBONES: dict[str, Callable[[ModelSpec], nn.Module]] = {
+    "mlp": _make_mlp,
+    "cnn": _make_cnn,
+    "resnet": _make_resnet,
+    "vit": _make_vit,
+}
+
+
+def _whole(value: int | None) -> int:
+    assert value is not None  # config.Model sees to it
+    return value
+
+
+def _library_backbone(spec: ModelSpec) -> nn.Module:
+    module, name = library(spec.name)
+    makes_map = spec.head == "concat_pool"
     try:
-        classifier(torch.zeros(1, spec.channels, height, width, dtype=torch.uint8))
+        return module.make_backbone(name, spec.input_size, makes_map, spec.stochastic_depth)
+    except (ValueError, AssertionError) as error:
+        raise _unfit(spec, error) from None
+
+
+@torch.no_grad()
+def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
+    """Runs the backbone on a blank image, so that an unfit size is refused before any work.
+
+    Returns:
+        ``(C, h, w)`` of a map or ``(C,)`` of a vector.
+    """
+    channels = spec.channels if ":" not in spec.name else 3
+    backbone.eval()
+    try:
+        image = torch.zeros(1, channels, *spec.input_size)
+        shape = backbone.to(image.device)(image).shape[1:]  # meta within ShapesOnly
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"model.name: {spec.name} cannot take images of {height} x {width} pixels ({error}); "
-            "change prepare.image_size, or model.depth where the network has one"
-        ) from None
-    classifier.train()
+        raise _unfit(spec, error, _least_side(backbone, spec, channels)) from None
+    backbone.train()
+    if len(shape) not in (1, 3) or (len(shape) == 3 and _puts_channels_last(backbone, shape)):
+        raise no_map(spec.name)
+    return shape
+
+
+def _puts_channels_last(backbone: nn.Module, shape: torch.Size) -> bool:
+    """Whether it is one of timm's networks whose maps are ``(n, h, w, C)``."""
+    num_features = getattr(backbone, "num_features", shape[0])
+    return shape[2] == num_features != shape[0]
+
+
+def _least_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | None:
+    """Returns the smallest side of a square image that the backbone takes, where there is one."""
+    backbone.to("meta")  # it computes shapes only, at no cost
+    for side in range(min(spec.input_size) + 1, 257):
+        try:
+            backbone(torch.zeros(1, channels, side, side, device="meta"))
+        except (RuntimeError, ValueError, AssertionError):
+            continue
+        return side
+    return None
+
+
+def _unfit(spec: ModelSpec, error: Exception, least: int | None = None) -> UserError:
+    height, width = spec.input_size
+    at_least = f"; it takes {least} x {least} or more" if least else ""
+    return UserError(
+        f"model.name: {spec.name} cannot take images of {height} x {width} pixels{at_least} ({error}); "
+        "change prepare.image_size"
+    )

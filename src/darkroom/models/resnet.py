@@ -3,16 +3,21 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darkroom.models.layers import StochasticDepth, rising
+
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions around a shortcut (He et al., 2016, figure 2)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, stochastic_depth: float = 0
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.stochastic_depth = StochasticDepth(stochastic_depth)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Sequential(
@@ -24,7 +29,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
+        out = self.stochastic_depth(self.bn2(self.conv2(out)))
         return F.relu(out + self.shortcut(x))
 
 
@@ -32,30 +37,26 @@ class ResNet(nn.Module):
     """Three stages of residual blocks with widths w, 2w, 4w, the last two halving the image.
 
     As for CIFAR-10 in "Deep Residual Learning" (He et al., 2016, section 4.2), with projection
-    shortcuts: ``width=16, depth=3`` is ResNet-20 (6 * depth + 2 layers).
+    shortcuts: ``width=16, depth=3`` and a linear head are ResNet-20 (6 * depth + 2 layers).
     """
 
-    def __init__(self, channels: int, num_classes: int, width: int, depth: int, dropout: float) -> None:
+    def __init__(self, channels: int, width: int, depth: int, stochastic_depth: float) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(width)
         blocks = []
         in_channels = width
+        probabilities = iter(rising(stochastic_depth, 3 * depth))
         for stage in range(3):
             for block in range(depth):
                 stride = 2 if stage > 0 and block == 0 else 1
-                blocks.append(ResidualBlock(in_channels, width * 2**stage, stride))
+                blocks.append(ResidualBlock(in_channels, width * 2**stage, stride, next(probabilities)))
                 in_channels = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(in_channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """float ``(n, channels, height, width)`` -> logits ``(n, num_classes)``."""
-        x = F.relu(self.bn(self.conv(x)))
-        x = self.blocks(x)
-        x = x.mean(dim=(2, 3))  # AdaptiveAvgPool2d has no deterministic backward on CUDA
-        return self.head(self.dropout(x))
+        """float ``(n, channels, height, width)`` -> a map of features ``(n, C, h, w)``."""
+        return self.blocks(F.relu(self.bn(self.conv(x))))

@@ -1,37 +1,189 @@
-"""torchvision's classification models, from random weights."""
+"""torchvision's classification models, with the last layer taken out."""
 
+import re
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models.vision_transformer import interpolate_embeddings
+from torchvision.ops import StochasticDepth
 
 from darkroom.errors import UserError, did_you_mean
+from darkroom.models.heads import no_map
+from darkroom.models.layers import AveragePool, rising
+from darkroom.models.shapes import ShapesOnly
 
 # Auxiliary heads return tuples in training; they are left out.
 _WITHOUT_AUXILIARY: dict[str, Any] = {"aux_logits": False, "init_weights": True}
 _OPTIONS = {"inception_v3": _WITHOUT_AUXILIARY, "googlenet": _WITHOUT_AUXILIARY}
 
+_LAST_OF_THE_MAP: dict[type[nn.Module], str] = {
+    models.AlexNet: "features",
+    models.ConvNeXt: "features",
+    models.DenseNet: "features",
+    models.EfficientNet: "features",
+    models.GoogLeNet: "inception5b",
+    models.Inception3: "Mixed_7c",
+    models.MaxVit: "blocks",
+    models.MNASNet: "layers",
+    models.MobileNetV2: "features",
+    models.MobileNetV3: "features",
+    models.RegNet: "trunk_output",
+    models.ResNet: "layer4",
+    models.ShuffleNetV2: "conv5",
+    models.SqueezeNet: "features",
+    models.SwinTransformer: "permute",
+    models.VGG: "features",
+}
+"""The child that makes the last map, behind which pooling and classifier follow."""
 
-class GreyToRGB(nn.Module):
-    """Repeats the one channel of grey images three times, for networks made for RGB."""
+_OLD_NAMES = [
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)"), r"\1\2"),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1"), r"\1.0"),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2"), r"\1.3"),
+]
+"""How the files of densenet and vit call what the models call otherwise."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float ``(n, 1, height, width)`` -> ``(n, 3, height, width)``."""
-        return x.expand(-1, 3, -1, -1)
+
+def list_names() -> list[str]:
+    """Returns the names of all classification models."""
+    return models.list_models(module=models)
 
 
-def make_torchvision(name: str, channels: int, num_classes: int) -> nn.Module:
-    """Makes ``torchvision.models.NAME`` with ``num_classes`` outputs.
+def make_backbone(
+    name: str, input_size: tuple[int, int], makes_map: bool, stochastic_depth: float
+) -> nn.Module:
+    """Makes ``torchvision.models.NAME`` without its last layer, with random weights.
+
+    The names of its parameters are torchvision's. Dropout right before the last layer goes with it,
+    since the head has its own.
+
+    Args:
+        makes_map: stop before the pooling, where the features are a map.
 
     Raises:
-        UserError: torchvision has no classification model of that name.
+        UserError: torchvision has no classification model of that name, or this one takes no such
+            images, has no map, or no stochastic depth.
     """
-    known = models.list_models(module=models)
-    if name not in known:
-        near = did_you_mean(name, known) or "."
+    if name not in list_names():
+        near = did_you_mean(name, list_names()) or "."
         raise UserError(
             f"model.name: torchvision has no classification model {name}{near}"
-            f" There are: {', '.join(known)}"
+            f" There are: {', '.join(list_names())}"
         )
-    network = models.get_model(name, weights=None, num_classes=num_classes, **_OPTIONS.get(name, {}))
-    return nn.Sequential(GreyToRGB(), network) if channels == 1 else network
+    options = _OPTIONS.get(name, {}) | _size_options(name, input_size)
+    network = models.get_model(name, weights=None, **options)
+    _set_stochastic_depth(network, name, stochastic_depth)
+    if makes_map:
+        return _until_the_map(network, name)
+    _remove_last_layer(network)
+    for parent in network.modules():
+        for child_name, child in parent.named_children():
+            size: Any = getattr(child, "output_size", None)
+            if isinstance(child, nn.AdaptiveAvgPool2d) and size not in (1, (1, 1)):
+                setattr(parent, child_name, AveragePool(size))
+    return network
+
+
+def names_of_whole(name: str) -> set[str]:
+    """Returns the names in the state dict of ``torchvision.models.NAME``, last layer and all."""
+    with ShapesOnly():
+        return set(models.get_model(name, weights=None).state_dict())
+
+
+def default_weights(name: str) -> tuple[dict[str, Tensor], Path]:
+    """Downloads the weights that torchvision recommends, once; returns also where they lie.
+
+    Raises:
+        OSError, RuntimeError: there is no network, or the file is damaged.
+    """
+    weights = models.get_model_weights(name).DEFAULT
+    tensors = weights.get_state_dict(progress=True, check_hash=True)
+    return tensors, Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+
+
+def fitted(name: str, tensors: dict[str, Tensor], input_size: tuple[int, int]) -> dict[str, Tensor]:
+    """Gives the weights of a file today's names, and a vision transformer as many positions as it needs.
+
+    Positions are interpolated as by ``interpolate_embeddings``.
+    """
+    fitted: OrderedDict[str, Tensor] = OrderedDict()
+    for key, tensor in tensors.items():
+        for old, new in _OLD_NAMES:
+            key = old.sub(new, key)
+        fitted[key] = tensor
+    if name.startswith("vit_") and "encoder.pos_embedding" in fitted:
+        return interpolate_embeddings(input_size[0], _patch_size(name), fitted)
+    return fitted
+
+
+def weights_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of the images that torchvision's weights learnt from."""
+    if name in ("googlenet", "inception_v3"):
+        # with weights, torchvision's models turn ImageNet's statistics into these themselves
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    return tuple(transforms.mean), tuple(transforms.std)
+
+
+def default_side(name: str) -> int:
+    """Returns the side in pixels of the images that torchvision's weights are measured with."""
+    return models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+
+
+def _size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:
+    """Returns the arguments of models that are made for one size of images."""
+    if name.startswith("maxvit_"):
+        return {"input_size": input_size}
+    if not name.startswith("vit_"):
+        return {}
+    height, width = input_size
+    patch = _patch_size(name)
+    if height != width or height % patch:
+        raise UserError(
+            f"model.name: torchvision:{name} needs square images whose side is a multiple of {patch} "
+            f"pixels, and they have {height} x {width}; change prepare.image_size"
+        )
+    return {"image_size": height}
+
+
+def _patch_size(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def _set_stochastic_depth(network: nn.Module, name: str, probability: float) -> None:
+    """Replaces the library's probabilities, some of which are not 0 unless one says so."""
+    layers = [module for module in network.modules() if isinstance(module, StochasticDepth)]
+    if probability > 0 and not layers:
+        raise UserError(
+            f"model.stochastic_depth: {probability:g} leaves out residual blocks, which "
+            f"torchvision:{name} does not offer; it must be 0 there"
+        )
+    for layer, p in zip(layers, rising(probability, len(layers)), strict=True):
+        layer.p = p
+
+
+def _remove_last_layer(network: nn.Module) -> None:
+    kinds = nn.Conv2d if isinstance(network, models.SqueezeNet) else nn.Linear
+    leaves = [(path, m) for path, m in network.named_modules() if not list(m.children())]
+    last = max(index for index, (_, module) in enumerate(leaves) if isinstance(module, kinds))
+    network.set_submodule(leaves[last][0], nn.Identity())
+    if isinstance(leaves[last - 1][1], nn.Dropout):
+        network.set_submodule(leaves[last - 1][0], nn.Identity())
+
+
+def _until_the_map(network: nn.Module, name: str) -> nn.Module:
+    last = _LAST_OF_THE_MAP.get(type(network))
+    if last is None:
+        raise no_map(f"torchvision:{name}")
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    for child_name, child in network.named_children():
+        children[child_name] = nn.Sequential(*child) if isinstance(child, nn.ModuleList) else child
+        if child_name == last:
+            break
+    if isinstance(network, models.DenseNet):
+        children["relu"] = nn.ReLU()  # which its forward calls as a function
+    return nn.Sequential(children)

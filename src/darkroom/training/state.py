@@ -15,14 +15,16 @@ from darkroom.training.schedule import ScheduleOptions, make_schedule
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch came to. Losses are cross entropy in nats, a mean over images."""
+    """What an epoch came to. Losses are in nats, a mean over images."""
 
     epoch: int
     """Counted from 1."""
     lr: float
     """Learning rate of the epoch's last step."""
     train_loss: float
-    """Of the augmented images, as they were learnt, with label smoothing."""
+    """Of the augmented images, as they were learnt: with label smoothing, weights and mixing."""
+    grad_norm: float | None
+    """Mean norm of the gradients before they were clipped; None where they are not clipped by norm."""
     val_loss: float
     """Without label smoothing."""
     val_accuracy: float
@@ -34,6 +36,8 @@ class EpochResult:
 class StateOptions(OptimOptions, ScheduleOptions, Protocol):
     """What is read of the ``train`` section."""
 
+    @property
+    def clip_norm(self) -> float | None: ...
     @property
     def ema_decay(self) -> float | None: ...
     @property
@@ -79,6 +83,8 @@ class TrainingState:
         self.losses = torch.zeros(num_steps, device=device)
         """float32 ``(num_steps,)``, the sum over the images of each step. On the device, because
         reading waits for it."""
+        self.grad_norms = None if options.clip_norm is None else torch.zeros_like(self.losses)
+        """float32 ``(num_steps,)``, before clipping; None where they are not clipped by norm."""
         self.results: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         """The kept epoch's, on the CPU; empty before the first epoch's end."""
@@ -100,6 +106,10 @@ class TrainingState:
     def mean_loss(self) -> float:
         """Returns the mean loss over the images of the epoch so far."""
         return float(self.losses.cpu().double().sum()) / self.num_images
+
+    def mean_grad_norm(self) -> float | None:
+        """Returns the mean over the epoch's steps so far, or None where gradients are not clipped."""
+        return None if self.grad_norms is None else float(self.grad_norms[: self.step].cpu().mean())
 
     def first_bad_step(self) -> int | None:
         """Returns the first step of the epoch, from 0, whose loss is no finite number."""
@@ -142,6 +152,7 @@ class TrainingState:
             "num_images": self.num_images,
             "lr": self.lr,
             "losses": self.losses,
+            "grad_norms": self.grad_norms,
             "results": [asdict(result) for result in self.results],
             "best_weights": self.best_weights,
         }
@@ -159,5 +170,7 @@ class TrainingState:
         self.num_images = values["num_images"]
         self.lr = values["lr"]
         self.losses.copy_(values["losses"])
+        if self.grad_norms is not None:
+            self.grad_norms.copy_(values["grad_norms"])
         self.results = [EpochResult(**result) for result in values["results"]]
         self.best_weights = values["best_weights"]

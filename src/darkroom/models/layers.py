@@ -1,0 +1,76 @@
+"""Layers that several networks share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class StochasticDepth(nn.Module):
+    """Drops a residual branch for some of the images (Huang et al., 2016).
+
+    Those kept are scaled by ``1 / (1 - probability)``, so that the mean stays; when evaluating,
+    nothing happens.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """float ``(n, ...)`` -> the same shape."""
+        if not self.training or self.probability == 0:
+            return branch
+        kept = 1 - self.probability
+        factors = branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(kept)
+        return branch * (factors / kept)
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability:g}"
+
+
+def rising(probability: float, num_blocks: int) -> list[float]:
+    """Returns the probability of each block: from 0 at the first, linearly, to that at the last."""
+    return [probability * block / max(1, num_blocks - 1) for block in range(num_blocks)]
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation of vectors, also of a batch of one image, which has no variance.
+
+    The running statistics are used for it, where torch would raise; an epoch's last batch may be so.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float ``(n, C)`` -> the same shape."""
+        if self.training and len(x) == 1:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
+
+
+class AveragePool(nn.Module):
+    """``nn.AdaptiveAvgPool2d`` as two matrix products, whose gradients repeat on CUDA, too."""
+
+    def __init__(self, output_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float ``(n, C, height, width)`` -> ``(n, C, *output_size)``."""
+        rows, columns = (
+            _shares(size, num_bins, x)
+            for size, num_bins in zip(x.shape[2:], self.output_size, strict=True)
+        )
+        return rows @ x @ columns.T
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+def _shares(size: int, num_bins: int, like: Tensor) -> Tensor:
+    """Returns the share that each of ``size`` values has in each bin's mean: ``(num_bins, size)``."""
+    bins = torch.arange(num_bins, device=like.device)[:, None]
+    places = torch.arange(size, device=like.device)
+    first, end = bins * size // num_bins, ((bins + 1) * size + num_bins - 1) // num_bins
+    is_inside = (places >= first) & (places < end)
+    return (is_inside / is_inside.sum(dim=1, keepdim=True)).to(like.dtype)

@@ -1,0 +1,31 @@
+"""A multilayer perceptron, for very small images and as the baseline that convolutions must beat."""
+
+from torch import Tensor, nn
+
+from darkroom.models.layers import BatchNorm1d
+
+
+class MLP(nn.Module):
+    """Layers of ``width`` units over all pixels: linear, batch normalisation, ReLU.
+
+    Dropout lies between the layers; before the last one, it is the head's.
+    """
+
+    def __init__(self, num_inputs: int, width: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        layers = []
+        for layer in range(depth):
+            layers.append(
+                nn.Sequential(
+                    nn.Dropout(dropout if layer > 0 else 0),
+                    nn.Linear(num_inputs, width, bias=False),  # the norm has one
+                    BatchNorm1d(width),
+                    nn.ReLU(),
+                )
+            )
+            num_inputs = width
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float ``(n, channels, height, width)`` -> features ``(n, C)``."""
+        return self.layers(x.flatten(1))

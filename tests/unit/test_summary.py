@@ -1,0 +1,117 @@
+"""What models are said to cost, against published figures, and the two commands."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from support import make_spec, weights_hash
+from torchvision import models
+
+from darkroom.cli import main
+from darkroom.models.catalogue import entries, make_without_weights, matching_names
+from darkroom.models.factory import make_classifier
+from darkroom.models.summary import summarize, summary_text
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit_b_32", "regnet_x_400mf"])
+def test_parameters_and_multiply_adds_are_the_published_ones(name: str) -> None:
+    meta = models.get_model_weights(name).DEFAULT.meta
+    [entry] = entries([f"torchvision:{name}"])
+    assert entry.num_parameters == meta["num_params"]
+    assert entry.num_multiply_adds / 1e9 == pytest.approx(meta["_ops"], abs=0.0015)
+    assert entry.side == 224
+
+
+@pytest.mark.slow
+def test_those_of_all_torchvision_models_are_the_published_ones() -> None:
+    names = [name for name in matching_names("torchvision:") if "_128gf" not in name]
+    for entry in entries(names):
+        meta = models.get_model_weights(entry.name.partition(":")[2]).DEFAULT.meta
+        assert entry.num_parameters == meta["num_params"], entry.name
+        assert entry.num_multiply_adds / 1e9 == pytest.approx(meta["_ops"], rel=0.01), entry.name
+
+
+def test_a_cnn_is_counted_as_by_hand() -> None:
+    spec = make_spec(width=4, depth=2, input_size=(8, 8))
+    summary = summarize(make_classifier(spec), spec)
+    first = 64 * 9 * (1 * 4 + 4 * 4)  # 8 x 8 places, 3 x 3 windows
+    second = 16 * 9 * (4 * 8 + 8 * 8)
+    assert summary.num_multiply_adds == first + second + 8 * 2
+    weights = 9 * (4 + 16 + 32 + 64) + 2 * (4 + 4 + 8 + 8) + 8 * 2 + 2
+    assert summary.num_parameters == weights == sum(layer.num_parameters for layer in summary.layers)
+    by_name = {layer.name: layer for layer in summary.layers}
+    assert by_name["backbone.stages.1.0"].output_shape == (4, 4, 4)
+    assert by_name["head.linear"].output_shape == (2,)
+    assert next(iter(by_name)) == "backbone.stages.0.0"
+
+
+def test_numbers_without_weights_are_those_with() -> None:
+    for spec in (
+        make_spec(name="vit", patch_size=4),
+        make_spec(name="torchvision:squeezenet1_1", input_size=(32, 32)),
+    ):
+        assert summarize(make_without_weights(spec), spec) == summarize(make_classifier(spec), spec)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_summary_leaves_no_trace(training: bool) -> None:
+    spec = make_spec(name="resnet", dropout=0.5, stochastic_depth=0.5)
+    model = make_classifier(spec).train(training)
+    before = weights_hash(model)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    text = summary_text(model, spec)
+    assert torch.equal(torch.rand(3), expected)
+    assert weights_hash(model) == before
+    assert model.training == model.network.backbone.training == training
+    assert not any(module._forward_hooks for module in model.modules())
+    assert text == summary_text(model, spec)
+    assert text.splitlines()[0].split() == ["layer", "kind", "output", "parameters"]
+    assert "parameters, " in text.splitlines()[-1]
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(main, arguments, env={"COLUMNS": "120"})
+
+
+def test_models_are_found_by_a_part_or_a_glob() -> None:
+    assert matching_names("squeeze") == ["torchvision:squeezenet1_0", "torchvision:squeezenet1_1"]
+    assert matching_names("*1_1") == ["torchvision:squeezenet1_1"]
+    assert matching_names("mlp") == ["mlp"]
+    assert {"mlp", "cnn", "resnet", "vit"} < set(matching_names(None))
+    result = run("models", "squeeze*1")
+    assert result.exit_code == 2
+    assert "no model is called like squeeze*1" in result.stderr
+    result = run("models", "squeezenet1_1")
+    assert result.exit_code == 0, result.output
+    assert "1,235,496" in result.stdout  # torchvision's documentation
+    result = run("models", "[mr]*[pt]")  # mlp and resnet
+    assert "272,474" in result.stdout
+
+
+def test_the_summary_is_of_the_prepared_data_or_of_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(PARAMS.read_text())
+    result = run("summary")
+    assert result.exit_code == 0, result.output
+    assert "cnn for RGB images of 32 x 32 pixels, 10 classes" in result.stdout
+    result = run("summary", "--size", "16", "--channels", "1", "--classes", "3")
+    assert "cnn for grey images of 16 x 16 pixels, 3 classes" in result.stdout
+    assert "head.linear" in result.stdout
+    result = run("summary", "--size", "1")
+    assert result.exit_code == 2
+    assert "at least 2 x 2 pixels" in result.stderr
+    (tmp_path / "data" / "prepared").mkdir(parents=True)
+    (tmp_path / "data" / "prepared" / "dataset.json").write_text(
+        '{"format_version": 1, "class_names": ["a", "b"], "counts": {}, "input_size": [8, 12],'
+        ' "channels": 1, "resize": "pad", "mean": [0.5], "std": [0.5], "digest": "0"}'
+    )
+    result = run("summary")
+    assert "cnn for grey images of 8 x 12 pixels, 2 classes" in result.stdout

@@ -152,8 +152,8 @@ def models(pattern: str | None) -> None:
             bar.advance(1)
     Console().print(table)
     click.echo(
-        f"{len(names)} model{'s' * (len(names) > 1)}, of RGB images; our own with {NUM_CLASSES['own']} classes, "
-        f"libraries' with {NUM_CLASSES['library']:,}"
+        f"{len(names)} model{'s' * (len(names) > 1)}, of RGB images; our own with "
+        f"{NUM_CLASSES['own']} classes, libraries' with {NUM_CLASSES['library']:,}"
     )
     if pattern is None:
         about = (
@@ -197,7 +197,8 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
     height, width = spec.input_size
     colours = "RGB" if spec.channels == 3 else "grey"
     click.echo(
-        f"{spec.name} for {colours} images of {height} x {width} pixels, {len(spec.class_names)} classes\n"
+        f"{spec.name} for {colours} images of {height} x {width} pixels, "
+        f"{len(spec.class_names)} classes\n"
     )
     click.echo(summary_text(make_without_weights(spec), spec), nl=False)
 

@@ -49,6 +49,16 @@ def test_a_cnn_is_counted_as_by_hand() -> None:
     assert next(iter(by_name)) == "backbone.stages.0.0"
 
 
+@pytest.mark.parametrize("name", ["vit_b_32", "swin_t", "convnext_tiny", "maxvit_t"])
+def test_layers_hold_all_parameters(name: str) -> None:
+    """Also those that belong to no leaf, or to one that another module reads."""
+    spec = make_spec(name=f"torchvision:{name}", channels=3, input_size=(224, 224))
+    model = make_without_weights(spec)
+    summary = summarize(model, spec)
+    assert sum(layer.num_parameters for layer in summary.layers) == summary.num_parameters
+    assert summary.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
 def test_numbers_without_weights_are_those_with() -> None:
     for spec in (
         make_spec(name="vit", patch_size=4),

@@ -31,7 +31,8 @@ def test_those_of_all_torchvision_models_are_the_published_ones() -> None:
     names = [name for name in matching_names("torchvision:") if "_128gf" not in name]
     for entry in entries(names):
         meta = models.get_model_weights(entry.name.partition(":")[2]).DEFAULT.meta
-        assert entry.num_parameters == meta["num_params"], entry.name
+        if "inception" not in entry.name and "googlenet" not in entry.name:  # with auxiliary heads there
+            assert entry.num_parameters == meta["num_params"], entry.name
         assert entry.num_multiply_adds / 1e9 == pytest.approx(meta["_ops"], rel=0.01), entry.name
 
 

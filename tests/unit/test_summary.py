@@ -101,7 +101,7 @@ def test_models_are_found_by_a_part_or_a_glob() -> None:
     both = ["torchvision:squeezenet1_0", "torchvision:squeezenet1_1"]
     assert matching_names("torchvision:squeeze") == both
     assert matching_names("torchvision:*t1_1") == both[1:]
-    assert matching_names("mlp") == ["mlp"]
+    assert matching_names("ml[p]") == ["mlp"]
     assert {"mlp", "cnn", "resnet", "vit"} < set(matching_names(None))
     result = run("models", "squeeze*1")
     assert result.exit_code == 2

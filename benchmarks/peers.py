@@ -147,7 +147,7 @@ def train_with_darkroom(
 ) -> None:
     configure_libraries(deterministic)
     import torch
-    from training import AUGMENT, SEED, TRAIN, WORKLOADS, make_model
+    from training import AUGMENT, SEED, TRAIN, WORKLOADS, make_model, make_plain_loss
 
     from darkroom.data.augment.pipeline import Augmentation
     from darkroom.data.batches import Batches
@@ -168,7 +168,12 @@ def train_with_darkroom(
     val = Batches(Shards(prepared / "val"), device, BATCH_SIZE)
     state = TrainingState(model, options, train.num_steps)
     epochs = fit(
-        state, lambda epoch, step: train.epoch(SEED, epoch, augmentation, step), val, options, SEED
+        state,
+        lambda epoch, step: train.epoch(SEED, epoch, augmentation, step),
+        val,
+        make_plain_loss(options, device),
+        options,
+        SEED,
     )
     for _ in epochs:
         turn()

@@ -27,6 +27,7 @@ from darkroom.models.spec import ModelSpec
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.determinism import set_determinism
 from darkroom.training.engine import train_one_epoch, train_step
+from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 
 SEED = 0
@@ -131,6 +132,11 @@ def make_model(workload: Workload) -> Classifier:
     return make_classifier(spec)
 
 
+def make_plain_loss(options: SimpleNamespace, device: torch.device) -> Loss:
+    """Returns the loss of the options, of classes with as many images each."""
+    return make_loss(options, [f"class{i}" for i in range(NUM_CLASSES)], [1] * NUM_CLASSES, device)
+
+
 def make_pictures(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Returns patches of colour with grain, uint8 ``(64, *shape)``: neither flat nor mere noise."""
     random = np.random.default_rng(SEED)
@@ -179,6 +185,7 @@ class Training:
         self._workload = workload
         self._device = device
         self._options = SimpleNamespace(**TRAIN)
+        self._loss = make_plain_loss(self._options, device)
         self._augmentation = Augmentation(SimpleNamespace(**AUGMENT), SEED)
         self._model: nn.Module = make_model(workload).to(device)
         image_bytes = int(np.prod(workload.shape))
@@ -219,6 +226,7 @@ class Training:
             self._state,
             self._state.model,
             lambda epoch, step: batches.epoch(SEED, epoch, self._augmentation, step),
+            self._loss,
             self._options,
             SEED,
             checkpoints,
@@ -233,7 +241,7 @@ class Training:
         self._state.model.train()
         began = self._now()
         for _ in range(self._state.num_steps):
-            train_step(self._state, self._state.model, batch, self._options)
+            train_step(self._state, self._state.model, batch, self._loss, self._options)
         return self._state.num_images / (self._now() - began)
 
     def rates_in_turns(self, batches: Batches) -> tuple[float, float]:
@@ -255,12 +263,12 @@ class Training:
             for batch in batches.epoch(SEED, epoch, self._augmentation, step):
                 yield batch
                 began = self._now()
-                train_step(bare, bare.model, bare_batch, self._options)
+                train_step(bare, bare.model, bare_batch, self._loss, self._options)
                 bare_seconds += self._now() - began
 
         self._begin_epoch()
         began = self._now()
-        train_one_epoch(self._state, self._state.model, with_bare_steps, self._options, SEED)
+        train_one_epoch(self._state, self._state.model, with_bare_steps, self._loss, self._options, SEED)
         loop_seconds = self._now() - began - bare_seconds
         return batches.num_images / loop_seconds, bare.num_images / bare_seconds
 

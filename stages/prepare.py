@@ -23,6 +23,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.outcomes import check_outcomes, select_candidates
     from darkroom.data.prepare import (
         count,
+        count_by_label,
         decide,
         settle_layout,
         summarise,
@@ -55,9 +56,11 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     write_json(info.model_dump(), DATASET)
     write_manifest(candidates, decision, MANIFEST, PROBLEMS)
     counts = count(info, outcomes, decision)
-    write_json(counts, PREPARE_METRICS)
+    write_json(counts | count_by_label(info), PREPARE_METRICS)
     with spinner("report"):
-        write_preparation_report(MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE)
+        write_preparation_report(
+            MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets
+        )
     images.remove_other_segments()
 
     run.made(PREPARED, info.digest)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from darkroom.config import TrainConfig
-from darkroom.paths import CACHE, DATASET, HISTORY, MODEL, PREPARED, REPORT_TRAIN
+from darkroom.paths import CACHE, HISTORY, MODEL, PREPARED, REPORT_TRAIN
 from darkroom.runtime import Runtime
 from darkroom.snapshot import Snapshot
 from darkroom.stage import run_stage
@@ -11,99 +11,74 @@ from darkroom.tracking.run import Run
 
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.augment.pipeline import Augmentation
-    from darkroom.data.batches import Batches
-    from darkroom.data.info import load_info
-    from darkroom.data.shards import Shards
     from darkroom.models.file import digest, save_model
-    from darkroom.models.spec import ModelSpec
-    from darkroom.models.weights import start_from
+    from darkroom.models.summary import summary_text
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
     from darkroom.reporting.history import History
-    from darkroom.training.batch_size import settle_batch_size
     from darkroom.training.checkpoint import Checkpoints, scratch_folder
-    from darkroom.training.compiled import compiled
-    from darkroom.training.determinism import set_determinism
-    from darkroom.training.device import select_device
     from darkroom.training.engine import fit
-    from darkroom.training.environment import describe_environment, fingerprint
+    from darkroom.training.environment import fingerprint
     from darkroom.training.interruption import Interruption
-    from darkroom.training.state import TrainingState
+    from darkroom.training.job import make_job
+    from darkroom.training.lr_finder import settle_lr
 
-    options, seed = config.train, config.seed
-    set_determinism(seed, config.num_threads, options.deterministic, options.tf32)
-    device = select_device(runtime.device)
-    environment = describe_environment(device)
+    job = make_job(config, runtime)
+    run.used(PREPARED, job.info.digest)
+    run.log_dataset("prepared", job.info.digest, PREPARED, job.info.model_dump())
+    for line in filter(None, (job.remark, str(job.train.placement))):
+        print(f"train: {line}")
 
-    info = load_info(DATASET)
-    run.used(PREPARED, info.digest)
-    run.log_dataset("prepared", info.digest, PREPARED, info.model_dump())
-    spec = ModelSpec(
-        **config.model.model_dump(exclude={"weights"}),
-        class_names=tuple(info.class_names),
-        input_size=info.input_size,
-        channels=info.channels,
-        resize=info.resize,
-        mean=tuple(info.mean),
-        std=tuple(info.std),
-        training={},
-        environment=environment,
-    )
-    start = start_from(config.model.weights, spec)
-    model, spec = start.classifier.to(device), start.spec
-    if start.remark:
-        print(f"train: {start.remark}")
-    image_shape = (info.channels, *info.input_size)
-    batch_size = settle_batch_size(options.batch_size, model, image_shape, info.num_images("train"))
-    training = {**flatten(config), "train.batch_size": batch_size, "data.digest": info.digest}
-    if start.sha256:
-        training["model.weights.sha256"] = start.sha256
-    spec = replace(spec, training=training)
-    run.log_tags({"train.batch_size": f"{batch_size}"})  # what auto has found
-    augmentation = Augmentation(config.augment, seed)
-    train = Batches(
-        Shards(PREPARED / "train"), device, batch_size, runtime.workers, augmentation.needs_host
-    )
-    at_once = -(-batch_size // options.micro_batches)
-    val = Batches(Shards(PREPARED / "val"), device, at_once, runtime.workers)
-    print(f"train: {train.placement}")
-
-    state = TrainingState(model, options, train.num_steps)
     code = Snapshot.take("train", config).digest
-    scratch = scratch_folder(
-        CACHE / "train", code, info.digest, fingerprint(environment), f"{batch_size}"
-    )
+    depends_on = (code, job.info.digest, fingerprint(job.environment), f"{job.batch_size}")
+    scratch = scratch_folder(CACHE / "train", *depends_on, job.weights_sha256)
     with (
         Interruption() as interruption,
         Checkpoints(scratch, runtime.checkpoint_seconds, interruption) as checkpoints,
     ):
+        options = job.settled(settle_lr(job, scratch))
+        settled = {"train.batch_size": options.batch_size, "train.lr": options.lr}
+        run.log_tags({name: f"{value}" for name, value in settled.items()})  # what auto has found
+
+        state = job.new_state(options)
         if checkpoints.restore(state):
             print(f"train: goes on after step {state.step} of epoch {state.epoch + 1}")
-        num_left = (options.epochs - state.epoch) * train.num_images - state.num_images
+        num_left = (options.epochs - state.epoch) * job.train.num_images - state.num_images
         history = History(num_earlier=state.epoch)
         with progress_bar("train", num_left) as bar:
             for result in fit(
                 state,
-                lambda epoch, step: bar.count(train.epoch(seed, epoch, augmentation, step)),
-                val,
+                lambda epoch, step: bar.count(job.epoch(epoch, step)),
+                job.val,
+                job.loss,
                 options,
-                seed,
+                config.seed,
                 checkpoints,
-                compiled(model, options.compile),
+                job.network(),
             ):
                 history.add(result)
                 run.log_metrics(history.metrics(), step=result.epoch)
                 bar.note(history.last_line())
 
-    model.load_state_dict(state.best_weights)
-    save_model(model, spec, MODEL)
+    job.model.load_state_dict(state.best_weights)
+    training = {
+        **flatten(config),
+        **settled,
+        "data.digest": job.info.digest,
+        "model.weights.sha256": job.weights_sha256,
+        **history.outcome(),
+    }
+    save_model(job.model, replace(job.spec, training=training), MODEL)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
+    (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
     run.made(MODEL, digest(MODEL))
+    run.log_tags(history.tags())
     run.log_artifacts(MODEL, REPORT_TRAIN)
     checkpoints.remove()
-    print(f"train: {spec.name} on {device.type}, {history.best_line()}")
+    for line in history.remarks():
+        print(f"train: {line}")
+    print(f"train: {job.spec.name} on {job.device.type}, {history.best_line()}")
 
 
 if __name__ == "__main__":

@@ -122,6 +122,63 @@ def params(file: Path, check: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--out", default="lr.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path)
+)
+def lr(out: Path) -> None:
+    """Suggest a learning rate: a range test on the prepared data, drawn into a picture and logged.
+
+    The rate rises from step to step, from 1e-06 to 10; a tenth of the one at which the loss is least is
+    suggested. `train.lr: auto` takes the same. Smith, "Cyclical Learning Rates", 2017.
+    """
+    from darkroom.config import TrainConfig
+    from darkroom.params import flatten, load_params
+    from darkroom.paths import PARAMS, PREPARED
+    from darkroom.runtime import load_runtime
+    from darkroom.tracking.mlflow_run import tracked
+    from darkroom.training.determinism import configure_libraries
+
+    config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
+    configure_libraries(config.is_deterministic)
+    from darkroom.reporting.figures import draw_range_test
+    from darkroom.training.job import make_job
+    from darkroom.training.lr_finder import find_lr
+
+    job = make_job(config, runtime)
+    with tracked("lr", runtime.tracking) as run:
+        run.log_params(flatten(config))
+        run.used(PREPARED, job.info.digest)
+        found = find_lr(job)
+        for step, (rate, loss) in enumerate(zip(found.lrs, found.losses, strict=True)):
+            run.log_metrics({"lr/rate": rate, "lr/loss": loss}, step)
+        run.log_metrics({"lr/suggestion": found.suggestion})
+        draw_range_test(found.lrs, found.losses, found.suggestion, out)
+        run.log_artifacts(out)
+    click.echo(f"lr: {found.suggestion:g} is suggested for {config.train.optimizer}; see {out}")
+
+
+@main.command()
+@click.argument("recipe", required=False)
+def use(recipe: str | None) -> None:
+    """Write RECIPE's values into params.yaml; without RECIPE, list what there is.
+
+    Comments and all other values stay. `git diff params.yaml` shows what has changed.
+    """
+    from darkroom.params import shown
+    from darkroom.paths import PARAMS, RECIPES
+    from darkroom.recipes import list_recipes, use_recipe
+
+    if recipe is None:
+        for name, about in list_recipes(RECIPES).items():
+            click.echo(f"{name}\n    {about}")
+        return
+    changes = use_recipe(recipe, RECIPES, PARAMS)
+    for name, before, now in changes:
+        click.echo(f"{name}: {shown(before)} -> {shown(now)}")
+    click.echo(f"{PARAMS}: {len(changes)} values changed; next: dvc repro", err=True)
+
+
+@main.command()
 @click.argument("pattern", required=False)
 def models(pattern: str | None) -> None:
     """List the models that model.name may be: parameters, multiply-adds an image, usual size.

@@ -86,6 +86,10 @@ class DataSource(Section):
     )
     path_column: Column = Field(description="the manifest's column of file paths")
     label_column: Column = Field(description="the manifest's column of labels, taken as text")
+    label_separator: Column | None = Field(
+        description="what parts the labels of an image that has several, such as |, in the manifest's"
+        " label column; null: an image has one label"
+    )
     split_column: Column | None = Field(
         description="the manifest's column that says train, val, test or nothing; null: none"
     )
@@ -276,7 +280,10 @@ ClassWeights = Annotated[
     dict[str, Annotated[float, Field(gt=0, le=1e6)]],
     Field(min_length=1, examples=["{class: weight}"]),
 ]
-Layers = Annotated[str, Field(min_length=1, examples=["a pattern of layers' names"])]
+Layers = Annotated[str, Field(min_length=1)]
+LayersList = Annotated[
+    list[Layers], Field(min_length=1, examples=["a list of patterns of layers' names"])
+]
 
 
 class Unfreeze(Section):
@@ -355,7 +362,10 @@ class Train(Section):
     )
     decay_epochs: (
         Annotated[int, Field(ge=1, le=10_000)]
-        | Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1)]
+        | Annotated[
+            list[Annotated[int, Field(ge=1, le=10_000)]],
+            Field(min_length=1, examples=["a list of such numbers"]),
+        ]
         | None
     ) = Field(
         description="epochs between the falls of step, a list of the epochs after which multi_step"
@@ -370,7 +380,7 @@ class Train(Section):
     clip_value: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="largest absolute value in a gradient; null: not clipped"
     )
-    freeze: Literal["none", "backbone"] | Annotated[list[Layers], Field(min_length=1)] = Field(
+    freeze: Literal["none", "backbone"] | LayersList = Field(
         description="layers that keep their weights: none; backbone: all but the head; or a list of"
         " patterns of names, such as backbone.layer1.*, which `darkroom summary` shows"
     )
@@ -414,7 +424,10 @@ class Train(Section):
         yield from _only_where("train.momentum", self.momentum, has_momentum, by_optimizer)
         yield from _only_where("train.nesterov", self.nesterov, self.optimizer == "sgd", by_optimizer)
         if self.nesterov and self.momentum == 0:
-            yield "train.nesterov", "true looks ahead by the momentum, and train.momentum is 0"
+            yield (
+                "train.nesterov",
+                "true looks ahead by the momentum, and train.momentum is 0; it must be false there",
+            )
         by_schedule = f"where train.schedule is {self.schedule}"
         rises = self.schedule in ("one_cycle", "cosine")
         falls = self.schedule in ("step", "multi_step", "exponential", "plateau")
@@ -426,11 +439,14 @@ class Train(Section):
             is_list = isinstance(self.decay_epochs, list)
             if is_list != (self.schedule == "multi_step"):
                 wanted = "a list of epochs" if not is_list else "one whole number"
-                yield "train.decay_epochs", f"{self.decay_epochs}: it must be {wanted} {by_schedule}"
+                yield (
+                    "train.decay_epochs",
+                    f"{self.decay_epochs} is not allowed {by_schedule}; it must be {wanted} there",
+                )
             elif isinstance(self.decay_epochs, list) and self.decay_epochs != sorted(
                 set(self.decay_epochs)
             ):
-                yield "train.decay_epochs", f"{self.decay_epochs} must rise from epoch to epoch"
+                yield "train.decay_epochs", f"{self.decay_epochs} does not rise; name each epoch once"
         if self.warmup_fraction == 0 and self.schedule == "one_cycle":
             yield "train.warmup_fraction", f"0 is not allowed {by_schedule}; 0.3 is usual"
         if self.clip_norm is not None and self.clip_value is not None:
@@ -455,6 +471,13 @@ class Train(Section):
                 f"{self.layer_decay:g} has no effect where the whole backbone is frozen; "
                 "it must be null there",
             )
+
+
+class SettledTrain(Train):
+    """The section with numbers where it may say ``auto``."""
+
+    batch_size: int
+    lr: float
 
 
 class Evaluate(Section):
@@ -529,6 +552,12 @@ class Params(Section):
                     "auto may change with a new image, and move others, where prepare.split is stable; "
                     "set a number",
                 )
+        if self.data.label_separator is not None and self.data.manifest is None:
+            yield (
+                "data.label_separator",
+                f"{self.data.label_separator!r} parts labels of a manifest, but data.manifest is null;"
+                " set both or none",
+            )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
         if augment.crop_padding > 0 and augment.resized_crop is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 ENVIRONMENT = Path("environment.json")
+RECIPES = Path("recipes")
 
 DATA = Path("data")
 PREPARED = DATA / "prepared"
@@ -16,7 +17,7 @@ CACHE = Path(".darkroom")
 
 MODEL = Path("models/model.safetensors")
 WEIGHTS = Path("models/weights")
-"""Files that training may begin with."""
+"""Where files of weights lie that a training begins with."""
 
 REPORT_PREPARE = Path("reports/prepare")
 PREPARE_METRICS = REPORT_PREPARE / "metrics.json"

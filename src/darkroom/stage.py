@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn, TypeVar
 
 from darkroom.config import StageConfig
@@ -14,7 +13,7 @@ from darkroom.params import flatten, load_params
 from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
-from darkroom.tracking.mlflow_run import mlflow_run
+from darkroom.tracking.mlflow_run import tracked
 from darkroom.tracking.run import Run
 from darkroom.training.determinism import configure_libraries
 
@@ -46,7 +45,7 @@ def run_stage(
         runtime = load_runtime()
         configure_libraries(config.is_deterministic)
         snapshot = Snapshot.take(name, config)
-        with only_one(title, CACHE / "locks"), _tracked(title, runtime) as run:
+        with only_one(title, CACHE / "locks"), tracked(title, runtime.tracking) as run:
             run.log_params(flatten(config))
             main(config, runtime, run)
             _record_environment(runtime, run)
@@ -57,12 +56,6 @@ def run_stage(
         sys.exit(_say(f"{title}: {error}", 1))
     except KeyboardInterrupt:
         sys.exit(_say(f"{title}: interrupted", 128 + signal.SIGINT))
-
-
-def _tracked(title: str, runtime: Runtime) -> AbstractContextManager[Run]:
-    if runtime.tracking == "off":
-        return nullcontext(Run())
-    return mlflow_run(title)
 
 
 def _record_environment(runtime: Runtime, run: Run) -> None:

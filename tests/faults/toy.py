@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ def train(
     from darkroom.training.checkpoint import Checkpoints
     from darkroom.training.engine import fit
     from darkroom.training.interruption import Interruption
+    from darkroom.training.losses import make_loss
     from darkroom.training.state import EpochResult, TrainingState
 
     checkpoint.LARGEST_SHARE = math.inf
@@ -136,11 +137,23 @@ def train(
         optimizer: str = "sgd"
         lr: float = 0.05
         momentum: float | None = 0.9
+        nesterov: bool | None = True
         weight_decay: float = 0.01
+        l1: float = 0.0
+        loss: str = "cross_entropy"
+        focal_gamma: float | None = None
+        label_smoothing: float = 0.1
+        class_weights: None = None
         schedule: str = "one_cycle"
         warmup_fraction: float | None = 0.3
-        label_smoothing: float = 0.1
+        decay_epochs: None = None
+        decay_factor: None = None
         clip_norm: float | None = 1.0
+        clip_value: float | None = None
+        freeze: str = "none"
+        unfreeze: tuple[()] = ()
+        layer_decay: float | None = None
+        lr_factors: Mapping[str, float] = field(default_factory=dict)
         ema_decay: float | None = 0.9
         patience: int | None = None
         precision: str = "float32"
@@ -198,6 +211,7 @@ def train(
 
     val: list[Batch] = list(zip(images.split(32), targets.split(32), strict=True))
     assert len(val) == NUM_VAL_BATCHES
+    loss = make_loss(Options(), ("a", "b", "c"), (1, 1, 1), torch.device("cpu"))
     state = State(network, Options(), NUM_STEPS)
     with (
         NotingInterruption() as interrupted,
@@ -206,7 +220,7 @@ def train(
         checkpoints.restore(state)
         phases[DONE] = state.epoch * NUM_STEPS + state.step
         phases[READY] = 1
-        for _ in fit(state, train_batches, val, Options(), seed, checkpoints):
+        for _ in fit(state, train_batches, val, loss, Options(), seed, checkpoints):
             pass
     (folder / "hash").write_text(hash_of(state.to_dict()))
 

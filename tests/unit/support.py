@@ -1,6 +1,7 @@
 """What several unit tests need: a spec, a tiny data set, training options, fresh processes."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sections import AUGMENT, TRAIN
-from torch import nn
+from torch import Tensor, nn
 
 from darkroom.config import Augment, Train
 from darkroom.data.shards import ShardWriter
 from darkroom.data.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec
+from darkroom.training.losses import Loss, make_loss
 
 # Another number rounds differently, and threads of tests that run side by side wait for each other.
 torch.set_num_threads(1)
@@ -52,9 +54,66 @@ def train_options(**changes: Any) -> Train:
     return Train(**TRAIN | changes)
 
 
+def plain_loss(options: Train, num_classes: int = 2) -> Loss:
+    """The loss that the options name, on the CPU, of classes with as many images each."""
+    return make_loss(
+        options, [f"{i}" for i in range(num_classes)], [1] * num_classes, torch.device("cpu")
+    )
+
+
 def augment_options(**changes: Any) -> Augment:
     """The ``augment`` section with nothing switched on, but for ``changes``."""
     return Augment(**AUGMENT | changes)
+
+
+class Layered(nn.Module):
+    """float ``(n, 4)`` -> logits ``(n, 2)``, by layers that are named as a classifier's."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.network = nn.Module()
+        self.network.backbone = _Backbone()
+        self.network.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network.head(self.network.backbone(x))
+        return logits
+
+
+class _Backbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.randn(1, 6))
+        self.embedding = nn.Embedding(3, 6)
+        # without biases, which batch norm takes away again, so that their gradients are noise
+        self.layer1 = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float ``(n, 4)`` -> float ``(n, 6)``."""
+        features: Tensor = self.layer1(x) + self.embedding(torch.arange(len(x)) % 3)
+        return self.layer2(features) + self.class_token
+
+
+LAYERS = [
+    ["backbone.class_token", "backbone.embedding.weight"],
+    *(
+        [f"backbone.layer{number}.{name}" for name in ("0.weight", "1.weight", "1.bias")]
+        for number in (1, 2)
+    ),
+]
+"""Those of ``Layered``'s backbone, from the input on."""
+
+
+def one_cycle(step: int, num_steps: int, lr: float, warmup_fraction: float) -> float:
+    """Smith and Topin's cosine cycle from lr / 25 to lr to lr / 250,000."""
+    peak = warmup_fraction * (num_steps + 1) - 1
+    if step <= peak:
+        start, end, done = lr / 25, lr, step / peak
+    else:
+        start, end, done = lr, lr / 25 / 1e4, (step - peak) / (num_steps - peak)
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def two_brightnesses(num_images: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -24,6 +24,7 @@ from darkroom.data.ahead import ahead
 from darkroom.data.batches import Batches, TrainBatch
 from darkroom.data.philox import permutation
 from darkroom.data.placement import HostImages, Images, Request, ResidentImages, WorkerImages
+from darkroom.data.sampling import balanced_order
 from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.storage import Storage, pack_image
 from darkroom.errors import UserError
@@ -303,6 +304,76 @@ class Recorded:
             yield torch.from_numpy(IMAGES[request.indices.numpy()])
 
 
+UNEVEN = np.where(IDS % 6 == 1, 1, 0) + np.where(IDS % 13 == 2, 2, 0)
+"""Labels of three classes, of which one is ten times as frequent as the rarest."""
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    return Shards(write_shards(tmp_path_factory.mktemp("uneven") / "train", IMAGES, UNEVEN))
+
+
+def balanced_epoch(
+    shards: Shards, augmentation: Changes | None, first_step: int = 0, epoch: int = 2
+) -> list[TrainBatch]:
+    needs_host = augmentation is not None and augmentation.needs_host
+    batches = Batches(shards, CPU, 7, needs_host=needs_host, sampling="balanced")
+    return list(batches.epoch(3, epoch, augmentation, first_step))
+
+
+def test_balanced_batches_hold_each_class_as_often_as_the_others(uneven: Shards) -> None:
+    batches = balanced_epoch(uneven, None)
+    counts = np.bincount(order_of(batches))
+    assert counts.tolist() == [18, 18, 17]
+    assert np.bincount(order_of(epoch_of(uneven))).tolist() == np.bincount(UNEVEN).tolist() == [40, 9, 4]
+    assert [len(batch.targets) for batch in batches] == [
+        len(batch.targets) for batch in epoch_of(uneven)
+    ]
+    indices = balanced_order(3, 2, torch.from_numpy(UNEVEN)).indices
+    assert order_of(batches) == UNEVEN[indices].tolist()
+    assert np.array_equal(pixels_of(batches), IMAGES[indices])
+    # as the images that are mixed in
+    others = [batch.other_targets for batch in balanced_epoch(uneven, MIXED)]
+    following = torch.cat([other for other in others if other is not None]).tolist()
+    assert following == UNEVEN[indices.roll(-1)].tolist()
+
+
+def test_copies_of_an_image_are_changed_differently(uneven: Shards) -> None:
+    pixels = pixels_of(balanced_epoch(uneven, PLAIN))
+    indices, sample_ids = balanced_order(3, 2, torch.from_numpy(UNEVEN))
+    levels = (sample_ids * (2 + 2)).to(torch.uint8).numpy()
+    assert np.array_equal(pixels, IMAGES[indices] ^ levels[:, None, None, None])
+    [index, *_] = np.flatnonzero(UNEVEN == 2)
+    copies = [pixels[place].tobytes() for place in (indices == index).nonzero()[:, 0].tolist()]
+    assert len(set(copies)) == len(copies) >= 4
+    unchanged = pixels_of(balanced_epoch(uneven, None))
+    assert (
+        len({unchanged[place].tobytes() for place in (indices == index).nonzero()[:, 0].tolist()}) == 1
+    )
+
+
+@pytest.mark.parametrize("augmentation", [None, PLAIN, MIXED], ids=["none", "plain", "mixed"])
+def test_balanced_batches_are_equal_from_any_step(uneven: Shards, augmentation: Changes | None) -> None:
+    whole = balanced_epoch(uneven, augmentation)
+    assert len(whole) == 8
+    for first_step in range(len(whole) + 1):
+        assert same(balanced_epoch(uneven, augmentation, first_step), whole[first_step:])
+    assert not same(balanced_epoch(uneven, augmentation, epoch=3), whole)
+
+
+def test_balanced_batches_are_equal_in_any_number_of_workers(
+    uneven: Shards, machine: Callable[..., None]
+) -> None:
+    machine()
+    changes = Changes(needs_host=True, mixes=True)
+    expected = balanced_epoch(uneven, changes)
+    by_two = Batches(uneven, CPU, 7, workers=2, needs_host=True, sampling="balanced")
+    assert isinstance(by_two._images, WorkerImages)
+    for first_step in (0, 3):
+        assert same(list(by_two.epoch(3, 2, changes, first_step)), expected[first_step:])
+    assert not same(balanced_epoch(uneven, MIXED), expected)
+
+
 def test_the_batches_before_the_first_step_are_not_loaded(
     shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +420,44 @@ def test_weights_follow_their_images_and_are_one_in_the_mean(tmp_path: Path) -> 
 
 def test_images_without_weights_come_without(shards: Shards) -> None:
     assert {batch.weights for batch in epoch_of(shards)} == {None}
+
+
+LABEL_SETS = np.random.default_rng(4).integers(0, 2, (NUM_IMAGES, 5), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("chunk_images", [1, 20, 1000])
+@pytest.mark.parametrize("augmentation", [None, PLAIN, MIXED], ids=["none", "plain", "mixed"])
+def test_several_labels_an_image_are_rows_of_ones_and_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_images: int, augmentation: Changes | None
+) -> None:
+    folder = tmp_path / "train"
+    with ShardWriter(folder, IMAGES.shape[1:], NUM_IMAGES, num_classes=5) as writer:
+        for image, labels in zip(IMAGES, LABEL_SETS, strict=True):
+            writer.add(image, np.flatnonzero(labels).tolist(), "")
+    monkeypatch.setattr(placement, "HOST_CHUNK_BYTES", chunk_images * IMAGES[0].nbytes)
+    shards = Shards(folder)
+    evaluated = torch.cat([targets for _, targets in Batches(shards, CPU, 7)])
+    assert evaluated.dtype == torch.float32
+    assert np.array_equal(evaluated, LABEL_SETS)
+
+    batches = epoch_of(shards, seed=3, epoch=5, augmentation=augmentation)
+    order = permutation(3, 1, 5, NUM_IMAGES).tolist()
+    assert {batch.targets.dtype for batch in batches} == {torch.float32}
+    assert [len(batch.targets) for batch in batches] == [len(batch.images) for batch in batches]
+    assert np.array_equal(torch.cat([batch.targets for batch in batches]), LABEL_SETS[order])
+    if augmentation is MIXED:
+        others = [batch.other_targets for batch in batches if batch.other_targets is not None]
+        assert {other.dtype for other in others} == {torch.float32}
+        assert np.array_equal(torch.cat(others), LABEL_SETS[[*order[1:], order[0]]])
+    else:
+        assert {batch.other_targets for batch in batches} == {None}
+
+
+@pytest.mark.parametrize("augmentation", [PLAIN, MIXED], ids=["plain", "mixed"])
+def test_one_label_an_image_stays_a_whole_number(shards: Shards, augmentation: Changes) -> None:
+    for batch in epoch_of(shards, augmentation=augmentation):
+        for targets in (batch.targets, batch.other_targets):
+            assert targets is None or (targets.dtype, targets.ndim) == (torch.int64, 1)
 
 
 GIB = 2**30

@@ -31,6 +31,7 @@ def source(path: Path, **changes: Any) -> DataSource:
         "manifest": None,
         "path_column": "path",
         "label_column": "label",
+        "label_separator": None,
         "split_column": None,
         "group_column": None,
         "weight_column": None,

@@ -30,6 +30,7 @@ from darkroom.training.compiled import compiled
 from darkroom.training.determinism import set_determinism
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
+from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
 
 HAS_CUDA = torch.cuda.is_available()
@@ -59,7 +60,7 @@ def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
 
 
 def images() -> np.ndarray:
-    """Every other one has few colours, so that WebP makes it smaller; the rest are stored as they are."""
+    """Every other one has few colours, so that WebP makes it smaller; the rest are stored plain."""
     made = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), np.uint8)
     made[::2] &= 192
     return made
@@ -219,6 +220,7 @@ def train(
     )
     model = make_classifier(spec).to(device)
     options = SimpleNamespace(**TRAIN | {"label_smoothing": 0.05} | changes)
+    loss = make_loss(options, "abc", (1, 1, 1), device)
     batches = Batches(Shards(folder), device, BATCH_SIZE)
     state = TrainingState(model, options, batches.num_steps)
     augment = augmentation(seed, **CROP_AND_FLIP)
@@ -231,11 +233,11 @@ def train(
 
     network = compiled(model, how)
     if states is None:
-        results = list(fit(state, epoch, batches, options, seed, network=network))
+        results = list(fit(state, epoch, batches, loss, options, seed, network=network))
     else:
         with Checkpoints(states, 0, Interruption()) as checkpoints:
             assert checkpoints.restore(state) == (stop_at is None)
-            results = list(fit(state, epoch, batches, options, seed, checkpoints, network))
+            results = list(fit(state, epoch, batches, loss, options, seed, checkpoints, network))
     assert all(np.isfinite(result.train_loss) for result in results)
     digest = hashlib.sha256()
     for name, tensor in state.evaluated_model.state_dict().items():

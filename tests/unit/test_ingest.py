@@ -78,6 +78,7 @@ def collect(root: Path, cache: Path) -> Collection:
         manifest=None,
         path_column="path",
         label_column="label",
+        label_separator=None,
         split_column=None,
         group_column=None,
         weight_column=None,

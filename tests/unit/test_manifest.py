@@ -41,9 +41,12 @@ def make_files(root: Path, *paths: str) -> None:
 
 
 def labelled(
-    root: Path, manifest: str = "labels.csv", columns: Columns = PATH_AND_LABEL
+    root: Path,
+    manifest: str = "labels.csv",
+    columns: Columns = PATH_AND_LABEL,
+    separator: str | None = None,
 ) -> dict[str, Entry]:
-    entries = list(label_by_manifest(FolderFiles(root), manifest, columns))
+    entries = list(label_by_manifest(FolderFiles(root), manifest, columns, separator))
     assert len({entry.path for entry in entries}) == len(entries)
     by_path = {entry.path: entry for entry in sorted(entries, key=lambda entry: entry.path)}
     assert by_path.keys() >= {entry.path for entry in FolderFiles(root).entries()}
@@ -65,11 +68,15 @@ def outcomes(root: Path, text: str, manifest: str = "labels.csv") -> dict[str, t
 
 
 def refusal(
-    root: Path, content: str | bytes, manifest: str = "labels.csv", columns: Columns = ALL
+    root: Path,
+    content: str | bytes,
+    manifest: str = "labels.csv",
+    columns: Columns = ALL,
+    separator: str | None = None,
 ) -> str:
     (root / manifest).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError) as refused:
-        list(label_by_manifest(FolderFiles(root), manifest, columns))
+        list(label_by_manifest(FolderFiles(root), manifest, columns, separator))
     return str(refused.value).replace(str(root), "ROOT")
 
 
@@ -434,6 +441,117 @@ def test_typed_tables_with_mistakes_are_refused(
 ) -> None:
     make_files(root, "1.png")
     assert message in refusal(root, content, manifest, PATH_AND_LABEL)
+
+
+# several labels an image
+
+
+@pytest.mark.parametrize(
+    ("separator", "cells"),
+    {
+        "|": {"cat|dog": "cat|dog", " dog | cat|dog": "cat|dog", "dog": "dog", "": "", "  ": ""},
+        " ": {"dog  ": "dog", "dog cat": "cat dog", "NA 007 7": "007 7 NA"},
+        ", ": {"dog, cat": "cat, dog", "dog,cat": "dog,cat"},
+        "||": {"b||a|c": "a|c||b", "a|b": "a|b"},
+    }.items(),
+)
+def test_a_cell_is_a_set_of_labels(root: Path, separator: str, cells: dict[str, str]) -> None:
+    paths = [f"{index}.png" for index in range(len(cells))]
+    make_files(root, *paths)
+    rows = [f'{path},"{cell}"' for path, cell in zip(paths, cells, strict=True)]
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    found = labelled(root, separator=separator)
+    assert {e.label: e.outcome for e in found.values()} == dict.fromkeys(cells.values())
+    assert [found[path].label for path in paths] == list(cells.values())
+
+
+def test_without_a_separator_the_same_cell_is_one_label(root: Path) -> None:
+    make_files(root, "1.png", "2.png")
+    assert labels(root, "path,label\n1.png,dog|cat\n2.png,|\n") == {"1.png": "dog|cat", "2.png": "|"}
+
+
+@pytest.mark.parametrize(("manifest", "encode"), TYPED.items())
+def test_typed_tables_hold_several_labels_as_text_or_as_lists(
+    root: Path, manifest: str, encode: Callable[[list[dict[str, Any]]], bytes]
+) -> None:
+    given: list[list[Any]] = [
+        ["dog|cat|dog", "", None],
+        [["dog", "cat", " dog"], [], None],
+        [[7, -1], [], [10**15]],
+    ]
+    expected = [["cat|dog", "", ""], ["cat|dog", "", ""], ["-1|7", "", str(10**15)]]
+    paths = ["0.png", "1.png", "2.png"]
+    make_files(root, *paths)
+    for values, found in zip(given, expected, strict=True):
+        rows = [{"path": path, "label": value} for path, value in zip(paths, values, strict=True)]
+        (root / manifest).write_bytes(encode(rows))
+        assert [labelled(root, manifest, separator="|")[path].label for path in paths] == found
+
+
+SEVERAL_REFUSED = {
+    "gap": (
+        "|",
+        "cat||dog",
+        "has the label 'cat||dog', of which one is empty; write labels with one '|'",
+    ),
+    "blank": ("|", "cat| ", "has the label 'cat| ', of which one is empty"),
+    "separator alone": ("|", "|", "has the label '|', of which one is empty"),
+    "unclear": (
+        "||",
+        "b||a|",  # sorted that is a|||b, which would be read as a and |b
+        "has the label 'b||a|', in which '||' is a part of labels too; set data.label_separator to",
+    ),
+}
+
+
+@pytest.mark.parametrize(("separator", "cell", "message"), SEVERAL_REFUSED.values(), ids=SEVERAL_REFUSED)
+def test_what_is_no_set_of_labels_is_refused_by_line(
+    root: Path, separator: str, cell: str, message: str
+) -> None:
+    make_files(root, "1.png", "2.png")
+    text = f"path,label\n1.png,cat\n2.png,{cell}\n"
+    said = refusal(root, text, columns=PATH_AND_LABEL, separator=separator)
+    assert said.startswith(f"ROOT/labels.csv: line 3 {message}")
+    assert labels(root, text)["2.png"] == cell
+
+
+LISTS_REFUSED = {
+    "empty label": ('["cat", ""]', "has the label ['cat', ''], of which one is empty"),
+    "no label": ('["cat", null]', "has the label ['cat', None], of which one is empty"),
+    "separator": ('["cat|dog"]', "has the label ['cat|dog'], in which '|' is a part of labels too"),
+    "fraction": ('["cat", 1.5]', "has the label 1.5, a float; write it as text"),
+    "list of lists": ('[["cat"]]', "has the label ['cat'], a list; write it as text"),
+    "object": ('{"cat": 1}', "has the label {'cat': 1}, a dict; write it as text"),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), LISTS_REFUSED.values(), ids=LISTS_REFUSED)
+def test_a_list_that_is_no_set_of_labels_is_refused_by_line(
+    root: Path, value: str, message: str
+) -> None:
+    make_files(root, "1.png")
+    text = '{"path": "1.png", "label": ' + value + "}"
+    said = refusal(root, text, "labels.jsonl", PATH_AND_LABEL, "|")
+    assert said.startswith(f"ROOT/labels.jsonl: line 1 {message}")
+
+
+def test_the_label_column_must_be_there_for_images_without_labels(root: Path) -> None:
+    make_files(root, "1.png")
+    said = refusal(root, "path,tags\n1.png,\n", columns=PATH_AND_LABEL, separator="|")
+    assert said.startswith("data.label_column: ROOT/labels.csv has no column label among path, tags")
+
+
+def test_files_listed_again_agree_in_their_sets(root: Path) -> None:
+    make_files(root, "same.png", "other.png", "none.png")
+    lines = ["same.png,cat|dog", "same.png,dog|cat", "other.png,cat|dog", "other.png,dog"]
+    lines += ["none.png,", "none.png,cat"]
+    (root / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    found = labelled(root, separator="|")
+    assert {path: (e.label, e.outcome, e.reason) for path, e in found.items()} == {
+        "same.png": ("cat|dog", None, "listed 2 times"),
+        "other.png": (None, "conflicting label", "its label is cat|dog (line 4), dog (line 5)"),
+        "none.png": (None, "conflicting label", "its label is none (line 6), cat (line 7)"),
+    }
 
 
 def test_a_parquet_file_without_rows_is_refused(root: Path) -> None:

@@ -80,7 +80,9 @@ class World:
         return DatasetInfo(
             format_version=1,
             class_names=names,
+            multi_label=False,
             counts=counts,
+            labels_per_image={split: [0, sum(of.values())] for split, of in counts.items()},
             input_size=(height, width),
             channels=channels,
             resize=self.resize,

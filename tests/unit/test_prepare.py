@@ -634,3 +634,17 @@ def test_a_dataset_json_that_is_missing_or_of_another_version_is_refused(
     assert refusal(path) == (
         f"format 99, this darkroom reads {FORMAT_VERSION}; run `dvc repro --force prepare`"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("{", "JSON: Invalid JSON"), ('{"class_names": []}', "format_version: Field required")],
+)
+def test_a_dataset_json_that_is_damaged_or_lacks_a_field_is_refused(
+    tmp_path: Path, text: str, place: str
+) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(text)
+    said = refusal(path)
+    assert said.startswith(f"not what this darkroom writes ({place}")
+    assert said.endswith("); run `dvc repro --force prepare`")

@@ -284,6 +284,7 @@ def epoch_result(epoch: int, f1: float, is_best: bool) -> EpochResult:
         epoch=epoch,
         lr=0.1 / epoch,
         train_loss=1 / epoch,
+        grad_norm=None,
         val_loss=2 / epoch,
         val_accuracy=f1 / 2,
         val_f1_macro=f1,
@@ -558,7 +559,9 @@ def card(folder: Path, names: tuple[str, ...] = HOSTILE_NAMES, **training: Any) 
     info = DatasetInfo(
         format_version=1,
         class_names=list(names),
+        multi_label=False,
         counts=counts,
+        labels_per_image={split: [0, sum(of_split.values())] for split, of_split in counts.items()},
         input_size=(8, 9),
         channels=1,
         resize="pad",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import make_spec, train_options
+from support import make_spec, plain_loss, train_options
 from torch import Tensor, nn
 
 from darkroom.config import Train
@@ -80,6 +80,7 @@ class Job:
                 state,
                 self.train_batches,
                 self.val_batches(),
+                plain_loss(self.train_options()),
                 self.train_options(),
                 self.seed,
                 checkpoints,
@@ -237,12 +238,12 @@ def add_to_a_weight(values: dict[str, Any]) -> None:
 
 
 def move_the_schedule(values: dict[str, Any]) -> None:
-    values["schedule"]["last_epoch"] += 1
+    values["schedule"]["step"] += 1
 
 
 def repeat_a_step(values: dict[str, Any]) -> None:
     values["step"] -= 1
-    values["schedule"]["last_epoch"] -= 1
+    values["schedule"]["step"] -= 1
 
 
 CHANGES = [

@@ -1,6 +1,7 @@
 """Arrow shards: what is written is what is read, whatever the storage; damage is named."""
 
 import contextlib
+import hashlib
 import pickle
 import tracemalloc
 from collections.abc import Sequence
@@ -91,6 +92,65 @@ def test_a_collection_without_weights_has_no_column_for_them(tmp_path: Path) -> 
     assert Shards(write(tmp_path / "train")).weights is None
     [[batch]] = read_alone(tmp_path / "train")
     assert batch.schema.names == ["image", "label", "path"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "weighted", "digest"),
+    [
+        ("decoded", False, "a2bc192b9f2c2e30b1c3551a4b60fa35987a3942938325bee775f583f93f2860"),
+        ("decoded", True, "fbdaecebd936e19be3108fd4f9d351254c1b15f8d929dee68208f82b1b0fa76e"),
+        ("encoded", False, "05803c434e3b7794fd27a6ccf1380cd8dbe5df5790e129269aa93a2ccc0b844c"),
+        ("encoded", True, "692660a6d928fb901f197ff57111686f5b9ae57a5a7d063ace62fedbdb7a40bb"),
+    ],
+)
+def test_shards_of_one_label_an_image_have_the_bytes_from_before_there_were_several(
+    tmp_path: Path, storage: Storage, weighted: bool, digest: str
+) -> None:
+    weights = WEIGHTS.tolist() if weighted else None
+    [shard] = write(tmp_path / "train", storage=storage, weights=weights).iterdir()
+    assert hashlib.sha256(shard.read_bytes()).hexdigest() == digest
+    assert not Shards(tmp_path / "train").is_multi_label
+
+
+LABEL_SETS = [[0], [], [1, 3], [0, 1, 2, 3], [3], [], [2], [1], [0, 3], []]
+
+
+def write_sets(folder: Path, label_sets: list[list[int]] = LABEL_SETS) -> Path:
+    with ShardWriter(folder, SHAPE, 10, weighted=True, num_classes=4) as writer:
+        for index, image in enumerate(IMAGES):
+            writer.add(image, label_sets[index], PATHS[index], WEIGHTS[index])
+    return folder
+
+
+@pytest.mark.parametrize("rows_per_batch", [10, 3, 1])
+def test_several_labels_an_image_come_back_as_a_matrix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_per_batch: int
+) -> None:
+    monkeypatch.setattr(shards_module, "SHARD_BYTES", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
+    shards = Shards(write_sets(tmp_path / "train"))
+    assert shards.is_multi_label
+    assert len(shards) == 10
+    assert shards.labels.dtype == np.uint8
+    expected = [[int(label in labels) for label in range(4)] for labels in LABEL_SETS]
+    assert shards.labels.tolist() == expected
+    assert np.array_equal(shards.gather(np.arange(10)), IMAGES)
+    assert shards.weights is not None
+    assert np.array_equal(shards.weights, WEIGHTS)
+    assert shards.paths == PATHS
+    for [batch, *_] in read_alone(tmp_path / "train"):
+        kinds = [pa.binary(45), pa.list_(pa.int32()), pa.string(), pa.float64()]
+        assert batch.schema.types == kinds
+        assert batch.schema.names == ["image", "labels", "path", "weight"]
+        assert batch.schema.metadata[b"num_classes"] == b"4"
+    read = [labels for shard in read_alone(tmp_path / "train") for b in shard for labels in b["labels"]]
+    assert [labels.as_py() for labels in read] == LABEL_SETS
+
+
+def test_a_label_that_is_no_class_is_damage(tmp_path: Path) -> None:
+    folder = write_sets(tmp_path / "train", [*LABEL_SETS[:-1], [4]])
+    with pytest.raises(UserError, match=r"00000\.arrow: damaged \(.*; run `dvc repro --force prepare`"):
+        Shards(folder)
 
 
 def test_pyarrow_alone_reads_a_shard(folder: Path) -> None:

@@ -17,7 +17,9 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from support import (
     augment_options,
     make_spec,
+    one_cycle,
     output_of,
+    plain_loss,
     start_python,
     train_options,
     two_brightnesses,
@@ -25,7 +27,6 @@ from support import (
     write_shards,
 )
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 
 from darkroom.config import Train
 from darkroom.data.augment.pipeline import Augmentation
@@ -43,7 +44,6 @@ from darkroom.training.environment import (
     write_environment,
 )
 from darkroom.training.inference import predict
-from darkroom.training.optim import make_optimizer, make_schedule
 from darkroom.training.state import EpochResult, TrainingState
 
 CPU = torch.device("cpu")
@@ -73,7 +73,8 @@ def fit_model(
 ) -> Iterator[EpochResult]:
     """``fit`` from the beginning."""
     state = TrainingState(model, options, num_steps)
-    yield from fit(state, lambda epoch, _: train_batches(epoch), val_batches, options, seed)
+    loss = plain_loss(options)
+    yield from fit(state, lambda epoch, _: train_batches(epoch), val_batches, loss, options, seed)
 
 
 def to_learn(batches: list[Batch]) -> list[TrainBatch]:
@@ -115,16 +116,6 @@ def test_fit_learns_nothing_from_labels_that_mean_nothing(tmp_path: Path) -> Non
 
 
 # one step after the other, against the formulas
-
-
-def one_cycle(step: int, num_steps: int, lr: float, warmup_fraction: float) -> float:
-    """Smith and Topin's cosine cycle from lr / 25 to lr to lr / 250,000."""
-    peak = warmup_fraction * (num_steps + 1) - 1
-    if step <= peak:
-        start, end, done = lr / 25, lr, step / peak
-    else:
-        start, end, done = lr, lr / 25 / 1e4, (step - peak) / (num_steps - peak)
-    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
@@ -238,82 +229,11 @@ def test_norms_and_biases_are_not_decayed(exact_model: nn.Module) -> None:
     assert farthest(trained, all_decayed) > 1e-3
 
 
-def test_every_parameter_is_optimised_once() -> None:
-    for spec in (make_spec(), make_spec(name="resnet")):
-        model = make_classifier(spec)
-        groups = make_optimizer(model, train_options()).param_groups
-        optimised = [id(parameter) for group in groups for parameter in group["params"]]
-        assert sorted(optimised) == sorted(id(parameter) for parameter in model.parameters())
-
-
-# the learning rate
-
-
-def rates(num_steps: int, **changes: Any) -> list[float]:
-    """The learning rate of each step."""
-    model = nn.Linear(1, 1)
-    options = train_options(**changes)
-    optimizer = make_optimizer(model, options)
-    schedule = make_schedule(optimizer, options, num_steps)
-    values = []
-    for _ in range(num_steps):
-        values.append(optimizer.param_groups[0]["lr"])
-        assert {group["lr"] for group in optimizer.param_groups} == {values[-1]}
-        assert {group.get("momentum") for group in optimizer.param_groups} == {options.momentum}
-        optimizer.step()
-        schedule.step()
-    return values
-
-
-@pytest.mark.parametrize("warmup_fraction", [0.2, 0.3, 0.75])
-@pytest.mark.parametrize("num_steps", [13, 200])
-def test_one_cycle_is_torchs_and_the_papers(num_steps: int, warmup_fraction: float) -> None:
-    values = rates(num_steps, lr=0.4, warmup_fraction=warmup_fraction)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
-    torchs = OneCycleLR(optimizer, 0.4, total_steps=num_steps + 1, pct_start=warmup_fraction)
-    expected = []
-    for _ in range(num_steps):
-        expected += torchs.get_last_lr()
-        optimizer.step()
-        torchs.step()
-    assert values == pytest.approx(expected)
-    formula = [one_cycle(step, num_steps, 0.4, warmup_fraction) for step in range(num_steps)]
-    assert values == pytest.approx(formula)
-    assert values != pytest.approx([one_cycle(s, num_steps, 0.4, 0.5) for s in range(num_steps)])
-
-
-def test_one_cycle_rises_to_lr_and_ends_near_zero() -> None:
-    values = rates(200, lr=0.4, warmup_fraction=0.3)
-    assert values[0] == pytest.approx(0.4 / 25)
-    assert max(values) == pytest.approx(0.4, rel=1e-3)
-    assert 0 < values[-1] < 0.4 / 1000
-    assert values.index(max(values)) == pytest.approx(0.3 * 200, abs=1)
-
-
-def test_one_cycle_takes_any_number_of_steps_and_any_warmup() -> None:
-    unfit = []
-    for num_steps in range(1, 60):
-        for warmup_fraction in (0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.9):
-            try:
-                values = rates(num_steps, lr=0.4, warmup_fraction=warmup_fraction)
-            except ArithmeticError as error:
-                unfit.append((num_steps, warmup_fraction, repr(error)))
-                continue
-            assert all(0 < value <= 0.4 * (1 + 1e-9) for value in values), (num_steps, warmup_fraction)
-    assert unfit == []
-
-
-def test_constant_is_constant() -> None:
-    assert rates(20, lr=0.4, schedule="constant", warmup_fraction=None) == [0.4] * 20
-    assert len(set(rates(20, lr=0.4))) > 10
-
-
 def test_an_epoch_reports_the_rate_of_its_last_step() -> None:
     options = train_options(epochs=3)
     model = make_classifier(make_spec())
     reported = [result.lr for result in fitted(model, make_batches(4), options)]
-    every_step = rates(12)
-    assert reported == pytest.approx([every_step[3], every_step[7], every_step[11]])
+    assert reported == pytest.approx([one_cycle(step, 12, 0.05, 0.3) for step in (3, 7, 11)])
 
 
 # what an epoch reports
@@ -528,7 +448,7 @@ from darkroom.training.determinism import INSTRUCTION_SET, instruction_set, set_
 early = "torch" in sys.modules
 set_determinism(0, 1)
 import torch
-from support import augment_options, make_spec, train_options, weights_hash
+from support import augment_options, make_spec, plain_loss, train_options, weights_hash
 from darkroom.data.augment.pipeline import Augmentation
 from darkroom.data.batches import Batches
 from darkroom.data.shards import Shards
@@ -546,7 +466,12 @@ def train(data="plain", seed=0, dropout=0.1, augment={}, workers=0, num_threads=
     )
     state = TrainingState(make_classifier(make_spec(dropout=dropout)), options, batches.num_steps)
     epochs = fit(
-        state, lambda epoch, step: batches.epoch(seed, epoch, augmentation, step), batches, options, seed
+        state,
+        lambda epoch, step: batches.epoch(seed, epoch, augmentation, step),
+        batches,
+        plain_loss(options),
+        options,
+        seed,
     )
     for _ in epochs:
         pass

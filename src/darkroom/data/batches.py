@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.data.philox import permutation
 from darkroom.data.placement import HostAugmentation, Request, place_images, send
+from darkroom.data.sampling import Sampling, balanced_order, natural_order
 from darkroom.data.shards import Shards
-
-ORDER_STREAM = 1
 
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
-targets: int64 ``(n,)``. Both on the device, as all that follows."""
+targets: int64 ``(n,)``; or where an image may have several labels, float32 ``(n, num_classes)``, 1 for
+each that it has and 0 for the others. Both on the device, as all that follows."""
 
 
 class TrainBatch(NamedTuple):
@@ -25,10 +24,11 @@ class TrainBatch(NamedTuple):
     images: Tensor
     """As in ``Batch``, but float32 where they are mixed."""
     targets: Tensor
+    """As in ``Batch``."""
     weights: Tensor | None = None
     """float32 ``(n,)`` for the loss, 1 in the mean of the whole split; None: all count the same."""
     other_targets: Tensor | None = None
-    """int64 ``(n,)``: of the images that were mixed in; None: nothing is mixed."""
+    """As ``targets``, of the images that were mixed in; None: nothing is mixed."""
     shares: Tensor | None = None
     """float32 ``(n,)``, 0..1: what ``targets`` have of an image, ``other_targets`` have the rest."""
 
@@ -60,8 +60,8 @@ class Augmentation(HostAugmentation, Protocol):
             images, targets, sample_ids: of ``n + 1`` samples, of which the last is mixed in only.
 
         Returns:
-            images float32 ``(n, height, width, channels)``, other targets int64 ``(n,)``, shares
-            float32 ``(n,)``.
+            images float32 ``(n, height, width, channels)``, other targets as ``targets`` without the
+            first, shares float32 ``(n,)``.
         """
         ...
 
@@ -75,6 +75,7 @@ class Batches:
     Args:
         workers: processes for what is costly to load; with 0 this process does it.
         needs_host: whether an augmentation will come whose ``needs_host`` is true.
+        sampling: of the images of an epoch.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class Batches:
         batch_size: int,
         workers: int = 0,
         needs_host: bool = False,
+        sampling: Sampling = "natural",
     ) -> None:
         self.num_images = len(shards)
         self.num_steps = -(-self.num_images // batch_size)
         self._images, self.placement = place_images(shards, device, workers, needs_host)
         self._needs_host = needs_host
+        self._sampling = sampling
         chunk_images = self._images.chunk_bytes // int(np.prod(shards.shape))
         self._chunk_steps = max(chunk_images // batch_size, 1)
         self._labels = torch.from_numpy(shards.labels)
@@ -104,12 +107,13 @@ class Batches:
         chunks = self._chunks(0)
         loaded = self._images.load(Request(indices[chunk[0] : chunk[-1]]) for chunk in chunks)
         for chunk, images in zip(chunks, loaded, strict=True):
-            yield from zip(*_cut(chunk, _chw(images), labels[chunk[0] : chunk[-1]]), strict=True)
+            targets = _targets(labels[chunk[0] : chunk[-1]])
+            yield from zip(*_cut(chunk, _chw(images), targets), strict=True)
 
     def epoch(
         self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
     ) -> Iterator[TrainBatch]:
-        """Yields every image once, in the order and with the changes of ``(seed, epoch)``.
+        """Yields an epoch's images, in the order and with the changes of ``(seed, epoch)``.
 
         Where images are mixed, each is with the one that follows in this order, and the last with the
         first.
@@ -123,26 +127,30 @@ class Batches:
         on_host = augmentation if augmentation is not None and augmentation.needs_host else None
         if on_host is not None and not self._needs_host:
             raise ValueError("Batches(..., needs_host=True) is needed for this augmentation")
-        order = permutation(seed, ORDER_STREAM, epoch, self.num_images)
-        order = torch.cat((order, order[:1]))
-        labels = send(self._labels[order], self._device)
-        weights = None if self._weights is None else send(self._weights[order], self._device)
+        if self._sampling == "balanced":
+            order = balanced_order(seed, epoch, self._labels)
+        else:
+            order = natural_order(seed, epoch, self.num_images)
+        indices, sample_ids = (torch.cat((part, part[:1])) for part in order)
+        labels = send(self._labels[indices], self._device)
+        weights = None if self._weights is None else send(self._weights[indices], self._device)
 
         num_mixed_in = int(augmentation is not None and augmentation.mixes)
         chunks = self._chunks(first_step)
-        chunk_ids = [order[chunk[0] : chunk[-1] + num_mixed_in] for chunk in chunks]
-        loaded = self._images.load(Request(ids, epoch, on_host) for ids in chunk_ids)
-        for chunk, ids, images in zip(chunks, chunk_ids, loaded, strict=True):
+        parts_of = [slice(chunk[0], chunk[-1] + num_mixed_in) for chunk in chunks]
+        requests = (Request(indices[part], sample_ids[part], epoch, on_host) for part in parts_of)
+        loaded = self._images.load(requests)
+        for chunk, part, images in zip(chunks, parts_of, loaded, strict=True):
+            ids = sample_ids[part]
             start, stop = chunk[0], chunk[-1]
+            targets = _targets(labels[start : stop + 1])
             other_targets = shares = None
             if augmentation is not None:
                 images = augmentation.on_device(images, ids, epoch)
                 if augmentation.mixes:
-                    images, other_targets, shares = augmentation.mix(
-                        images, labels[start : stop + 1], ids, epoch
-                    )
+                    images, other_targets, shares = augmentation.mix(images, targets, ids, epoch)
             chunk_weights = None if weights is None else weights[start:stop]
-            parts = (_chw(images), labels[start:stop], chunk_weights, other_targets, shares)
+            parts = (_chw(images), targets[:-1], chunk_weights, other_targets, shares)
             yield from map(TrainBatch, *_cut(chunk, *parts))
 
     def _chunks(self, first_step: int) -> list[list[int]]:
@@ -151,6 +159,11 @@ class Batches:
         bounds = [step * size + min(step, num_larger) for step in range(self.num_steps + 1)]
         starts = range(first_step, self.num_steps, self._chunk_steps)
         return [bounds[start : start + self._chunk_steps + 1] for start in starts]
+
+
+def _targets(labels: Tensor) -> Tensor:
+    """Returns labels as ``Batch`` has them; the loss of several takes fractions, and bytes are less."""
+    return labels.float() if labels.ndim == 2 else labels
 
 
 def _chw(images: Tensor) -> Tensor:

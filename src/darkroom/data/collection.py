@@ -14,6 +14,7 @@ from darkroom.data.entries import SPLIT_NAMES, Entry, Files, Split, is_hidden
 from darkroom.data.folder import FolderFiles, as_text
 from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.data.idx import IdxFiles, find_idx
+from darkroom.data.labels import classes_in
 from darkroom.data.manifest import Columns, label_by_manifest
 from darkroom.errors import UserError
 
@@ -43,6 +44,8 @@ class Collection:
     files: Files
     table: pa.Table
     """``SCHEMA``, sorted by path, memory-mapped."""
+    separator: str | None = None
+    """What parts the labels of an image, which are a set of classes; None: its label is one class."""
 
     @property
     def num_to_read(self) -> int:
@@ -76,13 +79,14 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
             group=source.group_column,
             weight=source.weight_column,
         )
-        entries = label_by_manifest(files, source.manifest, columns)
+        entries = label_by_manifest(files, source.manifest, columns, source.label_separator)
     elif isinstance(files, IdxFiles | HuggingFaceFiles):
         entries = files.entries()
     else:
         found = _pack(files.entries(), scratch / "found.arrow")
         entries = _label_by_folders(files, found, source.class_name)
-    collection = Collection(files, _sort(_pack(entries, scratch / "unsorted.arrow"), scratch))
+    table = _sort(_pack(entries, scratch / "unsorted.arrow"), scratch)
+    collection = Collection(files, table, source.label_separator)
     _check(collection, source.path)
     return collection
 
@@ -169,21 +173,31 @@ def _check(collection: Collection, name: str) -> None:
             f"data.path: {name} holds no labelled files; one folder a class is needed, as in "
             f"{name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest, a table that labels the files)"
         )
-    if (num_classes := len(pc.unique(to_read["label"]))) < 2:
+    if collection.separator is not None:
+        if not _classes(to_read, collection.separator):
+            raise UserError(
+                f"data.label_column: no file in {name} has a label, the manifest's cells are all empty;"
+                " at least one label is needed"
+            )
+    elif (num_classes := len(pc.unique(to_read["label"]))) < 2:
         raise UserError(
             f"data.path: {name} holds {num_classes} class ({to_read['label'][0]}); at least two are "
             f"needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg"
         )
     in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
-    known = pc.unique(to_read.filter(in_train)["label"])
+    known = _classes(to_read.filter(in_train), collection.separator)
     for split in ("val", "test"):
         given = to_read.filter(pc.fill_null(pc.equal(to_read["split"], split), False))
-        unknown = sorted(set(pc.unique(given["label"]).to_pylist()) - set(known.to_pylist()))
+        unknown = sorted(_classes(given, collection.separator) - known)
         if unknown:
             raise UserError(
                 f"data.path: the given {split} split of {name} has classes that train lacks: "
                 + ", ".join(unknown)
             )
+
+
+def _classes(rows: pa.Table, separator: str | None) -> set[str]:
+    return classes_in(pc.unique(rows["label"]).to_pylist(), separator)
 
 
 def _pack(entries: Iterable[Entry], path: Path) -> pa.Table:

@@ -186,7 +186,7 @@ def _check_given(
 def _shown(images: Candidates, pairs: NDArray[np.int64]) -> str:
     def one(index: int) -> str:
         split = images.given[index]
-        about = images.class_names[images.labels[index]] + (f", {SPLITS[split]}" if split >= 0 else "")
+        about = (images.label(index) or "no label") + (f", {SPLITS[split]}" if split >= 0 else "")
         return f"{images.path(index)} ({about})"
 
     lines = [f"  {one(first)} and {one(second)}" for first, second in pairs[:SHOWN].tolist()]
@@ -200,5 +200,5 @@ def _write_pairs(images: Candidates, duplicates: Duplicates, listed: Path) -> No
         table.writerow(["first", "second", "first_label", "second_label", "difference"])
         columns = (duplicates.first.tolist(), duplicates.second.tolist(), duplicates.difference.tolist())
         for first, second, difference in zip(*columns, strict=True):
-            labels = [images.class_names[images.labels[index]] for index in (first, second)]
+            labels = [images.label(index) for index in (first, second)]
             table.writerow([images.path(first), images.path(second), *labels, f"{difference:.4f}"])

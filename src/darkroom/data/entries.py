@@ -52,6 +52,7 @@ class Entry:
     path: str
     """Relative to the collection, with ``/``."""
     label: str | None = None
+    """A class; where an image may have several, as ``labels.join_labels`` writes them."""
     split: Split | None = None
     """The split that the collection itself gives."""
     group: str | None = None

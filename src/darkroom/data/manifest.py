@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from darkroom.data.entries import Entry, Files, Split
+from darkroom.data.labels import join_labels
 from darkroom.data.rows import READERS, read_rows
 from darkroom.errors import UserError, did_you_mean
 
@@ -71,13 +72,18 @@ class Columns:
     weight: str | None = None
 
 
-def label_by_manifest(files: Files, manifest: str, columns: Columns) -> Iterator[Entry]:
+def label_by_manifest(
+    files: Files, manifest: str, columns: Columns, separator: str | None = None
+) -> Iterator[Entry]:
     """Yields an entry for each file, with what the manifest says of it, and for each listed path.
 
     Labels are text as written: ``007``, ``NA`` and ``null`` are classes. Whole numbers and booleans
     in Parquet and JSON Lines become ``7`` and ``true``. Paths are relative to the manifest's folder,
     with ``/``, or with backslashes unless a file has them in its name. A file is found, too, where
     its name differs in Unicode normalisation alone.
+
+    With a ``separator`` a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
+    Parquet and JSON Lines. Their order does not matter, and an empty cell is the set of none.
 
     A file that is not listed, or has no label, is ``unlisted``; a hidden one stays ``hidden``, listed
     or not. What is listed but not there is ``missing``, and a path out of the manifest's folder
@@ -87,18 +93,20 @@ def label_by_manifest(files: Files, manifest: str, columns: Columns) -> Iterator
     Args:
         manifest: path in ``files`` of a .csv, .tsv or .txt (with ``,``, ``;`` or tab, as its first
             line has it), .parquet, .jsonl or .ndjson.
+        separator: what parts the labels of an image; None: an image has one.
 
     Raises:
         UserError: the manifest is not there, cannot be read, has no rows, or lacks a column; or a row
-            has no path, no known split, no positive weight, or a value that is not text.
+            has no path, no known split, no positive weight, an empty one among several labels, or a
+            value that is not text.
     """
     found = ((e.path, e.outcome, e.reason, e.offset, e.size) for e in files.entries())
     there = _tabulate(found, _FILES)
-    rows = _tabulate(_read(files, manifest, columns, there), _ROWS)
+    rows = _tabulate(_read(files, manifest, columns, separator, there), _ROWS)
     index = _find(rows, there["path"])
     yield from _absent(rows.filter(pa.array(index < 0)), there["path"])
     rows = rows.drop_columns(["path", "is_inside"])
-    yield from _present(rows, index, there, manifest)
+    yield from _present(rows, index, there, manifest, separator is not None)
 
 
 def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
@@ -112,7 +120,9 @@ def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
-def _read(files: Files, manifest: str, columns: Columns, there: pa.Table) -> Iterator[tuple[Any, ...]]:
+def _read(
+    files: Files, manifest: str, columns: Columns, separator: str | None, there: pa.Table
+) -> Iterator[tuple[Any, ...]]:
     """Yields the manifest's rows, as ``_ROWS`` has them."""
     content = _content(files, manifest, there)
     name = posixpath.join(files.name, manifest)
@@ -126,7 +136,10 @@ def _read(files: Files, manifest: str, columns: Columns, there: pa.Table) -> Ite
         name, content, {f"data.{role}_column": column for role, column in given.items()}
     ):
         try:
-            row = {role: _text(value, role) for role, value in zip(given, values, strict=True)}
+            named = dict(zip(given, values, strict=True))
+            if separator is not None:
+                named["label"] = _labels(named["label"], separator)
+            row = {role: _text(value, role) for role, value in named.items()}
             path = _below(folder, row["path"], keep)
             yield (
                 number,
@@ -179,6 +192,19 @@ def _text(value: Any, role: str) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"has the {role} {value!r}, which is no valid Unicode") from None
     return value or ""
+
+
+def _labels(value: Any, separator: str) -> str:
+    """Returns a set of labels as ``join_labels`` writes it; raises ValueError if it is none."""
+    if isinstance(value, list):
+        labels = [_text(label, "label") for label in value]
+    else:
+        text = _text(value, "label").strip()
+        labels = text.split(separator) if text else []
+    try:
+        return join_labels(labels, separator)
+    except ValueError as error:
+        raise ValueError(f"has the label {value!r}, {error}") from None
 
 
 def _split(text: str) -> Split | None:
@@ -250,9 +276,9 @@ def _absent(rows: pa.Table, paths: pa.ChunkedArray) -> Iterator[Entry]:
 
 
 def _present(
-    rows: pa.Table, index: NDArray[np.int64], there: pa.Table, manifest: str
+    rows: pa.Table, index: NDArray[np.int64], there: pa.Table, manifest: str, may_have_none: bool
 ) -> Iterator[Entry]:
-    """Yields every file, with the rows that list it."""
+    """Yields every file, with the rows that list it; an empty label may mean that it has none."""
     order = np.argsort(index, kind="stable")
     order = order[np.searchsorted(index[order], 0) :]
     numbered = zip(index[order].tolist(), _unpack(rows.take(order)), strict=True)
@@ -261,7 +287,7 @@ def _present(
     for number, file in enumerate(_unpack(there)):
         entry = Entry(**file)
         if number == listed:
-            yield _listed(entry, [row for _, row in listing], _counted(manifest))
+            yield _listed(entry, [row for _, row in listing], _counted(manifest), may_have_none)
             listed, listing = next(listings, (None, iter(())))
         elif entry.outcome == "hidden":
             yield entry
@@ -271,7 +297,7 @@ def _present(
             yield replace(entry, outcome="unlisted", reason=reason)
 
 
-def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str) -> Entry:
+def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_none: bool) -> Entry:
     """Returns a file's entry with what the rows that list it say."""
     first = rows[0]
     for column in ("label", "split", "group", "weight"):
@@ -283,7 +309,8 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str) -> Entry:
             reason = f"its {column} is {', '.join(named[:_MAX_NAMED])}"
             return replace(entry, outcome="conflicting label", reason=reason)
     known = {column: first[column] for column in ("split", "group", "weight")}
-    labelled = replace(entry, label=first["label"] if first["label"].strip() else None, **known)
+    has_label = may_have_none or first["label"].strip()
+    labelled = replace(entry, label=first["label"] if has_label else None, **known)
     if entry.outcome == "hidden":
         return replace(labelled, reason="listed, but hidden files are left out")
     if entry.outcome is None and labelled.label is None:

@@ -16,6 +16,7 @@ from darkroom.config import Prepare
 from darkroom.data.collection import BATCH, Collection
 from darkroom.data.entries import BAD, SPLITS
 from darkroom.data.ingest import Images
+from darkroom.data.labels import LabelSets, classes_in, make_label_sets
 from darkroom.data.measures import HASH_BYTES
 from darkroom.errors import UserError
 
@@ -109,7 +110,9 @@ class Candidates:
     reads: NDArray[np.int64]
     """Their indices in ``Images``."""
     class_names: list[str]
+    """Sorted."""
     labels: NDArray[np.int64]
+    """Index in ``class_names``; where images have several labels, in ``sets``."""
     given: NDArray[np.int8]
     """Index in ``SPLITS`` of the split that the collection gives, -1 for none."""
     groups: NDArray[np.int64]
@@ -121,6 +124,8 @@ class Candidates:
     """First eight bytes of the SHA-256 of the prepared pixels."""
     hashes: NDArray[np.uint8]
     """Perceptual hashes."""
+    sets: LabelSets | None = None
+    """The sets of labels that occur; None: an image has one label."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -128,6 +133,11 @@ class Candidates:
     def path(self, index: int) -> str:
         """Returns the path of one candidate."""
         return self.collection.table["path"][int(self.rows[index])].as_py()
+
+    def label(self, index: int) -> str:
+        """Returns the label of one candidate as text, which is empty if it has none."""
+        names = self.class_names if self.sets is None else self.sets.names
+        return names[self.labels[index]]
 
     def paths(self, indices: NDArray[np.int64]) -> Iterator[str]:
         """Yields the paths of many candidates, given in rising order."""
@@ -158,7 +168,8 @@ def select_candidates(collection: Collection, images: Images) -> Candidates:
     Raises:
         UserError: a class has no readable image.
     """
-    class_names = pc.unique(collection.table["label"]).drop_null().sort()
+    labels = pc.unique(collection.table["label"]).drop_null().sort()
+    class_names = sorted(classes_in(labels.to_pylist(), collection.separator))
     group_names = pc.unique(collection.table["group"]).drop_null().sort()
     splits = pa.array(SPLITS)
     columns: dict[str, list[NDArray]] = {name: [] for name in _ARRAYS}
@@ -168,7 +179,7 @@ def select_candidates(collection: Collection, images: Images) -> Candidates:
         chosen = rows.filter(used)
         columns["rows"].append(num_rows + np.flatnonzero(used))
         columns["reads"].append(chosen["read"].to_numpy())
-        columns["labels"].append(codes(chosen["label"], class_names, np.int64))
+        columns["labels"].append(codes(chosen["label"], labels, np.int64))
         columns["given"].append(codes(chosen["split"], splits, np.int8))
         columns["groups"].append(codes(chosen["group"], group_names, np.int64))
         columns["weights"].append(pc.fill_null(chosen["weight"], 1.0).to_numpy())
@@ -178,18 +189,22 @@ def select_candidates(collection: Collection, images: Images) -> Candidates:
         columns["hashes"].append(hashes.reshape(len(chosen), HASH_BYTES))
         num_rows += len(rows)
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    names = class_names.to_pylist()
-    unreadable = sorted(set(names) - {names[index] for index in np.unique(joined["labels"])})
+    readable = labels.take(np.unique(joined["labels"])).to_pylist()
+    unreadable = sorted(set(class_names) - classes_in(readable, collection.separator))
     if unreadable:
         raise UserError(
             f"data.path: no file of the class {', '.join(unreadable)} in {collection.files.name} is a "
             "readable image; add some, or remove the class"
         )
+    sets = None
+    if collection.separator is not None:
+        sets = make_label_sets(labels.to_pylist(), class_names, collection.separator)
     return Candidates(
         collection=collection,
         images=images,
-        class_names=names,
+        class_names=class_names,
         group_names=group_names.to_pylist(),
+        sets=sets,
         **joined,
     )
 

@@ -35,6 +35,8 @@ class Request(NamedTuple):
 
     indices: Tensor
     """int64 ``(n,)``, on the CPU."""
+    sample_ids: Tensor | None = None
+    """int64 ``(n,)``, on the CPU: by which they are changed."""
     epoch: int = 0
     augmentation: HostAugmentation | None = None
     """Changes them before they go to the device."""
@@ -60,8 +62,8 @@ def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tenso
     shape = (len(request.indices), *shards.shape)
     images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
     shards.gather(request.indices.numpy(), out=images.numpy())
-    if request.augmentation is not None:
-        return request.augmentation.on_host(images, request.indices, request.epoch)
+    if request.augmentation is not None and request.sample_ids is not None:
+        return request.augmentation.on_host(images, request.sample_ids, request.epoch)
     return images
 
 

@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,9 +23,10 @@ from darkroom.config import Prepare
 from darkroom.data.collection import Collection
 from darkroom.data.curation import SHOWN, Curation, Duplicates
 from darkroom.data.decode import Header, PixelLayout, Resize
-from darkroom.data.entries import SPLITS, Outcome
+from darkroom.data.entries import SPLITS, Outcome, Split
 from darkroom.data.info import FORMAT_VERSION, DatasetInfo
 from darkroom.data.ingest import read_headers
+from darkroom.data.labels import LabelSets
 from darkroom.data.outcomes import PROBLEMS, Candidates, describe, problems_of
 from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.splits import SplitError, SplitRule, Unsplit, assign_splits
@@ -60,7 +62,8 @@ MANIFEST = pa.schema(
 """One row for every file found, in the order of their paths. ``pixel_sha256``, ``brightness`` (mean
 grey, 0..255) and ``sharpness`` (variance of the Laplacian) are of the prepared pixels; width and height
 are of the file, in pixels, as displayed. ``duplicate_of`` names an image with the same pixels
-(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place."""
+(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place. Several
+labels are sorted, with ``data.label_separator`` in between."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def decide(
         curation.groups[kept],
         candidates.given[kept],
         keys[kept],
+        None if candidates.sets is None else candidates.sets.members,
     )
     try:
         assigned = assign_splits(unsplit, rule)
@@ -175,24 +179,28 @@ def write_splits(
     """
     weights = candidates.collection.table["weight"]
     weighted = weights.null_count < len(weights)
+    names, sets = candidates.class_names, candidates.sets
+    num_classes = None if sets is None else len(names)
     for code, split in enumerate(SPLITS):
         shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would stay
         chosen = np.flatnonzero(decision.splits == code)
-        with ShardWriter(folder / split, layout.shape, len(chosen), storage, weighted) as writer:
+        with ShardWriter(
+            folder / split, layout.shape, len(chosen), storage, weighted, num_classes
+        ) as writer:
             for index, path in zip(chosen.tolist(), candidates.paths(chosen), strict=True):
                 label, weight = int(candidates.labels[index]), float(candidates.weights[index])
-                writer.add(candidates.stored(index), label, path, weight)
+                labels = label if sets is None else sets.classes(label)
+                writer.add(candidates.stored(index), labels, path, weight)
                 advance(1)
-    names = candidates.class_names
-    counts = {
-        split: np.bincount(candidates.labels[decision.splits == code], minlength=len(names)).tolist()
-        for code, split in enumerate(SPLITS)
-    }
+    of_splits = {split: candidates.labels[decision.splits == code] for code, split in enumerate(SPLITS)}
+    counts, sizes = _count_labels(of_splits, len(names), sets)
     mean, std = mean_and_std(channel_histogram(Shards(folder / "train")))
     return DatasetInfo(
         format_version=FORMAT_VERSION,
         class_names=names,
+        multi_label=sets is not None,
         counts={split: dict(zip(names, by_class, strict=True)) for split, by_class in counts.items()},
+        labels_per_image=sizes,
         input_size=(layout.height, layout.width),
         channels=layout.channels,
         resize=layout.resize,
@@ -202,17 +210,57 @@ def write_splits(
     )
 
 
+def _count_labels(
+    of_splits: Mapping[Split, NDArray[np.int64]], num_classes: int, sets: LabelSets | None
+) -> tuple[dict[Split, list[int]], dict[Split, list[int]]]:
+    """Counts of each split the images of each class, and those with 0, 1, 2, ... labels.
+
+    Args:
+        of_splits: the labels of each split, as those of ``Candidates``.
+    """
+    if sets is None:
+        counts = {
+            split: np.bincount(labels, minlength=num_classes).tolist()
+            for split, labels in of_splits.items()
+        }
+        return counts, {split: [0, len(labels)] for split, labels in of_splits.items()}
+    counts, sizes = {}, {}
+    num_labels = np.diff(sets.members.indptr)
+    for split, labels in of_splits.items():
+        counts[split] = (np.bincount(labels, minlength=len(sets.names)) @ sets.members).tolist()
+        sizes[split] = np.bincount(num_labels[labels]).tolist()
+    return counts, sizes
+
+
 def count(info: DatasetInfo, outcomes: Counter[str], decision: Decision) -> dict[str, dict[str, int]]:
-    """Returns the key numbers: images by split, files by outcome, pairs of duplicates."""
+    """Returns the key numbers: images by split, files by outcome, pairs of duplicates.
+
+    Where images may have several labels also how many have 0, 1, 2, ... of them.
+    """
     final = Counter(outcomes)
     for outcome, _ in decision.left_out.values():
         final[outcome] += 1
         final["used"] -= 1
     same = int((decision.duplicates.difference == 0).sum())
-    return {
+    counts = {
         "num_images": {split: info.num_images(split) for split in SPLITS},
         "num_files": {outcome.replace(" ", "_"): final[outcome] for outcome in get_args(Outcome)},
         "num_pairs": {"same_pixels": same, "nearly_same_pixels": len(decision.duplicates) - same},
+    }
+    if info.multi_label:
+        by_number = map(sum, zip_longest(*info.labels_per_image.values(), fillvalue=0))
+        counts["num_images_by_labels"] = {str(number): images for number, images in enumerate(by_number)}
+    return counts
+
+
+def count_by_label(info: DatasetInfo) -> dict[str, dict[str, dict[str, int]]]:
+    """Returns the images by split of each label, where images may have several; else nothing."""
+    if not info.multi_label:
+        return {}
+    return {
+        "num_images_of_label": {
+            name: {split: info.counts[split][name] for split in SPLITS} for name in info.class_names
+        }
     }
 
 
@@ -288,9 +336,12 @@ def _digest(candidates: Candidates, splits: NDArray[np.int8]) -> str:
     """Names the prepared data by content: the same pixels, labels, weights and splits, one digest."""
     used = np.flatnonzero(splits >= 0)
     words = np.frombuffer(candidates.pixel_digests(used), ">u8").reshape(len(used), 4)
+    labels = candidates.labels[used]
+    if candidates.sets is not None:
+        labels = candidates.sets.keys()[labels]
     columns: tuple[NDArray, ...] = (
         splits[used],
-        candidates.labels[used],
+        labels,
         candidates.weights[used],
         words,
     )
@@ -310,9 +361,11 @@ def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str
         for name, count in files.items()
         if name != "used" and count
     ]
+    num_labels = sum(sum(of_split.values()) for of_split in info.counts.values())
+    each = f" ({num_labels / sum(images.values()):.2f} an image)" if info.multi_label else ""
     alike = [f"{count:,} pairs with {name.replace('_', ' ')}" for name, count in pairs.items() if count]
     return (
-        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes as"
+        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes{each} as"
         f" {height} x {width} x {info.channels}: "
         + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
         + (f"; left out: {', '.join(left_out)}" if left_out else "")

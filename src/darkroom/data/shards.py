@@ -2,11 +2,13 @@
 
 A shard has the columns ``image`` (as ``storage`` says: uint8 height x width x channels, or lossless
 WebP), ``label`` (int32, index into the class names), ``path`` (of the source file) and, where the
-collection has weights, ``weight`` (float64). The schema's metadata holds shape and storage. DVC hashes
-tens of files, whatever the number of images.
+collection has weights, ``weight`` (float64). Where an image may have several labels, or none, ``labels``
+(list of int32, ascending) is in place of ``label``. The schema's metadata holds shape and storage, and
+beside ``labels`` the number of classes. DVC hashes tens of files, whatever the number of images.
 """
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +39,7 @@ class ShardWriter:
     Args:
         shape: ``(height, width, channels)`` of every image.
         weighted: whether images have weights.
+        num_classes: where an image may have several labels, or none; None: each has one.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class ShardWriter:
         num_images: int,
         storage: Storage = "decoded",
         weighted: bool = False,
+        num_classes: int | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         image_bytes = int(np.prod(shape))
@@ -53,11 +57,15 @@ class ShardWriter:
         self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
         self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
         fixed = pa.binary(image_bytes) if storage == "decoded" else pa.large_binary()
-        columns = [("image", fixed), ("label", pa.int32()), ("path", pa.string())]
+        metadata = {"shape": json.dumps(shape), "storage": storage}
+        labels = ("label", pa.int32())
+        if num_classes is not None:
+            metadata["num_classes"] = json.dumps(num_classes)
+            labels = ("labels", pa.list_(pa.int32()))
+        columns = [("image", fixed), labels, ("path", pa.string())]
         columns += [("weight", pa.float64())] if weighted else []
         self._schema = pa.schema(
-            [pa.field(name, kind, nullable=False) for name, kind in columns],
-            metadata={"shape": json.dumps(shape), "storage": storage},
+            [pa.field(name, kind, nullable=False) for name, kind in columns], metadata=metadata
         )
         self._num_shards = 0
         self._rows_in_shard = 0
@@ -67,15 +75,16 @@ class ShardWriter:
     def _begin_batch(self) -> None:
         self._images = bytearray()
         self._ends: list[int] = [0]
-        self._labels: list[int] = []
+        self._labels: list[int | Sequence[int]] = []
         self._paths: list[str] = []
         self._weights: list[float] = []
 
-    def add(self, image: Any, label: int, path: str, weight: float = 1.0) -> None:
+    def add(self, image: Any, label: int | Sequence[int], path: str, weight: float = 1.0) -> None:
         """Appends one image.
 
         Args:
             image: any contiguous buffer with what ``pack_image`` returns: bytes, or an array.
+            label: with ``num_classes`` the labels, ascending.
         """
         self._images += memoryview(image).cast("B")
         self._ends.append(len(self._images))
@@ -93,9 +102,10 @@ class ShardWriter:
         kind = self._schema.field("image").type
         ends = [] if pa.types.is_fixed_size_binary(kind) else [pa.py_buffer(np.array(self._ends))]
         buffers = [None, *ends, pa.py_buffer(self._images)]
+        label = self._schema.field(1)
         columns = {
             "image": pa.Array.from_buffers(kind, len(self._labels), buffers),
-            "label": pa.array(self._labels, pa.int32()),
+            label.name: pa.array(self._labels, label.type),
             "path": pa.array(self._paths, pa.string()),
             "weight": pa.array(self._weights, pa.float64()),
         }
@@ -145,13 +155,19 @@ class Shards:
         self._blocks = [block for shard in mapped for block in shard.blocks]
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
         self.labels = np.concatenate([block.labels for block in self._blocks])
-        """int64 ``(num_images,)``, indices into the class names."""
+        """int64 ``(num_images,)``, indices into the class names; or where an image may have several
+        labels, uint8 ``(num_images, num_classes)``, 1 for each that it has and 0 for the others."""
         weights = [block.weights for block in self._blocks if block.weights is not None]
         self.weights = np.concatenate(weights) if weights else None
         """float64 ``(num_images,)``, or None where the collection has no weights."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
 
     @property
     def paths(self) -> list[str]:
@@ -248,7 +264,8 @@ class _Block:
     """One record batch of a shard."""
 
     images: _DecodedImages | _EncodedImages
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
+    """As those of ``Shards``."""
     paths: pa.Array
     weights: NDArray[np.float64] | None
 
@@ -266,6 +283,7 @@ def _map(file: Path, num_threads: int | None) -> _Shard:
         height, width, channels = json.loads(reader.schema.metadata[b"shape"])
         shape = (height, width, channels)
         is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
+        num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
 
         def block(batch: pa.RecordBatch) -> _Block:
             stored = batch["image"]
@@ -279,12 +297,23 @@ def _map(file: Path, num_threads: int | None) -> _Shard:
                 images = _EncodedImages(memoryview(stored.buffers()[2]), ends, shape, file, num_threads)
             return _Block(
                 images,
-                np.from_dlpack(batch["label"]).astype(np.int64),
+                _labels(batch, num_classes),
                 batch["path"],
                 np.from_dlpack(batch["weight"]).astype(np.float64, copy=False) if is_weighted else None,
             )
 
         blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
         return _Shard(shape, "decoded" if is_decoded else "encoded", blocks)
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise _damaged(file, error) from None
+
+
+def _labels(batch: pa.RecordBatch, num_classes: int | None) -> NDArray[Any]:
+    """Returns the labels of a record batch as ``Shards`` has them."""
+    if num_classes is None:
+        return np.from_dlpack(batch["label"]).astype(np.int64)
+    lists = batch["labels"]
+    labels = np.zeros((len(batch), num_classes), np.uint8)
+    images = np.repeat(np.arange(len(batch)), lists.value_lengths().to_numpy())
+    labels[images, lists.flatten().to_numpy()] = 1
+    return labels

@@ -5,7 +5,8 @@ Splits that the collection gives are kept; what is missing of val and test is cu
 
 - ``given`` cuts nothing.
 - ``stratified`` draws with scikit-learn, every class in the same shares. Groups of several images,
-  which scikit-learn cannot place in given shares, are placed by ``apportion.share_out``.
+  which scikit-learn cannot place in given shares, are placed by ``apportion.share_out``, and images
+  with several labels by ``iterative.stratify_iteratively``.
 - ``stable`` decides for each image by its own content, so that new images never move an old one.
 """
 
@@ -17,10 +18,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from darkroom.data.apportion import share_out
 from darkroom.data.entries import SPLITS
+from darkroom.data.iterative import stratify_iteratively
 from darkroom.errors import UserError
 
 TRAIN, VAL, TEST = range(len(SPLITS))
@@ -50,13 +53,24 @@ class Unsplit:
     class_names: Sequence[str]
     """Sorted."""
     labels: Ints
-    """Index into ``class_names``."""
+    """Index into ``class_names``, or into the rows of ``members``."""
     groups: Ints
     """Any numbers; images with the same one are a group. Mostly each image has its own."""
     given: Splits
     """The split that the collection gives, else ``NOT_GIVEN``."""
     keys: NDArray[np.uint64]
     """A hash of the name of an image's group, else of its pixels. Only for ``stable``."""
+    members: csr_array | None = None
+    """Where an image may have several labels, or none: the classes of each set of labels, as
+    ``LabelSets.members``. Then it counts in each of its classes."""
+
+    def memberships(self) -> tuple[Ints, Ints]:
+        """Returns pairs of an image and a class that it is of: int64 ``(num_pairs,)`` each."""
+        images = np.arange(len(self.labels))
+        if self.members is None:
+            return images, self.labels
+        of_images = self.members[self.labels]
+        return np.repeat(images, np.diff(of_images.indptr)), of_images.indices.astype(np.int64)
 
 
 class SplitError(UserError):
@@ -144,24 +158,28 @@ def _draw_stratified(images: Unsplit, cut: tuple[int, ...], rule: SplitRule) -> 
     num_images = len(splits) if TEST in cut else len(pool)
     sizes = {TEST: round(rule.test_fraction * num_images), VAL: round(rule.val_fraction * num_images)}
     if rule.fold is not None:
-        in_fold = _draw_fold(images.labels, images.groups, rule.fold, rule.seed)
+        in_fold = _draw_fold(images, rule.fold, rule.seed)
         splits[in_fold] = TEST
         pool, cut = np.flatnonzero(~in_fold), (VAL,)
-    parts = _cut(images.labels[pool], images.groups[pool], [sizes[split] for split in cut], rule.seed)
+    parts = _cut(images, pool, [sizes[split] for split in cut], rule.seed)
     splits[pool] = np.array([*cut, TRAIN])[parts]
     return splits
 
 
-def _cut(labels: Ints, groups: Ints, sizes: Sequence[int], seed: int) -> Ints:
-    """Cuts parts of so many images, stratified.
+def _cut(images: Unsplit, pool: Ints, sizes: Sequence[int], seed: int) -> Ints:
+    """Cuts parts of so many images from a pool, stratified.
 
     Returns:
-        ``(num_images,)``: the part of each image, ``len(sizes)`` for what remains. A part stays empty
+        ``(num_in_pool,)``: the part of each image, ``len(sizes)`` for what remains. A part stays empty
         where it, or what it leaves, has fewer images than there are classes.
     """
     rest = len(sizes)
+    labels, groups = images.labels[pool], images.groups[pool]
+    all_sizes = [*sizes, max(len(pool) - sum(sizes), 0)]
+    if images.members is not None:
+        return stratify_iteratively(images.members[labels], groups, all_sizes, seed)
     if _has_groups(groups):
-        return share_out(labels, groups, [*sizes, max(len(labels) - sum(sizes), 0)], seed)
+        return share_out(labels, groups, all_sizes, seed)
     parts = np.full(len(labels), rest)
     for part, size in enumerate(sizes):
         pool = np.flatnonzero(parts == rest)
@@ -174,11 +192,14 @@ def _cut(labels: Ints, groups: Ints, sizes: Sequence[int], seed: int) -> Ints:
     return parts
 
 
-def _draw_fold(labels: Ints, groups: Ints, fold: tuple[int, int], seed: int) -> NDArray[np.bool_]:
+def _draw_fold(images: Unsplit, fold: tuple[int, int], seed: int) -> NDArray[np.bool_]:
     """Returns which images are in one fold; all folds together are all images."""
     number, num_folds = fold
+    labels, groups = images.labels, images.groups
+    sizes = [(len(labels) + later) // num_folds for later in range(num_folds)]
+    if images.members is not None:
+        return stratify_iteratively(images.members[labels], groups, sizes, seed) == number - 1
     if _has_groups(groups):
-        sizes = [(len(labels) + later) // num_folds for later in range(num_folds)]
         return share_out(labels, groups, sizes, seed) == number - 1
     folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed).split(labels, labels)
     _, drawn = next(islice(folds, number - 1, None))
@@ -263,19 +284,20 @@ def _refuse_small_classes(images: Unsplit, cut: tuple[int, ...], rule: SplitRule
 def _count_pool(images: Unsplit) -> tuple[Ints, Ints]:
     """Counts, for each class, images and groups that are not given as val or test."""
     num_classes = len(images.class_names)
-    in_pool = _last_of_group(images.groups, images.given) <= TRAIN
-    pairs = np.unique(images.groups[in_pool] * num_classes + images.labels[in_pool])
+    members, labels = images.memberships()
+    in_pool = (_last_of_group(images.groups, images.given) <= TRAIN)[members]
+    pairs = np.unique(images.groups[members[in_pool]] * num_classes + labels[in_pool])
     return (
-        np.bincount(images.labels[in_pool], minlength=num_classes),
+        np.bincount(labels[in_pool], minlength=num_classes),
         np.bincount(pairs % num_classes, minlength=num_classes),
     )
 
 
 def _lacking(images: Unsplit, splits: Splits, cut: tuple[int, ...]) -> dict[int, Ints]:
     """Returns the classes that train and the splits that were cut lack: split -> labels."""
-    num_classes = len(images.class_names)
+    members, labels = images.memberships()
     counts = {
-        split: np.bincount(images.labels[splits == split], minlength=num_classes)
+        split: np.bincount(labels[splits[members] == split], minlength=len(images.class_names))
         for split in (TRAIN, VAL, TEST)
         if split == TRAIN or split in cut
     }
@@ -283,7 +305,7 @@ def _lacking(images: Unsplit, splits: Splits, cut: tuple[int, ...]) -> dict[int,
 
 
 def _explain_lacking(images: Unsplit, splits: Splits, cut: tuple[int, ...], rule: SplitRule) -> str:
-    total = np.bincount(images.labels, minlength=len(images.class_names))
+    total = np.bincount(images.memberships()[1], minlength=len(images.class_names))
     lacking = "; ".join(
         f"{SPLITS[split]} without "
         + _first([f"{images.class_names[label]} ({total[label]:,} in all)" for label in labels.tolist()])
@@ -314,11 +336,12 @@ def _fractions_that_work(images: Unsplit, cut: tuple[int, ...], rule: SplitRule)
         The fractions to change; none if nothing was found.
     """
     asked = _fractions(cut, rule)
-    pool, num_groups = _count_pool(images)
+    _, num_groups = _count_pool(images)
     if not asked:
         return {}
     is_share_of_all = rule.method == "stratified" and TEST in cut
-    unit = float(pool.sum() / len(images.labels)) if is_share_of_all else 1.0
+    in_pool = _last_of_group(images.groups, images.given) <= TRAIN
+    unit = np.count_nonzero(in_pool) / len(in_pool) if is_share_of_all else 1.0
     fold = 1 / rule.fold[1] if rule.fold is not None else 0.0
     for percent in range(math.ceil(50 / num_groups.min()), 35):
         least = percent / 100

@@ -13,6 +13,7 @@ from darkroom.data.shards import Shards
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
 from darkroom.models.spec import ModelSpec
+from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
@@ -89,6 +90,7 @@ class Evaluation:
             subtitle=f"{len(self.class_names)} classes, images of {height} x {width} x "
             f"{self.spec.channels} pixels. The test images were not seen in training.",
             metrics=self.metrics,
+            remarks=self._remarks(),
             sections=[
                 (
                     "Where it errs",
@@ -110,6 +112,12 @@ class Evaluation:
             ],
             path=path,
         )
+
+    def _remarks(self) -> list[str]:
+        since = self.spec.training.get("overfits_since_epoch")
+        if since is None:
+            return []
+        return [f"The training overfits since epoch {since}: {OVERFITTING_ADVICE}."]
 
     def _draw_hardest(self, path: Path) -> None:
         """Draws the images whose true class got the lowest probability: mistakes first."""

@@ -174,7 +174,7 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
     losses, scores = figure.subplots(1, 2)
     kept = max(index for index, best in enumerate(history["is_best"]) if best)
     for axes, columns, title in (
-        (losses, ("train_loss", "val_loss"), "cross entropy"),
+        (losses, ("train_loss", "val_loss"), "loss"),
         (scores, ("val_accuracy", "val_f1_macro"), "validation"),
     ):
         for column, color in zip(columns, (GREY, BLUE), strict=True):
@@ -185,6 +185,21 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_range_test(
+    lrs: Sequence[float], losses: Sequence[float], suggestion: float, path: Path
+) -> None:
+    """Draws the loss over the learning rate; a line marks the rate that is suggested."""
+    figure, axes = _new_figure(6, 3.6)
+    axes.plot(lrs, losses, color=BLUE)
+    axes.axvline(suggestion, color=ORANGE, label=f"suggested: {suggestion:g}")
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.1 * max(losses[0], min(losses) * 2))
+    axes.set_xlabel("learning rate")
+    axes.set_title("smoothed loss of a rising learning rate", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 

@@ -3,8 +3,10 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from darkroom.reporting.advice import OVERFITTING_ADVICE
+from darkroom.training.overfitting import overfits_since
 from darkroom.training.state import EpochResult
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class History:
             "val/accuracy": last.val_accuracy,
             "val/f1_macro": last.val_f1_macro,
         }
+        if last.grad_norm is not None:
+            metrics["train/grad_norm"] = last.grad_norm
         if last.epoch > self._num_earlier:
             metrics["train/epoch_seconds"] = self._seconds
         return metrics
@@ -60,6 +64,28 @@ class History:
         """Describes the epoch that was kept."""
         return f"kept epoch {self.best.epoch} with val macro F1 {self.best.val_f1_macro:.4f}"
 
+    def outcome(self) -> dict[str, Any]:
+        """Returns what a model file says of its training's course."""
+        best = {
+            "epoch": self.best.epoch,
+            "val_loss": self.best.val_loss,
+            "val_accuracy": self.best.val_accuracy,
+            "val_f1_macro": self.best.val_f1_macro,
+        }
+        return {"best": best, "overfits_since_epoch": overfits_since(self._results)}
+
+    def tags(self) -> dict[str, str]:
+        """Returns by what such runs are found in MLflow."""
+        since = overfits_since(self._results)
+        return {"overfits_since_epoch": "never" if since is None else f"{since}"}
+
+    def remarks(self) -> list[str]:
+        """Returns what should be said aloud of the course."""
+        since = overfits_since(self._results)
+        if since is None:
+            return []
+        return [f"overfits since epoch {since}: {OVERFITTING_ADVICE}"]
+
     def write_csv(self, path: Path) -> None:
         """Writes a row an epoch. Durations are left out: they differ every time."""
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,4 +100,5 @@ class History:
     def _table(self) -> "pd.DataFrame":
         import pandas as pd  # it and matplotlib cost a second, which a training need not begin with
 
-        return pd.DataFrame([asdict(result) for result in self._results])
+        table = pd.DataFrame([asdict(result) for result in self._results])
+        return table.dropna(axis="columns", how="all")  # norms that were not computed

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from darkroom.data.curation import Duplicates
 from darkroom.data.entries import SPLITS
 from darkroom.data.info import DatasetInfo
+from darkroom.data.labels import LabelSets
 from darkroom.data.storage import as_picture
 from darkroom.reporting.figures import (
     draw_class_histogram,
@@ -110,6 +112,7 @@ def write_preparation_report(
     duplicates: Duplicates,
     pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     folder: Path,
+    sets: LabelSets | None = None,
 ) -> None:
     """Writes report.html and its pictures as PNG into ``folder``.
 
@@ -117,11 +120,12 @@ def write_preparation_report(
         manifest: as ``write_manifest`` writes it. Candidates are its rows with a ``pixel_sha256``.
         duplicates: pairs of candidates.
         pixels: returns prepared images of some candidates, uint8 ``(n, height, width, channels)``.
+        sets: the sets of labels of candidates; None: an image has one label.
     """
-    survey = load_survey(manifest, info.class_names)
+    survey = load_survey(manifest, info.class_names, sets)
     show = partial(_show, survey, pixels)
     samples = {
-        name: show(spread(survey.used[survey.labels[survey.used] == label], SAMPLES_OF_CLASS))
+        name: show(spread(survey.used_of_class(label), SAMPLES_OF_CLASS))
         for label, name in enumerate(info.class_names[:MAX_CLASSES])
     }
     extremes = list(_extremes(survey, show))
@@ -152,6 +156,7 @@ def write_preparation_report(
         remarks=list(remarks(survey, info, duplicates)),
         info=info,
         classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
+        labels_per_image=_labels_per_image(info),
         splits=SPLITS,
         pictures={name: embed_png(folder / f"{name}.png") for name in ("classes", "sizes")},
         survey=survey,
@@ -164,6 +169,12 @@ def write_preparation_report(
         pairs=pairs,
         not_used=list(_not_used(survey)),
     )
+
+
+def _labels_per_image(info: DatasetInfo) -> dict[int, list[int]]:
+    """Returns for each number of labels how many images of each split have so many."""
+    by_number = zip_longest(*(info.labels_per_image[split] for split in SPLITS), fillvalue=0)
+    return {number: list(of_splits) for number, of_splits in enumerate(by_number)}
 
 
 def _show(

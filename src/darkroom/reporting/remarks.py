@@ -54,6 +54,12 @@ def _on_classes(info: DatasetInfo) -> Iterator[str]:
     small = [f"{name} ({count})" for name, count in counts.items() if count < SMALL_CLASS]
     if small:
         yield f"Classes of fewer than {SMALL_CLASS} images: {_enumerate(small)}."
+    without = sum(by_number[0] for by_number in info.labels_per_image.values() if by_number)
+    if without:
+        yield (
+            f"Images without a label: {without:,}. The model learns from them that none of the classes"
+            " is there; make sure that none was only forgotten."
+        )
     for split, of_split in info.counts.items():
         missing = [name for name, count in of_split.items() if count == 0]
         if missing:

@@ -15,6 +15,7 @@ def write_report(
     subtitle: str,
     metrics: Mapping[str, Any],
     sections: Sequence[tuple[str, Figures]],
+    remarks: Sequence[str],
     path: Path,
 ) -> None:
     """Writes the report.
@@ -22,6 +23,7 @@ def write_report(
     Args:
         metrics: as ``classification_metrics`` returns.
         sections: (heading, figures), in their order.
+        remarks: what the reader should know before all else.
     """
     headline = [
         ("macro F1", f"{metrics['f1_macro']:.4f}"),
@@ -37,6 +39,7 @@ def write_report(
         subtitle=subtitle,
         headline=headline,
         per_class=metrics["per_class"],
+        remarks=remarks,
         sections=[
             (heading, [(caption, embed_png(file)) for caption, file in figures])
             for heading, figures in sections

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.data.entries import SPLITS, Outcome
+from darkroom.data.labels import LabelSets
 from darkroom.data.outcomes import codes
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -33,6 +34,7 @@ class Survey:
     rows: NDArray[np.int64]
     """Rows of the candidates. What follows has one value a candidate."""
     labels: NDArray[np.int32]
+    """Index in the class names; where images have several labels, in ``sets``."""
     splits: NDArray[np.int8]
     """Index in ``SPLITS``, -1 for those that are left out."""
     widths: NDArray[np.int32]
@@ -45,11 +47,21 @@ class Survey:
     formats: list[tuple[str, str, int]]
     """``(format, mode, candidates)``, the commonest first."""
     num_animated: int
+    sets: LabelSets | None
+    """The sets of labels; None: an image has one label."""
 
     @property
     def used(self) -> NDArray[np.int64]:
         """The candidates that are not left out."""
         return np.flatnonzero(self.splits >= 0)
+
+    def used_of_class(self, label: int) -> NDArray[np.int64]:
+        """Returns the candidates that are not left out and have one label."""
+        labels = self.labels[self.used]
+        if self.sets is None:
+            return self.used[labels == label]
+        has_label = self.sets.members[:, [label]].toarray().ravel() > 0
+        return self.used[has_label[labels]]
 
     @property
     def num_files(self) -> dict[Outcome, int]:
@@ -70,13 +82,15 @@ class Survey:
         return [(size >> 32, size & 0xFFFFFFFF, num_images) for size, num_images in pairs]
 
 
-def load_survey(manifest: Path, class_names: Sequence[str]) -> Survey:
+def load_survey(manifest: Path, class_names: Sequence[str], sets: LabelSets | None = None) -> Survey:
     """Reads what ``write_manifest`` wrote, a piece at a time.
 
     Args:
         class_names: what the labels are to be indices in.
+        sets: what they are to be indices in where images have several labels.
     """
-    names, splits, outcomes = (pa.array(values) for values in (class_names, SPLITS, OUTCOMES))
+    label_names = class_names if sets is None else sets.names
+    names, splits, outcomes = (pa.array(values) for values in (label_names, SPLITS, OUTCOMES))
     files: list[pa.RecordBatch] = []
     arrays: list[dict[str, NDArray]] = []
     formats: Counter[tuple[str, str]] = Counter()
@@ -107,5 +121,6 @@ def load_survey(manifest: Path, class_names: Sequence[str]) -> Survey:
             key=lambda row: (-row[2], row[0], row[1]),
         ),
         num_animated=num_animated,
+        sets=sets,
         **{name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]},
     )

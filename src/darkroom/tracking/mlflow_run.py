@@ -7,10 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from darkroom.tracking.events import Artifacts, Dataset, Event, Metrics, OnnxModel, Params, Tags
 from darkroom.tracking.git import git_tags
@@ -35,6 +35,11 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # 7 would hold a stage for 4 minutes
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+
+def tracked(title: str, tracking: Literal["on", "off"]) -> AbstractContextManager[Run]:
+    """Makes a run for a stage or a command; one that keeps nothing where tracking is off."""
+    return mlflow_run(title) if tracking == "on" else nullcontext(Run())
 
 
 @contextmanager
@@ -68,9 +73,10 @@ def mlflow_run(stage: str) -> Iterator[Run]:
 def _start(store: "Store", stage: str) -> "_Sender":
     git = git_tags()
     version = git.get("dvc.experiment") or git.get("mlflow.source.git.commit", "")[:7]
+    script = Path("stages", f"{stage.partition('@')[0]}.py")
     tags = {
         "stage": stage,
-        "mlflow.source.name": f"stages/{stage.partition('@')[0]}.py",
+        "mlflow.source.name": f"{script}" if script.exists() else f"darkroom {stage}",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
         **git,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from darkroom.errors import UserError
+from darkroom.training.device import is_out_of_memory
 
 AUTO_MOST = 1024
 """More images a step make training faster only where it is tuned for them."""
@@ -61,11 +62,6 @@ def out_of_memory(model: nn.Module, images: torch.Tensor, micro_batches: int) ->
         f"(auto finds the largest), or {len(images)} with train.micro_batches: "
         f"{-(-len(images) // fitting)}"
     )
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tells whether an allocation failed, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def largest_fitting(most: int, fits: Callable[[int], bool]) -> int:

@@ -1,4 +1,4 @@
-"""Chooses where the model runs."""
+"""Where the model runs, and whether its memory is exhausted."""
 
 import torch
 
@@ -22,3 +22,8 @@ def select_device(wanted: str) -> torch.device:
         available = ", ".join(name for name, is_there in there.items() if is_there)
         raise UserError(f"environment: DARKROOM_DEVICE={wanted}, but here is only {available}")
     return torch.device(wanted)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tells whether an allocation failed, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -4,19 +4,24 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from traceback import clear_frames
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from darkroom.data.batches import Batch, TrainBatch
 from darkroom.data.philox import words
 from darkroom.errors import UserError
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
-from darkroom.training.batch_size import is_out_of_memory, out_of_memory
+from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
+from darkroom.training.batch_size import out_of_memory
 from darkroom.training.checkpoint import Checkpoints
+from darkroom.training.device import is_out_of_memory
 from darkroom.training.inference import predict
+from darkroom.training.layers import LayerOptions, set_trainable
+from darkroom.training.losses import Loss, losses_of
+from darkroom.training.optim import add_l1, clip_gradients
 from darkroom.training.state import EpochResult, StateOptions, TrainingState
 
 DROPOUT_STREAM = 3
@@ -25,15 +30,15 @@ LOOK_EVERY_STEPS = 50
 """Reading a loss waits for the GPU, so the losses are looked at now and then only."""
 
 
-class TrainOptions(StateOptions, Protocol):
+class TrainOptions(StateOptions, LayerOptions, Protocol):
     """What is read of the ``train`` section."""
 
     @property
     def micro_batches(self) -> int: ...
     @property
-    def label_smoothing(self) -> float: ...
+    def l1(self) -> float: ...
     @property
-    def clip_norm(self) -> float | None: ...
+    def clip_value(self) -> float | None: ...
     @property
     def patience(self) -> int | None: ...
 
@@ -46,6 +51,7 @@ def fit(
     state: TrainingState,
     train_batches: TrainBatches,
     val_batches: Iterable[Batch],
+    loss: Loss,
     options: TrainOptions,
     seed: int,
     checkpoints: Checkpoints | None = None,
@@ -67,23 +73,23 @@ def fit(
         network = state.model
     yield from state.results
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
-        train_one_epoch(state, network, train_batches, options, seed, checkpoints)
+        train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
         watched = _watched(val_batches, lambda: _save_if_due(state, options, checkpoints))
-        val_loss, confusion = evaluate(state.evaluated_model, watched)
-        val_f1_macro = macro_f1(confusion)
+        scores = evaluate(state.evaluated_model, watched)
         best = max((result.val_f1_macro for result in state.results), default=0.0)
         result = EpochResult(
             epoch=state.epoch + 1,
             lr=state.lr,
             train_loss=state.mean_loss(),
-            val_loss=val_loss,
-            val_accuracy=accuracy(confusion),
-            val_f1_macro=val_f1_macro,
-            is_best=val_f1_macro >= best,
+            grad_norm=state.mean_grad_norm(),
+            val_loss=scores.loss,
+            val_accuracy=scores.accuracy,
+            val_f1_macro=scores.f1_macro,
+            is_best=scores.f1_macro >= best,
         )
-        if not math.isfinite(val_loss):
+        if not math.isfinite(scores.loss):
             what = f"validation loss of epoch {result.epoch}"
-            raise UserError(_advice(what, val_loss, options, checkpoints))
+            raise UserError(_advice(what, scores.loss, options, checkpoints))
         state.finish_epoch(result)
         _save_if_due(state, options, checkpoints, epoch_ended=True)
         yield result
@@ -93,18 +99,20 @@ def train_one_epoch(
     state: TrainingState,
     network: nn.Module,
     train_batches: TrainBatches,
+    loss: Loss,
     options: TrainOptions,
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> None:
     """Takes one optimizer step a batch, from ``state.step`` to the epoch's end."""
     state.model.train()
+    set_trainable(state.model, state.epoch + 1, options)
     seeds = _step_seeds(seed, state.epoch, state.num_steps)[state.step :]
     batches = train_batches(state.epoch, state.step)
     for batch, step_seed in zip(batches, seeds, strict=True):
         _seed_dropout(step_seed, state.losses.device)
         try:
-            train_step(state, network, batch, options)
+            train_step(state, network, batch, loss, options)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 clear_frames(error.__traceback__)  # of what the step held
@@ -116,47 +124,48 @@ def train_one_epoch(
 
 
 def train_step(
-    state: TrainingState, network: nn.Module, batch: TrainBatch, options: TrainOptions
+    state: TrainingState, network: nn.Module, batch: TrainBatch, loss: Loss, options: TrainOptions
 ) -> None:
     """Learns from one batch."""
     state.optimizer.zero_grad()
     for part in _micro_batches(batch, options.micro_batches):
         with _autocast(part.images.device, options.precision):
             logits = network(part.images)
-            loss = losses_of(logits, part, options.label_smoothing).sum()
-        state.scaler.scale(loss / len(batch.targets)).backward()
-        state.losses[state.step] += loss.detach()
-    if options.clip_norm is not None:
+            total = losses_of(logits, part, loss).sum()
+        state.scaler.scale(total / len(batch.targets)).backward()
+        state.losses[state.step] += total.detach()
+    if options.l1 > 0 or options.clip_norm is not None or options.clip_value is not None:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.model.parameters(), options.clip_norm)
+        add_l1(state.optimizer, options.l1)
+        grad_norm = clip_gradients(state.model.parameters(), options.clip_norm, options.clip_value)
+        if grad_norm is not None and state.grad_norms is not None:
+            state.grad_norms[state.step] = grad_norm
     state.finish_step(len(batch.targets))
 
 
-def losses_of(logits: Tensor, batch: TrainBatch, label_smoothing: float) -> Tensor:
-    """Returns the loss of each image: float32 ``(n,)``.
+class Scores(NamedTuple):
+    """What a validation came to."""
 
-    That of a mixed image is the mean of its two targets', by their shares (Zhang et al., "mixup:
-    Beyond Empirical Risk Minimization", 2018).
+    loss: float
+    """Cross entropy in nats, a mean over images (and labels, where an image may have several)."""
+    accuracy: float
+    f1_macro: float
 
-    Args:
-        logits: float ``(n, num_classes)``.
+
+def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Scores:
+    """Measures a model, without label smoothing or weights.
+
+    Where an image may have several labels, those whose probability is at least a half are predicted, and
+    an image counts as right where all of them are.
     """
-
-    def cross_entropy(targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
-
-    losses = cross_entropy(batch.targets)
-    if batch.other_targets is not None and batch.shares is not None:
-        losses = batch.shares * losses + (1 - batch.shares) * cross_entropy(batch.other_targets)
-    return losses if batch.weights is None else losses * batch.weights
-
-
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, Tensor]:
-    """Returns the mean cross entropy in nats and the confusion matrix."""
     logits, targets = predict(model, batches, "train.batch_size")
+    if targets.ndim == 2:
+        loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
+        preds = logits >= 0
+        return Scores(float(loss), exact_matches(targets, preds), macro_f1_of_labels(targets, preds))
     loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
     confusion = confusion_matrix(targets, logits.argmax(dim=1), logits.shape[1])
-    return float(loss), confusion
+    return Scores(float(loss), accuracy(confusion), macro_f1(confusion))
 
 
 def _micro_batches(batch: TrainBatch, count: int) -> Iterator[TrainBatch]:

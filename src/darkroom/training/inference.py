@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from darkroom.data.batches import Batch
 from darkroom.errors import UserError
-from darkroom.training.batch_size import is_out_of_memory
+from darkroom.training.device import is_out_of_memory
 
 
 @torch.inference_mode()

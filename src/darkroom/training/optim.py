@@ -1,12 +1,22 @@
-"""Optimizers and schedules, by name."""
+"""Optimizers by name, their groups of parameters, and what is done to gradients before a step."""
 
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
 
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+from darkroom.errors import UserError
+from darkroom.training.layers import in_head, matching, parameters_by_name
 from darkroom.training.lazy_dynamo import put_off_dynamo
+
+FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}
+"""Those of which torch has one kernel for all parameters of a group, on CPU and CUDA."""
+
+POSITIONS = ("*.position*", "*.pos_embed*", "*.relative_position*", "*.class_token", "*.cls_token")
+"""Names of what says where a patch lies: it is added to features, and no factor of them."""
 
 
 class OptimOptions(Protocol):
@@ -19,46 +29,215 @@ class OptimOptions(Protocol):
     @property
     def momentum(self) -> float | None: ...
     @property
+    def nesterov(self) -> bool | None: ...
+    @property
     def weight_decay(self) -> float: ...
     @property
-    def schedule(self) -> str: ...
+    def layer_decay(self) -> float | None: ...
     @property
-    def warmup_fraction(self) -> float | None: ...
+    def lr_factors(self) -> Mapping[str, float]: ...
 
 
-def make_optimizer(model: nn.Module, options: OptimOptions) -> Optimizer:
-    """Makes the optimizer; norms and biases (parameters with one dimension) are not decayed."""
-    put_off_dynamo()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": options.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    # one kernel for all parameters, where there is one
-    fused = all(p.device.type in ("cpu", "cuda") for p in model.parameters())
-    if options.optimizer == "adamw":
-        return AdamW(groups, lr=options.lr, fused=fused)
-    momentum = options.momentum or 0.0
-    return SGD(groups, lr=options.lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+def make_optimizer(
+    model: nn.Module, options: OptimOptions, layers: Sequence[Sequence[str]] = ()
+) -> Optimizer:
+    """Makes the optimizer of all parameters, also of those that are frozen for now.
 
+    Parameters with the same learning rate and decay are one group, which says under ``is_decayed``
+    whether they are decayed: norms and biases (parameters with one dimension) and positions are not.
 
-def make_schedule(optimizer: Optimizer, options: OptimOptions, num_steps: int) -> LRScheduler:
-    """Makes the schedule over ``num_steps`` optimizer steps.
+    Args:
+        layers: the backbone's, from the image on, as names of parameters; for ``layer_decay`` alone.
 
-    ``one_cycle`` rises to ``lr`` and then falls to zero (Smith and Topin, "Super-Convergence",
-    2018), with the momentum left alone.
+    Raises:
+        UserError: a pattern of ``lr_factors`` matches nothing, or the optimizer does not fit.
     """
-    if options.schedule == "constant":
-        return ConstantLR(optimizer, factor=1.0)
-    assert options.warmup_fraction is not None
-    total_steps = num_steps + 1  # the scheduler is stepped once more, after the last step
-    # OneCycleLR divides by the length of the rise, which of exactly one step is zero
-    warmup_fraction = max(options.warmup_fraction, (1 + 1e-6) / total_steps)
-    return OneCycleLR(
-        optimizer,
-        max_lr=options.lr,
-        total_steps=total_steps,
-        pct_start=warmup_fraction,
-        cycle_momentum=False,
+    put_off_dynamo()
+    fused = options.optimizer in FUSED and all(
+        parameter.device.type in ("cpu", "cuda") for parameter in model.parameters()
     )
+    if options.optimizer == "muon":
+        matrices = _backbone_matrices(model)
+        groups = _groups(model, options, layers, lambda name: name in matrices)
+        others = _groups(model, options, layers, lambda name: name not in matrices)
+        return _make_muon(groups, others, options.momentum or 0.0, fused)
+    groups = _groups(model, options, layers)
+    return MAKERS[options.optimizer](groups, options, fused)
+
+
+def lr_factors(
+    names: Collection[str], options: OptimOptions, layers: Sequence[Sequence[str]] = ()
+) -> dict[str, float]:
+    """Returns the factor of the learning rate of each of ``names``.
+
+    ``layer_decay``: 1 for the head, ``decay`` for the last of ``layers``, ``decay ** 2`` for the one
+    before it, and so on (Clark et al., "ELECTRA", 2020); what is in none of them goes with the first.
+    Times that of ``lr_factors``, of whose matching patterns the last counts.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    factors = dict.fromkeys(names, 1.0)
+    if options.layer_decay is not None:
+        assert layers, "layer_decay goes by the order of layers"
+        heights = {name: height for height, of in enumerate(layers) for name in of}
+        for name in names:
+            if not in_head(name):
+                factors[name] = options.layer_decay ** (len(layers) - heights.get(name, 0))
+    by_pattern: dict[str, float] = {}
+    for pattern, factor in options.lr_factors.items():
+        by_pattern |= dict.fromkeys(matching(pattern, names, "train.lr_factors"), factor)
+    return {name: factor * by_pattern.get(name, 1.0) for name, factor in factors.items()}
+
+
+def add_l1(optimizer: Optimizer, l1: float) -> None:
+    """Adds to the gradients those of ``l1`` times the sum of absolute values of what is decayed.
+
+    The lasso of Tibshirani, 1996. At zero, where there are many, the subgradient is 0. To be called
+    once a step, with gradients that are not scaled, before they are clipped.
+    """
+    for group in optimizer.param_groups:
+        learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if l1 > 0 and group["is_decayed"] and learning:
+            with torch.no_grad():
+                signs = torch._foreach_sign(learning)
+                torch._foreach_add_([parameter.grad for parameter in learning], signs, alpha=l1)
+
+
+def clip_gradients(
+    parameters: Iterable[Tensor], clip_norm: float | None, clip_value: float | None
+) -> Tensor | None:
+    """Clips the gradients of all ``parameters`` together, in place.
+
+    Args:
+        clip_norm: longest gradient (Pascanu et al., "On the Difficulty of Training Recurrent Neural
+            Networks", 2013).
+        clip_value: largest absolute value in it.
+
+    Returns:
+        The gradient's norm before, float ``()`` on its device, for which nobody has waited; None where
+        the norm is not clipped.
+    """
+    parameters = list(parameters)
+    if clip_value is not None:
+        nn.utils.clip_grad_value_(parameters, clip_value)
+    if clip_norm is None:
+        return None
+    return nn.utils.clip_grad_norm_(parameters, clip_norm)
+
+
+def _groups(
+    model: nn.Module,
+    options: OptimOptions,
+    layers: Sequence[Sequence[str]],
+    is_taken: Callable[[str], bool] = lambda name: True,
+) -> list[dict[str, Any]]:
+    """Returns groups as torch takes them, of the parameters whose names are taken."""
+    named = parameters_by_name(model)
+    factors = lr_factors(named, options, layers)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name in filter(is_taken, named):
+        is_decayed = named[name].ndim > 1 and not _is_position(name)
+        groups.setdefault((factors[name], is_decayed), []).append(named[name])
+    return [
+        {
+            "params": parameters,
+            "lr": options.lr * factor,
+            "weight_decay": options.weight_decay if is_decayed else 0.0,
+            "is_decayed": is_decayed,
+        }
+        for (factor, is_decayed), parameters in groups.items()
+    ]
+
+
+def _is_position(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in POSITIONS)
+
+
+def _backbone_matrices(model: nn.Module) -> set[str]:
+    """Names what ``muon`` is for: factors of features, between the embeddings and the head."""
+    embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    return {
+        name
+        for name, parameter in parameters_by_name(model).items()
+        if parameter.ndim == 2
+        and parameter not in embeddings
+        and not in_head(name)
+        and not _is_position(name)
+    }
+
+
+def _make_sgd(groups: list[dict[str, Any]], options: OptimOptions, fused: bool) -> Optimizer:
+    momentum = options.momentum or 0.0
+    nesterov = bool(options.nesterov) and momentum > 0
+    sgd = SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)
+    if momentum > 0:
+        # torch's kernel takes no group of which only some have a velocity, as where a layer joins in
+        # later, and leaves it unset where it skips the first step (float16). At rest is the same.
+        for group in groups:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
+
+
+MAKERS: dict[str, Callable[[list[dict[str, Any]], OptimOptions, bool], Optimizer]] = {
+    "sgd": _make_sgd,
+    "adam": lambda groups, _, fused: Adam(groups, fused=fused, foreach=not fused),
+    "adamw": lambda groups, _, fused: AdamW(groups, fused=fused, foreach=not fused),
+    "adagrad": lambda groups, _, fused: Adagrad(groups, fused=fused, foreach=not fused),
+    "adadelta": lambda groups, _, fused: Adadelta(groups, foreach=not fused),
+    "rmsprop": lambda groups, options, fused: RMSprop(
+        groups, momentum=options.momentum or 0.0, foreach=not fused
+    ),
+}
+
+
+def _make_muon(
+    matrices: list[dict[str, Any]], others: list[dict[str, Any]], momentum: float, fused: bool
+) -> Optimizer:
+    if not hasattr(torch.optim, "Muon"):
+        raise UserError(f"train.optimizer: PyTorch {torch.__version__} has no muon; take adamw")
+    if not matrices:
+        raise UserError(
+            "train.optimizer: muon is for matrices, and this network's backbone has none; take adamw"
+        )
+    return MuonAndAdamW(
+        # the rate that makes a matrix move as far as adamw would (Liu et al., "Muon is Scalable for LLM
+        # Training", 2025), so that one train.lr does for both
+        torch.optim.Muon(matrices, momentum=momentum, adjust_lr_fn="match_rms_adamw"),
+        AdamW(others, fused=fused, foreach=not fused),
+    )
+
+
+class MuonAndAdamW(Optimizer):
+    """Two optimizers as one, of whose groups the first are Muon's.
+
+    Muon makes all singular values of a matrix's step nearly 1 (Jordan, "Muon: An optimizer for hidden
+    layers in neural networks", 2024), with Nesterov's momentum; torch's documentation of
+    ``torch.optim.Muon`` says to leave all that is no hidden matrix to AdamW.
+    """
+
+    def __init__(self, muon: Optimizer, adamw: Optimizer) -> None:
+        self._parts = (muon, adamw)
+        self._num_matrix_groups = len(muon.param_groups)
+        super().__init__([*muon.param_groups, *adamw.param_groups], defaults={})
+        self._share()
+
+    def _share(self) -> None:
+        """Lets both work on the groups and the state of this one, which are saved and scheduled."""
+        muon, adamw = self._parts
+        muon.state = adamw.state = self.state
+        muon.param_groups = self.param_groups[: self._num_matrix_groups]
+        adamw.param_groups = self.param_groups[self._num_matrix_groups :]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` returned."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Takes a step with each."""
+        loss = None if closure is None else closure()
+        for part in self._parts:
+            part.step()
+        return loss

@@ -1,5 +1,6 @@
 """Everything that changes while a model is trained: saved, and restored, as one."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -8,19 +9,22 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from darkroom.training.optim import OptimOptions, make_optimizer, make_schedule
+from darkroom.training.optim import OptimOptions, make_optimizer
+from darkroom.training.schedule import ScheduleOptions, make_schedule
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch came to. Losses are cross entropy in nats, a mean over images."""
+    """What an epoch came to. Losses are in nats, a mean over images."""
 
     epoch: int
     """Counted from 1."""
     lr: float
     """Learning rate of the epoch's last step."""
     train_loss: float
-    """Of the augmented images, as they were learnt, with label smoothing."""
+    """Of the augmented images, as they were learnt: with label smoothing, weights and mixing."""
+    grad_norm: float | None
+    """Mean norm of the gradients before they were clipped; None where they are not clipped by norm."""
     val_loss: float
     """Without label smoothing."""
     val_accuracy: float
@@ -29,11 +33,11 @@ class EpochResult:
     """Whether val_f1_macro is the highest so far; of equals the later, whose rate is lower."""
 
 
-class StateOptions(OptimOptions, Protocol):
+class StateOptions(OptimOptions, ScheduleOptions, Protocol):
     """What is read of the ``train`` section."""
 
     @property
-    def epochs(self) -> int: ...
+    def clip_norm(self) -> float | None: ...
     @property
     def ema_decay(self) -> float | None: ...
     @property
@@ -49,13 +53,20 @@ class TrainingState:
     Args:
         model: on its device; trained in place.
         num_steps: optimizer steps of an epoch.
+        layers: the backbone's, from the image on, as names of parameters; for ``layer_decay`` alone.
     """
 
-    def __init__(self, model: nn.Module, options: StateOptions, num_steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: StateOptions,
+        num_steps: int,
+        layers: Sequence[Sequence[str]] = (),
+    ) -> None:
         device = next(model.parameters()).device
         self.model = model.to(memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(model, options)
-        self.schedule = make_schedule(self.optimizer, options, options.epochs * num_steps)
+        self.optimizer = make_optimizer(model, options, layers)
+        self.schedule = make_schedule(self.optimizer, options, num_steps)
         self.scaler = GradScaler(device.type, enabled=options.precision == "float16")
         self.averaged: AveragedModel | None = None
         if options.ema_decay is not None:
@@ -68,10 +79,12 @@ class TrainingState:
         self.num_images = 0
         """Images of those steps."""
         self.lr = 0.0
-        """Learning rate of the last step."""
+        """Learning rate of the last step, of the groups' the largest."""
         self.losses = torch.zeros(num_steps, device=device)
         """float32 ``(num_steps,)``, the sum over the images of each step. On the device, because
         reading waits for it."""
+        self.grad_norms = None if options.clip_norm is None else torch.zeros_like(self.losses)
+        """float32 ``(num_steps,)``, before clipping; None where they are not clipped by norm."""
         self.results: list[EpochResult] = []
         self.best_weights: dict[str, Tensor] = {}
         """The kept epoch's, on the CPU; empty before the first epoch's end."""
@@ -94,6 +107,10 @@ class TrainingState:
         """Returns the mean loss over the images of the epoch so far."""
         return float(self.losses.cpu().double().sum()) / self.num_images
 
+    def mean_grad_norm(self) -> float | None:
+        """Returns the mean over the epoch's steps so far, or None where gradients are not clipped."""
+        return None if self.grad_norms is None else float(self.grad_norms[: self.step].cpu().mean())
+
     def first_bad_step(self) -> int | None:
         """Returns the first step of the epoch, from 0, whose loss is no finite number."""
         is_bad = ~self.losses[: self.step].isfinite().cpu()
@@ -101,7 +118,7 @@ class TrainingState:
 
     def finish_step(self, num_images: int) -> None:
         """Takes the optimizer step that the gradients ask for."""
-        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.lr = max(group["lr"] for group in self.optimizer.param_groups)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
@@ -116,6 +133,7 @@ class TrainingState:
         if result.is_best:
             weights = self.evaluated_model.state_dict()
             self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
+        self.schedule.finish_epoch(result.val_loss)
         self.epoch += 1
         self.step = 0
         self.num_images = 0
@@ -134,6 +152,7 @@ class TrainingState:
             "num_images": self.num_images,
             "lr": self.lr,
             "losses": self.losses,
+            "grad_norms": self.grad_norms,
             "results": [asdict(result) for result in self.results],
             "best_weights": self.best_weights,
         }
@@ -151,5 +170,7 @@ class TrainingState:
         self.num_images = values["num_images"]
         self.lr = values["lr"]
         self.losses.copy_(values["losses"])
+        if self.grad_norms is not None:
+            self.grad_norms.copy_(values["grad_norms"])
         self.results = [EpochResult(**result) for result in values["results"]]
         self.best_weights = values["best_weights"]

@@ -1,0 +1,69 @@
+"""F1 and thresholds where an image may have several labels, from counts that are exact."""
+
+import torch
+from torch import Tensor
+
+
+def label_f1(targets: Tensor, preds: Tensor) -> Tensor:
+    """Returns ``2 TP / (2 TP + FP + FN)`` of each label.
+
+    Args:
+        targets, preds: ``(n, num_labels)`` of 0 and 1.
+
+    Returns:
+        float64 ``(num_labels,)`` on the CPU; NaN for a label that is neither in the targets nor
+        predicted.
+    """
+    hits = (targets.bool() & preds.bool()).sum(dim=0).cpu().double()
+    either = (targets.bool().sum(dim=0) + preds.bool().sum(dim=0)).cpu().double()
+    return 2 * hits / either
+
+
+def macro_f1_of_labels(targets: Tensor, preds: Tensor) -> float:
+    """Returns the mean of ``label_f1``, without labels that are neither in the targets nor predicted."""
+    f1 = label_f1(targets, preds)
+    present = ~f1.isnan()
+    return float(f1[present].mean()) if present.any() else 0.0
+
+
+def exact_matches(targets: Tensor, preds: Tensor) -> float:
+    """Returns the share of the images of which every label is right."""
+    return float((targets.bool() == preds.bool()).all(dim=1).cpu().double().mean())
+
+
+def best_thresholds(targets: Tensor, probabilities: Tensor) -> list[float]:
+    """Returns for each label the threshold with the highest F1, of equals the one nearest to 0.5.
+
+    A label is predicted where its probability is at least the threshold. Candidates lie halfway between
+    neighbouring probabilities, and between 0 and the least one, rounded to four digits, so that small
+    changes of a weight do not move them.
+
+    Args:
+        targets: ``(n, num_labels)`` of 0 and 1.
+        probabilities: float ``(n, num_labels)``.
+
+    Returns:
+        as many as labels, each 0..1; 0.5 for a label without positives.
+    """
+    targets, probabilities = targets.cpu().long(), probabilities.cpu().double()
+    return [
+        _best_threshold(targets[:, label], probabilities[:, label]) for label in range(targets.shape[1])
+    ]
+
+
+def _best_threshold(targets: Tensor, probabilities: Tensor) -> float:
+    if not targets.any():
+        return 0.5
+    # below the least one every image has the label, which nothing beats where the model knows nothing
+    values = torch.cat((torch.zeros(1, dtype=torch.float64), torch.unique(probabilities)))
+    halfway = ((values[1:] + values[:-1]) / 2 * 1e4).round() / 1e4
+    candidates = torch.unique(torch.cat((halfway, torch.tensor([0.5], dtype=torch.float64))))
+    order = probabilities.argsort(descending=True, stable=True)
+    hits = torch.cat((torch.zeros(1, dtype=torch.int64), targets[order].cumsum(0)))
+    # as many are predicted as lie at the threshold or above it
+    num_predicted = len(probabilities) - torch.searchsorted(
+        probabilities.sort().values, candidates, side="left"
+    )
+    f1 = 2 * hits[num_predicted].double() / (num_predicted + targets.sum())
+    best = candidates[f1 == f1.max()]
+    return float(best[(best - 0.5).abs().argmin()])

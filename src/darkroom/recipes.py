@@ -1,0 +1,111 @@
+"""Recipes: overlays of params.yaml, each a YAML file whose first comment says what it is for."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from darkroom.errors import UserError, did_you_mean
+from darkroom.params import flatten, load_params, parameters
+
+
+def list_recipes(folder: Path) -> dict[str, str]:
+    """Returns the name of each recipe in ``folder``, and what the file's first lines say of it."""
+    return {path.stem: _about(path) for path in sorted(folder.glob("*.yaml"))}
+
+
+def use_recipe(name: str, folder: Path, params: Path) -> list[tuple[str, Any, Any]]:
+    """Writes a recipe's values into ``params``; comments and all other values stay.
+
+    Returns:
+        ``(full name, value before, value now)`` of each parameter that has changed.
+
+    Raises:
+        UserError: there is no such recipe, it names what is no parameter, or what comes out is mistaken.
+            ``params`` is then as it was.
+    """
+    recipes = list_recipes(folder)
+    if name not in recipes:
+        near = did_you_mean(name, recipes) or "."
+        raise UserError(f"{name} is no recipe{near} There are: {', '.join(recipes)}")
+    path = folder / f"{name}.yaml"
+    overlay = dict(_values(path))
+    before = flatten(load_params(params))
+    yaml = _round_trip()
+    document = yaml.load(params.read_text(encoding="utf-8"))
+    for full_name, value in overlay.items():
+        section, _, key = full_name.rpartition(".")
+        values = document[section] if section else document
+        values[key] = _on_one_line(value, values[key])
+    written = params.with_name(f".{params.name}.{os.getpid()}")
+    try:
+        with written.open("w", encoding="utf-8") as file:
+            yaml.dump(document, file)
+        try:
+            now = flatten(load_params(written))
+        except UserError as error:
+            raise UserError(f"{path} does not go with {params}:\n{error}") from None
+        written.replace(params)
+    finally:
+        written.unlink(missing_ok=True)
+    return [(name, before[name], now[name]) for name in before if before[name] != now[name]]
+
+
+def _on_one_line(value: Any, before: Any = None) -> Any:
+    """Returns a list or map as ruamel writes it on one line, with the comment of what was there."""
+    made: Any = value
+    if isinstance(value, dict):
+        made = CommentedMap({key: _on_one_line(entry) for key, entry in value.items()})
+    elif isinstance(value, list):
+        made = CommentedSeq([_on_one_line(entry) for entry in value])
+    if made is not value:
+        made.fa.set_flow_style()
+        if isinstance(before, CommentedMap | CommentedSeq):
+            made.ca.comment = before.ca.comment
+    return made
+
+
+def _round_trip() -> YAML:
+    """Returns what reads and writes YAML with its comments."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096  # no line is folded
+    # ruamel would write nothing
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def _values(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yields ``(full name, value)`` of a recipe."""
+    try:
+        overlay = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {error}") from None
+    known = [name for name, _, _ in parameters()]
+    for section, values in overlay.items():
+        # a parameter whose value is a map is no section
+        entries = {section: values} if section in known else _prefixed(section, values)
+        for name, value in entries.items():
+            if name not in known:
+                raise UserError(f"{path}: {name} is not a parameter{did_you_mean(name, known)}")
+            yield name, value
+
+
+def _prefixed(section: str, values: Any) -> dict[str, Any]:
+    return {f"{section}.{key}": value for key, value in values.items()} if values else {}
+
+
+def _about(path: Path) -> str:
+    """Returns the comment at the top of a file, without its marks."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines)

@@ -1,0 +1,124 @@
+"""Everything that a training consists of, made of params and the prepared data."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from darkroom.config import SettledTrain, TrainConfig
+from darkroom.data.augment.pipeline import Augmentation
+from darkroom.data.batches import Batches, TrainBatch
+from darkroom.data.info import DatasetInfo, load_info
+from darkroom.data.shards import Shards
+from darkroom.models.classifier import Classifier
+from darkroom.models.network import Network, backbone_layers
+from darkroom.models.spec import ModelSpec
+from darkroom.models.weights import start_from
+from darkroom.paths import DATASET, PREPARED
+from darkroom.runtime import Runtime
+from darkroom.training.batch_size import settle_batch_size
+from darkroom.training.compiled import compiled
+from darkroom.training.determinism import set_determinism
+from darkroom.training.device import select_device
+from darkroom.training.environment import describe_environment
+from darkroom.training.losses import Loss, make_loss
+from darkroom.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, and how. All on ``device``."""
+
+    config: TrainConfig
+    device: torch.device
+    environment: dict[str, str]
+    info: DatasetInfo
+    spec: ModelSpec
+    model: Classifier
+    batch_size: int
+    train: Batches
+    val: Batches
+    augmentation: Augmentation
+    loss: Loss
+    weights_sha256: str
+    """Of the file of weights that the model begins with; empty where they are random."""
+    remark: str
+    """On those weights."""
+
+    def settled(self, lr: float, **changes: Any) -> SettledTrain:
+        """Returns the options with numbers for ``auto``, and with ``changes``."""
+        values = {**self.config.train.model_dump(), "batch_size": self.batch_size, "lr": lr, **changes}
+        return SettledTrain.model_validate(values)
+
+    def new_state(self, options: SettledTrain, model: nn.Module | None = None) -> TrainingState:
+        """Returns the state in which a training of ``model`` begins, by default of the job's own."""
+        assert isinstance(self.model.network, Network)
+        layers = backbone_layers(self.model.network)
+        return TrainingState(model or self.model, options, self.train.num_steps, layers)
+
+    def network(self, model: nn.Module | None = None) -> nn.Module:
+        """Returns what computes the model's logits in training: itself, or itself compiled."""
+        return compiled(model or self.model, self.config.train.compile)
+
+    def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
+        """Returns an epoch's batches, from a step on; both count from 0."""
+        return self.train.epoch(self.config.seed, epoch, self.augmentation, step)
+
+
+def make_job(config: TrainConfig, runtime: Runtime) -> Job:
+    """Makes the parts, after torch has been set to repeat what it computes.
+
+    Raises:
+        UserError: parameters do not go with the data, the device or each other.
+    """
+    options = config.train
+    set_determinism(config.seed, config.num_threads, options.deterministic, options.tf32)
+    device = select_device(runtime.device)
+    info = load_info(DATASET)
+    environment = describe_environment(device)
+    class_counts = [info.counts["train"][name] for name in info.class_names]
+    loss = make_loss(options, info.class_names, class_counts, device)
+    start = start_from(
+        config.model.weights,
+        ModelSpec(
+            **config.model.model_dump(exclude={"weights"}),
+            class_names=tuple(info.class_names),
+            input_size=info.input_size,
+            channels=info.channels,
+            resize=info.resize,
+            mean=tuple(info.mean),
+            std=tuple(info.std),
+            training={},
+            environment=environment,
+        ),
+    )
+    model = start.classifier.to(device)
+    batch_size = settle_batch_size(
+        options.batch_size, model, (info.channels, *info.input_size), info.num_images("train")
+    )
+    augmentation = Augmentation(config.augment, config.seed)
+    shards = {split: Shards(PREPARED / split) for split in ("train", "val")}
+    return Job(
+        config=config,
+        device=device,
+        environment=environment,
+        info=info,
+        spec=replace(start.spec, training={}),
+        model=model,
+        batch_size=batch_size,
+        train=Batches(
+            shards["train"],
+            device,
+            batch_size,
+            runtime.workers,
+            augmentation.needs_host,
+            options.sampling,
+        ),
+        val=Batches(shards["val"], device, -(-batch_size // options.micro_batches), runtime.workers),
+        augmentation=augmentation,
+        loss=loss,
+        weights_sha256=start.sha256,
+        remark=start.remark,
+    )

@@ -1,0 +1,133 @@
+"""The learning-rate range test (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017)."""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+from torch import nn
+
+from darkroom.data.batches import TrainBatch
+from darkroom.errors import UserError
+from darkroom.progress import progress_bar
+from darkroom.training.engine import TrainBatches, TrainOptions, train_step
+from darkroom.training.job import Job
+from darkroom.training.layers import set_trainable
+from darkroom.training.losses import Loss
+from darkroom.training.state import TrainingState
+
+LEAST_LR = 1e-6
+MOST_LR = 10.0
+NUM_STEPS = 100
+SMOOTHING = 0.9
+"""Of the loss so far, at each step: a batch's own loss jumps about."""
+BLOWN_UP = 4.0
+"""The test ends where the loss is so many times the least one."""
+BELOW_LEAST = 10.0
+"""The suggested rate is so many times below that of the least loss, where it still falls steeply."""
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """Losses of steps whose learning rate rises from step to step by the same factor."""
+
+    lrs: list[float]
+    losses: list[float]
+    """In nats, smoothed over the steps."""
+
+    @property
+    def suggestion(self) -> float:
+        """A tenth of the learning rate at which the loss is least, to two digits."""
+        least = min(range(len(self.losses)), key=self.losses.__getitem__)
+        return float(f"{self.lrs[least] / BELOW_LEAST:.1e}")
+
+
+def range_test(
+    state: TrainingState,
+    network: nn.Module,
+    train_batches: TrainBatches,
+    loss: Loss,
+    options: TrainOptions,
+    num_steps: int = NUM_STEPS,
+) -> RangeTest:
+    """Learns from ``num_steps`` batches, or until the loss has blown up.
+
+    Args:
+        state: of a model that is not used otherwise, whose optimizer begins with ``LEAST_LR``.
+        network: computes the model's logits.
+
+    Raises:
+        UserError: the loss is no finite number from the beginning.
+    """
+    factor = (MOST_LR / LEAST_LR) ** (1 / (num_steps - 1))
+    rates = [group["lr"] for group in state.optimizer.param_groups]
+    lrs: list[float] = []
+    losses: list[float] = []
+    average = 0.0
+    state.model.train()
+    set_trainable(state.model, 1, options)
+    for step, batch in enumerate(islice(_endless(train_batches), num_steps)):
+        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor**step
+        state.step = 0
+        state.losses.zero_()
+        train_step(state, network, batch, loss, options)
+        average = SMOOTHING * average + (1 - SMOOTHING) * float(state.losses[0]) / len(batch.targets)
+        smoothed = average / (1 - SMOOTHING ** (step + 1))
+        if not math.isfinite(smoothed) or smoothed > BLOWN_UP * min([*losses, smoothed]):
+            break
+        lrs.append(LEAST_LR * factor**step)
+        losses.append(smoothed)
+    if not losses:
+        raise UserError(
+            "train.lr: auto cannot be found: the loss is no finite number from the first step"
+        )
+    return RangeTest(lrs, losses)
+
+
+def _endless(train_batches: TrainBatches) -> Iterator[TrainBatch]:
+    for epoch in count():
+        yield from train_batches(epoch, 0)
+
+
+def find_lr(job: Job) -> RangeTest:
+    """Makes the range test of a job, on a copy of its model: a function of the job alone.
+
+    Raises:
+        UserError: as ``range_test``.
+    """
+    options = job.settled(
+        LEAST_LR,
+        schedule="constant",
+        warmup_fraction=None,
+        decay_epochs=None,
+        decay_factor=None,
+        ema_decay=None,
+    )
+    model = copy.deepcopy(job.model)
+    with progress_bar("train: learning rate", NUM_STEPS * job.batch_size) as bar:
+        return range_test(
+            job.new_state(options, model),
+            job.network(model),
+            lambda epoch, step: bar.count(job.epoch(epoch, step)),
+            job.loss,
+            options,
+        )
+
+
+def settle_lr(job: Job, scratch: Path) -> float:
+    """Returns the learning rate that ``train.lr`` means.
+
+    What the range test has found is kept in ``scratch``, where a training that goes on has it from.
+    """
+    asked = job.config.train.lr
+    if asked != "auto":
+        return asked
+    found = scratch / "lr.txt"
+    if not found.is_file():
+        part = found.with_suffix(".part")
+        part.write_text(repr(find_lr(job).suggestion), encoding="utf-8")
+        part.replace(found)
+    return float(found.read_text(encoding="utf-8"))

@@ -1,0 +1,65 @@
+"""When a training has begun to learn by heart: tables of losses made by hand."""
+
+from typing import NamedTuple
+
+import pytest
+
+from darkroom.training.overfitting import overfits_since
+
+
+class Result(NamedTuple):
+    epoch: int
+    train_loss: float
+    val_loss: float
+
+
+def since(train: list[float], val: list[float]) -> int | None:
+    pairs = zip(train, val, strict=True)
+    return overfits_since([Result(epoch, *losses) for epoch, losses in enumerate(pairs, start=1)])
+
+
+FALLS = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2]
+
+Case = tuple[list[float], list[float], int | None]
+CASES: dict[str, Case] = {
+    "it rises by more than a tenth": (FALLS, [1.0, 0.8, 0.7, 0.75, 0.8, 0.85, 0.9], 3),
+    "from the first epoch on": (FALLS[:4], [0.5, 0.6, 0.7, 0.8], 1),
+    "two epochs since the best": (FALLS[:5], [1.0, 0.8, 0.7, 0.9, 1.0], None),
+    "three epochs since the best": (FALLS[:6], [1.0, 0.8, 0.7, 0.9, 1.0, 1.1], 3),
+    "it rises by less than a tenth": (FALLS[:6], [1.0, 0.8, 0.7, 0.72, 0.75, 0.78], None),
+    "a mean of just a tenth": (FALLS[:4], [10.0, 10.0, 11.0, 12.0], None),
+    "a mean of a little more": (FALLS[:4], [10.0, 10.0, 11.0, 12.1], 1),
+    "one bad epoch of three": (FALLS[:4], [1.0, 1.0, 1.0, 1.25], None),
+    "one very bad epoch of three": (FALLS[:4], [1.0, 1.0, 1.0, 1.5], 1),
+    "a peak that is long past": (FALLS, [0.5, 2.0, 2.0, 0.52, 0.52, 0.52, 0.52], None),
+    "it falls to the end": (FALLS, [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4], None),
+    "a later best one": (FALLS, [0.5, 0.9, 0.9, 0.9, 0.4, 0.9, 0.9], None),
+    "training rises too": ([0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8], None),
+    "training stands still": ([0.5, 0.5, 0.5, 0.5], [0.5, 0.6, 0.7, 0.8], None),
+    "training fell, but to where it was": ([0.5, 0.3, 0.3, 0.5], [0.5, 0.6, 0.7, 0.8], None),
+    "one epoch": ([1.0], [1.0], None),
+    "none": ([], [], None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_overfitting_is_seen_where_only_the_training_images_are_learnt_better(name: str) -> None:
+    train, val, expected = CASES[name]
+    assert since(train, val) == expected
+
+
+def test_of_equal_losses_the_first_is_the_best() -> None:
+    assert since(FALLS, [0.7, 0.5, 0.5, 0.6, 0.7, 0.7, 0.7]) == 2
+
+
+def test_the_size_of_the_losses_does_not_matter() -> None:
+    for factor in (2.0**-20, 2.0**20):
+        for train, val, expected in CASES.values():
+            scaled = ([factor * loss for loss in losses] for losses in (train, val))
+            assert since(*scaled) == expected
+
+
+def test_what_was_seen_is_still_seen_an_epoch_later_unless_a_better_one_comes() -> None:
+    val = [0.5, 0.6, 0.7, 0.8]
+    assert since(FALLS[:5], [*val, 0.9]) == 1
+    assert since(FALLS[:5], [*val, 0.49]) is None

@@ -171,8 +171,9 @@ def test_one_of_each_family_of_torchvisions_agrees_with_its_export(name: str, tm
     spec = make_spec(name=f"torchvision:{name}", input_size=(side, side), head=head)
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
-    save_model(model, spec, tmp_path / "model.safetensors")
-    _, *files = write_formats(["onnx", "pt2"], tmp_path / "model.safetensors", model, spec, tmp_path)
+    checkpoint = tmp_path / "checkpoint"
+    save_model(model, spec, checkpoint)
+    _, *files = write_formats(["onnx", "pt2"], checkpoint, model, spec, tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 1, side, side), dtype=np.uint8)
     parities = check_parity(model, files, images, num_threads=1, tolerance=1e-4)
     assert all(parity.max_abs_difference < 1e-5 for parity in parities.values())

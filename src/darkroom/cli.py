@@ -135,7 +135,7 @@ def lr(out: Path) -> None:
     from darkroom.params import flatten, load_params
     from darkroom.paths import PARAMS, PREPARED
     from darkroom.runtime import load_runtime
-    from darkroom.tracking.mlflow_run import tracked
+    from darkroom.tracking.destinations import tracked
     from darkroom.training.determinism import configure_libraries
 
     config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
@@ -145,7 +145,7 @@ def lr(out: Path) -> None:
     from darkroom.training.lr_finder import find_lr
 
     job = make_job(config, runtime)
-    with tracked("lr", runtime.tracking) as run:
+    with tracked("lr", runtime) as run:
         run.log_params(flatten(config))
         run.used(PREPARED, job.info.digest)
         found = find_lr(job)

@@ -4,41 +4,21 @@ Each seed draws its own split. Prints a line a seed and writes benchmarks/result
 """
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from machine import RESULTS
-from ruamel.yaml import YAML
+from stages import change_params, project_copy, run_stage, test_metrics
 
 FILE = RESULTS / "digits-seeds.jsonl"
-STAGES = ("prepare", "train", "evaluate")
 
 
 def measure(seed: int) -> dict[str, object]:
     """Runs the stages with another seed in a copy of the project."""
-    with TemporaryDirectory() as folder:
-        for name in ("stages", "dvc.yaml", "params.yaml", "data/digits"):
-            copy = shutil.copytree if Path(name).is_dir() else shutil.copy
-            copy(name, Path(folder, name))
-        params = Path(folder, "params.yaml")
-        yaml = YAML()
-        values = yaml.load(params)
-        values["seed"] = seed
-        yaml.dump(values, params)
-        for stage in STAGES:
-            subprocess.run(
-                [sys.executable, f"stages/{stage}.py"],
-                cwd=folder,
-                env={**os.environ, "DARKROOM_TRACKING": "off", "PYTHONPATH": str(Path("src").resolve())},
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-        test = json.loads(Path(folder, "reports/evaluate/metrics.json").read_text())["test"]
-        environment = json.loads(Path(folder, "environment.json").read_text())
+    with project_copy("data/digits") as folder:
+        change_params(folder / "params.yaml", {"seed": seed})
+        for stage in ("prepare", "train", "evaluate"):
+            run_stage(stage, folder)
+        test = test_metrics(folder)
+        environment = json.loads((folder / "environment.json").read_text())
     return {
         "seed": seed,
         **{name: test[name] for name in ("f1_macro", "accuracy", "num_images")},

@@ -258,6 +258,12 @@ class Model(Section):
             yield from _only_where(
                 f"model.{option}", getattr(self, option), applies, f"where model.name is {self.name}"
             )
+        if self.name == "resnet" and self.width is not None and self.width < 8:
+            yield (
+                "model.width",
+                f"{self.width} is too narrow for resnet; it must be at least 8 there, because torch's "
+                "kernel for its shortcuts writes beyond its memory on a CPU with fewer",
+            )
         if self.stochastic_depth > 0 and self.name in ("mlp", "cnn"):
             yield (
                 "model.stochastic_depth",

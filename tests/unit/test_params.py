@@ -341,6 +341,11 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         for option, value in OWN_OPTIONS.items()
     ),
     (
+        {"model.name": "name: resnet", "model.width": "width: 7"},
+        "model.width: 7 is too narrow for resnet; it must be at least 8 there, because torch's kernel for"
+        " its shortcuts writes beyond its memory on a CPU with fewer",
+    ),
+    (
         {"model.name": "name: vit"},
         "model.patch_size: null is not allowed where model.name is vit",
     ),
@@ -471,9 +476,9 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {
             "train.freeze": "freeze: backbone",
-            "train.unfreeze": "unfreeze: [{epoch: 20, layers: '*.1'}, {epoch: 21, layers: '*.2'}]",
+            "train.unfreeze": "unfreeze: [{epoch: 20, layers: '*.1'}, {epoch: 41, layers: '*.2'}]",
         },
-        "train.unfreeze: epoch 21 never comes, since train.epochs is 20",
+        "train.unfreeze: epoch 41 never comes, since train.epochs is 40",
     ),
     (
         {"train.freeze": "freeze: backbone", "train.layer_decay": "layer_decay: 0.75"},
@@ -769,6 +774,7 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
             "model.weights": "weights: default",
         },
         {"model.name": "name: resnet", "model.stochastic_depth": "stochastic_depth: 0.2"},
+        {"model.name": "name: resnet", "model.width": "width: 8"},
         {"model.name": "name: vit", "model.patch_size": "patch_size: 2"},
         {"model.name": "name: mlp", "model.head": "head: mlp"},
         {"model.head": "head: concat_pool", "model.weights": "weights: models/weights/mine.pth"},

@@ -132,7 +132,7 @@ def test_files_agree_with_the_checkpoint(name: str, exports: Exports) -> None:
     assert list(parities) == list(files)
     for parity in parities.values():
         assert 0 <= parity.max_abs_difference < 1e-5
-        assert parity.argmax_agreement == 1.0
+        assert parity.agreement == 1.0
         assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "argmax_agreement": 1.0}
 
 
@@ -278,8 +278,8 @@ def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
 def test_compare_takes_the_largest_difference_and_counts_equal_classes() -> None:
     expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
     actual = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75], [1.0, 0.0]], np.float32)
-    assert compare(expected, actual) == Parity(max_abs_difference=0.25, argmax_agreement=0.75)
-    assert compare(expected, expected) == Parity(max_abs_difference=0.0, argmax_agreement=1.0)
+    assert compare(expected, actual) == Parity(max_abs_difference=0.25, agreement=0.75)
+    assert compare(expected, expected) == Parity(max_abs_difference=0.0, agreement=1.0)
 
 
 def test_a_difference_that_is_no_number_is_not_hidden() -> None:
@@ -303,7 +303,7 @@ def test_a_difference_that_is_no_number_is_not_hidden() -> None:
     ],
 )
 def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> None:
-    parity = Parity(max_abs_difference=difference, argmax_agreement=1.0)
+    parity = Parity(max_abs_difference=difference, agreement=1.0)
     assert parity.bound == bound
     assert parity.to_dict()["max_abs_difference_below"] == bound
     assert difference < parity.bound

@@ -31,7 +31,9 @@ Case = tuple[NDArray[np.int64], NDArray[np.float64], list[float]]
 def learnt(num_images: int, num_labels: int, skill: float, seed: int) -> Case:
     """Of a model that is right the more often the higher ``skill``, at its best thresholds."""
     random = np.random.default_rng(seed)
-    targets = (random.random((num_images, num_labels)) < random.uniform(0.1, 0.7, num_labels)).astype(int)
+    targets = (random.random((num_images, num_labels)) < random.uniform(0.1, 0.7, num_labels)).astype(
+        int
+    )
     logits = random.normal(0, 1, targets.shape) + skill * (2 * targets - 1)
     probabilities = 1 / (1 + np.exp(-logits))
     thresholds = best_thresholds(torch.from_numpy(targets), torch.from_numpy(probabilities))

@@ -110,10 +110,12 @@ class Evaluation:
 
     def summary(self) -> str:
         """Describes the outcome in a line."""
-        averages = ("f1_macro", "precision_macro", "recall_macro")
-        titles = ("macro F1", "precision", "recall")
-        scores = dict(zip(titles, (self.metrics[name] for name in averages), strict=True))
-        scores |= overall_scores(self.metrics)
+        scores = {
+            "macro F1": self.metrics["f1_macro"],
+            "precision": self.metrics["precision_macro"],
+            "recall": self.metrics["recall_macro"],
+            **overall_scores(self.metrics),
+        }
         told = (f"{title} {score:.4f}" for title, score in scores.items())
         return f"{len(self.shards):,} test images, {', '.join(told)}"
 
@@ -191,7 +193,13 @@ class MultiLabelEvaluation(Evaluation):
             zip(self.class_names, self.thresholds, *columns.values(), strict=True),
             folder / "labels.csv",
         )
-        draw_label_counts(*list(columns.values())[:3], self.class_names, folder / "labels.png")
+        draw_label_counts(
+            right=columns["true_positives"],
+            wrong=columns["false_positives"],
+            missed=columns["false_negatives"],
+            class_names=self.class_names,
+            path=folder / "labels.png",
+        )
 
     def _about_classes(self) -> str:
         return f"{len(self.class_names)} labels, of which an image may have several or none"

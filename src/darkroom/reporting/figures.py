@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 BLUE, ORANGE, GREY = "#2f6690", "#e07a1f", "#b8c0c8"
@@ -266,7 +267,7 @@ def draw_label_counts(
             )
     _name_ticks(axes, "y", class_names)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.set_ylim(len(class_names) - 0.4, -0.6)
     axes.set_xlabel("images")

@@ -132,6 +132,6 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
 def _check_sampling(sampling: Sampling, info: DatasetInfo) -> None:
     if info.multi_label and sampling == "balanced":
         raise UserError(
-            "train.sampling: balanced takes one label an image, and here an image may have several; take "
-            "natural, with train.class_weights: balanced where labels are rare"
+            "train.sampling: balanced takes one label an image, and here an image may have several; "
+            "take natural, with train.class_weights: balanced where labels are rare"
         )

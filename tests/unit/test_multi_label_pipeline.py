@@ -32,6 +32,9 @@ for stage in sys.argv[1:]:
 """
 
 
+SETTINGS = {"DARKROOM_TRACKING": "off", "DARKROOM_WORKERS": "1", "DARKROOM_DEVICE": "cpu"}
+
+
 def sets_of_labels() -> list[list[str]]:
     """Of each image: a red square, a blue stripe, both or neither, as many of each."""
     return [[name for bit, name in enumerate(LABELS) if index >> bit & 1] for index in range(NUM_IMAGES)]
@@ -74,15 +77,7 @@ def make_project(folder: Path, cells: list[list[str]], **train: object) -> Path:
 
 def run_stages(project: Path, *stages: str) -> str:
     """Runs the real scripts, one after the other, in one process that loads torch once."""
-    code = start_python(
-        STAGES,
-        *stages,
-        cwd=project,
-        DARKROOM_TRACKING="off",
-        DARKROOM_WORKERS="1",
-        DARKROOM_DEVICE="cpu",
-    )
-    return output_of(code)
+    return output_of(start_python(STAGES, *stages, cwd=project, **SETTINGS))
 
 
 @pytest.fixture(scope="module")
@@ -193,21 +188,15 @@ def test_shuffled_labels_are_not_learnt(tmp_path: Path) -> None:
     assert scores(shuffled)["roc_auc_macro"] < 0.75
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"loss": "cross_entropy"}, "train.loss: cross_entropy takes one label an image"),
-        ({"sampling": "balanced"}, "train.sampling: balanced takes one label an image"),
-    ],
-)
-def test_what_takes_one_label_an_image_is_refused_by_name(
-    option: dict, message: str, project: Path, tmp_path: Path
-) -> None:
-    other = make_project(tmp_path / "other", sets_of_labels(), **option)
-    shutil.copytree(project / "data", other / "data")
-    process = start_python(STAGES, "train", cwd=other, DARKROOM_TRACKING="off", DARKROOM_DEVICE="cpu")
-    output, errors = process.communicate()
-    assert process.returncode == 2
-    assert errors.strip().startswith(message)
-    assert len(errors.strip().splitlines()) == 1
-    assert output == ""
+def test_what_takes_one_label_an_image_is_refused_by_name(project: Path, tmp_path: Path) -> None:
+    processes = {}
+    for option, value in (("loss", "cross_entropy"), ("sampling", "balanced")):
+        other = make_project(tmp_path / option, sets_of_labels(), **{option: value})
+        shutil.copytree(project / "data", other / "data")
+        message = f"train.{option}: {value} takes one label an image"
+        processes[message] = start_python(STAGES, "train", cwd=other, **SETTINGS)
+    for message, process in processes.items():
+        output, errors = process.communicate()
+        assert (process.returncode, output) == (2, "")
+        assert errors.startswith(message)
+        assert len(errors.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Thresholds that are chosen at the end of a training, and what a model begins with for several labels."""
+"""Thresholds chosen at the end of a training, and what a model for several labels begins with."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -192,9 +192,12 @@ PACKAGES = {"timm": "timm", "lightning": "pytorch_lightning"}
 def _model_and_optimizer(device: str) -> tuple[Any, Any]:
     from torch import optim
 
-    from darkroom.models.resnet import ResNet
+    from darkroom.models.backbones.resnet import ResNet
+    from darkroom.models.heads import LinearHead
+    from darkroom.models.network import Network
 
-    model = ResNet(channels=3, num_classes=10, width=16, depth=3, dropout=0.1).to(device).train()
+    backbone = ResNet(channels=3, width=16, depth=3, stochastic_depth=0)
+    model = Network(backbone, LinearHead(64, num_classes=10, dropout=0.1)).to(device).train()
     return model, optim.SGD(model.parameters(), **SGD)
 
 

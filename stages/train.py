@@ -49,7 +49,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
         with progress_bar("train", num_left) as bar:
             for result in fit(
                 state,
-                lambda epoch, step: bar.count(job.epoch(epoch, step)),
+                lambda epoch, step: bar.count(run.watch(job.epoch(epoch, step), job.model)),
                 job.val,
                 job.loss,
                 options,

@@ -1,6 +1,7 @@
 """The same inputs give the same bytes: again, elsewhere, unobserved; and other inputs do not."""
 
 import hashlib
+import os
 import re
 import shutil
 import signal
@@ -42,6 +43,27 @@ def test_outputs_are_the_same_elsewhere_and_without_tracking(finished: Project, 
     copy.set_params(seed=1)
     copy.run("python", "stages/train.py", DARKROOM_TRACKING="off")
     assert digest(copy.folder, "models") != digest(finished.folder, "models")
+
+
+@pytest.mark.slow
+def test_outputs_are_the_same_with_tensorboard(finished: Project, tmp_path: Path) -> None:
+    tensorboard = pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    copy = copy_of(finished, tmp_path)
+    shutil.copytree(finished.folder / "data/prepared", tmp_path / "data/prepared")
+    packages = Path(tensorboard.__file__).parent.parent
+    for stage in ("train", "evaluate"):
+        output = copy.run(
+            "python",
+            f"stages/{stage}.py",
+            DARKROOM_TRACKING="off",
+            DARKROOM_TENSORBOARD="runs",
+            PYTHONPATH=f"{tmp_path / 'src'}{os.pathsep}{packages}",
+        )
+        assert "TensorBoard" not in output  # nothing failed
+        assert list(tmp_path.glob(f"runs/{stage}-*/events.out.tfevents.*"))
+    for part in ("models", "reports/train", "reports/evaluate", "environment.json"):
+        assert digest(copy.folder, part) == digest(finished.folder, part), part
+    assert not list(finished.folder.rglob("events.out.tfevents.*"))
 
 
 def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:

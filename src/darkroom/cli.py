@@ -142,7 +142,7 @@ def lr(out: Path) -> None:
     from darkroom.params import flatten, load_params
     from darkroom.paths import PARAMS, PREPARED
     from darkroom.runtime import load_runtime
-    from darkroom.tracking.mlflow_run import tracked
+    from darkroom.tracking.destinations import tracked
     from darkroom.training.determinism import configure_libraries
 
     config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
@@ -152,7 +152,7 @@ def lr(out: Path) -> None:
     from darkroom.training.lr_finder import find_lr
 
     job = make_job(config, runtime)
-    with tracked("lr", runtime.tracking) as run:
+    with tracked("lr", runtime) as run:
         run.log_params(flatten(config))
         run.used(PREPARED, job.info.digest)
         found = find_lr(job)
@@ -204,19 +204,20 @@ def models(pattern: str | None) -> None:
         where = "" if has_timm() else "; timm's are not there: pip install 'darkroom[timm]'"
         raise UserError(f"no model is called like {pattern}; `darkroom models` lists them{where}")
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("model.name", no_wrap=True)
-    for heading in ("pixels", "parameters", "multiply-adds"):
+    table.add_column("model.name", overflow="fold")
+    for heading in ("pixels", "parameters", "million multiply-adds"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     with progress_bar("models", len(names), "models") as bar:
         for entry in entries(names):
-            counts = entry.num_parameters, entry.num_multiply_adds
-            table.add_row(entry.name, f"{entry.side}", *(f"{count:,}" for count in counts), entry.about)
+            millions = f"{entry.num_multiply_adds / 1e6:,.1f}"
+            parameters = f"{entry.num_parameters:,}"
+            table.add_row(entry.name, f"{entry.side}", parameters, millions, entry.about)
             bar.advance(1)
     Console().print(table)
     click.echo(
-        f"{len(names)} models, of RGB images; our own with {NUM_CLASSES['own']} classes, "
-        f"libraries' with {NUM_CLASSES['library']:,}"
+        f"{len(names)} model{'s' * (len(names) > 1)}, of RGB images; our own with "
+        f"{NUM_CLASSES['own']} classes, libraries' with {NUM_CLASSES['library']:,}"
     )
     if pattern is None:
         about = (
@@ -241,13 +242,9 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
 
     Where there is none, for RGB images of 32 x 32 pixels and 10 classes.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
     from darkroom.data.info import load_info
     from darkroom.models.catalogue import blank_spec, make_without_weights
-    from darkroom.models.summary import COLUMNS, summarize
+    from darkroom.models.summary import summary_text
     from darkroom.params import load_params
     from darkroom.paths import DATASET
 
@@ -261,19 +258,13 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
         num_classes=classes or num_classes,
         **load_params(file).model.model_dump(exclude={"weights"}),
     )
-    found = summarize(make_without_weights(spec), spec)
-    table = Table(box=SIMPLE_HEAD)
-    for heading in COLUMNS:
-        table.add_column(heading, justify="right" if heading == "parameters" else "left", no_wrap=True)
-    for layer in found.layers:
-        table.add_row(*layer.cells())
-    Console().print(table)
     height, width = spec.input_size
     colours = "RGB" if spec.channels == 3 else "grey"
     click.echo(
-        f"{spec.name} for {colours} images of {height} x {width} pixels, {len(spec.class_names)} classes"
+        f"{spec.name} for {colours} images of {height} x {width} pixels, "
+        f"{len(spec.class_names)} classes\n"
     )
-    click.echo(found.totals())
+    click.echo(summary_text(make_without_weights(spec), spec), nl=False)
 
 
 def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool) -> list[str]:

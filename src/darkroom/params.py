@@ -1,5 +1,6 @@
 """Reads params.yaml as DVC does (YAML 1.2, ruamel), and explains every mistake in it at once."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,20 @@ def load_params(path: Path) -> Params:
 
 
 def flatten(section: BaseModel) -> dict[str, Any]:
-    """Returns ``{"train.lr": 0.1, ...}``, in the order of the classes' fields."""
+    """Returns ``{"train.lr": 0.1, ...}``, in the order of the classes' fields.
 
-    def walk(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{name}.")
+    A parameter's value may itself be a dict, as ``train.lr_factors`` is.
+    """
+
+    def walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in section.model_dump().items():
+            part = getattr(section, name)
+            if isinstance(part, BaseModel):
+                yield from walk(part, f"{prefix}{name}.")
             else:
                 yield prefix + name, value
 
-    return dict(walk(section.model_dump(), ""))
+    return dict(walk(section, ""))
 
 
 def parameters() -> Iterator[tuple[str, str, str]]:
@@ -125,10 +130,18 @@ def _explain(error: ErrorDetails) -> str:
         allowed, about = f"a section with {_members(name, known)}", ""
     if error["type"] == "missing" and not _is_within(error):
         return f"{name} is missing{about and f': {about}'}; it must be {allowed}"
-    near = ""
-    if error["type"] in ("literal_error", "string_pattern_mismatch"):
-        near = did_you_mean(str(error["input"]), allowed.replace(",", " ").split())
+    near = did_you_mean(error["input"], _choices(error)) if isinstance(error["input"], str) else ""
     return f"{name}: {shown(error['input'])} is not allowed; it must be {allowed}{near}"
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    """Returns the names of which one was wanted, if any."""
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        return re.findall("'([^']*)'", context["expected"])
+    if error["type"] == "string_pattern_mismatch":
+        return _allowed({"type": "string", "pattern": context["pattern"]}).split(" or ")
+    return []
 
 
 def _is_within(error: ErrorDetails) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +33,9 @@ class Runtime(BaseModel):
         60, ge=1, le=86_400, description="a training that is killed loses at most so much of its work"
     )
     tracking: Literal["on", "off"] = Field("on", description="off: nothing is sent to MLflow")
+    tensorboard: str | None = Field(
+        None, min_length=1, description="the folder that event files for TensorBoard are written to"
+    )
 
 
 def load_runtime(environ: Mapping[str, str] = os.environ) -> Runtime:
@@ -62,9 +65,12 @@ def _explain(given: Mapping[str, str], name: str | int) -> str:
             f"{did_you_mean(setting, known)}"
         )
     schema = Runtime.model_json_schema()["properties"][str(name)]
-    allowed = (
-        " or ".join(schema["enum"])
-        if "enum" in schema
-        else f"a whole number from {schema['minimum']} to {schema['maximum']}"
-    )
-    return f"environment: {setting}={given[str(name)]} is not allowed; it must be {allowed}"
+    return f"environment: {setting}={given[str(name)]} is not allowed; it must be {_allowed(schema)}"
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " or ".join(schema["enum"])
+    if "minimum" in schema:
+        return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+    return "a folder, or not set"

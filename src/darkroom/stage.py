@@ -13,7 +13,7 @@ from darkroom.params import flatten, load_params
 from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
-from darkroom.tracking.mlflow_run import tracked
+from darkroom.tracking.destinations import tracked
 from darkroom.tracking.run import Run
 from darkroom.training.determinism import configure_libraries
 
@@ -45,7 +45,7 @@ def run_stage(
         runtime = load_runtime()
         configure_libraries(config.is_deterministic)
         snapshot = Snapshot.take(name, config)
-        with only_one(title, CACHE / "locks"), tracked(title, runtime.tracking) as run:
+        with only_one(title, CACHE / "locks"), tracked(title, runtime) as run:
             run.log_params(flatten(config))
             main(config, runtime, run)
             _record_environment(runtime, run)

@@ -21,8 +21,8 @@ from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, load_spec, save_model
 
 FILES = ("model.safetensors", "model.onnx", "model.pt2")
-MODELS = ("cnn", "resnet", "torchvision:resnet18")
-SLOW = ("resnet", "torchvision:resnet18")
+MODELS = ("cnn", "mlp", "resnet", "vit", "torchvision:resnet18")
+SLOW = MODELS[1:]
 EACH_MODEL = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODELS]
 
 EXPORT = """
@@ -39,7 +39,13 @@ from darkroom.models.file import load_model, save_model
 
 SPECS = {
     "cnn": make_spec(input_size=(16, 13), dropout=0.2),
-    "resnet": make_spec(name="resnet", channels=3, input_size=(16, 16), dropout=0.2),
+    "mlp": make_spec(name="mlp", input_size=(16, 13), width=16, dropout=0.2),
+    "resnet": make_spec(
+        name="resnet", channels=3, input_size=(16, 16), stochastic_depth=0.2, head="concat_pool"
+    ),
+    "vit": make_spec(
+        name="vit", input_size=(16, 12), width=32, patch_size=4, stochastic_depth=0.2, head="mlp"
+    ),
     "torchvision:resnet18": make_spec(name="torchvision:resnet18", channels=3, input_size=(32, 32)),
 }
 
@@ -134,6 +140,45 @@ def test_files_agree_with_the_checkpoint(name: str, exports: Exports) -> None:
         assert 0 <= parity.max_abs_difference < 1e-5
         assert parity.agreement == 1.0
         assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "argmax_agreement": 1.0}
+
+
+FAMILIES = {
+    "alexnet": (63, "linear"),
+    "convnext_tiny": (32, "linear"),
+    "densenet121": (32, "concat_pool"),
+    "efficientnet_b0": (32, "linear"),
+    "googlenet": (32, "concat_pool"),
+    "inception_v3": (75, "linear"),
+    "maxvit_t": (224, "linear"),
+    "mnasnet0_5": (32, "linear"),
+    "mobilenet_v2": (32, "concat_pool"),
+    "mobilenet_v3_small": (32, "linear"),
+    "regnet_x_400mf": (32, "linear"),
+    "shufflenet_v2_x0_5": (32, "linear"),
+    "squeezenet1_1": (32, "linear"),
+    "swin_t": (32, "linear"),
+    "vgg11": (32, "concat_pool"),
+    "vit_b_32": (32, "linear"),
+}
+"""A model of each of torchvision's families, with a side that it takes, and a head."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_of_each_family_of_torchvisions_agrees_with_its_export(name: str, tmp_path: Path) -> None:
+    side, head = FAMILIES[name]
+    spec = make_spec(name=f"torchvision:{name}", input_size=(side, side), head=head)
+    torch.manual_seed(0)
+    model = make_classifier(spec).eval()
+    checkpoint = tmp_path / "checkpoint"
+    save_model(model, spec, checkpoint)
+    _, *files = write_formats(["onnx", "pt2"], checkpoint, model, spec, tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (3, 1, side, side), dtype=np.uint8)
+    parities = check_parity(model, files, images, num_threads=1, tolerance=1e-4)
+    assert all(parity.max_abs_difference < 1e-5 for parity in parities.values())
+    for file in tmp_path.iterdir():
+        file.unlink()  # up to half a gigabyte
 
 
 def test_any_batch_size_works(exported: Path) -> None:

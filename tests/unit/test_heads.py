@@ -7,9 +7,9 @@ from support import make_spec
 from torch import nn
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.layers import AveragePool, BatchNorm1d, StochasticDepth, rising
 from darkroom.models.factory import make_classifier
 from darkroom.models.heads import HEADS, make_head
-from darkroom.models.layers import AveragePool, BatchNorm1d, StochasticDepth, rising
 
 
 @pytest.fixture(autouse=True)

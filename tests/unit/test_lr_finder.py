@@ -27,7 +27,7 @@ def batches(epoch: int, step: int, size: int = 16) -> list[TrainBatch]:
     return [TrainBatch(*part) for part in zip(pixels.split(size), targets.split(size), strict=True)]
 
 
-def tested(make: Any = None, num_steps: int = 60, **changes: Any) -> tuple[RangeTest, nn.Module]:
+def range_tested(make: Any = None, num_steps: int = 60, **changes: Any) -> tuple[RangeTest, nn.Module]:
     torch.manual_seed(0)
     model = make() if make else make_classifier(make_spec())
     options = train_options(**{**OPTIONS, **changes})
@@ -36,7 +36,7 @@ def tested(make: Any = None, num_steps: int = 60, **changes: Any) -> tuple[Range
 
 
 def test_rates_rise_by_one_factor_from_the_least_to_the_most() -> None:
-    found, _ = tested()
+    found, _ = range_tested()
     assert found.lrs[0] == LEAST_LR
     ratios = [b / a for a, b in zip(found.lrs[:-1], found.lrs[1:], strict=True)]
     assert ratios == pytest.approx([(MOST_LR / LEAST_LR) ** (1 / 59)] * len(ratios))
@@ -44,7 +44,7 @@ def test_rates_rise_by_one_factor_from_the_least_to_the_most() -> None:
 
 
 def test_the_suggestion_learns_and_lies_between_too_little_and_too_much() -> None:
-    found, _ = tested(num_steps=100)
+    found, _ = range_tested(num_steps=100)
     assert 1e-3 < found.suggestion <= 1
     assert min(found.losses) < 0.5 * found.losses[0]
 
@@ -66,7 +66,7 @@ def test_the_test_ends_where_the_loss_has_blown_up() -> None:
             self.calls += 1
             return self.head(images.flatten(1) / 255) * (1 if self.calls <= 10 else 10.0**self.calls)
 
-    found, model = tested(Explodes, num_steps=60)
+    found, model = range_tested(Explodes, num_steps=60)
     assert isinstance(model, Explodes)
     assert 10 <= len(found.lrs) < 20
     assert model.calls < 20
@@ -82,11 +82,11 @@ def test_a_loss_that_is_no_number_from_the_beginning_is_said() -> None:
             return self.head(images.flatten(1).float()) * math.nan
 
     with pytest.raises(UserError, match="no finite number from the first step"):
-        tested(Bad)
+        range_tested(Bad)
 
 
 def test_the_same_test_gives_the_same_numbers_and_another_seed_others() -> None:
-    (one, first), (two, second) = tested(), tested()
+    (one, first), (two, second) = range_tested(), range_tested()
     assert one == two
     assert weights_hash(first) == weights_hash(second)
     torch.manual_seed(1)

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from darkroom.config import Train
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
+from darkroom.models.network import backbone_layers
 from darkroom.training.layers import parameters_by_name, set_trainable
 from darkroom.training.optim import (
     MAKERS,
@@ -276,6 +277,18 @@ def test_rates_fall_from_the_head_to_the_image() -> None:
     # what is in no layer goes with the first
     unnamed = lr_factors(names, train_options(layer_decay=0.5), LAYERS[1:])
     assert unnamed["backbone.class_token"] == unnamed["backbone.layer1.1.bias"] == 0.25
+
+
+@pytest.mark.parametrize("network", [{"name": "cnn"}, {"name": "vit", "patch_size": 4, "width": 16}])
+def test_the_layers_of_our_networks_fall_one_by_one(network: dict[str, Any]) -> None:
+    model = make_classifier(make_spec(**network))
+    layers = backbone_layers(model.network)
+    names = parameters_by_name(model)
+    assert {name for of in layers for name in of} == {n for n in names if not n.startswith("head.")}
+    factors = lr_factors(names, train_options(layer_decay=0.5), layers)
+    assert sorted(set(factors.values())) == [0.5**n for n in range(len(layers), -1, -1)]
+    assert [factors[of[0]] for of in layers] == sorted(factors[of[0]] for of in layers)
+    assert factors["head.linear.weight"] == 1
 
 
 def test_of_matching_patterns_the_last_counts_times_the_layers_decay() -> None:

@@ -22,13 +22,21 @@ SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 FILE = Path("params.yaml")
 
 TO_10_000 = "a whole number at least 1 and at most 10,000"  # also of export.parity_images
-LR = "a number above 0 and at most 100"
+LR = "auto or a number above 0 and at most 100"
 FRACTION = "a number above 0 and below 1"
 SEED = "a whole number at least 0 and at most 4,294,967,295"
 SIZE = "auto or a whole number at least 1 and at most 2,048"
-DROPOUT = "a number at least 0 and below 1 or null"
+DROPOUT = "a number at least 0 and below 1"
 SETS = f"a list with any of {', '.join(get_args(NamedSet))} or hf--OWNER--NAME"
-OWN_OPTIONS = {"width": "8", "depth": "2", "dropout": "0.5"}  # null for torchvision:NAME
+OWN_OPTIONS = {"width": "8", "depth": "2"}  # null for networks of libraries
+OPTIMIZERS = "one of sgd, adam, adamw, adagrad, adadelta, rmsprop, muon"
+SCHEDULES = "one of constant, one_cycle, cosine, step, multi_step, exponential, plateau"
+MODELS = "mlp or cnn or resnet or vit or torchvision:NAME or timm:NAME"
+EPOCHS = "a whole number at least 1 and at most 10,000 or a list of such numbers or null"
+FROZEN = "one of none, backbone or a list of patterns of layers' names"
+UNFROZEN = "a list with any of {epoch: 3, layers: pattern}"
+FACTORS = "{pattern: factor}, such as {backbone.*: 0.1}"
+CLASS_WEIGHTS = "balanced or {class: weight} or null"
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +87,21 @@ def loaded(text: str) -> Params:
     FILE.write_text(text, encoding="utf-8")
     return load_params(FILE)
 
+
+def scheduled(name: str, **values: str) -> dict[str, str]:
+    """Edits for a schedule with only these of its options."""
+    options = {"warmup_fraction": "null", "decay_epochs": "null", "decay_factor": "null"} | values
+    edits = {f"train.{option}": f"{option}: {value}" for option, value in options.items()}
+    return {"train.schedule": f"schedule: {name}"} | edits
+
+
+FALLS = {
+    "step": {"decay_epochs": "5", "decay_factor": "0.1"},
+    "multi_step": {"decay_epochs": "[5, 15]", "decay_factor": "0.1"},
+    "exponential": {"decay_factor": "0.9"},
+    "plateau": {"decay_epochs": "5", "decay_factor": "0.1"},
+}
+"""Schedules that fall, with what they need."""
 
 MISTAKES: list[tuple[dict[str, str], str]] = [
     # names
@@ -220,16 +243,34 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"train.epochs": "epochs: .inf"}, f"train.epochs: inf is not allowed; it must be {TO_10_000}"),
     # choices
     (
-        {"train.optimizer": "optimizer: adam"},
-        "train.optimizer: 'adam' is not allowed; it must be one of sgd, adamw; did you mean adamw?",
+        {"train.optimizer": "optimizer: adamax"},
+        f"train.optimizer: 'adamax' is not allowed; it must be {OPTIMIZERS}; did you mean adam?",
     ),
     (
         {"train.optimizer": "optimizer: SGD"},
-        "train.optimizer: 'SGD' is not allowed; it must be one of sgd, adamw; did you mean sgd?",
+        f"train.optimizer: 'SGD' is not allowed; it must be {OPTIMIZERS}; did you mean sgd?",
     ),
     (
         {"train.optimizer": "optimizer: lion"},
-        "train.optimizer: 'lion' is not allowed; it must be one of sgd, adamw",
+        f"train.optimizer: 'lion' is not allowed; it must be {OPTIMIZERS}",
+    ),
+    (
+        {"train.schedule": "schedule: cosin"},
+        f"train.schedule: 'cosin' is not allowed; it must be {SCHEDULES}; did you mean cosine?",
+    ),
+    (
+        {"train.loss": "loss: ce"},
+        "train.loss: 'ce' is not allowed; it must be one of cross_entropy, nll, focal, bce; "
+        "did you mean bce?",
+    ),
+    (
+        {"train.sampling": "sampling: balance"},
+        "train.sampling: 'balance' is not allowed; it must be one of natural, balanced; "
+        "did you mean balanced?",
+    ),
+    (
+        {"model.head": "head: pool"},
+        "model.head: 'pool' is not allowed; it must be one of linear, mlp, concat_pool",
     ),
     (
         {"prepare.resize": "resize: padding"},
@@ -246,8 +287,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"model.name": "name: resnet18"},
-        "model.name: 'resnet18' is not allowed; it must be cnn or resnet or torchvision:NAME; "
-        "did you mean resnet?",
+        f"model.name: 'resnet18' is not allowed; it must be {MODELS}; did you mean resnet?",
     ),
     (
         {"data.fetch": "fetch: [cifar10]"},
@@ -286,35 +326,205 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
             {"model.name": f"name: {name}", f"model.{option}": f"{option}: null"},
             f"model.{option}: null is not allowed where model.name is {name}",
         )
-        for name in ("cnn", "resnet")
+        for name in ("mlp", "cnn", "resnet")
         for option in OWN_OPTIONS
     ),
     *(
         (
             {
-                "model": "model:\n  name: torchvision:resnet18\n"
-                + "".join(f"  {o}: {value if o == option else 'null'}\n" for o in OWN_OPTIONS)
+                "model.name": f"name: {name}",
+                **{f"model.{o}": f"{o}: {value if o == option else 'null'}" for o in OWN_OPTIONS},
             },
-            f"model.{option}: {value} has no effect on torchvision:resnet18; it must be null there",
+            f"model.{option}: {value} has no effect where model.name is {name}; it must be null there",
         )
+        for name in ("torchvision:resnet18", "timm:resnet18.a1_in1k")
         for option, value in OWN_OPTIONS.items()
     ),
     (
-        {"train.optimizer": "optimizer: sgd", "train.momentum": "momentum: null"},
-        "train.momentum: null is not allowed where train.optimizer is sgd; 0 means none",
+        {"model.name": "name: vit"},
+        "model.patch_size: null is not allowed where model.name is vit",
     ),
     (
-        {"train.optimizer": "optimizer: adamw", "train.momentum": "momentum: 0.9"},
-        "train.momentum: 0.9 has no effect on adamw; it must be null there",
+        {"model.patch_size": "patch_size: 4"},
+        "model.patch_size: 4 has no effect where model.name is cnn; it must be null there",
     ),
     (
-        {"train.schedule": "schedule: one_cycle", "train.warmup_fraction": "warmup_fraction: null"},
-        "train.warmup_fraction: null is not allowed where train.schedule is one_cycle; 0.3 is usual",
+        {"model.stochastic_depth": "stochastic_depth: 0.25"},
+        "model.stochastic_depth: 0.25 leaves out residual blocks, and cnn has none; it must be 0 there",
     ),
     (
-        {"train.schedule": "schedule: constant", "train.warmup_fraction": "warmup_fraction: 0.3"},
-        "train.warmup_fraction: 0.3 has no effect where train.schedule is constant; "
+        {"model.name": "name: mlp", "model.head": "head: concat_pool"},
+        "model.head: concat_pool pools maps of features, and mlp has none; take linear or mlp",
+    ),
+    (
+        {"model.weights": "weights: default"},
+        "model.weights: default is the library's, and cnn comes from none; take random or a file",
+    ),
+    (
+        {"train.loss": "loss: focal"},
+        "train.focal_gamma: null is not allowed where train.loss is focal",
+    ),
+    (
+        {"train.focal_gamma": "focal_gamma: 2"},
+        "train.focal_gamma: 2.0 has no effect where train.loss is cross_entropy; it must be null there",
+    ),
+    *(
+        (
+            {
+                "train.optimizer": f"optimizer: {name}",
+                "train.momentum": "momentum: null",
+                "train.nesterov": f"nesterov: {'true' if name == 'sgd' else 'null'}",
+            },
+            f"train.momentum: null is not allowed where train.optimizer is {name}",
+        )
+        for name in ("sgd", "rmsprop", "muon")
+    ),
+    *(
+        (
+            {"train.optimizer": f"optimizer: {name}", "train.nesterov": "nesterov: null"},
+            f"train.momentum: 0.9 has no effect where train.optimizer is {name}; it must be null there",
+        )
+        for name in ("adam", "adamw", "adagrad", "adadelta")
+    ),
+    (
+        {"train.nesterov": "nesterov: null"},
+        "train.nesterov: null is not allowed where train.optimizer is sgd",
+    ),
+    (
+        {"train.optimizer": "optimizer: muon", "train.nesterov": "nesterov: false"},
+        "train.nesterov: false has no effect where train.optimizer is muon; it must be null there",
+    ),
+    (
+        {"train.momentum": "momentum: 0"},
+        "train.nesterov: true looks ahead by the momentum, and train.momentum is 0; "
+        "it must be false there",
+    ),
+    *(
+        (
+            {"train.schedule": f"schedule: {name}", "train.warmup_fraction": "warmup_fraction: null"},
+            f"train.warmup_fraction: null is not allowed where train.schedule is {name}",
+        )
+        for name in ("one_cycle", "cosine")
+    ),
+    (
+        {"train.warmup_fraction": "warmup_fraction: 0"},
+        "train.warmup_fraction: 0 is not allowed where train.schedule is one_cycle; 0.3 is usual",
+    ),
+    *(
+        (
+            scheduled(name, **{**values, "warmup_fraction": "0.3"}),
+            f"train.warmup_fraction: 0.3 has no effect where train.schedule is {name}; "
+            "it must be null there",
+        )
+        for name, values in FALLS.items()
+    ),
+    *(
+        (
+            scheduled(name, **{**values, option: "null"}),
+            f"train.{option}: null is not allowed where train.schedule is {name}",
+        )
+        for name, values in FALLS.items()
+        for option in values
+    ),
+    (
+        {"train.decay_factor": "decay_factor: 0.1"},
+        "train.decay_factor: 0.1 has no effect where train.schedule is one_cycle; it must be null there",
+    ),
+    (
+        scheduled("exponential", decay_factor="0.9", decay_epochs="[2, 3]"),
+        "train.decay_epochs: [2, 3] has no effect where train.schedule is exponential; "
         "it must be null there",
+    ),
+    *(
+        (
+            scheduled(name, decay_factor="0.1", decay_epochs="[2, 3]"),
+            f"train.decay_epochs: [2, 3] is not allowed where train.schedule is {name}; "
+            "it must be one whole number there",
+        )
+        for name in ("step", "plateau")
+    ),
+    (
+        scheduled("multi_step", decay_factor="0.1", decay_epochs="3"),
+        "train.decay_epochs: 3 is not allowed where train.schedule is multi_step; "
+        "it must be a list of epochs there",
+    ),
+    *(
+        (
+            scheduled("multi_step", decay_factor="0.1", decay_epochs=epochs),
+            f"train.decay_epochs: {epochs} does not rise; name each epoch once",
+        )
+        for epochs in ("[3, 2]", "[2, 2]")
+    ),
+    (
+        {"train.clip_norm": "clip_norm: 1", "train.clip_value": "clip_value: 1"},
+        "train.clip_value: train.clip_norm clips already; set one of them to null",
+    ),
+    (
+        {"train.class_weights": "class_weights: balanced", "train.sampling": "sampling: balanced"},
+        "train.class_weights: train.sampling is balanced already, and both together favour rare classes "
+        "twice; set one of them to null or natural",
+    ),
+    (
+        {"train.unfreeze": "unfreeze: [{epoch: 3, layers: backbone.*}]"},
+        "train.unfreeze: nothing is frozen, since train.freeze is none; [] is right there",
+    ),
+    (
+        {
+            "train.freeze": "freeze: backbone",
+            "train.unfreeze": "unfreeze: [{epoch: 20, layers: '*.1'}, {epoch: 21, layers: '*.2'}]",
+        },
+        "train.unfreeze: epoch 21 never comes, since train.epochs is 20",
+    ),
+    (
+        {"train.freeze": "freeze: backbone", "train.layer_decay": "layer_decay: 0.75"},
+        "train.layer_decay: 0.75 has no effect where the whole backbone is frozen; "
+        "it must be null there",
+    ),
+    # parts of a parameter's value
+    *(
+        (
+            {"train.unfreeze": f"unfreeze: [{entry}]"},
+            f"train.unfreeze: {shown} is not allowed; it must be {UNFROZEN}",
+        )
+        for entry, shown in (
+            ("backbone", "'backbone'"),
+            ("{epoch: 1, layers: backbone}", "1"),
+            ("{epoch: 3, layers: ''}", "''"),
+            ("{epoch: 3, layer: backbone}", "{'epoch': 3, 'layer': 'backbone'}"),
+            ("{epoch: 3, layers: backbone, lr: 0.1}", "0.1"),
+        )
+    ),
+    *(
+        (
+            {"train.freeze": f"freeze: {value}"},
+            f"train.freeze: {shown} is not allowed; it must be {FROZEN}",
+        )
+        for value, shown in (("head", "'head'"), ("[]", "[]"), ("null", "null"))
+    ),
+    (
+        {"train.freeze": "freeze: back"},
+        f"train.freeze: 'back' is not allowed; it must be {FROZEN}; did you mean backbone?",
+    ),
+    *(
+        (
+            {"train.lr_factors": f"lr_factors: {value}"},
+            f"train.lr_factors: {shown} is not allowed; it must be {FACTORS}",
+        )
+        for value, shown in (("{head.*: 0}", "0"), ("0.1", "0.1"), ("null", "null"))
+    ),
+    *(
+        (
+            {"train.decay_epochs": f"decay_epochs: {value}"},
+            f"train.decay_epochs: {value} is not allowed; it must be {EPOCHS}",
+        )
+        for value in ("0", "[]", "0.5")
+    ),
+    *(
+        (
+            {"train.class_weights": f"class_weights: {value}"},
+            f"train.class_weights: {shown} is not allowed; it must be {CLASS_WEIGHTS}",
+        )
+        for value, shown in (("even", "'even'"), ("{}", "{}"), ("{cat: 0}", "{'cat': 0}"))
     ),
     (
         {"export.formats": "formats: [onnx, onnx]"},
@@ -427,7 +637,6 @@ def test_several_wrong_combinations_are_said_at_once() -> None:
         "prepare.test_fraction",
         "model.width",
         "model.depth",
-        "model.dropout",
         "export.formats",
     ]
 
@@ -443,12 +652,12 @@ def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
         assert re.fullmatch(r"params\.yaml:\d+: evaluate\.batch_size: 0 is not allowed; .*", message)
 
 
-def yaml_leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves = {}
+def yaml_leaves(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by ``section.name``; a value that is itself a dict stays one."""
+    leaves: dict[str, Any] = {}
     for name, value in values.items():
-        leaves |= (
-            yaml_leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
+        is_section = isinstance(value, dict)
+        leaves |= {f"{name}.{key}": v for key, v in value.items()} if is_section else {name: value}
     return leaves
 
 
@@ -508,14 +717,61 @@ def test_allowed_values_pass(name: str, text: str, value: Any) -> None:
     assert type(got) is type(value)
 
 
+NO_MOMENTUM = {"train.momentum": "momentum: null", "train.nesterov": "nesterov: null"}
+FROM_3 = {"train.unfreeze": "unfreeze: [{epoch: 3, layers: backbone.*}]"}
+BACKBONE = {"train.freeze": "freeze: backbone"}
+
+
 @pytest.mark.parametrize(
     "edits",
     [
-        {"train.optimizer": "optimizer: adamw", "train.momentum": "momentum: null"},
-        {"train.optimizer": "optimizer: sgd", "train.momentum": "momentum: 0"},
-        {"train.schedule": "schedule: constant", "train.warmup_fraction": "warmup_fraction: null"},
-        {"model": "model: {name: torchvision:resnet18, width: null, depth: null, dropout: null}"},
-        {"model": "model: {name: resnet, width: 16, depth: 3, dropout: 0}"},
+        *(
+            {"train.optimizer": f"optimizer: {name}", **NO_MOMENTUM}
+            for name in ("adam", "adamw", "adagrad", "adadelta")
+        ),
+        *(
+            {"train.optimizer": f"optimizer: {name}", "train.nesterov": "nesterov: null"}
+            for name in ("rmsprop", "muon")
+        ),
+        {"train.momentum": "momentum: 0", "train.nesterov": "nesterov: false"},
+        {"train.nesterov": "nesterov: false"},
+        scheduled("constant"),
+        scheduled("cosine", warmup_fraction="0"),
+        scheduled("cosine", warmup_fraction="0.1"),
+        *(scheduled(name, **values) for name, values in FALLS.items()),
+        scheduled("multi_step", decay_factor="0.1", decay_epochs="[3]"),
+        {"train.loss": "loss: focal", "train.focal_gamma": "focal_gamma: 0"},
+        {
+            "train.loss": "loss: focal",
+            "train.focal_gamma": "focal_gamma: 2",
+            "augment.mixup": "mixup: 0.2",
+            "augment.cutmix": "cutmix: 1",
+        },
+        {"train.loss": "loss: bce"},
+        {"train.clip_norm": "clip_norm: 1"},
+        {"train.clip_value": "clip_value: 1"},
+        {"train.class_weights": "class_weights: balanced"},
+        {"train.class_weights": "class_weights: {'3': 2.5}"},
+        {"train.sampling": "sampling: balanced"},
+        {**BACKBONE, **FROM_3},
+        {**BACKBONE, "train.unfreeze": "unfreeze: [{epoch: 20, layers: backbone.*}]"},
+        {**BACKBONE, **FROM_3, "train.layer_decay": "layer_decay: 0.75"},
+        {"train.freeze": "freeze: [backbone.*, head.0]", "train.layer_decay": "layer_decay: 0.75"},
+        {"train.layer_decay": "layer_decay: 0.75"},
+        {"train.lr_factors": "lr_factors: {backbone.*: 0.1, head.*: 10}"},
+        {"train.lr": "lr: auto"},
+        {
+            "model.name": "name: torchvision:resnet18",
+            "model.width": "width: null",
+            "model.depth": "depth: null",
+            "model.stochastic_depth": "stochastic_depth: 0.2",
+            "model.head": "head: concat_pool",
+            "model.weights": "weights: default",
+        },
+        {"model.name": "name: resnet", "model.stochastic_depth": "stochastic_depth: 0.2"},
+        {"model.name": "name: vit", "model.patch_size": "patch_size: 2"},
+        {"model.name": "name: mlp", "model.head": "head: mlp"},
+        {"model.head": "head: concat_pool", "model.weights": "weights: models/weights/mine.pth"},
         {"prepare.val_fraction": "val_fraction: 0.5", "prepare.test_fraction": "test_fraction: 0.49"},
         {"data.fetch": "fetch: [MNIST, digits]"},
         {"export.formats": "formats: [pt2, onnx]"},
@@ -524,6 +780,16 @@ def test_allowed_values_pass(name: str, text: str, value: Any) -> None:
 )
 def test_values_that_go_together_pass(edits: dict[str, str]) -> None:
     loaded(edited(edits))
+
+
+def test_a_value_that_is_a_dict_stays_one() -> None:
+    factors = "lr_factors: {backbone.*: 0.1, head.*: 10}"
+    unfreeze = "unfreeze: [{epoch: 3, layers: backbone.*}]"
+    edits = {"train.lr_factors": factors, "train.unfreeze": unfreeze, **BACKBONE}
+    values = flatten(loaded(edited(edits)))
+    assert values["train.lr_factors"] == {"backbone.*": 0.1, "head.*": 10.0}
+    assert values["train.unfreeze"] == [{"epoch": 3, "layers": "backbone.*"}]
+    assert flatten(loaded(SHIPPED))["train.lr_factors"] == {}
 
 
 def test_every_parameter_is_listed_with_what_is_allowed_and_what_it_means() -> None:

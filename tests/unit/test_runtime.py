@@ -8,7 +8,10 @@ import pytest
 from darkroom.errors import UserError
 from darkroom.runtime import Runtime, load_runtime
 
-SETTINGS = "there are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, DARKROOM_TRACKING"
+SETTINGS = (
+    "there are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, DARKROOM_TRACKING, "
+    "DARKROOM_TENSORBOARD"
+)
 DEVICES = "auto or cpu or cuda or mps"
 WORKERS = "a whole number from 1 to 1024"
 
@@ -20,6 +23,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         "workers": cores,
         "checkpoint_seconds": 60,
         "tracking": "on",
+        "tensorboard": None,
     }
 
 
@@ -31,6 +35,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         ("workers", "1024", 1024),
         ("tracking", "on", "on"),
         ("tracking", "off", "off"),
+        ("tensorboard", "a/b", "a/b"),
     ],
 )
 def test_a_variable_sets_its_setting_and_no_other(name: str, value: str, expected: object) -> None:
@@ -76,6 +81,7 @@ def test_the_number_of_workers_follows_what_the_process_may_use(
         ("WORKERS", "two", f"DARKROOM_WORKERS=two is not allowed; it must be {WORKERS}"),
         ("WORKERS", "1.5", f"DARKROOM_WORKERS=1.5 is not allowed; it must be {WORKERS}"),
         ("TRACKING", "no", "DARKROOM_TRACKING=no is not allowed; it must be on or off"),
+        ("TENSORBOARD", "", "DARKROOM_TENSORBOARD= is not allowed; it must be a folder, or not set"),
         (
             "WORKER",
             "2",

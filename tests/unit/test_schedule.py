@@ -286,7 +286,16 @@ def test_groups_are_set_also_after_the_optimizer_was_restored() -> None:
 
 
 def result_of(val_loss: float) -> EpochResult:
-    return EpochResult(1, 0.0, 1.0, val_loss, 0.5, 0.5, is_best=False)
+    return EpochResult(
+        epoch=1,
+        lr=0.0,
+        train_loss=1.0,
+        grad_norm=None,
+        val_loss=val_loss,
+        val_accuracy=0.5,
+        val_f1_macro=0.5,
+        is_best=False,
+    )
 
 
 @pytest.mark.parametrize(("val_loss", "falls"), [(1.0, True), (0.5, False)])

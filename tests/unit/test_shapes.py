@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 
 from darkroom.errors import UserError
-from darkroom.models.shapes import ShapesOnly, Window, least_size, output_size, require_size
+from darkroom.models.backbones.shapes import ShapesOnly, Window, least_size, output_size, require_size
 
 WINDOWS = st.builds(Window, st.integers(1, 5), st.integers(1, 4), st.integers(0, 2), st.integers(1, 3))
 

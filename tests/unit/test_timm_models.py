@@ -41,6 +41,7 @@ def timm() -> Any:
     return pytest.importorskip("timm", reason="timm is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_models_make_logits_and_one_seed_one_step(timm: Any, name: str, channels: int) -> None:

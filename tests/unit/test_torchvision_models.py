@@ -11,11 +11,11 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.layers import rising
+from darkroom.models.backbones.torchvision import default_side, list_names, weights_statistics
 from darkroom.models.catalogue import make_without_weights
 from darkroom.models.factory import make_classifier
-from darkroom.models.layers import rising
 from darkroom.models.network import backbone_layers
-from darkroom.models.torchvision import default_side, list_names, weights_statistics
 
 pytestmark = pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 

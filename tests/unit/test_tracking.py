@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from torch import nn
 
 from darkroom.tracking.mlflow_run import mlflow_run
 from darkroom.tracking.run import Run, made_tag
@@ -146,6 +148,19 @@ def test_a_failing_call_costs_a_warning_and_nothing_else(
     assert "tracking: artifacts not logged" in errors
     logged = latest(client, "partly")
     assert (logged.info.status, logged.data.metrics) == ("FINISHED", {"b": 3.0})
+
+
+def test_what_is_for_tensorboard_alone_is_left_out(
+    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mlflow_run("shown") as run:
+        for images, _ in run.watch([(torch.zeros(4, 1, 8, 8), torch.zeros(4))], nn.Flatten()):
+            assert len(images) == 4
+        run.log_pr_curves("ab", torch.tensor([0, 1]), torch.eye(2))
+    assert capsys.readouterr().err == ""
+    logged = latest(client, "shown")
+    assert (logged.info.status, logged.data.metrics, logged.data.params) == ("FINISHED", {}, {})
+    assert not client.list_artifacts(logged.info.run_id)
 
 
 @pytest.mark.slow

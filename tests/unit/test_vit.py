@@ -7,8 +7,8 @@ from support import make_spec, weights_hash
 from torch import nn
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.vit import Attention, Block, ViT
 from darkroom.models.factory import OWN_BACKBONES, make_classifier
-from darkroom.models.vit import Attention, Block, ViT
 
 RGB_32 = {"channels": 3, "input_size": (32, 32)}
 

@@ -290,7 +290,7 @@ def test_a_damaged_or_failed_download_is_one_message(
 
 
 def test_old_files_of_densenet_have_todays_names() -> None:
-    from darkroom.models.torchvision import fitted
+    from darkroom.models.backbones.torchvision import fitted
 
     old = OrderedDict({"features.denseblock1.denselayer2.norm.1.running_mean": torch.zeros(1)})
     assert list(fitted("densenet121", old, (32, 32))) == [

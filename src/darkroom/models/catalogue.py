@@ -6,9 +6,9 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from typing import Any
 
+from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
-from darkroom.models.shapes import ShapesOnly
 from darkroom.models.spec import ModelSpec
 from darkroom.models.summary import summarize
 

@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.cnn import CNN
+from darkroom.models.backbones.mlp import MLP
+from darkroom.models.backbones.resnet import ResNet
+from darkroom.models.backbones.shapes import require_size
+from darkroom.models.backbones.vit import ViT
 from darkroom.models.classifier import Classifier
-from darkroom.models.cnn import CNN
 from darkroom.models.heads import make_head, no_map
-from darkroom.models.mlp import MLP
 from darkroom.models.network import Network
-from darkroom.models.resnet import ResNet
-from darkroom.models.shapes import require_size
 from darkroom.models.spec import ModelSpec
-from darkroom.models.vit import ViT
 
 
 def make_classifier(spec: ModelSpec) -> Classifier:
@@ -41,10 +41,10 @@ def library(name: str) -> tuple[ModuleType, str]:
     # importing one costs seconds, so only where it is asked for
     prefix, _, model_name = name.partition(":")
     if prefix == "torchvision":
-        from darkroom.models import torchvision
+        from darkroom.models.backbones import torchvision
 
         return torchvision, model_name
-    from darkroom.models import timm
+    from darkroom.models.backbones import timm
 
     return timm, model_name
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
-from darkroom.models.layers import BatchNorm1d
+from darkroom.models.backbones.layers import BatchNorm1d
 
 HIDDEN_UNITS = 512
 

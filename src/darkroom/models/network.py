@@ -49,7 +49,8 @@ def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[list[str], bool]]:
     """Yields names of parameters, and whether a layer begins with them."""
     yield [prefix + name for name, _ in module.named_parameters(recurse=False)], False
     for child_name, child in module.named_children():
-        if _is_sequence(child) or any(_is_row_of_blocks(part) for part in child.children()):
+        is_stage = any(_is_row_of_blocks(part) for part in (child, *child.children()))
+        if is_stage or _is_sequence(child):
             yield from _parts(child, f"{prefix}{child_name}.")
         else:
             parameters = dict(child.named_parameters(f"{prefix}{child_name}"))
@@ -62,10 +63,10 @@ def _is_sequence(module: nn.Module) -> bool:
 
 
 def _is_row_of_blocks(module: nn.Module) -> bool:
-    """Whether it is a stage of a network, as a transformer's encoder, and no block."""
+    """Whether its members are blocks, as those of a transformer's encoder, and not parts of one."""
     members = list(module.children())
     return (
-        _is_sequence(module)
+        isinstance(module, nn.Sequential | nn.ModuleList)
         and len(members) > 1
         and len({type(member) for member in members}) == 1
         and not isinstance(members[0], nn.Sequential)

@@ -1,11 +1,11 @@
 """What a network consists of, layer by layer, and what it costs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.hooks import RemovableHandle
 
 from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
@@ -15,7 +15,10 @@ COLUMNS = ("layer", "kind", "output", "parameters")
 
 @dataclass(frozen=True)
 class Layer:
-    """A module without parts, in the order of its first use. The shape is one image's."""
+    """A module without parts, or one with parameters beside those of its parts.
+
+    The shape is of its output for one image; ``()`` where another module uses its weights.
+    """
 
     name: str
     kind: str
@@ -30,7 +33,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Summary:
-    """Layers and totals; a multiplication and its addition count as one, in the network's products."""
+    """Layers and totals; of operations those of convolutions and matrix products are counted."""
 
     layers: list[Layer]
     num_parameters: int
@@ -46,20 +49,14 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
 
     Names are as in ``train.freeze``: relative to the network. Neither weights nor generators change.
     """
-    layers: dict[str, Layer] = {}
-    handles: list[RemovableHandle] = []
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
 
-    def note(name: str, module: nn.Module) -> None:
-        def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            if name not in layers and isinstance(output, Tensor):
-                count = sum(p.numel() for p in module.parameters())
-                layers[name] = Layer(name, type(module).__name__, tuple(output.shape[1:]), count)
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        shapes.setdefault(module, tuple(first.shape[1:]))
 
-        handles.append(module.register_forward_hook(hook))
-
-    for name, module in classifier.network.named_modules():
-        if not list(module.children()):
-            note(name, module)
+    modules = dict(classifier.network.named_modules())
+    handles = [module.register_forward_hook(note) for module in modules.values()]
     was_training = classifier.training
     classifier.eval()
     image = torch.zeros(1, spec.channels, *spec.input_size, device=classifier.mean.device)
@@ -70,8 +67,14 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
         classifier.train(was_training)
         for handle in handles:
             handle.remove()
-    num_parameters = sum(p.numel() for p in classifier.parameters())
-    return Summary(list(layers.values()), num_parameters, counter.get_total_flops() // 2)
+    layers = []
+    for name, module in modules.items():
+        count = sum(p.numel() for p in module.parameters(recurse=False))
+        is_used_leaf = module in shapes and not list(module.children())
+        if count or is_used_leaf:  # attention reads weights of a layer that it does not call
+            layers.append(Layer(name, type(module).__name__, shapes.get(module, ()), count))
+    num_parameters = sum(layer.num_parameters for layer in layers)
+    return Summary(layers, num_parameters, counter.get_total_flops() // 2)
 
 
 def summary_text(classifier: Classifier, spec: ModelSpec) -> str:

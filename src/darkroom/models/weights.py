@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
 from darkroom.models.file import METADATA_KEY, digest, load_spec
-from darkroom.models.shapes import ShapesOnly
 from darkroom.models.spec import ModelSpec
 from darkroom.paths import WEIGHTS
 

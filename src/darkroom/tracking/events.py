@@ -1,8 +1,15 @@
-"""What can be said of a run: plain values, so that they could be kept, replayed or sent elsewhere."""
+"""What can be said of a run: plain values, so that they could be kept, replayed or sent elsewhere.
 
+Images and Graph alone hold what changes afterwards; who wants it takes it as it is told.
+"""
+
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -10,6 +17,10 @@ class Params:
     """Parameters by their full names."""
 
     values: dict[str, Any]
+
+    def texts(self) -> dict[str, str]:
+        """Returns the values as text."""
+        return {name: _text(value) for name, value in self.values.items()}
 
 
 @dataclass(frozen=True)
@@ -53,4 +64,42 @@ class OnnxModel:
     name: str
 
 
-Event = Params | Tags | Metrics | Artifacts | Dataset | OnnxModel
+@dataclass(frozen=True)
+class Images:
+    """Images to look at.
+
+    ``images`` is uint8 or float ``(n, channels, height, width)``, 0..255, on any device.
+    """
+
+    name: str
+    images: "Tensor"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a model computes of ``images``, which are as in ``Images``."""
+
+    model: "nn.Module"
+    images: "Tensor"
+
+
+@dataclass(frozen=True)
+class PrCurves:
+    """The precision-recall curve of each class.
+
+    ``targets`` is int64 ``(n,)``, or 0 and 1 ``(n, num_classes)`` where images have several labels;
+    ``probabilities`` float ``(n, num_classes)``. Both on the CPU.
+    """
+
+    class_names: tuple[str, ...]
+    targets: "Tensor"
+    probabilities: "Tensor"
+
+
+Event = Params | Tags | Metrics | Artifacts | Dataset | OnnxModel | Images | Graph | PrCurves
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "null"
+    return json.dumps(value) if isinstance(value, bool | list | dict) else str(value)

@@ -3,18 +3,17 @@
 import getpass
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from darkroom.tracking.events import Artifacts, Dataset, Event, Metrics, OnnxModel, Params, Tags
 from darkroom.tracking.git import git_tags
-from darkroom.tracking.run import Run, made_tag
+from darkroom.tracking.run import Run, made_tag, warn
 
 if TYPE_CHECKING:
     from mlflow.types import TensorSpec
@@ -37,11 +36,6 @@ _QUIET = {
 }
 
 
-def tracked(title: str, tracking: Literal["on", "off"]) -> AbstractContextManager[Run]:
-    """Makes a run for a stage or a command; one that keeps nothing where tracking is off."""
-    return mlflow_run(title) if tracking == "on" else nullcontext(Run())
-
-
 @contextmanager
 def mlflow_run(stage: str) -> Iterator[Run]:
     """Makes a run for a stage; its status tells afterwards how the block ended.
@@ -56,11 +50,11 @@ def mlflow_run(stage: str) -> Iterator[Run]:
         store = open_store()
         sender = _start(store, stage)
     except Exception as error:  # whatever it is, an observer must not stop the work
-        _warn("this run is not logged", error)
+        warn("this run is not logged", error)
         yield Run()
         return
     try:
-        yield Run(sender.record, partial(_find_maker, sender))
+        yield Run(sender.record, find_maker=partial(_find_maker, sender))
     except Exception:
         sender.close("FAILED")
         raise
@@ -163,17 +157,15 @@ class _Sender:
         try:
             action()
         except Exception as error:  # whatever it is, an observer must not stop the work
-            _warn(failure, error)
+            warn(failure, error)
 
     def _send(self, event: Event) -> None:
         from mlflow.entities import Param, RunTag
 
         client = self.store.client
         match event:
-            case Params(values):
-                client.log_batch(
-                    self.run_id, params=[Param(k, _param_text(v)) for k, v in values.items()]
-                )
+            case Params():
+                client.log_batch(self.run_id, params=[Param(k, v) for k, v in event.texts().items()])
             case Tags(values):
                 client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in values.items()])
             case Artifacts(paths):
@@ -249,14 +241,3 @@ def _tensor_spec(value: "ValueInfoProto") -> "TensorSpec":
     tensor = value.type.tensor_type
     shape = tuple(size.dim_value or -1 for size in tensor.shape.dim)
     return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape, value.name)
-
-
-def _param_text(value: object) -> str:
-    if value is None:
-        return "null"
-    return json.dumps(value) if isinstance(value, bool | list | dict) else str(value)
-
-
-def _warn(failure: str, error: Exception) -> None:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    print(f"tracking: {failure}: {text}", file=sys.stderr)

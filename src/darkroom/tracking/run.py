@@ -1,31 +1,60 @@
-"""One stage's run as the stages see it: what is told here becomes events, and those go to MLflow.
+"""One stage's run as the stages see it: what is told here becomes events, for MLflow and TensorBoard.
 
-MLflow observes: no stage needs it to finish, and no result is read from it.
+They observe: no stage needs them to finish, and no result is read from them.
 """
 
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from darkroom.tracking.events import Artifacts, Dataset, Event, Metrics, OnnxModel, Params, Tags
+from darkroom.tracking.events import (
+    Artifacts,
+    Dataset,
+    Event,
+    Graph,
+    Images,
+    Metrics,
+    OnnxModel,
+    Params,
+    PrCurves,
+    Tags,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NUM_SHOWN = 64
+"""How many images of the first batch are shown."""
+
+Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
 class Run:
     """Takes what a stage says of itself.
 
     Args:
-        record: takes each event.
+        recorders: one a destination; each takes every event, and leaves out what is not for it.
         find_maker: as ``used``, by which it is called.
     """
 
     def __init__(
         self,
-        record: Callable[[Event], None] = lambda event: None,
+        *recorders: Callable[[Event], None],
         find_maker: Callable[[Path, str, bool], "Run"] | None = None,
     ) -> None:
-        self._record = record
+        self._recorders = recorders
         self._find_maker = find_maker
+        self._has_watched = False
+
+    def also(self, recorder: Callable[[Event], None]) -> "Run":
+        """Returns this run with one more destination."""
+        return Run(*self._recorders, recorder, find_maker=self._find_maker)
+
+    def _record(self, event: Event) -> None:
+        for record in self._recorders:
+            record(event)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Records parameters by their full names."""
@@ -51,6 +80,21 @@ class Run:
         """Makes an ONNX file a logged model of the run."""
         self._record(OnnxModel(path, name))
 
+    def log_pr_curves(
+        self, class_names: Sequence[str], targets: "Tensor", probabilities: "Tensor"
+    ) -> None:
+        """Records each class's precision-recall curve; arguments as in ``PrCurves``."""
+        self._record(PrCurves(tuple(class_names), targets, probabilities))
+
+    def watch(self, batches: Iterable[Batch], model: "nn.Module") -> Iterator[Batch]:
+        """Passes batches (images first) on; shows images of the very first, and the model's graph."""
+        for batch in batches:
+            if not self._has_watched:
+                self._has_watched = True
+                self._record(Images("train/first_batch", batch[0][:NUM_SHOWN]))
+                self._record(Graph(model, batch[0][:1]))
+            yield batch
+
     def made(self, artifact: Path, digest: str) -> None:
         """Says that this run made ``artifact`` with these contents."""
         self.log_tags({made_tag(artifact): digest})
@@ -71,3 +115,9 @@ class Run:
 def made_tag(artifact: Path) -> str:
     """Returns the tag that holds the digest of an artifact on the run that made it."""
     return f"made.{artifact.as_posix()}"
+
+
+def warn(failure: str, error: Exception) -> None:
+    """Says in one line what could not be recorded, and why."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    print(f"tracking: {failure}: {text}", file=sys.stderr)

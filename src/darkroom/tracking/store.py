@@ -4,11 +4,12 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
+
+from darkroom.tracking.root import project_root
 
 DEFAULT_EXPERIMENT = "darkroom"
 
@@ -23,15 +24,6 @@ class Store:
     client: MlflowClient
     experiment: Experiment
     uri: str
-
-
-def project_root() -> Path:
-    """Returns the folder that holds the database.
-
-    DVC names it in ``DVC_ROOT``; in the throw-away copies of ``dvc exp run --temp`` that is the
-    project itself, so their runs are kept.
-    """
-    return Path(os.environ.get("DVC_ROOT") or os.getcwd()).resolve()
 
 
 def open_store() -> Store:

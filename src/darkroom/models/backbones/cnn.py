@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from darkroom.models.shapes import Window
+from darkroom.models.backbones.shapes import Window
 
 
 class CNN(nn.Module):

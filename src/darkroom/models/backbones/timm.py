@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from darkroom.errors import UserError, did_you_mean
-from darkroom.models.shapes import ShapesOnly
+from darkroom.models.backbones.shapes import ShapesOnly
 
 
 def load_timm() -> ModuleType:

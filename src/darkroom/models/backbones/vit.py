@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
-from darkroom.models.layers import StochasticDepth, rising
-from darkroom.models.shapes import Window, output_size
+from darkroom.models.backbones.layers import StochasticDepth, rising
+from darkroom.models.backbones.shapes import Window, output_size
 
 NUMBERS_A_HEAD = 32
 

@@ -12,9 +12,9 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from torchvision.ops import StochasticDepth
 
 from darkroom.errors import UserError, did_you_mean
+from darkroom.models.backbones.layers import AveragePool, rising
+from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.heads import no_map
-from darkroom.models.layers import AveragePool, rising
-from darkroom.models.shapes import ShapesOnly
 
 # Auxiliary heads return tuples in training; they are left out.
 _WITHOUT_AUXILIARY: dict[str, Any] = {"aux_logits": False, "init_weights": True}

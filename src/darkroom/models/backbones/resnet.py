@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darkroom.models.layers import StochasticDepth, rising
+from darkroom.models.backbones.layers import StochasticDepth, rising
 
 
 class ResidualBlock(nn.Module):

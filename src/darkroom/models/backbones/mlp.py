@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from darkroom.models.layers import BatchNorm1d
+from darkroom.models.backbones.layers import BatchNorm1d
 
 
 class MLP(nn.Module):

@@ -1,0 +1,180 @@
+"""Writes a run's events for TensorBoard; when that fails, warns once and lets the stage go on."""
+
+import copy
+import io
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from darkroom.errors import UserError
+from darkroom.tracking.events import Artifacts, Event, Graph, Images, Metrics, Params, PrCurves
+from darkroom.tracking.root import project_root
+from darkroom.tracking.run import warn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLUSH_SECONDS = 5
+"""How often what is written reaches the disk while a stage runs."""
+
+NUM_THRESHOLDS = 127
+"""Of a precision-recall curve; TensorBoard takes no more."""
+
+OWN_FOLDERS = ("data", "export", "models", "reports", "src", "stages")
+"""Where the pipeline's inputs and outputs lie: a file more in there would change their hashes."""
+
+
+def board_folder(stage: str, given: str) -> Path:
+    """Returns a new folder for this run in the one that is given, which may be relative to the root.
+
+    Raises:
+        UserError: it would lie in one of the pipeline's own.
+    """
+    root = project_root()
+    folder = (root / given).resolve()
+    if any(folder.is_relative_to(root / own) for own in OWN_FOLDERS):
+        raise UserError(
+            f"environment: DARKROOM_TENSORBOARD={given} is not allowed; what lies in "
+            f"{', '.join(OWN_FOLDERS)} is the pipeline's (a usual folder is runs)"
+        )
+    return folder / f"{stage}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+@contextmanager
+def board(folder: Path) -> Iterator[Callable[[Event], None]]:
+    """Makes a recorder that writes event files into ``folder`` until the block ends."""
+    try:
+        opened = _Board(folder)
+    except ModuleNotFoundError as error:
+        warn("nothing is written for TensorBoard (pip install 'darkroom[tensorboard]')", error)
+        yield lambda event: None
+        return
+    except Exception as error:  # whatever it is, an observer must not stop the work
+        warn("nothing is written for TensorBoard", error)
+        yield lambda event: None
+        return
+    try:
+        yield opened.record
+    finally:
+        opened.close()
+
+
+class _Board:
+    """Writes events in a thread of its own; the first failure is said, and the last."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
+        self._has_failed = False
+        self._waiting: SimpleQueue[Event | None] = SimpleQueue()
+        self._hook = threading.excepthook
+        threading.excepthook = self._leave_out_writers
+        self._thread = threading.Thread(target=self._write_all, name="tensorboard", daemon=True)
+        self._thread.start()
+
+    def record(self, event: Event) -> None:
+        """Takes an event; what may change later is read at once, the rest in the thread."""
+        match event:
+            case Images():
+                self._attempt(lambda: self._waiting.put(replace(event, images=_pixels(event.images))))
+            case Graph():
+                self._add_graph(event)
+            case _:
+                self._waiting.put(event)
+
+    def close(self) -> None:
+        """Writes what waits."""
+        self._waiting.put(None)
+        self._thread.join()
+        self._attempt(self._writer.close)
+        threading.excepthook = self._hook
+
+    def _write_all(self) -> None:
+        while (event := self._waiting.get()) is not None:
+            self._attempt(lambda event=event: self._write(event))  # type: ignore[misc]
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        if self._has_failed:
+            return
+        try:
+            action()
+        except Exception as error:  # whatever it is, an observer must not stop the work
+            self._has_failed = True
+            warn("no more is written for TensorBoard", error)
+
+    def _write(self, event: Event) -> None:
+        match event:
+            case Metrics(values, step, timestamp_ms):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step, timestamp_ms / 1_000)
+            case Params():
+                self._writer.add_text("params", _table(event.texts()))
+            case Images(name, images):
+                self._writer.add_images(name, images)
+            case PrCurves():
+                self._add_pr_curves(event)
+            case Artifacts(paths):
+                for path in paths:
+                    for file in sorted(path.rglob("*.png")) if path.is_dir() else [path]:
+                        self._add_picture(file)
+
+    def _add_picture(self, file: Path) -> None:
+        if file.suffix != ".png":
+            return
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(file) as picture:
+            pixels = np.array(picture.convert("RGB"))
+        self._writer.add_image(file.as_posix(), pixels, dataformats="HWC")
+
+    def _add_pr_curves(self, event: PrCurves) -> None:
+        targets, probabilities = event.targets.numpy(), event.probabilities.numpy()
+        for i, name in enumerate(event.class_names):
+            has_label = targets == i if targets.ndim == 1 else targets[:, i]
+            curve = f"test/precision_recall/{name}"
+            self._writer.add_pr_curve(curve, has_label, probabilities[:, i], 0, NUM_THRESHOLDS)
+
+    def _add_graph(self, event: Graph) -> None:
+        """Traces a copy: tracing changes a model's modes, and may not run beside the training."""
+        import torch
+
+        if self._has_failed:
+            return
+        try:
+            with (
+                torch.no_grad(),
+                torch.random.fork_rng(devices=[]),
+                warnings.catch_warnings(action="ignore"),
+                redirect_stdout(io.StringIO()),  # torch prints what it also raises
+            ):
+                model = copy.deepcopy(event.model).cpu().eval()
+                self._writer.add_graph(model, event.images.cpu())
+        except Exception as error:  # not every model can be traced
+            warn("the model's graph is not written for TensorBoard", error)
+
+    def _leave_out_writers(self, args: threading.ExceptHookArgs) -> None:
+        """Shows no traceback of TensorBoard's own thread: its failure is raised and said here, too."""
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            self._hook(args)
+
+
+def _pixels(images: "Tensor") -> "Tensor":
+    """Returns a copy as uint8 on the CPU; mixed images, which are float, are rounded."""
+    import torch
+
+    images = images.detach().cpu()
+    return images.round().clamp(0, 255).to(torch.uint8, copy=True)
+
+
+def _table(texts: dict[str, str]) -> str:
+    cells = {name: text.replace("|", "\\|") for name, text in texts.items()}
+    rows = [f"| {name} | {text} |" for name, text in cells.items()]
+    return "\n".join(["| parameter | value |", "|---|---|", *rows])

@@ -37,7 +37,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation.write_report(EVALUATE_PLOTS, REPORT)
 
     scores = {f"test/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
-    run.log_pr_curves(spec.class_names, targets.cpu(), probabilities)
+    run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for tracked in (run, training_run):
         tracked.log_metrics(scores)
         tracked.log_artifacts(METRICS.parent)

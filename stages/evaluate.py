@@ -10,10 +10,10 @@ from darkroom.tracking.run import Run
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.batches import Batches
     from darkroom.data.shards import Shards
-    from darkroom.metrics.classification import classification_metrics, metrics_file
+    from darkroom.metrics.classification import metrics_file
     from darkroom.models.file import digest, load_model
     from darkroom.progress import progress_bar
-    from darkroom.reporting.evaluation import Evaluation
+    from darkroom.reporting.evaluation import make_evaluation
     from darkroom.reporting.tables import write_json
     from darkroom.training.determinism import set_determinism
     from darkroom.training.device import select_device
@@ -28,25 +28,20 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     batches = Batches(shards, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(shards)) as bar:
         logits, targets = predict(model.to(device), bar.count(batches))
-    probabilities = logits.cpu().double().softmax(dim=1)
 
-    metrics = classification_metrics(targets.cpu(), probabilities, list(spec.class_names))
+    evaluation = make_evaluation(spec, shards, targets.cpu(), logits.cpu())
+    metrics = evaluation.metrics
     write_json({"test": metrics_file(metrics)}, METRICS)
-    evaluation = Evaluation(spec, shards, targets.cpu(), probabilities, metrics)
     evaluation.write_predictions(PREDICTIONS)
     evaluation.write_plots(EVALUATE_PLOTS)
     evaluation.write_report(EVALUATE_PLOTS, REPORT)
 
     scores = {f"test/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
-    run.log_pr_curves(spec.class_names, targets.cpu(), probabilities)
+    run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for tracked in (run, training_run):
         tracked.log_metrics(scores)
         tracked.log_artifacts(METRICS.parent)
-    print(
-        f"evaluate: {len(shards):,} test images, macro F1 {metrics['f1_macro']:.4f}, "
-        f"precision {metrics['precision_macro']:.4f}, recall {metrics['recall_macro']:.4f}, "
-        f"accuracy {metrics['accuracy']:.4f}; see {REPORT}"
-    )
+    print(f"evaluate: {evaluation.summary()}; see {REPORT}")
 
 
 if __name__ == "__main__":

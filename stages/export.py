@@ -27,7 +27,9 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
     images = Shards(PREPARED / "test").evenly_spaced(options.parity_images)
     with spinner(f"export: reloading each file and comparing it on {len(images)} test images"):
-        parities = check_parity(model, files, images, config.num_threads, options.parity_tolerance)
+        parities = check_parity(
+            model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds
+        )
 
     write_json(spec.preprocessing(), EXPORT / "model.json")
     write_json({name: parity.to_dict() for name, parity in parities.items()}, EXPORT / "parity.json")

@@ -22,6 +22,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.training.interruption import Interruption
     from darkroom.training.job import make_job
     from darkroom.training.lr_finder import settle_lr
+    from darkroom.training.thresholds import choose_thresholds
 
     job = make_job(config, runtime)
     run.used(PREPARED, job.info.digest)
@@ -68,7 +69,8 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
         "model.weights.sha256": job.weights_sha256,
         **history.outcome(),
     }
-    save_model(job.model, replace(job.spec, training=training), MODEL)
+    thresholds = choose_thresholds(job.spec, job.model, job.val)
+    save_model(job.model, replace(job.spec, training=training, thresholds=thresholds), MODEL)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")

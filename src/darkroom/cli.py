@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
@@ -33,28 +34,35 @@ def main() -> None:
 @click.argument("images", nargs=-1, required=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV here.")
 @click.option(
-    "--top-k", default=1, show_default=True, type=click.IntRange(min=1), help="Classes an image."
+    "--top-k",
+    type=click.IntRange(min=1),
+    help="Classes an image.  [default: 1; where it may have several labels, those that reach their"
+    " threshold]",
 )
 @click.option("--tiff", is_flag=True, help="Read TIFF files too.")
-def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int, tiff: bool) -> None:
+def predict(
+    model: Path, images: tuple[str, ...], out: Path | None, top_k: int | None, tiff: bool
+) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
-    Prints a line an image: path, class, probability, tab-separated. Files that are no readable
-    image are named on standard error, the others are still done, and the exit status is then 1.
+    Prints a line an image: path, class, probability, tab-separated. Where an image may have several
+    labels, they are joined by |, and so are their probabilities. Files that are no readable image are
+    named on standard error, the others are still done, and the exit status is then 1.
     """
     from darkroom.predict import Failure, Predictor, find_images
     from darkroom.progress import progress_bar
 
     paths = find_images(images)
     predictor = Predictor(model, tiff)
-    top_k = min(top_k, len(predictor.class_names))
-    columns = ["path", "class", "probability"]
-    columns += [f"{name}_{k}" for k in range(2, top_k + 1) for name in ("class", "probability")]
+    joined = predictor.is_multi_label and top_k is None
+    num_columns = min(top_k or 1, len(predictor.class_names))
+    columns = ["path", *(("labels", "probabilities") if joined else ("class", "probability"))]
+    columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
     num_failures = 0
     with ExitStack() as stack:
         file = stack.enter_context(_open_csv(out)) if out else sys.stdout
         table = csv.writer(file, delimiter="," if out else "\t", lineterminator="\n")
-        if out or top_k > 1:
+        if out or num_columns > 1:
             table.writerow(columns)
         bar = stack.enter_context(progress_bar("predict", len(paths))) if out else None
         for outcome in predictor.predict(paths, top_k):
@@ -63,8 +71,7 @@ def predict(model: Path, images: tuple[str, ...], out: Path | None, top_k: int, 
                 name = click.format_filename(outcome.path)
                 click.echo(f"{name}: not classified: {outcome.reason}", err=True)
             else:
-                pairs = zip(outcome.classes, outcome.probabilities, strict=True)
-                cells = [cell for name, p in pairs for cell in (name, f"{p:.6f}")]
+                cells = _cells(outcome.classes, outcome.probabilities, joined)
                 table.writerow([click.format_filename(outcome.path), *cells])
             if bar:
                 bar.advance(1)
@@ -258,6 +265,13 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
         f"{len(spec.class_names)} classes\n"
     )
     click.echo(summary_text(make_without_weights(spec), spec), nl=False)
+
+
+def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool) -> list[str]:
+    numbers = [f"{p:.6f}" for p in probabilities]
+    if joined:
+        return ["|".join(classes), "|".join(numbers)]
+    return [cell for pair in zip(classes, numbers, strict=True) for cell in pair]
 
 
 def _open_csv(path: Path) -> TextIO:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,14 @@ class _Description(BaseModel):
     input_size: tuple[PositiveInt, PositiveInt]
     channels: Literal[1, 3]
     resize: Resize
+    # those of an image with one label are not told of
+    multi_label: bool = False
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, best first."""
+    """The classes of one image that were asked for, the most probable first."""
 
     path: Path
     classes: tuple[str, ...]
@@ -105,6 +108,14 @@ class Predictor:
         except Exception as error:  # ONNX Runtime's own classes share no other base
             raise UserError(f"{model}: cannot be loaded ({error})") from None
         self.class_names = described.class_names
+        self.is_multi_label = described.multi_label
+        """Whether an image may have several labels, or none."""
+        self._thresholds = np.array(described.thresholds or [], np.float64)
+        if self.is_multi_label and len(self._thresholds) != len(self.class_names):
+            raise UserError(
+                f"{description}: has {len(self._thresholds)} thresholds "
+                f"for {len(self.class_names)} labels"
+            )
         self._tiff = tiff
         height, width = described.input_size
         self.layout = PixelLayout(height, width, described.channels, described.resize)
@@ -121,8 +132,13 @@ class Predictor:
         [probabilities] = self._session.run(["probabilities"], {"images": images})
         return probabilities
 
-    def predict(self, paths: Sequence[Path], top_k: int = 1) -> Iterator[Prediction | Failure]:
-        """Yields an outcome for every path, in order; bad files do not stop the others."""
+    def predict(self, paths: Sequence[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
+        """Yields an outcome for every path, in order; bad files do not stop the others.
+
+        Args:
+            top_k: how many classes; None: one, or where an image may have several labels, those whose
+                probability reaches their threshold.
+        """
         remaining = iter(paths)
         with ThreadPoolExecutor() as pool:
             while batch := list(islice(remaining, BATCH_SIZE)):
@@ -144,8 +160,15 @@ class Predictor:
             return error.strerror or str(error)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def _prediction(self, path: Path, probabilities: NDArray[np.float32], top_k: int) -> Prediction:
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
+    def _prediction(
+        self, path: Path, probabilities: NDArray[np.float32], top_k: int | None
+    ) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")
+        if top_k is None and self.is_multi_label:
+            # in float32 a threshold would be another number
+            best = best[probabilities[best].astype(np.float64) >= self._thresholds[best]]
+        else:
+            best = best[: top_k or 1]
         return Prediction(
             path,
             tuple(self.class_names[index] for index in best),

@@ -138,7 +138,7 @@ def test_files_agree_with_the_checkpoint(name: str, exports: Exports) -> None:
     assert list(parities) == list(files)
     for parity in parities.values():
         assert 0 <= parity.max_abs_difference < 1e-5
-        assert parity.argmax_agreement == 1.0
+        assert parity.agreement == 1.0
         assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "argmax_agreement": 1.0}
 
 
@@ -323,8 +323,8 @@ def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
 def test_compare_takes_the_largest_difference_and_counts_equal_classes() -> None:
     expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
     actual = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75], [1.0, 0.0]], np.float32)
-    assert compare(expected, actual) == Parity(max_abs_difference=0.25, argmax_agreement=0.75)
-    assert compare(expected, expected) == Parity(max_abs_difference=0.0, argmax_agreement=1.0)
+    assert compare(expected, actual) == Parity(max_abs_difference=0.25, agreement=0.75)
+    assert compare(expected, expected) == Parity(max_abs_difference=0.0, agreement=1.0)
 
 
 def test_a_difference_that_is_no_number_is_not_hidden() -> None:
@@ -348,7 +348,64 @@ def test_a_difference_that_is_no_number_is_not_hidden() -> None:
     ],
 )
 def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> None:
-    parity = Parity(max_abs_difference=difference, argmax_agreement=1.0)
+    parity = Parity(max_abs_difference=difference, agreement=1.0)
     assert parity.bound == bound
     assert parity.to_dict()["max_abs_difference_below"] == bound
     assert difference < parity.bound
+
+
+# several labels an image
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported folder of a cnn that gives several labels."""
+    folder = tmp_path_factory.mktemp("several")
+    spec = make_spec(class_names=("a", "b", "c"), multi_label=True, thresholds=THRESHOLDS)
+    torch.manual_seed(0)
+    model = make_classifier(spec).eval()
+    save_model(model, spec, folder / "checkpoint")
+    write_formats(["onnx", "pt2"], folder / "checkpoint", model, spec, folder / "export")
+    return folder / "export"
+
+
+THRESHOLDS = (0.5, 0.4567, 0.5)
+
+
+def test_the_model_file_keeps_thresholds_to_the_last_digit(several: Path) -> None:
+    spec = load_spec(several / "model.safetensors")
+    assert (spec.multi_label, spec.thresholds) == (True, THRESHOLDS)
+
+
+def test_probabilities_of_several_labels_are_sigmoids(several: Path) -> None:
+    images = images_for(several, 6)
+    model, _ = load_model(several / "model.safetensors")
+    program = torch.export.load(several / "model.pt2").module()
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(images))
+        pt2 = program(torch.from_numpy(images))[1].numpy()
+    [onnx] = session_of(several / "model.onnx").run(["probabilities"], {"images": images})
+    expected = 1 / (1 + np.exp(-logits.double().numpy()))
+    for actual in (pt2, onnx):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+        assert abs(actual.sum(axis=1) - 1).min() > 0.01  # no softmax
+
+
+def test_parity_of_several_labels_is_that_of_their_sets(several: Path) -> None:
+    model, spec = load_model(several / "model.safetensors")
+    paths = [several / name for name in FILES]
+    images = images_for(several, 7)
+    parities = check_parity(model, paths, images, 1, 1e-4, spec.thresholds)
+    for parity in parities.values():
+        assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "labels_agreement": 1.0}
+    with pytest.raises(UserError, match=r"differs .* \(the same class for"):
+        check_parity(model, paths[1:2], images, 1, 1e-4, thresholds=None)
+
+
+def test_compare_counts_images_with_equal_sets() -> None:
+    expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
+    actual = np.array([[0.75, 0.75], [0.5, 0.25], [0.25, 0.75], [0.5, 0.0]], np.float32)
+    # the most probable is the same in all, the set is not in the first
+    assert compare(expected, actual, (0.5, 0.6)) == Parity(0.5, agreement=0.75, multi_label=True)
+    assert compare(expected, actual, (0.5, 0.5)).agreement == 0.5
+    assert compare(expected, actual).agreement == 1.0

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +111,18 @@ def refused(*arguments: object) -> str:
 
 def by_torch(exported: Path, paths: Sequence[Path]) -> np.ndarray:
     """The checkpoint's probabilities of images, float ``(n, num_classes)``."""
+    with torch.inference_mode():
+        return logits_of(exported, paths).softmax(dim=1).numpy()
+
+
+def logits_of(exported: Path, paths: Sequence[Path]) -> torch.Tensor:
     model, _ = load_model(exported / "model.safetensors")
     height, width = SPEC.input_size
     pixels = [
         np.asarray(Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
         for path in paths
     ]
-    with torch.inference_mode():
-        return model(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)).softmax(dim=1).numpy()
+    return model(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -476,6 +481,82 @@ def test_a_damaged_model_is_refused(keep: float, copied: Path, photos: Path, any
     content = (copied / "model.onnx").read_bytes()
     (copied / "model.onnx").write_bytes(content[: int(keep * len(content))])
     assert "model.onnx: cannot be loaded" in refused("predict", copied, photos)
+
+
+# several labels an image
+
+
+THRESHOLDS = [0.999, 0.5, 0.3001, 0.5, 0.0]
+
+
+@pytest.fixture(scope="module")
+def several(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights, exported as a model that gives several labels."""
+    folder = tmp_path_factory.mktemp("several")
+    model, _ = load_model(exported / "model.safetensors")
+    spec = replace(SPEC, multi_label=True, thresholds=tuple(THRESHOLDS))
+    save_model(model, spec, folder / "model.safetensors")
+    write_formats(["onnx"], folder / "model.safetensors", model, spec, folder / "export")
+    write_json(spec.preprocessing(), folder / "export" / "model.json")
+    return folder / "export"
+
+
+def sigmoids(several: Path, paths: Sequence[Path]) -> np.ndarray:
+    with torch.inference_mode():
+        return logits_of(several, paths).double().sigmoid().numpy()
+
+
+def test_all_labels_that_reach_their_threshold_are_printed(
+    several: Path, photos: Path, anywhere: Path
+) -> None:
+    paths = files_in(photos)
+    rows = predicted(several, photos)
+    found = set()
+    for row, probabilities in zip(rows, sigmoids(several, paths), strict=True):
+        order = [i for i in np.argsort(-probabilities) if probabilities[i] >= THRESHOLDS[i]]
+        assert row[1] == "|".join(SPEC.class_names[index] for index in order)
+        numbers = [float(cell) for cell in row[2].split("|")]
+        assert numbers == pytest.approx(probabilities[order], abs=1e-5)
+        found |= set(order)
+    assert len(rows) == len(paths)
+    assert len({row[1] for row in rows}) > 1
+    assert len(found) > 2
+
+
+def test_an_image_without_a_label_has_empty_cells(several: Path, photos: Path, anywhere: Path) -> None:
+    copy = shutil.copytree(several, anywhere / "strict")
+    described = json.loads((copy / "model.json").read_text(encoding="utf-8"))
+    (copy / "model.json").write_text(json.dumps({**described, "thresholds": [1.0] * 5}))
+    assert run("predict", copy, photos / "a.png", "--out", "preds.csv").exit_code == 0
+    assert (anywhere / "preds.csv").read_text() == f"path,labels,probabilities\n{photos / 'a.png'},,\n"
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 99])
+def test_top_k_lists_the_most_probable_labels_whatever_their_thresholds(
+    top_k: int, several: Path, photos: Path, anywhere: Path
+) -> None:
+    assert run("predict", several, photos, "--top-k", top_k, "--out", "preds.csv").exit_code == 0
+    with (anywhere / "preds.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:3] == ["path", "class", "probability"]
+    assert len(header) == 1 + 2 * min(top_k, 5)
+    for row, probabilities in zip(rows, sigmoids(several, files_in(photos)), strict=True):
+        order = np.argsort(-probabilities)[:top_k]
+        assert row[1::2] == [SPEC.class_names[index] for index in order]
+        assert [float(cell) for cell in row[2::2]] == pytest.approx(probabilities[order], abs=1e-5)
+
+
+@pytest.mark.parametrize("thresholds", [None, [], [0.5] * 4, [0.5] * 4 + [1.5], ["0.5"] * 5, 0.5])
+def test_thresholds_that_do_not_fit_the_labels_are_refused(
+    thresholds: Any, several: Path, photos: Path, anywhere: Path
+) -> None:
+    copy = shutil.copytree(several, anywhere / "copied")
+    described = json.loads((copy / "model.json").read_text(encoding="utf-8"))
+    (copy / "model.json").write_text(json.dumps({**described, "thresholds": thresholds}))
+    message = refused("predict", copy, photos)
+    assert "model.json" in message
+    assert "threshold" in message
+    assert len(message.splitlines()) == 1
 
 
 # help

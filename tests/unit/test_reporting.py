@@ -534,7 +534,7 @@ def test_the_report_is_equal_bytes_again_and_other_for_other_metrics(
     evaluation.write_report(plots, tmp_path / "a.html")
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == html
     changed = {**evaluation.metrics, "accuracy": 0.1234}
-    write_report("t", "s", changed, [], tmp_path / "b.html")
+    write_report("t", "s", changed, [], [], tmp_path / "b.html")
     assert "0.1234" in (tmp_path / "b.html").read_text(encoding="utf-8")
     assert "0.1234" not in html
 
@@ -542,7 +542,7 @@ def test_the_report_is_equal_bytes_again_and_other_for_other_metrics(
 def test_a_metric_that_is_not_defined_is_a_dash(evaluation: Evaluation, tmp_path: Path) -> None:
     row = {**evaluation.metrics["per_class"]["<b>&"], "roc_auc": None}
     metrics = {**evaluation.metrics, "per_class": {"<b>&": row}}
-    write_report("<i>t</i>", "s", metrics, [], tmp_path / "a.html")
+    write_report("<i>t</i>", "s", metrics, [], [], tmp_path / "a.html")
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert page.rows[1][4] == "–"  # noqa: RUF001
     assert "i" not in page.tags

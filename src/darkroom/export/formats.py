@@ -9,20 +9,26 @@ import torch
 from onnx import GraphProto, ModelProto
 from torch import Tensor, nn
 
+from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 
 
 class ExportedModel(nn.Module):
-    """What leaves the project: raw pixels in, logits and probabilities out."""
+    """What leaves the project: raw pixels in, logits and probabilities out.
 
-    def __init__(self, classifier: nn.Module) -> None:
+    Args:
+        multi_label: whether an image may have several labels, or none.
+    """
+
+    def __init__(self, classifier: nn.Module, multi_label: bool = False) -> None:
         super().__init__()
         self.classifier = classifier
+        self.multi_label = multi_label
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 ``(n, channels, height, width)`` -> logits and probabilities, ``(n, num_classes)``."""
         logits = self.classifier(images)
-        return logits, logits.softmax(dim=1)
+        return logits, probabilities_of(logits, self.multi_label)
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,8 @@ def _capture(classifier: nn.Module, spec: ModelSpec) -> torch.export.ExportedPro
     # two images: with one, the tracer would take the batch size for a constant
     images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
-    return torch.export.export(
-        ExportedModel(classifier).eval(), (images,), dynamic_shapes={"images": {0: batch}}
-    )
+    exported = ExportedModel(classifier, spec.multi_label).eval()
+    return torch.export.export(exported, (images,), dynamic_shapes={"images": {0: batch}})
 
 
 def _strip_traces(model: ModelProto) -> None:

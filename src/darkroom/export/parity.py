@@ -15,6 +15,7 @@ from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.export import reload
+from darkroom.models.classifier import probabilities_of
 
 SMALLEST_BOUND = 1e-5
 
@@ -24,8 +25,9 @@ class Parity:
     """How far an exported file is from the checkpoint, over the probabilities of all images."""
 
     max_abs_difference: float
-    argmax_agreement: float
-    """Share of the images, 0..1."""
+    agreement: float
+    """Share of the images, 0..1, that get the same class, or the same set of labels."""
+    multi_label: bool = False
 
     @property
     def bound(self) -> float:
@@ -42,7 +44,7 @@ class Parity:
         """Returns what parity.json says, the same on every machine."""
         return {
             "max_abs_difference_below": self.bound,
-            "argmax_agreement": self.argmax_agreement,
+            f"{'labels' if self.multi_label else 'argmax'}_agreement": self.agreement,
         }
 
 
@@ -52,12 +54,14 @@ def check_parity(
     images: NDArray[np.uint8],
     num_threads: int,
     tolerance: float,
+    thresholds: Sequence[float] | None = None,
 ) -> dict[str, Parity]:
     """Reloads each file in a process of its own and compares it with ``model``.
 
     Args:
         images: uint8 ``(n, channels, height, width)``.
         tolerance: largest difference of a probability that is let through.
+        thresholds: one a label, where an image may have several; None: each has one.
 
     Returns:
         The outcome by file name.
@@ -66,26 +70,43 @@ def check_parity(
         UserError: a file does not load, or differs by more than ``tolerance``.
     """
     with torch.inference_mode():
-        expected = model(torch.from_numpy(images)).softmax(dim=1).numpy()
+        logits = model(torch.from_numpy(images))
+    expected = probabilities_of(logits, multi_label=thresholds is not None).numpy()
     outcomes = _reload_and_run(files, images, num_threads)
     parities = {
-        file.name: compare(expected, actual) for file, actual in zip(files, outcomes, strict=True)
+        file.name: compare(expected, actual, thresholds)
+        for file, actual in zip(files, outcomes, strict=True)
     }
     for name, parity in parities.items():
         if not parity.max_abs_difference <= tolerance:
             raise UserError(
                 f"export: {name} differs from the checkpoint by {parity.max_abs_difference:.2g} in a "
-                f"probability (the same class for {parity.argmax_agreement:.1%} of {len(images)} "
-                f"images); export.parity_tolerance allows {tolerance:g}"
+                f"probability (the same {'labels' if parity.multi_label else 'class'} for "
+                f"{parity.agreement:.1%} of {len(images)} images); "
+                f"export.parity_tolerance allows {tolerance:g}"
             )
     return parities
 
 
-def compare(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> Parity:
-    """Compares probabilities, float32 ``(n, num_classes)`` each."""
+def compare(
+    expected: NDArray[np.float32],
+    actual: NDArray[np.float32],
+    thresholds: Sequence[float] | None = None,
+) -> Parity:
+    """Compares probabilities, float32 ``(n, num_classes)`` each.
+
+    Args:
+        thresholds: as in ``check_parity``.
+    """
+    if thresholds is None:
+        same = expected.argmax(axis=1) == actual.argmax(axis=1)
+    else:
+        wanted = np.array(thresholds)
+        same = ((expected.astype(np.float64) >= wanted) == (actual.astype(np.float64) >= wanted)).all(1)
     return Parity(
         max_abs_difference=float(np.abs(expected - actual).max()),
-        argmax_agreement=float((expected.argmax(axis=1) == actual.argmax(axis=1)).mean()),
+        agreement=float(same.mean()),
+        multi_label=thresholds is not None,
     )
 
 

@@ -11,11 +11,12 @@ def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32
     """Runs the checkpoint. As the others: uint8 NCHW in, probabilities ``(n, num_classes)`` out."""
     import torch
 
+    from darkroom.models.classifier import probabilities_of
     from darkroom.models.file import load_model
 
-    model, _ = load_model(path)
+    model, spec = load_model(path)
     with torch.inference_mode():
-        return model(torch.from_numpy(images)).softmax(dim=1).numpy()
+        return probabilities_of(model(torch.from_numpy(images)), spec.multi_label).numpy()
 
 
 def run_pt2(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:

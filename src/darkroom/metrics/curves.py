@@ -30,7 +30,9 @@ class Curves:
 
     @property
     def macro(self) -> NDArray[np.float64]:
-        """The mean over classes."""
+        """The mean over classes; NaN where none has a curve."""
+        if not self.values:
+            return np.full(len(self.grid), np.nan)
         return np.mean(list(self.values.values()), axis=0)
 
 
@@ -41,7 +43,7 @@ def precision_recall_curves(targets: Tensor, probabilities: Tensor, class_names:
     "Introduction to Information Retrieval", 2008, section 8.4).
 
     Args:
-        targets: int64 ``(n,)``.
+        targets: int64 ``(n,)``, or of several labels ``(n, num_classes)`` of 0 and 1.
         probabilities: float ``(n, num_classes)``.
     """
 
@@ -58,7 +60,7 @@ def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -
     """Returns the true positive rate over the false positive rate, each class against the rest.
 
     Args:
-        targets: int64 ``(n,)``.
+        targets: int64 ``(n,)``, or of several labels ``(n, num_classes)`` of 0 and 1.
         probabilities: float ``(n, num_classes)``.
     """
 
@@ -74,7 +76,8 @@ def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -
 def _each_class(curve: Curve, targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
     values = {}
     for index, name in enumerate(class_names):
-        positive = (targets == index).to(torch.int64)
+        has_it = targets[:, index] == 1 if targets.ndim == 2 else targets == index
+        positive = has_it.to(torch.int64)
         if 0 < int(positive.sum()) < len(targets):
             values[name] = curve(probabilities[:, index], positive)
     return Curves(GRID, values)

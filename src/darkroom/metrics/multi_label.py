@@ -1,5 +1,7 @@
 """F1 and thresholds where an image may have several labels, from counts that are exact."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,21 @@ def macro_f1_of_labels(targets: Tensor, preds: Tensor) -> float:
 def exact_matches(targets: Tensor, preds: Tensor) -> float:
     """Returns the share of the images of which every label is right."""
     return float((targets.bool() == preds.bool()).all(dim=1).cpu().double().mean())
+
+
+def labels_at(thresholds: Sequence[float], probabilities: Tensor) -> Tensor:
+    """Returns which labels are predicted: those whose probability is at least their threshold.
+
+    Compared in float64: in float32 a threshold of four digits is another number.
+
+    Args:
+        probabilities: float ``(n, num_labels)``.
+
+    Returns:
+        bool ``(n, num_labels)``.
+    """
+    wanted = torch.tensor(thresholds, dtype=torch.float64, device=probabilities.device)
+    return probabilities.double() >= wanted
 
 
 def best_thresholds(targets: Tensor, probabilities: Tensor) -> list[float]:

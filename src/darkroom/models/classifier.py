@@ -35,3 +35,17 @@ class Classifier(nn.Module):
         """
         x = (images.float() / 255 - self.mean) / self.std
         return self.network(x)
+
+
+def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
+    """Returns what logits stand for.
+
+    Args:
+        logits: float ``(n, num_classes)``.
+        multi_label: whether an image may have several labels, or none.
+
+    Returns:
+        float ``(n, num_classes)`` in 0..1: of each label by itself, or else of each class, so that a row
+        sums to 1.
+    """
+    return logits.sigmoid() if multi_label else logits.softmax(dim=1)

@@ -30,6 +30,11 @@ class ModelSpec:
     std: tuple[float, ...]
     training: dict[str, Any]
     environment: dict[str, str]
+    # with defaults, since older files do not say so and are read as well
+    multi_label: bool = False
+    """Whether an image may have several of the classes as labels, or none."""
+    thresholds: tuple[float, ...] | None = None
+    """Where so, the probability from which each label is predicted; None until it is trained."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,6 +43,7 @@ class ModelSpec:
 
     def preprocessing(self) -> dict[str, Any]:
         """Returns what one must know to use the model without darkroom."""
+        labels = {"multi_label": True, "thresholds": self.thresholds} if self.multi_label else {}
         return {
             "class_names": self.class_names,
             "input_size": self.input_size,
@@ -46,6 +52,7 @@ class ModelSpec:
             "dtype": "uint8",
             "range": [0, 255],
             "normalisation": "inside the model",
+            **labels,
         }
 
     @classmethod

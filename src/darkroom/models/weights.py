@@ -59,7 +59,8 @@ class _Weights:
 def start_from(weights: str, spec: ModelSpec) -> Start:
     """Makes the classifier of ``spec`` with the backbone of ``weights`` and a new head.
 
-    The head is the file's, too, where that is a model file of darkroom's for the same classes.
+    The head is the file's, too, where that is a model file of darkroom's for the same classes, which
+    exclude each other in both or in neither.
 
     Args:
         weights: ``random``; ``default``, the library's own; or the path of a file.
@@ -121,7 +122,9 @@ def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
             f"set model.name to {written.name}, or take another file"
         )
     tensors = load_file(path)
-    same_head = (written.class_names, written.head) == (spec.class_names, spec.head)
+    same_head = all(
+        getattr(written, name) == getattr(spec, name) for name in ("class_names", "head", "multi_label")
+    )
     return _Weights(
         f"{path}",
         digest(path),

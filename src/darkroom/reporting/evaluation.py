@@ -1,5 +1,6 @@
 """What evaluate leaves behind: predictions, plots for DVC and for people, and the report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,27 +8,38 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from darkroom.data.shards import Shards
+from darkroom.metrics.classification import classification_metrics
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
+from darkroom.metrics.multi_label import labels_at
+from darkroom.metrics.multi_label_classification import (
+    confused_labels,
+    count_labels,
+    multi_label_metrics,
+)
+from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
+    draw_label_counts,
     draw_titled_images,
 )
-from darkroom.reporting.report import write_report
+from darkroom.reporting.report import overall_scores, write_report
 from darkroom.reporting.tables import write_csv
 
 NUM_HARDEST = 30
+NO_LABEL = "no label"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's outcome on one split.
+    """A model's outcome on one split, where each image has one label.
 
     ``targets`` is int64 ``(n,)`` and ``probabilities`` float64 ``(n, num_classes)``, in the order
     of ``shards``; ``metrics`` is as ``classification_metrics`` returns.
@@ -50,14 +62,10 @@ class Evaluation:
 
     def write_predictions(self, path: Path) -> None:
         """Writes a row an image: path, label, pred, correct, probability, probabilities."""
-        names = np.array(self.class_names, dtype=object)
         table = pd.DataFrame(
             {
                 "path": self.shards.paths,
-                "label": names[self.targets.numpy()],
-                "pred": names[self.preds.numpy()],
-                "correct": (self.preds == self.targets).numpy(),
-                "probability": self.probabilities.amax(dim=1).float().numpy(),
+                **self._columns(),
                 "probabilities": list(self.probabilities.float().numpy()),
             }
         )
@@ -66,20 +74,13 @@ class Evaluation:
 
     def write_plots(self, folder: Path) -> None:
         """Writes the confusion matrix, both curves and the hardest images, as CSV and PNG."""
-        names = self.class_names
-        pairs = zip(self.targets.tolist(), self.preds.tolist(), strict=True)
-        write_csv(
-            ("actual", "predicted"),
-            ((names[target], names[pred]) for target, pred in pairs),
-            folder / "confusion.csv",
-        )
-        counts = confusion_matrix(self.targets, self.preds, len(names)).tolist()
-        draw_confusion_matrix(counts, names, folder / "confusion.png")
+        self._write_confusions(folder / "confusion")
         for curves, stem, labels in (
             (precision_recall_curves, "precision_recall", ("recall", "precision")),
             (roc_curves, "roc", ("false_positive_rate", "true_positive_rate")),
         ):
-            _write_curves(curves(self.targets, self.probabilities, names), folder / stem, labels)
+            drawn = curves(self.targets, self.probabilities, self.class_names)
+            _write_curves(drawn, folder / stem, labels)
         self._draw_hardest(folder / "hardest.png")
 
     def write_report(self, plots: Path, path: Path) -> None:
@@ -87,20 +88,14 @@ class Evaluation:
         height, width = self.spec.input_size
         write_report(
             title=f"{self.spec.name} on {self.metrics['num_images']:,} test images",
-            subtitle=f"{len(self.class_names)} classes, images of {height} x {width} x "
+            subtitle=f"{self._about_classes()}, images of {height} x {width} x "
             f"{self.spec.channels} pixels. The test images were not seen in training.",
             metrics=self.metrics,
             remarks=self._remarks(),
             sections=[
                 (
                     "Where it errs",
-                    [
-                        ("Rows are true classes", plots / "confusion.png"),
-                        (
-                            "The hardest images: true class, its probability, what it was taken for",
-                            plots / "hardest.png",
-                        ),
-                    ],
+                    [(caption, plots / file) for file, caption in self._errors().items()],
                 ),
                 (
                     "Over all thresholds",
@@ -112,6 +107,40 @@ class Evaluation:
             ],
             path=path,
         )
+
+    def summary(self) -> str:
+        """Describes the outcome in a line."""
+        scores = {
+            "macro F1": self.metrics["f1_macro"],
+            "precision": self.metrics["precision_macro"],
+            "recall": self.metrics["recall_macro"],
+            **overall_scores(self.metrics),
+        }
+        told = (f"{title} {score:.4f}" for title, score in scores.items())
+        return f"{len(self.shards):,} test images, {', '.join(told)}"
+
+    def _about_classes(self) -> str:
+        return f"{len(self.class_names)} classes"
+
+    def _errors(self) -> dict[str, str]:
+        """Returns captions of the pictures that show where the model errs, by file."""
+        return {
+            "confusion.png": "Rows are true classes",
+            "hardest.png": "The hardest images: true class, its probability, what it was taken for",
+        }
+
+    def _columns(self) -> dict[str, Any]:
+        names = np.array(self.class_names, dtype=object)
+        return {
+            "label": names[self.targets.numpy()],
+            "pred": names[self.preds.numpy()],
+            "correct": (self.preds == self.targets).numpy(),
+            "probability": self.probabilities.amax(dim=1).float().numpy(),
+        }
+
+    def _write_confusions(self, stem: Path) -> None:
+        pairs = list(zip(self.targets.tolist(), self.preds.tolist(), strict=True))
+        _write_confusions(pairs, self.class_names, stem)
 
     def _remarks(self) -> list[str]:
         since = self.spec.training.get("overfits_since_epoch")
@@ -130,6 +159,118 @@ class Evaluation:
             for i in hardest.tolist()
         ]
         draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
+
+
+@dataclass(frozen=True)
+class MultiLabelEvaluation(Evaluation):
+    """A model's outcome on one split, where an image may have several labels, or none.
+
+    ``targets`` is float32 ``(n, num_classes)`` of 0 and 1; ``metrics`` is as ``multi_label_metrics``
+    returns.
+    """
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        assert self.spec.thresholds is not None  # train sees to it
+        return self.spec.thresholds
+
+    @cached_property
+    def preds(self) -> Tensor:
+        """bool ``(n, num_classes)``, the labels whose probability reaches their threshold."""
+        return labels_at(self.thresholds, self.probabilities)
+
+    def write_predictions(self, path: Path) -> None:
+        """Writes a row an image: path, labels, preds, correct, probabilities."""
+        super().write_predictions(path)
+
+    def write_plots(self, folder: Path) -> None:
+        """Writes confusions, counts by label, both curves and the hardest images, as CSV and PNG."""
+        super().write_plots(folder)
+        counts = count_labels(self.targets, self.preds)
+        columns = {name: count.tolist() for name, count in counts._asdict().items()}
+        write_csv(
+            ("label", "threshold", *columns),
+            zip(self.class_names, self.thresholds, *columns.values(), strict=True),
+            folder / "labels.csv",
+        )
+        draw_label_counts(
+            right=columns["true_positives"],
+            wrong=columns["false_positives"],
+            missed=columns["false_negatives"],
+            class_names=self.class_names,
+            path=folder / "labels.png",
+        )
+
+    def _about_classes(self) -> str:
+        return f"{len(self.class_names)} labels, of which an image may have several or none"
+
+    def _errors(self) -> dict[str, str]:
+        return {
+            "labels.png": "Each label: images that rightly have it, have it wrongly, and miss it",
+            "confusion.png": "Rows are true labels: what is missed, with what was predicted instead",
+            "hardest.png": "The hardest images: true labels, the probability of just these, mistakes",
+        }
+
+    def _columns(self) -> dict[str, Any]:
+        return {
+            "labels": [self._names_of(row) for row in self.targets],
+            "preds": [self._names_of(row) for row in self.preds],
+            "correct": (self.preds == self.targets.bool()).all(dim=1).numpy(),
+        }
+
+    def _names_of(self, labels: Tensor) -> list[str]:
+        return [self.class_names[index] for index in labels.nonzero()[:, 0].tolist()]
+
+    def _write_confusions(self, stem: Path) -> None:
+        names = self.class_names
+        no_label = NO_LABEL
+        while no_label in names:
+            no_label = f"({no_label})"
+        _write_confusions(confused_labels(self.targets, self.preds), [*names, no_label], stem)
+
+    def _draw_hardest(self, path: Path) -> None:
+        """Draws the images whose true set of labels got the lowest probability."""
+        true = self.targets.bool()
+        of_true_set = torch.where(true, self.probabilities, 1 - self.probabilities).prod(dim=1)
+        hardest = of_true_set.argsort(stable=True)[:NUM_HARDEST]
+        titles = []
+        for i in hardest.tolist():
+            lines = {
+                "": f"{'|'.join(self._names_of(true[i])) or NO_LABEL}: {of_true_set[i]:.2f}",
+                "misses ": "|".join(self._names_of(true[i] & ~self.preds[i])),
+                "has wrongly ": "|".join(self._names_of(~true[i] & self.preds[i])),
+            }
+            titles.append("\n".join(what + names for what, names in lines.items() if names))
+        draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
+
+
+def make_evaluation(spec: ModelSpec, shards: Shards, targets: Tensor, logits: Tensor) -> Evaluation:
+    """Measures a model on one split.
+
+    Args:
+        targets: as in ``Batch``, in the order of ``shards``; on the CPU, as the logits.
+        logits: float32 ``(n, num_classes)``.
+    """
+    probabilities = probabilities_of(logits.double(), spec.multi_label)
+    names = list(spec.class_names)
+    if spec.multi_label:
+        assert spec.thresholds is not None
+        metrics = multi_label_metrics(targets, probabilities, spec.thresholds, names)
+        return MultiLabelEvaluation(spec, shards, targets, probabilities, metrics)
+    metrics = classification_metrics(targets, probabilities, names)
+    return Evaluation(spec, shards, targets, probabilities, metrics)
+
+
+def _write_confusions(pairs: Sequence[tuple[int, int]], names: Sequence[str], stem: Path) -> None:
+    """Writes pairs of true and predicted class, and draws their matrix."""
+    write_csv(
+        ("actual", "predicted"),
+        ((names[target], names[pred]) for target, pred in pairs),
+        stem.with_suffix(".csv"),
+    )
+    targets, preds = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(dim=1)
+    counts = confusion_matrix(targets, preds, len(names)).tolist()
+    draw_confusion_matrix(counts, names, stem.with_suffix(".png"))
 
 
 def _write_curves(curves: Curves, stem: Path, labels: tuple[str, str]) -> None:

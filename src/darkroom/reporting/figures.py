@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 BLUE, ORANGE, GREY = "#2f6690", "#e07a1f", "#b8c0c8"
@@ -227,6 +228,50 @@ def draw_confusion_matrix(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(drawn, label="share of the true class", shrink=0.8)
+    _save(figure, path)
+
+
+def draw_label_counts(
+    right: Sequence[int],
+    wrong: Sequence[int],
+    missed: Sequence[int],
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Draws of each label how many images have it rightly, wrongly, and lack it: a bar a label.
+
+    What is missed continues what is right, so that both together are the images with the label; what is
+    wrong goes the other way.
+    """
+    positions = np.arange(len(class_names))
+    figure, axes = _new_figure(6.5, min(1.6 + 0.32 * len(class_names), 14))
+    bars = (
+        ("right", right, np.zeros(len(right)), BLUE),
+        ("missed", missed, np.array(right), GREY),
+        ("wrong", -np.array(wrong), np.zeros(len(wrong)), ORANGE),
+    )
+    for label, counts, starts, color in bars:
+        if len(class_names) <= MAX_TICKS:
+            axes.barh(positions, counts, left=starts, color=color, label=label)
+        else:  # as one shape; matplotlib takes seconds for a thousand bars
+            edges = np.arange(len(class_names) + 1) - 0.5
+            ends = starts + counts
+            axes.stairs(
+                ends,
+                edges,
+                baseline=starts,
+                orientation="horizontal",
+                fill=True,
+                color=color,
+                label=label,
+            )
+    _name_ticks(axes, "y", class_names)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.set_ylim(len(class_names) - 0.4, -0.6)
+    axes.set_xlabel("images")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     _save(figure, path)
 
 

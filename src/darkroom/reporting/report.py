@@ -10,6 +10,17 @@ Figures = Sequence[tuple[str, Path]]
 """(caption, PNG file)"""
 
 
+def overall_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns by their titles the scores that are no averages over classes.
+
+    Args:
+        metrics: as ``write_report``.
+    """
+    if "exact_match" in metrics:
+        return {"exact match": metrics["exact_match"], "Hamming loss": metrics["hamming_loss"]}
+    return {"accuracy": metrics["accuracy"]}
+
+
 def write_report(
     title: str,
     subtitle: str,
@@ -21,23 +32,25 @@ def write_report(
     """Writes the report.
 
     Args:
-        metrics: as ``classification_metrics`` returns.
+        metrics: as ``classification_metrics`` or ``multi_label_metrics`` returns.
         sections: (heading, figures), in their order.
         remarks: what the reader should know before all else.
     """
-    headline = [
-        ("macro F1", f"{metrics['f1_macro']:.4f}"),
-        ("macro precision", f"{metrics['precision_macro']:.4f}"),
-        ("macro recall", f"{metrics['recall_macro']:.4f}"),
-        ("accuracy", f"{metrics['accuracy']:.4f}"),
-        ("test images", f"{metrics['num_images']:,}"),
-    ]
+    cards = {
+        "macro F1": metrics["f1_macro"],
+        "macro precision": metrics["precision_macro"],
+        "macro recall": metrics["recall_macro"],
+        **overall_scores(metrics),
+    }
     write_page(
         "report.html.j2",
         path,
         title=title,
         subtitle=subtitle,
-        headline=headline,
+        headline=[
+            *((name, f"{value:.4f}") for name, value in cards.items()),
+            ("test images", f"{metrics['num_images']:,}"),
+        ],
         per_class=metrics["per_class"],
         remarks=remarks,
         sections=[

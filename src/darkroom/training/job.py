@@ -11,7 +11,9 @@ from darkroom.config import SettledTrain, TrainConfig
 from darkroom.data.augment.pipeline import Augmentation
 from darkroom.data.batches import Batches, TrainBatch
 from darkroom.data.info import DatasetInfo, load_info
+from darkroom.data.sampling import Sampling
 from darkroom.data.shards import Shards
+from darkroom.errors import UserError
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
@@ -77,9 +79,11 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     set_determinism(config.seed, config.num_threads, options.deterministic, options.tf32)
     device = select_device(runtime.device)
     info = load_info(DATASET)
+    _check_sampling(options.sampling, info)
     environment = describe_environment(device)
     class_counts = [info.counts["train"][name] for name in info.class_names]
-    loss = make_loss(options, info.class_names, class_counts, device)
+    num_images = info.num_images("train") if info.multi_label else None
+    loss = make_loss(options, info.class_names, class_counts, device, num_images)
     start = start_from(
         config.model.weights,
         ModelSpec(
@@ -92,6 +96,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
             std=tuple(info.std),
             training={},
             environment=environment,
+            multi_label=info.multi_label,
         ),
     )
     model = start.classifier.to(device)
@@ -122,3 +127,11 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         weights_sha256=start.sha256,
         remark=start.remark,
     )
+
+
+def _check_sampling(sampling: Sampling, info: DatasetInfo) -> None:
+    if info.multi_label and sampling == "balanced":
+        raise UserError(
+            "train.sampling: balanced takes one label an image, and here an image may have several; "
+            "take natural, with train.class_weights: balanced where labels are rare"
+        )

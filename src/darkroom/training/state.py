@@ -28,6 +28,7 @@ class EpochResult:
     val_loss: float
     """Without label smoothing."""
     val_accuracy: float
+    """Share of the images that are right; of several labels all must be."""
     val_f1_macro: float
     is_best: bool
     """Whether val_f1_macro is the highest so far; of equals the later, whose rate is lower."""

@@ -1,0 +1,202 @@
+"""Several labels an image through all stages, from a manifest to `darkroom predict`."""
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from subprocess import run as run_process
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+from sklearn.metrics import f1_score
+from support import output_of, start_python
+
+from darkroom.models.file import load_spec
+
+ROOT = Path(__file__).parents[2]
+NUM_IMAGES = 90
+LABELS = ("square", "stripe")
+CHANCE = 0.72
+"""Above the macro F1 of predicting every label for every image, 2/3 where half of the images have it."""
+
+STAGES = """
+import runpy
+import sys
+
+for stage in sys.argv[1:]:
+    runpy.run_path(f"stages/{stage}.py", run_name="__main__")
+"""
+
+
+SETTINGS = {"DARKROOM_TRACKING": "off", "DARKROOM_WORKERS": "1", "DARKROOM_DEVICE": "cpu"}
+
+
+def sets_of_labels() -> list[list[str]]:
+    """Of each image: a red square, a blue stripe, both or neither, as many of each."""
+    return [[name for bit, name in enumerate(LABELS) if index >> bit & 1] for index in range(NUM_IMAGES)]
+
+
+def draw(labels: list[str], seed: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    pixels = random.integers(60, 190, (16, 16, 3))
+    if "square" in labels:
+        top, left = random.integers(0, 9, 2)
+        pixels[top : top + 8, left : left + 8] = (230, 30, 30)
+    if "stripe" in labels:
+        top = random.integers(0, 12)
+        pixels[top : top + 4] = (20, 30, 240)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def make_project(folder: Path, cells: list[list[str]], **train: object) -> Path:
+    """Writes images, a manifest that gives them the labels ``cells``, and parameters."""
+    images = folder / "images"
+    images.mkdir(parents=True)
+    for index, labels in enumerate(sets_of_labels()):
+        draw(labels, index).save(images / f"{index:02}.png")
+    rows = [f"{index:02}.png,{'|'.join(labels)}" for index, labels in enumerate(cells)]
+    (images / "list.csv").write_text("\n".join(["path,label", *rows]))
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    yaml = YAML()
+    params = yaml.load(ROOT / "params.yaml")
+    params["num_threads"] = 1
+    params["data"] |= {"fetch": [], "path": "images", "manifest": "list.csv", "label_separator": "|"}
+    params["prepare"] |= {"duplicates": "keep", "val_fraction": 0.2, "test_fraction": 0.3}
+    params["augment"] |= {"horizontal_flip": True}
+    params["model"] |= {"width": 8, "dropout": 0.0}
+    params["train"] |= {"loss": "bce", "epochs": 8, "batch_size": 16, "lr": 0.1, **train}
+    params["export"] |= {"formats": ["onnx"]}
+    yaml.dump(params, folder / "params.yaml")
+    return folder
+
+
+def run_stages(project: Path, *stages: str) -> str:
+    """Runs the real scripts, one after the other, in one process that loads torch once."""
+    return output_of(start_python(STAGES, *stages, cwd=project, **SETTINGS))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = make_project(tmp_path_factory.mktemp("several") / "project", sets_of_labels())
+    (project / "said.txt").write_text(run_stages(project, "prepare", "train", "evaluate", "export"))
+    return project
+
+
+def scores(project: Path) -> dict:
+    return json.loads((project / "reports/evaluate/metrics.json").read_text())["test"]
+
+
+def indicators(sets: list[list[str]]) -> np.ndarray:
+    return np.array([[name in labels for name in LABELS] for labels in sets])
+
+
+def test_the_labels_are_learnt(project: Path) -> None:
+    metrics = scores(project)
+    assert metrics["f1_macro"] > 0.85 > CHANCE
+    assert [row["class"] for row in metrics["per_class"]] == list(LABELS)
+    said = (project / "said.txt").read_text()
+    assert f"macro F1 {metrics['f1_macro']:.4f}" in said
+    assert f"exact match {metrics['exact_match']:.4f}" in said
+
+
+def test_predictions_are_of_the_labels_in_the_manifest(project: Path) -> None:
+    rows = pq.read_table(project / "reports/evaluate/predictions.parquet").to_pylist()
+    sets = sets_of_labels()
+    assert [row["labels"] for row in rows] == [sets[int(row["path"][:2])] for row in rows]
+    assert {len(row["labels"]) for row in rows} == {0, 1, 2}
+    metrics = scores(project)
+    assert len(rows) == metrics["num_images"] > 20
+    true, preds = (indicators([row[column] for row in rows]) for column in ("labels", "preds"))
+    for average in ("macro", "micro", "weighted"):
+        expected = f1_score(true, preds, average=average, zero_division=0)
+        assert metrics[f"f1_{average}"] == pytest.approx(expected, abs=1.1e-6)
+
+
+def test_the_model_file_has_the_thresholds_that_were_used(project: Path) -> None:
+    spec = load_spec(project / "models/model.safetensors")
+    assert spec.multi_label
+    assert spec.class_names == LABELS
+    assert spec.thresholds is not None
+    assert [row["threshold"] for row in scores(project)["per_class"]] == list(spec.thresholds)
+    described = json.loads((project / "export/model.json").read_text())
+    assert described["thresholds"] == list(spec.thresholds)
+    assert described["multi_label"] is True
+    assert "threshold |" in (project / "export/README.md").read_text()
+    parity = json.loads((project / "export/parity.json").read_text())
+    assert {file["labels_agreement"] for file in parity.values()} == {1.0}
+
+
+def test_what_dvc_plots_is_there(project: Path) -> None:
+    plots = YAML(typ="safe").load(project / "dvc.yaml")["plots"]
+    files = {plot for plot in plots if isinstance(plot, str)}
+    for plot in plots:
+        if not isinstance(plot, str):
+            [options] = plot.values()
+            for file, columns in options["y"].items():
+                files.add(file)
+                with (project / file).open(newline="") as table:
+                    header = next(csv.reader(table))
+                wanted = columns if isinstance(columns, list) else [columns]
+                assert {options["x"], *wanted} <= set(header), file
+    assert len(files) > 10
+    assert [file for file in files if not (project / file).is_file()] == []
+
+
+def test_predict_says_of_the_test_images_what_evaluate_said(project: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(project / "reports/evaluate/predictions.parquet").to_pylist()
+    command = [Path(sys.executable).parent / "darkroom", "predict", project / "export"]
+    images = [project / "images" / row["path"] for row in rows]
+    done = run_process([*command, *images], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = list(csv.reader(done.stdout.splitlines(), delimiter="\t"))
+    for (path, labels, probabilities), row in zip(printed, rows, strict=True):
+        assert Path(path).name == row["path"]
+        assert sorted(filter(None, labels.split("|"))) == row["preds"]
+        expected = sorted(
+            p for name, p in zip(LABELS, row["probabilities"], strict=True) if name in labels
+        )
+        numbers = sorted(float(p) for p in probabilities.split("|") if p)
+        assert numbers == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_same_again_is_the_same_bytes(project: Path) -> None:
+    outputs = [
+        project / "models/model.safetensors",
+        *(project / "reports/train").iterdir(),
+        *(project / "reports/evaluate").glob("*.*"),
+        *(project / "reports/evaluate/plots").iterdir(),
+        *(project / "export").iterdir(),
+    ]
+    before = {file: file.read_bytes() for file in outputs}
+    run_stages(project, "train", "evaluate", "export")
+    assert [file.name for file in outputs if file.read_bytes() != before[file]] == []
+
+
+@pytest.mark.slow
+def test_shuffled_labels_are_not_learnt(tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(NUM_IMAGES)
+    sets = sets_of_labels()
+    shuffled = make_project(tmp_path / "shuffled", [sets[index] for index in order])
+    run_stages(shuffled, "prepare", "train", "evaluate")
+    assert scores(shuffled)["f1_macro"] < CHANCE
+    assert scores(shuffled)["roc_auc_macro"] < 0.75
+
+
+def test_what_takes_one_label_an_image_is_refused_by_name(project: Path, tmp_path: Path) -> None:
+    processes = {}
+    for option, value in (("loss", "cross_entropy"), ("sampling", "balanced")):
+        other = make_project(tmp_path / option, sets_of_labels(), **{option: value})
+        shutil.copytree(project / "data", other / "data")
+        message = f"train.{option}: {value} takes one label an image"
+        processes[message] = start_python(STAGES, "train", cwd=other, **SETTINGS)
+    for message, process in processes.items():
+        output, errors = process.communicate()
+        assert (process.returncode, output) == (2, "")
+        assert errors.startswith(message)
+        assert len(errors.splitlines()) == 1

@@ -24,7 +24,7 @@ repro: setup ## run the pipeline: whatever data, params or code have changed sin
 	@dvc repro
 
 test: setup lint ## lint, then the quick tests
-	@pytest -m "not slow"
+	@pytest -n 2 -m "not slow"
 
 test-slow: setup ## the long tests
 	@pytest -m slow

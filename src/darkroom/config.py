@@ -403,8 +403,8 @@ class Train(Section):
         description="factors of the learning rate by patterns of names; {} none",
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        description="keep a moving average of the weights, of which each step leaves this share;"
-        " it is what is validated and kept; null: none"
+        description="keep a moving average of the weights, of which each step leaves this share, in the"
+        " first steps less; it is what is validated and kept; null: none"
     )
     patience: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         description="stop after so many epochs without a better validation macro F1; null: never"

@@ -342,8 +342,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"model.name": "name: resnet", "model.width": "width: 7"},
-        "model.width: 7 is too narrow for resnet; it must be at least 8 there, because torch's kernel for"
-        " its shortcuts writes beyond its memory on a CPU with fewer",
+        "model.width: 7 is too narrow for resnet; it must be at least 8 there, because torch's kernel"
+        " for its shortcuts writes beyond its memory on a CPU with fewer",
     ),
     (
         {"model.name": "name: vit"},

@@ -316,17 +316,20 @@ class Scaled(nn.Module):
         return images.double() / 255
 
 
-def test_the_average_of_the_weights_is_the_formulas(tmp_path: Path) -> None:
-    job = Job({"ema_decay": 0.7, "epochs": 2}, make_model=linear)
+@pytest.mark.parametrize("decay", [0.3, 0.999])
+def test_the_average_of_the_weights_is_the_formulas(tmp_path: Path, decay: float) -> None:
+    """That of TensorFlow's ExponentialMovingAverage with num_updates; the first step is the average."""
+    job = Job({"ema_decay": decay, "epochs": 2}, make_model=linear)
     with EveryState(tmp_path) as checkpoints:
         end = job.run(job.new_state(), checkpoints)
     saved = [torch.load(path, weights_only=True) for path in sorted(tmp_path.iterdir())]
     after_steps = [values for values in saved if values["step"] > 0]
     assert len(after_steps) == 2 * NUM_STEPS
     average = None
-    for values in after_steps:
+    for number, values in enumerate(after_steps):
         weight = values["model"]["2.weight"]
-        average = weight if average is None else 0.7 * average + 0.3 * weight
+        kept = min(decay, (1 + number) / (10 + number))
+        average = weight if average is None else kept * average + (1 - kept) * weight
         assert torch.allclose(values["averaged"]["module.2.weight"], average, rtol=1e-12)
     assert average is not None
     assert not torch.allclose(average, end["model"]["2.weight"], atol=1e-4)

@@ -129,7 +129,8 @@ def test_the_summary_is_of_the_prepared_data_or_of_the_options(
     assert "at least 2 x 2 pixels" in result.stderr
     (tmp_path / "data" / "prepared").mkdir(parents=True)
     (tmp_path / "data" / "prepared" / "dataset.json").write_text(
-        '{"format_version": 1, "class_names": ["a", "b"], "counts": {}, "input_size": [8, 12],'
+        '{"format_version": 1, "class_names": ["a", "b"], "counts": {}, "multi_label": false,'
+        ' "labels_per_image": {}, "input_size": [8, 12],'
         ' "channels": 1, "resize": "pad", "mean": [0.5], "std": [0.5], "digest": "0"}'
     )
     result = run("summary")

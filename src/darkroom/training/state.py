@@ -7,10 +7,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from darkroom.training.optim import OptimOptions, make_optimizer
 from darkroom.training.schedule import ScheduleOptions, make_schedule
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class TrainingState:
         self.schedule = make_schedule(self.optimizer, options, num_steps)
         self.scaler = GradScaler(device.type, enabled=options.precision == "float16")
         self.averaged: AveragedModel | None = None
+        self._ema_decay = options.ema_decay
         if options.ema_decay is not None:
-            average = get_ema_multi_avg_fn(options.ema_decay)
-            self.averaged = AveragedModel(model, multi_avg_fn=average)  # buffers as the model's
+            self.averaged = AveragedModel(model, multi_avg_fn=self._average)  # buffers as the model's
         self.epoch = 0
         """Epochs that are done."""
         self.step = 0
@@ -127,6 +129,17 @@ class TrainingState:
             self.averaged.update_parameters(self.model)
         self.step += 1
         self.num_images += num_images
+
+    @torch.no_grad()
+    def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        """Moves the averages on: at first by more, else a short training would keep its first weights.
+
+        As TensorFlow's ``ExponentialMovingAverage`` does with ``num_updates``.
+        """
+        assert self._ema_decay is not None
+        num_updates = self.epoch * self.num_steps + self.step  # known here; count is on the device
+        decay = min(self._ema_decay, (1 + num_updates) / (10 + num_updates))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def finish_epoch(self, result: EpochResult) -> None:
         """Moves on to the next epoch."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
@@ -58,6 +57,8 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     modules = dict(classifier.network.named_modules())
     handles = [module.register_forward_hook(note) for module in modules.values()]
     was_training = classifier.training
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton, for which no start waits
+
     classifier.eval()
     image = torch.zeros(1, spec.channels, *spec.input_size, device=classifier.mean.device)
     try:

@@ -79,6 +79,8 @@ def make_backbone(
     _set_stochastic_depth(network, name, stochastic_depth)
     if makes_map:
         return _until_the_map(network, name)
+    if isinstance(network, models.MNASNet):
+        network.__class__ = _MNASNet
     _remove_last_layer(network)
     for parent in network.modules():
         for child_name, child in parent.named_children():
@@ -86,6 +88,15 @@ def make_backbone(
             if isinstance(child, nn.AdaptiveAvgPool2d) and size not in (1, (1, 1)):
                 setattr(parent, child_name, AveragePool(size))
     return network
+
+
+class _MNASNet(models.MNASNet):
+    """Takes weights back also where they do not say which version of the class they are of.
+
+    torchvision's refuses them, and neither safetensors nor a copied state dict can say it.
+    """
+
+    _load_from_state_dict = nn.Module._load_from_state_dict
 
 
 def names_of_whole(name: str) -> set[str]:

@@ -27,7 +27,7 @@ test: setup lint ## lint, then the quick tests
 	@pytest -n 2 -m "not slow"
 
 test-slow: setup ## the long tests
-	@pytest -m slow
+	@pytest -n 2 -m slow
 
 lint: setup ## formatting, lint, types and import layers
 	@ruff format --check --quiet . || { echo "not formatted; run: make format"; exit 1; }

@@ -197,6 +197,7 @@ def draw_range_test(
     axes.plot(lrs, losses, color=BLUE)
     axes.axvline(suggestion, color=ORANGE, label=f"suggested: {suggestion:g}")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")  # the usual one writes mathematics, which is not parsed here
     axes.set_ylim(0, 1.1 * max(losses[0], min(losses) * 2))
     axes.set_xlabel("learning rate")
     axes.set_title("smoothed loss of a rising learning rate", fontsize=10)

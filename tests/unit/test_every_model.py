@@ -1,5 +1,6 @@
 """Every model learns, goes on from any step as if nothing had happened, and is the same bytes again."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,13 @@ SPECS = [
 
 class Stopped(Exception):
     pass
+
+
+@pytest.fixture(autouse=True)
+def free_memory() -> Iterator[None]:
+    """Collects what only cycles hold: large networks, which Python counts as few objects."""
+    yield
+    gc.collect()
 
 
 def batches(spec: Any, first_step: int, stop_at: int | None) -> Iterator[TrainBatch]:

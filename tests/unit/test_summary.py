@@ -28,12 +28,25 @@ def test_parameters_and_multiply_adds_are_the_published_ones(name: str) -> None:
 
 @pytest.mark.slow
 def test_those_of_all_torchvision_models_are_the_published_ones() -> None:
+    biases = {"torchvision:maxvit_t": 1000}  # its own last layer has none
+    with_auxiliary_heads = ("torchvision:inception_v3", "torchvision:googlenet")
     names = [name for name in matching_names("torchvision:") if "_128gf" not in name]
     for entry in entries(names):
         meta = models.get_model_weights(entry.name.partition(":")[2]).DEFAULT.meta
-        if "inception" not in entry.name and "googlenet" not in entry.name:  # with auxiliary heads there
-            assert entry.num_parameters == meta["num_params"], entry.name
-        assert entry.num_multiply_adds / 1e9 == pytest.approx(meta["_ops"], rel=0.01), entry.name
+        if entry.name not in with_auxiliary_heads:
+            expected = meta["num_params"] + biases.get(entry.name, 0)
+            assert entry.num_parameters == expected, entry.name
+        if (
+            "squeezenet" in entry.name
+        ):  # ours pools before the last layer, which is at 13 x 13 places there
+            last = 13 * 13 * 512 * 1000
+            assert (entry.num_multiply_adds + last - 512 * 1000) / 1e9 == pytest.approx(
+                meta["_ops"], rel=0.01
+            )
+        else:
+            # published to three digits behind the point
+            published = pytest.approx(meta["_ops"], rel=0.01, abs=0.001)
+            assert entry.num_multiply_adds / 1e9 == published, entry.name
 
 
 def test_a_cnn_is_counted_as_by_hand() -> None:

@@ -47,6 +47,23 @@ class StateOptions(OptimOptions, ScheduleOptions, Protocol):
     def precision(self) -> str: ...
 
 
+class RisingAverage:
+    """Moves averages of weights on: at first by more, else a short training keeps its first weights.
+
+    As TensorFlow's ``ExponentialMovingAverage`` does with ``num_updates``.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        self.num_updates = 0
+        """Of earlier steps: known here, while the count that torch keeps is on the device."""
+
+    @torch.no_grad()
+    def __call__(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
+        decay = min(self._decay, (1 + self.num_updates) / (10 + self.num_updates))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
 class TrainingState:
     """A model on its way.
 
@@ -72,7 +89,7 @@ class TrainingState:
         self.schedule = make_schedule(self.optimizer, options, num_steps)
         self.scaler = GradScaler(device.type, enabled=options.precision == "float16")
         self.averaged: AveragedModel | None = None
-        self._ema_decay = options.ema_decay
+        self._average = RisingAverage(options.ema_decay or 0.0)
         if options.ema_decay is not None:
             self.averaged = AveragedModel(model, multi_avg_fn=self._average)  # buffers as the model's
         self.epoch = 0
@@ -126,20 +143,10 @@ class TrainingState:
         self.scaler.update()
         self.schedule.step()
         if self.averaged is not None:
+            self._average.num_updates = self.epoch * self.num_steps + self.step
             self.averaged.update_parameters(self.model)
         self.step += 1
         self.num_images += num_images
-
-    @torch.no_grad()
-    def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
-        """Moves the averages on: at first by more, else a short training would keep its first weights.
-
-        As TensorFlow's ``ExponentialMovingAverage`` does with ``num_updates``.
-        """
-        assert self._ema_decay is not None
-        num_updates = self.epoch * self.num_steps + self.step  # known here; count is on the device
-        decay = min(self._ema_decay, (1 + num_updates) / (10 + num_updates))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def finish_epoch(self, result: EpochResult) -> None:
         """Moves on to the next epoch."""

@@ -2,16 +2,14 @@
 
 import logging
 import os
-import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 
-from darkroom.tracking.root import project_root
-
-DEFAULT_EXPERIMENT = "darkroom"
+from darkroom.tracking.address import Address
 
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the browser show tables of runs, not of conversations."""
@@ -24,36 +22,47 @@ class Store:
     client: MlflowClient
     experiment: Experiment
     uri: str
+    database: Path | None = None
+    """The file of the embedded one."""
+    inode: int = 0
+
+    def is_replaced(self) -> bool:
+        """Returns whether the file that was opened is no longer the one that lies there."""
+        return self.database is not None and _inode(self.database) != self.inode
 
 
-def open_store() -> Store:
-    """Opens the store that ``MLFLOW_TRACKING_URI`` names, else ``mlflow.db`` in the project's root.
+def open_store(root: Path, address: Address) -> Store:
+    """Opens the MLflow at ``address``.
 
-    With the embedded database, artifacts lie in ``mlartifacts`` beside it; a server has a place of
-    its own for them.
+    Artifacts of the embedded database lie in ``mlartifacts`` beside it; a server has a place of its own
+    for them.
     """
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    root = project_root()
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"sqlite:///{root / 'mlflow.db'}"
-    artifacts = None if given else (root / "mlartifacts").as_uri()
+    artifacts = (root / "mlartifacts").as_uri() if address.is_embedded else None
     if artifacts:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
-    if uri.startswith("sqlite:"):
+    if address.uri.startswith("sqlite:"):
         # processes that find a fresh database at once would all migrate it, and crash
         with FileLock(root / "mlflow.db.lock"):
-            if not given and not (root / "mlflow.db").exists():
-                print("tracking: making mlflow.db, once", file=sys.stderr)
-            return _connect(uri, artifacts)
-    return _connect(uri, artifacts)
+            return _connect(root, address, artifacts)
+    return _connect(root, address, artifacts)
 
 
-def _connect(uri: str, artifacts: str | None) -> Store:
-    client = MlflowClient(tracking_uri=uri)
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT)
-    experiment = client.get_experiment_by_name(name)
+def _connect(root: Path, address: Address, artifacts: str | None) -> Store:
+    client = MlflowClient(tracking_uri=address.uri)
+    experiment = client.get_experiment_by_name(address.experiment)
     if experiment is None:
-        experiment = client.get_experiment(client.create_experiment(name, artifacts, _KIND))
-    return Store(client, experiment, uri)
+        experiment = client.get_experiment(
+            client.create_experiment(address.experiment, artifacts, _KIND)
+        )
+    database = root / "mlflow.db" if address.is_embedded else None
+    return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0

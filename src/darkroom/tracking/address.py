@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote
 
 DEFAULT_EXPERIMENT = "darkroom"
 
 _SECRET_NAMES = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/\s@]+@")
+_USER_INFO = re.compile(r"(?<=://)[^/\s'\"]+@")
+_PASSWORD = re.compile(r"://[^/\s:]*:([^/\s'\"]+)@")
 _HIDDEN = "***"
 
 
@@ -45,11 +47,14 @@ class Address:
 def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     """Hides users and passwords in addresses, and values of the environment that are secret.
 
-    A variable is secret if its name says so (token, password, secret, key, ...).
+    A variable is secret if its name says so (token, password, secret, key, ...), and so is a password in
+    an address, wherever else it occurs.
     """
-    text = _USER_INFO.sub(f"{_HIDDEN}@", text)
-    values = [value for name, value in environ.items() if _SECRET_NAMES.search(name)]
-    for value in sorted(values, key=len, reverse=True):
-        if len(value) >= 6:  # shorter ones would hide words
-            text = text.replace(value, _HIDDEN)
-    return text
+    secrets = {value for name, value in environ.items() if _SECRET_NAMES.search(name)}
+    for value in environ.values():
+        for password in _PASSWORD.findall(value):
+            secrets |= {password, unquote(password)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= 6:  # shorter ones would hide words
+            text = text.replace(secret, _HIDDEN)
+    return _USER_INFO.sub(f"{_HIDDEN}@", text)

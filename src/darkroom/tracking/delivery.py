@@ -17,7 +17,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from darkroom.tracking.journal import Journal, Reading
+from darkroom.tracking.journal import LENGTH_OF_ERROR, Journal, Reading
 from darkroom.tracking.logged_model import log_onnx
 from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.records import (
@@ -46,8 +46,6 @@ JOURNAL_TAG = "darkroom.journal"
 LIMITS: dict[type, int] = {Metric: 1_000, Param: 100, RunTag: 100}
 """MLflow's own, of one call."""
 
-LENGTH_OF_ERROR = 2_000
-
 _MAY_PASS = (401, 403, 408, 425, 429)
 """Statuses of a request that was refused for now: a password may be mended, a rush may end."""
 
@@ -65,56 +63,76 @@ class Delivery:
         self._waiting: list[Item] = []
 
     def send(self, reading: Reading) -> None:
-        """Sends what was read.
+        """Sends what was read; where the run is gone from MLflow, all of it once more, as another run.
 
         Raises:
             OutOfReach: MLflow cannot be reached; the message says why. The receipt says what arrived.
         """
-        self._waiting = []
         try:
-            if not self._receipt.run_id:
-                self._find_or_create_run()
-            for line, offset in zip(reading.lines, reading.offsets, strict=True):
-                if line.maker is None and isinstance(line.record, Metrics | Params | Tags):
-                    self._waiting += _items(line.record)
-                    if len(self._waiting) < LIMITS[Metric]:
-                        continue
-                    self._flush()
-                else:
-                    self._flush()
-                    self._send_alone(line.record, line.maker)
-                self._acknowledge(offset)
-            self._flush()
-            self._acknowledge(reading.end)
+            self._send(reading)
         except _Gone:
             self._receipt.forget()
             self._receipt.save(self._journal)
-            raise OutOfReach("the run is gone from MLflow; it is sent once more") from None
+            try:
+                self._send(self._journal.read())
+            except _Gone:
+                raise OutOfReach("the run is gone as soon as it is made") from None
+
+    def _send(self, reading: Reading) -> None:
+        self._waiting = []
+        if not self._receipt.run_id:
+            self._find_or_create_run()
+        for line, offset in zip(reading.lines, reading.offsets, strict=True):
+            if line.maker is None and isinstance(line.record, Metrics | Params | Tags):
+                self._waiting += _items(line.record)
+                if len(self._waiting) < LIMITS[Metric]:
+                    continue
+                self._flush()
+            else:
+                self._flush()
+                self._send_alone(line.record, line.maker)
+            self._acknowledge(offset)
+        self._flush()
+        for remark in reading.damage:
+            self._note(remark)
+        self._acknowledge(reading.end)
 
     def _acknowledge(self, offset: int) -> None:
+        if self._store.is_replaced():  # it went into a database that somebody deleted
+            raise _Gone
         self._receipt.offset = offset
         self._receipt.save(self._journal)
 
     def _find_or_create_run(self) -> None:
-        start = self._journal.start()
-        experiment_id = self._store.experiment.experiment_id
+        try:
+            self._receipt.run_id = self._find_run() or self._create_run()
+        except (
+            Refused
+        ) as refusal:  # of all runs, as where the experiment was deleted: a person mends that
+            raise OutOfReach(f"{refusal}") from refusal
+        self._receipt.save(self._journal)
+
+    def _find_run(self) -> str:
         found = self._call(
             lambda: self._client.search_runs(
-                [experiment_id], f"tags.`{JOURNAL_TAG}` = '{self._journal.name}'", max_results=1
+                [self._store.experiment.experiment_id],
+                f"tags.`{JOURNAL_TAG}` = '{self._journal.name}'",
+                max_results=1,
             )
         )
-        run = found[0] if found else None
-        if run is None:
-            run = self._call(
-                lambda: self._client.create_run(
-                    experiment_id,
-                    start_time=start.timestamp_ms,
-                    tags={**start.tags, JOURNAL_TAG: self._journal.name},
-                    run_name=start.name,
-                )
+        return found[0].info.run_id if found else ""
+
+    def _create_run(self) -> str:
+        start = self._journal.start()
+        run = self._call(
+            lambda: self._client.create_run(
+                self._store.experiment.experiment_id,
+                start_time=start.timestamp_ms,
+                tags={**start.tags, JOURNAL_TAG: self._journal.name},
+                run_name=start.name,
             )
-        self._receipt.run_id = run.info.run_id
-        self._receipt.save(self._journal)
+        )
+        return run.info.run_id
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -135,8 +153,9 @@ class Delivery:
             if len(items) == 1:
                 self._refuse(f"{items[0].key} = {items[0].value}", refusal)
                 return
-            for item in items:
-                self._log_batch(run_id, [item])
+            half = len(items) // 2
+            self._log_batch(run_id, items[:half])
+            self._log_batch(run_id, items[half:])
 
     def _send_alone(self, record: Record, maker: str | None) -> None:
         run_id = self._receipt.run_id if maker is None else self._receipt.makers.get(maker, "")
@@ -166,21 +185,29 @@ class Delivery:
                 self._link(run_id, record)
             case Resumed():
                 self._call(lambda: self._client.update_run(run_id, status="RUNNING"))
+                if "error" in self._call(lambda: self._client.get_run(run_id)).data.tags:
+                    self._call(lambda: self._client.delete_tag(run_id, "error"))
             case End(status=status, error=error, timestamp_ms=timestamp_ms):
                 if error:
                     self._log(run_id, [RunTag("error", error[:LENGTH_OF_ERROR])])
                 self._call(lambda: self._client.set_terminated(run_id, status, timestamp_ms))
 
     def _refuse(self, what: str, refusal: Refused) -> None:
-        remark = f"MLflow refused {what}: {refusal}"
+        self._note(f"MLflow refused {what}: {refusal}")
+
+    def _note(self, remark: str) -> None:
         if remark not in self._receipt.refused:
             self._receipt.refused.append(remark)
 
     def _spooled(self, file: File) -> Path:
         path = self._journal.spooled(file)
-        if not path.is_file():
-            raise Refused(f"its copy, {path}, is gone")
-        return path
+        try:
+            with path.open("rb") as copy:
+                if hashlib.file_digest(copy, "sha256").hexdigest() == file.sha256:
+                    return path
+        except FileNotFoundError:
+            raise Refused(f"its copy, {path}, is gone") from None
+        raise Refused(f"its copy, {path}, is damaged")
 
     def _send_file(self, run_id: str, file: File) -> None:
         path = PurePosixPath(file.path)
@@ -248,8 +275,10 @@ class Delivery:
             raise OutOfReach(reason(error)) from error
 
     def _is_run_gone(self, error: MlflowException) -> bool:
+        if not self._receipt.run_id or self._receipt.run_id not in f"{error}":
+            return False
         does_not_exist = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
-        return error.error_code == does_not_exist and self._receipt.run_id in str(error)
+        return error.error_code == does_not_exist or "must be in the 'active' state" in f"{error}"
 
 
 class _Gone(Exception):

@@ -7,14 +7,16 @@ a journal without an end whose lock is free belongs to a process that died.
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,8 +35,19 @@ CHUNK_BYTES = 1 << 20
 TAIL_BYTES = 16_384
 """Of which the last line, if it is an end, is a part."""
 
+LENGTH_OF_ERROR = 2_000
+"""In characters: as much as leaves an end shorter than that, however JSON writes it."""
 
-@dataclass(frozen=True)
+LEFTOVER_SECONDS = 3_600
+"""So old is a hidden folder that a killed process left."""
+
+_NAME = re.compile(
+    r"(?P<began>\d{8}-\d{6}-\d{6})-(?P<stage>\w+)-(?P<destination>[0-9a-f]{16})-[0-9a-f]{8}"
+)
+_BEGAN = "%Y%m%d-%H%M%S-%f"
+
+
+@dataclass
 class Reading:
     """What is readable of a journal from some place on."""
 
@@ -66,18 +79,23 @@ class Journal:
         It appears at once: held by this process, and with its beginning.
         """
         began = datetime.fromtimestamp(start.timestamp_ms / 1_000, UTC)
+        for earlier in journals(root):  # the clock may have been put back
+            began = max(began, earlier.began() + timedelta(microseconds=1))
         stage = "".join(char if char.isalnum() else "_" for char in start.stage)
-        folder = root / JOURNALS / f"{began:%Y%m%d-%H%M%S}-{began:%f}-{stage}-{secrets.token_hex(4)}"
-        hidden = folder.with_name(f".{folder.name}")
+        name = f"{began:{_BEGAN}}-{stage}-{start.destination}-{secrets.token_hex(4)}"
+        hidden = root / JOURNALS / f".{name}"
         hidden.mkdir(parents=True)
-        journal = cls(hidden)
-        journal.hold()
-        writer = Writer(journal)
-        error = writer.append(start)
-        if error:
-            raise error
-        hidden.rename(folder)
-        journal._place(folder)
+        try:
+            journal = cls(hidden)
+            journal._lock.acquire()
+            writer = Writer(journal)
+            if error := writer.append(start):
+                raise error
+            hidden.rename(root / JOURNALS / name)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        journal._place(root / JOURNALS / name)
         return writer
 
     @property
@@ -94,11 +112,14 @@ class Journal:
 
     def hold(self, seconds: float = 0.0) -> bool:
         """Takes the lock; False where another process keeps it for ``seconds``, or nothing is there."""
-        if not self.file.exists() and not self.folder.name.startswith("."):
+        if not self.file.exists():
             return False
         try:
             self._lock.acquire(timeout=seconds)
         except (Timeout, OSError):
+            return False
+        if not self.file.exists():  # who held it has removed it
+            self._lock.release()
             return False
         return True
 
@@ -113,40 +134,46 @@ class Journal:
                 content = file.read()
         except FileNotFoundError:
             return Reading(end=offset)
-        lines, offsets, damage = [], [], []
-        position = offset
+        reading = Reading(end=offset)
+        number = 0 if offset == 0 else None
         for raw in content.split(b"\n")[:-1]:
-            position += len(raw) + 1
-            line = _parse(raw)
-            if line is None:
-                damage.append(f"{self.name}: {len(raw)} bytes before byte {position} are damaged")
-            else:
-                lines.append(line)
-                offsets.append(position)
-        return Reading(lines, offsets, position, damage)
+            reading.end += len(raw) + 1
+            try:
+                line = _parse(raw)
+            except ValueError as error:
+                reading.damage.append(f"{error}: {len(raw)} bytes before byte {reading.end}")
+                number = None  # unknown
+                continue
+            if number is not None and line.number > number:
+                reading.damage.append(f"lines {number} to {line.number - 1} are missing")
+            number = line.number + 1
+            reading.lines.append(line)
+            reading.offsets.append(reading.end)
+        return reading
 
     def start(self) -> Start:
         """Returns how the run began; where that is unreadable, what the folder's name tells of it."""
         try:
             with self.file.open("rb") as file:
-                line = _parse(file.readline().removesuffix(b"\n"))
-        except OSError:
-            line = None
-        if line and isinstance(line.record, Start):
-            return line.record
-        date, clock, micros, stage, _ = (*self.name.split("-"), "", "", "", "", "")[:5]
-        try:
-            began = datetime.strptime(f"{date}{clock}{micros}+0000", "%Y%m%d%H%M%S%f%z").timestamp()
-        except ValueError:
-            began = time.time()
+                record = _parse(file.readline().removesuffix(b"\n")).record
+                if isinstance(record, Start):
+                    return record
+        except (OSError, ValueError):
+            pass
+        name = _NAME.fullmatch(self.name)
+        stage = name["stage"] if name else "unknown"
         return Start(
-            stage=stage or "unknown",
-            name=f"{stage or 'unknown'} (damaged journal)",
-            tags={"stage": stage or "unknown", "journal": "damaged"},
-            destination="",
+            stage=stage,
+            name=f"{stage} (damaged journal)",
+            tags={"stage": stage, "journal": "damaged"},
+            destination=name["destination"] if name else "",
             address="",
-            timestamp_ms=int(1_000 * began),
+            timestamp_ms=int(1_000 * self.began().timestamp()),
         )
+
+    def began(self) -> datetime:
+        """Returns when the run began, from the folder's name."""
+        return datetime.strptime(f"{self.name[:22]}+0000", f"{_BEGAN}%z")
 
     def end(self) -> End | None:
         """Returns how the run ended, if that is the last thing said."""
@@ -154,18 +181,21 @@ class Journal:
             with self.file.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
                 *_, last, rest = [b"", *file.read().split(b"\n")]
+            record = _parse(last).record if not rest else None
         except (OSError, ValueError):
             return None
-        line = _parse(last) if not rest else None
-        return line.record if line and isinstance(line.record, End) else None
+        return record if isinstance(record, End) else None
 
     def spooled(self, file: File) -> Path:
         """Returns where the copy of ``file`` lies, under the file's own name."""
         return self.spool / file.sha256 / Path(file.path).name
 
     def remove(self) -> None:
-        """Deletes the journal and its spool."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Deletes the journal and its spool: nobody sees one without the other."""
+        hidden = self.folder.with_name(f".{self.name}")
+        with suppress(OSError):
+            self.folder.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 class Writer:
@@ -188,9 +218,9 @@ class Writer:
     def append(self, record: Record, maker: str | None = None) -> OSError | None:
         """Appends a line; returns what keeps it, and those before it, from the disk."""
         with self._mutex:
-            line = Line(number=self._number, maker=maker, record=record)
+            content = Line(number=self._number, maker=maker, record=record).model_dump_json()
+            self._waiting.append(seal(content.encode()))
             self._number += 1
-            self._waiting.append(_format(line))
             return self._write()
 
     def keep(self, path: Path, source: Path | None = None) -> File:
@@ -222,13 +252,15 @@ class Writer:
         return kept
 
     def close(self) -> OSError | None:
-        """Makes the journal durable; returns what could not be written."""
+        """Makes the journal durable; returns why something of it is lost, if that is so."""
         with self._mutex:
             error = self._write()
             try:
                 os.fsync(self._file)
             except OSError as failure:
                 error = error or failure
+            if os.fstat(self._file).st_nlink == 0:
+                error = OSError("it was deleted meanwhile")
             os.close(self._file)
             return error
 
@@ -236,12 +268,12 @@ class Writer:
         while self._waiting:
             raw = self._waiting[0]
             try:
-                os.lseek(self._file, self._end, os.SEEK_SET)
-                written = os.write(self._file, raw)
+                written = 0
                 while written < len(raw):
-                    written += os.write(self._file, raw[written:])
+                    written += os.pwrite(self._file, raw[written:], self._end + written)
             except OSError as error:
-                os.ftruncate(self._file, self._end)
+                with suppress(OSError):
+                    os.ftruncate(self._file, self._end)
                 return error
             self._end += len(raw)
             self._waiting.pop(0)
@@ -249,12 +281,18 @@ class Writer:
 
 
 def journals(root: Path) -> Iterator[Journal]:
-    """Yields the journals of the project at ``root``, the oldest first."""
-    try:
-        folders = sorted(path for path in (root / JOURNALS).iterdir() if path.is_dir())
-    except OSError:
-        return
-    yield from (Journal(folder) for folder in folders if folder.name[:1].isdigit())
+    """Yields the journals of the project at ``root``, the oldest first, and nothing else from there."""
+    yield from (journal for journal in _folders(root) if journal.file.exists())
+
+
+def tidy(root: Path) -> list[str]:
+    """Deletes what killed processes left half made or half deleted; returns what else is no journal."""
+    now = time.time()
+    for hidden in (root / JOURNALS).glob(".[0-9]*-*"):
+        with suppress(OSError):
+            if _NAME.fullmatch(hidden.name[1:]) and now - hidden.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(hidden, ignore_errors=True)
+    return [f"{journal.name}: its journal is gone" for journal in _folders(root) if not journal.size]
 
 
 def close_dead(journal: Journal) -> bool:
@@ -274,20 +312,42 @@ def close_dead(journal: Journal) -> bool:
         journal.release()
 
 
+def seal(content: bytes) -> bytes:
+    """Returns a line with ``content``, which has no line break, and its checksum."""
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def unseal(raw: bytes) -> bytes:
+    """Returns the content of a line, given without its end.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    checksum, _, content = raw.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(content):
+        raise ValueError("damaged")
+    return content
+
+
+def _folders(root: Path) -> Iterator[Journal]:
+    try:
+        names = sorted(os.listdir(root / JOURNALS))
+    except OSError:
+        return
+    for name in filter(_NAME.fullmatch, names):
+        journal = Journal(root / JOURNALS / name)
+        with suppress(ValueError):  # no such date
+            journal.began()
+            yield journal
+
+
 def _time_ms(line: Line) -> int:
     return getattr(line.record, "timestamp_ms", 0)
 
 
-def _format(line: Line) -> bytes:
-    content = line.model_dump_json().encode()
-    return b"%08x %s\n" % (zlib.crc32(content), content)
-
-
-def _parse(raw: bytes) -> Line | None:
-    checksum, _, content = raw.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(content):
-        return None
+def _parse(raw: bytes) -> Line:
+    content = unseal(raw)
     try:
         return LINE.validate_json(content)
-    except ValidationError:  # of another version of darkroom
-        return None
+    except ValidationError:
+        raise ValueError("from another version of darkroom") from None

@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from darkroom.tracking.journal import Journal
+from darkroom.tracking.journal import Journal, seal, unseal
 
 NAME = "sent.json"
 
@@ -22,13 +22,14 @@ class Receipt:
     makers: dict[str, str] = field(default_factory=dict)
     """Artifacts that were used, and the runs that made them ("" where none is known)."""
     refused: list[str] = field(default_factory=list)
-    """What MLflow will never take, and why."""
+    """What will never arrive, and why: MLflow refuses it, or it is damaged."""
 
     @classmethod
     def load(cls, journal: Journal, destination: str) -> Self:
         """Reads the receipt of ``destination``; an empty one where there is none, or it is damaged."""
         try:
-            receipt = cls(**json.loads((journal.folder / NAME).read_text(encoding="utf-8")))
+            raw = (journal.folder / NAME).read_bytes()
+            receipt = cls(**json.loads(unseal(raw.removesuffix(b"\n"))))
             if receipt.destination == destination and 0 <= receipt.offset <= journal.size:
                 return receipt
         except (OSError, ValueError, TypeError):
@@ -43,5 +44,5 @@ class Receipt:
         """Replaces the receipt on disk at once."""
         path = journal.folder / NAME
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        temporary.write_bytes(seal(json.dumps(asdict(self)).encode()))
         os.replace(temporary, path)

@@ -4,21 +4,23 @@ The stage never imports MLflow and never waits for it, but for some seconds at i
 """
 
 import getpass
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from darkroom.tracking import events, records
 from darkroom.tracking.address import Address, redact
 from darkroom.tracking.events import Event
 from darkroom.tracking.git import git_tags
-from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, Writer
+from darkroom.tracking.journal import JOURNALS, LENGTH_OF_ERROR, REFUSED, Journal, Writer
 from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
-from darkroom.tracking.sender import start_sender
+from darkroom.tracking.sender import has_sender, start_sender
 from darkroom.tracking.trouble import read_trouble
 
 WAIT_SECONDS = 60.0
@@ -30,6 +32,9 @@ STALL_SECONDS = 20.0
 TROUBLE_SECONDS = 3.0
 """How long where MLflow is known to be out of reach."""
 
+KILLED_SECONDS = 3.0
+"""How long one that is told to end."""
+
 POLL_SECONDS = 0.05
 
 HOLD_SECONDS = 5.0
@@ -40,8 +45,8 @@ HOLD_SECONDS = 5.0
 def recording(title: str, waits: bool = False) -> Iterator["Recorder | None"]:
     """Makes a recorder for a stage or a command; its run's status tells how the block ended.
 
-    FINISHED, FAILED with the error after an exception, KILLED after Ctrl-C or an exit. None where
-    nothing can be written.
+    FINISHED, FAILED with the error after an exception or an exit with a status, KILLED after a signal.
+    None where nothing can be written.
 
     Args:
         waits: is not to be seen in MLflow before ``Recorder.go_on`` was called, or it has ended.
@@ -54,35 +59,45 @@ def recording(title: str, waits: bool = False) -> Iterator["Recorder | None"]:
         return
     try:
         yield recorder
-    except Exception as error:
-        recorder.close("FAILED", f"{type(error).__name__}: {error}")
-        raise
     except BaseException as error:
-        recorder.close("KILLED", f"{type(error).__name__} {error}".rstrip())
+        recorder.close(*_ending(error))
         raise
     recorder.close("FINISHED")
 
 
+def _ending(error: BaseException) -> tuple[records.Status, str]:
+    """Returns the status and the error of a run whose process ends so."""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, SystemExit):
+        if not error.code:
+            return "FINISHED", ""
+        by_signal = isinstance(error.code, int) and error.code > 128
+        return ("KILLED" if by_signal else "FAILED"), text
+    return ("FAILED" if isinstance(error, Exception) else "KILLED"), text
+
+
 class Recorder:
-    """Takes the events of one run."""
+    """Takes the events of one run. Whatever goes wrong, the work goes on, and one warning is given."""
 
     def __init__(self, root: Path, title: str, waits: bool = False) -> None:
         self._root = root
         self._address = Address.of(root)
         self._points: set[tuple[str | None, str, int]] = set()
         self._has_warned = False
+        self._sender: subprocess.Popen[bytes] | None = None
         tags = start_tags(title)
         start = records.Start(
             stage=title,
-            name=run_name(title, tags),
-            tags={name: redact(text) for name, text in tags.items()},
+            name=_plain(run_name(title, tags)),
+            tags=_plain(tags),
             destination=self._address.digest,
             address=f"{self._address}",
             waits=waits,
             timestamp_ms=_now_ms(),
         )
         self._writer = Journal.create(root, start)
-        self._sender = start_sender(root)
+        with self._observing():
+            self._sender = start_sender(root)
 
     @property
     def _journal(self) -> Journal:
@@ -90,73 +105,83 @@ class Recorder:
 
     def record(self, event: Event, maker: Path | None = None) -> None:
         """Appends an event; ``maker``: to the run that made this artifact (see ``use``)."""
-        self._append_event(event, maker.as_posix() if maker else None)
-        if not self._has_warned and (trouble := read_trouble(self._root, self._address)):
-            self._has_warned = True
-            print(
-                f"tracking: {self._address} is out of reach ({trouble}); the work goes on, and its log "
-                f"is kept in {JOURNALS}/",
-                file=sys.stderr,
-            )
+        with self._observing():
+            self._append_event(event, maker.as_posix() if maker else None)
+            if trouble := read_trouble(self._root, self._address):
+                self._warn(
+                    f"{self._address} is out of reach ({trouble}); the work goes on, its log is kept "
+                    f"in {JOURNALS}/ until a stage or `darkroom sync` can send it"
+                )
 
     def use(self, artifact: Path, digest: str, as_child: bool) -> None:
         """Links the run to the one that made ``artifact``, whose events may follow."""
-        self._append(records.Used(artifact=artifact.as_posix(), digest=digest, as_child=as_child))
+        with self._observing():
+            self._append(records.Used(artifact=artifact.as_posix(), digest=digest, as_child=as_child))
 
     def go_on(self, memo: Path) -> None:
         """Goes on with the run whose journal ``memo`` names, if that is there; then notes ours there."""
-        if earlier := self._find_earlier(memo):
-            self._continue(earlier)
-        else:
-            self._append(records.Go())
-        try:
+        with self._observing():
+            if earlier := self._find_earlier(memo):
+                self._continue(earlier)
+            else:
+                self._append(records.Go())
             memo.parent.mkdir(parents=True, exist_ok=True)
             memo.write_text(self._journal.name, encoding="utf-8")
-        except OSError as error:
-            warn("a training that goes on will be another run", error)
+
+    @contextmanager
+    def _observing(self) -> Iterator[None]:
+        """Lets no failure through: an observer must not stop the work."""
+        try:
+            yield
+        except Exception as error:  # whatever it is
+            text = f"{error}".partition("\n")[0] or type(error).__name__
+            self._warn(f"not everything of this run is logged: {redact(text)}")
+
+    def _warn(self, text: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            print(f"tracking: {text}", file=sys.stderr)
 
     def _find_earlier(self, memo: Path) -> Journal | None:
         try:
             earlier = Journal(self._root / JOURNALS / Path(memo.read_text(encoding="utf-8")).name)
+            if earlier.start().destination != self._address.digest:
+                return None
         except (OSError, ValueError):
             return None
-        if earlier.start().destination != self._address.digest or not earlier.hold(HOLD_SECONDS):
-            return None
-        return earlier
+        return earlier if earlier.hold(HOLD_SECONDS) else None
 
     def _continue(self, earlier: Journal) -> None:
         """Appends what was said so far to an ``earlier`` journal, and writes there from now on."""
         for line in earlier.read().lines:
             if isinstance(line.record, records.Metrics):
                 self._note_points(line.maker, line.record)
-        new, said = self._journal, self._journal.read().lines
-        self._writer.close()
+        new, own, said = self._journal, self._writer, self._journal.read().lines
         self._writer = Writer(earlier)
         self._append(records.Resumed(timestamp_ms=_now_ms()))
         for line in said:
             if not isinstance(line.record, records.Start):
                 self._append(line.record, line.maker)
+        own.close()
         new.remove()
         new.release()
 
     def _append_event(self, event: Event, maker: str | None) -> None:
         match event:
             case events.Params():
-                texts = {name: redact(text) for name, text in event.texts().items()}
-                self._append(records.Params(values=texts), maker)
+                self._append(records.Params(values=_plain(event.texts())), maker)
             case events.Tags(values):
-                tags = {name: redact(text) for name, text in values.items()}
-                self._append(records.Tags(values=tags), maker)
+                self._append(records.Tags(values=_plain(values)), maker)
             case events.Metrics(values, step, timestamp_ms):
                 self._append_metrics(values, step, timestamp_ms, maker)
             case events.Artifacts(paths):
                 for path in paths:
                     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                        if not file.is_dir() and (kept := self._keep(file)):
+                        if (file == path or file.is_file()) and (kept := self._keep(file)):
                             self._append(kept, maker)
             case events.Dataset(name, digest, source, profile):
                 dataset = records.Dataset(
-                    name=name, digest=digest, source=source.as_posix(), profile=profile
+                    name=name, digest=digest, source=source.as_posix(), profile=_plain(profile)
                 )
                 self._append(dataset, maker)
             case events.OnnxModel(path, name):
@@ -184,56 +209,69 @@ class Recorder:
     def _keep(self, file: Path) -> records.File | None:
         try:
             return self._writer.keep(file)
-        except OSError as error:
+        except FileNotFoundError as error:
+            if file.exists():
+                raise
             warn(f"{file} is not logged", error)
             return None
 
     def _append(self, record: records.Record, maker: str | None = None) -> None:
-        error = self._writer.append(record, maker)
-        if error and not self._has_warned:
-            self._has_warned = True
-            warn(f"{self._journal.folder} cannot be written, what is said waits in memory", error)
+        if error := self._writer.append(record, maker):
+            self._warn(f"not all of this run may be kept, {self._journal.folder}: {error.strerror}")
 
     def close(self, status: records.Status, error: str = "") -> None:
         """Says how the run ended, and waits a little for MLflow to have it."""
-        self._append(records.End(status=status, error=redact(error), timestamp_ms=_now_ms()))
-        size = self._journal.size
-        failure = self._writer.close()
-        self._journal.release()
-        if failure:
-            warn(f"{self._journal.folder}: the last things said are lost", failure)
-        if self._wait(size):
-            if (self._root / JOURNALS / REFUSED / self._journal.name).exists():
-                print(
-                    f"tracking: {self._address} refused a part of this run; {JOURNALS}/sender.log says "
-                    f"which, and {JOURNALS}/{REFUSED}/ keeps it",
-                    file=sys.stderr,
+        with self._observing():
+            text = _plain(error)[:LENGTH_OF_ERROR]
+            self._append(records.End(status=status, error=text, timestamp_ms=_now_ms()))
+        with self._observing():
+            size = self._journal.size
+            failure = self._writer.close()
+            self._journal.release()
+            if failure:
+                self._warn(f"not all of this run is kept, {self._journal.folder}: {failure}")
+            elif self._wait(size, KILLED_SECONDS if status == "KILLED" else WAIT_SECONDS):
+                self._tell_refused()
+            else:
+                trouble = read_trouble(self._root, self._address) or "it takes longer than a stage waits"
+                self._warn(
+                    f"{self._address} does not have this run yet ({trouble}); it is kept in "
+                    f"{JOURNALS}/, the next stage sends it, or `darkroom sync`"
                 )
-            return
-        trouble = read_trouble(self._root, self._address) or "it takes longer than a stage waits"
-        print(
-            f"tracking: {self._address} does not have this run yet ({trouble}); it is kept in "
-            f"{JOURNALS}/, the next stage sends it, or `darkroom sync`",
-            file=sys.stderr,
-        )
 
-    def _wait(self, size: int) -> bool:
+    def _tell_refused(self) -> None:
+        aside = self._root / JOURNALS / REFUSED / self._journal.name
+        if Receipt.load(self._journal, self._address.digest).refused or aside.exists():
+            self._warn(
+                f"{self._address} refused a part of this run; {JOURNALS}/sender.log says which, and its "
+                f"journal is kept"
+            )
+
+    def _wait(self, size: int, seconds: float) -> bool:
         """Waits until MLflow has everything, or it is clear that this takes longer; tells which."""
         began = moved = time.monotonic()
         offset = -1
-        while (now := time.monotonic()) - began < WAIT_SECONDS:
-            receipt = Receipt.load(self._journal, self._address.digest)
-            if receipt.offset >= size or not self._journal.file.exists():
-                return True
-            if receipt.offset != offset:
-                offset, moved = receipt.offset, now
-            has_trouble = read_trouble(self._root, self._address) is not None
-            if now - moved > (TROUBLE_SECONDS if has_trouble else STALL_SECONDS):
-                return False
-            if (self._sender.poll() or 0) < 0:  # it was killed
-                self._sender = start_sender(self._root)
-            time.sleep(POLL_SECONDS)
+        try:
+            while (now := time.monotonic()) - began < seconds:
+                receipt = Receipt.load(self._journal, self._address.digest)
+                if receipt.offset >= size or not self._journal.file.exists():
+                    return True
+                if receipt.offset != offset:
+                    offset, moved = receipt.offset, now
+                has_trouble = read_trouble(self._root, self._address) is not None
+                if now - moved > (TROUBLE_SECONDS if has_trouble else STALL_SECONDS):
+                    return False
+                self._replace_sender()
+                time.sleep(POLL_SECONDS)
+        except (KeyboardInterrupt, SystemExit):  # the work is done: only the waiting ends
+            pass
         return False
+
+    def _replace_sender(self) -> None:
+        """Starts a sender where none is at work: ours, or the one it left the work to, was killed."""
+        is_over = self._sender is None or self._sender.poll() is not None
+        if is_over and not has_sender(self._root, self._address):
+            self._sender = start_sender(self._root)
 
 
 def start_tags(title: str) -> dict[str, str]:
@@ -261,6 +299,18 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a number that has no name
         return "unknown"
+
+
+def _plain(value: Any) -> Any:
+    """Returns texts, in dicts and lists too, without secrets, and as UTF-8 can hold them."""
+    match value:
+        case str():
+            return redact(value.encode("utf-8", "backslashreplace").decode())
+        case dict():
+            return {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    return value
 
 
 def _now_ms() -> int:

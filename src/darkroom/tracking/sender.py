@@ -5,19 +5,20 @@ works beside all stages of a `dvc repro`, outlives those that are killed and say
 ends some seconds after the last. Since it alone writes, no two processes fight over the database.
 """
 
+import io
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from filelock import FileLock, Timeout
 
 from darkroom.tracking.address import Address, redact
-from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, Reading, close_dead, journals
+from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, Reading, close_dead, journals, tidy
 from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.records import Go, Metrics
 from darkroom.tracking.trouble import OutOfReach, end_trouble, note_trouble, reason
@@ -42,6 +43,12 @@ GIVE_UP_SECONDS = 60.0
 LEAST_PAUSE_SECONDS, GREATEST_PAUSE_SECONDS = 1.0, 30.0
 """Between two tries; each is twice the one before."""
 
+PUT_OFF_SECONDS = 30.0
+"""How long a journal is left alone that could not be read, or whose receipt not written."""
+
+LOG_BYTES = 1 << 20
+"""At which the log begins anew; the one before is kept."""
+
 NUM_KEPT = 8
 """Journals of runs that did not finish: a training that goes on goes on with its journal, too."""
 
@@ -58,7 +65,14 @@ QUIET = {
 
 def start_sender(root: Path) -> subprocess.Popen[bytes]:
     """Sees to it that a sender works for the project at ``root``, to the MLflow that is asked for."""
-    with (root / JOURNALS / "sender.log").open("ab") as log:
+    address = Address.of(root)
+    if not has_sender(root, address):
+        end_trouble(root, address)  # what an earlier one has noted is old
+    path = root / JOURNALS / "sender.log"
+    with suppress(OSError):
+        if path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_suffix(".1.log"))
+    with path.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "darkroom.tracking.sender", str(root)],
             stdin=subprocess.DEVNULL,
@@ -87,6 +101,12 @@ def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
         lock.release()
 
 
+def has_sender(root: Path, address: Address) -> bool:
+    """Returns whether a process sends to ``address``."""
+    with only_sender(root, address, 0) as is_only:
+        return not is_only
+
+
 class Sender:
     """Sends the journals of the project at ``root`` to ``address``.
 
@@ -108,7 +128,8 @@ class Sender:
         self._report = report
         self._reported: set[str] = set()
         self._sent_at: dict[str, float] = {}
-        self._broken: set[str] = set()
+        self._destinations: dict[str, str] = {}
+        self._put_off_until: dict[str, float] = {}
         self._store: Store | None = None
 
     def send_all(self) -> bool:
@@ -120,45 +141,64 @@ class Sender:
         Raises:
             OutOfReach: MLflow cannot be reached; the message says why.
         """
-        num_live = 0
-        for journal in self.pending():
+        states = [(journal, self._has_ended(journal)) for journal in self.pending()]
+        for journal, has_ended in states:
             try:
-                has_ended = journal.end() is not None or close_dead(journal)
-                num_live += not has_ended
                 self._send(journal, has_ended)
             except OutOfReach as error:
                 note_trouble(self._root, self._address, f"{error}")
                 raise
-            except OSError as error:  # of this journal's files
-                self._broken.add(journal.name)
-                self._say(f"{journal.name}: {error}")
-        return num_live > 0
+            except Exception as error:  # whatever it is, the other journals are sent
+                self._put_off(journal, error)
+        return not all(has_ended for _, has_ended in states)
 
     def pending(self) -> list[Journal]:
         """Returns the journals that have something to send, or still grow; the oldest first."""
-        return [journal for journal in journals(self._root) if self._is_pending(journal)]
+        now = time.monotonic()
+        return [
+            journal
+            for journal in journals(self._root)
+            if self._is_ours(journal)
+            and not self._is_done(journal)
+            and now >= self._put_off_until.get(journal.name, 0.0)
+        ]
 
-    def _is_pending(self, journal: Journal) -> bool:
-        if journal.name in self._broken:
+    def _is_ours(self, journal: Journal) -> bool:
+        if self._takes_all:
+            return True
+        if journal.name not in self._destinations:
+            self._destinations[journal.name] = journal.start().destination
+        return self._destinations[journal.name] == self._address.digest
+
+    def _is_done(self, journal: Journal) -> bool:
+        """Returns whether a journal has arrived, and only waits for its training to go on."""
+        end = journal.end()
+        if end is None or end.status == "FINISHED":  # such a one is removed
             return False
-        if not self._takes_all and journal.start().destination not in ("", self._address.digest):
-            return False
-        receipt = Receipt.load(journal, self._address.digest)
-        return receipt.offset < journal.size or journal.end() is None
+        return Receipt.load(journal, self._address.digest).offset >= journal.size
+
+    def _has_ended(self, journal: Journal) -> bool:
+        try:
+            return journal.end() is not None or close_dead(journal)
+        except OSError as error:  # of a full disk
+            self._put_off(journal, error)
+            return True
+
+    def _put_off(self, journal: Journal, error: Exception) -> None:
+        self._put_off_until[journal.name] = time.monotonic() + PUT_OFF_SECONDS
+        self._say(f"{journal.name}: {reason(error)}")
 
     def _send(self, journal: Journal, has_ended: bool) -> None:
         from darkroom.tracking.delivery import Delivery
 
         receipt = Receipt.load(journal, self._address.digest)
         reading = journal.read(receipt.offset)
-        if has_ended or self._is_due(journal, receipt, reading):
-            for remark in reading.damage:
-                self._say(remark)
-            if reading.end > receipt.offset:
-                _make_durable(journal)
-                Delivery(self._open_store(), journal, receipt).send(reading)
-                self._sent_at[journal.name] = time.monotonic()
-                end_trouble(self._root, self._address)
+        is_due = has_ended or self._is_due(journal, receipt, reading)
+        if is_due and reading.end > receipt.offset:
+            _make_durable(journal)
+            Delivery(self._open_store(), journal, receipt).send(reading)
+            self._sent_at[journal.name] = time.monotonic()
+            end_trouble(self._root, self._address)
         if has_ended and receipt.offset >= journal.size:
             self._finish(journal, receipt)
 
@@ -183,30 +223,35 @@ class Sender:
 
     def _finish(self, journal: Journal, receipt: Receipt) -> None:
         """Removes a journal that has arrived, keeps the latest of those that may go on."""
-        if not journal.hold():  # it goes on already
-            return
-        try:
-            end = journal.end()
-            if end is None:
-                return
-            if receipt.refused:
-                for remark in receipt.refused:
-                    self._say(f"{journal.name}: {remark}")
-                refused = self._root / JOURNALS / REFUSED
-                refused.mkdir(exist_ok=True)
-                journal.folder.rename(refused / journal.name)
-            elif end.status == "FINISHED":
-                journal.remove()
-        finally:
-            journal.release()
+        for remark in receipt.refused:
+            self._say(f"{journal.name}: {remark}")
+        if journal.hold():  # else it goes on already
+            try:
+                end = journal.end()
+                if end is not None and end.status == "FINISHED":
+                    self._remove(journal, receipt)
+            finally:
+                journal.release()
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        kept = [journal for journal in journals(self._root) if not self._is_pending(journal)]
+        kept = [j for j in journals(self._root) if self._is_ours(j) and self._is_done(j)]
         for journal in kept[:-NUM_KEPT]:
             if journal.hold():
-                journal.remove()
-                journal.release()
+                try:
+                    if self._is_done(journal):  # has not gone on meanwhile
+                        self._remove(journal, Receipt.load(journal, self._address.digest))
+                finally:
+                    journal.release()
+
+    def _remove(self, journal: Journal, receipt: Receipt) -> None:
+        """Removes a journal; one of which something did not arrive is put aside."""
+        if receipt.refused:
+            refused = self._root / JOURNALS / REFUSED
+            refused.mkdir(exist_ok=True)
+            journal.folder.rename(refused / journal.name)
+        else:
+            journal.remove()
 
     def _say(self, remark: str) -> None:
         if remark not in self._reported:
@@ -215,13 +260,17 @@ class Sender:
 
     def run(self) -> None:
         """Sends until nothing has grown for a while, or MLflow stays out of reach."""
+        for remark in tidy(self._root):
+            self._say(remark)
         idle_since = reached_at = time.monotonic()
-        pause = LEAST_PAUSE_SECONDS
+        pause, trouble = LEAST_PAUSE_SECONDS, ""
         while True:
             try:
                 is_live = self.send_all()
             except OutOfReach as error:
-                self._report(f"{self._address}: {error}")
+                if f"{error}" != trouble:  # an outage may be long
+                    trouble = f"{error}"
+                    self._report(f"{self._address}: {trouble}")
                 if self._num_growing():
                     reached_at = time.monotonic()  # not given up while a stage runs
                 if time.monotonic() - reached_at > GIVE_UP_SECONDS:
@@ -230,7 +279,7 @@ class Sender:
                 pause = min(2 * pause, GREATEST_PAUSE_SECONDS)
                 continue
             now = time.monotonic()
-            reached_at, pause = now, LEAST_PAUSE_SECONDS
+            reached_at, pause, trouble = now, LEAST_PAUSE_SECONDS, ""
             if is_live:
                 idle_since = now
             elif now - idle_since > LINGER_SECONDS:
@@ -246,18 +295,34 @@ class Sender:
             time.sleep(POLL_SECONDS)
 
     def _num_growing(self) -> int:
-        return sum(journal.end() is None for journal in self.pending())
+        return sum(not self._has_ended(journal) for journal in self.pending())
 
 
 def main(root: Path) -> None:
     """Sends the journals of the project at ``root``, unless another process does."""
     _yield_processor()
     address = Address.of(root)
-    with only_sender(root, address, HANDOVER_SECONDS) as is_only:
+    with (
+        redirect_stdout(_Redacted(sys.stdout)),
+        redirect_stderr(_Redacted(sys.stderr)),
+        only_sender(root, address, HANDOVER_SECONDS) as is_only,
+    ):
         if is_only:
             for name, value in QUIET.items():
                 os.environ.setdefault(name, value)
             Sender(root, address).run()
+
+
+class _Redacted(io.TextIOBase):
+    """Writes without secrets what MLflow, too, says of addresses."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(redact(text))
+        self._stream.flush()  # of a process that may be killed
+        return len(text)
 
 
 def _yield_processor() -> None:

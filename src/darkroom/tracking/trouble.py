@@ -44,7 +44,7 @@ def end_trouble(root: Path, address: Address) -> None:
 def read_trouble(root: Path, address: Address) -> str | None:
     """Returns why ``address`` is out of reach; None where it is not, as far as is known."""
     try:
-        return _note(root, address).read_text(encoding="utf-8")
+        return _note(root, address).read_text(encoding="utf-8") or None
     except OSError:
         return None
 

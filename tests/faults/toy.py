@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ class Child:
 
 
 class Server:
-    """Starts trainings."""
+    """Starts trainings; or what else ``program`` does with a job."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = __file__) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            [sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         assert self._process.stdout is not None
         self.answers = self._process.stdout
@@ -246,11 +246,8 @@ def hash_of(value: Any) -> str:
     return total.hexdigest()
 
 
-def main() -> None:
-    import torch  # noqa: F401
-
-    import darkroom.training.engine  # noqa: F401
-
+def serve(do: Callable[..., None]) -> None:
+    """Reads jobs, and has a child of its own do each; the child's output goes to ``log``."""
     for line in sys.stdin:
         if line == "bury\n":
             os.wait()
@@ -265,7 +262,7 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            train(folder, **job)
+            do(folder, **job)
             os._exit(0)  # taking the interpreter down takes longer than the training
         os.close(log)
         print(pid, flush=True)
@@ -275,4 +272,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import torch  # noqa: F401
+
+    import darkroom.training.engine  # noqa: F401
+
+    serve(train)

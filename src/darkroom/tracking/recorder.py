@@ -82,6 +82,7 @@ class Recorder:
     def __init__(self, root: Path, title: str, waits: bool = False) -> None:
         self._root = root
         self._address = Address.of(root)
+        self._began = time.time()
         self._points: set[tuple[str | None, str, int]] = set()
         self._has_warned = False
         self._sender: subprocess.Popen[bytes] | None = None
@@ -107,7 +108,7 @@ class Recorder:
         """Appends an event; ``maker``: to the run that made this artifact (see ``use``)."""
         with self._observing():
             self._append_event(event, maker.as_posix() if maker else None)
-            if trouble := read_trouble(self._root, self._address):
+            if trouble := self._trouble():
                 self._warn(
                     f"{self._address} is out of reach ({trouble}); the work goes on, its log is kept "
                     f"in {JOURNALS}/ until a stage or `darkroom sync` can send it"
@@ -127,6 +128,10 @@ class Recorder:
                 self._append(records.Go())
             memo.parent.mkdir(parents=True, exist_ok=True)
             memo.write_text(self._journal.name, encoding="utf-8")
+
+    def _trouble(self) -> str | None:
+        """Returns why MLflow is out of reach; what was so before this run may be over."""
+        return read_trouble(self._root, self._address, self._began)
 
     @contextmanager
     def _observing(self) -> Iterator[None]:
@@ -233,7 +238,7 @@ class Recorder:
             elif self._wait(size, KILLED_SECONDS if status == "KILLED" else WAIT_SECONDS):
                 self._tell_refused()
             else:
-                trouble = read_trouble(self._root, self._address) or "it takes longer than a stage waits"
+                trouble = self._trouble() or "it takes longer than a stage waits"
                 self._warn(
                     f"{self._address} does not have this run yet ({trouble}); it is kept in "
                     f"{JOURNALS}/, the next stage sends it, or `darkroom sync`"
@@ -258,8 +263,7 @@ class Recorder:
                     return True
                 if receipt.offset != offset:
                     offset, moved = receipt.offset, now
-                has_trouble = read_trouble(self._root, self._address) is not None
-                if now - moved > (TROUBLE_SECONDS if has_trouble else STALL_SECONDS):
+                if now - moved > (TROUBLE_SECONDS if self._trouble() else STALL_SECONDS):
                     return False
                 self._replace_sender()
                 time.sleep(POLL_SECONDS)

@@ -65,9 +65,6 @@ QUIET = {
 
 def start_sender(root: Path) -> subprocess.Popen[bytes]:
     """Sees to it that a sender works for the project at ``root``, to the MLflow that is asked for."""
-    address = Address.of(root)
-    if not has_sender(root, address):
-        end_trouble(root, address)  # what an earlier one has noted is old
     path = root / JOURNALS / "sender.log"
     with suppress(OSError):
         if path.stat().st_size > LOG_BYTES:
@@ -275,7 +272,7 @@ class Sender:
                     reached_at = time.monotonic()  # not given up while a stage runs
                 if time.monotonic() - reached_at > GIVE_UP_SECONDS:
                     return
-                self._wait_for_end(pause)
+                self._wait_for_stages(pause)
                 pause = min(2 * pause, GREATEST_PAUSE_SECONDS)
                 continue
             now = time.monotonic()
@@ -286,12 +283,12 @@ class Sender:
                 return
             time.sleep(POLL_SECONDS)
 
-    def _wait_for_end(self, seconds: float) -> None:
-        """Waits; less where a stage ends meanwhile, which waits for us."""
+    def _wait_for_stages(self, seconds: float) -> None:
+        """Waits; less where a stage begins meanwhile, or ends, which waits for us."""
         until = time.monotonic() + seconds
-        time.sleep(LEAST_PAUSE_SECONDS)
         num_growing = self._num_growing()
-        while time.monotonic() < until and self._num_growing() >= num_growing:
+        time.sleep(LEAST_PAUSE_SECONDS)
+        while time.monotonic() < until and self._num_growing() == num_growing:
             time.sleep(POLL_SECONDS)
 
     def _num_growing(self) -> int:

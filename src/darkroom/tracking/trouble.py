@@ -41,10 +41,15 @@ def end_trouble(root: Path, address: Address) -> None:
         _note(root, address).unlink(missing_ok=True)
 
 
-def read_trouble(root: Path, address: Address) -> str | None:
-    """Returns why ``address`` is out of reach; None where it is not, as far as is known."""
+def read_trouble(root: Path, address: Address, since: float = 0.0) -> str | None:
+    """Returns why ``address`` is out of reach; None where it is not, as far as is known.
+
+    Args:
+        since: a note from before this time, in seconds since 1970, is too old.
+    """
+    note = _note(root, address)
     try:
-        return _note(root, address).read_text(encoding="utf-8") or None
+        return note.read_text(encoding="utf-8") or None if note.stat().st_mtime >= since else None
     except OSError:
         return None
 

@@ -1,10 +1,12 @@
 """Makes an ONNX file a logged model of a run, with its facts and its scores."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import mlflow
-from mlflow.entities import LoggedModel, LoggedModelStatus, Metric
+import mlflow.onnx
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -12,11 +14,14 @@ from darkroom.tracking import records
 from darkroom.tracking.trouble import Refused
 
 if TYPE_CHECKING:
-    from onnx import ValueInfoProto
+    from onnx import ModelProto, ValueInfoProto
 
     from darkroom.tracking.store import Store
 
 CONTENT_TAG = "sha256"
+
+OF_EPOCH = ("train/", "val/")
+"""How metrics begin that a training has of every epoch."""
 
 LENGTH_OF_DIGEST = 36
 """MLflow keeps no more of a data set's."""
@@ -33,85 +38,105 @@ def find_model(store: "Store", run_id: str, sha256: str) -> LoggedModel | None:
 def log_onnx(store: "Store", run_id: str, path: Path, record: records.Model) -> None:
     """Logs the ONNX file at ``path``, if the run has not got a model of these contents.
 
+    It may be cut off between any two calls and done again, which ``mlflow.onnx.log_model`` may not.
+
     Raises:
         Refused: it is no ONNX file.
     """
+    client = store.client
     logged = find_model(store, run_id, record.file.sha256)
-    if logged is None or logged.status != LoggedModelStatus.READY:
-        logged = _log_file(store, run_id, path, record, logged)
+    if logged is None:
+        _load(path)
+        logged = client.create_logged_model(
+            store.experiment.experiment_id,
+            record.name,
+            run_id,
+            tags={**record.tags, CONTENT_TAG: record.file.sha256},
+            params=dict(sorted(record.params.items())),
+        )
     missing = {name: text for name, text in record.tags.items() if logged.tags.get(name) != text}
     if missing:
-        store.client.set_logged_model_tags(logged.model_id, missing)
-    _log_scores(store, run_id, record, logged)
+        client.set_logged_model_tags(logged.model_id, missing)
+    run = client.get_run(run_id)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if not any(output.model_id == logged.model_id for output in outputs):
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, record.step)])
+    _log_scores(client, run, record, logged)
+    if logged.status != LoggedModelStatus.READY:
+        with TemporaryDirectory() as scratch:
+            folder = f"{scratch}/model"
+            _save(path, logged, folder)
+            client.log_model_artifacts(logged.model_id, folder)
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
 
 
-def _log_file(
-    store: "Store", run_id: str, path: Path, record: records.Model, begun: LoggedModel | None
-) -> LoggedModel:
-    """Logs the file itself; ``begun`` is what was made before a sender was killed."""
+def _load(path: Path) -> "ModelProto":
     import onnx
 
     try:
-        model = onnx.load(path)
+        return onnx.load(path)
     except Exception as error:  # protobuf has errors of its own
         raise Refused(f"{path.name} is no ONNX file ({error})") from error
+
+
+def _save(path: Path, logged: LoggedModel, folder: str) -> None:
+    """Writes the files of which MLflow's ONNX models consist."""
+    model = _load(path)
     signature = ModelSignature(
         inputs=Schema([_tensor_spec(value) for value in model.graph.input]),
         outputs=Schema([_tensor_spec(value) for value in model.graph.output]),
     )
-    # made first: Model.log alone would put it into MLflow's default experiment
-    logged = begun or store.client.create_logged_model(
-        store.experiment.experiment_id,
-        record.name,
-        run_id,
-        tags={**record.tags, CONTENT_TAG: record.file.sha256},
-        params=dict(sorted(record.params.items())),
-    )
-    mlflow.set_tracking_uri(store.uri)
-    Model.log(
-        None,
-        mlflow.onnx,
-        model_id=logged.model_id,
-        run_id=run_id,
-        onnx_model=model,
+    mlflow.onnx.save_model(
+        model,
+        folder,
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            run_id=logged.source_run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+        ),
         signature=signature,
         pip_requirements=["onnxruntime"],
         save_as_external_data=False,
-        step=record.step,  # MLflow links to the model what the run has said at this step
     )
-    return store.client.get_logged_model(logged.model_id)
 
 
-def _log_scores(store: "Store", run_id: str, record: records.Model, logged: LoggedModel) -> None:
-    """Links the run's scores to the model.
+def _log_scores(client: MlflowClient, run: Run, record: records.Model, logged: LoggedModel) -> None:
+    """Links to the model its scores, and what the run has said when the model was as it is.
 
     What the run has already is said again with the same time, which adds nothing to the run.
     """
-    known = {
-        point.key: Metric.from_proto(point)
-        for point in store.client.get_run(run_id).data.to_proto().metrics
-    }
-    linked = {(point.key, point.timestamp, point.step) for point in logged.metrics or []}
-    name, digest = record.dataset or (None, None)
+    run_id = run.info.run_id
+    latest = {point.key: Metric.from_proto(point) for point in run.data.to_proto().metrics}
+    linked = {point.key for point in logged.metrics or [] if point.step == record.step}
     points = []
-    for key, value in record.metrics.items():
-        run_has = key in known and known[key].value == value
-        time_ms, step = (known[key].timestamp, known[key].step) if run_has else (record.timestamp_ms, 0)
-        if (key, time_ms, step) not in linked:
-            points.append(
-                Metric(
-                    key,
-                    value,
-                    time_ms,
-                    step,
-                    model_id=logged.model_id,
-                    dataset_name=name,
-                    dataset_digest=digest and digest[:LENGTH_OF_DIGEST],
-                    run_id=run_id,
-                )
-            )
+    for key in sorted(latest.keys() - record.metrics.keys() - linked):
+        if key.startswith(OF_EPOCH):
+            history = client.get_metric_history(run_id, key)
+            points += [_of_model(point, logged) for point in history if point.step == record.step]
+    linked_points = {(point.key, point.timestamp, point.step) for point in logged.metrics or []}
+    for key, value in sorted(record.metrics.items()):
+        point = latest.get(key)
+        if point is None or point.value != value:
+            point = Metric(key, value, record.timestamp_ms, 0)
+        if (key, point.timestamp, point.step) not in linked_points:
+            points.append(_of_model(point, logged, record.dataset))
     if points:
-        store.client.log_batch(run_id, metrics=points)
+        client.log_batch(run_id, metrics=points)
+
+
+def _of_model(point: Metric, logged: LoggedModel, dataset: tuple[str, str] | None = None) -> Metric:
+    name, digest = dataset or (None, None)
+    return Metric(
+        point.key,
+        point.value,
+        point.timestamp,
+        point.step,
+        model_id=logged.model_id,
+        dataset_name=name,
+        dataset_digest=digest and digest[:LENGTH_OF_DIGEST],
+        run_id=logged.source_run_id,
+    )
 
 
 def _tensor_spec(value: "ValueInfoProto") -> TensorSpec:

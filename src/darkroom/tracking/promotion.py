@@ -64,7 +64,7 @@ class Registry:
         self._client = client
         self._name = name
         self._address = address
-        with self._reached("nothing is known of the model registry"):
+        with self._reached("the model registry cannot be read"):
             self.versions = self._load()
 
     @classmethod

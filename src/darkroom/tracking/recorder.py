@@ -3,9 +3,9 @@
 The stage never imports MLflow and never waits for it, but for some seconds at its end.
 """
 
-import getpass
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from darkroom.tracking.address import Address, redact
 from darkroom.tracking.events import Event
 from darkroom.tracking.git import git_tags
 from darkroom.tracking.journal import JOURNALS, LENGTH_OF_ERROR, REFUSED, Journal, Writer
+from darkroom.tracking.person import user_name
 from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
@@ -86,6 +87,7 @@ class Recorder:
         self._points: set[tuple[str | None, str, int]] = set()
         self._has_warned = False
         self._sender: subprocess.Popen[bytes] | None = None
+        self._mutex = threading.RLock()  # system metrics come from a thread of their own
         tags = start_tags(title)
         start = records.Start(
             stage=title,
@@ -135,9 +137,10 @@ class Recorder:
 
     @contextmanager
     def _observing(self) -> Iterator[None]:
-        """Lets no failure through: an observer must not stop the work."""
+        """Lets no failure through: an observer must not stop the work. One thread at a time."""
         try:
-            yield
+            with self._mutex:
+                yield
         except Exception as error:  # whatever it is
             text = f"{error}".partition("\n")[0] or type(error).__name__
             self._warn(f"not everything of this run is logged: {redact(text)}")
@@ -189,9 +192,26 @@ class Recorder:
                     name=name, digest=digest, source=source.as_posix(), profile=_plain(profile)
                 )
                 self._append(dataset, maker)
-            case events.OnnxModel(path, name):
-                if kept := self._keep(path):
-                    self._append(records.Model(name=name, file=kept), maker)
+            case events.OnnxModel():
+                if kept := self._keep(event.path):
+                    self._append_model(event, kept, maker)
+            case events.Note(title, text):
+                self._append(records.Note(title=title, text=_plain(text)), maker)
+
+    def _append_model(self, model: events.OnnxModel, file: records.File, maker: str | None) -> None:
+        now_ms = model.timestamp_ms
+        record = records.Model(
+            name=model.name,
+            file=file,
+            params=_plain(model.params),
+            tags=_plain(model.tags),
+            metrics=model.metrics,
+            dataset=model.dataset,
+            step=model.step,
+            timestamp_ms=now_ms,
+        )
+        self._append(record, maker)
+        self._append(records.Candidate(sha256=file.sha256, timestamp_ms=now_ms), maker)
 
     def _append_metrics(
         self, values: dict[str, float], step: int, timestamp_ms: int, maker: str | None
@@ -285,7 +305,7 @@ def start_tags(title: str) -> dict[str, str]:
         "stage": title,
         "mlflow.source.name": f"{script}" if script.exists() else f"darkroom {title}",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
+        "mlflow.user": user_name(),
         **git_tags(),
     }
 
@@ -296,13 +316,6 @@ def run_name(title: str, tags: Mapping[str, str]) -> str:
         return f"{title} {tags['dvc.experiment']}"
     commit = tags.get("mlflow.source.git.commit", "")[:7]
     return f"{title} {commit}{'+' if tags.get('git.dirty') == 'true' else ''}".rstrip()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return "unknown"
 
 
 def _plain(value: Any) -> Any:

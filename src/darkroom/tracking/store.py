@@ -2,9 +2,11 @@
 
 import logging
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -32,33 +34,47 @@ class Store:
 
 
 def open_store(root: Path, address: Address) -> Store:
-    """Opens the MLflow at ``address``.
+    """Opens the MLflow at ``address``, and sees to it that there is the experiment.
 
     Artifacts of the embedded database lie in ``mlartifacts`` beside it; a server has a place of its own
     for them.
     """
-    for chatty in ("alembic", "mlflow"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    artifacts = (root / "mlartifacts").as_uri() if address.is_embedded else None
-    if artifacts:
-        # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
-        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
-    if address.uri.startswith("sqlite:"):
-        # processes that find a fresh database at once would all migrate it, and crash
-        with FileLock(root / "mlflow.db.lock"):
-            return _connect(root, address, artifacts)
-    return _connect(root, address, artifacts)
-
-
-def _connect(root: Path, address: Address, artifacts: str | None) -> Store:
-    client = MlflowClient(tracking_uri=address.uri)
-    experiment = client.get_experiment_by_name(address.experiment)
-    if experiment is None:
-        experiment = client.get_experiment(
-            client.create_experiment(address.experiment, artifacts, _KIND)
-        )
+    with _alone(root, address):
+        client = _connect(root, address)
+        experiment = client.get_experiment_by_name(address.experiment)
+        if experiment is None:
+            artifacts = _artifacts(root) if address.is_embedded else None
+            experiment_id = client.create_experiment(address.experiment, artifacts, _KIND)
+            experiment = client.get_experiment(experiment_id)
     database = root / "mlflow.db" if address.is_embedded else None
     return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
+
+
+def open_client(root: Path, address: Address) -> MlflowClient:
+    """Opens the MLflow at ``address`` as it is."""
+    with _alone(root, address):
+        return _connect(root, address)
+
+
+def _alone(root: Path, address: Address) -> AbstractContextManager[object]:
+    """Keeps processes that find a fresh database at once from migrating it all, and crashing."""
+    if address.uri.startswith("sqlite:"):
+        return FileLock(root / "mlflow.db.lock")
+    return nullcontext()
+
+
+def _connect(root: Path, address: Address) -> MlflowClient:
+    for chatty in ("alembic", "mlflow"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if address.is_embedded:
+        # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
+    mlflow.set_tracking_uri(address.uri)  # which logging a model and registering one ask for
+    return MlflowClient(tracking_uri=address.uri)
+
+
+def _artifacts(root: Path) -> str:
+    return (root / "mlartifacts").as_uri()
 
 
 def _inode(path: Path) -> int:

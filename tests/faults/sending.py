@@ -91,7 +91,7 @@ def _recorder(folder: Path) -> Any:
 
     recorder.start_sender = _nothing
     recorder.WAIT_SECONDS = 0
-    os.environ["DVC_ROOT"] = str(folder)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
     return recorder.Recorder(folder, "train", waits=True)
 
 

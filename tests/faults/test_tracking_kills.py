@@ -18,8 +18,8 @@ from darkroom.tracking.address import Address
 from darkroom.tracking.journal import journals
 from darkroom.tracking.sender import Sender
 
-NUM_POINTS = 1_500
-"""Of a run that is killed while it is written: a tenth of a second's."""
+NUM_POINTS = 500
+"""Of a run that is killed while it is written."""
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def kill_writers(server: Server, root: Path, num_kills: int, seed: int) -> None:
     while sum(status != 0 for status, _ in taken.values()) < num_kills:
         child = server.start(root, role="write", num_points=NUM_POINTS)
         child.wait_for(READY)
-        status = kill_at_random(server, child, chance.uniform(0, 0.05))
+        status = kill_at_random(server, child, chance.uniform(0, 0.03))
         newest = max(journal.name for journal in journals(root))
         assert newest not in taken
         taken[newest] = status, child.phases()[DONE]
@@ -153,10 +153,13 @@ def kill_writers(server: Server, root: Path, num_kills: int, seed: int) -> None:
     client = client_of(root)
     for name, (status, num_points) in taken.items():
         run = run_of(client, name)
-        assert run.info.status == ("FINISHED" if status == 0 else "KILLED")
-        steps = [step for _, _, _, step in points_of(client, run)]
-        assert len(steps) == len(set(steps)) in (num_points, num_points + 1)
-        assert ("error" in run.data.tags) == (status != 0)
+        is_whole = run.info.status == "FINISHED"
+        assert is_whole or run.info.status == "KILLED"
+        assert is_whole if status == 0 else not is_whole or num_points == NUM_POINTS
+        steps = [step for *_, step in points_of(client, run)]
+        assert len(steps) == len(set(steps))
+        assert len(steps) in (num_points, num_points + 1)
+        assert ("error" in run.data.tags) != is_whole
 
 
 def test_what_a_killed_writer_was_told_has_arrived(server: Server, root: Path) -> None:
@@ -176,7 +179,7 @@ def kill_trainings(server: Server, root: Path, num_trainings: int, seed: int) ->
         status = -1
         while status != 0:
             training = server.start(root, role="train", num_points=NUM_POINTS)
-            status = kill_at_random(server, training, chance.uniform(0, 0.2))
+            status = kill_at_random(server, training, chance.uniform(0, 0.3))
             num_kills += status != 0
             if chance.random() < 0.3:
                 sender = server.start(root, role="send")
@@ -186,7 +189,7 @@ def kill_trainings(server: Server, root: Path, num_trainings: int, seed: int) ->
     [experiment] = client.search_experiments(filter_string="name = 'darkroom'")
     runs = client.search_runs([experiment.experiment_id])
     finished = [run for run in runs if run.info.status == "FINISHED"]
-    assert len(finished) == num_trainings
+    assert len(finished) >= num_trainings  # one may be killed when it is done
     assert all(run.info.status == "KILLED" for run in runs if run not in finished)
     for run in finished:
         points = points_of(client, run)
@@ -195,10 +198,9 @@ def kill_trainings(server: Server, root: Path, num_trainings: int, seed: int) ->
         assert run.data.params == {"train.lr": "0.1"}
         assert run.data.tags["done"] == "yes"
         assert "error" not in run.data.tags
-    # what was killed before it knew that it goes on is a run of its own, and short
     for run in runs:
-        if run not in finished:
-            assert run.data.metrics == {}
+        if run not in finished:  # it was killed before it knew that it goes on, or when it was done
+            assert len(points_of(client, run)) in (0, NUM_POINTS)
     return num_kills
 
 

@@ -90,9 +90,11 @@ def test_random_faults_lose_double_and_damage_nothing(
     root: Path, server: MlflowServer, proxy: Proxy
 ) -> None:
     address = address_of(root, proxy.uri)
-    stories = [write_story(root, address, num_points=20, has_model=i == 0) for i in range(4)]
+    stories = [
+        write_story(root, address, num_points=20, num_files=6, has_model=i == 0) for i in range(4)
+    ]
     chance = random.Random(0)
-    proxy.fault = lambda method, path: chance.choice(ALL_FAULTS) if chance.random() < 0.15 else None
+    proxy.fault = lambda method, path: chance.choice(ALL_FAULTS) if chance.random() < 0.2 else None
     num_failed, remarks = send(root, address)
     assert num_failed > 5
     assert remarks == []

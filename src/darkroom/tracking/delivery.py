@@ -237,7 +237,10 @@ class Delivery:
         if not any(found.path == path.as_posix() and found.file_size == file.size for found in listed):
             return False
         with TemporaryDirectory() as scratch:
-            local = self._call(lambda: self._client.download_artifacts(run_id, f"{path}", scratch))
+            try:
+                local = self._call(lambda: self._client.download_artifacts(run_id, f"{path}", scratch))
+            except Refused as refusal:  # so MLflow calls a download that was cut off
+                raise OutOfReach(f"{refusal}") from refusal
             with open(local, "rb") as arrived:
                 return hashlib.file_digest(arrived, "sha256").hexdigest() == file.sha256
 

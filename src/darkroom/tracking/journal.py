@@ -41,9 +41,7 @@ LENGTH_OF_ERROR = 2_000
 LEFTOVER_SECONDS = 3_600
 """So old is a hidden folder that a killed process left."""
 
-_NAME = re.compile(
-    r"(?P<began>\d{8}-\d{6}-\d{6})-(?P<stage>\w+)-(?P<destination>[0-9a-f]{16})-[0-9a-f]{8}"
-)
+_NAME = re.compile(r"\d{8}-\d{6}-\d{6}-(?P<stage>\w+)-(?P<destination>[0-9a-f]{16})-[0-9a-f]{8}")
 _BEGAN = "%Y%m%d-%H%M%S-%f"
 
 
@@ -79,8 +77,8 @@ class Journal:
         It appears at once: held by this process, and with its beginning.
         """
         began = datetime.fromtimestamp(start.timestamp_ms / 1_000, UTC)
-        for earlier in journals(root):  # the clock may have been put back
-            began = max(began, earlier.began() + timedelta(microseconds=1))
+        for newest in _folders(root)[-1:]:  # the clock may have been put back
+            began = max(began, newest.began() + timedelta(microseconds=1))
         stage = "".join(char if char.isalnum() else "_" for char in start.stage)
         name = f"{began:{_BEGAN}}-{stage}-{start.destination}-{secrets.token_hex(4)}"
         hidden = root / JOURNALS / f".{name}"
@@ -173,7 +171,10 @@ class Journal:
 
     def began(self) -> datetime:
         """Returns when the run began, from the folder's name."""
-        return datetime.strptime(f"{self.name[:22]}+0000", f"{_BEGAN}%z")
+        try:
+            return datetime.strptime(self.name[:22], _BEGAN).replace(tzinfo=UTC)
+        except ValueError:  # somebody has renamed it
+            return datetime.fromtimestamp(0, UTC)
 
     def end(self) -> End | None:
         """Returns how the run ended, if that is the last thing said."""
@@ -329,16 +330,12 @@ def unseal(raw: bytes) -> bytes:
     return content
 
 
-def _folders(root: Path) -> Iterator[Journal]:
+def _folders(root: Path) -> list[Journal]:
     try:
-        names = sorted(os.listdir(root / JOURNALS))
+        names = sorted(filter(_NAME.fullmatch, os.listdir(root / JOURNALS)))
     except OSError:
-        return
-    for name in filter(_NAME.fullmatch, names):
-        journal = Journal(root / JOURNALS / name)
-        with suppress(ValueError):  # no such date
-            journal.began()
-            yield journal
+        return []
+    return [Journal(root / JOURNALS / name) for name in names]
 
 
 def _time_ms(line: Line) -> int:

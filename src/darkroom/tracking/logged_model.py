@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import mlflow.onnx
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from darkroom.tracking import records
-from darkroom.tracking.trouble import Refused
+from darkroom.tracking.trouble import OutOfReach, Refused, reason
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -42,6 +43,7 @@ def log_onnx(store: "Store", run_id: str, path: Path, record: records.Model) -> 
 
     Raises:
         Refused: it is no ONNX file.
+        OutOfReach: it did not arrive whole.
     """
     client = store.client
     logged = find_model(store, run_id, record.file.sha256)
@@ -67,7 +69,18 @@ def log_onnx(store: "Store", run_id: str, path: Path, record: records.Model) -> 
             folder = f"{scratch}/model"
             _save(path, logged, folder)
             client.log_model_artifacts(logged.model_id, folder)
+            _check_arrived(logged, Path(folder, "model.onnx"))
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+
+
+def _check_arrived(logged: LoggedModel, sent: Path) -> None:
+    with TemporaryDirectory() as scratch:
+        try:
+            folder = mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
+        except MlflowException as error:  # whatever status it gives to a download that was cut off
+            raise OutOfReach(reason(error)) from error
+        if Path(folder, sent.name).read_bytes() != sent.read_bytes():
+            raise OutOfReach(f"{sent.name} did not arrive whole")
 
 
 def _load(path: Path) -> "ModelProto":

@@ -69,7 +69,10 @@ def _connect(root: Path, address: Address) -> MlflowClient:
     if address.is_embedded:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
+    given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(address.uri)  # which logging a model and registering one ask for
+    if given is None:  # MLflow sets it, but to processes that we start an embedded one has no address
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     return MlflowClient(tracking_uri=address.uri)
 
 

@@ -17,6 +17,10 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the browser show tables of runs, not of conversations."""
 
 
+_opened: dict[Path, tuple[int, int]] = {}
+"""By the project's root: which file was opened last, and how many were before."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An open connection to MLflow, and the experiment that takes the runs."""
@@ -47,6 +51,8 @@ def open_store(root: Path, address: Address) -> Store:
             experiment_id = client.create_experiment(address.experiment, artifacts, _KIND)
             experiment = client.get_experiment(experiment_id)
     database = root / "mlflow.db" if address.is_embedded else None
+    if database:
+        _opened[root] = _inode(database), _opened[root][1]
     return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
 
 
@@ -69,11 +75,25 @@ def _connect(root: Path, address: Address) -> MlflowClient:
     if address.is_embedded:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
+    uri = _spelled(root) if address.is_embedded else address.uri
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(address.uri)  # which logging a model and registering one ask for
+    mlflow.set_tracking_uri(uri)  # which logging a model and registering one ask for
     if given is None:  # MLflow sets it, but to processes that we start an embedded one has no address
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return MlflowClient(tracking_uri=address.uri)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _spelled(root: Path) -> str:
+    """Returns the address of the database; of one that has replaced another, spelled as never before.
+
+    MLflow keeps what it has opened, by its address, and would go on writing into the file that is gone.
+    """
+    inode = _inode(root / "mlflow.db")
+    opened, num_replaced = _opened.get(root, (inode, 0))
+    if inode != opened:
+        num_replaced += 1
+    _opened[root] = inode, num_replaced
+    return f"sqlite:///{root}{'/.' * num_replaced}/mlflow.db"
 
 
 def _artifacts(root: Path) -> str:

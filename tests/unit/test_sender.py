@@ -322,6 +322,14 @@ def test_a_run_that_died_in_an_outage_does_not_keep_the_sender(
     assert all(journal.end() is not None for journal in journals(root))
 
 
+def test_a_project_that_was_moved_sends_what_waited(root: Path) -> None:
+    journal = write(root, *points(0))
+    moved = root.with_name("moved")
+    root.rename(moved)
+    assert send(moved) == []
+    assert runs(moved) == {journal.name: ("FINISHED", {0})}
+
+
 # the process
 
 
@@ -413,6 +421,7 @@ def test_a_killed_stage_is_closed_by_the_sender_that_outlives_it(root: Path) -> 
     wait_for(lambda: runs(root).get(journal.name) == ("KILLED", {0}))
 
 
+@pytest.mark.slow
 def test_two_addresses_at_once_have_two_senders(root: Path) -> None:
     second = f"sqlite:///{root / 'second.db'}"
     shutil.copy(root / "mlflow.db", root / "second.db")

@@ -1,6 +1,8 @@
 """Runs in a real MLflow: what the stages say arrives, statuses are true, outages harm nothing."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from torch import nn
 
+from darkroom.errors import UserError
 from darkroom.runtime import Runtime
+from darkroom.snapshot import EditedMeanwhile
+from darkroom.tracking import recorder, records
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
+from darkroom.tracking.journal import JOURNALS, journals
 from darkroom.tracking.run import Run, made_tag
 from darkroom.tracking.store import open_store
 
@@ -70,19 +76,35 @@ def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(RuntimeError("broken"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(143), "KILLED")],
+    [
+        (RuntimeError("broken"), "FAILED"),
+        (UserError("mend it"), "FAILED"),
+        (EditedMeanwhile("edited"), "FAILED"),
+        (SystemExit(3), "FAILED"),
+        (SystemExit("why"), "FAILED"),
+        (FileNotFoundError(2, "no such", "\udcff\x00\U0001f642" * 9_000), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(143), "KILLED"),
+        (SystemExit(0), "FINISHED"),
+        (SystemExit(), "FINISHED"),
+    ],
 )
 def test_the_status_tells_how_it_ended(client: MlflowClient, error: BaseException, status: str) -> None:
+    title = f"ends by {id(error)}"
+
     def stage() -> None:
-        with tracked(f"ends {status}", Runtime()) as run:
+        with tracked(title, Runtime()) as run:
             run.log_metrics({"reached": 1.0})
             raise error
 
     with pytest.raises(type(error)):
         stage()
-    logged = latest(client, f"ends {status}")
+    logged = latest(client, title)
     assert logged.info.status == status
     assert logged.data.metrics == {"reached": 1.0}
+    text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    shown = text.encode("utf-8", "backslashreplace").decode()[:2_000]
+    assert logged.data.tags.get("error") == (None if status == "FINISHED" else shown)
 
 
 def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: Path) -> None:
@@ -136,7 +158,8 @@ def test_a_dead_server_costs_a_warning_and_nothing_else(
         run.log_metrics({"a": 1.0})
         run.used(MODEL, "abc").log_params({"b": 2})
     said = capsys.readouterr().err
-    assert "http://127.0.0.1:9 does not have this run yet (Connection refused)" in said
+    assert len(said.splitlines()) == 1
+    assert "Connection refused" in said
     assert "darkroom sync" in said
 
 
@@ -177,21 +200,169 @@ def test_processes_that_start_at_once_share_a_fresh_database(tmp_path: Path) -> 
     program = (
         "from darkroom.runtime import Runtime\n"
         "from darkroom.tracking.destinations import tracked\n"
-        "with tracked('one of four', Runtime()) as run:\n"
-        "    run.log_metrics({'a': 1.0})\n"
+        "with tracked('one of eight', Runtime()) as run:\n"
+        "    for step in range(500):\n"
+        "        run.log_metrics({'a': float(step)}, step=step)\n"
     )
     env = {**os.environ, "DVC_ROOT": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", program], env=env, stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
+        for _ in range(8)
     ]
     for process in processes:
         _, errors = process.communicate()
-        assert process.returncode == 0
-        assert "not logged" not in errors
+        assert (process.returncode, errors) == (0, "")
     fresh = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     [experiment] = fresh.search_experiments(filter_string="name = 'darkroom'")
-    assert len(fresh.search_runs([experiment.experiment_id])) == 4
+    runs = fresh.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 8
+    for run in runs:
+        points = fresh.get_metric_history(run.info.run_id, "a")
+        assert sorted(point.step for point in points) == list(range(500))
+    assert [path.name for path in tmp_path.glob("*.db")] == ["mlflow.db"]
+
+
+# what goes wrong in the stage's own place
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose MLflow is out of reach, and is not waited for."""
+    for name in ("DVC_ROOT", "MLFLOW_EXPERIMENT_NAME", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(recorder, "WAIT_SECONDS", 0.0)
+    return tmp_path
+
+
+def test_of_processes_that_train_together_the_first_alone_logs(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with tracked("train", Runtime()) as run:
+        run.log_metrics({"a": 1.0})
+    assert list(alone.iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    with tracked("train", Runtime()) as run:
+        run.log_metrics({"a": 1.0})
+    assert len(list(journals(alone))) == 1
+
+
+def test_without_tracking_there_is_no_journal(alone: Path) -> None:
+    with tracked("train", Runtime(tracking="off")) as run:
+        run.log_metrics({"a": 1.0})
+    assert list(alone.iterdir()) == []
+
+
+def test_where_nothing_can_be_written_a_warning_is_all(
+    alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stage() -> str:
+        with tracked("train", Runtime()) as run:
+            run.log_metrics({"a": 1.0})
+            run.used(MODEL, "abc").log_metrics({"b": 1.0})
+        [warning] = capsys.readouterr().err.splitlines()
+        return warning
+
+    (alone / JOURNALS).write_text("a file")
+    assert "this run is not logged" in stage()
+    monkeypatch.setenv("DVC_ROOT", "/proc")  # where nobody, not even root, may write
+    assert "this run is not logged" in stage()
+
+
+def test_a_full_disk_costs_a_warning_and_what_it_took_is_consistent(alone: Path) -> None:
+    program = (
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from darkroom.runtime import Runtime\n"
+        "from darkroom.tracking import recorder\n"
+        "from darkroom.tracking.destinations import tracked\n"
+        "recorder.WAIT_SECONDS = 0\n"
+        "Path('big').write_bytes(bytes(50_000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "with tracked('train', Runtime()) as run:\n"
+        "    for step in range(1_000):\n"
+        "        run.log_metrics({'a': float(step)}, step=step)\n"
+        "    run.log_artifacts(Path('big'))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    [warning] = result.stderr.splitlines()
+    assert "File too large" in warning
+    [journal] = journals(alone)
+    reading = journal.read()
+    assert reading.damage == []
+    steps = [line.record.step for line in reading.lines if isinstance(line.record, records.Metrics)]
+    assert steps == list(range(len(steps)))
+    assert len(steps) > 100
+
+
+def test_a_deleted_journal_costs_a_warning(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tracked("train", Runtime()) as run:
+        run.log_metrics({"a": 1.0})
+        shutil.rmtree(alone / JOURNALS)
+        run.log_metrics({"a": 2.0}, step=1)
+        (alone / "a.txt").write_text("a")
+        run.log_artifacts(Path("a.txt"))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_cannot_be_written_as_json_does_not_stop_the_work(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracked("train", Runtime()) as run:
+        run.log_dataset("prepared", "d", Path("data"), {"a": object()})
+        run.log_metrics({"a": float("nan"), "b": float("inf"), "c": "no number"})  # type: ignore[dict-item]
+        run.log_tags({"a": "\udcff"})
+        run.log_metrics({"a": 2.0}, step=1)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    [journal] = journals(alone)
+    said = [line.record for line in journal.read().lines]
+    assert records.Tags(values={"a": "\\udcff"}) in said
+    assert isinstance(said[-1], records.End)
+
+
+@pytest.mark.slow
+def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
+    secrets = {
+        "MLFLOW_TRACKING_TOKEN": "token-tttttttttt",
+        "AWS_SECRET_ACCESS_KEY": "aws/ssssss+ssss",
+        "DB_PASSWORD": 'quoted"pass\\word',
+    }
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from darkroom.runtime import Runtime\n"
+        "from darkroom.tracking.destinations import tracked\n"
+        "said = ' '.join(os.environ[name] for name in sys.argv[1:])\n"
+        "with tracked('train', Runtime()) as run:\n"
+        "    run.log_params({'a': said, 'list': [said]})\n"
+        "    run.log_tags({'b': said})\n"
+        "    run.log_dataset('prepared', 'd', Path('data'), {'c': [said], 'e': {'f': said}})\n"
+        "    run.describe('what', {'g': said})\n"
+        "    raise RuntimeError(said)\n"
+    )
+    uri = "http://user:hunter2-secret@127.0.0.1:9"
+    for address in (None, uri):
+        env = {**os.environ, **secrets, "DVC_ROOT": str(tmp_path)}
+        env.pop("MLFLOW_TRACKING_URI", None)
+        names = [*secrets]
+        if address:
+            env["MLFLOW_TRACKING_URI"] = address
+            names.append("MLFLOW_TRACKING_URI")
+        result = subprocess.run(
+            [sys.executable, "-c", program, *names], env=env, capture_output=True, text=True
+        )
+        shown = [line for line in result.stderr.splitlines() if line.startswith("tracking:")]
+        assert len(shown) == (address is not None)
+        assert "secret" not in " ".join(shown)
+    assert (tmp_path / "mlflow.db").exists()
+    hidden = [*secrets.values(), "hunter2-secret", json.dumps(secrets["DB_PASSWORD"])[1:-1]]
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        content = path.read_bytes()
+        assert not any(secret.encode() in content for secret in hidden), path
+    assert b"***" in (tmp_path / "mlflow.db").read_bytes()
 
 
 def test_a_run_without_mlflow_takes_everything_and_keeps_nothing() -> None:

@@ -1,6 +1,7 @@
 """Which MLflow the environment asks for; known without importing MLflow."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -54,6 +55,7 @@ def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     for value in environ.values():
         for password in _PASSWORD.findall(value):
             secrets |= {password, unquote(password)}
+    secrets |= {json.dumps(secret)[1:-1] for secret in secrets}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= 6:  # shorter ones would hide words
             text = text.replace(secret, _HIDDEN)

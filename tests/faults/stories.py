@@ -157,7 +157,7 @@ def assert_arrived(client: MlflowClient, story: Story, folder: Path) -> None:
     for model in models:
         assert f"{model.status}" == "READY"
         mlflow.set_tracking_uri(client.tracking_uri)
-        os.environ.pop("MLFLOW_TRACKING_URI")  # which that has set
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # which that has set
         local = mlflow.artifacts.download_artifacts(
             artifact_uri=f"models:/{model.model_id}", dst_path=str(folder)
         )

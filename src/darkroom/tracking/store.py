@@ -17,8 +17,10 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the browser show tables of runs, not of conversations."""
 
 
-_opened: dict[Path, tuple[int, int]] = {}
-"""By the project's root: which file was opened last, and how many were before."""
+_opened: dict[Path, int] = {}
+"""Databases, and which file that was (see ``_inode``); -1 where that has failed."""
+
+_num_reopened = 0
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,6 @@ def open_store(root: Path, address: Address) -> Store:
             experiment_id = client.create_experiment(address.experiment, artifacts, _KIND)
             experiment = client.get_experiment(experiment_id)
     database = root / "mlflow.db" if address.is_embedded else None
-    if database:
-        _opened[root] = _inode(database), _opened[root][1]
     return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
 
 
@@ -75,25 +75,29 @@ def _connect(root: Path, address: Address) -> MlflowClient:
     if address.is_embedded:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
-    uri = _spelled(root) if address.is_embedded else address.uri
+    uri = _spelled(root / "mlflow.db") if address.is_embedded else address.uri
     given = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)  # which logging a model and registering one ask for
     if given is None:  # MLflow sets it, but to processes that we start an embedded one has no address
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return MlflowClient(tracking_uri=uri)
+    client = MlflowClient(tracking_uri=uri)
+    if address.is_embedded:
+        _opened[root / "mlflow.db"] = _inode(root / "mlflow.db")
+    return client
 
 
-def _spelled(root: Path) -> str:
-    """Returns the address of the database; of one that has replaced another, spelled as never before.
+def _spelled(database: Path) -> str:
+    """Returns the address of a database; spelled as never before, where it is opened anew.
 
-    MLflow keeps what it has opened, by its address, and would go on writing into the file that is gone.
+    MLflow keeps a connection by its address: to a file that somebody has deleted, or half made.
     """
-    inode = _inode(root / "mlflow.db")
-    opened, num_replaced = _opened.get(root, (inode, 0))
-    if inode != opened:
-        num_replaced += 1
-    _opened[root] = inode, num_replaced
-    return f"sqlite:///{root}{'/.' * num_replaced}/mlflow.db"
+    global _num_reopened
+    inode = _inode(database)
+    if _opened.get(database, inode) != inode:
+        _num_reopened += 1
+    _opened[database] = -1
+    spelling = "".join("/." if bit == "1" else "/" for bit in f"{_num_reopened:b}".lstrip("0"))
+    return f"sqlite:///{database.parent}{spelling}/{database.name}"
 
 
 def _artifacts(root: Path) -> str:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 CONTENT_TAG = "sha256"
 
-OF_EPOCH = ("train/", "val/")
-"""How metrics begin that a training has of every epoch."""
+OF_EPOCH = "val/"
+"""How scores begin that a training has of every epoch."""
 
 LENGTH_OF_DIGEST = 36
 """MLflow keeps no more of a data set's."""

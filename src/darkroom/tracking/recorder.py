@@ -156,7 +156,9 @@ class Recorder:
             case events.Artifacts(paths):
                 for path in paths:
                     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                        if not file.is_dir() and (kept := self._keep(file)):
+                        if file.name == ".gitignore" or file.is_dir():  # DVC's own
+                            continue
+                        if kept := self._keep(file):
                             self._append(kept, maker)
             case events.Dataset(name, digest, source, profile):
                 dataset = records.Dataset(

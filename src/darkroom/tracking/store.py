@@ -2,7 +2,8 @@
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def open_client(root: Path, address: Address) -> MlflowClient:
         return _connect(root, address)
 
 
+@contextmanager
+def as_default(store: Store) -> Iterator[None]:
+    """Has what asks MLflow's global for an address find the store; the environment stays as it was."""
+    earlier = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(store.uri)  # writes into the environment, too
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if earlier is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = earlier
+
+
 def _alone(root: Path, address: Address) -> AbstractContextManager[object]:
     """Keeps processes that find a fresh database at once from migrating it all, and crashing."""
     if address.uri.startswith("sqlite:"):
@@ -69,7 +83,6 @@ def _connect(root: Path, address: Address) -> MlflowClient:
     if address.is_embedded:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
-    mlflow.set_tracking_uri(address.uri)  # which logging a model and registering one ask for
     return MlflowClient(tracking_uri=address.uri)
 
 

@@ -67,7 +67,7 @@ def of_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]])
     return {
         "images": _enumerate(counts["num_images"]),
         "as": f"{height} x {width} x {info.channels}",
-        "classes": f"{len(info.class_names)}: {names}",
+        "classes": f"{len(info.class_names):,}: {names}",
         "files left out": _enumerate(left_out) or "none",
         "pairs of duplicates": _enumerate(counts["num_pairs"]) or "none",
         "digest": info.digest[:DIGEST_LENGTH],

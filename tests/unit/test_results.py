@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -88,17 +89,11 @@ def test_a_digest_is_of_stage_params_and_outputs(old: str, new: str, is_same: bo
 def test_a_digest_is_of_the_stage_and_not_of_the_order() -> None:
     lock = YAML(typ="safe").load(LOCK)
     values = lock["stages"]["train"]["params"]["params.yaml"]
-    assert parse_results(_text(lock))["train"].digest == parse_results(LOCK)["train"].digest
+    assert parse_results(json.dumps(lock))["train"].digest == parse_results(LOCK)["train"].digest
     lock["stages"]["train"]["params"]["params.yaml"] = dict(reversed(values.items()))
-    assert parse_results(_text(lock))["train"].digest == parse_results(LOCK)["train"].digest
+    assert parse_results(json.dumps(lock))["train"].digest == parse_results(LOCK)["train"].digest
     renamed = parse_results(LOCK.replace("  train:\n    cmd", "  train2:\n    cmd"))["train2"]
     assert renamed.digest != parse_results(LOCK)["train"].digest
-
-
-def _text(lock: dict) -> str:
-    import json
-
-    return json.dumps(lock)
 
 
 def test_the_lock_of_this_project_names_params_as_they_are_named_elsewhere() -> None:
@@ -131,7 +126,7 @@ def test_what_cannot_be_understood_is_one_message(text: str, says: str) -> None:
 
 
 def test_in_the_workspace_the_message_names_the_file_alone() -> None:
-    with pytest.raises(UserError, match="^sub/dvc.lock: no schema"):
+    with pytest.raises(UserError, match=r"^sub/dvc\.lock: no schema"):
         parse_results("text", file=Path("sub/dvc.lock"))
 
 

@@ -68,7 +68,7 @@ def test_find(tiny_history: Project) -> None:
     for rev in ("fastr", "HEAD~9", "--all", ""):
         with pytest.raises(UserError, match="neither a git revision nor a DVC experiment"):
             revisions.find(rev)
-    with pytest.raises(UserError, match="did you mean faster?"):
+    with pytest.raises(UserError, match=r"did you mean faster\?"):
         revisions.find("fastr")
 
 
@@ -153,11 +153,11 @@ def test_the_workspace_is_read_as_it_is(tiny_history: Project, tmp_path: Path) -
     revisions = Revisions(project.folder)
     assert lr(revisions.results(Revision("workspace"))) == 0.9
     assert lr(revisions.results(revisions.find("HEAD"))) == 0.3
-    (project.folder / "dvc.lock").write_text("<<<<<<< HEAD\n")
-    with pytest.raises(UserError, match=r"^dvc\.lock, line 1"):
+    (project.folder / "dvc.lock").write_text("a: 1\n<<<<<<< HEAD\nb: 2\n")
+    with pytest.raises(UserError, match=r"^dvc\.lock, line 3: .* half merged"):
         revisions.results(Revision("workspace"))
     (project.folder / "dvc.lock").write_bytes(b"\xff")
-    with pytest.raises(UserError, match="dvc.lock at workspace: not UTF-8"):
+    with pytest.raises(UserError, match=r"dvc\.lock at workspace: not UTF-8"):
         revisions.results(Revision("workspace"))
     (project.folder / "dvc.lock").unlink()
     assert revisions.results(Revision("workspace")) == {}
@@ -172,6 +172,37 @@ def test_a_baseline_that_is_gone_leaves_all_results_new(tiny_history: Project, t
     project.git("update-ref", f"refs/exps/{'0' * 2}/{'1' * 38}/orphan", commit)
     revisions = Revisions(project.folder)
     assert len(revisions.new_results(revisions.find("orphan"))) == 4
+
+
+def test_a_lost_commit_is_said(tiny_history: Project, tmp_path: Path) -> None:
+    project = copied(tiny_history, tmp_path / "copy")
+    commit = Revisions(project.folder).find("faster").commit
+    (project.folder / ".git/objects" / commit[:2] / commit[2:]).unlink()
+    with pytest.raises(UserError, match=f"git log: fatal: bad object {commit}"):
+        Revisions(project.folder).experiments()
+    assert len(Revisions(project.folder).commits()) == 3
+
+
+def test_a_branch_made_of_an_experiment(tiny_history: Project, tmp_path: Path) -> None:
+    project = copied(tiny_history, tmp_path / "copy")
+    before = Revisions(project.folder).experiments()
+    project.dvc("exp", "branch", "faster", "kept")
+    revisions = Revisions(project.folder)
+    assert [one.branch for one in revisions.commits()] == ["main", "main", "main", "kept"]
+    assert lr(revisions.results(revisions.commits()[-1])) == 0.4
+    kept = {one.name: one.commit for one in before}
+    assert {one.name: one.commit for one in revisions.experiments()} == kept
+
+
+@pytest.mark.slow
+def test_an_experiment_run_in_a_copy(tiny_history: Project, tmp_path: Path) -> None:
+    project = copied(tiny_history, tmp_path / "copy")
+    project.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "train.lr=0.6")
+    project.dvc("exp", "run", "--queue", "--name", "waiting", "--set-param", "train.lr=0.7")
+    revisions = Revisions(project.folder)
+    assert [one.name for one in revisions.experiments()][-1] == "aside"
+    assert len(revisions.experiments()) == 4
+    assert lr(revisions.new_results(revisions.find("aside"))) == 0.6
 
 
 def test_a_shallow_clone(tiny_history: Project, tmp_path: Path) -> None:
@@ -203,7 +234,7 @@ def test_without_git_there_is_the_workspace_alone(tiny_history: Project, tmp_pat
     revisions = Revisions(project.folder)
     assert (revisions.repository, revisions.commits(), revisions.experiments()) == (None, [], [])
     assert lr(revisions.results(revisions.find("workspace"))) == 0.3
-    with pytest.raises(UserError, match="HEAD: .* is in no git repository"):
+    with pytest.raises(UserError, match=r"HEAD: .* is in no git repository"):
         revisions.find("HEAD")
 
 
@@ -219,9 +250,17 @@ def test_before_the_first_commit(tmp_path: Path) -> None:
 def test_git_that_refuses_or_is_not_there(
     tiny_history: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="must be run in a work tree"):
-        Revisions(tiny_history.folder / ".git")
+    (tmp_path / ".git").write_text("nonsense")
+    with pytest.raises(UserError, match=f"{tmp_path}: fatal: invalid gitfile format"):
+        Revisions(tmp_path)
+    revisions = Revisions(tiny_history.folder)
+    monkeypatch.setattr("darkroom.tracking.repository.TIMEOUT_SECONDS", 1e-9)
+    with pytest.raises(UserError, match=r"git log: no answer in 1e-09 seconds|git rev-parse: no answer"):
+        revisions.commits()
+    monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="git log: git is not there any more"):
+        revisions.commits()
     assert Revisions(tiny_history.folder).commits() == []
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from project import Project
 
@@ -26,8 +26,8 @@ stages:
     deps: [data/prepared/dataset.json]
     outs: [models/model.safetensors, reports/train]
   evaluate:
-    cmd: mkdir -p reports/evaluate/lists && sed s/lr/f1/ models/model.safetensors > reports/evaluate/metrics.json &&
-      echo 1 > reports/evaluate/lists/one
+    cmd: mkdir -p reports/evaluate/lists && echo 1 > reports/evaluate/lists/one &&
+      sed s/lr/f1/ models/model.safetensors > reports/evaluate/metrics.json
     deps: [models/model.safetensors]
     outs:
       - reports/evaluate/lists:
@@ -69,9 +69,10 @@ def tiny(folder: Path, dvc_folder: str = "", pipeline_folder: str = "") -> Proje
     dvc = Project.at(folder / dvc_folder)
     dvc.folder.mkdir(exist_ok=True)
     dvc.dvc("init", "--quiet", *(["--subdir"] if dvc_folder else []))
+    levels = len(PurePosixPath(dvc_folder).parts) + 2
     (dvc.folder / ".dvc/config").write_text(
         "[core]\n    analytics = false\n    remote = store\n"
-        f"['remote \"store\"']\n    url = {folder.parent / 'store'}\n"
+        f"['remote \"store\"']\n    url = {'../' * levels}store\n"
     )
     project = Project.at(folder / pipeline_folder)
     project.folder.mkdir(exist_ok=True)
@@ -109,7 +110,7 @@ def history(folder: Path) -> Project:
 
 
 def copied(project: Project, folder: Path) -> Project:
-    """A copy to change as one likes; its remote stays the original's."""
+    """A copy to change as one likes; its remote, too, is ``store`` beside it."""
     shutil.copytree(project.folder, folder, symlinks=True)
     return Project.at(folder)
 

@@ -52,12 +52,12 @@ class Outputs:
         wanted = PurePosixPath(path).as_posix()
         name, content = _tracked(result, wanted)
         if not content.md5.endswith(".dir"):
-            return self._bytes(result, wanted, content.md5)
+            return self._bytes(result, wanted, content)
         md5 = self.listing(result, name).get(wanted.removeprefix(f"{name}/"))
         if md5 is None:
             reason = f"{name} is a folder" if wanted == name else f"{name} held no such file"
             raise OutputMissing(f"{wanted} {_at(result)}: {reason}")
-        return self._bytes(result, wanted, md5)
+        return self._bytes(result, wanted, Content(md5, None))
 
     def listing(self, result: Result, path: Path | str) -> dict[str, str]:
         """Returns the MD5 of each file of a folder that ``result`` names, by its path below it.
@@ -133,20 +133,23 @@ class Outputs:
         files = {file: repository.file(rev, f"{name}/{file}") for file in repository.files(rev, name)}
         return {file: bytes_md5(content or b"") for file, content in files.items()}
 
-    def _bytes(self, result: Result, path: str, md5: str) -> bytes:
-        found = self._from_workspace(path, md5)
+    def _bytes(self, result: Result, path: str, content: Content) -> bytes:
+        found = self._from_workspace(path, content)
         if found is None:
-            found = self._from_cache(result, path, md5)
+            found = self._from_cache(result, path, content.md5)
         if found is None:
-            found = self._from_git(result, path, md5)
-        return self._from_remote(result, path, md5) if found is None else found
+            found = self._from_git(result, path, content.md5)
+        return self._from_remote(result, path, content.md5) if found is None else found
 
-    def _from_workspace(self, path: str, md5: str) -> bytes | None:
+    def _from_workspace(self, path: str, content: Content) -> bytes | None:
+        file = self.folder / path
         try:
-            found = (self.folder / path).read_bytes()
+            if content.size not in (None, _size(file)):
+                return None
+            found = file.read_bytes()
         except OSError:  # what cannot be read here may be had elsewhere
             return None
-        return found if bytes_md5(found) == md5 else None
+        return found if bytes_md5(found) == content.md5 else None
 
     def _from_cache(self, result: Result, path: str, md5: str) -> bytes | None:
         if self.cache is None:

@@ -33,10 +33,9 @@ class Repository:
             return None
         if result.returncode == 0:
             return cls(folder, os.fsdecode(result.stdout).removesuffix("\n"))
-        message = result.stderr.decode(errors="replace").strip()
-        if "not a git repository" in message:
+        if b"not a git repository" in result.stderr:
             return None
-        raise UserError(f"{folder.absolute()}: {message.splitlines()[0] if message else 'git failed'}")
+        raise UserError(f"{folder.absolute()}: {_first_line(result)}")
 
     def commit(self, rev: str) -> str | None:
         """Returns the 40 hex digits of the commit that ``rev`` names, or None."""
@@ -60,9 +59,15 @@ class Repository:
         return [os.fsdecode(name).removeprefix(f"{top}/") for name in output.split(b"\0") if name]
 
     def lines(self, *arguments: str) -> list[str]:
-        """Returns what a git command prints, line by line; nothing where it fails."""
-        output = self._run(*arguments) or b""
-        return output.decode(errors="replace").split("\n")[:-1]  # "\x1e" ends no line here
+        """Returns what a git command prints, line by line.
+
+        Raises:
+            UserError: git fails, as for an object that is not there any more.
+        """
+        result = _git(self.folder, *arguments)
+        if result is None or result.returncode != 0:
+            raise UserError(f"git {arguments[0]}: {_first_line(result)}")
+        return result.stdout.decode(errors="replace").split("\n")[:-1]  # not at every "\x1e" and such
 
     def _run(self, *arguments: str) -> bytes | None:
         result = _git(self.folder, *arguments)
@@ -73,7 +78,11 @@ class Repository:
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    """Runs git; returns None where it is not installed or does not answer."""
+    """Runs git; returns None where it is not installed.
+
+    Raises:
+        UserError: it does not come to an end.
+    """
     env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     settings = ("-c", "i18n.logOutputEncoding=UTF-8", "-c", "log.showSignature=false")
     try:
@@ -84,5 +93,12 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | 
             capture_output=True,
             timeout=TIMEOUT_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"git {arguments[0]}: no answer in {TIMEOUT_SECONDS} seconds") from None
+
+
+def _first_line(result: subprocess.CompletedProcess[bytes] | None) -> str:
+    message = result.stderr.decode(errors="replace").strip() if result else "git is not there any more"
+    return message.splitlines()[0] if message else "failed without a word"

@@ -48,6 +48,7 @@ class Revisions:
     def __init__(self, folder: Path = Path()) -> None:
         self.folder = folder
         self.repository = Repository.around(folder)
+        self._committed: dict[str, dict[str, Result]] = {}
 
     def find(self, rev: str) -> Revision:
         """Returns what ``rev`` names: ``workspace``, whatever git understands, or an experiment.
@@ -63,7 +64,7 @@ class Revisions:
         experiments = self.experiments()
         if commit is not None:
             named = [one for one in experiments if one.commit == commit]
-            return named[0] if named else self._described([commit])[0]
+            return named[0] if named else self._described([commit])[commit]
         found = [one for one in experiments if one.name == rev]
         if len(found) > 1:  # as DVC does, the one that began with what is checked out
             head = self.repository.commit("HEAD")
@@ -81,6 +82,9 @@ class Revisions:
 
         Experiments are not among them, unless a branch was made of them. In a shallow clone the
         oldest commit counts as the one that wrote all that it holds.
+
+        Raises:
+            UserError: git fails.
         """
         if self.repository is None:
             return []
@@ -90,10 +94,14 @@ class Revisions:
         # full: else git skips what a merge has discarded
         order = ("--full-history", "--topo-order", "--reverse", "--format=%H")
         commits = self.repository.lines("log", *order, *starts, "--", LOCK.as_posix())
-        return self._described(commits)
+        return list(self._described(commits).values())
 
     def experiments(self) -> list[Revision]:
-        """Returns all experiments that DVC keeps, older ones first, each as its last commit."""
+        """Returns all experiments that DVC keeps, older ones first, each as its last commit.
+
+        Raises:
+            UserError: git fails, as where an experiment's commit is lost.
+        """
         if self.repository is None:
             return []
         refs = self.repository.lines("for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
@@ -101,8 +109,8 @@ class Revisions:
         experiments = [(match, commit) for match, commit in matches if match]
         described = self._described([commit for _, commit in experiments])
         revisions = [
-            replace(revision, name=match[3], baseline=match[1] + match[2])
-            for (match, _), revision in zip(experiments, described, strict=True)
+            replace(described[commit], name=match[3], baseline=match[1] + match[2])
+            for match, commit in experiments
         ]
         return sorted(revisions, key=lambda one: (one.committed_ms or 0, one.name))
 
@@ -112,14 +120,17 @@ class Revisions:
         Raises:
             UserError: its dvc.lock cannot be read or understood.
         """
+        if revision.commit in self._committed:
+            return self._committed[revision.commit]
         content = self._lock(revision)
-        if content is None:
-            return {}
         try:
-            text = content.decode()
+            text = content.decode() if content else ""
         except UnicodeDecodeError as error:
             raise UserError(f"{LOCK} at {revision.name}: not UTF-8 text ({error})") from None
-        return parse_results(text, revision.commit or WORKSPACE)
+        results = parse_results(text, revision.commit or WORKSPACE)
+        if revision.commit:  # many experiments share a baseline
+            self._committed[revision.commit] = results
+        return results
 
     def new_results(self, experiment: Revision) -> dict[str, Result]:
         """Returns the results that an experiment does not share with its baseline, by stage.
@@ -147,25 +158,23 @@ class Revisions:
         except OSError as error:
             raise UserError(f"{self.folder / LOCK}: cannot be read ({error.strerror})") from None
 
-    def _described(self, commits: list[str]) -> list[Revision]:
-        """Returns the commits, in their order, with all that git knows of them."""
+    def _described(self, commits: list[str]) -> dict[str, Revision]:
+        """Returns what git knows of each commit, in their order, and each once."""
         assert self.repository is not None
-        described = []
+        described = {}
         for start in range(0, len(commits), NAMED_AT_ONCE):
             part = commits[start : start + NAMED_AT_ONCE]
             branches = self._branches(part)
             lines = self.repository.lines("log", "--no-walk=unsorted", f"--format={_FIELDS}", *part)
             for line in lines:
                 commit, seconds, author, subject = line.split("\x1f", 3)
-                described.append(
-                    Revision(
-                        name=commit[:7],
-                        commit=commit,
-                        committed_ms=int(seconds) * 1_000,
-                        author=author,
-                        subject=subject,
-                        branch=branches.get(commit, ""),
-                    )
+                described[commit] = Revision(
+                    name=commit[:7],
+                    commit=commit,
+                    committed_ms=int(seconds) * 1_000,
+                    author=author,
+                    subject=subject,
+                    branch=branches.get(commit, ""),
                 )
         return described
 

@@ -119,6 +119,19 @@ def test_a_flipped_byte_in_the_cache_is_reported_and_not_used(copy: Project) -> 
     assert outputs.read(train, MODEL) == model_of(0.2)
 
 
+def test_a_workspace_of_links_into_a_damaged_cache(copy: Project) -> None:
+    copy.dvc("config", "--local", "cache.type", "symlink")
+    copy.dvc("checkout", "--relink")
+    assert (copy.folder / MODEL).is_symlink()
+    revisions, outputs = reader(copy)
+    train = at(revisions, "workspace")
+    assert outputs.read(train, MODEL) == model_of(0.3)
+    assert outputs.read(train, CURVE) == model_of(0.3)
+    cache_file(copy, train.outs[MODEL].md5).write_bytes(model_of(0.4))
+    with pytest.raises(OutputDamaged, match=MODEL):
+        outputs.read(train, MODEL)
+
+
 def test_a_cache_elsewhere(copy: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clear(copy, "models", "reports")
     train = at(Revisions(copy.folder), "HEAD")

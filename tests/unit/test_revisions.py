@@ -117,6 +117,8 @@ def test_commits_of_all_branches_and_tags(tiny_history: Project, tmp_path: Path)
         project.commit(text)
         return project.git("rev-parse", "HEAD").strip()
 
+    project.git("branch", "a-name-before-main")
+    project.git("branch", "nearer", "HEAD~1")
     project.git("checkout", "--quiet", "-b", "dir/side", "HEAD~1")
     on_side = change("side")
     project.git("checkout", "--quiet", "--detach")

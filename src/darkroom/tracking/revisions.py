@@ -13,6 +13,11 @@ _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38}|[0-9a-f]{62})/(
 
 _FIELDS = "%H%x1f%ct%x1f%an%x1f%s"
 
+_MAIN_BRANCHES = [
+    f"--refs=refs/{place}/{name}" for name in ("main", "master") for place in ("heads", "remotes/*")
+]
+_BRANCHES = ["--refs=refs/heads/*", "--refs=refs/remotes/*", "--exclude=refs/remotes/*/HEAD"]
+
 NAMED_AT_ONCE = 1_000
 """Commits a call of git: a command line holds no more than 128 KiB on some systems."""
 
@@ -31,7 +36,7 @@ class Revision:
     subject: str = ""
     """The first line of the commit's message."""
     branch: str = ""
-    """The nearest branch that has the commit; empty where there is none."""
+    """``main`` or ``master`` if it has the commit, else the nearest branch; empty if there is none."""
     baseline: str = ""
     """For an experiment, the commit that it began with; else empty."""
 
@@ -179,13 +184,14 @@ class Revisions:
         return described
 
     def _branches(self, commits: list[str]) -> dict[str, str]:
-        """Returns the nearest branch of each commit that is on one."""
+        """Returns the branch of each commit that is on one."""
         assert self.repository is not None
-        chosen = ("--refs=refs/heads/*", "--refs=refs/remotes/*", "--exclude=refs/remotes/*/HEAD")
-        branches = {}
-        for line in self.repository.lines("name-rev", *chosen, *commits):
-            commit, _, name = line.partition(" ")  # `main~3^2`, `remotes/origin/main~3`
-            branch = re.split(r"[~^]", name)[0]
-            if branch != "undefined" or name != "undefined":
-                branches[commit] = re.sub(r"^(heads|remotes/[^/]+)/", "", branch)
+        branches: dict[str, str] = {}
+        for refs in (_MAIN_BRANCHES, _BRANCHES):
+            others = [commit for commit in commits if commit not in branches]
+            for line in self.repository.lines("name-rev", *refs, *others) if others else []:
+                commit, _, name = line.partition(" ")  # `main~3^2`, `remotes/origin/main~3`
+                if name != "undefined":
+                    branch = re.split(r"[~^]", name)[0]
+                    branches[commit] = re.sub(r"^(heads|remotes/[^/]+)/", "", branch)
         return branches

@@ -25,10 +25,10 @@ NUM_PARAMS = 8
 def trace(name: str, shows_all: bool, as_json: bool) -> None:
     """Find what belongs to X, by the hashes of contents.
 
-    X is a file or folder (a model, a report, an exported file, an image, wherever it lies now), an MLflow
-    run's id or name, a DVC experiment, a git revision, `workspace`, or a registered model's NAME/VERSION
-    or NAME@ALIAS. Told are the training's runs, experiments, commits, data, parameters, scores and
-    registered versions.
+    X is a file or folder (a model, a report, an exported file, an image, wherever it lies now), an
+    MLflow run's id or name, a DVC experiment, a git revision, `workspace`, or a registered model's
+    NAME/VERSION or NAME@ALIAS. Told are the training's runs, experiments, commits, data, parameters,
+    scores and registered versions.
     """
     from darkroom.tracking.ledger.trace import trace as find
 

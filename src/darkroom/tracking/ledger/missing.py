@@ -14,8 +14,8 @@ def wanted_results(
 ) -> Iterator[Missing]:
     """Yields each result that should have a run, once, in the order in which they were made.
 
-    Those of the folder's dvc.lock, and if asked for those of all commits and of all experiments (of which
-    only what differs from the commit that they began with).
+    Those of the folder's dvc.lock, and if asked for those of all commits and of all experiments (of
+    which only what differs from the commit that they began with).
 
     Raises:
         UserError: a dvc.lock cannot be read or understood.

@@ -63,7 +63,7 @@ def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Addr
         root: of the project, where journals lie.
 
     Raises:
-        OutputMissing, OutputDamaged: a file of the result is nowhere to be had whole; nothing is written.
+        OutputMissing, OutputDamaged: a file is nowhere to be had whole; nothing is written.
     """
     restored = _Restored(missing, outputs, root, address)
     try:

@@ -162,7 +162,7 @@ def _trace_file(name: str, known: _Known) -> Trace | None:
     found = Trace(f"{name}, MD5 {md5}")
     sha256 = _sha256(path) if path.is_file() else ""
     models = set()
-    for revision, results in known.results:
+    for _, results in known.results:
         for result in results.values():
             for place in _places(result, md5, known.outputs):
                 role = "made" if _is_below(place, result.outs) else "read"

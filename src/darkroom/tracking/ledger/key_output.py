@@ -5,6 +5,9 @@ from pathlib import Path
 from darkroom.paths import DATA, DATASET, EXPORT, MODEL, PREDICTIONS
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 
+STAGES = ("fetch", "prepare", "train", "evaluate", "export")
+"""In the order in which they need each other."""
+
 OUTPUT_TAG = "dvc.output"
 """On a run, DVC's hash of its key output."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from darkroom.tracking.ledger.key_output import key_output
+from darkroom.tracking.ledger.key_output import STAGES, key_output
 from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import WORKSPACE, Result
 from darkroom.tracking.ledger.revisions import Revision, Revisions
@@ -53,9 +53,8 @@ def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator
 
 def _known_stages(results: dict[str, Result]) -> Iterator[Result]:
     """Yields the results of darkroom's own stages; what a stage needs comes before it."""
-    order = ("fetch", "prepare", "train", "evaluate", "export")
     known = [result for result in results.values() if _has_key_output(result)]
-    yield from sorted(known, key=lambda result: order.index(result.verb))
+    yield from sorted(known, key=lambda result: STAGES.index(result.verb))
 
 
 def _has_key_output(result: Result) -> bool:

@@ -27,7 +27,7 @@ from darkroom.tracking import records
 from darkroom.tracking.address import Address
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import Journal, Writer
-from darkroom.tracking.ledger.key_output import OUTPUT_TAG, key_output
+from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_output
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
@@ -81,7 +81,8 @@ class _Restored:
         self.result = missing.result
         self._outputs = outputs
         revision = missing.revision
-        self._time_ms = revision.committed_ms or time.time_ns() // 1_000_000
+        made_ms = revision.committed_ms or time.time_ns() // 1_000_000
+        self._time_ms = made_ms + STAGES.index(self.result.verb)  # what made its inputs goes before
         tags = {
             "stage": self.result.stage,
             "mlflow.source.name": f"stages/{self.result.verb}.py",

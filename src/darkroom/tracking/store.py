@@ -4,12 +4,14 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Experiment
-
+from darkroom.tracking.relocate import ARTIFACTS, DATABASE, database_lock, relocate
 from darkroom.tracking.root import project_root
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 DEFAULT_EXPERIMENT = "darkroom"
 
@@ -17,40 +19,55 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Has the browser show tables of runs, not of conversations."""
 
 
+# What MLflow does unasked. It reads the first while it is imported, so these are set before that.
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # 7 would hold a stage for 4 minutes
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
 @dataclass(frozen=True)
 class Store:
     """An open connection to MLflow, and the experiment that takes the runs."""
 
-    client: MlflowClient
-    experiment: Experiment
+    client: "MlflowClient"
+    experiment: "Experiment"
     uri: str
 
 
 def open_store() -> Store:
     """Opens the store that ``MLFLOW_TRACKING_URI`` names, else ``mlflow.db`` in the project's root.
 
-    With the embedded database, artifacts lie in ``mlartifacts`` beside it; a server has a place of
-    its own for them.
+    With the embedded database, artifacts lie in ``mlartifacts`` beside it, also after the project was
+    moved; a server has a place of its own for them.
     """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     root = project_root()
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"sqlite:///{root / 'mlflow.db'}"
-    artifacts = None if given else (root / "mlartifacts").as_uri()
+    uri = given or f"sqlite:///{root / DATABASE}"
+    artifacts = None if given else (root / ARTIFACTS).as_uri()
     if artifacts:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
     if uri.startswith("sqlite:"):
         # processes that find a fresh database at once would all migrate it, and crash
-        with FileLock(root / "mlflow.db.lock"):
-            if not given and not (root / "mlflow.db").exists():
-                print("tracking: making mlflow.db, once", file=sys.stderr)
+        with database_lock(root):
+            if not given and not (root / DATABASE).exists():
+                print(f"tracking: making {DATABASE}, once", file=sys.stderr)
+            if not given:
+                relocate(root)
             return _connect(uri, artifacts)
     return _connect(uri, artifacts)
 
 
 def _connect(uri: str, artifacts: str | None) -> Store:
+    from mlflow import MlflowClient
+
     client = MlflowClient(tracking_uri=uri)
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT)
     experiment = client.get_experiment_by_name(name)

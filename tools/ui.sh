@@ -7,7 +7,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # python -m: the scripts in a virtual environment that was moved name the old place
 python=$here/.venv/bin/python
 [ -x "$python" ] || python=python
-root=$(PYTHONPATH=$here/src "$python" -m darkroom.tracking.relocate)
+told=$(PYTHONPATH=$here/src "$python" -m darkroom.tracking.ui)
+root=${told%%$'\n'*}
+page=${told#*$'\n'}
 
 uri=${MLFLOW_TRACKING_URI:-sqlite:///$root/mlflow.db}
 if [ -z "${MLFLOW_TRACKING_URI:-}" ] && [ ! -e "$root/mlflow.db" ]; then
@@ -18,6 +20,6 @@ case $uri in http://* | https://*)
     echo "ui: the runs are on a server: $uri" >&2
     exit 2 ;;
 esac
-export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
-echo "ui: http://127.0.0.1:$port/#/experiments?workflowType=machine_learning (Ctrl-C ends it)"
+export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+echo "ui: http://127.0.0.1:$port/#$page (Ctrl-C ends it)"
 exec "$python" -m mlflow ui --backend-store-uri "$uri" --default-artifact-root "$root/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1

@@ -198,15 +198,17 @@ def test_a_command_in_a_subfolder_finds_the_projects_database(
     moved = root.rename(tmp_path / "moved")
     env = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
     result = subprocess.run(
-        [sys.executable, "-m", "darkroom.tracking.relocate"],
+        [sys.executable, "-m", "darkroom.tracking.ui"],
         cwd=moved / "data",
         env=env,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert result.stdout == f"{moved}\n"
     client = MlflowClient(f"sqlite:///{moved}/mlflow.db")
     experiment = client.get_experiment_by_name("darkroom")
     assert experiment is not None
+    root, page = result.stdout.splitlines()
+    assert root == str(moved)
+    assert page.startswith(f"/experiments/{experiment.experiment_id}/runs?")
     assert experiment.artifact_location == (moved / "mlartifacts").as_uri()

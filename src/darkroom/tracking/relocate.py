@@ -2,9 +2,6 @@
 
 MLflow stores where artifacts lie as absolute addresses: in a project that has moved, those of its
 runs would not be found, and new ones would be written where it lay before.
-
-``python -m darkroom.tracking.relocate`` does it without importing MLflow, and prints the project's
-root; tools/ui.sh begins so.
 """
 
 import sqlite3
@@ -15,8 +12,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from filelock import FileLock
-
-from darkroom.tracking.root import project_root
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
@@ -100,15 +95,3 @@ def _rewrite(database: sqlite3.Connection, place: str, present: Path) -> int:
                 {"old": old, "new": new, "key": key},
             ).rowcount
     return num_changed
-
-
-def main() -> None:
-    root = project_root()
-    if (root / DATABASE).exists():
-        with database_lock(root):
-            relocate(root)
-    print(root)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 
 from darkroom.tracking.relocate import ARTIFACTS, DATABASE, database_lock, relocate
 from darkroom.tracking.root import project_root
+from darkroom.tracking.view import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
 DEFAULT_EXPERIMENT = "darkroom"
-
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Has the browser show tables of runs, not of conversations."""
-
 
 # What MLflow does unasked. It reads the first while it is imported, so these are set before that.
 _QUIET = {
@@ -72,5 +69,8 @@ def _connect(uri: str, artifacts: str | None) -> Store:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT)
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        experiment = client.get_experiment(client.create_experiment(name, artifacts, _KIND))
+        experiment = client.get_experiment(client.create_experiment(name, artifacts))
+    for key, value in experiment_tags().items():
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
     return Store(client, experiment, uri)

@@ -31,6 +31,14 @@ _PASSING = (
     StaleElementReferenceException,
 )
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None,
+    reason="needs chromium and chromedriver; on Debian: apt-get install chromium chromium-driver",
+)
+
 Found = TypeVar("Found")
 
 
@@ -84,13 +92,9 @@ class Browser:
 
 @contextmanager
 def chromium(screenshots: Path, profile: Path) -> Iterator[Browser]:
-    """Starts a browser that reaches this machine alone; skips the test where there is none."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("needs chromium and chromedriver; on Debian: apt-get install chromium-driver")
+    """Starts a browser that reaches this machine alone."""
     options = webdriver.ChromeOptions()
-    options.binary_location = program
+    options.binary_location = str(CHROMIUM)
     for argument in (
         "--headless=new",
         "--window-size=1600,1100",
@@ -106,7 +110,7 @@ def chromium(screenshots: Path, profile: Path) -> Iterator[Browser]:
         options.add_argument("--no-sandbox")  # which root cannot have
     screenshots.mkdir(parents=True, exist_ok=True)
     # the path keeps Selenium from looking for a driver to download
-    window = webdriver.Chrome(options=options, service=Service(driver))
+    window = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
         yield Browser(window, screenshots)
     finally:

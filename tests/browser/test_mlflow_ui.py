@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from browser import PATIENCE_SECONDS, Browser, chromium
+from browser import PATIENCE_SECONDS, Browser, chromium, needs_chromium
 from project import ROOT, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 FASTER, SLOWER = 0.1, 0.05
 """The learning rates of the two trainings; all else is equal."""

@@ -44,6 +44,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
         state = job.new_state(options)
         if checkpoints.restore(state):
             print(f"train: goes on after step {state.step} of epoch {state.epoch + 1}")
+        run.go_on(scratch / "run")
         num_left = (options.epochs - state.epoch) * job.train.num_images - state.num_images
         history = History(num_earlier=state.epoch)
         with progress_bar("train", num_left) as bar:

@@ -9,6 +9,8 @@ from typing import TextIO
 
 import click
 
+from darkroom.commands.sync import sync
+from darkroom.commands.trace import trace
 from darkroom.errors import UserError
 
 
@@ -265,6 +267,10 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
         f"{len(spec.class_names)} classes\n"
     )
     click.echo(summary_text(make_without_weights(spec), spec), nl=False)
+
+
+main.add_command(sync)
+main.add_command(trace)
 
 
 def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool) -> list[str]:

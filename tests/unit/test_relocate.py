@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
+from darkroom.tracking.address import Address
 from darkroom.tracking.relocate import relocate
 from darkroom.tracking.root import project_root
 from darkroom.tracking.store import Store, open_store
@@ -32,7 +33,7 @@ def opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_ROOT", str(root))
-    return open_store()
+    return open_store(root, Address.of(root))
 
 
 def log_run(store: Store, text: str) -> str:

@@ -13,7 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from torch import nn
 
-from darkroom.tracking.mlflow_run import mlflow_run
+from darkroom.runtime import Runtime
+from darkroom.tracking.address import Address
+from darkroom.tracking.destinations import tracked
 from darkroom.tracking.run import Run, made_tag
 from darkroom.tracking.store import open_store
 
@@ -31,7 +33,7 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClie
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
-    return open_store().client
+    return open_store(folder, Address.of(folder)).client
 
 
 def latest(client: MlflowClient, stage: str) -> MlflowRun:
@@ -43,7 +45,7 @@ def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> 
     (folder / "reports").mkdir()
     (folder / "reports" / "a.txt").write_text("a")
     (folder / "top.txt").write_text("top")
-    with mlflow_run("said") as run:
+    with tracked("said", Runtime()) as run:
         run.log_params({"train.lr": 0.1, "train.clip_norm": None, "train.deterministic": True})
         for step in range(1, 2_501):
             run.log_metrics({"val/loss": 1 / step}, step=step)
@@ -72,7 +74,7 @@ def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> 
 )
 def test_the_status_tells_how_it_ended(client: MlflowClient, error: BaseException, status: str) -> None:
     def stage() -> None:
-        with mlflow_run(f"ends {status}") as run:
+        with tracked(f"ends {status}", Runtime()) as run:
             run.log_metrics({"reached": 1.0})
             raise error
 
@@ -87,9 +89,10 @@ def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: 
     program = (
         "import signal, sys, time\n"
         "from darkroom.stage import _exit_on_term\n"
-        "from darkroom.tracking.mlflow_run import mlflow_run\n"
+        "from darkroom.runtime import Runtime\n"
+        "from darkroom.tracking.destinations import tracked\n"
         "signal.signal(signal.SIGTERM, _exit_on_term)\n"
-        "with mlflow_run('terminated') as run:\n"
+        "with tracked('terminated', Runtime()) as run:\n"
         "    run.log_metrics({'reached': 1.0})\n"
         "    print('began', flush=True)\n"
         "    time.sleep(600)\n"
@@ -107,12 +110,12 @@ def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: 
 
 def test_runs_find_each_other_by_what_they_made(client: MlflowClient) -> None:
     for lr in (0.1, 0.2):
-        with mlflow_run("train") as run:
+        with tracked("train", Runtime()) as run:
             run.log_params({"train.lr": lr})
             run.made(MODEL, "abc")
-    with mlflow_run("train") as run:
+    with tracked("train", Runtime()) as run:
         run.made(MODEL, "another")
-    with mlflow_run("evaluate") as run:
+    with tracked("evaluate", Runtime()) as run:
         run.used(MODEL, "abc", as_child=True).log_metrics({"test/f1_macro": 0.9})
         run.used(MODEL, "unknown").log_metrics({"test/f1_macro": 0.1})
     parent = client.get_run(latest(client, "evaluate").data.tags["mlflow.parentRunId"])
@@ -129,31 +132,37 @@ def test_a_dead_server_costs_a_warning_and_nothing_else(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with mlflow_run("alone") as run:
+    with tracked("alone", Runtime()) as run:
         run.log_metrics({"a": 1.0})
         run.used(MODEL, "abc").log_params({"b": 2})
-    assert "tracking: this run is not logged" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "http://127.0.0.1:9 does not have this run yet (Connection refused)" in said
+    assert "darkroom sync" in said
 
 
-def test_a_failing_call_costs_a_warning_and_nothing_else(
-    client: MlflowClient, capsys: pytest.CaptureFixture[str]
+def test_what_mlflow_refuses_is_said_and_kept_and_the_rest_arrives(
+    client: MlflowClient, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with mlflow_run("partly") as run:
+    with tracked("partly", Runtime()) as run:
         run.log_params({"a": 1})
         run.log_params({"a": 2})  # MLflow refuses another value
+        run.log_params({"c": 4})
         run.log_artifacts(Path("absent.txt"))
         run.log_metrics({"b": 3.0})
     errors = capsys.readouterr().err
-    assert "tracking: params not logged" in errors
-    assert "tracking: artifacts not logged" in errors
+    assert "tracking: absent.txt is not logged: [Errno 2] No such file" in errors
+    assert "tracking: mlflow.db refused a part of this run" in errors
+    assert "a = 2" in (folder / "mljournal" / "sender.log").read_text()
+    assert len(list((folder / "mljournal" / "refused").iterdir())) == 1
     logged = latest(client, "partly")
     assert (logged.info.status, logged.data.metrics) == ("FINISHED", {"b": 3.0})
+    assert logged.data.params == {"a": "1", "c": "4"}
 
 
 def test_what_is_for_tensorboard_alone_is_left_out(
     client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with mlflow_run("shown") as run:
+    with tracked("shown", Runtime()) as run:
         for images, _ in run.watch([(torch.zeros(4, 1, 8, 8), torch.zeros(4))], nn.Flatten()):
             assert len(images) == 4
         run.log_pr_curves("ab", torch.tensor([0, 1]), torch.eye(2))
@@ -166,8 +175,9 @@ def test_what_is_for_tensorboard_alone_is_left_out(
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_a_fresh_database(tmp_path: Path) -> None:
     program = (
-        "from darkroom.tracking.mlflow_run import mlflow_run\n"
-        "with mlflow_run('one of four') as run:\n"
+        "from darkroom.runtime import Runtime\n"
+        "from darkroom.tracking.destinations import tracked\n"
+        "with tracked('one of four', Runtime()) as run:\n"
         "    run.log_metrics({'a': 1.0})\n"
     )
     env = {**os.environ, "DVC_ROOT": str(tmp_path)}

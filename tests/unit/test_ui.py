@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from darkroom.tracking.store import open_store
+from darkroom.tracking.address import Address
+from darkroom.tracking.store import Store, open_store
 from darkroom.tracking.view import VIEW_TAG
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
+
+
+def opened(project: Path) -> Store:
+    return open_store(project, Address.of(project))
 
 
 def told(**env: str) -> list[str]:
@@ -44,7 +49,7 @@ def ui_sh(**env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_page_is_the_table_of_models(project: Path) -> None:
-    store = open_store()
+    store = opened(project)
     number = store.experiment.experiment_id
     client = MlflowClient(store.uri)
     tags = client.get_experiment(number).tags
@@ -55,17 +60,19 @@ def test_the_page_is_the_table_of_models(project: Path) -> None:
     assert told() == [str(project), address]
 
 
-def test_an_experiment_made_before_gets_its_view_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = open_store().client
+def test_an_experiment_made_before_gets_its_view_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened(project).client
     number = client.create_experiment("older")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "older")
-    opened = open_store()
+    store = opened(project)
     assert VIEW_TAG in client.get_experiment(number).tags
     changed = client.get_experiment(number).last_update_time
-    open_store()
+    opened(project)
     assert client.get_experiment(number).last_update_time == changed
     # the newest is the one to look at
-    assert told()[1].startswith(f"/experiments/{opened.experiment.experiment_id}/")
+    assert told()[1].startswith(f"/experiments/{store.experiment.experiment_id}/")
 
 
 def test_where_no_experiment_is_known_the_page_lists_them(project: Path) -> None:

@@ -20,7 +20,7 @@ class Params:
 
     def texts(self) -> dict[str, str]:
         """Returns the values as text."""
-        return {name: _text(value) for name, value in self.values.items()}
+        return {name: param_text(value) for name, value in self.values.items()}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class PrCurves:
 Event = Params | Tags | Metrics | Artifacts | Dataset | OnnxModel | Images | Graph | PrCurves
 
 
-def _text(value: object) -> str:
+def param_text(value: object) -> str:
     if value is None:
         return "null"
     return json.dumps(value) if isinstance(value, bool | list | dict) else str(value)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from darkroom.tracking.events import (
     Artifacts,
@@ -31,29 +31,38 @@ NUM_SHOWN = 64
 Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
+class Journal(Protocol):
+    """What takes a run's events for MLflow (see ``recorder.py``)."""
+
+    def record(self, event: Event, maker: Path | None = None) -> None: ...
+    def use(self, artifact: Path, digest: str, as_child: bool) -> None: ...
+    def go_on(self, memo: Path) -> None: ...
+
+
 class Run:
     """Takes what a stage says of itself.
 
     Args:
-        recorders: one a destination; each takes every event, and leaves out what is not for it.
-        find_maker: as ``used``, by which it is called.
+        journal: of the run, if it is to be in MLflow.
+        others: further destinations; each takes every event, and leaves out what is not for it.
+        maker: is not the journal's own run, but the one that made this artifact.
     """
 
     def __init__(
         self,
-        *recorders: Callable[[Event], None],
-        find_maker: Callable[[Path, str, bool], "Run"] | None = None,
+        journal: Journal | None = None,
+        *others: Callable[[Event], None],
+        maker: Path | None = None,
     ) -> None:
-        self._recorders = recorders
-        self._find_maker = find_maker
+        self._journal = journal
+        self._others = others
+        self._maker = maker
         self._has_watched = False
 
-    def also(self, recorder: Callable[[Event], None]) -> "Run":
-        """Returns this run with one more destination."""
-        return Run(*self._recorders, recorder, find_maker=self._find_maker)
-
     def _record(self, event: Event) -> None:
-        for record in self._recorders:
+        if self._journal:
+            self._journal.record(event, self._maker)
+        for record in self._others:
             record(event)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -65,7 +74,7 @@ class Run:
         self._record(Tags(dict(tags)))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Records numbers of this moment. They are sent in batches, so this costs microseconds."""
+        """Records numbers of this moment. This costs a fraction of a millisecond."""
         self._record(Metrics(dict(metrics), step, time.time_ns() // 1_000_000))
 
     def log_artifacts(self, *paths: Path) -> None:
@@ -106,15 +115,26 @@ class Run:
             as_child: show this run below that one.
 
         Returns:
-            That run, to log to (a model's test metrics belong to its training run); one that
-            keeps nothing where none is known.
+            That run, to log to (a model's test metrics belong to its training run). Where MLflow knows
+            none, what is logged to it is left out.
         """
-        return self._find_maker(artifact, digest, as_child) if self._find_maker else Run()
+        if not self._journal:
+            return Run()
+        self._journal.use(artifact, digest, as_child)
+        return Run(self._journal, maker=artifact)
+
+    def go_on(self, memo: Path) -> None:
+        """Says that this is the run that ``memo`` tells of, if it does, else notes this run there.
+
+        A training that was killed goes on as one run. What it had logged is not logged again.
+        """
+        if self._journal:
+            self._journal.go_on(memo)
 
 
-def made_tag(artifact: Path) -> str:
+def made_tag(artifact: Path | str) -> str:
     """Returns the tag that holds the digest of an artifact on the run that made it."""
-    return f"made.{artifact.as_posix()}"
+    return f"made.{Path(artifact).as_posix()}"
 
 
 def warn(failure: str, error: Exception) -> None:

@@ -2,27 +2,18 @@
 
 import logging
 import os
-import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom.tracking.address import Address
 from darkroom.tracking.relocate import ARTIFACTS, DATABASE, database_lock, relocate
-from darkroom.tracking.root import project_root
+from darkroom.tracking.sender import QUIET
 from darkroom.tracking.view import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
-
-DEFAULT_EXPERIMENT = "darkroom"
-
-# What MLflow does unasked. It reads the first while it is imported, so these are set before that.
-_QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # 7 would hold a stage for 4 minutes
-    "GIT_PYTHON_REFRESH": "quiet",
-}
 
 
 @dataclass(frozen=True)
@@ -32,45 +23,54 @@ class Store:
     client: "MlflowClient"
     experiment: "Experiment"
     uri: str
+    database: Path | None = None
+    """The file of the embedded one."""
+    inode: int = 0
+
+    def is_replaced(self) -> bool:
+        """Returns whether the file that was opened is no longer the one that lies there."""
+        return self.database is not None and _inode(self.database) != self.inode
 
 
-def open_store() -> Store:
-    """Opens the store that ``MLFLOW_TRACKING_URI`` names, else ``mlflow.db`` in the project's root.
+def open_store(root: Path, address: Address) -> Store:
+    """Opens the MLflow at ``address``.
 
-    With the embedded database, artifacts lie in ``mlartifacts`` beside it, also after the project was
+    Artifacts of the embedded database lie in ``mlartifacts`` beside it, also after the project was
     moved; a server has a place of its own for them.
     """
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():  # MLflow reads some of them while it is imported
         os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    root = project_root()
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"sqlite:///{root / DATABASE}"
-    artifacts = None if given else (root / ARTIFACTS).as_uri()
+    artifacts = (root / ARTIFACTS).as_uri() if address.is_embedded else None
     if artifacts:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
-    if uri.startswith("sqlite:"):
+    if address.uri.startswith("sqlite:"):
         # processes that find a fresh database at once would all migrate it, and crash
         with database_lock(root):
-            if not given and not (root / DATABASE).exists():
-                print(f"tracking: making {DATABASE}, once", file=sys.stderr)
-            if not given:
+            if address.is_embedded:
                 relocate(root)
-            return _connect(uri, artifacts)
-    return _connect(uri, artifacts)
+            return _connect(root, address, artifacts)
+    return _connect(root, address, artifacts)
 
 
-def _connect(uri: str, artifacts: str | None) -> Store:
+def _connect(root: Path, address: Address, artifacts: str | None) -> Store:
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", DEFAULT_EXPERIMENT)
-    experiment = client.get_experiment_by_name(name)
+    client = MlflowClient(tracking_uri=address.uri)
+    experiment = client.get_experiment_by_name(address.experiment)
     if experiment is None:
-        experiment = client.get_experiment(client.create_experiment(name, artifacts))
+        experiment = client.get_experiment(client.create_experiment(address.experiment, artifacts))
     for key, value in experiment_tags().items():
         if experiment.tags.get(key) != value:
             client.set_experiment_tag(experiment.experiment_id, key, value)
-    return Store(client, experiment, uri)
+    database = root / DATABASE if address.is_embedded else None
+    return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0

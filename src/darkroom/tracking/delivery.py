@@ -1,0 +1,270 @@
+"""Writes a journal into MLflow; done twice, or cut off anywhere and done again, it adds nothing twice.
+
+MLflow's metric key is (run, key, value, timestamp, step), and a parameter or tag of the same value is no
+change. What MLflow would double is looked for first: runs and logged models are tagged with what they
+are of, and artifacts are compared by size and SHA-256, which also shows that they arrived whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from mlflow.entities import Dataset as DatasetEntity
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from darkroom.tracking.journal import Journal, Reading
+from darkroom.tracking.logged_model import log_onnx
+from darkroom.tracking.receipts import Receipt
+from darkroom.tracking.records import (
+    Dataset,
+    End,
+    File,
+    Metrics,
+    Model,
+    Params,
+    Record,
+    Resumed,
+    Tags,
+    Used,
+)
+from darkroom.tracking.run import made_tag
+from darkroom.tracking.trouble import OutOfReach, Refused, reason
+
+if TYPE_CHECKING:
+    from darkroom.tracking.store import Store
+
+Result = TypeVar("Result")
+
+JOURNAL_TAG = "darkroom.journal"
+"""By which the run of a journal is found again."""
+
+LIMITS: dict[type, int] = {Metric: 1_000, Param: 100, RunTag: 100}
+"""MLflow's own, of one call."""
+
+LENGTH_OF_ERROR = 2_000
+
+_MAY_PASS = (401, 403, 408, 425, 429)
+"""Statuses of a request that was refused for now: a password may be mended, a rush may end."""
+
+Item: TypeAlias = "Metric | Param | RunTag"
+
+
+class Delivery:
+    """Sends one journal, and keeps its receipt."""
+
+    def __init__(self, store: "Store", journal: Journal, receipt: Receipt) -> None:
+        self._store = store
+        self._client = store.client
+        self._journal = journal
+        self._receipt = receipt
+        self._waiting: list[Item] = []
+
+    def send(self, reading: Reading) -> None:
+        """Sends what was read.
+
+        Raises:
+            OutOfReach: MLflow cannot be reached; the message says why. The receipt says what arrived.
+        """
+        self._waiting = []
+        try:
+            if not self._receipt.run_id:
+                self._find_or_create_run()
+            for line, offset in zip(reading.lines, reading.offsets, strict=True):
+                if line.maker is None and isinstance(line.record, Metrics | Params | Tags):
+                    self._waiting += _items(line.record)
+                    if len(self._waiting) < LIMITS[Metric]:
+                        continue
+                    self._flush()
+                else:
+                    self._flush()
+                    self._send_alone(line.record, line.maker)
+                self._acknowledge(offset)
+            self._flush()
+            self._acknowledge(reading.end)
+        except _Gone:
+            self._receipt.forget()
+            self._receipt.save(self._journal)
+            raise OutOfReach("the run is gone from MLflow; it is sent once more") from None
+
+    def _acknowledge(self, offset: int) -> None:
+        self._receipt.offset = offset
+        self._receipt.save(self._journal)
+
+    def _find_or_create_run(self) -> None:
+        start = self._journal.start()
+        experiment_id = self._store.experiment.experiment_id
+        found = self._call(
+            lambda: self._client.search_runs(
+                [experiment_id], f"tags.`{JOURNAL_TAG}` = '{self._journal.name}'", max_results=1
+            )
+        )
+        run = found[0] if found else None
+        if run is None:
+            run = self._call(
+                lambda: self._client.create_run(
+                    experiment_id,
+                    start_time=start.timestamp_ms,
+                    tags={**start.tags, JOURNAL_TAG: self._journal.name},
+                    run_name=start.name,
+                )
+            )
+        self._receipt.run_id = run.info.run_id
+        self._receipt.save(self._journal)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._log(self._receipt.run_id, waiting)
+
+    def _log(self, run_id: str, items: list[Item]) -> None:
+        for kind, limit in LIMITS.items():
+            same = [item for item in items if isinstance(item, kind)]
+            for start in range(0, len(same), limit):
+                self._log_batch(run_id, same[start : start + limit])
+
+    def _log_batch(self, run_id: str, items: list[Item]) -> None:
+        """Sends items of one kind; where MLflow refuses one, all others still arrive."""
+        argument = {Metric: "metrics", Param: "params", RunTag: "tags"}[type(items[0])]
+        try:
+            self._call(lambda: self._client.log_batch(run_id, **{argument: items}))
+        except Refused as refusal:
+            if len(items) == 1:
+                self._refuse(f"{items[0].key} = {items[0].value}", refusal)
+                return
+            for item in items:
+                self._log_batch(run_id, [item])
+
+    def _send_alone(self, record: Record, maker: str | None) -> None:
+        run_id = self._receipt.run_id if maker is None else self._receipt.makers.get(maker, "")
+        if not run_id:  # nobody is known to have made it
+            return
+        try:
+            self._send_record(record, run_id)
+        except Refused as refusal:
+            self._refuse(f"{record.kind} {_label(record)}".strip(), refusal)
+
+    def _send_record(self, record: Record, run_id: str) -> None:
+        match record:
+            case Metrics():
+                known = self._call(lambda: self._client.get_run(run_id)).data.metrics
+                values = {k: v for k, v in record.values.items() if known.get(k) != v}
+                self._log(run_id, _items(record.model_copy(update={"values": values})))
+            case Params() | Tags():
+                self._log(run_id, _items(record))
+            case File():
+                self._send_file(run_id, record)
+            case Dataset():
+                self._send_dataset(run_id, record)
+            case Model(name=name, file=file):
+                path = self._spooled(file)
+                self._call(lambda: log_onnx(self._store, run_id, path, name, file.sha256))
+            case Used():
+                self._link(run_id, record)
+            case Resumed():
+                self._call(lambda: self._client.update_run(run_id, status="RUNNING"))
+            case End(status=status, error=error, timestamp_ms=timestamp_ms):
+                if error:
+                    self._log(run_id, [RunTag("error", error[:LENGTH_OF_ERROR])])
+                self._call(lambda: self._client.set_terminated(run_id, status, timestamp_ms))
+
+    def _refuse(self, what: str, refusal: Refused) -> None:
+        remark = f"MLflow refused {what}: {refusal}"
+        if remark not in self._receipt.refused:
+            self._receipt.refused.append(remark)
+
+    def _spooled(self, file: File) -> Path:
+        path = self._journal.spooled(file)
+        if not path.is_file():
+            raise Refused(f"its copy, {path}, is gone")
+        return path
+
+    def _send_file(self, run_id: str, file: File) -> None:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts:
+            path = PurePosixPath(path.name)
+        copy = self._spooled(file)
+        if self._has(run_id, path, file):
+            return
+        folder = path.parent.as_posix() if path.parent.parts else None  # None: MLflow's top folder
+        self._call(lambda: self._client.log_artifact(run_id, str(copy), folder))
+        if not self._has(run_id, path, file):
+            raise OutOfReach(f"{path} did not arrive whole")
+
+    def _has(self, run_id: str, path: PurePosixPath, file: File) -> bool:
+        """Returns whether an artifact is there, with the size and the SHA-256 that it should have."""
+        folder = path.parent.as_posix() if path.parent.parts else None
+        listed = self._call(lambda: self._client.list_artifacts(run_id, folder))
+        if not any(found.path == path.as_posix() and found.file_size == file.size for found in listed):
+            return False
+        with TemporaryDirectory() as scratch:
+            local = self._call(lambda: self._client.download_artifacts(run_id, f"{path}", scratch))
+            with open(local, "rb") as arrived:
+                return hashlib.file_digest(arrived, "sha256").hexdigest() == file.sha256
+
+    def _send_dataset(self, run_id: str, dataset: Dataset) -> None:
+        entity = DatasetEntity(
+            name=dataset.name,
+            digest=dataset.digest[:36],  # MLflow keeps no more
+            source_type="local",
+            source=json.dumps({"uri": dataset.source}),
+            profile=json.dumps({**dataset.profile, "digest": dataset.digest}),
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        self._call(lambda: self._client.log_inputs(run_id, [DatasetInput(entity, tags)]))
+
+    def _link(self, run_id: str, used: Used) -> None:
+        """Finds the latest run that made what was used, and tags this one with it."""
+        found = self._call(
+            lambda: self._client.search_runs(
+                [self._store.experiment.experiment_id],
+                f"tags.`{made_tag(used.artifact)}` = '{used.digest}'",
+                max_results=1,
+                order_by=["attributes.start_time DESC"],
+            )
+        )
+        maker = found[0].info.run_id if found else ""
+        self._receipt.makers[used.artifact] = maker
+        if maker:
+            link = "mlflow.parentRunId" if used.as_child else f"maker.{used.artifact}"
+            self._log(run_id, [RunTag(link, maker)])
+
+    def _call(self, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except MlflowException as error:
+            if self._is_run_gone(error):
+                raise _Gone from error
+            status = error.get_http_status_code()
+            if 400 <= status < 500 and status not in _MAY_PASS:
+                raise Refused(reason(error)) from error
+            raise OutOfReach(reason(error)) from error
+        except (OutOfReach, Refused):
+            raise
+        except Exception as error:  # of an object store, of a database: whatever it is, it may pass
+            raise OutOfReach(reason(error)) from error
+
+    def _is_run_gone(self, error: MlflowException) -> bool:
+        does_not_exist = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+        return error.error_code == does_not_exist and self._receipt.run_id in str(error)
+
+
+class _Gone(Exception):
+    """MLflow does not know the journal's run any more."""
+
+
+def _items(record: Metrics | Params | Tags) -> list[Item]:
+    match record:
+        case Metrics(values=values, step=step, timestamp_ms=timestamp_ms):
+            return [Metric(name, value, timestamp_ms, step) for name, value in values.items()]
+        case Params(values=values):
+            return [Param(name, value) for name, value in values.items()]
+        case Tags(values=values):
+            return [RunTag(name, value) for name, value in values.items()]
+
+
+def _label(record: Record) -> str:
+    return getattr(record, "path", getattr(record, "name", ""))

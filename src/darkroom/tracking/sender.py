@@ -1,0 +1,278 @@
+"""The process that brings journals to MLflow: one a project and MLflow, however many stages run.
+
+Stages start it and never wait for a call of MLflow's. It takes only what processor time they leave,
+works beside all stages of a `dvc repro`, outlives those that are killed and says so in their runs, and
+ends some seconds after the last. Since it alone writes, no two processes fight over the database.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from darkroom.tracking.address import Address, redact
+from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, Reading, close_dead, journals
+from darkroom.tracking.receipts import Receipt
+from darkroom.tracking.records import Go, Metrics
+from darkroom.tracking.trouble import OutOfReach, end_trouble, note_trouble, reason
+
+if TYPE_CHECKING:
+    from darkroom.tracking.store import Store
+
+POLL_SECONDS = 0.2
+
+FLUSH_SECONDS = 5.0
+"""How often metrics are sent while a stage runs."""
+
+LINGER_SECONDS = 6.0
+"""How long it waits for the next stage: to start again costs some seconds of work."""
+
+HANDOVER_SECONDS = 3.0
+"""How long a second one waits for the first to end, before it leaves the work to that."""
+
+GIVE_UP_SECONDS = 60.0
+"""How long it tries where MLflow is out of reach and no stage runs any more."""
+
+LEAST_PAUSE_SECONDS, GREATEST_PAUSE_SECONDS = 1.0, 30.0
+"""Between two tries; each is twice the one before."""
+
+NUM_KEPT = 8
+"""Journals of runs that did not finish: a training that goes on goes on with its journal, too."""
+
+# What MLflow does unasked; set before it is imported.
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # tried again here, where nobody waits
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def start_sender(root: Path) -> subprocess.Popen[bytes]:
+    """Sees to it that a sender works for the project at ``root``, to the MLflow that is asked for."""
+    with (root / JOURNALS / "sender.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "darkroom.tracking.sender", str(root)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=root,  # what a relative address is relative to
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C is for the stage
+        )
+
+
+@contextmanager
+def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
+    """Yields whether this process is the one that sends to ``address`` while the block runs."""
+    folder = root / JOURNALS
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"sender-{address.digest}.lock", timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+class Sender:
+    """Sends the journals of the project at ``root`` to ``address``.
+
+    Args:
+        takes_all: also those that were meant for another MLflow.
+        report: is told what could not be read or sent, each once.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        address: Address,
+        takes_all: bool = False,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self._root = root
+        self._address = address
+        self._takes_all = takes_all
+        self._report = report
+        self._reported: set[str] = set()
+        self._sent_at: dict[str, float] = {}
+        self._broken: set[str] = set()
+        self._store: Store | None = None
+
+    def send_all(self) -> bool:
+        """Sends what there is of every journal, the oldest first.
+
+        Returns:
+            Whether some of them still grow.
+
+        Raises:
+            OutOfReach: MLflow cannot be reached; the message says why.
+        """
+        num_live = 0
+        for journal in self.pending():
+            try:
+                has_ended = journal.end() is not None or close_dead(journal)
+                num_live += not has_ended
+                self._send(journal, has_ended)
+            except OutOfReach as error:
+                note_trouble(self._root, self._address, f"{error}")
+                raise
+            except OSError as error:  # of this journal's files
+                self._broken.add(journal.name)
+                self._say(f"{journal.name}: {error}")
+        return num_live > 0
+
+    def pending(self) -> list[Journal]:
+        """Returns the journals that have something to send, or still grow; the oldest first."""
+        return [journal for journal in journals(self._root) if self._is_pending(journal)]
+
+    def _is_pending(self, journal: Journal) -> bool:
+        if journal.name in self._broken:
+            return False
+        if not self._takes_all and journal.start().destination not in ("", self._address.digest):
+            return False
+        receipt = Receipt.load(journal, self._address.digest)
+        return receipt.offset < journal.size or journal.end() is None
+
+    def _send(self, journal: Journal, has_ended: bool) -> None:
+        from darkroom.tracking.delivery import Delivery
+
+        receipt = Receipt.load(journal, self._address.digest)
+        reading = journal.read(receipt.offset)
+        if has_ended or self._is_due(journal, receipt, reading):
+            for remark in reading.damage:
+                self._say(remark)
+            if reading.end > receipt.offset:
+                _make_durable(journal)
+                Delivery(self._open_store(), journal, receipt).send(reading)
+                self._sent_at[journal.name] = time.monotonic()
+                end_trouble(self._root, self._address)
+        if has_ended and receipt.offset >= journal.size:
+            self._finish(journal, receipt)
+
+    def _is_due(self, journal: Journal, receipt: Receipt, reading: Reading) -> bool:
+        """Returns whether a journal that grows has something to send at once, or for long enough."""
+        said = [line.record for line in reading.lines]
+        if not receipt.run_id and journal.start().waits:
+            return any(isinstance(record, Go) for record in said)
+        if any(not isinstance(record, Metrics) for record in said):
+            return True
+        return time.monotonic() - self._sent_at.get(journal.name, 0.0) >= FLUSH_SECONDS
+
+    def _open_store(self) -> "Store":
+        from darkroom.tracking.store import open_store
+
+        if self._store is None or self._store.is_replaced():
+            try:
+                self._store = open_store(self._root, self._address)
+            except Exception as error:  # whatever it is, it may pass
+                raise OutOfReach(reason(error)) from error
+        return self._store
+
+    def _finish(self, journal: Journal, receipt: Receipt) -> None:
+        """Removes a journal that has arrived, keeps the latest of those that may go on."""
+        if not journal.hold():  # it goes on already
+            return
+        try:
+            end = journal.end()
+            if end is None:
+                return
+            if receipt.refused:
+                for remark in receipt.refused:
+                    self._say(f"{journal.name}: {remark}")
+                refused = self._root / JOURNALS / REFUSED
+                refused.mkdir(exist_ok=True)
+                journal.folder.rename(refused / journal.name)
+            elif end.status == "FINISHED":
+                journal.remove()
+        finally:
+            journal.release()
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        kept = [journal for journal in journals(self._root) if not self._is_pending(journal)]
+        for journal in kept[:-NUM_KEPT]:
+            if journal.hold():
+                journal.remove()
+                journal.release()
+
+    def _say(self, remark: str) -> None:
+        if remark not in self._reported:
+            self._reported.add(remark)
+            self._report(redact(remark))
+
+    def run(self) -> None:
+        """Sends until nothing has grown for a while, or MLflow stays out of reach."""
+        idle_since = reached_at = time.monotonic()
+        pause = LEAST_PAUSE_SECONDS
+        while True:
+            try:
+                is_live = self.send_all()
+            except OutOfReach as error:
+                self._report(f"{self._address}: {error}")
+                if self._num_growing():
+                    reached_at = time.monotonic()  # not given up while a stage runs
+                if time.monotonic() - reached_at > GIVE_UP_SECONDS:
+                    return
+                self._wait_for_end(pause)
+                pause = min(2 * pause, GREATEST_PAUSE_SECONDS)
+                continue
+            now = time.monotonic()
+            reached_at, pause = now, LEAST_PAUSE_SECONDS
+            if is_live:
+                idle_since = now
+            elif now - idle_since > LINGER_SECONDS:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _wait_for_end(self, seconds: float) -> None:
+        """Waits; less where a stage ends meanwhile, which waits for us."""
+        until = time.monotonic() + seconds
+        time.sleep(LEAST_PAUSE_SECONDS)
+        num_growing = self._num_growing()
+        while time.monotonic() < until and self._num_growing() >= num_growing:
+            time.sleep(POLL_SECONDS)
+
+    def _num_growing(self) -> int:
+        return sum(journal.end() is None for journal in self.pending())
+
+
+def main(root: Path) -> None:
+    """Sends the journals of the project at ``root``, unless another process does."""
+    _yield_processor()
+    address = Address.of(root)
+    with only_sender(root, address, HANDOVER_SECONDS) as is_only:
+        if is_only:
+            for name, value in QUIET.items():
+                os.environ.setdefault(name, value)
+            Sender(root, address).run()
+
+
+def _yield_processor() -> None:
+    """Lets any other process go first."""
+    with suppress(OSError, AttributeError):
+        os.nice(19)
+    with suppress(OSError, AttributeError):  # Linux has an even lower class
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _make_durable(journal: Journal) -> None:
+    """Has the disk keep what is about to be sent; the stage itself does not wait for that."""
+    with suppress(OSError), journal.file.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

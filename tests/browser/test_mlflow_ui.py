@@ -42,6 +42,7 @@ def compared(
 ) -> tuple[Project, dict[float, str], dict[float, float]]:
     """A copy of the finished project, under a name that must be quoted, with a second experiment."""
     folder = tmp_path_factory.mktemp("copies") / "Kopie für später, 100%"
+    finished.run("darkroom", "sync")
     shutil.copytree(finished.folder, folder, symlinks=True)
     project = Project.at(folder)
 
@@ -52,6 +53,7 @@ def compared(
     # the runs bear the commit that was checked out when they were made
     names = {FASTER: f"train {project.git('rev-parse', 'HEAD~1')[:7]}", SLOWER: "train slower"}
     project.dvc("exp", "run", "--name", "slower", "--set-param", f"train.lr={SLOWER}", "evaluate")
+    project.run("darkroom", "sync")
     f1[SLOWER] = f1_macro()
     assert f1[SLOWER] != f1[FASTER]
     return project, names, f1

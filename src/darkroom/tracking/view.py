@@ -15,6 +15,7 @@ _COLUMNS = (
     "metrics.`test/accuracy`",
     "metrics.`val/f1_macro`",
     "params.`model.name`",
+    "params.`model.width`",
     "params.`train.lr`",
     "params.`train.epochs`",
     "params.`train.batch_size`",

@@ -4,23 +4,24 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from typing import TYPE_CHECKING
 
 from darkroom.tracking.address import Address
+from darkroom.tracking.relocate import ARTIFACTS, DATABASE, database_lock, relocate
+from darkroom.tracking.sender import QUIET
+from darkroom.tracking.view import experiment_tags
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Has the browser show tables of runs, not of conversations."""
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 
 @dataclass(frozen=True)
 class Store:
     """An open connection to MLflow, and the experiment that takes the runs."""
 
-    client: MlflowClient
-    experiment: Experiment
+    client: "MlflowClient"
+    experiment: "Experiment"
     uri: str
     database: Path | None = None
     """The file of the embedded one."""
@@ -34,30 +35,37 @@ class Store:
 def open_store(root: Path, address: Address) -> Store:
     """Opens the MLflow at ``address``.
 
-    Artifacts of the embedded database lie in ``mlartifacts`` beside it; a server has a place of its own
-    for them.
+    Artifacts of the embedded database lie in ``mlartifacts`` beside it, also after the project was
+    moved; a server has a place of its own for them.
     """
+    for name, value in QUIET.items():  # MLflow reads some of them while it is imported
+        os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    artifacts = (root / "mlartifacts").as_uri() if address.is_embedded else None
+    artifacts = (root / ARTIFACTS).as_uri() if address.is_embedded else None
     if artifacts:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
     if address.uri.startswith("sqlite:"):
         # processes that find a fresh database at once would all migrate it, and crash
-        with FileLock(root / "mlflow.db.lock"):
+        with database_lock(root):
+            if address.is_embedded:
+                relocate(root)
             return _connect(root, address, artifacts)
     return _connect(root, address, artifacts)
 
 
 def _connect(root: Path, address: Address, artifacts: str | None) -> Store:
+    from mlflow import MlflowClient
+
     client = MlflowClient(tracking_uri=address.uri)
     experiment = client.get_experiment_by_name(address.experiment)
     if experiment is None:
-        experiment = client.get_experiment(
-            client.create_experiment(address.experiment, artifacts, _KIND)
-        )
-    database = root / "mlflow.db" if address.is_embedded else None
+        experiment = client.get_experiment(client.create_experiment(address.experiment, artifacts))
+    for key, value in experiment_tags().items():
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    database = root / DATABASE if address.is_embedded else None
     return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
 
 

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,19 @@ NUM_HITS = 6
 
 
 class Tracked(Project):
-    """A project whose MLflow can be looked at, each time anew: SQLite may have been deleted meanwhile."""
+    """A project whose MLflow can be looked at."""
 
     def client(self) -> MlflowClient:
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        SqlAlchemyStore._engine_map.clear()
-        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        """A client of the database as it is now: MLflow keeps one open, even when it is deleted."""
+        copies = self.folder / "copies"
+        copies.mkdir(exist_ok=True)
+        copy = copies / f"{len(list(copies.iterdir()))}.db"
+        with (
+            closing(sqlite3.connect(self.folder / "mlflow.db")) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        return MlflowClient(f"sqlite:///{copy}")
 
     def runs(self, stage: str) -> list[Run]:
         client = self.client()
@@ -154,9 +162,7 @@ def test_an_experiment_that_came_from_the_cache_has_a_run_that_names_the_origina
 def test_everything_is_found_from_anything(history: Tracked, tmp_path: Path) -> None:
     history.sync("--all-commits", "--all-experiments")
     [run] = [run for run in history.runs("train") if run.data.tags.get("dvc.experiment") == "two"]
-    [child] = [
-        run for run in history.runs("evaluate") if run.data.tags.get("dvc.experiment") == "two"
-    ]
+    [child] = [run for run in history.runs("evaluate") if run.data.tags.get("dvc.experiment") == "two"]
     history.dvc("exp", "apply", "two")
     posted = tmp_path / "from-a-letter.bin"
     shutil.copy(history.folder / "models/model.safetensors", posted)

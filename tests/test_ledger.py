@@ -1,9 +1,9 @@
 """MLflow made complete from git and DVC, and everything found from anything, in a real history."""
 
 import json
+import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ RATES = (0.1, 0.05, 0.02)
 EXPERIMENTS = {"one": 1, "two": 2, "four": 4}
 """Names and numbers of epochs."""
 
-NUM_HITS = 6
-"""Results that DVC takes from its cache; 50 were tried by hand."""
+NUM_HITS = int(os.environ.get("NUM_HITS", "3"))
+"""Results that DVC takes from its cache."""
 
 
 class Tracked(Project):
@@ -88,8 +88,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
 
 
 @pytest.fixture(scope="module")
-def before(history: Tracked) -> Iterator[dict[tuple[str, str], dict[str, Any]]]:
-    yield history.table()
+def before(history: Tracked) -> dict[tuple[str, str], dict[str, Any]]:
+    return history.table()
 
 
 def test_what_was_logged_when_it_was_made_is_left_alone(history: Tracked) -> None:
@@ -183,7 +183,8 @@ def test_everything_is_found_from_anything(history: Tracked, tmp_path: Path) -> 
         assert trail["model_sha256"] == run.data.tags["made.models/model.safetensors"], name
         assert trail["params"]["train.epochs"] == EXPERIMENTS["two"], name
         assert trail["metrics"]["test/f1_macro"] == run.data.metrics["test/f1_macro"], name
-        assert trail["prepared_digest"] and trail["raw_md5"], name
+        assert trail["prepared_digest"], name
+        assert trail["raw_md5"], name
 
 
 def test_commits_lead_to_their_runs_and_data_lead_to_all_trainings(

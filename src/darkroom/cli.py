@@ -9,6 +9,8 @@ from typing import TextIO
 
 import click
 
+from darkroom.commands.sync import sync
+from darkroom.commands.trace import trace
 from darkroom.errors import UserError
 
 
@@ -315,6 +317,10 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     click.echo(f"version {new.number} is the champion now")
     if old:
         click.echo(f"to go back: darkroom promote {old.number} --why '...'")
+
+
+main.add_command(sync)
+main.add_command(trace)
 
 
 def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool) -> list[str]:

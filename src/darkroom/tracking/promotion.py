@@ -3,7 +3,6 @@
 It talks to MLflow itself, not through a journal: who promotes a model wants to know that it is so.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address, redact
-from darkroom.tracking.sender import QUIET
 from darkroom.tracking.trouble import reason
 
 if TYPE_CHECKING:
@@ -76,15 +74,14 @@ class Registry:
         """
         if address.is_embedded and not (root / "mlflow.db").exists():
             raise UserError(_nothing_registered(address))
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        from darkroom.tracking.registry import model_name
         from darkroom.tracking.store import open_client
 
         try:
             client = open_client(root, address)
         except Exception as error:  # of a database or a library of HTTP: it has no answer
             raise UserError(f"{address}: {reason(error)}") from None
+        from darkroom.tracking.registry import model_name
+
         registry = cls(client, model_name(address.experiment), address)
         if not registry.versions:
             raise UserError(_nothing_registered(address))

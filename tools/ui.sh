@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
 # Serves the runs of this project on 127.0.0.1 (PORT=5000), from MLFLOW_TRACKING_URI or mlflow.db.
+# May be called from any folder of the project, also after that was moved.
 set -euo pipefail
 port=${PORT:-5000}
-uri=${MLFLOW_TRACKING_URI:-sqlite:///$PWD/mlflow.db}
-if [ "$uri" = "sqlite:///$PWD/mlflow.db" ] && [ ! -e mlflow.db ]; then
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# python -m: the scripts in a virtual environment that was moved name the old place
+python=$here/.venv/bin/python
+[ -x "$python" ] || python=python
+told=$(PYTHONPATH=$here/src "$python" -m darkroom.tracking.ui)
+root=${told%%$'\n'*}
+page=${told#*$'\n'}
+
+uri=${MLFLOW_TRACKING_URI:-sqlite:///$root/mlflow.db}
+if [ -z "${MLFLOW_TRACKING_URI:-}" ] && [ ! -e "$root/mlflow.db" ]; then
     echo "ui: there are no runs yet; make some with: make repro" >&2
     exit 2
 fi
-export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false
-echo "ui: http://127.0.0.1:$port/#/experiments?workflowType=machine_learning (Ctrl-C ends it)"
-exec mlflow ui --backend-store-uri "$uri" --default-artifact-root "$PWD/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1
+case $uri in http://* | https://*)
+    echo "ui: the runs are on a server: $uri" >&2
+    exit 2 ;;
+esac
+export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+echo "ui: http://127.0.0.1:$port/#$page (Ctrl-C ends it)"
+exec "$python" -m mlflow ui --backend-store-uri "$uri" --default-artifact-root "$root/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1

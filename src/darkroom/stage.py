@@ -14,6 +14,7 @@ from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
 from darkroom.tracking.destinations import tracked
+from darkroom.tracking.ledger.key_output import output_tags
 from darkroom.tracking.run import Run
 from darkroom.training.determinism import configure_libraries
 
@@ -48,6 +49,7 @@ def run_stage(
         with only_one(title, CACHE / "locks"), tracked(title, runtime) as run:
             run.log_params(flatten(config))
             main(config, runtime, run)
+            run.log_tags(output_tags(title))
             _record_environment(runtime, run)
             snapshot.check(name)
     except UserError as error:

@@ -50,6 +50,9 @@ JOURNAL_TAG = "darkroom.journal"
 LIMITS: dict[type, int] = {Metric: 1_000, Param: 100, RunTag: 100}
 """MLflow's own, of one call."""
 
+NUM_MAKERS = 100
+"""Runs with the same output that are looked at."""
+
 _MAY_PASS = (401, 403, 408, 425, 429)
 """Statuses of a request that was refused for now: a password may be mended, a rush may end."""
 
@@ -256,16 +259,21 @@ class Delivery:
         self._call(lambda: self._client.log_inputs(run_id, [DatasetInput(entity, tags)]))
 
     def _link(self, run_id: str, used: Used) -> None:
-        """Finds the latest run that made what was used, and tags this one with it."""
+        """Finds the run that made what was used, and tags this one with it.
+
+        Of several that made the same bytes, the latest of the same DVC experiment, else the latest.
+        """
         found = self._call(
             lambda: self._client.search_runs(
                 [self._store.experiment.experiment_id],
                 f"tags.`{made_tag(used.artifact)}` = '{used.digest}'",
-                max_results=1,
+                max_results=NUM_MAKERS,
                 order_by=["attributes.start_time DESC"],
             )
         )
-        maker = found[0].info.run_id if found else ""
+        experiment = self._journal.start().tags.get("dvc.experiment")
+        same = [run for run in found if run.data.tags.get("dvc.experiment") == experiment]
+        maker = next((run.info.run_id for run in [*same, *found]), "")
         self._receipt.makers[used.artifact] = maker
         if maker:
             link = "mlflow.parentRunId" if used.as_child else f"maker.{used.artifact}"

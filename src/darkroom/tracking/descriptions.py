@@ -67,7 +67,7 @@ def of_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]])
     return {
         "images": _enumerate(counts["num_images"]),
         "as": f"{height} x {width} x {info.channels}",
-        "classes": f"{len(info.class_names)}: {names}",
+        "classes": f"{len(info.class_names):,}: {names}",
         "files left out": _enumerate(left_out) or "none",
         "pairs of duplicates": _enumerate(counts["num_pairs"]) or "none",
         "digest": info.digest[:DIGEST_LENGTH],
@@ -80,13 +80,13 @@ def of_training(spec: "ModelSpec", model: "nn.Module", info: "DatasetInfo") -> d
     best, since = spec.training["best"], spec.training["overfits_since_epoch"]
     return {
         "model": f"{spec.name}, {num_parameters:,} parameters",
-        "images": _enumerate({split: info.num_images(split) for split in ("train", "val")}),
-        "data": info.digest[:DIGEST_LENGTH],
-        "kept epoch": f"{best['epoch']} of {spec.training['train.epochs']}",
         "validation macro F1": f"{best['val_f1_macro']:.4f}",
         "validation accuracy": f"{best['val_accuracy']:.4f}",
         "validation loss": f"{best['val_loss']:.4f}",
+        "kept epoch": f"{best['epoch']} of {spec.training['train.epochs']}",
         **({} if since is None else {"overfits since epoch": f"{since}"}),
+        "images": _enumerate({split: info.num_images(split) for split in ("train", "val")}),
+        "data": info.digest[:DIGEST_LENGTH],
     }
 
 
@@ -96,18 +96,18 @@ def of_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     f1 = {name: row["f1"] for name, row in metrics["per_class"].items()}
     worst = [name for name in sorted(f1, key=f1.__getitem__)[:NUM_WORST] if f1[name] < 1]
     return {
-        "images": f"{metrics['num_images']:,}",
         **overall,
         "least F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
+        "images": f"{metrics['num_images']:,}",
     }
 
 
 def of_export(files: Iterable[Path], parities: Mapping[str, Parity]) -> dict[str, str]:
     """Describes the exported files: how large, and how far from the checkpoint."""
     return {
-        file.name: f"{file.stat().st_size / 1e6:,.2f} MB, differs from the checkpoint by "
+        file.name: f"{file.stat().st_size / 1e3:,.0f} kB; from the checkpoint it differs by "
         f"{parities[file.name].max_abs_difference:.1e} at most, "
-        f"the same outcome for {parities[file.name].agreement:.1%}"
+        f"{parities[file.name].agreement:.1%} get the same outcome"
         for file in files
     }
 

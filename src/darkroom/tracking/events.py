@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+LONGEST_WHOLE = 1e15
+"""Greater floats are written with an exponent."""
+
+
 @dataclass(frozen=True)
 class Params:
     """Parameters by their full names."""
@@ -20,7 +24,7 @@ class Params:
 
     def texts(self) -> dict[str, str]:
         """Returns the values as text."""
-        return {name: _text(value) for name, value in self.values.items()}
+        return {name: param_text(value) for name, value in self.values.items()}
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,10 @@ class PrCurves:
 Event = Params | Tags | Metrics | Artifacts | Dataset | OnnxModel | Note | Images | Graph | PrCurves
 
 
-def _text(value: object) -> str:
+def param_text(value: object) -> str:
+    """Returns a parameter as text; a whole number in the same way whether it is an int or a float."""
     if value is None:
         return "null"
+    if isinstance(value, float) and value.is_integer() and abs(value) < LONGEST_WHOLE:
+        value = int(value)
     return json.dumps(value) if isinstance(value, bool | list | dict) else str(value)

@@ -41,7 +41,7 @@ LENGTH_OF_ERROR = 2_000
 LEFTOVER_SECONDS = 3_600
 """So old is a hidden folder that a killed process left."""
 
-_NAME = re.compile(r"\d{8}-\d{6}-\d{6}-(?P<stage>\w+)-(?P<destination>[0-9a-f]{16})-[0-9a-f]{8}")
+_NAME = re.compile(r"\d{8}-\d{6}-\d{6}-(?P<stage>\w+)-(?P<destination>[0-9a-f]*)-[0-9a-f]{8}")
 _BEGAN = "%Y%m%d-%H%M%S-%f"
 
 

@@ -12,23 +12,23 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from darkroom.tracking import records
+from darkroom.tracking.store import Store, as_default
 from darkroom.tracking.trouble import OutOfReach, Refused, reason
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-    from darkroom.tracking.store import Store
 
 CONTENT_TAG = "sha256"
 
-OF_EPOCH = ("train/", "val/")
-"""How metrics begin that a training has of every epoch."""
+OF_EPOCH = "val/"
+"""How scores begin that a training has of every epoch."""
 
 LENGTH_OF_DIGEST = 36
 """MLflow keeps no more of a data set's."""
 
 
-def find_model(store: "Store", run_id: str, sha256: str) -> LoggedModel | None:
+def find_model(store: Store, run_id: str, sha256: str) -> LoggedModel | None:
     """Returns the run's logged model of these contents."""
     found = store.client.search_logged_models(
         [store.experiment.experiment_id], f"tags.{CONTENT_TAG} = '{sha256}'"
@@ -36,7 +36,7 @@ def find_model(store: "Store", run_id: str, sha256: str) -> LoggedModel | None:
     return next((model for model in found if model.source_run_id == run_id), None)
 
 
-def log_onnx(store: "Store", run_id: str, path: Path, record: records.Model) -> None:
+def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> None:
     """Logs the ONNX file at ``path``, if the run has not got a model of these contents.
 
     It may be cut off between any two calls and done again, which ``mlflow.onnx.log_model`` may not.
@@ -69,12 +69,12 @@ def log_onnx(store: "Store", run_id: str, path: Path, record: records.Model) -> 
             folder = f"{scratch}/model"
             _save(path, logged, folder)
             client.log_model_artifacts(logged.model_id, folder)
-            _check_arrived(logged, Path(folder, "model.onnx"))
+            _check_arrived(store, logged, Path(folder, "model.onnx"))
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
 
 
-def _check_arrived(logged: LoggedModel, sent: Path) -> None:
-    with TemporaryDirectory() as scratch:
+def _check_arrived(store: Store, logged: LoggedModel, sent: Path) -> None:
+    with TemporaryDirectory() as scratch, as_default(store):
         try:
             folder = mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
         except MlflowException as error:  # whatever status it gives to a download that was cut off

@@ -15,14 +15,17 @@ def table(rows: Mapping[str, object]) -> str:
 
 
 def with_section(note: str, title: str, text: str) -> str:
-    """Replaces a section of a description, or adds it; all others stay, and what people wrote above."""
+    """Replaces a section of a description, or adds it; all others stay, and what people wrote above.
+
+    A new one comes first: MLflow shows no more than the first lines unasked.
+    """
     before, *sections = re.split(rf"^(?={_HEADING})", note, flags=re.MULTILINE)
     new = f"{_HEADING}{title}\n\n{text}"
     titles = [section.partition("\n")[0].removeprefix(_HEADING).strip() for section in sections]
     if title in titles:
         sections[titles.index(title)] = new
     else:
-        sections.append(new)
+        sections.insert(0, new)
     return "\n\n".join(part for part in (piece.strip() for piece in (before, *sections)) if part)
 
 

@@ -3,7 +3,6 @@
 It talks to MLflow itself, not through a journal: who promotes a model wants to know that it is so.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Self
 
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address, redact
-from darkroom.tracking.sender import QUIET
 from darkroom.tracking.trouble import reason
 
 if TYPE_CHECKING:
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
 BY, AT, WHY, REPLACED = "promoted.by", "promoted.at", "promoted.why", "promoted.replaced"
 """Tags of a version that was promoted."""
 
-OUT_BY, OUT_AT, OUT_WHY, OUT_FOR = "replaced.by", "replaced.at", "replaced.why", "replaced.for"
-"""Tags of a version that was replaced; the last is the version that came instead."""
+OUT_AT, OUT_BY = "replaced.at", "replaced.by"
+"""Tags of a version that was replaced, by which; who did it, and why, is in the description, too."""
 
 _PROMOTED, _REPLACED = "- promoted ", "- replaced "
 """How lines of a version's history begin, which is the end of its description."""
@@ -76,15 +74,14 @@ class Registry:
         """
         if address.is_embedded and not (root / "mlflow.db").exists():
             raise UserError(_nothing_registered(address))
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        from darkroom.tracking.registry import model_name
         from darkroom.tracking.store import open_client
 
         try:
             client = open_client(root, address)
         except Exception as error:  # of a database or a library of HTTP: it has no answer
             raise UserError(f"{address}: {reason(error)}") from None
+        from darkroom.tracking.registry import model_name
+
         registry = cls(client, model_name(address.experiment), address)
         if not registry.versions:
             raise UserError(_nothing_registered(address))
@@ -149,9 +146,9 @@ class Registry:
             self._tag(new, {BY: who, AT: at, WHY: why, REPLACED: replaced})
             self._describe(new, f"{_PROMOTED}{by}{instead}: {why}")
             if old:
-                self._tag(old, {OUT_BY: who, OUT_AT: at, OUT_WHY: why, OUT_FOR: f"{new.number}"})
+                self._tag(old, {OUT_AT: at, OUT_BY: f"{new.number}"})
                 self._describe(old, f"{_REPLACED}{by}, by version {new.number}: {why}")
-            for tag in (OUT_BY, OUT_AT, OUT_WHY, OUT_FOR):  # of an earlier time
+            for tag in (OUT_AT, OUT_BY):  # of an earlier time
                 if tag in new.tags:
                     self._client.delete_model_version_tag(self._name, f"{new.number}", tag)
             self._client.set_registered_model_alias(self._name, CHAMPION, f"{new.number}")

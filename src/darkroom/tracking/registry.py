@@ -6,7 +6,6 @@
 import json
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel
@@ -16,10 +15,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from darkroom.tracking.logged_model import CONTENT_TAG, find_model
+from darkroom.tracking.store import Store, as_default
 from darkroom.tracking.trouble import Refused
-
-if TYPE_CHECKING:
-    from darkroom.tracking.store import Store
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 
@@ -37,7 +34,7 @@ def model_name(experiment: str) -> str:
     return re.sub(r"[/:'\"]+", "_", experiment).strip("_. ") or "model"
 
 
-def propose(store: "Store", run_id: str, sha256: str, timestamp_ms: int) -> None:
+def propose(store: Store, run_id: str, sha256: str, timestamp_ms: int) -> None:
     """Registers the run's logged model of these contents, if it is not, and makes it the candidate.
 
     Raises:
@@ -50,15 +47,16 @@ def propose(store: "Store", run_id: str, sha256: str, timestamp_ms: int) -> None
     _see_to_registered_model(client, name, store.experiment.name)
     version = _find_version(client, name, model)
     if version is None:
-        version = client.create_model_version(
-            name,
-            f"models:/{model.model_id}",
-            run_id,
-            tags=_identity(model),
-            description=_description(model),
-            model_id=model.model_id,
-            await_creation_for=0,
-        )
+        with as_default(store):
+            version = client.create_model_version(
+                name,
+                f"models:/{model.model_id}",
+                run_id,
+                tags=_identity(model),
+                description=_description(model),
+                model_id=model.model_id,
+                await_creation_for=0,
+            )
     _link_back(client, version, model)
     _make_candidate(client, version, _time_text(timestamp_ms))
 

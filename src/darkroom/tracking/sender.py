@@ -166,7 +166,7 @@ class Sender:
             return True
         if journal.name not in self._destinations:
             self._destinations[journal.name] = journal.start().destination
-        return self._destinations[journal.name] == self._address.digest
+        return self._destinations[journal.name] in ("", self._address.digest)
 
     def _is_done(self, journal: Journal) -> bool:
         """Returns whether a journal has arrived, and only waits for its training to go on."""

@@ -2,19 +2,20 @@
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-
-import mlflow
-from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.entities import Experiment
+from typing import TYPE_CHECKING
 
 from darkroom.tracking.address import Address
+from darkroom.tracking.relocate import ARTIFACTS, DATABASE, database_lock, relocate
+from darkroom.tracking.sender import QUIET
+from darkroom.tracking.view import experiment_tags
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Has the browser show tables of runs, not of conversations."""
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 
 _opened: dict[Path, int] = {}
@@ -27,8 +28,8 @@ _num_reopened = 0
 class Store:
     """An open connection to MLflow, and the experiment that takes the runs."""
 
-    client: MlflowClient
-    experiment: Experiment
+    client: "MlflowClient"
+    experiment: "Experiment"
     uri: str
     database: Path | None = None
     """The file of the embedded one."""
@@ -42,47 +43,63 @@ class Store:
 def open_store(root: Path, address: Address) -> Store:
     """Opens the MLflow at ``address``, and sees to it that there is the experiment.
 
-    Artifacts of the embedded database lie in ``mlartifacts`` beside it; a server has a place of its own
-    for them.
+    Artifacts of the embedded database lie in ``mlartifacts`` beside it, also after the project was
+    moved; a server has a place of its own for them.
     """
     with _alone(root, address):
         client = _connect(root, address)
         experiment = client.get_experiment_by_name(address.experiment)
         if experiment is None:
             artifacts = _artifacts(root) if address.is_embedded else None
-            experiment_id = client.create_experiment(address.experiment, artifacts, _KIND)
+            experiment_id = client.create_experiment(address.experiment, artifacts)
             experiment = client.get_experiment(experiment_id)
-    database = root / "mlflow.db" if address.is_embedded else None
-    return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
+        for key, value in experiment_tags().items():
+            if experiment.tags.get(key) != value:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+    database = root / DATABASE if address.is_embedded else None
+    return Store(client, experiment, client.tracking_uri, database, _inode(database) if database else 0)
 
 
-def open_client(root: Path, address: Address) -> MlflowClient:
+def open_client(root: Path, address: Address) -> "MlflowClient":
     """Opens the MLflow at ``address`` as it is."""
     with _alone(root, address):
         return _connect(root, address)
 
 
+@contextmanager
+def as_default(store: Store) -> Iterator[None]:
+    """Has what asks MLflow's global for an address find the store; the environment stays as it was."""
+    import mlflow
+
+    earlier = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(store.uri)  # writes into the environment, too
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if earlier is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = earlier
+
+
 def _alone(root: Path, address: Address) -> AbstractContextManager[object]:
     """Keeps processes that find a fresh database at once from migrating it all, and crashing."""
-    if address.uri.startswith("sqlite:"):
-        return FileLock(root / "mlflow.db.lock")
-    return nullcontext()
+    return database_lock(root) if address.uri.startswith("sqlite:") else nullcontext()
 
 
-def _connect(root: Path, address: Address) -> MlflowClient:
+def _connect(root: Path, address: Address) -> "MlflowClient":
+    for name, value in QUIET.items():  # MLflow reads some of them while it is imported
+        os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if address.is_embedded:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
-    uri = _spelled(root / "mlflow.db") if address.is_embedded else address.uri
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)  # which logging a model and registering one ask for
-    if given is None:  # MLflow sets it, but to processes that we start an embedded one has no address
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-    client = MlflowClient(tracking_uri=uri)
+        relocate(root)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=_spelled(root / DATABASE) if address.is_embedded else address.uri)
     if address.is_embedded:
-        _opened[root / "mlflow.db"] = _inode(root / "mlflow.db")
+        _opened[root / DATABASE] = _inode(root / DATABASE)
     return client
 
 
@@ -101,7 +118,7 @@ def _spelled(database: Path) -> str:
 
 
 def _artifacts(root: Path) -> str:
-    return (root / "mlartifacts").as_uri()
+    return (root / ARTIFACTS).as_uri()
 
 
 def _inode(path: Path) -> int:

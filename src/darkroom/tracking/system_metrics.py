@@ -3,8 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from darkroom.tracking.run import warn
@@ -21,13 +21,7 @@ LAST_SECONDS = 1.0
 @contextmanager
 def system_metrics(run: "Run") -> Iterator[None]:
     """Logs the machine's load until the block ends, and once more then; the work never waits for it."""
-    try:
-        look = _Look()
-    except Exception as error:  # whatever it is, an observer must not stop the work
-        warn("the machine's load is not logged", error)
-        yield
-        return
-    watch = _Watch(run, look)
+    watch = _Watch(run)
     try:
         yield
     finally:
@@ -37,9 +31,8 @@ def system_metrics(run: "Run") -> Iterator[None]:
 class _Watch:
     """A thread that looks from time to time."""
 
-    def __init__(self, run: "Run", look: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, run: "Run") -> None:
         self._run = run
-        self._look = look
         self._mutex = threading.Lock()
         self._is_over = threading.Event()
         self._has_ended = False
@@ -48,12 +41,12 @@ class _Watch:
 
     def _watch(self) -> None:
         try:
-            is_over = False
+            look, is_over = _Look(), False
             while not is_over:
                 is_over = self._is_over.wait(PERIOD_SECONDS)
-                self._log(self._look())
+                self._log(look())
         except Exception as error:  # whatever it is, an observer must not stop the work
-            warn("no more of the machine's load is logged", error)
+            warn("the machine's load is not logged any more", error)
 
     def _log(self, load: dict[str, float]) -> None:
         with self._mutex:
@@ -76,7 +69,7 @@ class _Look:
         import psutil
 
         self._psutil = psutil
-        psutil.cpu_percent()  # since when the first look counts
+        psutil.cpu_percent()  # since when the first look counts, in this thread
         self._network = psutil.net_io_counters()
 
     def __call__(self) -> dict[str, float]:
@@ -98,18 +91,22 @@ class _Look:
 
 
 def _load_of_gpus() -> dict[str, float]:
-    """Returns what CUDA tells once the stage uses it: to ask earlier would claim memory on each GPU."""
+    """Returns the load of the GPUs that the stage uses.
+
+    Nothing here calls CUDA: that would claim memory on each GPU, and spoil a graph while it is captured.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}
     load: dict[str, float] = {}
     for i in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(i)
-        load[f"gpu_{i}_memory_usage_megabytes"] = (total - free) / 1e6
-        load[f"gpu_{i}_memory_usage_percentage"] = 100 * (total - free) / total
-        try:
+        reserved = torch.cuda.memory_reserved(i)
+        if not reserved:
+            continue
+        load[f"gpu_{i}_memory_usage_megabytes"] = reserved / 1e6
+        total = torch.cuda.get_device_properties(i).total_memory
+        load[f"gpu_{i}_memory_usage_percentage"] = 100 * reserved / total
+        with suppress(ModuleNotFoundError, RuntimeError):  # they need NVIDIA's management library
             load[f"gpu_{i}_utilization_percentage"] = torch.cuda.utilization(i)
             load[f"gpu_{i}_power_usage_watts"] = torch.cuda.power_draw(i) / 1_000
-        except (ModuleNotFoundError, RuntimeError):  # they need NVIDIA's management library
-            pass
     return load

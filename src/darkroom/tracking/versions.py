@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom.tracking.descriptions import DIGEST_LENGTH, TITLES
-from darkroom.tracking.promotion import AT, BY, OUT_AT, OUT_FOR, WHY, Details, Registry, Version
+from darkroom.tracking.promotion import AT, BY, OUT_AT, OUT_BY, WHY, Details, Registry, Version
 
 NUM_LISTED = 20
 
@@ -81,8 +81,8 @@ def _promoted(version: Version) -> Text:
     if AT not in tags:
         return Text()
     lines = [f"{tags[AT][:10]} by {tags.get(BY)}: {tags.get(WHY)}"]
-    if OUT_FOR in tags:
-        lines.append(f"until {tags.get(OUT_AT, '')[:10]}, when {tags[OUT_FOR]} replaced it")
+    if OUT_BY in tags:
+        lines.append(f"until {tags.get(OUT_AT, '')[:10]}, when {tags[OUT_BY]} replaced it")
     return Text("\n".join(lines))  # what people wrote is no markup
 
 

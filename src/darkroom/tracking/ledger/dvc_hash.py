@@ -1,0 +1,91 @@
+"""The hash that DVC gives a file or a folder, without importing DVC."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+IGNORED_FOLDERS = (".dvc", ".git", ".hg")
+"""What DVC leaves out whatever ``.dvcignore`` says."""
+
+
+def dvc_md5(path: Path) -> str:
+    """Returns the hash that DVC will record in dvc.lock: 32 hex digits, of a folder with ``.dir``.
+
+    Raises:
+        OSError: there is no such path, or something in it cannot be read.
+    """
+    return listing_md5(folder_listing(path)) if path.is_dir() else file_md5(path)
+
+
+def file_md5(path: Path) -> str:
+    """Returns the MD5 of a file's bytes: 32 hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _md5).hexdigest()
+
+
+def bytes_md5(content: bytes) -> str:
+    """Returns the MD5 of ``content``: 32 hex digits."""
+    return _md5(content).hexdigest()
+
+
+def folder_listing(folder: Path) -> dict[str, str]:
+    """Returns the MD5 of each of ``folder_files`` by its path below it, with ``/`` between parts.
+
+    Raises:
+        OSError: something cannot be read.
+    """
+    return {path.relative_to(folder).as_posix(): file_md5(path) for path in folder_files(folder)}
+
+
+def folder_files(folder: Path) -> Iterator[Path]:
+    """Yields the files of a folder that DVC tracks, at any depth.
+
+    Names that plain lines of ``.dvcignore`` match are left out; patterns with a ``/`` or a ``!``
+    are not understood.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    ignored = _ignored_names(folder)
+
+    def is_kept(name: str) -> bool:
+        return not any(fnmatchcase(name, pattern) for pattern in ignored)
+
+    for root, folders, files in os.walk(folder, onerror=_raise):  # as DVC, into no linked folder
+        folders[:] = [name for name in folders if name not in IGNORED_FOLDERS and is_kept(name)]
+        yield from (Path(root, name) for name in files if name != ".git" and is_kept(name))
+
+
+def listing_md5(listing: Mapping[str, str]) -> str:
+    """Returns the hash of a folder with these files: 32 hex digits and ``.dir``."""
+    entries = [{"md5": listing[path], "relpath": path} for path in sorted(listing)]
+    return bytes_md5(json.dumps(entries).encode()) + ".dir"
+
+
+def _md5(content: bytes = b"") -> "hashlib._Hash":
+    # where the system forbids MD5 for security, as FIPS does, DVC uses it all the same
+    return hashlib.md5(content, usedforsecurity=False)
+
+
+def _ignored_names(folder: Path) -> list[str]:
+    """Returns the patterns of ``.dvcignore`` from the folder up to DVC's root."""
+    patterns = []
+    for parent in folder.absolute().parents:
+        file = parent / ".dvcignore"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        names = [line.strip().removesuffix("/") for line in lines]
+        patterns += [name for name in names if name and name[0] not in "#!" and "/" not in name]
+        if (parent / ".dvc").is_dir():
+            break
+    return patterns
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,33 @@
+"""The output by which a stage's result is known, in dvc.lock and in MLflow."""
+
+from pathlib import Path
+
+from darkroom.paths import DATA, DATASET, EXPORT, MODEL, PREDICTIONS
+from darkroom.tracking.ledger.dvc_hash import dvc_md5
+
+STAGES = ("fetch", "prepare", "train", "evaluate", "export")
+"""In the order in which they need each other."""
+
+OUTPUT_TAG = "dvc.output"
+"""On a run, DVC's hash of its key output."""
+
+
+def key_output(stage: str) -> Path | None:
+    """Returns the output of ``stage`` that tells its results apart; None for a stage of others.
+
+    It is small, or made by no other inputs: dataset.json has a digest of all prepared images.
+    """
+    verb, _, item = stage.partition("@")
+    return {
+        "fetch": DATA / item,
+        "prepare": DATASET,
+        "train": MODEL,
+        "evaluate": PREDICTIONS,
+        "export": EXPORT,
+    }.get(verb)
+
+
+def output_tags(stage: str) -> dict[str, str]:
+    """Returns the tag by which a run is found from dvc.lock, for the output that lies in the folder."""
+    key = key_output(stage)
+    return {OUTPUT_TAG: dvc_md5(key)} if key and key.exists() else {}

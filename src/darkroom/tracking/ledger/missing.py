@@ -1,0 +1,71 @@
+"""Which results MLflow has no run of."""
+
+from collections.abc import Iterable, Iterator
+
+from darkroom.tracking.ledger.key_output import STAGES, key_output
+from darkroom.tracking.ledger.restored import Missing
+from darkroom.tracking.ledger.results import WORKSPACE, Result
+from darkroom.tracking.ledger.revisions import Revision, Revisions
+from darkroom.tracking.ledger.runs import KnownRun
+
+
+def wanted_results(
+    revisions: Revisions, all_commits: bool = False, all_experiments: bool = False
+) -> Iterator[Missing]:
+    """Yields each result that should have a run, once, in the order in which they were made.
+
+    Those of the folder's dvc.lock, and if asked for those of all commits and of all experiments (of
+    which only what differs from the commit that they began with).
+
+    Raises:
+        UserError: a dvc.lock cannot be read or understood.
+    """
+    seen = set()
+    for commit in revisions.commits() if all_commits else []:
+        for result in _known_stages(revisions.results(commit)):
+            if result.digest not in seen:
+                seen.add(result.digest)
+                yield Missing(result, commit)
+    for experiment in revisions.experiments() if all_experiments else []:
+        for result in _known_stages(revisions.new_results(experiment)):
+            yield Missing(result, experiment, experiment.name)
+            seen.add(result.digest)
+    workspace = revisions.find(WORKSPACE)
+    for result in _known_stages(revisions.results(workspace)):
+        if result.digest not in seen:
+            yield Missing(result, _commit_of(revisions, result) or workspace)
+
+
+def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator[Missing]:
+    """Yields what of ``wanted`` has no run; where another experiment's is known, with that."""
+    by_output: dict[str, list[KnownRun]] = {}
+    for run in runs:
+        by_output.setdefault(run.output, []).append(run)
+    for one in wanted:
+        key = key_output(one.result.stage)
+        md5 = one.result.outs[key.as_posix()].md5 if key else ""
+        makers = [run for run in by_output.get(md5, []) if run.made(one.result)]
+        if not makers:
+            yield one
+        elif one.experiment and all(run.experiment != one.experiment for run in makers):
+            yield Missing(one.result, one.revision, one.experiment, makers[-1].run_id)
+
+
+def _known_stages(results: dict[str, Result]) -> Iterator[Result]:
+    """Yields the results of darkroom's own stages; what a stage needs comes before it."""
+    known = [result for result in results.values() if _has_key_output(result)]
+    yield from sorted(known, key=lambda result: STAGES.index(result.verb))
+
+
+def _has_key_output(result: Result) -> bool:
+    key = key_output(result.stage)
+    return key is not None and key.as_posix() in result.outs
+
+
+def _commit_of(revisions: Revisions, result: Result) -> Revision | None:
+    """Returns the commit that is checked out, if its dvc.lock has the same result."""
+    if revisions.repository is None or revisions.repository.commit("HEAD") is None:
+        return None
+    head = revisions.find("HEAD")
+    committed = revisions.results(head).get(result.stage)
+    return head if committed is not None and committed.digest == result.digest else None

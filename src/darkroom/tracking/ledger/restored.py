@@ -1,0 +1,255 @@
+"""A run for a result that no run is known of: written into a journal from the result's own files."""
+
+import csv
+import hashlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darkroom.paths import (
+    DATASET,
+    EXPORT,
+    HISTORY,
+    MANIFEST,
+    METRICS,
+    MODEL,
+    PREPARED,
+    REPORT_EVALUATE,
+    REPORT_PREPARE,
+    REPORT_TRAIN,
+)
+from darkroom.tracking import records
+from darkroom.tracking.address import Address
+from darkroom.tracking.descriptions import scores
+from darkroom.tracking.events import param_text
+from darkroom.tracking.journal import Journal, Writer
+from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_output
+from darkroom.tracking.ledger.outputs import Outputs
+from darkroom.tracking.ledger.results import Result
+from darkroom.tracking.ledger.revisions import Revision
+from darkroom.tracking.run import made_tag
+
+RESTORED_TAG = "restored"
+ORIGINAL_TAG = "restored.original"
+ONNX = EXPORT / "model.onnx"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A result that MLflow has no run of."""
+
+    result: Result
+    revision: Revision
+    """Where it was found."""
+    experiment: str = ""
+    """DVC's name of the experiment whose it is."""
+    original: str = ""
+    """The id of another run that made the same, if one is known."""
+
+    @property
+    def name(self) -> str:
+        """Names the run as if it had been logged when it was made."""
+        return f"{self.result.stage} {self.experiment or self.revision.commit[:7]}".rstrip()
+
+
+def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:
+    """Writes the journal of a run for what is missing, from the files of the result.
+
+    Args:
+        root: of the project, where journals lie.
+
+    Raises:
+        OutputMissing, OutputDamaged: a file is nowhere to be had whole; nothing is written.
+    """
+    restored = _Restored(missing, outputs, root, address)
+    try:
+        _TELL[missing.result.verb](restored)
+        restored.end()
+    except BaseException:
+        restored.drop()
+        raise
+
+
+class _Restored:
+    """The journal of one such run, while it is written."""
+
+    def __init__(self, missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:
+        self.result = missing.result
+        self._outputs = outputs
+        revision = missing.revision
+        made_ms = revision.committed_ms or time.time_ns() // 1_000_000
+        self.time_ms = made_ms + STAGES.index(self.result.verb)  # what made its inputs goes before
+        tags = {
+            "stage": self.result.stage,
+            "mlflow.source.name": f"stages/{self.result.verb}.py",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": revision.author,
+            "mlflow.source.git.commit": revision.commit,
+            "git.branch": revision.branch,
+            "dvc.experiment": missing.experiment,
+            RESTORED_TAG: f"from dvc.lock at {missing.experiment or revision.name}",
+            ORIGINAL_TAG: missing.original,
+        }
+        start = records.Start(
+            stage=self.result.stage,
+            name=missing.name,
+            tags={name: text for name, text in tags.items() if text},
+            destination=address.digest,
+            address=f"{address}",
+            timestamp_ms=self.time_ms,
+        )
+        self._writer: Writer = Journal.create(root, start)
+        self.params()
+
+    def append(self, record: records.Record, maker: Path | None = None) -> None:
+        """Appends a record.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        if error := self._writer.append(record, maker.as_posix() if maker else None):
+            raise error
+
+    def params(self) -> None:
+        values = {name: param_text(value) for name, value in self.result.params.items()}
+        self.append(records.Params(values=values))
+
+    def metrics(self, values: dict[str, float], step: int = 0, maker: Path | None = None) -> None:
+        record = records.Metrics(values=values, step=step, timestamp_ms=self.time_ms)
+        self.append(record, maker)
+
+    def tags(self, values: dict[str, str]) -> None:
+        self.append(records.Tags(values=values))
+
+    def read(self, path: Path) -> bytes:
+        return self._outputs.read(self.result, path)
+
+    def read_json(self, path: Path) -> Any:
+        return json.loads(self.read(path))
+
+    def keep(self, *paths: Path, maker: Path | None = None) -> None:
+        """Keeps files, or all files of folders, with the run."""
+        for path in paths:
+            for file in self.files(path):
+                self.append(self.spool(file), maker)
+
+    def spool(self, file: Path) -> records.File:
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, "copy")
+            self._outputs.copy(self.result, file, copy)
+            return self._writer.keep(file, copy)
+
+    def files(self, path: Path) -> list[Path]:
+        """Returns the files of the result that are ``path``, or lie in it."""
+        files = []
+        for name, content in self.result.outs.items():
+            if not Path(name).is_relative_to(path):
+                continue
+            if content.md5.endswith(".dir"):
+                files += [Path(name, file) for file in self._outputs.listing(self.result, name)]
+            else:
+                files.append(Path(name))
+        return sorted(files)
+
+    def end(self) -> None:
+        key = key_output(self.result.stage)
+        assert key is not None
+        self.tags({OUTPUT_TAG: self.result.outs[key.as_posix()].md5})
+        self.append(records.End(status="FINISHED", timestamp_ms=self.time_ms))
+        if error := self._writer.close():
+            raise error
+        self._writer.journal.release()
+
+    def drop(self) -> None:
+        self._writer.journal.remove()
+        self._writer.close()
+        self._writer.journal.release()
+
+
+def _tell_fetch(run: _Restored) -> None:
+    key = key_output(run.result.stage)
+    assert key is not None
+    run.metrics({"num_images": float(len(run.files(key)))})
+
+
+def _tell_prepare(run: _Restored) -> None:
+    counts = run.read_json(REPORT_PREPARE / "metrics.json")
+    run.tags({made_tag(PREPARED): run.read_json(DATASET)["digest"]})
+    groups = ("num_files", "num_images", "num_pairs")
+    run.metrics(
+        {f"{group}/{name}": value for group in groups for name, value in counts.get(group, {}).items()}
+    )
+    run.keep(DATASET, MANIFEST, REPORT_PREPARE)
+
+
+def _tell_train(run: _Restored) -> None:
+    info = run.read_json(DATASET)
+    run.append(records.Used(artifact=PREPARED.as_posix(), digest=info["digest"], as_child=False))
+    run.append(
+        records.Dataset(name="prepared", digest=info["digest"], source=PREPARED.as_posix(), profile=info)
+    )
+    run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
+    for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
+        run.metrics(_history_metrics(row), int(row["epoch"]))
+    run.keep(MODEL, REPORT_TRAIN)
+
+
+def _history_metrics(row: dict[str, str]) -> dict[str, float]:
+    """Names the columns of history.csv as training does its metrics."""
+    metrics = {}
+    for column, text in row.items():
+        if column in ("epoch", "is_best") or not text:
+            continue
+        split, _, name = column.partition("_")
+        is_named = split in ("train", "val")
+        metrics[f"{split}/{name}" if is_named else f"train/{column}"] = float(text)
+    return metrics
+
+
+def _tell_evaluate(run: _Restored) -> None:
+    model = _use_model(run)
+    metrics = run.read_json(METRICS)["test"]
+    for maker in (None, model):
+        run.metrics(scores(metrics), maker=maker)
+        run.keep(REPORT_EVALUATE, maker=maker)
+
+
+def _tell_export(run: _Restored) -> None:
+    model = _use_model(run)
+    run.keep(EXPORT)
+    if ONNX in run.files(EXPORT):
+        file = run.spool(ONNX)
+        record = records.Model(
+            name="classifier",
+            file=file,
+            tags={made_tag(MODEL): _sha256(run.read(MODEL))},
+            metrics=scores(run.read_json(METRICS)["test"]),
+            dataset=("prepared", run.read_json(DATASET)["digest"]),
+            timestamp_ms=run.time_ms,
+        )
+        run.append(record, model)
+        run.append(records.Candidate(sha256=file.sha256, timestamp_ms=run.time_ms), model)
+
+
+def _use_model(run: _Restored) -> Path:
+    digest = _sha256(run.read(MODEL))
+    run.append(records.Used(artifact=MODEL.as_posix(), digest=digest, as_child=True))
+    return MODEL
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+_TELL: dict[str, Callable[[_Restored], None]] = {
+    "fetch": _tell_fetch,
+    "prepare": _tell_prepare,
+    "train": _tell_train,
+    "evaluate": _tell_evaluate,
+    "export": _tell_export,
+}

@@ -1,0 +1,134 @@
+"""What a dvc.lock says: of each stage its parameters, and the hashes of what it read and made."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from darkroom.errors import UserError
+from darkroom.params import parameters
+from darkroom.paths import PARAMS
+
+LOCK = Path("dvc.lock")
+WORKSPACE = "workspace"
+"""The revision of what lies in the folder, committed or not."""
+
+SCHEMA = "2.0"
+
+
+class Content(NamedTuple):
+    """What a path held. ``md5`` is as DVC writes it, of a folder with ``.dir``; ``size`` in bytes."""
+
+    md5: str
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one stage made of its inputs: an entry of a dvc.lock."""
+
+    stage: str
+    """As DVC names it, ``fetch@digits``."""
+    params: dict[str, Any]
+    """By full names, ``train.lr``; those of another file begin with it, ``other.yaml:lr``."""
+    deps: dict[str, Content]
+    """By path, relative to dvc.yaml."""
+    outs: dict[str, Content]
+    revision: str = WORKSPACE
+    """The commit in whose dvc.lock it was found, 40 hex digits, or ``workspace``."""
+
+    @property
+    def verb(self) -> str:
+        """The stage's name without the item it ran for: ``fetch``."""
+        return self.stage.partition("@")[0]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over stage, params and hashes of outputs: the same wherever the result is found.
+
+        Not over the deps: an edit of code that changes no output makes no other result.
+        """
+        outs = {path: content.md5 for path, content in self.outs.items()}
+        text = json.dumps([self.stage, self.params, outs], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_results(text: str, revision: str = WORKSPACE, file: Path = LOCK) -> dict[str, Result]:
+    """Returns the results of a dvc.lock by the names of their stages.
+
+    Paths without an MD5 (a web page's have an etag) are left out, and so are entries with neither
+    deps nor outs.
+
+    Raises:
+        UserError: it is not YAML, or not laid out as DVC does from version 2 on. The message names
+            file and revision.
+    """
+    place = f"{file} at {revision[:7]}" if revision != WORKSPACE else f"{file}"
+    try:
+        lock = YAML(typ="safe").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "not YAML").split("\n")[0]
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{place}, line {line}: {problem}; is it half merged?") from None
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{place}: not YAML: {error}") from None
+    if lock is None:
+        return {}
+    if not isinstance(lock, dict) or lock.get("schema") != SCHEMA:
+        schema = lock.get("schema") if isinstance(lock, dict) else None
+        found = f"schema {schema}" if schema else "no schema"
+        raise UserError(f"{place}: {found}; darkroom reads schema {SCHEMA}, that of DVC 2 and later")
+    entries = _mapping(lock.get("stages"))
+    results = (_result(str(stage), _mapping(entry), revision) for stage, entry in entries.items())
+    return {result.stage: result for result in results if result.deps or result.outs}
+
+
+def _result(stage: str, entry: dict[Any, Any], revision: str) -> Result:
+    params: dict[str, Any] = {}
+    for file, values in _mapping(entry.get("params")).items():
+        prefix = "" if file == PARAMS.as_posix() else f"{file}:"
+        params |= {prefix + name: _plain(value) for name, value in _flat(_mapping(values), "")}
+    return Result(stage, params, _contents(entry.get("deps")), _contents(entry.get("outs")), revision)
+
+
+def _contents(items: object) -> dict[str, Content]:
+    contents = {}
+    for item in map(_mapping, items if isinstance(items, list) else []):
+        path, md5, size = item.get("path"), item.get("md5"), item.get("size")
+        if isinstance(path, str) and isinstance(md5, str):
+            contents[path] = Content(md5, size if isinstance(size, int) else None)
+    return contents
+
+
+def _flat(values: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and name not in _known_params():
+            yield from _flat(value, f"{name}.")
+        else:  # some parameters are mappings themselves
+            yield name, value
+
+
+@cache
+def _known_params() -> frozenset[str]:
+    return frozenset(name for name, _, _ in parameters())
+
+
+def _mapping(value: object) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _plain(value: Any) -> Any:
+    """Returns the value in JSON's types alone: YAML has dates too, and keys of any kind."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

@@ -1,0 +1,110 @@
+"""The runs that MLflow has, with what links them to files, commits and experiments."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from darkroom.tracking.events import param_text
+from darkroom.tracking.ledger.key_output import OUTPUT_TAG, key_output
+from darkroom.tracking.ledger.results import Result
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from darkroom.tracking.store import Store
+
+PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run in MLflow."""
+
+    run_id: str
+    name: str
+    status: str
+    start_ms: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """The last value of each."""
+    tags: dict[str, str]
+
+    @property
+    def stage(self) -> str:
+        return self.tags.get("stage", "")
+
+    @property
+    def commit(self) -> str:
+        return self.tags.get("mlflow.source.git.commit", "")
+
+    @property
+    def experiment(self) -> str:
+        """DVC's name of the experiment that it belongs to; empty if to none."""
+        return self.tags.get("dvc.experiment", "")
+
+    @property
+    def output(self) -> str:
+        """DVC's hash of its key output; empty if it made none."""
+        return self.tags.get(OUTPUT_TAG, "")
+
+    def made(self, result: Result) -> bool:
+        """Returns whether this run, or one that it stands for, made ``result``."""
+        key = key_output(result.stage)
+        content = result.outs.get(key.as_posix()) if key else None
+        return (
+            content is not None
+            and self.stage == result.stage
+            and self.output == content.md5
+            and self.status == "FINISHED"
+            and _agree(self.params, result.params)
+        )
+
+
+def known_runs(store: "Store", filter_string: str = "") -> list[KnownRun]:
+    """Returns the runs of the store's experiment, the latest first.
+
+    Args:
+        filter_string: in MLflow's language, such as ``tags.stage = 'train'``.
+    """
+    runs: list[KnownRun] = []
+    token = None
+    while True:
+        page = store.client.search_runs(
+            [store.experiment.experiment_id],
+            filter_string,
+            max_results=PAGE,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        runs += map(_known, page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _known(run: "Run") -> KnownRun:
+    info, data = run.info, run.data
+    return KnownRun(
+        info.run_id,
+        info.run_name or "",
+        info.status,
+        info.start_time or 0,
+        dict(data.params),
+        dict(data.metrics),
+        dict(data.tags),
+    )
+
+
+def _agree(logged: dict[str, str], locked: dict[str, Any]) -> bool:
+    """Compares what a run and a dvc.lock both have; 1 and 1.0 are the same."""
+    return all(
+        logged[name] == param_text(value) or _number(logged[name]) == _number(value)
+        for name, value in locked.items()
+        if name in logged
+    )
+
+
+def _number(value: Any) -> float | str:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return param_text(value)

@@ -1,0 +1,141 @@
+"""Makes MLflow complete: sends what waits, and logs the results that no run is known of."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from darkroom.errors import UserError
+from darkroom.tracking.address import Address
+from darkroom.tracking.journal import JOURNALS, close_dead, journals
+from darkroom.tracking.ledger.missing import missing_results, wanted_results
+from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
+from darkroom.tracking.ledger.restored import write_restored
+from darkroom.tracking.ledger.revisions import Revisions
+from darkroom.tracking.root import project_root
+from darkroom.tracking.sender import LINGER_SECONDS, QUIET, Sender, only_sender, start_sender
+from darkroom.tracking.trouble import OutOfReach, end_trouble, read_trouble, reason
+
+POLL_SECONDS = 0.1
+
+
+@dataclass
+class Outcome:
+    """What a sync came to."""
+
+    address: str = ""
+    num_sent: int = 0
+    """Runs whose journals waited, and have arrived."""
+    num_live: int = 0
+    """Runs that are still at work."""
+    restored: list[str] = field(default_factory=list)
+    """Names of the runs that were made of results."""
+    not_restored: list[str] = field(default_factory=list)
+    """Results whose files are nowhere to be had, with the reason."""
+    remarks: list[str] = field(default_factory=list)
+    """What could not be read, or was refused."""
+    num_elsewhere: dict[str, int] = field(default_factory=dict)
+    """Runs that wait for another MLflow, by its address."""
+
+
+def sync(
+    all_commits: bool = False,
+    all_experiments: bool = False,
+    takes_all: bool = False,
+    expect: Callable[[int], None] = lambda num_runs: None,
+    advance: Callable[[int], None] = lambda num_runs: None,
+) -> Outcome:
+    """Sends the journals that wait to the MLflow that the environment asks for, then logs results.
+
+    Args:
+        all_commits: log the results of all commits, not only of the dvc.lock at hand.
+        all_experiments: and those of DVC's experiments.
+        takes_all: also send what was meant for another MLflow.
+        expect: is told of more runs to be sent.
+        advance: is told that so many have been.
+
+    Raises:
+        UserError: MLflow is out of reach, or a dvc.lock cannot be understood. What waits, waits on.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    root = project_root()
+    address = Address.of(root)
+    outcome = Outcome(f"{address}")
+    (root / JOURNALS).mkdir(parents=True, exist_ok=True)
+    sender = Sender(root, address, takes_all, outcome.remarks.append)
+    outcome.num_sent = _send(sender, root, address, expect, advance)
+
+    try:
+        from darkroom.tracking.ledger.runs import known_runs
+        from darkroom.tracking.store import open_store
+
+        runs = known_runs(open_store(root, address))
+        end_trouble(root, address)
+    except Exception as error:  # whatever it is, the reason is all that can be told
+        raise UserError(f"{address} is out of reach ({reason(error)}); nothing is lost") from error
+    revisions = Revisions()
+    outputs = Outputs(repository=revisions.repository)
+    wanted = wanted_results(revisions, all_commits, all_experiments)
+    for missing in missing_results(wanted, runs):
+        try:
+            write_restored(missing, outputs, root, address)
+        except (OutputMissing, OutputDamaged) as error:
+            outcome.not_restored.append(f"{missing.name}: {error}")
+        else:
+            outcome.restored.append(missing.name)
+    _send(sender, root, address, expect, advance)
+    outcome.num_live = sum(journal.end() is None for journal in sender.pending())
+    outcome.num_elsewhere = _count_elsewhere(root, address) if not takes_all else {}
+    return outcome
+
+
+def _send(
+    sender: Sender,
+    root: Path,
+    address: Address,
+    expect: Callable[[int], None],
+    advance: Callable[[int], None],
+) -> int:
+    """Has all that waits sent, by this process or by the one that does; returns how many runs."""
+    num_sent, waiting = 0, _waiting(sender)
+    expect(len(waiting))
+    with only_sender(root, address, LINGER_SECONDS + 4) as is_only:
+        if not is_only:  # a stage's sender is at work; it takes what we wait for, too
+            start_sender(root)
+        while waiting:
+            try:
+                if is_only:
+                    sender.send_all()
+            except OutOfReach as error:
+                raise UserError(_out_of_reach(address, f"{error}", len(waiting))) from error
+            if not is_only and (trouble := read_trouble(root, address)):
+                raise UserError(_out_of_reach(address, trouble, len(waiting)))
+            left = _waiting(sender)
+            advance(len(waiting - left))
+            num_sent += len(waiting - left)
+            if is_only and left == waiting:
+                break  # what is left cannot be read, and a remark says so
+            waiting = left
+            time.sleep(0 if is_only else POLL_SECONDS)
+    return num_sent
+
+
+def _waiting(sender: Sender) -> set[str]:
+    """Returns the names of the journals that have ended, or whose process has, and wait."""
+    return {journal.name for journal in sender.pending() if journal.end() or close_dead(journal)}
+
+
+def _out_of_reach(address: Address, trouble: str, num_waiting: int) -> str:
+    runs = "1 run waits" if num_waiting == 1 else f"{num_waiting} runs wait"
+    return f"{address} is out of reach ({trouble}); {runs} in {JOURNALS}/, nothing is lost"
+
+
+def _count_elsewhere(root: Path, address: Address) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for journal in journals(root):
+        start = journal.start()
+        if start.destination not in ("", address.digest):
+            counts[start.address] = counts.get(start.address, 0) + 1
+    return counts

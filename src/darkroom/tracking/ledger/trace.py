@@ -1,0 +1,333 @@
+"""From any run, experiment, commit, version or file to all the others, by the hashes of contents."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from darkroom.errors import UserError
+from darkroom.paths import METRICS, MODEL
+from darkroom.tracking.address import Address
+from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
+from darkroom.tracking.ledger.dvc_hash import dvc_md5
+from darkroom.tracking.ledger.key_output import key_output
+from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
+from darkroom.tracking.ledger.results import WORKSPACE, Result
+from darkroom.tracking.ledger.revisions import Revision, Revisions
+from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.root import project_root
+from darkroom.tracking.run import made_tag
+from darkroom.tracking.trouble import reason
+
+TRAIN = "train"
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version in MLflow's registry."""
+
+    name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    def __str__(self) -> str:
+        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        return f"{self.name} version {self.version}{aliases}"
+
+
+@dataclass
+class Trail:
+    """One training, and all that belongs to it."""
+
+    model_md5: str = ""
+    model_sha256: str = ""
+    revisions: list[Revision] = field(default_factory=list)
+    """Whose dvc.lock names its model: the folder, commits, experiments."""
+    results: dict[str, Result] = field(default_factory=dict)
+    """By stage, at the first of them."""
+    runs: list[KnownRun] = field(default_factory=list)
+    versions: list[Version] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    prepared_digest: str = ""
+    raw_md5: str = ""
+
+
+@dataclass
+class Trace:
+    """What is known of ``subject``."""
+
+    subject: str
+    trails: list[Trail] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    """Where a file was found, as ``data/digits/3/0001.png, read by prepare``."""
+    trouble: str = ""
+    """Why MLflow could not be asked; empty if it could."""
+
+
+@dataclass
+class _Known:
+    """Everything that git, DVC and MLflow know, read once."""
+
+    revisions: Revisions
+    outputs: Outputs
+    results: list[tuple[Revision, dict[str, Result]]]
+    runs: list[KnownRun]
+    versions: list[Version]
+    trouble: str = ""
+
+    def runs_of(self, result: Result) -> list[KnownRun]:
+        """Returns the runs with a result's key output."""
+        md5 = _key_md5(result)
+        return [run for run in self.runs if md5 and run.output == md5 and run.stage == result.stage]
+
+
+def trace(name: str) -> Trace:
+    """Finds what belongs to ``name``.
+
+    Args:
+        name: a file or folder, an MLflow run's id or name, a DVC experiment, a git revision,
+            ``workspace``, or a registered model's ``NAME/VERSION`` or ``NAME@ALIAS``.
+
+    Raises:
+        UserError: nothing is called so, or a file is known of nowhere.
+    """
+    known = _read_all()
+    finders: tuple[Callable[[str, _Known], Trace | None], ...] = (
+        _trace_file,
+        _trace_run,
+        _trace_version,
+        _trace_revision,
+    )
+    for find in finders:
+        if found := find(name, known):
+            found.trouble = known.trouble
+            return found
+    asked = f"; MLflow could not be asked ({known.trouble})" if known.trouble else ""
+    raise UserError(
+        f"{name}: no file, no run, no experiment, no git revision and no registered model is called "
+        f"so{asked}"
+    )
+
+
+def _read_all() -> _Known:
+    revisions = Revisions()
+    known = [revisions.find(WORKSPACE), *reversed(revisions.commits()), *revisions.experiments()]
+    results = []
+    for revision in known:
+        try:
+            results.append((revision, revisions.results(revision)))
+        except UserError:  # one bad dvc.lock must not hide the others
+            continue
+    outputs = Outputs(repository=revisions.repository, use_remote=False)
+    try:
+        runs, versions = _ask_mlflow()
+    except Exception as error:  # whatever it is: git and DVC know a part
+        return _Known(revisions, outputs, results, [], [], reason(error))
+    return _Known(revisions, outputs, results, runs, versions)
+
+
+def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:
+    root = project_root()
+    address = Address.of(root)
+    if address.is_embedded and not (root / "mlflow.db").exists():
+        return [], []
+    from darkroom.tracking.ledger.runs import known_runs
+    from darkroom.tracking.store import open_store
+
+    store = open_store(root, address)
+    versions = [
+        Version(
+            version.name,
+            f"{version.version}",
+            version.run_id or "",
+            tuple(version.aliases or ()),
+            dict(version.tags or {}),
+        )
+        for version in store.client.search_model_versions(max_results=10_000)
+    ]
+    return known_runs(store), versions
+
+
+def _trace_file(name: str, known: _Known) -> Trace | None:
+    path = Path(name)
+    if not path.exists():
+        return None
+    md5 = dvc_md5(path)
+    found = Trace(f"{name}, MD5 {md5}")
+    sha256 = _sha256(path) if path.is_file() else ""
+    models = set()
+    for _, results in known.results:
+        for result in results.values():
+            for place in _places(result, md5, known.outputs):
+                role = "made" if _is_below(place, result.outs) else "read"
+                line = f"{place}, {role} by {result.stage}"
+                if line not in found.places:
+                    found.places.append(line)
+                models.add(_model_md5(results))
+    models |= {run.output for run in known.runs if sha256 and run.tags.get(made_tag(MODEL)) == sha256}
+    models.discard("")
+    if not found.places and not models:
+        raise UserError(
+            f"{name}: no dvc.lock of this repository, and no run, has these contents (MD5 {md5})"
+        )
+    found.trails = [_trail(model, known) for model in _in_order(models, known)]
+    return found
+
+
+def _trace_run(name: str, known: _Known) -> Trace | None:
+    runs = [run for run in known.runs if name in (run.run_id, run.name)]
+    if not runs:
+        return None
+    if len(runs) > 1 and not _RUN_ID.fullmatch(name):
+        return Trace(f"{len(runs)} runs called {name}", _merged(runs, known))
+    [run] = runs
+    return Trace(f"run {run.name}, {run.run_id}", _merged([run], known))
+
+
+def _trace_version(name: str, known: _Known) -> Trace | None:
+    for version in known.versions:
+        names = {f"{version.name}/{version.version}", *(f"{version.name}@{a}" for a in version.aliases)}
+        if name in names:
+            runs = [run for run in known.runs if run.run_id == version.run_id]
+            return Trace(f"{version}", _merged(runs, known))
+    return None
+
+
+def _trace_revision(name: str, known: _Known) -> Trace | None:
+    try:
+        revision = known.revisions.find(name)
+    except UserError:
+        return None
+    results = known.revisions.results(revision)
+    kind = "experiment" if revision.baseline else "commit" if revision.commit else "the folder"
+    subject = f"{kind} {revision.name} {revision.subject}".rstrip()
+    model = _model_md5(results)
+    if not model:
+        return Trace(f"{subject}: no training in its dvc.lock")
+    trail = _trail(model, known)
+    if all(revision.commit != one.commit for one in trail.revisions):  # it did not change dvc.lock
+        trail.revisions.insert(0, revision)
+    trail.results = results
+    return Trace(subject, [_filled(trail, known)])
+
+
+def _merged(runs: list[KnownRun], known: _Known) -> list[Trail]:
+    """Returns the trails of the trainings that runs are of, or come from."""
+    by_id = {run.run_id: run for run in known.runs}
+    trails = []
+    models = set()
+    for run in runs:
+        training = by_id.get(run.tags.get("mlflow.parentRunId", ""), run)
+        if training.stage == TRAIN and training.output:
+            models.add(training.output)
+            continue
+        models |= (
+            found := {
+                _model_md5(results)
+                for _, results in known.results
+                if any(run.output and _key_md5(result) == run.output for result in results.values())
+            }
+        )
+        if not found:  # it was killed, or its result is in no dvc.lock
+            trails.append(_filled(Trail(runs=[run], params=dict(run.params)), known))
+    return [*(_trail(model, known) for model in _in_order(models - {""}, known)), *trails]
+
+
+def _in_order(models: set[str], known: _Known) -> list[str]:
+    ordered = [_model_md5(results) for _, results in known.results]
+    return sorted(models, key=lambda md5: ordered.index(md5) if md5 in ordered else len(ordered))
+
+
+def _trail(model_md5: str, known: _Known) -> Trail:
+    """Returns everything that belongs to the training that made a model."""
+    found = [(rev, results) for rev, results in known.results if _model_md5(results) == model_md5]
+    trail = Trail(model_md5, revisions=[revision for revision, _ in found])
+    for _, results in found:
+        trail.results = trail.results or results
+        for result in results.values():
+            trail.runs += [run for run in known.runs_of(result) if run not in trail.runs]
+    trail.runs += [
+        run
+        for run in known.runs
+        if run.stage == TRAIN and run.output == model_md5 and run not in trail.runs
+    ]
+    return _filled(trail, known)
+
+
+def _filled(trail: Trail, known: _Known) -> Trail:
+    """Adds what follows from a trail's runs and results."""
+    trainings = [run for run in trail.runs if run.stage == TRAIN]
+    for run in trainings:
+        trail.model_sha256 = trail.model_sha256 or run.tags.get(made_tag(MODEL), "")
+        trail.metrics = {**run.metrics, **trail.metrics}
+        trail.params = trail.params or dict(run.params)
+    run_ids = {run.run_id for run in trainings}
+    trail.versions = [version for version in known.versions if version.run_id in run_ids]
+    if trail.results:
+        if TRAIN in trail.results:
+            trail.params = trail.results[TRAIN].params
+        raw = raw_data(trail.results)
+        trail.raw_md5 = raw.md5 if raw else ""
+        trail.prepared_digest = _or_empty(lambda: prepared_digest(trail.results, known.outputs))
+        if not trail.metrics and "evaluate" in trail.results:
+            trail.metrics = _test_metrics(trail.results["evaluate"], known.outputs)
+        if not trail.model_sha256 and TRAIN in trail.results:
+            trail.model_sha256 = _or_empty(
+                lambda: hashlib.sha256(known.outputs.read(trail.results[TRAIN], MODEL)).hexdigest()
+            )
+    return trail
+
+
+def _or_empty(read: Callable[[], str | None]) -> str:
+    try:
+        return read() or ""
+    except (OutputMissing, OutputDamaged):
+        return ""
+
+
+def _test_metrics(result: Result, outputs: Outputs) -> dict[str, float]:
+    import json
+
+    try:
+        scores = json.loads(outputs.read(result, METRICS))["test"]
+    except (OutputMissing, OutputDamaged, ValueError, KeyError):
+        return {}
+    return {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
+
+
+def _places(result: Result, md5: str, outputs: Outputs) -> Iterator[str]:
+    """Yields where, in what a result read or made, contents with this hash lie."""
+    for name, content in {**result.deps, **result.outs}.items():
+        if content.md5 == md5:
+            yield name
+        elif content.md5.endswith(".dir"):
+            try:
+                listing = outputs.listing(result, name)
+            except (OutputMissing, OutputDamaged):
+                continue
+            yield from (f"{name}/{file}" for file, found in listing.items() if found == md5)
+
+
+def _is_below(place: str, paths: dict[str, Any]) -> bool:
+    return any(Path(place).is_relative_to(path) for path in paths)
+
+
+def _model_md5(results: dict[str, Result]) -> str:
+    return _key_md5(results[TRAIN]) if TRAIN in results else ""
+
+
+def _key_md5(result: Result) -> str:
+    key = key_output(result.stage)
+    content = result.outs.get(key.as_posix()) if key else None
+    return content.md5 if content else ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

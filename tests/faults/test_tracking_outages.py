@@ -91,7 +91,7 @@ def test_random_faults_lose_double_and_damage_nothing(
 ) -> None:
     address = address_of(root, proxy.uri)
     stories = [
-        write_story(root, address, num_points=20, num_files=6, has_model=i == 0) for i in range(4)
+        write_story(root, address, num_points=20, num_files=5, has_model=i == 0) for i in range(3)
     ]
     chance = random.Random(0)
     proxy.fault = lambda method, path: chance.choice(ALL_FAULTS) if chance.random() < 0.2 else None

@@ -185,11 +185,9 @@ class Recorder:
             case events.Artifacts(paths):
                 for path in paths:
                     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                        if file.name == ".gitignore" or not (
-                            file == path or file.is_file()
-                        ):  # DVC's own
+                        if file.name == ".gitignore":  # DVC's own
                             continue
-                        if kept := self._keep(file):
+                        if (file == path or file.is_file()) and (kept := self._keep(file)):
                             self._append(kept, maker)
             case events.Dataset(name, digest, source, profile):
                 dataset = records.Dataset(

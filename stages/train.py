@@ -12,7 +12,7 @@ from darkroom.tracking.run import Run
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.models.file import digest, save_model
-    from darkroom.models.summary import summary_text
+    from darkroom.models.summary import count_parameters, summary_text
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
     from darkroom.reporting.history import History
@@ -80,7 +80,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     run.made(MODEL, digest(MODEL))
     run.log_tags(history.tags())
     run.log_artifacts(MODEL, REPORT_TRAIN)
-    run.describe("Training", of_training(spec, job.model, job.info))
+    run.describe("Training", of_training(spec, job.info, count_parameters(job.model)))
     checkpoints.remove()
     for line in history.remarks():
         print(f"train: {line}")

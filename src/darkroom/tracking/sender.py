@@ -105,7 +105,7 @@ class Sender:
     ) -> None:
         self._root = root
         self._address = address
-        self._takes_all = takes_all
+        self.takes_all = takes_all
         self._report = report
         self._reported: set[str] = set()
         self._sent_at: dict[str, float] = {}
@@ -142,7 +142,7 @@ class Sender:
     def _is_pending(self, journal: Journal) -> bool:
         if journal.name in self._broken:
             return False
-        if not self._takes_all and journal.start().destination not in ("", self._address.digest):
+        if not self.takes_all and journal.start().destination not in ("", self._address.digest):
             return False
         receipt = Receipt.load(journal, self._address.digest)
         return receipt.offset < journal.size or journal.end() is None

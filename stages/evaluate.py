@@ -31,17 +31,17 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
         logits, targets = predict(model.to(device), bar.count(batches))
 
     evaluation = make_evaluation(spec, shards, targets.cpu(), logits.cpu())
-    metrics = evaluation.metrics
-    write_json({"test": metrics_file(metrics)}, METRICS)
+    test = metrics_file(evaluation.metrics)
+    write_json({"test": test}, METRICS)
     evaluation.write_predictions(PREDICTIONS)
     evaluation.write_plots(EVALUATE_PLOTS)
     evaluation.write_report(EVALUATE_PLOTS, REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for tracked in (run, training_run):
-        tracked.log_metrics(scores(metrics))
+        tracked.log_metrics(scores(test))
         tracked.log_artifacts(METRICS.parent)
-        tracked.describe("Test", of_evaluation(metrics))
+        tracked.describe("Test", of_evaluation(test))
     print(f"evaluate: {evaluation.summary()}; see {REPORT}")
 
 

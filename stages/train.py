@@ -12,7 +12,7 @@ from darkroom.tracking.run import Run
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.models.file import digest, save_model
-    from darkroom.models.summary import summary_text
+    from darkroom.models.summary import count_parameters, summary_text
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
     from darkroom.reporting.history import History
@@ -25,7 +25,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.training.lr_finder import settle_lr
     from darkroom.training.thresholds import choose_thresholds
 
-    job = make_job(config, runtime)
+    params, job = flatten(config), make_job(config, runtime)
     run.used(PREPARED, job.info.digest)
     run.log_dataset("prepared", job.info.digest, PREPARED, job.info.model_dump())
     for line in filter(None, (job.remark, str(job.train.placement))):
@@ -40,7 +40,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     ):
         options = job.settled(settle_lr(job, scratch))
         settled = {"train.batch_size": options.batch_size, "train.lr": options.lr}
-        run.log_tags({name: f"{value}" for name, value in settled.items()})  # what auto has found
+        run.log_tags({name: f"{value}" for name, value in settled.items() if params[name] == "auto"})
 
         state = job.new_state(options)
         if checkpoints.restore(state):
@@ -65,7 +65,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
 
     job.model.load_state_dict(state.best_weights)
     training = {
-        **flatten(config),
+        **params,
         **settled,
         "data.digest": job.info.digest,
         "model.weights.sha256": job.weights_sha256,
@@ -80,7 +80,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     run.made(MODEL, digest(MODEL))
     run.log_tags(history.tags())
     run.log_artifacts(MODEL, REPORT_TRAIN)
-    run.describe("Training", of_training(spec, job.model, job.info))
+    run.describe("Training", of_training(spec, job.info, count_parameters(job.model)))
     checkpoints.remove()
     for line in history.remarks():
         print(f"train: {line}")

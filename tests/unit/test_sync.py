@@ -1,6 +1,7 @@
 """`darkroom sync`: what waits is sent, what has no run gets one, and what cannot be had is named."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 
 from darkroom.cli import main
 from darkroom.runtime import Runtime
+from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import Journal, journals
@@ -22,6 +24,7 @@ from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.ledger.runs import KnownRun
 from darkroom.tracking.recorder import Recorder
 from darkroom.tracking.records import Metrics, Start
+from darkroom.tracking.store import open_store
 
 HISTORY = (
     "epoch,lr,train_loss,val_loss,val_f1_macro,is_best\n"
@@ -40,13 +43,22 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="module")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without runs: making one takes some seconds."""
+    root = tmp_path_factory.mktemp("empty")
+    open_store(root, Address.of(root, {}))
+    return root / "mlflow.db"
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with results and their dvc.lock, as after `dvc pull`, and no MLflow yet."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_mlflow: Path) -> Path:
+    """A folder with results and their dvc.lock, as after `dvc pull`, and an MLflow without runs."""
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".dvc").mkdir()
+    shutil.copy(empty_mlflow, tmp_path)
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

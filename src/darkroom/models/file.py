@@ -4,15 +4,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from darkroom.errors import UserError
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
-from darkroom.models.spec import FORMAT_VERSION, ModelSpec
-
-METADATA_KEY = "darkroom"
+from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 
 
 def save_model(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
@@ -22,31 +20,6 @@ def save_model(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
     metadata = {METADATA_KEY: json.dumps(spec.to_dict(), sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(save(tensors, metadata))
-
-
-def load_spec(path: Path) -> ModelSpec:
-    """Reads what the model file at ``path`` says of itself.
-
-    Raises:
-        UserError: it is no model file of darkroom's, is damaged, or of another version.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; run `dvc repro train`") from None
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
-    if METADATA_KEY not in metadata:
-        raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
-    try:
-        values = json.loads(metadata[METADATA_KEY])
-        version = values["format_version"]
-        if version == FORMAT_VERSION:
-            return ModelSpec.from_dict(values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: what it says of itself is damaged ({error!r})") from None
-    raise UserError(f"{path}: format {version}, this darkroom reads {FORMAT_VERSION}")
 
 
 def load_model(path: Path) -> tuple[Classifier, ModelSpec]:

@@ -1,9 +1,18 @@
 """What a model file says of itself: everything that is needed to use the model."""
 
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
+from safetensors import SafetensorError, safe_open
+
+from darkroom.errors import UserError
+
 FORMAT_VERSION = 1
+
+METADATA_KEY = "darkroom"
+"""Under which a model file has it, as JSON, in its header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +69,28 @@ class ModelSpec:
         """Takes back what ``to_dict`` gave, through JSON too."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
+
+
+def load_spec(path: Path) -> ModelSpec:
+    """Reads what the model file at ``path`` says of itself.
+
+    Raises:
+        UserError: it is no model file of darkroom's, is damaged, or of another version.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; run `dvc repro train`") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
+    if METADATA_KEY not in metadata:
+        raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
+    try:
+        values = json.loads(metadata[METADATA_KEY])
+        version = values["format_version"]
+        if version == FORMAT_VERSION:
+            return ModelSpec.from_dict(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: what it says of itself is damaged ({error!r})") from None
+    raise UserError(f"{path}: format {version}, this darkroom reads {FORMAT_VERSION}")

@@ -78,6 +78,11 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     return Summary(layers, num_parameters, counter.get_total_flops() // 2)
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Returns how many numbers a model learns, or could."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def summary_text(classifier: Classifier, spec: ModelSpec) -> str:
     """Returns ``summarize`` as lines of plain text."""
     summary = summarize(classifier, spec)

@@ -17,8 +17,8 @@ from darkroom.errors import UserError
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
-from darkroom.models.file import METADATA_KEY, digest, load_spec
-from darkroom.models.spec import ModelSpec
+from darkroom.models.file import digest
+from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 from darkroom.paths import WEIGHTS
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

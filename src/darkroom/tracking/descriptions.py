@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from darkroom.data.info import DatasetInfo
     from darkroom.models.spec import ModelSpec
 
@@ -74,12 +72,14 @@ def of_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]])
     }
 
 
-def of_training(spec: "ModelSpec", model: "nn.Module", info: "DatasetInfo") -> dict[str, str]:
+def of_training(
+    spec: "ModelSpec", info: "DatasetInfo", num_parameters: int | None = None
+) -> dict[str, str]:
     """Describes a trained model, whose ``spec`` tells of its training."""
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    size = f", {num_parameters:,} parameters" if num_parameters else ""
     best, since = spec.training["best"], spec.training["overfits_since_epoch"]
     return {
-        "model": f"{spec.name}, {num_parameters:,} parameters",
+        "model": f"{spec.name}{size}",
         "validation macro F1": f"{best['val_f1_macro']:.4f}",
         "validation accuracy": f"{best['val_accuracy']:.4f}",
         "validation loss": f"{best['val_loss']:.4f}",
@@ -91,9 +91,9 @@ def of_training(spec: "ModelSpec", model: "nn.Module", info: "DatasetInfo") -> d
 
 
 def of_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Describes a model's outcome on the test split, of which ``metrics`` are."""
+    """Describes a model's outcome on the test split; ``metrics`` as in metrics.json."""
     overall = {title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if name in metrics}
-    f1 = {name: row["f1"] for name, row in metrics["per_class"].items()}
+    f1 = {row["class"]: row["f1"] for row in metrics["per_class"]}
     worst = [name for name in sorted(f1, key=f1.__getitem__)[:NUM_WORST] if f1[name] < 1]
     return {
         **overall,

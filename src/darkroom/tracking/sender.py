@@ -122,7 +122,7 @@ class Sender:
     ) -> None:
         self._root = root
         self._address = address
-        self._takes_all = takes_all
+        self.takes_all = takes_all
         self._report = report
         self._reported: set[str] = set()
         self._sent_at: dict[str, float] = {}
@@ -162,7 +162,7 @@ class Sender:
         ]
 
     def _is_ours(self, journal: Journal) -> bool:
-        if self._takes_all:
+        if self.takes_all:
             return True
         if journal.name not in self._destinations:
             self._destinations[journal.name] = journal.start().destination

@@ -7,10 +7,14 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from darkroom.data.info import DatasetInfo
+from darkroom.errors import UserError
+from darkroom.models.spec import ModelSpec, load_spec
 from darkroom.paths import (
     DATASET,
     EXPORT,
@@ -25,13 +29,20 @@ from darkroom.paths import (
 )
 from darkroom.tracking import records
 from darkroom.tracking.address import Address
-from darkroom.tracking.descriptions import scores
+from darkroom.tracking.descriptions import (
+    model_params,
+    of_evaluation,
+    of_preparation,
+    of_training,
+    scores,
+)
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import Journal, Writer
 from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_output
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
+from darkroom.tracking.notes import table
 from darkroom.tracking.run import made_tag
 
 RESTORED_TAG = "restored"
@@ -144,6 +155,21 @@ class _Restored:
             self._outputs.copy(self.result, file, copy)
             return self._writer.keep(file, copy)
 
+    def spec(self) -> ModelSpec:
+        """Returns what the model says of itself."""
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, MODEL.name)
+            self._outputs.copy(self.result, MODEL, copy)
+            return load_spec(copy)
+
+    def describe(
+        self, title: str, rows: Callable[[], dict[str, str]], maker: Path | None = None
+    ) -> None:
+        """Writes a table into the run's description; none of files of another version of darkroom."""
+        with suppress(UserError, ValueError, KeyError, TypeError):
+            note = records.Note(title=title, text=table(rows()))
+            self.append(note, maker)
+
     def files(self, path: Path) -> list[Path]:
         """Returns the files of the result that are ``path``, or lie in it."""
         files = []
@@ -178,13 +204,15 @@ def _tell_fetch(run: _Restored) -> None:
 
 
 def _tell_prepare(run: _Restored) -> None:
+    info = run.read_json(DATASET)
     counts = run.read_json(REPORT_PREPARE / "metrics.json")
-    run.tags({made_tag(PREPARED): run.read_json(DATASET)["digest"]})
+    run.tags({made_tag(PREPARED): info["digest"]})
     groups = ("num_files", "num_images", "num_pairs")
     run.metrics(
         {f"{group}/{name}": value for group in groups for name, value in counts.get(group, {}).items()}
     )
     run.keep(DATASET, MANIFEST, REPORT_PREPARE)
+    run.describe("Data", lambda: of_preparation(DatasetInfo(**info), counts))
 
 
 def _tell_train(run: _Restored) -> None:
@@ -197,6 +225,7 @@ def _tell_train(run: _Restored) -> None:
     for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
         run.metrics(_history_metrics(row), int(row["epoch"]))
     run.keep(MODEL, REPORT_TRAIN)
+    run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**info)))
 
 
 def _history_metrics(row: dict[str, str]) -> dict[str, float]:
@@ -217,17 +246,20 @@ def _tell_evaluate(run: _Restored) -> None:
     for maker in (None, model):
         run.metrics(scores(metrics), maker=maker)
         run.keep(REPORT_EVALUATE, maker=maker)
+        run.describe("Test", lambda: of_evaluation(metrics), maker)
 
 
 def _tell_export(run: _Restored) -> None:
     model = _use_model(run)
     run.keep(EXPORT)
     if ONNX in run.files(EXPORT):
-        file = run.spool(ONNX)
+        file, spec = run.spool(ONNX), run.spec()
         record = records.Model(
             name="classifier",
             file=file,
+            params=model_params(spec),
             tags={made_tag(MODEL): _sha256(run.read(MODEL))},
+            step=spec.training["best"]["epoch"],
             metrics=scores(run.read_json(METRICS)["test"]),
             dataset=("prepared", run.read_json(DATASET)["digest"]),
             timestamp_ms=run.time_ms,

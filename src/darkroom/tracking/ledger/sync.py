@@ -19,6 +19,9 @@ from darkroom.tracking.trouble import OutOfReach, end_trouble, read_trouble, rea
 
 POLL_SECONDS = 0.1
 
+PATIENCE_SECONDS = 1.0
+"""How long another sender may take to end, before it is left to do the work."""
+
 
 @dataclass
 class Outcome:
@@ -101,8 +104,10 @@ def _send(
     """Has all that waits sent, by this process or by the one that does; returns how many runs."""
     num_sent, waiting = 0, _waiting(sender)
     expect(len(waiting))
-    with only_sender(root, address, LINGER_SECONDS + 4) as is_only:
-        if not is_only:  # a stage's sender is at work; it takes what we wait for, too
+    # a stage's sender takes what we wait for, too, but for what was meant for another MLflow
+    patience = LINGER_SECONDS + PATIENCE_SECONDS if sender.takes_all else PATIENCE_SECONDS
+    with only_sender(root, address, patience) as is_only:
+        if not is_only:
             start_sender(root)
         while waiting:
             try:

@@ -15,6 +15,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.progress import progress_bar
     from darkroom.reporting.evaluation import make_evaluation
     from darkroom.reporting.tables import write_json
+    from darkroom.tracking.descriptions import of_evaluation, scores
     from darkroom.training.determinism import set_determinism
     from darkroom.training.device import select_device
     from darkroom.training.inference import predict
@@ -36,11 +37,11 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation.write_plots(EVALUATE_PLOTS)
     evaluation.write_report(EVALUATE_PLOTS, REPORT)
 
-    scores = {f"test/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for tracked in (run, training_run):
-        tracked.log_metrics(scores)
+        tracked.log_metrics(scores(metrics))
         tracked.log_artifacts(METRICS.parent)
+        tracked.describe("Test", of_evaluation(metrics))
     print(f"evaluate: {evaluation.summary()}; see {REPORT}")
 
 

@@ -16,12 +16,15 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.progress import spinner
     from darkroom.reporting.model_card import write_model_card
     from darkroom.reporting.tables import read_json, write_json
+    from darkroom.tracking.descriptions import model_params, of_export, scores
+    from darkroom.tracking.run import made_tag
     from darkroom.training.determinism import set_determinism
 
     options = config.export
     set_determinism(0, config.num_threads)
     model, spec = load_model(MODEL)
-    training_run = run.used(MODEL, digest(MODEL), as_child=True)
+    sha256 = digest(MODEL)
+    training_run = run.used(MODEL, sha256, as_child=True)
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
@@ -31,12 +34,13 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
             model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds
         )
 
+    metrics = read_json(METRICS)["test"]
     write_json(spec.preprocessing(), EXPORT / "model.json")
     write_json({name: parity.to_dict() for name, parity in parities.items()}, EXPORT / "parity.json")
     write_model_card(
         spec,
         load_info(DATASET),
-        read_json(METRICS)["test"],
+        metrics,
         [(FORMATS[name].file_name, FORMATS[name].about) for name in options.formats],
         EXPORT / "README.md",
     )
@@ -44,8 +48,17 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     for name, parity in parities.items():
         run.log_metrics({f"parity/{name}": parity.max_abs_difference})
     run.log_artifacts(EXPORT)
+    run.describe("Exported", of_export(files, parities))
     if "onnx" in options.formats:
-        training_run.log_onnx(EXPORT / FORMATS["onnx"].file_name, name="classifier")
+        training_run.log_onnx(
+            EXPORT / FORMATS["onnx"].file_name,
+            name="classifier",
+            params=model_params(spec),
+            tags={made_tag(MODEL): sha256},
+            metrics=scores(metrics),
+            dataset=("prepared", spec.training["data.digest"]),
+            step=spec.training["best"]["epoch"],
+        )
     worst = max(parity.max_abs_difference for parity in parities.values())
     print(
         f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they agree with "

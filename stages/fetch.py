@@ -17,6 +17,7 @@ def main(config: FetchConfig, runtime: Runtime, run: Run) -> None:
     with progress_bar(f"fetch {name}") as bar:
         num_images = fetch_set(name, DATA / name, bar)
     run.log_metrics({"num_images": num_images})
+    run.describe("Fetched", {"set": name, "images": f"{num_images:,}", "folder": DATA / name})
     print(f"fetch: {num_images:,} images in {DATA / name}")
 
 

@@ -34,6 +34,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.preparation import write_preparation_report
     from darkroom.reporting.tables import write_json
+    from darkroom.tracking.descriptions import of_preparation
 
     options, workers = config.prepare, runtime.workers
     with spinner("list files"):
@@ -68,6 +69,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         {f"{group}/{name}": value for group in counts for name, value in counts[group].items()}
     )
     run.log_artifacts(DATASET, MANIFEST, REPORT_PREPARE)
+    run.describe("Data", of_preparation(info, counts))
     print(summarise(info, counts))
 
 

@@ -16,6 +16,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
     from darkroom.reporting.history import History
+    from darkroom.tracking.descriptions import of_training
     from darkroom.training.checkpoint import Checkpoints, scratch_folder
     from darkroom.training.engine import fit
     from darkroom.training.environment import fingerprint
@@ -71,13 +72,15 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
         **history.outcome(),
     }
     thresholds = choose_thresholds(job.spec, job.model, job.val)
-    save_model(job.model, replace(job.spec, training=training, thresholds=thresholds), MODEL)
+    spec = replace(job.spec, training=training, thresholds=thresholds)
+    save_model(job.model, spec, MODEL)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
     run.made(MODEL, digest(MODEL))
     run.log_tags(history.tags())
     run.log_artifacts(MODEL, REPORT_TRAIN)
+    run.describe("Training", of_training(spec, job.model, job.info))
     checkpoints.remove()
     for line in history.remarks():
         print(f"train: {line}")

@@ -1,6 +1,7 @@
 """The pipeline as people use it: real DVC, real git, a real MLflow database, real images."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,57 @@ def test_the_training_run_tells_everything_of_its_model(finished: Project, clien
         "reports/evaluate/report.html",
         "environment.json",
     } <= artifacts(client, run.info.run_id)
+
+
+def test_a_run_describes_its_outcome(finished: Project, client: MlflowClient) -> None:
+    metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
+    notes = {stage: runs_of(client, stage)[-1].data.tags["mlflow.note.content"] for stage in ALL_STAGES}
+    assert "| images | 1,797 |" in notes["fetch@digits"]
+    assert "| classes | 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |" in notes["prepare"]
+    assert f"| macro F1 | {metrics['f1_macro']:.4f} |" in notes["evaluate"]
+    assert "| model.onnx | " in notes["export"]
+    assert notes["train"].startswith(notes["evaluate"])
+    assert re.search(r"\| kept epoch \| [123] of 3 \|", notes["train"])
+    assert "| validation macro F1 | 0." in notes["train"]
+
+
+def test_reports_and_pictures_are_with_the_runs(finished: Project, client: MlflowClient) -> None:
+    for stage, folders in (
+        ("prepare", ("prepare",)),
+        ("train", ("train", "evaluate")),
+        ("evaluate", ("evaluate",)),
+    ):
+        kept = artifacts(client, runs_of(client, stage)[-1].info.run_id)
+        for folder in folders:
+            made = {
+                path.relative_to(finished.folder).as_posix()
+                for path in (finished.folder / "reports" / folder).rglob("*")
+                if path.is_file() and path.name != ".gitignore"
+            }
+            assert any(path.endswith(".png") for path in made)
+            assert made <= kept
+        assert not [path for path in kept if path.endswith(".gitignore")]
+
+
+def test_the_exported_model_is_a_version_with_its_scores(
+    finished: Project, client: MlflowClient
+) -> None:
+    metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
+    run = runs_of(client, "train")[-1]
+    versions = client.search_model_versions("name = 'darkroom'")
+    [version] = [version for version in versions if version.run_id == run.info.run_id]
+    digest = run.data.tags["made.models/model.safetensors"]
+    assert version.tags["made.models/model.safetensors"] == digest
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert model.tags["made.models/model.safetensors"] == digest
+    data = json.loads(finished.text("data/prepared/dataset.json"))["digest"]
+    of_test = [point for point in model.metrics if point.key == "test/f1_macro"]
+    assert [(p.value, p.dataset_digest) for p in of_test] == [(metrics["f1_macro"], data[:36])]
+    assert len(client.get_metric_history(run.info.run_id, "test/f1_macro")) == 1
+    [val] = [point for point in model.metrics if point.key == "val/f1_macro"]
+    assert f"| validation macro F1 | {val.value:.4f} |" in run.data.tags["mlflow.note.content"]
+    output = finished.run("darkroom", "promote", f"{version.version}", "--dry-run")
+    assert f"{metrics['f1_macro']:.4f}" in output
 
 
 def test_the_training_run_names_the_run_that_prepared_its_data(

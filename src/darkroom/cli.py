@@ -9,6 +9,7 @@ from typing import TextIO
 
 import click
 
+from darkroom.commands.promote import promote
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.errors import UserError
@@ -269,6 +270,7 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
     click.echo(summary_text(make_without_weights(spec), spec), nl=False)
 
 
+main.add_command(promote)
 main.add_command(sync)
 main.add_command(trace)
 

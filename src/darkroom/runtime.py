@@ -36,6 +36,9 @@ class Runtime(BaseModel):
     tensorboard: str | None = Field(
         None, min_length=1, description="the folder that event files for TensorBoard are written to"
     )
+    system_metrics: Literal["on", "off"] = Field(
+        "off", description="on: the load of processor, memory and GPU is logged, too"
+    )
 
 
 def load_runtime(environ: Mapping[str, str] = os.environ) -> Runtime:

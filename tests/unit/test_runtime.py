@@ -10,7 +10,7 @@ from darkroom.runtime import Runtime, load_runtime
 
 SETTINGS = (
     "there are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, DARKROOM_TRACKING, "
-    "DARKROOM_TENSORBOARD"
+    "DARKROOM_TENSORBOARD, DARKROOM_SYSTEM_METRICS"
 )
 DEVICES = "auto or cpu or cuda or mps"
 WORKERS = "a whole number from 1 to 1024"
@@ -24,6 +24,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         "checkpoint_seconds": 60,
         "tracking": "on",
         "tensorboard": None,
+        "system_metrics": "off",
     }
 
 
@@ -36,6 +37,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         ("tracking", "on", "on"),
         ("tracking", "off", "off"),
         ("tensorboard", "a/b", "a/b"),
+        ("system_metrics", "on", "on"),
     ],
 )
 def test_a_variable_sets_its_setting_and_no_other(name: str, value: str, expected: object) -> None:

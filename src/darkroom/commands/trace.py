@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 NUM_SHOWN = 5
 """Trainings that are told of in full; --all tells of every one."""
 
-NUM_PARAMS = 8
+SCORES_SHOWN = ("test/f1_macro", "test/precision_macro", "test/recall_macro", "test/accuracy")
+
+PARAMS_SHOWN = (
+    "model.name",
+    "model.width",
+    "model.weights",
+    "train.epochs",
+    "train.batch_size",
+    "train.optimizer",
+    "train.lr",
+    "seed",
+)
 
 
 @click.command()
@@ -69,14 +80,14 @@ def _lines(trail: "Trail", shows_all: bool) -> Iterator[tuple[str, str]]:
             yield "dvc.lock", f"{stage}: {made}"
     if trail.raw_md5 or trail.prepared_digest:
         yield "data", f"raw MD5 {trail.raw_md5}, prepared {trail.prepared_digest}"
-    scores = {name: value for name, value in sorted(trail.metrics.items()) if name.startswith("test/")}
+    shown = sorted(trail.metrics) if shows_all else SCORES_SHOWN
+    scores = {name: trail.metrics[name] for name in shown if name in trail.metrics}
     if scores:
         yield "scores", ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-    params = list(trail.params.items())
-    shown = params if shows_all else params[:NUM_PARAMS]
-    more = f", and {len(params) - len(shown)} more" if len(params) > len(shown) else ""
-    if shown:
-        yield "params", ", ".join(f"{name} {value}" for name, value in shown) + more
+    names = trail.params if shows_all else [name for name in PARAMS_SHOWN if name in trail.params]
+    more = f", and {len(trail.params) - len(names)} more" if len(trail.params) > len(names) else ""
+    if names:
+        yield "params", ", ".join(f"{name} {trail.params[name]}" for name in names) + more
 
 
 def _revision(revision: "Revision") -> tuple[str, str]:

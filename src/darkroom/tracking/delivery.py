@@ -19,19 +19,23 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from darkroom.tracking.journal import Journal, Reading
 from darkroom.tracking.logged_model import log_onnx
+from darkroom.tracking.notes import NOTE_TAG, with_section
 from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.records import (
+    Candidate,
     Dataset,
     End,
     File,
     Metrics,
     Model,
+    Note,
     Params,
     Record,
     Resumed,
     Tags,
     Used,
 )
+from darkroom.tracking.registry import propose
 from darkroom.tracking.run import made_tag
 from darkroom.tracking.trouble import OutOfReach, Refused, reason
 
@@ -162,9 +166,14 @@ class Delivery:
                 self._send_file(run_id, record)
             case Dataset():
                 self._send_dataset(run_id, record)
-            case Model(name=name, file=file):
+            case Model(file=file):
                 path = self._spooled(file)
-                self._call(lambda: log_onnx(self._store, run_id, path, name, file.sha256))
+                self._call(lambda: log_onnx(self._store, run_id, path, record))
+            case Candidate(sha256=sha256, timestamp_ms=timestamp_ms):
+                self._call(lambda: propose(self._store, run_id, sha256, timestamp_ms))
+            case Note(title=title, text=text):
+                note = self._call(lambda: self._client.get_run(run_id)).data.tags.get(NOTE_TAG, "")
+                self._log(run_id, [RunTag(NOTE_TAG, with_section(note, title, text))])
             case Used():
                 self._link(run_id, record)
             case Resumed():

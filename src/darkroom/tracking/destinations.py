@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from darkroom.runtime import Runtime
 from darkroom.tracking.recorder import recording
 from darkroom.tracking.run import Run
+from darkroom.tracking.system_metrics import system_metrics
 from darkroom.tracking.tensorboard import board, board_folder
 
 BOARDED = ("train", "evaluate")
@@ -34,4 +35,7 @@ def tracked(title: str, runtime: Runtime) -> Iterator[Run]:
         if is_first and runtime.tracking == "on":
             journal = stack.enter_context(recording(title, waits=title in RESUMABLE))
         boards = [stack.enter_context(board(folder))] if folder is not None else []
-        yield Run(journal, *boards)
+        run = Run(journal, *boards)
+        if is_first and runtime.system_metrics == "on":
+            stack.enter_context(system_metrics(run))
+        yield run

@@ -62,10 +62,27 @@ class Dataset:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX file to become a logged model of the run."""
+    """An ONNX file to become a logged model of the run, and the registry's candidate."""
 
     path: Path
     name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    """Its scores, which the run may have already."""
+    dataset: tuple[str, str]
+    """Name and digest of the data that these are of."""
+    step: int
+    """Of the run, when the model was as it is."""
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """A section of the run's description, in Markdown."""
+
+    title: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +117,7 @@ class PrCurves:
     probabilities: "Tensor"
 
 
-Event = Params | Tags | Metrics | Artifacts | Dataset | OnnxModel | Images | Graph | PrCurves
+Event = Params | Tags | Metrics | Artifacts | Dataset | OnnxModel | Note | Images | Graph | PrCurves
 
 
 def param_text(value: object) -> str:

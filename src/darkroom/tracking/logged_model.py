@@ -1,70 +1,142 @@
-"""Makes an ONNX file a logged model of a run."""
+"""Makes an ONNX file a logged model of a run, with its facts and its scores."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import mlflow
-from mlflow.entities import LoggedModelStatus
+import mlflow.onnx
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from darkroom.tracking import records
 from darkroom.tracking.trouble import Refused
 
 if TYPE_CHECKING:
-    from onnx import ValueInfoProto
+    from onnx import ModelProto, ValueInfoProto
 
     from darkroom.tracking.store import Store
 
 CONTENT_TAG = "sha256"
 
+OF_EPOCH = "val/"
+"""How scores begin that a training has of every epoch."""
 
-def log_onnx(store: "Store", run_id: str, path: Path, name: str, sha256: str) -> str:
+LENGTH_OF_DIGEST = 36
+"""MLflow keeps no more of a data set's."""
+
+
+def find_model(store: "Store", run_id: str, sha256: str) -> LoggedModel | None:
+    """Returns the run's logged model of these contents."""
+    found = store.client.search_logged_models(
+        [store.experiment.experiment_id], f"tags.{CONTENT_TAG} = '{sha256}'"
+    )
+    return next((model for model in found if model.source_run_id == run_id), None)
+
+
+def log_onnx(store: "Store", run_id: str, path: Path, record: records.Model) -> None:
     """Logs the ONNX file at ``path``, if the run has not got a model of these contents.
 
-    Returns:
-        The id of the logged model.
+    It may be cut off between any two calls and done again, which ``mlflow.onnx.log_model`` may not.
 
     Raises:
         Refused: it is no ONNX file.
     """
+    client = store.client
+    logged = find_model(store, run_id, record.file.sha256)
+    if logged is None:
+        _load(path)
+        logged = client.create_logged_model(
+            store.experiment.experiment_id,
+            record.name,
+            run_id,
+            tags={**record.tags, CONTENT_TAG: record.file.sha256},
+            params=dict(sorted(record.params.items())),
+        )
+    missing = {name: text for name, text in record.tags.items() if logged.tags.get(name) != text}
+    if missing:
+        client.set_logged_model_tags(logged.model_id, missing)
+    run = client.get_run(run_id)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if not any(output.model_id == logged.model_id for output in outputs):
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, record.step)])
+    _log_scores(client, run, record, logged)
+    if logged.status != LoggedModelStatus.READY:
+        with TemporaryDirectory() as scratch:
+            folder = f"{scratch}/model"
+            _save(path, logged, folder)
+            client.log_model_artifacts(logged.model_id, folder)
+        client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+
+
+def _load(path: Path) -> "ModelProto":
     import onnx
 
-    experiment_id = store.experiment.experiment_id
-    found = [
-        model
-        for model in store.client.search_logged_models(
-            [experiment_id], f"tags.{CONTENT_TAG} = '{sha256}'"
-        )
-        if model.source_run_id == run_id
-    ]
-    if found and found[0].status == LoggedModelStatus.READY:
-        return found[0].model_id
     try:
-        model = onnx.load(path)
+        return onnx.load(path)
     except Exception as error:  # protobuf has errors of its own
         raise Refused(f"{path.name} is no ONNX file ({error})") from error
+
+
+def _save(path: Path, logged: LoggedModel, folder: str) -> None:
+    """Writes the files of which MLflow's ONNX models consist."""
+    model = _load(path)
     signature = ModelSignature(
         inputs=Schema([_tensor_spec(value) for value in model.graph.input]),
         outputs=Schema([_tensor_spec(value) for value in model.graph.output]),
     )
-    mlflow.set_tracking_uri(store.uri)
-    # made first: Model.log alone would put it into MLflow's default experiment
-    logged = (
-        found[0]
-        if found
-        else store.client.create_logged_model(experiment_id, name, run_id, tags={CONTENT_TAG: sha256})
-    )
-    Model.log(
-        None,
-        mlflow.onnx,
-        model_id=logged.model_id,
-        run_id=run_id,
-        onnx_model=model,
+    mlflow.onnx.save_model(
+        model,
+        folder,
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location,
+            run_id=logged.source_run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+        ),
         signature=signature,
         pip_requirements=["onnxruntime"],
         save_as_external_data=False,
     )
-    return logged.model_id
+
+
+def _log_scores(client: MlflowClient, run: Run, record: records.Model, logged: LoggedModel) -> None:
+    """Links to the model its scores, and what the run has said when the model was as it is.
+
+    What the run has already is said again with the same time, which adds nothing to the run.
+    """
+    run_id = run.info.run_id
+    latest = {point.key: Metric.from_proto(point) for point in run.data.to_proto().metrics}
+    linked = {point.key for point in logged.metrics or [] if point.step == record.step}
+    points = []
+    for key in sorted(latest.keys() - record.metrics.keys() - linked):
+        if key.startswith(OF_EPOCH):
+            history = client.get_metric_history(run_id, key)
+            points += [_of_model(point, logged) for point in history if point.step == record.step]
+    linked_points = {(point.key, point.timestamp, point.step) for point in logged.metrics or []}
+    for key, value in sorted(record.metrics.items()):
+        point = latest.get(key)
+        if point is None or point.value != value:
+            point = Metric(key, value, record.timestamp_ms, 0)
+        if (key, point.timestamp, point.step) not in linked_points:
+            points.append(_of_model(point, logged, record.dataset))
+    if points:
+        client.log_batch(run_id, metrics=points)
+
+
+def _of_model(point: Metric, logged: LoggedModel, dataset: tuple[str, str] | None = None) -> Metric:
+    name, digest = dataset or (None, None)
+    return Metric(
+        point.key,
+        point.value,
+        point.timestamp,
+        point.step,
+        model_id=logged.model_id,
+        dataset_name=name,
+        dataset_digest=digest and digest[:LENGTH_OF_DIGEST],
+        run_id=logged.source_run_id,
+    )
 
 
 def _tensor_spec(value: "ValueInfoProto") -> TensorSpec:

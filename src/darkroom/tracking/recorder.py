@@ -3,8 +3,8 @@
 The stage never imports MLflow and never waits for it, but for some seconds at its end.
 """
 
-import getpass
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from darkroom.tracking.address import Address, redact
 from darkroom.tracking.events import Event
 from darkroom.tracking.git import git_tags
 from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, Writer
+from darkroom.tracking.person import user_name
 from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
@@ -71,6 +72,7 @@ class Recorder:
         self._address = Address.of(root)
         self._points: set[tuple[str | None, str, int]] = set()
         self._has_warned = False
+        self._mutex = threading.RLock()  # system metrics come from a thread of their own
         tags = start_tags(title)
         start = records.Start(
             stage=title,
@@ -90,7 +92,8 @@ class Recorder:
 
     def record(self, event: Event, maker: Path | None = None) -> None:
         """Appends an event; ``maker``: to the run that made this artifact (see ``use``)."""
-        self._append_event(event, maker.as_posix() if maker else None)
+        with self._mutex:
+            self._append_event(event, maker.as_posix() if maker else None)
         if not self._has_warned and (trouble := read_trouble(self._root, self._address)):
             self._has_warned = True
             print(
@@ -106,7 +109,8 @@ class Recorder:
     def go_on(self, memo: Path) -> None:
         """Goes on with the run whose journal ``memo`` names, if that is there; then notes ours there."""
         if earlier := self._find_earlier(memo):
-            self._continue(earlier)
+            with self._mutex:
+                self._continue(earlier)
         else:
             self._append(records.Go())
         try:
@@ -152,16 +156,35 @@ class Recorder:
             case events.Artifacts(paths):
                 for path in paths:
                     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                        if not file.is_dir() and (kept := self._keep(file)):
+                        if file.name == ".gitignore" or file.is_dir():  # DVC's own
+                            continue
+                        if kept := self._keep(file):
                             self._append(kept, maker)
             case events.Dataset(name, digest, source, profile):
                 dataset = records.Dataset(
                     name=name, digest=digest, source=source.as_posix(), profile=profile
                 )
                 self._append(dataset, maker)
-            case events.OnnxModel(path, name):
-                if kept := self._keep(path):
-                    self._append(records.Model(name=name, file=kept), maker)
+            case events.OnnxModel():
+                if kept := self._keep(event.path):
+                    self._append_model(event, kept, maker)
+            case events.Note(title, text):
+                self._append(records.Note(title=title, text=redact(text)), maker)
+
+    def _append_model(self, model: events.OnnxModel, file: records.File, maker: str | None) -> None:
+        now_ms = model.timestamp_ms
+        record = records.Model(
+            name=model.name,
+            file=file,
+            params=model.params,
+            tags=model.tags,
+            metrics=model.metrics,
+            dataset=model.dataset,
+            step=model.step,
+            timestamp_ms=now_ms,
+        )
+        self._append(record, maker)
+        self._append(records.Candidate(sha256=file.sha256, timestamp_ms=now_ms), maker)
 
     def _append_metrics(
         self, values: dict[str, float], step: int, timestamp_ms: int, maker: str | None
@@ -243,7 +266,7 @@ def start_tags(title: str) -> dict[str, str]:
         "stage": title,
         "mlflow.source.name": f"{script}" if script.exists() else f"darkroom {title}",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
+        "mlflow.user": user_name(),
         **git_tags(),
     }
 
@@ -254,13 +277,6 @@ def run_name(title: str, tags: Mapping[str, str]) -> str:
         return f"{title} {tags['dvc.experiment']}"
     commit = tags.get("mlflow.source.git.commit", "")[:7]
     return f"{title} {commit}{'+' if tags.get('git.dirty') == 'true' else ''}".rstrip()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        return "unknown"
 
 
 def _now_ms() -> int:

@@ -90,6 +90,30 @@ class Model(_Record):
     kind: Literal["model"] = "model"
     name: str
     file: File
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    dataset: tuple[str, str] | None = None
+    """Name and digest of the data that the metrics are of."""
+    step: int = 0
+    """Of the run, when the model was as it is."""
+    timestamp_ms: int = 0
+
+
+class Candidate(_Record):
+    """The logged model of these contents is the latest that may be put to use."""
+
+    kind: Literal["candidate"] = "candidate"
+    sha256: str
+    timestamp_ms: int
+
+
+class Note(_Record):
+    """A section of the run's description, in Markdown."""
+
+    kind: Literal["note"] = "note"
+    title: str
+    text: str
 
 
 class Used(_Record):
@@ -111,7 +135,19 @@ class End(_Record):
 
 
 Record = Annotated[
-    Start | Go | Resumed | Params | Tags | Metrics | File | Dataset | Model | Used | End,
+    Start
+    | Go
+    | Resumed
+    | Params
+    | Tags
+    | Metrics
+    | File
+    | Dataset
+    | Model
+    | Candidate
+    | Note
+    | Used
+    | End,
     Field(discriminator="kind"),
 ]
 

@@ -16,11 +16,13 @@ from darkroom.tracking.events import (
     Graph,
     Images,
     Metrics,
+    Note,
     OnnxModel,
     Params,
     PrCurves,
     Tags,
 )
+from darkroom.tracking.notes import table
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,9 +87,40 @@ class Run:
         """Records a data set that was used."""
         self._record(Dataset(name, digest, source, dict(profile)))
 
-    def log_onnx(self, path: Path, name: str) -> None:
-        """Makes an ONNX file a logged model of the run."""
-        self._record(OnnxModel(path, name))
+    def log_onnx(
+        self,
+        path: Path,
+        name: str,
+        *,
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        dataset: tuple[str, str],
+        step: int,
+    ) -> None:
+        """Makes an ONNX file a logged model of the run, and the candidate of the model registry.
+
+        Args:
+            metrics: its scores; those that the run has already are not added to the run again.
+            dataset: name and digest of the data that these are of.
+            step: the epoch whose weights it has; what the run has said of it belongs to the model, too.
+        """
+        self._record(
+            OnnxModel(
+                path,
+                name,
+                dict(params),
+                dict(tags),
+                dict(metrics),
+                dataset,
+                step,
+                timestamp_ms=time.time_ns() // 1_000_000,
+            )
+        )
+
+    def describe(self, title: str, rows: Mapping[str, object]) -> None:
+        """Writes a table into the run's description, below ``title``; replaces the one that is there."""
+        self._record(Note(title, table(rows)))
 
     def log_pr_curves(
         self, class_names: Sequence[str], targets: "Tensor", probabilities: "Tensor"

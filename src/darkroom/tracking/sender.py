@@ -52,6 +52,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # tried again here, where nobody waits
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 

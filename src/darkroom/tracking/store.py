@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,40 +35,67 @@ class Store:
 
 
 def open_store(root: Path, address: Address) -> Store:
-    """Opens the MLflow at ``address``.
+    """Opens the MLflow at ``address``, and sees to it that there is the experiment.
 
     Artifacts of the embedded database lie in ``mlartifacts`` beside it, also after the project was
     moved; a server has a place of its own for them.
     """
+    with _alone(root, address):
+        client = _connect(root, address)
+        experiment = client.get_experiment_by_name(address.experiment)
+        if experiment is None:
+            artifacts = _artifacts(root) if address.is_embedded else None
+            experiment_id = client.create_experiment(address.experiment, artifacts)
+            experiment = client.get_experiment(experiment_id)
+        for key, value in experiment_tags().items():
+            if experiment.tags.get(key) != value:
+                client.set_experiment_tag(experiment.experiment_id, key, value)
+    database = root / DATABASE if address.is_embedded else None
+    return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
+
+
+def open_client(root: Path, address: Address) -> "MlflowClient":
+    """Opens the MLflow at ``address`` as it is."""
+    with _alone(root, address):
+        return _connect(root, address)
+
+
+@contextmanager
+def as_default(store: Store) -> Iterator[None]:
+    """Has what asks MLflow's global for an address find the store; the environment stays as it was."""
+    import mlflow
+
+    earlier = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(store.uri)  # writes into the environment, too
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if earlier is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = earlier
+
+
+def _alone(root: Path, address: Address) -> AbstractContextManager[object]:
+    """Keeps processes that find a fresh database at once from migrating it all, and crashing."""
+    return database_lock(root) if address.uri.startswith("sqlite:") else nullcontext()
+
+
+def _connect(root: Path, address: Address) -> "MlflowClient":
     for name, value in QUIET.items():  # MLflow reads some of them while it is imported
         os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    artifacts = (root / ARTIFACTS).as_uri() if address.is_embedded else None
-    if artifacts:
+    if address.is_embedded:
         # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
-        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
-    if address.uri.startswith("sqlite:"):
-        # processes that find a fresh database at once would all migrate it, and crash
-        with database_lock(root):
-            if address.is_embedded:
-                relocate(root)
-            return _connect(root, address, artifacts)
-    return _connect(root, address, artifacts)
-
-
-def _connect(root: Path, address: Address, artifacts: str | None) -> Store:
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
+        relocate(root)
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=address.uri)
-    experiment = client.get_experiment_by_name(address.experiment)
-    if experiment is None:
-        experiment = client.get_experiment(client.create_experiment(address.experiment, artifacts))
-    for key, value in experiment_tags().items():
-        if experiment.tags.get(key) != value:
-            client.set_experiment_tag(experiment.experiment_id, key, value)
-    database = root / DATABASE if address.is_embedded else None
-    return Store(client, experiment, address.uri, database, _inode(database) if database else 0)
+    return MlflowClient(tracking_uri=address.uri)
+
+
+def _artifacts(root: Path) -> str:
+    return (root / ARTIFACTS).as_uri()
 
 
 def _inode(path: Path) -> int:

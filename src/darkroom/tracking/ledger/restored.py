@@ -25,6 +25,7 @@ from darkroom.paths import (
 )
 from darkroom.tracking import records
 from darkroom.tracking.address import Address
+from darkroom.tracking.descriptions import scores
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import Journal, Writer
 from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_output
@@ -82,7 +83,7 @@ class _Restored:
         self._outputs = outputs
         revision = missing.revision
         made_ms = revision.committed_ms or time.time_ns() // 1_000_000
-        self._time_ms = made_ms + STAGES.index(self.result.verb)  # what made its inputs goes before
+        self.time_ms = made_ms + STAGES.index(self.result.verb)  # what made its inputs goes before
         tags = {
             "stage": self.result.stage,
             "mlflow.source.name": f"stages/{self.result.verb}.py",
@@ -100,7 +101,7 @@ class _Restored:
             tags={name: text for name, text in tags.items() if text},
             destination=address.digest,
             address=f"{address}",
-            timestamp_ms=self._time_ms,
+            timestamp_ms=self.time_ms,
         )
         self._writer: Writer = Journal.create(root, start)
         self.params()
@@ -119,7 +120,7 @@ class _Restored:
         self.append(records.Params(values=values))
 
     def metrics(self, values: dict[str, float], step: int = 0, maker: Path | None = None) -> None:
-        record = records.Metrics(values=values, step=step, timestamp_ms=self._time_ms)
+        record = records.Metrics(values=values, step=step, timestamp_ms=self.time_ms)
         self.append(record, maker)
 
     def tags(self, values: dict[str, str]) -> None:
@@ -159,7 +160,7 @@ class _Restored:
         key = key_output(self.result.stage)
         assert key is not None
         self.tags({OUTPUT_TAG: self.result.outs[key.as_posix()].md5})
-        self.append(records.End(status="FINISHED", timestamp_ms=self._time_ms))
+        self.append(records.End(status="FINISHED", timestamp_ms=self.time_ms))
         if error := self._writer.close():
             raise error
         self._writer.journal.release()
@@ -212,13 +213,9 @@ def _history_metrics(row: dict[str, str]) -> dict[str, float]:
 
 def _tell_evaluate(run: _Restored) -> None:
     model = _use_model(run)
-    scores = {
-        f"test/{name}": value
-        for name, value in run.read_json(METRICS)["test"].items()
-        if isinstance(value, int | float)
-    }
+    metrics = run.read_json(METRICS)["test"]
     for maker in (None, model):
-        run.metrics(scores, maker=maker)
+        run.metrics(scores(metrics), maker=maker)
         run.keep(REPORT_EVALUATE, maker=maker)
 
 
@@ -226,7 +223,17 @@ def _tell_export(run: _Restored) -> None:
     model = _use_model(run)
     run.keep(EXPORT)
     if ONNX in run.files(EXPORT):
-        run.append(records.Model(name="classifier", file=run.spool(ONNX)), model)
+        file = run.spool(ONNX)
+        record = records.Model(
+            name="classifier",
+            file=file,
+            tags={made_tag(MODEL): _sha256(run.read(MODEL))},
+            metrics=scores(run.read_json(METRICS)["test"]),
+            dataset=("prepared", run.read_json(DATASET)["digest"]),
+            timestamp_ms=run.time_ms,
+        )
+        run.append(record, model)
+        run.append(records.Candidate(sha256=file.sha256, timestamp_ms=run.time_ms), model)
 
 
 def _use_model(run: _Restored) -> Path:

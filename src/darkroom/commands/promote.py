@@ -1,0 +1,55 @@
+"""darkroom promote: says which version of the model is in use."""
+
+import click
+
+from darkroom.errors import UserError
+
+
+@click.command()
+@click.argument("version", type=click.IntRange(min=1), required=False)
+@click.option("--why", metavar="TEXT", help="The reason, which is kept with the version.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only compare it with the champion.")
+@click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
+def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool) -> None:
+    """Make VERSION of the model the champion, the one in use.
+
+    Without VERSION it is the candidate, which the last `dvc repro` has exported. Whoever uses
+    models:/NAME@champion of MLflow gets it from then on. To go back is the same: promote an older one.
+    """
+    from rich.console import Console
+
+    from darkroom.tracking.address import Address
+    from darkroom.tracking.person import user_name
+    from darkroom.tracking.promotion import Registry
+    from darkroom.tracking.root import project_root
+    from darkroom.tracking.versions import comparison, remarks, table_of_versions
+
+    if why is not None and not why.strip():
+        raise UserError("--why is empty; say in some words why this version is the better one")
+    root, console = project_root(), Console()
+    registry = Registry.open(root, Address.of(root))
+    new = registry.version(version) if version else registry.candidate
+    is_done = new is None or new == registry.champion
+    if list_only or (version is None and why is None and not dry_run and is_done):
+        console.print(table_of_versions(registry))
+        return
+    if new is None:
+        raise UserError("there is no candidate; name the VERSION (`darkroom promote --list`)")
+    if is_done:
+        click.echo(f"version {new.number} is the champion already")
+        return
+    console.print(comparison(registry, new))
+    for remark in remarks(registry, new):
+        click.echo(remark, err=True)
+    if dry_run:
+        return
+    if why is None:
+        raise UserError(
+            f"version {new.number} is not promoted: say why, with --why 'some words'; "
+            "they are kept with the version"
+        )
+    old = registry.champion
+    registry.promote(new, why, user_name())
+    click.echo(f"version {new.number} is the champion now")
+    if old:
+        click.echo(f"to go back: darkroom promote {old.number} --why '...'")

@@ -1,0 +1,116 @@
+"""What MLflow shows of a run's outcome: rows of its description, facts and scores of a model."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from darkroom.data.info import DatasetInfo
+    from darkroom.models.spec import ModelSpec
+
+
+class Parity(Protocol):
+    """How far an exported file is from the checkpoint (see ``export.parity``)."""
+
+    @property
+    def max_abs_difference(self) -> float: ...
+    @property
+    def agreement(self) -> float: ...
+
+
+NUM_WORST = 5
+"""Classes that are named as the worst."""
+
+NUM_NAMED = 20
+"""Classes that are named at all."""
+
+DIGEST_LENGTH = 12
+"""Of digests that are for the eye."""
+
+TITLES = {
+    "f1_macro": "macro F1",
+    "precision_macro": "macro precision",
+    "recall_macro": "macro recall",
+    "accuracy": "accuracy",
+    "exact_match": "exact match",
+    "hamming_loss": "Hamming loss",
+}
+"""The scores by which models are judged first, by their names in metrics.json."""
+
+
+def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the scores of metrics.json that are numbers, under the names they have in MLflow."""
+    return {f"test/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
+
+
+def model_params(spec: "ModelSpec") -> dict[str, str]:
+    """Returns the few facts by which models are told apart."""
+    height, width = spec.input_size
+    return {
+        "architecture": spec.name,
+        "classes": f"{len(spec.class_names)}",
+        "input": f"{height} x {width} x {spec.channels}",
+        "kept_epoch": f"{spec.training['best']['epoch']}",
+        "seed": f"{spec.training['seed']}",
+    }
+
+
+def of_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """Describes the prepared data; ``counts`` as ``data.prepare.count`` returns."""
+    height, width = info.input_size
+    left_out = {name: count for name, count in counts["num_files"].items() if name != "used"}
+    names = ", ".join(info.class_names[:NUM_NAMED]) + (
+        ", ..." if len(info.class_names) > NUM_NAMED else ""
+    )
+    return {
+        "images": _enumerate(counts["num_images"]),
+        "as": f"{height} x {width} x {info.channels}",
+        "classes": f"{len(info.class_names):,}: {names}",
+        "files left out": _enumerate(left_out) or "none",
+        "pairs of duplicates": _enumerate(counts["num_pairs"]) or "none",
+        "digest": info.digest[:DIGEST_LENGTH],
+    }
+
+
+def of_training(spec: "ModelSpec", model: "nn.Module", info: "DatasetInfo") -> dict[str, str]:
+    """Describes a trained model, whose ``spec`` tells of its training."""
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    best, since = spec.training["best"], spec.training["overfits_since_epoch"]
+    return {
+        "model": f"{spec.name}, {num_parameters:,} parameters",
+        "validation macro F1": f"{best['val_f1_macro']:.4f}",
+        "validation accuracy": f"{best['val_accuracy']:.4f}",
+        "validation loss": f"{best['val_loss']:.4f}",
+        "kept epoch": f"{best['epoch']} of {spec.training['train.epochs']}",
+        **({} if since is None else {"overfits since epoch": f"{since}"}),
+        "images": _enumerate({split: info.num_images(split) for split in ("train", "val")}),
+        "data": info.digest[:DIGEST_LENGTH],
+    }
+
+
+def of_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Describes a model's outcome on the test split, of which ``metrics`` are."""
+    overall = {title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if name in metrics}
+    f1 = {name: row["f1"] for name, row in metrics["per_class"].items()}
+    worst = [name for name in sorted(f1, key=f1.__getitem__)[:NUM_WORST] if f1[name] < 1]
+    return {
+        **overall,
+        "least F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
+        "images": f"{metrics['num_images']:,}",
+    }
+
+
+def of_export(files: Iterable[Path], parities: Mapping[str, Parity]) -> dict[str, str]:
+    """Describes the exported files: how large, and how far from the checkpoint."""
+    return {
+        file.name: f"{file.stat().st_size / 1e3:,.0f} kB; from the checkpoint it differs by "
+        f"{parities[file.name].max_abs_difference:.1e} at most, "
+        f"{parities[file.name].agreement:.1%} get the same outcome"
+        for file in files
+    }
+
+
+def _enumerate(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)

@@ -1,0 +1,223 @@
+"""Which version of the model is in use: lists them, and moves the alias ``champion``, saying why.
+
+It talks to MLflow itself, not through a journal: who promotes a model wants to know that it is so.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from darkroom.errors import UserError
+from darkroom.tracking.address import Address, redact
+from darkroom.tracking.trouble import reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BY, AT, WHY, REPLACED = "promoted.by", "promoted.at", "promoted.why", "promoted.replaced"
+"""Tags of a version that was promoted."""
+
+OUT_AT, OUT_BY = "replaced.at", "replaced.by"
+"""Tags of a version that was replaced, by which; who did it, and why, is in the description, too."""
+
+_PROMOTED, _REPLACED = "- promoted ", "- replaced "
+"""How lines of a version's history begin, which is the end of its description."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the registered model."""
+
+    number: int
+    aliases: tuple[str, ...]
+    created: datetime
+    run_id: str
+    tags: dict[str, str]
+    description: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the logged model of a version says; nothing where it was deleted."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the test split, as ``test/f1_macro``."""
+    params: dict[str, str] = field(default_factory=dict)
+    """As ``descriptions.model_params`` has them."""
+    data: str = ""
+    """Digest of the data that it was tested on, as far as MLflow keeps it."""
+
+
+class Registry:
+    """The registered model of the project's experiment, as it was when this was opened.
+
+    ``versions`` are sorted, the newest first; there is at least one.
+    """
+
+    def __init__(self, client: "MlflowClient", name: str, address: Address) -> None:
+        self._client = client
+        self._name = name
+        self._address = address
+        with self._reached("the model registry cannot be read"):
+            self.versions = self._load()
+
+    @classmethod
+    def open(cls, root: Path, address: Address) -> Self:
+        """Reads what is registered.
+
+        Raises:
+            UserError: nothing is, or MLflow does not answer.
+        """
+        if address.is_embedded and not (root / "mlflow.db").exists():
+            raise UserError(_nothing_registered(address))
+        from darkroom.tracking.store import open_client
+
+        try:
+            client = open_client(root, address)
+        except Exception as error:  # of a database or a library of HTTP: it has no answer
+            raise UserError(f"{address}: {reason(error)}") from None
+        from darkroom.tracking.registry import model_name
+
+        registry = cls(client, model_name(address.experiment), address)
+        if not registry.versions:
+            raise UserError(_nothing_registered(address))
+        return registry
+
+    @property
+    def champion(self) -> Version | None:
+        """The version in use."""
+        return self._find_alias("champion")
+
+    @property
+    def candidate(self) -> Version | None:
+        """The version that was exported last."""
+        return self._find_alias("candidate")
+
+    def version(self, number: int) -> Version:
+        """Returns a version by its number.
+
+        Raises:
+            UserError: there is none.
+        """
+        for version in self.versions:
+            if version.number == number:
+                return version
+        raise UserError(
+            f"{self._name} has no version {number}, the latest is {self.versions[0].number}; "
+            "`darkroom promote --list` lists them"
+        )
+
+    def details(self, version: Version) -> Details:
+        """Reads what is known of a version's model."""
+        from darkroom.tracking.registry import find_source
+
+        with self._reached("nothing is changed"):
+            model = find_source(self._client, version.source)
+        if model is None:
+            return Details()
+        points = model.metrics or []
+        return Details(
+            scores={point.key: point.value for point in points if point.key.startswith("test/")},
+            params=dict(model.params or {}),
+            data=next((point.dataset_digest for point in points if point.dataset_digest), ""),
+        )
+
+    def promote(self, new: Version, why: str, who: str) -> None:
+        """Makes ``new`` the champion, and notes who did it and why with it and with the one before.
+
+        The alias moves last: an earlier failure leaves the champion as it was, and doing it again
+        notes nothing twice.
+
+        Raises:
+            UserError: MLflow does not answer, or refuses.
+        """
+        from darkroom.tracking.registry import CHAMPION
+
+        old, why = self.champion, redact(" ".join(why.split()))
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        by = f"{_minute(at)} UTC by {who}"
+        with self._reached(f"version {new.number} is not promoted"):
+            replaced = f"{old.number}" if old else "none"
+            instead = f", in place of version {old.number}" if old else ""
+            self._tag(new, {BY: who, AT: at, WHY: why, REPLACED: replaced})
+            self._describe(new, f"{_PROMOTED}{by}{instead}: {why}")
+            if old:
+                self._tag(old, {OUT_AT: at, OUT_BY: f"{new.number}"})
+                self._describe(old, f"{_REPLACED}{by}, by version {new.number}: {why}")
+            for tag in (OUT_AT, OUT_BY):  # of an earlier time
+                if tag in new.tags:
+                    self._client.delete_model_version_tag(self._name, f"{new.number}", tag)
+            self._client.set_registered_model_alias(self._name, CHAMPION, f"{new.number}")
+
+    def _find_alias(self, alias: str) -> Version | None:
+        return next((version for version in self.versions if alias in version.aliases), None)
+
+    def _load(self) -> list[Version]:
+        from mlflow.exceptions import MlflowException
+
+        from darkroom.tracking.registry import is_absent
+
+        try:
+            of_alias = self._client.get_registered_model(self._name).aliases
+        except MlflowException as error:
+            if is_absent(error):
+                return []
+            raise
+        found, token = [], None
+        while token != "":
+            page = self._client.search_model_versions(f"name = '{self._name}'", page_token=token)
+            found += page
+            token = page.token or ""
+        return [
+            Version(
+                number=int(version.version),
+                aliases=tuple(
+                    sorted(
+                        alias
+                        for alias, number in of_alias.items()
+                        if f"{number}" == f"{version.version}"
+                    )
+                ),
+                created=datetime.fromtimestamp(version.creation_timestamp / 1_000, UTC),
+                run_id=version.run_id or "",
+                tags=dict(version.tags),
+                description=version.description or "",
+                source=version.source or "",
+            )
+            for version in sorted(found, key=lambda version: int(version.version), reverse=True)
+        ]
+
+    def _tag(self, version: Version, tags: dict[str, str]) -> None:
+        for name, text in tags.items():
+            self._client.set_model_version_tag(self._name, f"{version.number}", name, text)
+
+    def _describe(self, version: Version, event: str) -> None:
+        """Adds a line to a version's history; in place of one that failed before the alias moved."""
+        lines = version.description.splitlines()
+        kind = next(kind for kind in (_PROMOTED, _REPLACED) if event.startswith(kind))
+        if lines and lines[-1].startswith(kind):
+            lines.pop()
+        separator = [""] if lines and not lines[-1].startswith("- ") else []
+        text = "\n".join([*lines, *separator, event])
+        self._client.update_model_version(self._name, f"{version.number}", text)
+
+    @contextmanager
+    def _reached(self, consequence: str) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of MLflow, of a database, of a library of HTTP
+            raise UserError(f"{self._address}: {reason(error)}; {consequence}") from None
+
+
+def _nothing_registered(address: Address) -> str:
+    return f"{address}: no model is registered for {address.experiment}; `dvc repro` exports one"
+
+
+def _minute(at: str) -> str:
+    return at[:16].replace("T", " ")

@@ -1,0 +1,230 @@
+"""Descriptions of runs: tables that Markdown cannot break, sections that replace themselves alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from support import make_spec
+from torch import nn
+
+from darkroom.data.info import DatasetInfo
+from darkroom.runtime import Runtime
+from darkroom.tracking.address import Address
+from darkroom.tracking.descriptions import (
+    model_params,
+    of_evaluation,
+    of_export,
+    of_preparation,
+    of_training,
+    scores,
+)
+from darkroom.tracking.destinations import tracked
+from darkroom.tracking.events import Event, Note
+from darkroom.tracking.notes import NOTE_TAG, table, with_section
+from darkroom.tracking.run import Run
+from darkroom.tracking.store import open_store
+
+MODEL = Path("models/model.safetensors")
+TRAINING = {
+    "seed": 7,
+    "train.epochs": 30,
+    "best": {"epoch": 12, "val_loss": 0.25, "val_accuracy": 0.9, "val_f1_macro": 0.875},
+    "overfits_since_epoch": None,
+}
+
+
+def make_info(num_classes: int = 3) -> DatasetInfo:
+    names = [f"class {index}" for index in range(num_classes)]
+    return DatasetInfo(
+        format_version=1,
+        class_names=names,
+        multi_label=False,
+        counts={split: dict.fromkeys(names, 10) for split in ("train", "val", "test")},
+        labels_per_image={"train": [0, 1_200], "val": [0, 300], "test": [0, 400]},
+        input_size=(8, 16),
+        channels=3,
+        resize="crop",
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        digest="0123456789abcdef" * 4,
+    )
+
+
+def test_a_table_is_two_columns_of_markdown() -> None:
+    assert table({"macro F1": "0.9000", "images": 12}) == (
+        "| | |\n|---|---|\n| macro F1 | 0.9000 |\n| images | 12 |"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("two\nlines", "two lines"),
+        ("*bold* _it_ `code`", r"\*bold\* \_it\_ \`code\`"),
+        ("<script>", "&lt;script&gt;"),
+        ("[text](address)", r"\[text\](address)"),
+        ("back\\slash", r"back\\slash"),
+    ],
+)
+def test_names_are_not_read_as_markdown(name: str, shown: str) -> None:
+    assert table({name: name}).splitlines()[2] == f"| {shown} | {shown} |"
+
+
+def test_a_section_replaces_itself_and_a_new_one_comes_first() -> None:
+    first = with_section("", "Training", "t1")
+    assert first == "### Training\n\nt1"
+    both = with_section(first, "Test", "e1")
+    assert both == "### Test\n\ne1\n\n### Training\n\nt1"
+    assert with_section(both, "Training", "t2") == "### Test\n\ne1\n\n### Training\n\nt2"
+    assert with_section(both, "Test", "e1") == both  # said once more
+
+
+def test_what_people_write_stays() -> None:
+    theirs = "My best run.\n\n# With a title\n\n#### and another"
+    note = with_section(with_section(theirs, "Training", "t1"), "Training", "t2")
+    assert note == f"{theirs}\n\n### Training\n\nt2"
+    with_theirs = with_section(note + "\n\n### Remarks\n\nmine", "Training", "t3")
+    assert with_theirs == f"{theirs}\n\n### Training\n\nt3\n\n### Remarks\n\nmine"
+
+
+def test_a_training_tells_model_scores_epoch_images_and_data() -> None:
+    spec = make_spec(training=TRAINING)
+    assert of_training(spec, nn.Linear(99, 10), make_info()) == {
+        "model": f"{spec.name}, 1,000 parameters",
+        "validation macro F1": "0.8750",
+        "validation accuracy": "0.9000",
+        "validation loss": "0.2500",
+        "kept epoch": "12 of 30",
+        "images": "1,200 train, 300 val",
+        "data": "0123456789ab",
+    }
+    overfit = make_spec(training={**TRAINING, "overfits_since_epoch": 5})
+    assert of_training(overfit, nn.Linear(99, 10), make_info())["overfits since epoch"] == "5"
+
+
+def test_an_evaluation_tells_scores_and_the_worst_classes() -> None:
+    metrics = {
+        "num_images": 1_000,
+        "accuracy": 0.75,
+        "f1_macro": 0.5,
+        "precision_macro": 0.6,
+        "recall_macro": 0.7,
+        "roc_auc_macro": None,
+        "per_class": {f"c{index}": {"f1": 1 - index / 10} for index in range(8)},
+    }
+    assert of_evaluation(metrics) == {
+        "macro F1": "0.5000",
+        "macro precision": "0.6000",
+        "macro recall": "0.7000",
+        "accuracy": "0.7500",
+        "least F1": "c7 (0.3000), c6 (0.4000), c5 (0.5000), c4 (0.6000), c3 (0.7000)",
+        "images": "1,000",
+    }
+    perfect = {**metrics, "per_class": {"a": {"f1": 1.0}, "b": {"f1": 1.0}}}
+    assert of_evaluation(perfect)["least F1"] == "1 in every class"
+    one = {**metrics, "per_class": {"a": {"f1": 1.0}, "b": {"f1": 0.5}}}
+    assert of_evaluation(one)["least F1"] == "b (0.5000)"
+    assert scores(metrics) == {
+        "test/num_images": 1_000,
+        "test/accuracy": 0.75,
+        "test/f1_macro": 0.5,
+        "test/precision_macro": 0.6,
+        "test/recall_macro": 0.7,
+    }
+
+
+def test_an_evaluation_of_several_labels_has_its_own_scores() -> None:
+    metrics = {
+        "num_images": 10,
+        "f1_macro": 0.5,
+        "precision_macro": 0.6,
+        "recall_macro": 0.7,
+        "exact_match": 0.3,
+        "hamming_loss": 0.1,
+        "per_class": {"a": {"f1": 0.5}},
+    }
+    rows = of_evaluation(metrics)
+    assert (rows["exact match"], rows["Hamming loss"]) == ("0.3000", "0.1000")
+    assert "accuracy" not in rows
+
+
+def test_a_preparation_tells_images_classes_problems_and_duplicates() -> None:
+    counts = {
+        "num_images": {"train": 1_200, "val": 300, "test": 400},
+        "num_files": {"used": 1_900, "truncated": 2, "not_an_image": 0},
+        "num_pairs": {"same_pixels": 0, "nearly_same_pixels": 3},
+    }
+    assert of_preparation(make_info(), counts) == {
+        "images": "1,200 train, 300 val, 400 test",
+        "as": "8 x 16 x 3",
+        "classes": "3: class 0, class 1, class 2",
+        "files left out": "2 truncated",
+        "pairs of duplicates": "3 nearly same pixels",
+        "digest": "0123456789ab",
+    }
+    clean = {**counts, "num_files": {"used": 1}, "num_pairs": {"same_pixels": 0}}
+    rows = of_preparation(make_info(1_000), clean)
+    assert (rows["files left out"], rows["pairs of duplicates"]) == ("none", "none")
+    assert rows["classes"].startswith("1,000: class 0, ")
+    assert rows["classes"].endswith("class 19, ...")
+
+
+@dataclass
+class Parity:
+    max_abs_difference: float
+    agreement: float
+
+
+def test_an_export_tells_sizes_and_parity(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(bytes(1_234_000))
+    assert of_export([file], {"model.onnx": Parity(2e-7, 0.995)}) == {
+        "model.onnx": "1,234 kB; from the checkpoint it differs by 2.0e-07 at most, "
+        "99.5% get the same outcome"
+    }
+
+
+def test_models_are_told_apart_by_few_facts() -> None:
+    spec = make_spec(training=TRAINING)
+    assert model_params(spec) == {
+        "architecture": spec.name,
+        "classes": f"{len(spec.class_names)}",
+        "input": f"{spec.input_size[0]} x {spec.input_size[1]} x {spec.channels}",
+        "kept_epoch": "12",
+        "seed": "7",
+    }
+
+
+def test_a_run_tells_a_note() -> None:
+    heard: list[Event] = []
+    Run(None, heard.append).describe("Test", {"a": 1})
+    assert heard == [Note("Test", table({"a": 1}))]
+
+
+def test_both_stages_write_into_the_description_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with tracked("train", Runtime()) as run:
+        run.made(MODEL, "abc")
+        run.describe("Training", {"kept epoch": 3})
+    client = open_store(tmp_path, Address.of(tmp_path)).client
+    training = run_of(client, "train").info.run_id
+    client.set_tag(training, NOTE_TAG, f"Mine.\n\n{run_of(client, 'train').data.tags[NOTE_TAG]}")
+    for score in (0.8, 0.9):  # evaluated twice
+        with tracked("evaluate", Runtime()) as run:
+            for each in (run, run.used(MODEL, "abc", as_child=True)):
+                each.describe("Test", {"macro F1": score})
+    assert client.get_run(training).data.tags[NOTE_TAG] == (
+        f"Mine.\n\n### Test\n\n{table({'macro F1': 0.9})}\n\n### Training\n\n{table({'kept epoch': 3})}"
+    )
+    assert run_of(client, "evaluate").data.tags[NOTE_TAG] == f"### Test\n\n{table({'macro F1': 0.9})}"
+
+
+def run_of(client: MlflowClient, stage: str):
+    [experiment] = client.search_experiments(filter_string="name = 'darkroom'")
+    return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=1)[0]

@@ -1,0 +1,368 @@
+"""`darkroom promote` against a real MLflow: shows, moves the champion, says why, changes no more."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+from registered import (
+    DIGEST,
+    MADE,
+    aliases,
+    export,
+    make_record,
+    make_tested_run,
+    new_store,
+    write_onnx,
+)
+
+from darkroom.cli import main
+from darkroom.runtime import Runtime
+from darkroom.tracking.destinations import tracked
+from darkroom.tracking.logged_model import log_onnx
+from darkroom.tracking.registry import propose
+from darkroom.tracking.store import Store
+
+NAME = "darkroom"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with three versions, the third of them the candidate."""
+    root = tmp_path_factory.mktemp("promote")
+    store = new_store(root, NAME)
+    for factor, f1 in ((1.0, 0.8), (2.0, 0.9), (3.0, 0.85)):
+        export(store, root, factor, f1)
+    return root
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it; artifacts are those of the template."""
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for variable in ("LOGNAME", "USER"):
+        monkeypatch.setenv(variable, "ada")
+    shutil.copy(template / "mlflow.db", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def store(project: Path) -> Store:
+    return new_store(project, NAME)
+
+
+def promote(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["promote", *arguments])
+
+
+def words(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def everything(client: MlflowClient) -> list:
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    return [(v.version, sorted(v.tags.items()), v.description) for v in versions] + [
+        sorted(aliases(client, NAME).items())
+    ]
+
+
+def test_without_arguments_the_candidate_waits_for_a_reason(store: Store) -> None:
+    before = everything(store.client)
+    result = promote()
+    assert result.exit_code == 2
+    assert "version 3 is not promoted: say why, with --why" in words(result)
+    assert everything(store.client) == before
+
+
+def test_the_candidate_becomes_the_champion_with_who_when_and_why(store: Store) -> None:
+    result = promote("--why", "first to be  used")
+    assert result.exit_code == 0
+    assert "no champion yet version 3" in words(result)
+    assert "version 3 is the champion now" in result.output
+    assert aliases(store.client, NAME) == {"candidate": "3", "champion": "3"}
+    version = store.client.get_model_version(NAME, "3")
+    assert version.tags["promoted.by"] == "ada"
+    assert version.tags["promoted.why"] == "first to be used"
+    assert version.tags["promoted.replaced"] == "none"
+    assert version.tags["promoted.at"].startswith("20")
+    about, empty, event = version.description.splitlines()
+    assert (about, empty) == ("cnn, test macro F1 0.8500", "")
+    assert event.startswith("- promoted 20")
+    assert event.endswith(" UTC by ada: first to be used")
+
+
+def test_another_version_is_compared_and_replaces_the_champion(store: Store) -> None:
+    promote("--why", "first")
+    result = promote("2", "--why", "better")
+    assert result.exit_code == 0
+    assert "champion: version 3 version 2 change" in words(result)
+    assert "test macro F1 0.8500 0.9000 +0.0500" in words(result)
+    assert f"test data {DIGEST[:12]} {DIGEST[:12]}" in words(result)
+    assert "to go back: darkroom promote 3" in words(result)
+    assert aliases(store.client, NAME) == {"candidate": "3", "champion": "2"}
+    new, old = (store.client.get_model_version(NAME, number) for number in ("2", "3"))
+    assert new.tags["promoted.replaced"] == "3"
+    assert old.tags["replaced.by"] == "2"
+    assert "by ada, by version 2: better" in old.description.splitlines()[-1]
+
+
+def test_going_back_is_the_same_and_history_is_kept(store: Store) -> None:
+    for number, why in (("1", "first"), ("2", "better"), ("1", "2 was slow")):
+        assert promote(number, "--why", why).exit_code == 0
+    assert aliases(store.client, NAME)["champion"] == "1"
+    champion = store.client.get_model_version(NAME, "1")
+    assert champion.tags["promoted.why"] == "2 was slow"
+    assert "replaced.by" not in champion.tags
+    events = [line.split(" UTC ")[1] for line in champion.description.splitlines()[2:]]
+    assert events == [
+        "by ada: first",
+        "by ada, by version 2: better",
+        "by ada, in place of version 2: 2 was slow",
+    ]
+    assert store.client.get_model_version(NAME, "2").tags["replaced.by"] == "1"
+
+
+@pytest.mark.parametrize("dry", ["-n", "--dry-run"])
+def test_a_dry_run_shows_and_changes_nothing(store: Store, dry: str) -> None:
+    promote("1", "--why", "first")
+    before = everything(store.client)
+    result = promote(dry)
+    assert result.exit_code == 0
+    assert "test macro F1 0.8000 0.8500 +0.0500" in words(result)
+    assert everything(store.client) == before
+    assert "version 1 is the champion already" in promote("1", dry).output
+
+
+def test_a_list_tells_versions_aliases_scores_and_reasons(store: Store) -> None:
+    promote("1", "--why", "the [bold] one")
+    promote("2", "--why", "better")
+    listed = words(promote("--list"))
+    assert "version exported macro F1 accuracy promoted" in listed
+    third, second, first = (listed.index(part) for part in (" 3 candidate", " 2 champion", " 1 20"))
+    assert third < second < first
+    assert "0.8500" in listed[third:second]
+    assert "by ada: better" in listed[second:first]
+    assert "[bold]" in listed[first:]
+    assert "until 20" in listed[first:]
+    assert "2 replaced it" in listed[first:]
+
+
+def test_without_arguments_and_nothing_to_do_it_lists(store: Store) -> None:
+    promote("--why", "first")
+    assert words(promote()) == words(promote("--list"))
+
+
+def test_the_champion_again_is_no_event(store: Store) -> None:
+    promote("--why", "first")
+    before = everything(store.client)
+    result = promote("3", "--why", "again")
+    assert (result.exit_code, result.output) == (0, "version 3 is the champion already\n")
+    assert everything(store.client) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("9", "--why", "x"), "darkroom has no version 9, the latest is 3; `darkroom promote --list`"),
+        (("--why", "  "), "--why is empty"),
+        (("2", "--why", ""), "--why is empty"),
+        (("2",), "version 2 is not promoted: say why"),
+        (("0", "--why", "x"), "Invalid value for '[VERSION]'"),
+        (("best", "--why", "x"), "Invalid value for '[VERSION]'"),
+    ],
+)
+def test_a_mistake_is_one_message_and_changes_nothing(
+    store: Store, arguments: tuple[str, ...], message: str
+) -> None:
+    before = everything(store.client)
+    result = promote(*arguments)
+    assert result.exit_code == 2
+    assert message in words(result)
+    assert "Traceback" not in result.output
+    assert everything(store.client) == before
+
+
+def test_without_a_candidate_the_version_must_be_named(store: Store) -> None:
+    store.client.delete_registered_model_alias(NAME, "candidate")
+    result = promote("--why", "x")
+    assert (result.exit_code, aliases(store.client, NAME)) == (2, {})
+    assert "there is no candidate; name the VERSION" in words(result)
+
+
+def test_before_anything_was_exported_there_is_nothing_to_promote(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    result = promote("--why", "x")
+    assert result.exit_code == 2
+    assert "mlflow.db: no model is registered for other; `dvc repro` exports one" in words(result)
+    assert store.client.get_experiment_by_name("other") is None
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    result = promote()
+    assert (result.exit_code, list((tmp_path / "empty").iterdir())) == (2, [])
+    assert "no model is registered for darkroom" in words(result)
+
+
+def test_a_server_that_is_down_is_one_message(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for arguments in (("--why", "x"), ("--list",), ("-n",)):
+        result = promote(*arguments)
+        assert result.exit_code == 2
+        assert result.output == (
+            "http://***@127.0.0.1:9: Connection refused; the model registry cannot be read\n"
+        )
+
+
+def test_scores_of_other_data_do_not_compare(store: Store, project: Path) -> None:
+    promote("1", "--why", "first")
+    assert "do not compare" not in promote("-n").output
+    run_id = make_tested_run(store, 0.95)
+    path, record = make_record(project, 4.0, 0.95)
+    log_onnx(store, run_id, path, record.model_copy(update={"dataset": ("prepared", "e" * 64)}))
+    propose(store, run_id, record.file.sha256, record.timestamp_ms)
+    assert "tested on different data: their scores do not compare" in words(promote("-n"))
+
+
+def test_a_version_whose_model_is_gone_has_no_scores(store: Store) -> None:
+    source = store.client.get_model_version(NAME, "3").source
+    store.client.delete_logged_model(source.removeprefix("models:/"))
+    assert "no scores are known of version 3" in words(promote("-n"))
+    assert "0.9000" in words(promote("--list"))  # of the second
+
+
+class Lost(Exception):
+    """The connection broke."""
+
+
+CHANGES = ("set_model_version_tag", "update_model_version", "delete_model_version_tag")
+
+
+@pytest.mark.parametrize("does_call", [False, True])
+def test_broken_off_anywhere_the_champion_stays_and_again_notes_nothing_twice(
+    store: Store, monkeypatch: pytest.MonkeyPatch, does_call: bool
+) -> None:
+    for number, why in (("1", "first"), ("2", "better")):
+        promote(number, "--why", why)
+    calls, breaks_at = 0, 0
+
+    def wrap(method: Callable) -> Callable:
+        def wrapped(*args: object, **kwargs: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls == breaks_at and not does_call:
+                raise Lost("[Errno 111] Connection refused")
+            result = method(*args, **kwargs)
+            if calls == breaks_at:
+                raise Lost("[Errno 111] Connection refused")
+            return result
+
+        return wrapped
+
+    for name in CHANGES:
+        monkeypatch.setattr(MlflowClient, name, wrap(getattr(MlflowClient, name)))
+    for breaks_at in range(1, 20):  # noqa: B007, it is read above
+        calls = 0
+        result = promote("1", "--why", "back")
+        if result.exit_code == 0:
+            break
+        assert result.exit_code == 2
+        assert "mlflow.db: Connection refused; version 1 is not promoted" in words(result)
+        assert aliases(store.client, NAME)["champion"] == "2"
+    assert breaks_at > 8
+    assert aliases(store.client, NAME)["champion"] == "1"
+    one, two = (store.client.get_model_version(NAME, number) for number in ("1", "2"))
+    assert [line[:10] for line in one.description.splitlines()[2:]] == [
+        "- promoted",
+        "- replaced",
+        "- promoted",
+    ]
+    assert [line[:10] for line in two.description.splitlines()[2:]] == ["- promoted", "- replaced"]
+    assert "replaced.by" not in one.tags
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on this machine."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", f"{port}"),
+            *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--workers", "1"),
+            *("--artifacts-destination", f"{folder / 'artifacts'}"),
+        ],
+        cwd=folder,
+        env={
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            assert process.poll() is None
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def test_from_the_export_to_the_champion_through_a_server(
+    server: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    made = Path("models/model.safetensors")
+    write_onnx(Path("model.onnx"), 1.0)
+    assert "no model is registered" in words(promote())
+    with tracked("train", Runtime()) as run:
+        run.made(made, "abc")
+        run.log_metrics({"val/f1_macro": 0.5}, step=3)
+        run.log_metrics({"test/f1_macro": 0.75})
+    for _ in range(2):
+        with tracked("export", Runtime()) as run:
+            run.used(made, "abc", as_child=True).log_onnx(
+                Path("model.onnx"),
+                "classifier",
+                params={"architecture": "cnn"},
+                tags={MADE: "abc"},
+                metrics={"test/f1_macro": 0.75},
+                dataset=("prepared", DIGEST),
+                step=3,
+            )
+    assert capsys.readouterr().err == ""
+    client = MlflowClient(server)
+    [version] = client.search_model_versions(f"name = '{NAME}'")
+    assert len(client.get_metric_history(version.run_id, "test/f1_macro")) == 1
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert {p.key: (p.value, p.dataset_digest) for p in model.metrics} == {
+        "test/f1_macro": (0.75, DIGEST[:36]),
+        "val/f1_macro": (0.5, None),
+    }
+    result = promote("--why", "the only one")
+    assert "version 1 is the champion now" in result.output
+    assert aliases(client, NAME) == {"candidate": "1", "champion": "1"}
+    assert "1 candidate" in words(promote("--list"))

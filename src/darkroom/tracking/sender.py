@@ -53,6 +53,9 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # else, of a server that passes artifacts on, they go to its bucket, which may not be reached from here
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -73,19 +76,35 @@ def start_sender(root: Path) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
-    """Yields whether this process is the one that sends to ``address`` while the block runs."""
+    """Yields whether this process is the one that sends to ``address`` while the block runs.
+
+    Waits at most ``seconds`` for another one to end; that may be in trouble, and then ends for us.
+    """
     folder = root / JOURNALS
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"sender-{address.digest}.lock", timeout=seconds)
+    lock = FileLock(folder / f"sender-{address.digest}.lock")
+    next_lock = _next_lock(root, address)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout:
-        yield False
-        return
+        try:
+            with suppress(Timeout):
+                next_lock.acquire(timeout=1)
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            yield False
+            return
+        finally:
+            next_lock.release()
     try:
         yield True
     finally:
         lock.release()
+
+
+def _next_lock(root: Path, address: Address) -> FileLock:
+    """Returns the lock of who waits to be the sender: it ends with that process, however it ends."""
+    return FileLock(root / JOURNALS / f"sender-{address.digest}-next.lock")
 
 
 class Sender:
@@ -228,6 +247,8 @@ class Sender:
                 if time.monotonic() - reached_at > GIVE_UP_SECONDS:
                     return
                 self._wait_for_end(pause)
+                if self._is_relieved():
+                    return
                 pause = min(2 * pause, GREATEST_PAUSE_SECONDS)
                 continue
             now = time.monotonic()
@@ -244,7 +265,19 @@ class Sender:
         time.sleep(LEAST_PAUSE_SECONDS)
         num_growing = self._num_growing()
         while time.monotonic() < until and self._num_growing() >= num_growing:
+            if self._is_relieved():
+                return
             time.sleep(POLL_SECONDS)
+
+    def _is_relieved(self) -> bool:
+        """Returns whether a younger sender waits, which has the password that was mended since."""
+        lock = _next_lock(self._root, self._address)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     def _num_growing(self) -> int:
         return sum(journal.end() is None for journal in self.pending())

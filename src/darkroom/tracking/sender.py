@@ -53,7 +53,7 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # else, of a server that passes artifacts on, they go to its bucket, which may not be reached from here
+    # else they bypass a server that passes them on, by way of its bucket, out of reach perhaps
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "GIT_PYTHON_REFRESH": "quiet",

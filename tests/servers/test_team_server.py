@@ -4,6 +4,7 @@ docs/server.md says how such a server is set up; here are its parts, on loopback
 """
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -165,8 +166,20 @@ def log_points(run: Run, steps: range) -> None:
 
 
 def waiting() -> list[str]:
-    """Returns the journals that are still in the project."""
-    return [path.name for path in Path("mljournal").iterdir() if path.name[:1].isdigit()]
+    """Returns the journals that have not arrived as a whole; one that has may lie there for a while."""
+    return [
+        path.name
+        for path in Path("mljournal").iterdir()
+        if path.name[:1].isdigit() and not has_arrived(path)
+    ]
+
+
+def has_arrived(journal: Path) -> bool:
+    try:
+        sent = json.loads((journal / "sent.json").read_text())
+        return sent["offset"] == (journal / "journal.jsonl").stat().st_size
+    except FileNotFoundError:  # removed meanwhile, or nothing was sent
+        return not journal.exists()
 
 
 def everything_sent() -> bool:

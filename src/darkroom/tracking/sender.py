@@ -60,6 +60,9 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # else they bypass a server that passes them on, by way of its bucket, out of reach perhaps
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
@@ -84,15 +87,24 @@ def start_sender(root: Path) -> subprocess.Popen[bytes]:
 
 @contextmanager
 def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
-    """Yields whether this process is the one that sends to ``address`` while the block runs."""
-    folder = root / JOURNALS
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"sender-{address.digest}.lock", timeout=seconds)
+    """Yields whether this process is the one that sends to ``address`` while the block runs.
+
+    Waits at most ``seconds`` for another one to end; that may be in trouble, and then ends for us.
+    """
+    (root / JOURNALS).mkdir(parents=True, exist_ok=True)
+    lock, next_lock = _lock(root, address), _lock(root, address, "-next")
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout:
-        yield False
-        return
+        try:
+            with suppress(Timeout):
+                next_lock.acquire(timeout=1)
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            yield False
+            return
+        finally:
+            next_lock.release()
     try:
         yield True
     finally:
@@ -101,8 +113,21 @@ def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
 
 def has_sender(root: Path, address: Address) -> bool:
     """Returns whether a process sends to ``address``."""
-    with only_sender(root, address, 0) as is_only:
-        return not is_only
+    return _is_held(_lock(root, address))
+
+
+def _lock(root: Path, address: Address, who: str = "") -> FileLock:
+    """Returns the lock of the sender, or of who waits to be it; it ends with the process."""
+    return FileLock(root / JOURNALS / f"sender-{address.digest}{who}.lock")
+
+
+def _is_held(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 class Sender:
@@ -274,6 +299,8 @@ class Sender:
                 if time.monotonic() - reached_at > GIVE_UP_SECONDS:
                     return
                 self._wait_for_stages(pause)
+                if self._is_relieved():
+                    return
                 pause = min(2 * pause, GREATEST_PAUSE_SECONDS)
                 continue
             now = time.monotonic()
@@ -290,7 +317,13 @@ class Sender:
         num_growing = self._num_growing()
         time.sleep(LEAST_PAUSE_SECONDS)
         while time.monotonic() < until and self._num_growing() == num_growing:
+            if self._is_relieved():
+                return
             time.sleep(POLL_SECONDS)
+
+    def _is_relieved(self) -> bool:
+        """Returns whether a younger sender waits, which has the password that was mended since."""
+        return _is_held(_lock(self._root, self._address, "-next"))
 
     def _num_growing(self) -> int:
         return sum(not self._has_ended(journal) for journal in self.pending())

@@ -170,7 +170,7 @@ def test_everything_is_found_from_anything(history: Tracked, tmp_path: Path) -> 
     shutil.copy(history.folder / "export/model.onnx", onnx)
     report = tmp_path / "report.html"
     shutil.copy(history.folder / "reports/evaluate/report.html", report)
-    names = ["two", run.info.run_id, child.info.run_id, "train two", "workspace"]
+    names = ["two", run.info.run_id, child.info.run_id, "train cnn two", "workspace"]
     names += [f"{posted}", f"{onnx}", f"{report}"]
     trails = {name: history.trace(name)["trails"] for name in names}
     history.git("checkout", "--quiet", ".")

@@ -7,7 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # python -m: the scripts in a virtual environment that was moved name the old place
 python=$here/.venv/bin/python
 [ -x "$python" ] || python=python
-told=$(PYTHONPATH=$here/src "$python" -m darkroom.tracking.ui)
+told=$(PYTHONPATH=$here/src "$python" -m darkroom.tracking.mlflow.ui)
 root=${told%%$'\n'*}
 page=${told#*$'\n'}
 
@@ -17,7 +17,7 @@ if [ -z "${MLFLOW_TRACKING_URI:-}" ] && [ ! -e "$root/mlflow.db" ]; then
     exit 2
 fi
 case $uri in http://* | https://*)
-    echo "ui: the runs are on a server: $uri" >&2
+    echo "ui: the runs are on a server: $(sed -E "s#//[^/]*@#//***@#" <<<"$uri")" >&2
     exit 2 ;;
 esac
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false

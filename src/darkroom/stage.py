@@ -13,6 +13,7 @@ from darkroom.params import flatten, load_params
 from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
+from darkroom.tracking.descriptions import about
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.ledger.key_output import output_tags
 from darkroom.tracking.run import Run
@@ -46,8 +47,9 @@ def run_stage(
         runtime = load_runtime()
         configure_libraries(config.is_deterministic)
         snapshot = Snapshot.take(name, config)
-        with only_one(title, CACHE / "locks"), tracked(title, runtime) as run:
-            run.log_params(flatten(config))
+        params = flatten(config)
+        with only_one(title, CACHE / "locks"), tracked(title, runtime, about(params)) as run:
+            run.log_params(params)
             main(config, runtime, run)
             run.log_tags(output_tags(title))
             _record_environment(runtime, run)

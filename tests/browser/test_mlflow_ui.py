@@ -51,7 +51,7 @@ def compared(
 
     f1 = {FASTER: f1_macro()}
     # the runs bear the commit that was checked out when they were made
-    names = {FASTER: f"train {project.git('rev-parse', 'HEAD~1')[:7]}", SLOWER: "train slower"}
+    names = {FASTER: f"train cnn {project.git('rev-parse', 'HEAD~1')[:7]}", SLOWER: "train cnn slower"}
     project.dvc("exp", "run", "--name", "slower", "--set-param", f"train.lr={SLOWER}", "evaluate")
     project.run("darkroom", "sync")
     f1[SLOWER] = f1_macro()

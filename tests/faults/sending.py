@@ -26,9 +26,9 @@ def send(folder: Path, crash_at: int = 0) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     from darkroom.tracking.address import Address
-    from darkroom.tracking.journal import Journal
-    from darkroom.tracking.receipts import Receipt
-    from darkroom.tracking.sender import Sender
+    from darkroom.tracking.journal.file import Journal
+    from darkroom.tracking.journal.receipts import Receipt
+    from darkroom.tracking.mlflow.sender import Sender
 
     phases = shared_numbers(folder)
 
@@ -116,9 +116,5 @@ def _say_points(recorder: Any, num_points: int, phases: memoryview) -> None:
 if __name__ == "__main__":
     import mlflow.onnx
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-    import darkroom.tracking.delivery
-    import darkroom.tracking.recorder
-    import darkroom.tracking.sender  # noqa: F401
 
     serve(do)

@@ -15,9 +15,8 @@ from mlflow.entities import Run
 from onnx import TensorProto, helper
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.delivery import JOURNAL_TAG
-from darkroom.tracking.journal import JOURNALS, Journal
-from darkroom.tracking.records import (
+from darkroom.tracking.journal.file import JOURNALS, Journal
+from darkroom.tracking.journal.records import (
     Dataset,
     End,
     Metrics,
@@ -28,7 +27,8 @@ from darkroom.tracking.records import (
     Tags,
     Used,
 )
-from darkroom.tracking.sender import QUIET
+from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
+from darkroom.tracking.mlflow.sender import QUIET
 
 os.environ.update(QUIET)
 

@@ -15,8 +15,8 @@ from stories import Story, assert_arrived, nothing_waits, points_of, run_of, wri
 from toy import DONE, READY, Child, Server
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.journal import journals
-from darkroom.tracking.sender import Sender
+from darkroom.tracking.journal.file import journals
+from darkroom.tracking.mlflow.sender import Sender
 
 NUM_POINTS = 500
 """Of a run that is killed while it is written."""

@@ -19,9 +19,9 @@ from darkroom.runtime import Runtime
 from darkroom.tracking import recorder
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.journal import JOURNALS, journals
-from darkroom.tracking.sender import Sender
-from darkroom.tracking.trouble import OutOfReach
+from darkroom.tracking.journal.file import JOURNALS, journals
+from darkroom.tracking.journal.trouble import OutOfReach
+from darkroom.tracking.mlflow.sender import Sender
 
 ALL_FAULTS = ("error", "nonsense", "lost", "cut", "corrupt")
 

@@ -15,8 +15,8 @@ from stories import points_of
 from test_dvc import copy_of, states
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.journal import Journal, journals
-from darkroom.tracking.sender import Sender, has_sender
+from darkroom.tracking.journal.file import Journal, journals
+from darkroom.tracking.mlflow.sender import Sender, has_sender
 
 pytestmark = [
     pytest.mark.slow,

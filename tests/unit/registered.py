@@ -9,10 +9,10 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.logged_model import find_model, log_onnx
-from darkroom.tracking.records import File, Model
-from darkroom.tracking.registry import propose
-from darkroom.tracking.store import Store, open_store
+from darkroom.tracking.journal.records import File, Model
+from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
+from darkroom.tracking.mlflow.registry import propose
+from darkroom.tracking.mlflow.store import Store, open_store
 
 DIGEST = "d" * 64
 MADE = "made.models/model.safetensors"

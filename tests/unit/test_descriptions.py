@@ -20,9 +20,9 @@ from darkroom.tracking.descriptions import (
 )
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.events import Event, Note
+from darkroom.tracking.mlflow.store import open_store
 from darkroom.tracking.notes import NOTE_TAG, table, with_section
 from darkroom.tracking.run import Run
-from darkroom.tracking.store import open_store
 
 MODEL = Path("models/model.safetensors")
 TRAINING = {

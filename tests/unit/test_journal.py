@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.tracking.journal import (
+from darkroom.tracking.journal.file import (
     JOURNALS,
     LEFTOVER_SECONDS,
     Journal,
@@ -20,8 +20,8 @@ from darkroom.tracking.journal import (
     seal,
     tidy,
 )
-from darkroom.tracking.receipts import NAME, Receipt
-from darkroom.tracking.records import End, Metrics, Params, Record, Start
+from darkroom.tracking.journal.receipts import NAME, Receipt
+from darkroom.tracking.journal.records import End, Metrics, Params, Record, Start
 
 DIGEST = "0123456789abcdef"
 SAID: list[Record] = [
@@ -153,7 +153,7 @@ def test_lines_of_another_version_are_told_from_damage(journal: Journal) -> None
 
 
 def test_the_end_of_a_run_with_a_long_error_is_found(tmp_path: Path) -> None:
-    from darkroom.tracking.journal import LENGTH_OF_ERROR
+    from darkroom.tracking.journal.file import LENGTH_OF_ERROR
 
     for char in ("x", "☃", "\x00", '"', "\n"):
         end = End(status="FAILED", error=char * LENGTH_OF_ERROR, timestamp_ms=1)
@@ -219,8 +219,8 @@ def test_a_forked_child_does_not_give_up_what_its_parent_holds(tmp_path: Path) -
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from darkroom.tracking.journal import Journal\n"
-        "from darkroom.tracking.records import Start\n"
+        "from darkroom.tracking.journal.file import Journal\n"
+        "from darkroom.tracking.journal.records import Start\n"
         f"start = Start.model_validate_json({start().model_dump_json()!r})\n"
         f"writer = Journal.create(Path({str(tmp_path)!r}), start)\n"
         "if os.fork() == 0:\n"

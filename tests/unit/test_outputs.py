@@ -258,7 +258,7 @@ def test_without_git(copy: Project) -> None:
 def test_neither_mlflow_nor_dvc_is_imported_for_what_lies_here(tiny_history: Project) -> None:
     code = (
         "import sys\n"
-        "from darkroom.tracking import data_digests, dvc_hash\n"
+        "from darkroom.tracking.ledger import data_digests, dvc_hash\n"
         "from darkroom.tracking.ledger.outputs import Outputs\n"
         "from darkroom.tracking.ledger.revisions import Revisions\n"
         "revisions = Revisions()\n"

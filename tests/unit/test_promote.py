@@ -29,9 +29,9 @@ from registered import (
 from darkroom.cli import main
 from darkroom.runtime import Runtime
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.logged_model import log_onnx
-from darkroom.tracking.registry import propose
-from darkroom.tracking.store import Store
+from darkroom.tracking.mlflow.logged_model import log_onnx
+from darkroom.tracking.mlflow.registry import propose
+from darkroom.tracking.mlflow.store import Store
 
 NAME = "darkroom"
 

@@ -25,10 +25,10 @@ from registered import (
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.logged_model import find_model, log_onnx
-from darkroom.tracking.registry import PROPOSED_TAG, find_alias, model_name, propose
-from darkroom.tracking.store import Store, open_store
-from darkroom.tracking.trouble import Refused
+from darkroom.tracking.journal.trouble import Refused
+from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
+from darkroom.tracking.mlflow.registry import PROPOSED_TAG, find_alias, model_name, propose
+from darkroom.tracking.mlflow.store import Store, open_store
 
 
 @pytest.fixture(scope="module")

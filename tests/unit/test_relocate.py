@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.relocate import relocate
+from darkroom.tracking.mlflow.relocate import relocate
+from darkroom.tracking.mlflow.store import Store, open_store
 from darkroom.tracking.root import project_root
-from darkroom.tracking.store import Store, open_store
 
 ELSEWHERE = {
     "bucket": "s3://bucket/mlartifacts",
@@ -199,7 +199,7 @@ def test_a_command_in_a_subfolder_finds_the_projects_database(
     moved = root.rename(tmp_path / "moved")
     env = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
     result = subprocess.run(
-        [sys.executable, "-m", "darkroom.tracking.ui"],
+        [sys.executable, "-m", "darkroom.tracking.mlflow.ui"],
         cwd=moved / "data",
         env=env,
         capture_output=True,

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from darkroom.tracking import sender as sender_module
 from darkroom.tracking.address import Address
-from darkroom.tracking.delivery import JOURNAL_TAG
-from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, journals, seal
-from darkroom.tracking.receipts import NAME, Receipt
-from darkroom.tracking.records import End, Go, Metrics, Params, Record, Resumed, Start, Status
-from darkroom.tracking.sender import LOG_BYTES, NUM_KEPT, QUIET, Sender, has_sender, start_sender
-from darkroom.tracking.store import open_store
-from darkroom.tracking.trouble import OutOfReach, read_trouble
+from darkroom.tracking.journal.file import JOURNALS, REFUSED, Journal, journals, seal
+from darkroom.tracking.journal.receipts import NAME, Receipt
+from darkroom.tracking.journal.records import End, Go, Metrics, Params, Record, Resumed, Start, Status
+from darkroom.tracking.journal.trouble import OutOfReach, read_trouble
+from darkroom.tracking.mlflow import sender as sender_module
+from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
+from darkroom.tracking.mlflow.sender import LOG_BYTES, NUM_KEPT, QUIET, Sender, has_sender, start_sender
+from darkroom.tracking.mlflow.store import open_store
 
 
 @pytest.fixture(scope="session")
@@ -386,7 +386,7 @@ def senders(root: Path) -> list[int]:
             arguments = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"darkroom.tracking.sender" in arguments and os.fsencode(root) in arguments:
+        if b"darkroom.tracking.mlflow.sender" in arguments and os.fsencode(root) in arguments:
             found.append(int(path.parent.name))
     return found
 

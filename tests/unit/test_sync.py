@@ -15,16 +15,16 @@ from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.events import param_text
-from darkroom.tracking.journal import Journal, journals
+from darkroom.tracking.journal.file import Journal, journals
+from darkroom.tracking.journal.records import Metrics, Start
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 from darkroom.tracking.ledger.missing import missing_results
 from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import Content, Result
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.mlflow.store import open_store
 from darkroom.tracking.recorder import Recorder
-from darkroom.tracking.records import Metrics, Start
-from darkroom.tracking.store import open_store
 
 HISTORY = (
     "epoch,lr,train_loss,val_loss,val_f1_macro,is_best\n"

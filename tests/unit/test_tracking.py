@@ -18,12 +18,13 @@ from torch import nn
 from darkroom.errors import UserError
 from darkroom.runtime import Runtime
 from darkroom.snapshot import EditedMeanwhile
-from darkroom.tracking import recorder, records
+from darkroom.tracking import recorder
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.journal import JOURNALS, journals
+from darkroom.tracking.journal import records
+from darkroom.tracking.journal.file import JOURNALS, journals
+from darkroom.tracking.mlflow.store import open_store
 from darkroom.tracking.run import Run, made_tag
-from darkroom.tracking.store import open_store
 
 MODEL = Path("models/model.safetensors")
 

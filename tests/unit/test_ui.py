@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.store import Store, open_store
-from darkroom.tracking.view import VIEW_TAG
+from darkroom.tracking.mlflow.store import Store, open_store
+from darkroom.tracking.mlflow.view import VIEW_TAG
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def opened(project: Path) -> Store:
 
 def told(**env: str) -> list[str]:
     """The lines that tools/ui.sh asks for."""
-    command = [sys.executable, "-m", "darkroom.tracking.ui"]
+    command = [sys.executable, "-m", "darkroom.tracking.mlflow.ui"]
     result = subprocess.run(
         command, env={**os.environ, **env}, capture_output=True, text=True, check=True
     )

@@ -19,10 +19,10 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     from rich.console import Console
 
     from darkroom.tracking.address import Address
+    from darkroom.tracking.mlflow.promotion import Registry
+    from darkroom.tracking.mlflow.versions import comparison, remarks, table_of_versions
     from darkroom.tracking.person import user_name
-    from darkroom.tracking.promotion import Registry
     from darkroom.tracking.root import project_root
-    from darkroom.tracking.versions import comparison, remarks, table_of_versions
 
     if why is not None and not why.strip():
         raise UserError("--why is empty; say in some words why this version is the better one")

@@ -38,6 +38,11 @@ TITLES = {
 """The scores by which models are judged first, by their names in metrics.json."""
 
 
+def about(params: Mapping[str, Any]) -> str:
+    """Returns the word by which runs of a stage are told apart: the model that is trained."""
+    return f"{params.get('model.name', '')}"
+
+
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Returns the scores of metrics.json that are numbers, under the names they have in MLflow."""
     return {f"test/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}

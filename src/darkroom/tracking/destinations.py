@@ -18,10 +18,13 @@ RESUMABLE = ("train",)
 
 
 @contextmanager
-def tracked(title: str, runtime: Runtime) -> Iterator[Run]:
+def tracked(title: str, runtime: Runtime, about: str = "") -> Iterator[Run]:
     """Makes a run for a stage or a command; one that keeps nothing where nothing is asked for.
 
     Of several processes that train together (``torchrun``), the first alone keeps something.
+
+    Args:
+        about: a word for the run's name.
 
     Raises:
         UserError: the folder for TensorBoard is one of the pipeline's own.
@@ -33,7 +36,7 @@ def tracked(title: str, runtime: Runtime) -> Iterator[Run]:
     with ExitStack() as stack:
         journal = None
         if is_first and runtime.tracking == "on":
-            journal = stack.enter_context(recording(title, waits=title in RESUMABLE))
+            journal = stack.enter_context(recording(title, title in RESUMABLE, about))
         boards = [stack.enter_context(board(folder))] if folder is not None else []
         run = Run(journal, *boards)
         if is_first and runtime.system_metrics == "on":

@@ -12,17 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from darkroom.tracking import events, records
+from darkroom.tracking import events
 from darkroom.tracking.address import Address, redact
 from darkroom.tracking.events import Event
 from darkroom.tracking.git import git_tags
-from darkroom.tracking.journal import JOURNALS, LENGTH_OF_ERROR, REFUSED, Journal, Writer
+from darkroom.tracking.journal import records
+from darkroom.tracking.journal.file import JOURNALS, LENGTH_OF_ERROR, REFUSED, Journal, Writer
+from darkroom.tracking.journal.receipts import Receipt
+from darkroom.tracking.journal.trouble import read_trouble
+from darkroom.tracking.mlflow.sender import has_sender, start_sender
 from darkroom.tracking.person import user_name
-from darkroom.tracking.receipts import Receipt
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
-from darkroom.tracking.sender import has_sender, start_sender
-from darkroom.tracking.trouble import read_trouble
 
 WAIT_SECONDS = 60.0
 """How long a stage waits at most, at its end, for MLflow to have everything."""
@@ -43,7 +44,7 @@ HOLD_SECONDS = 5.0
 
 
 @contextmanager
-def recording(title: str, waits: bool = False) -> Iterator["Recorder | None"]:
+def recording(title: str, waits: bool = False, about: str = "") -> Iterator["Recorder | None"]:
     """Makes a recorder for a stage or a command; its run's status tells how the block ended.
 
     FINISHED, FAILED with the error after an exception or an exit with a status, KILLED after a signal.
@@ -51,9 +52,10 @@ def recording(title: str, waits: bool = False) -> Iterator["Recorder | None"]:
 
     Args:
         waits: is not to be seen in MLflow before ``Recorder.go_on`` was called, or it has ended.
+        about: a word for the run's name.
     """
     try:
-        recorder = Recorder(project_root(), title, waits)
+        recorder = Recorder(project_root(), title, waits, about)
     except Exception as error:  # whatever it is, an observer must not stop the work
         warn("this run is not logged", error)
         yield None
@@ -80,7 +82,7 @@ def _ending(error: BaseException) -> tuple[records.Status, str]:
 class Recorder:
     """Takes the events of one run. Whatever goes wrong, the work goes on, and one warning is given."""
 
-    def __init__(self, root: Path, title: str, waits: bool = False) -> None:
+    def __init__(self, root: Path, title: str, waits: bool = False, about: str = "") -> None:
         self._root = root
         self._address = Address.of(root)
         self._began = time.time()
@@ -91,7 +93,7 @@ class Recorder:
         tags = start_tags(title)
         start = records.Start(
             stage=title,
-            name=_plain(run_name(title, tags)),
+            name=_plain(run_name(title, about, tags)),
             tags=_plain(tags),
             destination=self._address.digest,
             address=f"{self._address}",
@@ -312,12 +314,11 @@ def start_tags(title: str) -> dict[str, str]:
     }
 
 
-def run_name(title: str, tags: Mapping[str, str]) -> str:
-    """Names a run by its stage and its experiment, or its commit; + is one with changes."""
-    if "dvc.experiment" in tags:
-        return f"{title} {tags['dvc.experiment']}"
+def run_name(title: str, about: str, tags: Mapping[str, str]) -> str:
+    """Names a run by its stage, what it is about, and its experiment or commit; + has changes."""
     commit = tags.get("mlflow.source.git.commit", "")[:7]
-    return f"{title} {commit}{'+' if tags.get('git.dirty') == 'true' else ''}".rstrip()
+    mark = "+" if tags.get("git.dirty") == "true" else ""
+    return " ".join(filter(None, (title, about, tags.get("dvc.experiment") or f"{commit}{mark}")))
 
 
 def _plain(value: Any) -> Any:

@@ -27,9 +27,9 @@ from darkroom.paths import (
     REPORT_PREPARE,
     REPORT_TRAIN,
 )
-from darkroom.tracking import records
 from darkroom.tracking.address import Address
 from darkroom.tracking.descriptions import (
+    about,
     model_params,
     of_evaluation,
     of_preparation,
@@ -37,7 +37,8 @@ from darkroom.tracking.descriptions import (
     scores,
 )
 from darkroom.tracking.events import param_text
-from darkroom.tracking.journal import Journal, Writer
+from darkroom.tracking.journal import records
+from darkroom.tracking.journal.file import Journal, Writer
 from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_output
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
@@ -65,7 +66,12 @@ class Missing:
     @property
     def name(self) -> str:
         """Names the run as if it had been logged when it was made."""
-        return f"{self.result.stage} {self.experiment or self.revision.commit[:7]}".rstrip()
+        words = (
+            self.result.stage,
+            about(self.result.params),
+            self.experiment or self.revision.commit[:7],
+        )
+        return " ".join(filter(None, words))
 
 
 def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:

@@ -10,7 +10,7 @@ from darkroom.tracking.ledger.results import Result
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from darkroom.tracking.store import Store
+    from darkroom.tracking.mlflow.store import Store
 
 PAGE = 1_000
 

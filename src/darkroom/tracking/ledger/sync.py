@@ -8,14 +8,14 @@ from pathlib import Path
 
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address
-from darkroom.tracking.journal import JOURNALS, close_dead, journals
+from darkroom.tracking.journal.file import JOURNALS, close_dead, journals
+from darkroom.tracking.journal.trouble import OutOfReach, end_trouble, read_trouble, reason
 from darkroom.tracking.ledger.missing import missing_results, wanted_results
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
 from darkroom.tracking.ledger.restored import write_restored
 from darkroom.tracking.ledger.revisions import Revisions
+from darkroom.tracking.mlflow.sender import LINGER_SECONDS, QUIET, Sender, only_sender, start_sender
 from darkroom.tracking.root import project_root
-from darkroom.tracking.sender import LINGER_SECONDS, QUIET, Sender, only_sender, start_sender
-from darkroom.tracking.trouble import OutOfReach, end_trouble, read_trouble, reason
 
 POLL_SECONDS = 0.1
 
@@ -72,7 +72,7 @@ def sync(
 
     try:
         from darkroom.tracking.ledger.runs import known_runs
-        from darkroom.tracking.store import open_store
+        from darkroom.tracking.mlflow.store import open_store
 
         runs = known_runs(open_store(root, address))
         end_trouble(root, address)

@@ -10,6 +10,7 @@ from typing import Any
 from darkroom.errors import UserError
 from darkroom.paths import METRICS, MODEL
 from darkroom.tracking.address import Address
+from darkroom.tracking.journal.trouble import reason
 from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 from darkroom.tracking.ledger.key_output import key_output
@@ -19,7 +20,6 @@ from darkroom.tracking.ledger.revisions import Revision, Revisions
 from darkroom.tracking.ledger.runs import KnownRun
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import made_tag
-from darkroom.tracking.trouble import reason
 
 TRAIN = "train"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -138,7 +138,7 @@ def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:
     if address.is_embedded and not (root / "mlflow.db").exists():
         return [], []
     from darkroom.tracking.ledger.runs import known_runs
-    from darkroom.tracking.store import open_store
+    from darkroom.tracking.mlflow.store import open_store
 
     store = open_store(root, address)
     versions = [

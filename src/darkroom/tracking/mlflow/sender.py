@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, TextIO
 from filelock import FileLock, Timeout
 
 from darkroom.tracking.address import Address, redact
-from darkroom.tracking.journal import JOURNALS, REFUSED, Journal, Reading, close_dead, journals, tidy
-from darkroom.tracking.receipts import Receipt
-from darkroom.tracking.records import Go, Metrics
-from darkroom.tracking.trouble import OutOfReach, end_trouble, note_trouble, reason
+from darkroom.tracking.journal.file import (
+    JOURNALS,
+    REFUSED,
+    Journal,
+    Reading,
+    close_dead,
+    journals,
+    tidy,
+)
+from darkroom.tracking.journal.receipts import Receipt
+from darkroom.tracking.journal.records import Go, Metrics
+from darkroom.tracking.journal.trouble import OutOfReach, end_trouble, note_trouble, reason
 
 if TYPE_CHECKING:
-    from darkroom.tracking.store import Store
+    from darkroom.tracking.mlflow.store import Store
 
 POLL_SECONDS = 0.2
 
@@ -75,7 +83,7 @@ def start_sender(root: Path) -> subprocess.Popen[bytes]:
             path.replace(path.with_suffix(".1.log"))
     with path.open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "darkroom.tracking.sender", str(root)],
+            [sys.executable, "-m", "darkroom.tracking.mlflow.sender", str(root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -212,7 +220,7 @@ class Sender:
         self._say(f"{journal.name}: {reason(error)}")
 
     def _send(self, journal: Journal, has_ended: bool) -> None:
-        from darkroom.tracking.delivery import Delivery
+        from darkroom.tracking.mlflow.delivery import Delivery
 
         receipt = Receipt.load(journal, self._address.digest)
         reading = journal.read(receipt.offset)
@@ -235,7 +243,7 @@ class Sender:
         return time.monotonic() - self._sent_at.get(journal.name, 0.0) >= FLUSH_SECONDS
 
     def _open_store(self) -> "Store":
-        from darkroom.tracking.store import open_store
+        from darkroom.tracking.mlflow.store import open_store
 
         if self._store is None or self._store.is_replaced():
             try:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from darkroom.tracking.address import Address, redact
-from darkroom.tracking.journal import JOURNALS
+from darkroom.tracking.journal.file import JOURNALS
 
 LENGTH = 300
 """Of a reason, in characters."""

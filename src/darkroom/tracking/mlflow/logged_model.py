@@ -11,9 +11,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from darkroom.tracking import records
-from darkroom.tracking.store import Store, as_default
-from darkroom.tracking.trouble import OutOfReach, Refused, reason
+from darkroom.tracking.journal import records
+from darkroom.tracking.journal.trouble import OutOfReach, Refused, reason
+from darkroom.tracking.mlflow.store import Store, as_default
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address, redact
-from darkroom.tracking.trouble import reason
+from darkroom.tracking.journal.trouble import reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,13 +74,13 @@ class Registry:
         """
         if address.is_embedded and not (root / "mlflow.db").exists():
             raise UserError(_nothing_registered(address))
-        from darkroom.tracking.store import open_client
+        from darkroom.tracking.mlflow.store import open_client
 
         try:
             client = open_client(root, address)
         except Exception as error:  # of a database or a library of HTTP: it has no answer
             raise UserError(f"{address}: {reason(error)}") from None
-        from darkroom.tracking.registry import model_name
+        from darkroom.tracking.mlflow.registry import model_name
 
         registry = cls(client, model_name(address.experiment), address)
         if not registry.versions:
@@ -113,7 +113,7 @@ class Registry:
 
     def details(self, version: Version) -> Details:
         """Reads what is known of a version's model."""
-        from darkroom.tracking.registry import find_source
+        from darkroom.tracking.mlflow.registry import find_source
 
         with self._reached("nothing is changed"):
             model = find_source(self._client, version.source)
@@ -135,7 +135,7 @@ class Registry:
         Raises:
             UserError: MLflow does not answer, or refuses.
         """
-        from darkroom.tracking.registry import CHAMPION
+        from darkroom.tracking.mlflow.registry import CHAMPION
 
         old, why = self.champion, redact(" ".join(why.split()))
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -159,7 +159,7 @@ class Registry:
     def _load(self) -> list[Version]:
         from mlflow.exceptions import MlflowException
 
-        from darkroom.tracking.registry import is_absent
+        from darkroom.tracking.mlflow.registry import is_absent
 
         try:
             of_alias = self._client.get_registered_model(self._name).aliases

@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from darkroom.tracking.records import LINE, End, File, Line, Record, Start
+from darkroom.tracking.journal.records import LINE, End, File, Line, Record, Start
 
 JOURNALS = "mljournal"
 """The folder in the project's root, beside mlflow.db. It is no scratch: deleted, it is lost."""

@@ -1,6 +1,6 @@
 """What tools/ui.sh asks before it serves the runs; without importing MLflow, as that takes seconds.
 
-``python -m darkroom.tracking.ui`` sees to artifacts of a project that was moved, and prints the
+``python -m darkroom.tracking.mlflow.ui`` sees to artifacts of a project that was moved, and prints the
 project's root and, on a second line, the page to open.
 """
 
@@ -9,9 +9,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from darkroom.tracking.relocate import DATABASE, database_lock, relocate
+from darkroom.tracking.mlflow.relocate import DATABASE, database_lock, relocate
+from darkroom.tracking.mlflow.view import VIEW_TAG, page
 from darkroom.tracking.root import project_root
-from darkroom.tracking.view import VIEW_TAG, page
 
 
 def main() -> None:

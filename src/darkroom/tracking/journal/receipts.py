@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from darkroom.tracking.journal import Journal, seal, unseal
+from darkroom.tracking.journal.file import Journal, seal, unseal
 
 NAME = "sent.json"
 

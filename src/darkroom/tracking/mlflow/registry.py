@@ -14,9 +14,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from darkroom.tracking.logged_model import CONTENT_TAG, find_model
-from darkroom.tracking.store import Store, as_default
-from darkroom.tracking.trouble import Refused
+from darkroom.tracking.journal.trouble import Refused
+from darkroom.tracking.mlflow.logged_model import CONTENT_TAG, find_model
+from darkroom.tracking.mlflow.store import Store, as_default
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom.tracking.descriptions import DIGEST_LENGTH, TITLES
-from darkroom.tracking.promotion import AT, BY, OUT_AT, OUT_BY, WHY, Details, Registry, Version
+from darkroom.tracking.mlflow.promotion import AT, BY, OUT_AT, OUT_BY, WHY, Details, Registry, Version
 
 NUM_LISTED = 20
 

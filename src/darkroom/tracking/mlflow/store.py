@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.relocate import ARTIFACTS, DATABASE, database_lock, relocate
-from darkroom.tracking.sender import QUIET
-from darkroom.tracking.view import experiment_tags
+from darkroom.tracking.mlflow.relocate import ARTIFACTS, DATABASE, database_lock, relocate
+from darkroom.tracking.mlflow.sender import QUIET
+from darkroom.tracking.mlflow.view import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -17,11 +17,9 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from darkroom.tracking.journal import LENGTH_OF_ERROR, Journal, Reading
-from darkroom.tracking.logged_model import log_onnx
-from darkroom.tracking.notes import NOTE_TAG, with_section
-from darkroom.tracking.receipts import Receipt
-from darkroom.tracking.records import (
+from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading
+from darkroom.tracking.journal.receipts import Receipt
+from darkroom.tracking.journal.records import (
     Candidate,
     Dataset,
     End,
@@ -35,12 +33,14 @@ from darkroom.tracking.records import (
     Tags,
     Used,
 )
-from darkroom.tracking.registry import propose
+from darkroom.tracking.journal.trouble import OutOfReach, Refused, reason
+from darkroom.tracking.mlflow.logged_model import log_onnx
+from darkroom.tracking.mlflow.registry import propose
+from darkroom.tracking.notes import NOTE_TAG, with_section
 from darkroom.tracking.run import made_tag
-from darkroom.tracking.trouble import OutOfReach, Refused, reason
 
 if TYPE_CHECKING:
-    from darkroom.tracking.store import Store
+    from darkroom.tracking.mlflow.store import Store
 
 Result = TypeVar("Result")
 

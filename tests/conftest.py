@@ -7,15 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from project import Project
-
-
-def small_project(folder: Path) -> Project:
-    """A copy of the project with a training of seconds."""
-    project = Project(folder)
-    project.set_params(model__width=8, train__epochs=3, train__lr=0.1, export__formats=["onnx"])
-    project.commit("small")
-    return project
+from project import Project, small_project
 
 
 @pytest.fixture(scope="session")

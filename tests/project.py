@@ -109,6 +109,14 @@ class Project:
         return (self.folder / path).read_text()
 
 
+def small_project(folder: Path) -> Project:
+    """A copy of the project with a training of seconds."""
+    project = Project(folder)
+    project.set_params(model__width=8, train__epochs=3, train__lr=0.1, export__formats=["onnx"])
+    project.commit("small")
+    return project
+
+
 def stages_run(output: str) -> list[str]:
     """Returns the stages whose command DVC ran, from what it printed."""
     return re.findall(r"^Running stage '(.*)':$", output, flags=re.MULTILINE)

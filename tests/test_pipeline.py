@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import small_project
 from mlflow import MlflowClient
 from PIL import Image
-from project import Project, stages_run
+from project import Project, small_project, stages_run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 ALL_STAGES = ["fetch@digits", "prepare", "train", "evaluate", "export"]

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import small_project
-from project import Project
+from project import Project, small_project
 
 
 def digest(folder: Path, *parts: str) -> str:

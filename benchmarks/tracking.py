@@ -7,6 +7,9 @@ and adds it to benchmarks/results/tracking.jsonl:
 - start_seconds: what the stage needs more until its first step;
 - end_seconds: what it needs more after its last step, which is waiting for MLflow.
 
+Each training follows a preparation, as in `dvc repro`, whose sender is at work already. With --cold it
+does not: then the sender imports MLflow beside the training.
+
 Run it after `make repro`, on a machine that does nothing else.
 """
 
@@ -23,7 +26,18 @@ from tempfile import TemporaryDirectory
 
 from machine import hardware_of_training, keep
 
-NEEDED = ("data/prepared", "models/weights", "src", "stages", "dvc.yaml", "params.yaml", ".dvc/config")
+from darkroom.tracking.mlflow.sender import LINGER_SECONDS
+
+NEEDED = (
+    "data/digits",
+    "data/prepared",
+    "models/weights",
+    "src",
+    "stages",
+    "dvc.yaml",
+    "params.yaml",
+    ".dvc/config",
+)
 
 WAYS = {
     "off": {"DARKROOM_TRACKING": "off"},
@@ -62,15 +76,21 @@ print(json.dumps({
 """
 
 
-def train(project: Path, environ: dict[str, str]) -> dict[str, float]:
+def train(project: Path, environ: dict[str, str], is_cold: bool) -> dict[str, float]:
     """Runs the train stage once; returns seconds from its start to the first step, steps/s, and
     seconds from the last step to the stage's end."""
-    shutil.rmtree(project / ".darkroom", ignore_errors=True)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    shutil.rmtree(project / ".darkroom" / "train", ignore_errors=True)
+    given = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    env = {**given, **environ, "PYTHONPATH": str(project / "src")}
+    if is_cold:
+        time.sleep(LINGER_SECONDS + 2)
+    else:
+        command = [sys.executable, "stages/prepare.py"]
+        subprocess.run(command, cwd=project, env=env, check=True, capture_output=True)
     output = subprocess.run(
         [sys.executable, "-c", PROGRAM, f"{time.time()}"],
         cwd=project,
-        env={**env, **environ, "PYTHONPATH": str(project / "src")},
+        env=env,
         check=True,
         capture_output=True,
         text=True,
@@ -79,28 +99,29 @@ def train(project: Path, environ: dict[str, str]) -> dict[str, float]:
     return figures
 
 
-def measure(project: Path, repeats: int) -> dict[str, list[dict[str, float]]]:
+def measure(project: Path, repeats: int, is_cold: bool) -> dict[str, list[dict[str, float]]]:
     """Returns the figures of all repeats of each way, taken in turns."""
     figures: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    train(project, WAYS["mlflow.db"])  # makes the database, and has the disk's cache warm
+    train(project, WAYS["mlflow.db"], is_cold)  # makes the database, and has the disk's cache warm
     for i in range(repeats):
         turn = list(WAYS) if i % 2 == 0 else list(reversed(WAYS))
         for way in turn:
-            figures[way].append(train(project, WAYS[way]))
+            figures[way].append(train(project, WAYS[way], is_cold))
     return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What tracking costs the train stage.")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cold", action="store_true", help="no sender is at work yet")
     arguments = parser.parse_args()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a sender may still end
         project = Path(folder)
         for name in NEEDED:
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if Path(name).is_dir() else shutil.copy
             copy(name, project / name)
-        figures = measure(project, arguments.repeats)
+        figures = measure(project, arguments.repeats, arguments.cold)
     without = figures["off"]
     for way in ("mlflow.db", "server down"):
         pairs = list(zip(figures[way], without, strict=True))
@@ -109,6 +130,7 @@ def main() -> None:
             "tracking",
             {
                 "way": way,
+                "sender": "cold" if arguments.cold else "at work",
                 "steps_ratio": round(statistics.median(ratios), 4),
                 "spread": [round(ratios[0], 4), round(ratios[-1], 4)],
                 "start_seconds": _difference(figures[way], without, "start"),

@@ -1,6 +1,7 @@
 """From any run, experiment, commit, version or file to all the others, by the hashes of contents."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,35 +10,16 @@ from typing import Any
 
 from darkroom.errors import UserError
 from darkroom.paths import METRICS, MODEL
-from darkroom.tracking.address import Address
-from darkroom.tracking.journal.trouble import reason
 from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
-from darkroom.tracking.ledger.key_output import key_output
+from darkroom.tracking.ledger.known import TRAIN, Known, Version, key_of, model_of, read_all
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
-from darkroom.tracking.ledger.results import WORKSPACE, Result
-from darkroom.tracking.ledger.revisions import Revision, Revisions
+from darkroom.tracking.ledger.results import Result
+from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.ledger.runs import KnownRun
-from darkroom.tracking.root import project_root
 from darkroom.tracking.run import made_tag
 
-TRAIN = "train"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version in MLflow's registry."""
-
-    name: str
-    version: str
-    run_id: str
-    aliases: tuple[str, ...]
-    tags: dict[str, str]
-
-    def __str__(self) -> str:
-        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
-        return f"{self.name} version {self.version}{aliases}"
 
 
 @dataclass
@@ -70,23 +52,6 @@ class Trace:
     """Why MLflow could not be asked; empty if it could."""
 
 
-@dataclass
-class _Known:
-    """Everything that git, DVC and MLflow know, read once."""
-
-    revisions: Revisions
-    outputs: Outputs
-    results: list[tuple[Revision, dict[str, Result]]]
-    runs: list[KnownRun]
-    versions: list[Version]
-    trouble: str = ""
-
-    def runs_of(self, result: Result) -> list[KnownRun]:
-        """Returns the runs with a result's key output."""
-        md5 = _key_md5(result)
-        return [run for run in self.runs if md5 and run.output == md5 and run.stage == result.stage]
-
-
 def trace(name: str) -> Trace:
     """Finds what belongs to ``name``.
 
@@ -97,8 +62,8 @@ def trace(name: str) -> Trace:
     Raises:
         UserError: nothing is called so, or a file is known of nowhere.
     """
-    known = _read_all()
-    finders: tuple[Callable[[str, _Known], Trace | None], ...] = (
+    known = read_all()
+    finders: tuple[Callable[[str, Known], Trace | None], ...] = (
         _trace_file,
         _trace_run,
         _trace_version,
@@ -115,46 +80,7 @@ def trace(name: str) -> Trace:
     )
 
 
-def _read_all() -> _Known:
-    revisions = Revisions()
-    known = [revisions.find(WORKSPACE), *reversed(revisions.commits()), *revisions.experiments()]
-    results = []
-    for revision in known:
-        try:
-            results.append((revision, revisions.results(revision)))
-        except UserError:  # one bad dvc.lock must not hide the others
-            continue
-    outputs = Outputs(repository=revisions.repository, use_remote=False)
-    try:
-        runs, versions = _ask_mlflow()
-    except Exception as error:  # whatever it is: git and DVC know a part
-        return _Known(revisions, outputs, results, [], [], reason(error))
-    return _Known(revisions, outputs, results, runs, versions)
-
-
-def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:
-    root = project_root()
-    address = Address.of(root)
-    if address.is_embedded and not (root / "mlflow.db").exists():
-        return [], []
-    from darkroom.tracking.ledger.runs import known_runs
-    from darkroom.tracking.mlflow.store import open_store
-
-    store = open_store(root, address)
-    versions = [
-        Version(
-            version.name,
-            f"{version.version}",
-            version.run_id or "",
-            tuple(version.aliases or ()),
-            dict(version.tags or {}),
-        )
-        for version in store.client.search_model_versions(max_results=10_000)
-    ]
-    return known_runs(store), versions
-
-
-def _trace_file(name: str, known: _Known) -> Trace | None:
+def _trace_file(name: str, known: Known) -> Trace | None:
     path = Path(name)
     if not path.exists():
         return None
@@ -169,7 +95,7 @@ def _trace_file(name: str, known: _Known) -> Trace | None:
                 line = f"{place}, {role} by {result.stage}"
                 if line not in found.places:
                     found.places.append(line)
-                models.add(_model_md5(results))
+                models.add(model_of(results))
     models |= {run.output for run in known.runs if sha256 and run.tags.get(made_tag(MODEL)) == sha256}
     models.discard("")
     if not found.places and not models:
@@ -180,7 +106,7 @@ def _trace_file(name: str, known: _Known) -> Trace | None:
     return found
 
 
-def _trace_run(name: str, known: _Known) -> Trace | None:
+def _trace_run(name: str, known: Known) -> Trace | None:
     runs = [run for run in known.runs if name in (run.run_id, run.name)]
     if not runs:
         return None
@@ -190,7 +116,7 @@ def _trace_run(name: str, known: _Known) -> Trace | None:
     return Trace(f"run {run.name}, {run.run_id}", _merged([run], known))
 
 
-def _trace_version(name: str, known: _Known) -> Trace | None:
+def _trace_version(name: str, known: Known) -> Trace | None:
     for version in known.versions:
         names = {f"{version.name}/{version.version}", *(f"{version.name}@{a}" for a in version.aliases)}
         if name in names:
@@ -199,7 +125,7 @@ def _trace_version(name: str, known: _Known) -> Trace | None:
     return None
 
 
-def _trace_revision(name: str, known: _Known) -> Trace | None:
+def _trace_revision(name: str, known: Known) -> Trace | None:
     try:
         revision = known.revisions.find(name)
     except UserError:
@@ -207,7 +133,7 @@ def _trace_revision(name: str, known: _Known) -> Trace | None:
     results = known.revisions.results(revision)
     kind = "experiment" if revision.baseline else "commit" if revision.commit else "the folder"
     subject = f"{kind} {revision.name} {revision.subject}".rstrip()
-    model = _model_md5(results)
+    model = model_of(results)
     if not model:
         return Trace(f"{subject}: no training in its dvc.lock")
     trail = _trail(model, known)
@@ -217,7 +143,7 @@ def _trace_revision(name: str, known: _Known) -> Trace | None:
     return Trace(subject, [_filled(trail, known)])
 
 
-def _merged(runs: list[KnownRun], known: _Known) -> list[Trail]:
+def _merged(runs: list[KnownRun], known: Known) -> list[Trail]:
     """Returns the trails of the trainings that runs are of, or come from."""
     by_id = {run.run_id: run for run in known.runs}
     trails = []
@@ -227,26 +153,25 @@ def _merged(runs: list[KnownRun], known: _Known) -> list[Trail]:
         if training.stage == TRAIN and training.output:
             models.add(training.output)
             continue
-        models |= (
-            found := {
-                _model_md5(results)
-                for _, results in known.results
-                if any(run.output and _key_md5(result) == run.output for result in results.values())
-            }
-        )
+        found = {model_of(results) for _, results in known.results if _made(results, run.output)}
+        models |= found
         if not found:  # it was killed, or its result is in no dvc.lock
             trails.append(_filled(Trail(runs=[run], params=dict(run.params)), known))
     return [*(_trail(model, known) for model in _in_order(models - {""}, known)), *trails]
 
 
-def _in_order(models: set[str], known: _Known) -> list[str]:
-    ordered = [_model_md5(results) for _, results in known.results]
+def _made(results: dict[str, Result], md5: str) -> bool:
+    return md5 != "" and any(key_of(result) == md5 for result in results.values())
+
+
+def _in_order(models: set[str], known: Known) -> list[str]:
+    ordered = [model_of(results) for _, results in known.results]
     return sorted(models, key=lambda md5: ordered.index(md5) if md5 in ordered else len(ordered))
 
 
-def _trail(model_md5: str, known: _Known) -> Trail:
+def _trail(model_md5: str, known: Known) -> Trail:
     """Returns everything that belongs to the training that made a model."""
-    found = [(rev, results) for rev, results in known.results if _model_md5(results) == model_md5]
+    found = [(rev, results) for rev, results in known.results if model_of(results) == model_md5]
     trail = Trail(model_md5, revisions=[revision for revision, _ in found])
     for _, results in found:
         trail.results = trail.results or results
@@ -260,7 +185,7 @@ def _trail(model_md5: str, known: _Known) -> Trail:
     return _filled(trail, known)
 
 
-def _filled(trail: Trail, known: _Known) -> Trail:
+def _filled(trail: Trail, known: Known) -> Trail:
     """Adds what follows from a trail's runs and results."""
     trainings = [run for run in trail.runs if run.stage == TRAIN]
     for run in trainings:
@@ -292,8 +217,6 @@ def _or_empty(read: Callable[[], str | None]) -> str:
 
 
 def _test_metrics(result: Result, outputs: Outputs) -> dict[str, float]:
-    import json
-
     try:
         scores = json.loads(outputs.read(result, METRICS))["test"]
     except (OutputMissing, OutputDamaged, ValueError, KeyError):
@@ -316,16 +239,6 @@ def _places(result: Result, md5: str, outputs: Outputs) -> Iterator[str]:
 
 def _is_below(place: str, paths: dict[str, Any]) -> bool:
     return any(Path(place).is_relative_to(path) for path in paths)
-
-
-def _model_md5(results: dict[str, Result]) -> str:
-    return _key_md5(results[TRAIN]) if TRAIN in results else ""
-
-
-def _key_md5(result: Result) -> str:
-    key = key_output(result.stage)
-    content = result.outs.get(key.as_posix()) if key else None
-    return content.md5 if content else ""
 
 
 def _sha256(path: Path) -> str:

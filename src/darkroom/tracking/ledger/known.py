@@ -1,0 +1,102 @@
+"""Everything that git, DVC and MLflow know of a project, read once."""
+
+from dataclasses import dataclass
+
+from darkroom.errors import UserError
+from darkroom.tracking.address import Address
+from darkroom.tracking.journal.trouble import reason
+from darkroom.tracking.ledger.key_output import key_output
+from darkroom.tracking.ledger.outputs import Outputs
+from darkroom.tracking.ledger.results import WORKSPACE, Result
+from darkroom.tracking.ledger.revisions import Revision, Revisions
+from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.root import project_root
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version in MLflow's registry."""
+
+    name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+
+    def __str__(self) -> str:
+        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        return f"{self.name} version {self.version}{aliases}"
+
+
+@dataclass
+class Known:
+    """What there is to search.
+
+    ``trouble`` says why MLflow could not be asked; it is empty where it could.
+    """
+
+    revisions: Revisions
+    outputs: Outputs
+    results: list[tuple[Revision, dict[str, Result]]]
+    runs: list[KnownRun]
+    versions: list[Version]
+    trouble: str = ""
+
+    def runs_of(self, result: Result) -> list[KnownRun]:
+        """Returns the runs with a result's key output."""
+        md5 = key_of(result)
+        return [run for run in self.runs if md5 and run.output == md5 and run.stage == result.stage]
+
+
+def read_all() -> Known:
+    """Reads every dvc.lock, the latest first, and all runs and versions. Bad dvc.locks are left out."""
+    revisions = Revisions()
+    known = [revisions.find(WORKSPACE), *reversed(revisions.commits()), *revisions.experiments()]
+    results = []
+    for revision in known:
+        try:
+            results.append((revision, revisions.results(revision)))
+        except UserError:  # one bad dvc.lock must not hide the others
+            continue
+    outputs = Outputs(repository=revisions.repository, use_remote=False)
+    try:
+        runs, versions = _ask_mlflow()
+    except Exception as error:  # whatever it is: git and DVC know a part
+        return Known(revisions, outputs, results, [], [], reason(error))
+    return Known(revisions, outputs, results, runs, versions)
+
+
+def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:
+    root = project_root()
+    address = Address.of(root)
+    if address.is_embedded and not (root / "mlflow.db").exists():
+        return [], []
+    from darkroom.tracking.ledger.runs import known_runs
+    from darkroom.tracking.mlflow.store import open_store
+
+    store = open_store(root, address)
+    versions = [
+        Version(
+            version.name,
+            f"{version.version}",
+            version.run_id or "",
+            tuple(version.aliases or ()),
+            dict(version.tags or {}),
+        )
+        for version in store.client.search_model_versions(max_results=10_000)
+    ]
+    return known_runs(store), versions
+
+
+def model_of(results: dict[str, Result]) -> str:
+    """Returns DVC's hash of the model in a dvc.lock; empty where there is none."""
+    return key_of(results[TRAIN]) if TRAIN in results else ""
+
+
+def key_of(result: Result) -> str:
+    """Returns DVC's hash of a result's key output; empty where it has none."""
+    key = key_output(result.stage)
+    content = result.outs.get(key.as_posix()) if key else None
+    return content.md5 if content else ""

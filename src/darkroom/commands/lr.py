@@ -1,0 +1,41 @@
+"""darkroom lr: suggests a learning rate."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--out", default="lr.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path)
+)
+def lr(out: Path) -> None:
+    """Suggest a learning rate: a range test on the prepared data, drawn into a picture and logged.
+
+    The rate rises from step to step, from 1e-06 to 10; a tenth of the one at which the loss is least is
+    suggested. `train.lr: auto` takes the same. Smith, "Cyclical Learning Rates", 2017.
+    """
+    from darkroom.config import TrainConfig
+    from darkroom.params import flatten, load_params
+    from darkroom.paths import PARAMS, PREPARED
+    from darkroom.runtime import load_runtime
+    from darkroom.tracking.destinations import tracked
+    from darkroom.training.determinism import configure_libraries
+
+    config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
+    configure_libraries(config.is_deterministic)
+    from darkroom.reporting.figures import draw_range_test
+    from darkroom.training.job import make_job
+    from darkroom.training.lr_finder import find_lr
+
+    job = make_job(config, runtime)
+    with tracked("lr", runtime) as run:
+        run.log_params(flatten(config))
+        run.used(PREPARED, job.info.digest)
+        found = find_lr(job)
+        for step, (rate, loss) in enumerate(zip(found.lrs, found.losses, strict=True)):
+            run.log_metrics({"lr/rate": rate, "lr/loss": loss}, step)
+        run.log_metrics({"lr/suggestion": found.suggestion})
+        draw_range_test(found.lrs, found.losses, found.suggestion, out)
+        run.log_artifacts(out)
+    click.echo(f"lr: {found.suggestion:g} is suggested for {config.train.optimizer}; see {out}")

@@ -1,0 +1,48 @@
+"""darkroom models: lists what model.name may be."""
+
+import click
+
+from darkroom.errors import UserError
+
+
+@click.command()
+@click.argument("pattern", required=False)
+def models(pattern: str | None) -> None:
+    """List the models that model.name may be: parameters, multiply-adds an image, usual size.
+
+    PATTERN is a part of the name or a glob, such as 'timm:*vit*'. Without one, timm's are only counted.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.models.catalogue import NUM_CLASSES, entries, has_timm, matching_names, num_timm
+    from darkroom.progress import progress_bar
+
+    names = matching_names(pattern)
+    if not names:
+        where = "" if has_timm() else "; timm's are not there: pip install 'darkroom[timm]'"
+        raise UserError(f"no model is called like {pattern}; `darkroom models` lists them{where}")
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("model.name", overflow="fold")
+    for heading in ("pixels", "parameters", "million multiply-adds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    with progress_bar("models", len(names), "models") as bar:
+        for entry in entries(names):
+            millions = f"{entry.num_multiply_adds / 1e6:,.1f}"
+            parameters = f"{entry.num_parameters:,}"
+            table.add_row(entry.name, f"{entry.side}", parameters, millions, entry.about)
+            bar.advance(1)
+    Console().print(table)
+    click.echo(
+        f"{len(names)} model{'s' * (len(names) > 1)}, of RGB images; our own with "
+        f"{NUM_CLASSES['own']} classes, libraries' with {NUM_CLASSES['library']:,}"
+    )
+    if pattern is None:
+        about = (
+            f"{num_timm():,} more, `darkroom models 'timm:*'` lists them"
+            if has_timm()
+            else ("a thousand more with pip install 'darkroom[timm]'")
+        )
+        click.echo(f"timm: {about}")

@@ -1,0 +1,28 @@
+"""darkroom params: checks params.yaml and lists every parameter."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
+)
+@click.option("--check", is_flag=True, help="Only say whether it is right.")
+def params(file: Path, check: bool) -> None:
+    """Check params.yaml and list every parameter: value, what is allowed, what it means."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from darkroom.params import flatten, load_params, parameters
+
+    values = flatten(load_params(file))
+    if check:
+        return
+    table = Table("parameter", "value", "allowed", "meaning", box=SIMPLE_HEAD, leading=1)
+    for name, allowed, description in parameters():
+        value = values[name]
+        table.add_row(name, "null" if value is None else str(value), allowed, description)
+    Console().print(table)

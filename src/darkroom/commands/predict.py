@@ -1,0 +1,80 @@
+"""darkroom predict: classifies images with an exported model."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from darkroom.errors import UserError
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV here.")
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    help="Classes an image.  [default: 1; where it may have several labels, those that reach their"
+    " threshold]",
+)
+@click.option("--tiff", is_flag=True, help="Read TIFF files too.")
+def predict(
+    model: Path, images: tuple[str, ...], out: Path | None, top_k: int | None, tiff: bool
+) -> None:
+    """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
+
+    Prints a line an image: path, class, probability, tab-separated. Where an image may have several
+    labels, they are joined by |, and so are their probabilities. Files that are no readable image are
+    named on standard error, the others are still done, and the exit status is then 1.
+    """
+    from darkroom.predict import Failure, Predictor, find_images
+    from darkroom.progress import progress_bar
+
+    paths = find_images(images)
+    predictor = Predictor(model, tiff)
+    joined = predictor.is_multi_label and top_k is None
+    num_columns = min(top_k or 1, len(predictor.class_names))
+    columns = ["path", *(("labels", "probabilities") if joined else ("class", "probability"))]
+    columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
+    num_failures = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(_open_csv(out)) if out else sys.stdout
+        table = csv.writer(file, delimiter="," if out else "\t", lineterminator="\n")
+        if out or num_columns > 1:
+            table.writerow(columns)
+        bar = stack.enter_context(progress_bar("predict", len(paths))) if out else None
+        for outcome in predictor.predict(paths, top_k):
+            if isinstance(outcome, Failure):
+                num_failures += 1
+                name = click.format_filename(outcome.path)
+                click.echo(f"{name}: not classified: {outcome.reason}", err=True)
+            else:
+                cells = _cells(outcome.classes, outcome.probabilities, joined)
+                table.writerow([click.format_filename(outcome.path), *cells])
+            if bar:
+                bar.advance(1)
+    num_done = len(paths) - num_failures
+    if out:
+        click.echo(f"{out}: {num_done} images classified", err=True)
+    if num_failures:
+        click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
+        sys.exit(1)
+
+
+def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool) -> list[str]:
+    numbers = [f"{p:.6f}" for p in probabilities]
+    if joined:
+        return ["|".join(classes), "|".join(numbers)]
+    return [cell for pair in zip(classes, numbers, strict=True) for cell in pair]
+
+
+def _open_csv(path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written ({error.strerror})") from None

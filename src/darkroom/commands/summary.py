@@ -1,0 +1,44 @@
+"""darkroom summary: shows the network that params.yaml chooses."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
+)
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Pixels of a side.  [default: the prepared data's]"
+)
+@click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: RGB.")
+@click.option("--classes", type=click.IntRange(min=2), help="How many.")
+def summary(file: Path, size: int | None, channels: str | None, classes: int | None) -> None:
+    """Show the network that params.yaml chooses, layer by layer, for the prepared data.
+
+    Where there is none, for RGB images of 32 x 32 pixels and 10 classes.
+    """
+    from darkroom.data.info import load_info
+    from darkroom.models.catalogue import blank_spec, make_without_weights
+    from darkroom.models.summary import summary_text
+    from darkroom.params import load_params
+    from darkroom.paths import DATASET
+
+    input_size, num_channels, num_classes = (32, 32), 3, 10
+    if DATASET.exists():
+        info = load_info(DATASET)
+        input_size, num_channels, num_classes = info.input_size, info.channels, len(info.class_names)
+    spec = blank_spec(
+        input_size=(size, size) if size else input_size,
+        channels=int(channels) if channels else num_channels,
+        num_classes=classes or num_classes,
+        **load_params(file).model.model_dump(exclude={"weights"}),
+    )
+    height, width = spec.input_size
+    colours = "RGB" if spec.channels == 3 else "grey"
+    click.echo(
+        f"{spec.name} for {colours} images of {height} x {width} pixels, "
+        f"{len(spec.class_names)} classes\n"
+    )
+    click.echo(summary_text(make_without_weights(spec), spec), nl=False)

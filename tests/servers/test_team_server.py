@@ -4,7 +4,6 @@ docs/server.md says how such a server is set up; here are its parts, on loopback
 """
 
 import hashlib
-import json
 import os
 import random
 import signal
@@ -22,7 +21,10 @@ from mlflow.entities import Run as MlflowRun
 from team_server import BUCKET, Database, ObjectStore, database, mlflow_server, needs_servers, until
 
 from darkroom.runtime import Runtime
+from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
+from darkroom.tracking.journal.file import Journal
+from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.run import Run
 
 pytestmark = [pytest.mark.slow, needs_servers]
@@ -174,12 +176,10 @@ def waiting() -> list[str]:
     ]
 
 
-def has_arrived(journal: Path) -> bool:
-    try:
-        sent = json.loads((journal / "sent.json").read_text())
-        return sent["offset"] == (journal / "journal.jsonl").stat().st_size
-    except FileNotFoundError:  # removed meanwhile, or nothing was sent
-        return not journal.exists()
+def has_arrived(folder: Path) -> bool:
+    journal = Journal(folder)
+    receipt = Receipt.load(journal, Address.of(Path.cwd()).digest)
+    return not folder.exists() or 0 < receipt.offset == journal.size
 
 
 def everything_sent() -> bool:

@@ -70,6 +70,14 @@ class Tracked(Project):
         return json.loads(self.run("darkroom", "trace", name, "--json"))
 
 
+def versions_of(project: Tracked, run_id: str) -> list[str]:
+    """Names the registered version that a run exported, by its number and by an alias."""
+    client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+    [version] = [v for v in client.search_model_versions("name = 'darkroom'") if v.run_id == run_id]
+    client.set_registered_model_alias("darkroom", "looked-at", version.version)
+    return [f"darkroom/{version.version}", "darkroom@looked-at"]
+
+
 @pytest.fixture(scope="module")
 def history(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     """Three commits, and three experiments that began with the last."""
@@ -172,6 +180,7 @@ def test_everything_is_found_from_anything(history: Tracked, tmp_path: Path) -> 
     shutil.copy(history.folder / "reports/evaluate/report.html", report)
     names = ["two", run.info.run_id, child.info.run_id, "train cnn two", "workspace"]
     names += [f"{posted}", f"{onnx}", f"{report}"]
+    names += versions_of(history, run.info.run_id)
     trails = {name: history.trace(name)["trails"] for name in names}
     history.git("checkout", "--quiet", ".")
     history.dvc("checkout")

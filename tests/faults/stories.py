@@ -28,7 +28,7 @@ from darkroom.tracking.journal.records import (
     Used,
 )
 from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
-from darkroom.tracking.mlflow.sender import QUIET
+from darkroom.tracking.mlflow.store import QUIET
 
 os.environ.update(QUIET)
 

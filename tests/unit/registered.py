@@ -8,7 +8,9 @@ import onnx
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
+from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
+from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.records import File, Model
 from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
 from darkroom.tracking.mlflow.registry import propose
@@ -77,6 +79,20 @@ def export(store: Store, root: Path, factor: float, f1: float = 0.9, timestamp_m
     log_onnx(store, run_id, path, record)
     propose(store, run_id, record.file.sha256, timestamp_ms or record.timestamp_ms)
     return run_id
+
+
+def export_through_journal(made: Path, step: int) -> None:
+    """Exports model.onnx as the stage does, from weights at ``made`` whose contents are "abc"."""
+    with tracked("export", Runtime()) as run:
+        run.used(made, "abc", as_child=True).log_onnx(
+            Path("model.onnx"),
+            "classifier",
+            params={"architecture": "cnn"},
+            tags={MADE: "abc"},
+            metrics={"test/f1_macro": 0.75},
+            dataset=("prepared", DIGEST),
+            step=step,
+        )
 
 
 def model_of(store: Store, run_id: str, factor: float, root: Path):

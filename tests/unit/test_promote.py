@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from registered import (
     DIGEST,
-    MADE,
     aliases,
     export,
+    export_through_journal,
     make_record,
     make_tested_run,
     new_store,
@@ -343,16 +343,7 @@ def test_from_the_export_to_the_champion_through_a_server(
         run.log_metrics({"val/f1_macro": 0.5}, step=3)
         run.log_metrics({"test/f1_macro": 0.75})
     for _ in range(2):
-        with tracked("export", Runtime()) as run:
-            run.used(made, "abc", as_child=True).log_onnx(
-                Path("model.onnx"),
-                "classifier",
-                params={"architecture": "cnn"},
-                tags={MADE: "abc"},
-                metrics={"test/f1_macro": 0.75},
-                dataset=("prepared", DIGEST),
-                step=3,
-            )
+        export_through_journal(made, step=3)
     assert capsys.readouterr().err == ""
     client = MlflowClient(server)
     [version] = client.search_model_versions(f"name = '{NAME}'")

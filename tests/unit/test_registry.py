@@ -15,6 +15,7 @@ from registered import (
     MADE,
     aliases,
     export,
+    export_through_journal,
     make_record,
     make_tested_run,
     model_of,
@@ -300,16 +301,7 @@ def test_all_of_it_goes_through_the_journal(
     with tracked("train", Runtime()) as run:
         run.made(made, "abc")
         run.log_metrics({"val/f1_macro": 0.5}, step=4)
-    with tracked("export", Runtime()) as run:
-        run.used(made, "abc", as_child=True).log_onnx(
-            Path("model.onnx"),
-            "classifier",
-            params={"architecture": "cnn"},
-            tags={MADE: "abc"},
-            metrics={"test/f1_macro": 0.75},
-            dataset=("prepared", DIGEST),
-            step=4,
-        )
+    export_through_journal(made, step=4)
     assert capsys.readouterr().err == ""
     store = open_store(root, Address.of(root))
     [version] = versions(store)

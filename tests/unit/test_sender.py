@@ -19,24 +19,17 @@ from darkroom.tracking.journal.records import End, Go, Metrics, Params, Record, 
 from darkroom.tracking.journal.trouble import OutOfReach, read_trouble
 from darkroom.tracking.mlflow import sender as sender_module
 from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
-from darkroom.tracking.mlflow.sender import LOG_BYTES, NUM_KEPT, QUIET, Sender, has_sender, start_sender
-from darkroom.tracking.mlflow.store import open_store
-
-
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("database")
-    open_store(folder, Address.of(folder, {}))
-    return folder / "mlflow.db"
+from darkroom.tracking.mlflow.sender import LOG_BYTES, NUM_KEPT, Sender, has_sender, start_sender
+from darkroom.tracking.mlflow.store import QUIET, open_store
 
 
 @pytest.fixture
-def root(database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    shutil.copy(database, tmp_path)
+    shutil.copy(empty_mlflow, tmp_path)
     return tmp_path
 
 

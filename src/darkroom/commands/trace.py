@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from darkroom.tracking.ledger.revisions import Revision
-    from darkroom.tracking.ledger.trace import Trace, Trail
+    from darkroom.tracking.ledger.trace import Trail
 
 NUM_SHOWN = 5
 """Trainings that are told of in full; --all tells of every one."""
@@ -45,7 +45,7 @@ def trace(name: str, shows_all: bool, as_json: bool) -> None:
 
     found = find(name)
     if as_json:
-        click.echo(json.dumps(_plain(found), indent=2, sort_keys=True))
+        click.echo(json.dumps(asdict(found), indent=2, sort_keys=True, default=str))
         return
     click.echo(found.subject)
     for place in found.places if shows_all else found.places[:NUM_SHOWN]:
@@ -102,7 +102,3 @@ def _revision(revision: "Revision") -> tuple[str, str]:
 
 def _date(milliseconds: int) -> str:
     return f"{datetime.fromtimestamp(milliseconds / 1_000):%Y-%m-%d %H:%M}"
-
-
-def _plain(found: "Trace") -> dict[str, Any]:
-    return asdict(found)

@@ -313,6 +313,16 @@ def close_dead(journal: Journal) -> bool:
         journal.release()
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes: 64 hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def seal(content: bytes) -> bytes:
     """Returns a line with ``content``, which has no line break, and its checksum."""
     return b"%08x %s\n" % (zlib.crc32(content), content)

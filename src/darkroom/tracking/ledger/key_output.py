@@ -1,9 +1,13 @@
 """The output by which a stage's result is known, in dvc.lock and in MLflow."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from darkroom.paths import DATA, DATASET, EXPORT, MODEL, PREDICTIONS
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
+
+if TYPE_CHECKING:
+    from darkroom.tracking.ledger.results import Result
 
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
 """In the order in which they need each other."""
@@ -25,6 +29,13 @@ def key_output(stage: str) -> Path | None:
         "evaluate": PREDICTIONS,
         "export": EXPORT,
     }.get(verb)
+
+
+def key_md5(result: "Result") -> str:
+    """Returns DVC's hash of a result's key output; empty where it has none."""
+    key = key_output(result.stage)
+    content = result.outs.get(key.as_posix()) if key else None
+    return content.md5 if content else ""
 
 
 def output_tags(stage: str) -> dict[str, str]:

@@ -5,29 +5,15 @@ from dataclasses import dataclass
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.trouble import reason
-from darkroom.tracking.ledger.key_output import key_output
+from darkroom.tracking.ledger.key_output import key_md5
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import WORKSPACE, Result
 from darkroom.tracking.ledger.revisions import Revision, Revisions
-from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.ledger.runs import KnownRun, known_runs
+from darkroom.tracking.mlflow.promotion import Version, load_versions
 from darkroom.tracking.root import project_root
 
 TRAIN = "train"
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version in MLflow's registry."""
-
-    name: str
-    version: str
-    run_id: str
-    aliases: tuple[str, ...]
-    tags: dict[str, str]
-
-    def __str__(self) -> str:
-        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
-        return f"{self.name} version {self.version}{aliases}"
 
 
 @dataclass
@@ -46,7 +32,7 @@ class Known:
 
     def runs_of(self, result: Result) -> list[KnownRun]:
         """Returns the runs with a result's key output."""
-        md5 = key_of(result)
+        md5 = key_md5(result)
         return [run for run in self.runs if md5 and run.output == md5 and run.stage == result.stage]
 
 
@@ -73,30 +59,14 @@ def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:
     address = Address.of(root)
     if address.is_embedded and not (root / "mlflow.db").exists():
         return [], []
-    from darkroom.tracking.ledger.runs import known_runs
     from darkroom.tracking.mlflow.store import open_store
 
     store = open_store(root, address)
-    versions = [
-        Version(
-            version.name,
-            f"{version.version}",
-            version.run_id or "",
-            tuple(version.aliases or ()),
-            dict(version.tags or {}),
-        )
-        for version in store.client.search_model_versions(max_results=10_000)
-    ]
-    return known_runs(store), versions
+    from darkroom.tracking.mlflow.registry import model_name  # imports MLflow, the store is first
+
+    return known_runs(store), load_versions(store.client, model_name(address.experiment))
 
 
 def model_of(results: dict[str, Result]) -> str:
     """Returns DVC's hash of the model in a dvc.lock; empty where there is none."""
-    return key_of(results[TRAIN]) if TRAIN in results else ""
-
-
-def key_of(result: Result) -> str:
-    """Returns DVC's hash of a result's key output; empty where it has none."""
-    key = key_output(result.stage)
-    content = result.outs.get(key.as_posix()) if key else None
-    return content.md5 if content else ""
+    return key_md5(results[TRAIN]) if TRAIN in results else ""

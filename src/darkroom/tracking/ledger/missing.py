@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from darkroom.tracking.ledger.key_output import STAGES, key_output
+from darkroom.tracking.ledger.key_output import STAGES, key_md5
 from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import WORKSPACE, Result
 from darkroom.tracking.ledger.revisions import Revision, Revisions
@@ -42,9 +42,7 @@ def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator
     for run in runs:
         by_output.setdefault(run.output, []).append(run)
     for one in wanted:
-        key = key_output(one.result.stage)
-        md5 = one.result.outs[key.as_posix()].md5 if key else ""
-        makers = [run for run in by_output.get(md5, []) if run.made(one.result)]
+        makers = [run for run in by_output.get(key_md5(one.result), []) if run.made(one.result)]
         if not makers:
             yield one
         elif one.experiment and all(run.experiment != one.experiment for run in makers):
@@ -53,13 +51,8 @@ def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator
 
 def _known_stages(results: dict[str, Result]) -> Iterator[Result]:
     """Yields the results of darkroom's own stages; what a stage needs comes before it."""
-    known = [result for result in results.values() if _has_key_output(result)]
+    known = [result for result in results.values() if key_md5(result)]
     yield from sorted(known, key=lambda result: STAGES.index(result.verb))
-
-
-def _has_key_output(result: Result) -> bool:
-    key = key_output(result.stage)
-    return key is not None and key.as_posix() in result.outs
 
 
 def _commit_of(revisions: Revisions, result: Result) -> Revision | None:

@@ -39,11 +39,12 @@ from darkroom.tracking.descriptions import (
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import records
 from darkroom.tracking.journal.file import Journal, Writer
-from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_output
+from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_md5, key_output
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.notes import table
+from darkroom.tracking.recorder import run_name
 from darkroom.tracking.run import made_tag
 
 RESTORED_TAG = "restored"
@@ -66,12 +67,8 @@ class Missing:
     @property
     def name(self) -> str:
         """Names the run as if it had been logged when it was made."""
-        words = (
-            self.result.stage,
-            about(self.result.params),
-            self.experiment or self.revision.commit[:7],
-        )
-        return " ".join(filter(None, words))
+        tags = {"mlflow.source.git.commit": self.revision.commit, "dvc.experiment": self.experiment}
+        return run_name(self.result.stage, about(self.result.params), tags)
 
 
 def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:
@@ -189,9 +186,7 @@ class _Restored:
         return sorted(files)
 
     def end(self) -> None:
-        key = key_output(self.result.stage)
-        assert key is not None
-        self.tags({OUTPUT_TAG: self.result.outs[key.as_posix()].md5})
+        self.tags({OUTPUT_TAG: key_md5(self.result)})
         self.append(records.End(status="FINISHED", timestamp_ms=self.time_ms))
         if error := self._writer.close():
             raise error

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from darkroom.tracking.events import param_text
-from darkroom.tracking.ledger.key_output import OUTPUT_TAG, key_output
+from darkroom.tracking.ledger.key_output import OUTPUT_TAG, key_md5
 from darkroom.tracking.ledger.results import Result
 
 if TYPE_CHECKING:
@@ -48,12 +48,11 @@ class KnownRun:
 
     def made(self, result: Result) -> bool:
         """Returns whether this run, or one that it stands for, made ``result``."""
-        key = key_output(result.stage)
-        content = result.outs.get(key.as_posix()) if key else None
+        md5 = key_md5(result)
         return (
-            content is not None
+            md5 != ""
             and self.stage == result.stage
-            and self.output == content.md5
+            and self.output == md5
             and self.status == "FINISHED"
             and _agree(self.params, result.params)
         )

@@ -1,20 +1,20 @@
 """Makes MLflow complete: sends what waits, and logs the results that no run is known of."""
 
-import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address
-from darkroom.tracking.journal.file import JOURNALS, close_dead, journals
+from darkroom.tracking.journal.file import JOURNALS, journals
 from darkroom.tracking.journal.trouble import OutOfReach, end_trouble, read_trouble, reason
 from darkroom.tracking.ledger.missing import missing_results, wanted_results
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
 from darkroom.tracking.ledger.restored import write_restored
 from darkroom.tracking.ledger.revisions import Revisions
-from darkroom.tracking.mlflow.sender import LINGER_SECONDS, QUIET, Sender, only_sender, start_sender
+from darkroom.tracking.mlflow.sender import LINGER_SECONDS, Sender, only_sender, start_sender
 from darkroom.tracking.root import project_root
 
 POLL_SECONDS = 0.1
@@ -61,8 +61,6 @@ def sync(
     Raises:
         UserError: MLflow is out of reach, or a dvc.lock cannot be understood. What waits, waits on.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
     root = project_root()
     address = Address.of(root)
     outcome = Outcome(f"{address}")
@@ -89,8 +87,9 @@ def sync(
         else:
             outcome.restored.append(missing.name)
     _send(sender, root, address, expect, advance)
-    outcome.num_live = sum(journal.end() is None for journal in sender.pending())
-    outcome.num_elsewhere = _count_elsewhere(root, address) if not takes_all else {}
+    outcome.num_live = sender.num_growing()
+    elsewhere = [journal for journal in journals(root) if not sender.is_ours(journal)]
+    outcome.num_elsewhere = Counter(journal.start().address for journal in elsewhere)
     return outcome
 
 
@@ -129,18 +128,9 @@ def _send(
 
 def _waiting(sender: Sender) -> set[str]:
     """Returns the names of the journals that have ended, or whose process has, and wait."""
-    return {journal.name for journal in sender.pending() if journal.end() or close_dead(journal)}
+    return {journal.name for journal in sender.pending() if sender.has_ended(journal)}
 
 
 def _out_of_reach(address: Address, trouble: str, num_waiting: int) -> str:
     runs = "1 run waits" if num_waiting == 1 else f"{num_waiting} runs wait"
     return f"{address} is out of reach ({trouble}); {runs} in {JOURNALS}/, nothing is lost"
-
-
-def _count_elsewhere(root: Path, address: Address) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for journal in journals(root):
-        start = journal.start()
-        if start.destination not in ("", address.digest):
-            counts[start.address] = counts.get(start.address, 0) + 1
-    return counts

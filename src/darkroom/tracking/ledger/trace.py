@@ -10,13 +10,17 @@ from typing import Any
 
 from darkroom.errors import UserError
 from darkroom.paths import METRICS, MODEL
+from darkroom.tracking.descriptions import scores
+from darkroom.tracking.journal.file import file_sha256
 from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
-from darkroom.tracking.ledger.known import TRAIN, Known, Version, key_of, model_of, read_all
+from darkroom.tracking.ledger.key_output import key_md5
+from darkroom.tracking.ledger.known import TRAIN, Known, model_of, read_all
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.mlflow.promotion import Version
 from darkroom.tracking.run import made_tag
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -86,7 +90,7 @@ def _trace_file(name: str, known: Known) -> Trace | None:
         return None
     md5 = dvc_md5(path)
     found = Trace(f"{name}, MD5 {md5}")
-    sha256 = _sha256(path) if path.is_file() else ""
+    sha256 = file_sha256(path) if path.is_file() else ""
     models = set()
     for _, results in known.results:
         for result in results.values():
@@ -118,7 +122,7 @@ def _trace_run(name: str, known: Known) -> Trace | None:
 
 def _trace_version(name: str, known: Known) -> Trace | None:
     for version in known.versions:
-        names = {f"{version.name}/{version.version}", *(f"{version.name}@{a}" for a in version.aliases)}
+        names = {f"{version.name}/{version.number}", *(f"{version.name}@{a}" for a in version.aliases)}
         if name in names:
             runs = [run for run in known.runs if run.run_id == version.run_id]
             return Trace(f"{version}", _merged(runs, known))
@@ -161,7 +165,7 @@ def _merged(runs: list[KnownRun], known: Known) -> list[Trail]:
 
 
 def _made(results: dict[str, Result], md5: str) -> bool:
-    return md5 != "" and any(key_of(result) == md5 for result in results.values())
+    return md5 != "" and any(key_md5(result) == md5 for result in results.values())
 
 
 def _in_order(models: set[str], known: Known) -> list[str]:
@@ -218,10 +222,9 @@ def _or_empty(read: Callable[[], str | None]) -> str:
 
 def _test_metrics(result: Result, outputs: Outputs) -> dict[str, float]:
     try:
-        scores = json.loads(outputs.read(result, METRICS))["test"]
+        return scores(json.loads(outputs.read(result, METRICS))["test"])
     except (OutputMissing, OutputDamaged, ValueError, KeyError):
         return {}
-    return {f"test/{name}": value for name, value in scores.items() if isinstance(value, int | float)}
 
 
 def _places(result: Result, md5: str, outputs: Outputs) -> Iterator[str]:
@@ -239,8 +242,3 @@ def _places(result: Result, md5: str, outputs: Outputs) -> Iterator[str]:
 
 def _is_below(place: str, paths: dict[str, Any]) -> bool:
     return any(Path(place).is_relative_to(path) for path in paths)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

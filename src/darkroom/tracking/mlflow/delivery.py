@@ -5,7 +5,6 @@ change. What MLflow would double is looked for first: runs and logged models are
 are of, and artifacts are compared by size and SHA-256, which also shows that they arrived whole.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading
+from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading, file_sha256
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.records import (
     Candidate,
@@ -34,7 +33,7 @@ from darkroom.tracking.journal.records import (
     Used,
 )
 from darkroom.tracking.journal.trouble import OutOfReach, Refused, reason
-from darkroom.tracking.mlflow.logged_model import log_onnx
+from darkroom.tracking.mlflow.logged_model import LENGTH_OF_DIGEST, log_onnx
 from darkroom.tracking.mlflow.registry import propose
 from darkroom.tracking.notes import NOTE_TAG, with_section
 from darkroom.tracking.run import made_tag
@@ -113,9 +112,7 @@ class Delivery:
     def _find_or_create_run(self) -> None:
         try:
             self._receipt.run_id = self._find_run() or self._create_run()
-        except (
-            Refused
-        ) as refusal:  # of all runs, as where the experiment was deleted: a person mends that
+        except Refused as refusal:  # of all runs, as in a deleted experiment: a person mends that
             raise OutOfReach(f"{refusal}") from refusal
         self._receipt.save(self._journal)
 
@@ -214,9 +211,8 @@ class Delivery:
     def _spooled(self, file: File) -> Path:
         path = self._journal.spooled(file)
         try:
-            with path.open("rb") as copy:
-                if hashlib.file_digest(copy, "sha256").hexdigest() == file.sha256:
-                    return path
+            if file_sha256(path) == file.sha256:
+                return path
         except FileNotFoundError:
             raise Refused(f"its copy, {path}, is gone") from None
         raise Refused(f"its copy, {path}, is damaged")
@@ -244,13 +240,12 @@ class Delivery:
                 local = self._call(lambda: self._client.download_artifacts(run_id, f"{path}", scratch))
             except Refused as refusal:  # so MLflow calls a download that was cut off
                 raise OutOfReach(f"{refusal}") from refusal
-            with open(local, "rb") as arrived:
-                return hashlib.file_digest(arrived, "sha256").hexdigest() == file.sha256
+            return file_sha256(Path(local)) == file.sha256
 
     def _send_dataset(self, run_id: str, dataset: Dataset) -> None:
         entity = DatasetEntity(
             name=dataset.name,
-            digest=dataset.digest[:36],  # MLflow keeps no more
+            digest=dataset.digest[:LENGTH_OF_DIGEST],
             source_type="local",
             source=json.dumps({"uri": dataset.source}),
             profile=json.dumps({**dataset.profile, "digest": dataset.digest}),

@@ -29,8 +29,10 @@ _PROMOTED, _REPLACED = "- promoted ", "- replaced "
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the registered model."""
+    """A version of a registered model."""
 
+    name: str
+    """Of the model."""
     number: int
     aliases: tuple[str, ...]
     created: datetime
@@ -38,6 +40,10 @@ class Version:
     tags: dict[str, str]
     description: str
     source: str
+
+    def __str__(self) -> str:
+        aliases = f" ({', '.join(self.aliases)})" if self.aliases else ""
+        return f"{self.name} version {self.number}{aliases}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Registry:
         self._name = name
         self._address = address
         with self._reached("the model registry cannot be read"):
-            self.versions = self._load()
+            self.versions = load_versions(client, name)
 
     @classmethod
     def open(cls, root: Path, address: Address) -> Self:
@@ -156,41 +162,6 @@ class Registry:
     def _find_alias(self, alias: str) -> Version | None:
         return next((version for version in self.versions if alias in version.aliases), None)
 
-    def _load(self) -> list[Version]:
-        from mlflow.exceptions import MlflowException
-
-        from darkroom.tracking.mlflow.registry import is_absent
-
-        try:
-            of_alias = self._client.get_registered_model(self._name).aliases
-        except MlflowException as error:
-            if is_absent(error):
-                return []
-            raise
-        found, token = [], None
-        while token != "":
-            page = self._client.search_model_versions(f"name = '{self._name}'", page_token=token)
-            found += page
-            token = page.token or ""
-        return [
-            Version(
-                number=int(version.version),
-                aliases=tuple(
-                    sorted(
-                        alias
-                        for alias, number in of_alias.items()
-                        if f"{number}" == f"{version.version}"
-                    )
-                ),
-                created=datetime.fromtimestamp(version.creation_timestamp / 1_000, UTC),
-                run_id=version.run_id or "",
-                tags=dict(version.tags),
-                description=version.description or "",
-                source=version.source or "",
-            )
-            for version in sorted(found, key=lambda version: int(version.version), reverse=True)
-        ]
-
     def _tag(self, version: Version, tags: dict[str, str]) -> None:
         for name, text in tags.items():
             self._client.set_model_version_tag(self._name, f"{version.number}", name, text)
@@ -213,6 +184,42 @@ class Registry:
             raise
         except Exception as error:  # of MLflow, of a database, of a library of HTTP
             raise UserError(f"{self._address}: {reason(error)}; {consequence}") from None
+
+
+def load_versions(client: "MlflowClient", name: str) -> list[Version]:
+    """Returns the versions of a registered model, the newest first; none where there is no such."""
+    from mlflow.exceptions import MlflowException
+
+    from darkroom.tracking.mlflow.registry import is_absent
+
+    try:
+        of_alias = client.get_registered_model(name).aliases  # a search for versions leaves them out
+    except MlflowException as error:
+        if is_absent(error):
+            return []
+        raise
+    found, token = [], None
+    while token != "":
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += page
+        token = page.token or ""
+    return [
+        Version(
+            name=name,
+            number=int(version.version),
+            aliases=tuple(
+                sorted(
+                    alias for alias, number in of_alias.items() if f"{number}" == f"{version.version}"
+                )
+            ),
+            created=datetime.fromtimestamp(version.creation_timestamp / 1_000, UTC),
+            run_id=version.run_id or "",
+            tags=dict(version.tags),
+            description=version.description or "",
+            source=version.source or "",
+        )
+        for version in sorted(found, key=lambda version: int(version.version), reverse=True)
+    ]
 
 
 def _nothing_registered(address: Address) -> str:

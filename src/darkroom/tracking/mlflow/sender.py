@@ -60,20 +60,6 @@ LOG_BYTES = 1 << 20
 NUM_KEPT = 8
 """Journals of runs that did not finish: a training that goes on goes on with its journal, too."""
 
-# What MLflow does unasked; set before it is imported.
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # tried again here, where nobody waits
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # else they bypass a server that passes them on, by way of its bucket, out of reach perhaps
-    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
-    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
-
 
 def start_sender(root: Path) -> subprocess.Popen[bytes]:
     """Sees to it that a sender works for the project at ``root``, to the MLflow that is asked for."""
@@ -172,7 +158,7 @@ class Sender:
         Raises:
             OutOfReach: MLflow cannot be reached; the message says why.
         """
-        states = [(journal, self._has_ended(journal)) for journal in self.pending()]
+        states = [(journal, self.has_ended(journal)) for journal in self.pending()]
         for journal, has_ended in states:
             try:
                 self._send(journal, has_ended)
@@ -189,12 +175,13 @@ class Sender:
         return [
             journal
             for journal in journals(self._root)
-            if self._is_ours(journal)
+            if self.is_ours(journal)
             and not self._is_done(journal)
             and now >= self._put_off_until.get(journal.name, 0.0)
         ]
 
-    def _is_ours(self, journal: Journal) -> bool:
+    def is_ours(self, journal: Journal) -> bool:
+        """Returns whether a journal is to be sent here, sooner or later."""
         if self.takes_all:
             return True
         if journal.name not in self._destinations:
@@ -208,7 +195,8 @@ class Sender:
             return False
         return Receipt.load(journal, self._address.digest).offset >= journal.size
 
-    def _has_ended(self, journal: Journal) -> bool:
+    def has_ended(self, journal: Journal) -> bool:
+        """Returns whether nothing more will be said; ends the journal of a process that died."""
         try:
             return journal.end() is not None or close_dead(journal)
         except OSError as error:  # of a full disk
@@ -220,14 +208,15 @@ class Sender:
         self._say(f"{journal.name}: {reason(error)}")
 
     def _send(self, journal: Journal, has_ended: bool) -> None:
-        from darkroom.tracking.mlflow.delivery import Delivery
-
         receipt = Receipt.load(journal, self._address.digest)
         reading = journal.read(receipt.offset)
         is_due = has_ended or self._is_due(journal, receipt, reading)
         if is_due and reading.end > receipt.offset:
             _make_durable(journal)
-            Delivery(self._open_store(), journal, receipt).send(reading)
+            store = self._open_store()
+            from darkroom.tracking.mlflow.delivery import Delivery  # imports MLflow, the store is first
+
+            Delivery(store, journal, receipt).send(reading)
             self._sent_at[journal.name] = time.monotonic()
             end_trouble(self._root, self._address)
         if has_ended and receipt.offset >= journal.size:
@@ -266,7 +255,7 @@ class Sender:
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        kept = [j for j in journals(self._root) if self._is_ours(j) and self._is_done(j)]
+        kept = [j for j in journals(self._root) if self.is_ours(j) and self._is_done(j)]
         for journal in kept[:-NUM_KEPT]:
             if journal.hold():
                 try:
@@ -302,7 +291,7 @@ class Sender:
                 if f"{error}" != trouble:  # an outage may be long
                     trouble = f"{error}"
                     self._report(f"{self._address}: {trouble}")
-                if self._num_growing():
+                if self.num_growing():
                     reached_at = time.monotonic()  # not given up while a stage runs
                 if time.monotonic() - reached_at > GIVE_UP_SECONDS:
                     return
@@ -322,9 +311,9 @@ class Sender:
     def _wait_for_stages(self, seconds: float) -> None:
         """Waits; less where a stage begins meanwhile, or ends, which waits for us."""
         until = time.monotonic() + seconds
-        num_growing = self._num_growing()
+        num_growing = self.num_growing()
         time.sleep(LEAST_PAUSE_SECONDS)
-        while time.monotonic() < until and self._num_growing() == num_growing:
+        while time.monotonic() < until and self.num_growing() == num_growing:
             if self._is_relieved():
                 return
             time.sleep(POLL_SECONDS)
@@ -333,8 +322,9 @@ class Sender:
         """Returns whether a younger sender waits, which has the password that was mended since."""
         return _is_held(_lock(self._root, self._address, "-next"))
 
-    def _num_growing(self) -> int:
-        return sum(not self._has_ended(journal) for journal in self.pending())
+    def num_growing(self) -> int:
+        """Returns how many of our journals still grow."""
+        return sum(not self.has_ended(journal) for journal in self.pending())
 
 
 def main(root: Path) -> None:
@@ -347,8 +337,6 @@ def main(root: Path) -> None:
         only_sender(root, address, HANDOVER_SECONDS) as is_only,
     ):
         if is_only:
-            for name, value in QUIET.items():
-                os.environ.setdefault(name, value)
             Sender(root, address).run()
 
 

@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.mlflow.relocate import ARTIFACTS, DATABASE, database_lock, relocate
-from darkroom.tracking.mlflow.sender import QUIET
 from darkroom.tracking.mlflow.view import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
+
+# What MLflow does unasked; set before it is imported.
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # tried again here, where nobody waits
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # else they bypass a server that passes them on, by way of its bucket, out of reach perhaps
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
 
 _opened: dict[Path, int] = {}
 """Databases, and which file that was (see ``_inode``); -1 where that has failed."""

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.data.storage import Storage, unpack_image
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
@@ -256,7 +256,7 @@ def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
 
 
 def _damaged(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`")
+    return UserError(f"{file}: damaged ({brief(error)}); run `dvc repro --force prepare`")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
@@ -35,7 +35,7 @@ def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit {spec.name}: {error}") from None
+        raise UserError(f"{path}: the weights do not fit {spec.name}: {brief(error)}") from None
     return classifier.eval(), spec
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.storage import Storage, unpack_image
 from darkroom.digests import FileDigest, HashingFile
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
@@ -285,7 +285,7 @@ def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
 
 
 def _damaged(file: Path, problem: Exception | str) -> UserError:
-    return UserError(f"{file}: damaged ({problem}); run `dvc repro --force prepare`")
+    return UserError(f"{file}: damaged ({brief(problem)}); run `dvc repro --force prepare`")
 
 
 @dataclass(frozen=True)

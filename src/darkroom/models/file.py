@@ -7,7 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from darkroom.digests import file_sha256
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.models.own_digest import BLANK, KEY, check_digest, fill_digest
@@ -39,7 +39,7 @@ def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
     try:
         classifier.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit {spec.name}: {error}") from None
+        raise UserError(f"{path}: the weights do not fit {spec.name}: {brief(error)}") from None
     return classifier.eval(), spec
 
 

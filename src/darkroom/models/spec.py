@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 from darkroom.models.own_digest import KEY as DIGEST_KEY
 
 FORMAT_VERSION = 2
@@ -90,7 +90,7 @@ def load_spec(path: Path) -> ModelSpec:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run `dvc repro train`") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
+        raise UserError(f"{path}: damaged or no safetensors file ({brief(error)})") from None
     if METADATA_KEY not in metadata:
         raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
     try:

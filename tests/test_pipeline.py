@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -257,9 +258,19 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     assert "Traceback" not in output
     assert "day/torn.png" in project.text("reports/prepare/problems.csv")
     assert not (tmp_path / "data/prepared/dataset.json").exists()
+    assert "is in reports/prepare/trouble.html" in output  # although DVC saw the stage fail
+    assert "1 truncated, the first: day/torn.png: " in project.text("reports/prepare/trouble.html")
 
     project.set_params(prepare__on_bad_image="skip")
-    output = project.dvc("repro", "prepare")
+    project.dvc("repro", "prepare", DARKROOM_TRACKING="off")
+    assert not (tmp_path / "reports/prepare/trouble.html").exists()
+    (tmp_path / "data/mine/night/copy.png").write_bytes(good)
+    output = project.run(sys.executable, "stages/prepare.py", check=False, DARKROOM_TRACKING="off")
+    assert "day/0.png (day) and night/copy.png (night)" in output
+    assert "day/0.png" in project.text("reports/prepare/trouble.html")
+    assert not (tmp_path / "reports/prepare/report.html").exists()  # it tells of an earlier run
+    (tmp_path / "data/mine/night/copy.png").unlink()
+    output = project.dvc("repro", "--force", "prepare")
     assert "16 images of 2 classes" in output
     assert "left out: 1 not an image, 1 truncated" in output
     shown = json.loads(project.dvc("metrics", "show", "--json", "reports/prepare/metrics.json"))

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, read_text
 from darkroom.errors import UserError, did_you_mean
 from darkroom.tracking.ledger.repository import Repository
 from darkroom.tracking.ledger.results import LOCK, WORKSPACE, Result, parse_results
@@ -129,9 +130,9 @@ class Revisions:
             return self._committed[revision.commit]
         content = self._lock(revision)
         try:
-            text = content.decode() if content else ""
-        except UnicodeDecodeError as error:
-            raise UserError(f"{LOCK} at {revision.name}: not UTF-8 text ({error})") from None
+            text = decode_text(content) if content else ""
+        except BadYaml as error:
+            raise UserError(f"{LOCK} at {revision.name}: {error}") from None
         results = parse_results(text, revision.commit or WORKSPACE)
         if revision.commit:  # many experiments share a baseline
             self._committed[revision.commit] = results
@@ -140,12 +141,16 @@ class Revisions:
     def new_results(self, experiment: Revision) -> dict[str, Result]:
         """Returns the results that an experiment does not share with its baseline, by stage.
 
-        All of them where the baseline is not there any more, as in a shallow clone.
+        All of them where the baseline is not there any more, as in a shallow clone, or its dvc.lock
+        is broken.
 
         Raises:
-            UserError: a dvc.lock cannot be read or understood.
+            UserError: the experiment's dvc.lock cannot be read or understood.
         """
-        baseline = self.results(Revision(experiment.baseline[:7], experiment.baseline))
+        try:
+            baseline = self.results(Revision(experiment.baseline[:7], experiment.baseline))
+        except UserError:
+            baseline = {}
         old = {stage: result.digest for stage, result in baseline.items()}
         return {
             stage: result
@@ -155,13 +160,13 @@ class Revisions:
 
     def _lock(self, revision: Revision) -> bytes | None:
         if revision.commit:
-            return self.repository.file(revision.commit, LOCK.as_posix()) if self.repository else None
+            if self.repository is None:
+                return None
+            return self.repository.file(revision.commit, LOCK.as_posix(), MAX_BYTES + 1)
         try:
-            return (self.folder / LOCK).read_bytes()
+            return read_text(self.folder / LOCK).encode()
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise UserError(f"{self.folder / LOCK}: cannot be read ({error.strerror})") from None
 
     def _described(self, commits: list[str]) -> dict[str, Revision]:
         """Returns what git knows of each commit, in their order, and each once."""

@@ -59,7 +59,7 @@ def sync(
         advance: is told that so many have been.
 
     Raises:
-        UserError: MLflow is out of reach, or a dvc.lock cannot be understood. What waits, waits on.
+        UserError: MLflow is out of reach, or git fails. What waits, waits on.
     """
     root = project_root()
     address = Address.of(root)
@@ -78,7 +78,7 @@ def sync(
         raise UserError(f"{address} is out of reach ({reason(error)}); nothing is lost") from error
     revisions = Revisions()
     outputs = Outputs(repository=revisions.repository)
-    wanted = wanted_results(revisions, all_commits, all_experiments)
+    wanted = wanted_results(revisions, all_commits, all_experiments, outcome.remarks.append)
     for missing in missing_results(wanted, runs):
         try:
             write_restored(missing, outputs, root, address)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
-from darkroom.errors import UserError
+from darkroom.data.system_files import is_hidden
+from darkroom.errors import UserError, brief
 
 BATCH_SIZE = 64
 
@@ -48,7 +49,8 @@ class Failure:
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Resolves files, folders (searched to any depth, without hidden files) and globs.
+    """Resolves files, folders (searched to any depth, without files that systems leave
+    behind) and globs.
 
     Raises:
         UserError: a name or pattern matches nothing.
@@ -60,14 +62,13 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
             matches = sorted(
                 file
                 for file in path.rglob("*")
-                if file.is_file()
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.is_file() and not is_hidden(file.relative_to(path).as_posix())
             )
         elif path.exists():
             matches = [path]
         else:
             matches = [Path(match) for match in sorted(glob(pattern, recursive=True))]
-            matches = [match for match in matches if match.is_file()]
+            matches = [match for match in matches if match.is_file() and not is_hidden(match.name)]
         if not matches:
             raise UserError(f"{pattern}: no such file, folder with files, or glob with matches")
         found.update(dict.fromkeys(matches))
@@ -106,7 +107,7 @@ class Predictor:
         try:
             self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes share no other base
-            raise UserError(f"{model}: cannot be loaded ({error})") from None
+            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
         self.class_names = described.class_names
         self.is_multi_label = described.multi_label
         """Whether an image may have several labels, or none."""

@@ -9,9 +9,10 @@ from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from darkroom.data.entries import Entry, is_hidden
+from darkroom.data.entries import Entry
 from darkroom.data.folder import FolderFiles, as_text
-from darkroom.errors import UserError
+from darkroom.data.system_files import is_hidden
+from darkroom.errors import UserError, brief
 
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -218,7 +219,7 @@ def pack(
                     advance(1)
             part.replace(target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be packed ({error})") from None
+        raise UserError(f"{target}: cannot be packed ({brief(error)})") from None
     return len(paths)
 
 

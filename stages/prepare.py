@@ -54,12 +54,12 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
 
     with progress_bar("write", len(candidates)) as bar:
         info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
-    write_json(info.model_dump(), DATASET)
+    write_json(info.to_document(), DATASET)
     write_manifest(candidates, decision, MANIFEST, PROBLEMS)
     counts = count(info, outcomes, decision)
     write_json(counts | count_by_label(info), PREPARE_METRICS)
     with spinner("report"):
-        write_preparation_report(
+        remarks = write_preparation_report(
             MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets
         )
     images.remove_other_segments()
@@ -70,6 +70,8 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     )
     run.log_artifacts(DATASET, MANIFEST, REPORT_PREPARE)
     run.describe("Data", of_preparation(info, counts))
+    for remark in remarks:
+        print(f"prepare: {remark}")
     print(summarise(info, counts))
 
 

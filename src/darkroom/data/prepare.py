@@ -32,10 +32,13 @@ from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.splits import SplitError, SplitRule, Unsplit, assign_splits
 from darkroom.data.statistics import channel_histogram, mean_and_std
 from darkroom.data.storage import Storage
+from darkroom.digests import FileDigest
 from darkroom.errors import UserError
 
 LARGEST_AUTO_SIZE = 224
 SMALLEST_AUTO_SIZE = 32
+LEAST_SHARED_PERCENT = 95
+"""Percentage of the images that share a shape for ``image_size: auto`` to keep that shape."""
 
 MANIFEST = pa.schema(
     [
@@ -97,25 +100,36 @@ def choose_layout(
     Raises:
         UserError: there is no header.
     """
-    shapes: set[tuple[int, int]] = set()
-    shorter_sides = array("i")
+    packed = array("q")
     all_grey = True
     for header in headers:
-        shorter_sides.append(min(header.height, header.width))
+        packed.append(header.height << 32 | header.width)
         all_grey = all_grey and header.is_grey
-        if len(shapes) < 2:
-            shapes.add((header.height, header.width))
-    if not shapes:
+    if not packed:
         raise UserError("data.path: none of the files is a readable image")
-    height, width = next(iter(shapes))
-    if image_size != "auto":
+    if image_size == "auto":
+        height, width = _auto_shape(np.frombuffer(packed, np.int64))
+    else:
         height = width = image_size
-    elif len(shapes) > 1 or max(height, width) > LARGEST_AUTO_SIZE:
-        median = statistics.median_low(shorter_sides)
-        height = width = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
     if channels == "auto":
         channels = 1 if all_grey else 3
     return PixelLayout(height, width, channels, resize)
+
+
+def _auto_shape(packed: NDArray[np.int64]) -> tuple[int, int]:
+    """Returns the height and width that ``image_size: auto`` means.
+
+    Args:
+        packed: ``(num_images,)``, the height of each image times 2**32 plus its width.
+    """
+    shapes, counts = np.unique(packed, return_counts=True)
+    height, width = divmod(int(shapes[counts.argmax()]), 2**32)
+    is_shared = 100 * int(counts.max()) >= LEAST_SHARED_PERCENT * len(packed)
+    if is_shared and max(height, width) <= LARGEST_AUTO_SIZE:
+        return height, width
+    median = statistics.median_low(np.minimum(packed >> 32, packed & 0xFFFFFFFF).tolist())
+    side = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
+    return side, side
 
 
 def decide(
@@ -181,6 +195,7 @@ def write_splits(
     weighted = weights.null_count < len(weights)
     names, sets = candidates.class_names, candidates.sets
     num_classes = None if sets is None else len(names)
+    files: dict[str, FileDigest] = {}
     for code, split in enumerate(SPLITS):
         shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would stay
         chosen = np.flatnonzero(decision.splits == code)
@@ -192,6 +207,7 @@ def write_splits(
                 labels = label if sets is None else sets.classes(label)
                 writer.add(candidates.stored(index), labels, path, weight)
                 advance(1)
+        files |= {f"{split}/{name}": digest for name, digest in writer.digests.items()}
     of_splits = {split: candidates.labels[decision.splits == code] for code, split in enumerate(SPLITS)}
     counts, sizes = _count_labels(of_splits, len(names), sets)
     mean, std = mean_and_std(channel_histogram(Shards(folder / "train")))
@@ -207,6 +223,7 @@ def write_splits(
         mean=mean,
         std=std,
         digest=_digest(candidates, decision.splits),
+        files=files,
     )
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, read_text
+from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
 from darkroom.tracking.ledger.repository import Repository
 from darkroom.tracking.ledger.results import LOCK, WORKSPACE, Result, parse_results
@@ -128,11 +128,7 @@ class Revisions:
         """
         if revision.commit in self._committed:
             return self._committed[revision.commit]
-        content = self._lock(revision)
-        try:
-            text = decode_text(content) if content else ""
-        except BadYaml as error:
-            raise UserError(f"{LOCK} at {revision.name}: {error}") from None
+        text = self._text(revision, LOCK)
         results = parse_results(text, revision.commit or WORKSPACE)
         if revision.commit:  # many experiments share a baseline
             self._committed[revision.commit] = results
@@ -158,15 +154,32 @@ class Revisions:
             if result.digest != old.get(stage)
         }
 
-    def _lock(self, revision: Revision) -> bytes | None:
-        if revision.commit:
-            if self.repository is None:
-                return None
-            return self.repository.file(revision.commit, LOCK.as_posix(), MAX_BYTES + 1)
+    def check_yaml(self, revision: Revision, name: Path) -> None:
+        """Checks that a revision's file can be read in bounded time, if there is one.
+
+        Raises:
+            UserError: it is not YAML, or takes too much work.
+        """
+        text = self._text(revision, name)
         try:
-            return read_text(self.folder / LOCK).encode()
-        except FileNotFoundError:
-            return None
+            load_yaml(text)
+        except BadYaml as error:
+            raise UserError(f"{name} at {revision.name}: {error}") from None
+
+    def _text(self, revision: Revision, name: Path) -> str:
+        """Returns the text of a revision's YAML file; empty if there is no such file."""
+        if not revision.commit:
+            try:
+                return read_text(self.folder / name)
+            except FileNotFoundError:
+                return ""
+        if self.repository is None:
+            return ""
+        content = self.repository.file(revision.commit, name.as_posix(), MAX_BYTES + 1)
+        try:
+            return decode_text(content or b"")
+        except BadYaml as error:
+            raise UserError(f"{name} at {revision.name}: {error}") from None
 
     def _described(self, commits: list[str]) -> dict[str, Revision]:
         """Returns what git knows of each commit, in their order, and each once."""

@@ -64,8 +64,7 @@ class Snapshot:
 def code_deps(stage: str) -> list[Path]:
     """Returns the files and folders of code in a stage's ``deps`` in dvc.yaml."""
     entry = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
-    deps = entry.get("do", entry)["deps"]
-    return [Path(dep) for dep in deps if dep.startswith(("src/", "stages/"))]
+    return [Path(dep) for dep in entry["deps"] if dep.startswith(("src/", "stages/"))]
 
 
 def _files(dep: Path) -> list[Path]:

@@ -30,7 +30,7 @@ class Sets:
 
     def tree(self) -> dict[str, bytes]:
         files = [path for path in self.folder.parent.rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+        return {os.path.relpath(path, self.folder): path.read_bytes() for path in files}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
 from darkroom.models.file import digest
+from darkroom.models.own_digest import check_digest
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 from darkroom.paths import WEIGHTS
 
@@ -116,6 +117,8 @@ def _from_file(path: Path, spec: ModelSpec) -> _Weights:
 
 def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
     written = load_spec(path)
+    if written.format_version > 1:  # older files hold no digest, like those of libraries
+        check_digest(path, "take another copy of the file, or train it again")
     if written.name != spec.name:
         raise UserError(
             f"model.weights: {path} holds a {written.name}, but model.name is {spec.name}; "

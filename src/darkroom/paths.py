@@ -87,6 +87,6 @@ def mistaken_input(path: str) -> str:
 
 
 def fetched_name(path: str) -> str:
-    """Returns which public set a path lies in, ``digits`` for data/fetched/digits/3; empty if in none."""
+    """Returns the public set a path lies in: ``digits`` of data/fetched/digits/3; empty if in none."""
     place, sets = Path(os.path.normpath(path)), FETCHED.parts
     return place.parts[len(sets)] if place.parts[: len(sets)] == sets and len(place.parts) > 2 else ""

@@ -582,12 +582,11 @@ class Params(Section):
                 f" {FETCHED}/{self.data.path.removeprefix('data/')}, or data.fetch: [] to use the"
                 " folder as your own",
             )
-        elif (name := fetched_name(self.data.path)) and name not in self.data.fetch:
-            there_are = ", ".join(self.data.fetch) or "nothing"
+        elif self.data.fetch and (name := fetched_name(self.data.path)) not in ("", *self.data.fetch):
             yield (
                 "data.path",
-                f"{self.data.path} is not fetched: data.fetch names {there_are}; images of your own"
-                " belong elsewhere, such as in data/mine",
+                f"{self.data.path} is not fetched: data.fetch names {', '.join(self.data.fetch)} and not"
+                f" {name}; images of your own belong elsewhere, such as in data/mine",
             )
         if self.data.label_separator is not None and self.data.manifest is None:
             yield (

@@ -29,14 +29,14 @@ def labels(num_images: int, num_labels: int, skill: float, seed: int = 0) -> Pre
 
 
 def sklearn_f1(targets: NDArray, preds: NDArray) -> float:
-    """Macro F1 over the classes that are in the targets or predicted."""
+    """Macro F1 over the classes that have images."""
     if targets.ndim == 1:
-        return float(f1_score(targets, preds, average="macro"))
-    present = np.flatnonzero(targets.any(axis=0) | preds.any(axis=0))
+        present = np.unique(targets)
+        return float(f1_score(targets, preds, labels=present, average="macro", zero_division=0))
+    present = np.flatnonzero(targets.any(axis=0))
     if not len(present):
         return 0.0
-    each = f1_score(targets, preds, average=None, zero_division=0.0)
-    return float(np.atleast_1d(each)[present].mean())
+    return float(f1_score(targets, preds, labels=present, average="macro", zero_division=0))
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,8 @@ def sklearn_f1(targets: NDArray, preds: NDArray) -> float:
 def test_it_is_the_deviation_of_sklearns_f1_over_resamples(predictions: Predictions) -> None:
     targets, preds, _ = predictions
     drawn = np.random.default_rng(7).integers(len(targets), size=(NUM_RESAMPLES, len(targets)))
-    scores = [sklearn_f1(targets.numpy()[rows] > 0, preds.numpy()[rows] > 0) for rows in drawn]
-    if targets.ndim == 1:
-        scores = [sklearn_f1(targets.numpy()[rows], preds.numpy()[rows]) for rows in drawn]
+    true, predicted = targets.numpy().astype(np.int64), preds.numpy().astype(np.int64)
+    scores = [sklearn_f1(true[rows], predicted[rows]) for rows in drawn]
     assert macro_f1_standard_error(*predictions, seed=7) == round(float(np.std(scores, ddof=1)), 6)
 
 

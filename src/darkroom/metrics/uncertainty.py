@@ -29,7 +29,7 @@ def macro_f1_standard_error(targets: Tensor, preds: Tensor, num_classes: int, se
     """Returns the standard deviation of macro F1 over resamples of the images.
 
     A resample is as many images, drawn with replacement. In each, macro F1 is what ``macro_f1`` and
-    ``macro_f1_of_labels`` compute: classes that are neither in its targets nor predicted are excluded.
+    ``macro_f1_of_labels`` compute: classes without images in it are excluded.
     Draws and counts are whole numbers, so the result is the same on every machine.
 
     Args:
@@ -47,12 +47,12 @@ def macro_f1_standard_error(targets: Tensor, preds: Tensor, num_classes: int, se
         counts = _count_labels(_numpy(targets) > 0, _numpy(preds) > 0, rng)
     else:
         counts = _count_classes(_numpy(targets), _numpy(preds), num_classes, rng)
-    scores = np.concatenate([_macro_f1(hits, either) for hits, either in counts])
+    scores = np.concatenate([_macro_f1(*each) for each in counts])
     return round(float(scores.std(ddof=1)), DIGITS)
 
 
-Counts = tuple[NDArray, NDArray]
-"""``(resamples, num_classes)`` each: true positives; images with the class plus predictions of it."""
+Counts = tuple[NDArray, NDArray, NDArray]
+"""``(resamples, num_classes)`` each: true positives, images of the class, and predictions of it."""
 
 
 def _count_classes(
@@ -62,11 +62,11 @@ def _count_classes(
         rows = len(drawn)
         firsts = num_classes * np.arange(rows)[:, None]
         true, predicted = (firsts + targets[drawn]).ravel(), (firsts + preds[drawn]).ravel()
-        hits, positives, predictions = (
+        hits, support, num_predicted = (
             np.bincount(cells, minlength=rows * num_classes).reshape(rows, num_classes)
             for cells in (true[true == predicted], true, predicted)
         )
-        yield hits, positives + predictions
+        yield hits, support, num_predicted
 
 
 def _count_labels(
@@ -80,14 +80,15 @@ def _count_labels(
         rows = len(drawn)
         cells = (num_images * np.arange(rows)[:, None] + drawn).ravel()
         times: NDArray = np.bincount(cells, minlength=drawn.size).astype(dtype).reshape(rows, num_images)
-        hits, either = np.empty((2, rows, num_labels))
+        hits, support, num_predicted = np.empty((3, rows, num_labels))
         for first in range(0, num_labels, columns):
             some = slice(first, first + columns)
             true: NDArray = targets[:, some].astype(dtype)
             predicted: NDArray = preds[:, some].astype(dtype)
             hits[:, some] = times @ (true * predicted)
-            either[:, some] = times @ (true + predicted)
-        yield hits, either
+            support[:, some] = times @ true
+            num_predicted[:, some] = times @ predicted
+        yield hits, support, num_predicted
 
 
 def _draws(num_images: int, rng: np.random.Generator, most: int) -> Iterator[NDArray[np.int64]]:
@@ -101,10 +102,10 @@ def _draws(num_images: int, rng: np.random.Generator, most: int) -> Iterator[NDA
         yield rng.integers(num_images, size=(min(rows, NUM_RESAMPLES - first), num_images))
 
 
-def _macro_f1(hits: NDArray, either: NDArray) -> NDArray[np.float64]:
-    """Returns macro F1 of each resample; 0 if it has no class at all."""
-    f1 = 2 * hits / np.maximum(either, 1)
-    return f1.sum(axis=1, dtype=np.float64) / np.maximum((either > 0).sum(axis=1), 1)
+def _macro_f1(hits: NDArray, support: NDArray, num_predicted: NDArray) -> NDArray[np.float64]:
+    """Returns macro F1 of each resample; 0 if its images have no class at all."""
+    f1 = 2 * hits / np.maximum(support + num_predicted, 1)  # 0 where there is no image
+    return f1.sum(axis=1) / np.maximum((support > 0).sum(axis=1), 1)
 
 
 def _numpy(values: Tensor) -> NDArray:

@@ -1,7 +1,7 @@
-"""evaluate: model, data/prepared/test/ -> reports/evaluate/{metrics.json, predictions, plots, report}"""
+"""evaluate: model, data/prepared/{test/, dataset.json} -> reports/evaluate/{metrics.json, ...}"""
 
 from darkroom.config import EvaluateConfig
-from darkroom.paths import EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
+from darkroom.paths import DATASET, EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
 from darkroom.runtime import Runtime
 from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
@@ -9,7 +9,8 @@ from darkroom.tracking.run import Run
 
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.batches import Batches
-    from darkroom.data.shards import Shards
+    from darkroom.data.info import load_info
+    from darkroom.data.prepared import open_split
     from darkroom.metrics.classification import metrics_file
     from darkroom.models.file import digest, load_model
     from darkroom.progress import progress_bar
@@ -25,7 +26,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
     training_run = run.used(MODEL, digest(MODEL), as_child=True)
 
-    shards = Shards(PREPARED / "test")
+    shards = open_split(PREPARED / "test", load_info(DATASET))
     batches = Batches(shards, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(shards)) as bar:
         logits, targets = predict(model.to(device), bar.count(batches))
@@ -42,6 +43,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
         tracked.log_metrics(scores(test))
         tracked.log_artifacts(METRICS.parent)
         tracked.describe("Test", of_evaluation(test))
+    for remark in evaluation.remarks():
+        print(f"evaluate: {remark}")
     print(f"evaluate: {evaluation.summary()}; see {REPORT}")
 
 

@@ -9,7 +9,7 @@ from darkroom.tracking.run import Run
 
 def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.info import load_info
-    from darkroom.data.shards import Shards
+    from darkroom.data.prepared import open_split
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.parity import check_parity
     from darkroom.models.file import digest, load_model
@@ -22,13 +22,14 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     options = config.export
     set_determinism(0, config.num_threads)
+    info = load_info(DATASET)
     model, spec = load_model(MODEL)
     sha256 = digest(MODEL)
     training_run = run.used(MODEL, sha256, as_child=True)
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
-    images = Shards(PREPARED / "test").evenly_spaced(options.parity_images)
+    images = open_split(PREPARED / "test", info).evenly_spaced(options.parity_images)
     with spinner(f"export: reloading each file and comparing it on {len(images)} test images"):
         parities = check_parity(
             model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds
@@ -39,7 +40,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     write_json({name: parity.to_dict() for name, parity in parities.items()}, EXPORT / "parity.json")
     write_model_card(
         spec,
-        load_info(DATASET),
+        info,
         metrics,
         [(FORMATS[name].file_name, FORMATS[name].about) for name in options.formats],
         EXPORT / "README.md",

@@ -54,7 +54,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
 
     with progress_bar("write", len(candidates)) as bar:
         info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
-    write_json(info.model_dump(), DATASET)
+    write_json(info.to_document(), DATASET)
     write_manifest(candidates, decision, MANIFEST, PROBLEMS)
     counts = count(info, outcomes, decision)
     write_json(counts | count_by_label(info), PREPARE_METRICS)

@@ -11,6 +11,7 @@ from darkroom.tracking.run import Run
 
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
+    from darkroom.data.info import profile
     from darkroom.models.file import digest, save_model
     from darkroom.models.summary import count_parameters, summary_text
     from darkroom.params import flatten
@@ -27,7 +28,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
 
     params, job = flatten(config), make_job(config, runtime)
     run.used(PREPARED, job.info.digest)
-    run.log_dataset("prepared", job.info.digest, PREPARED, job.info.model_dump())
+    run.log_dataset("prepared", job.info.digest, PREPARED, profile(job.info.model_dump()))
     for line in filter(None, (job.remark, str(job.train.placement))):
         print(f"train: {line}")
     job = job.with_features(lambda batches: run.watch(batches, job.model))

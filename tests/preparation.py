@@ -19,6 +19,7 @@ from darkroom.data.prepare import count, decide, settle_layout, write_manifest, 
 from darkroom.data.shards import Shards
 from darkroom.data.storage import choose_storage
 from darkroom.params import load_params
+from darkroom.reporting.tables import write_json
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 """Those of the project: what a test relies on it sets itself."""
@@ -121,7 +122,7 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
 
     done: list[int] = []
     info = write_splits(candidates, decision, layout, storage, out / "prepared", done.append)
-    (out / "dataset.json").write_text(info.model_dump_json())
+    write_json(info.to_document(), out / "dataset.json")
     write_manifest(candidates, decision, out / "manifest.parquet", problems)
     images.remove_other_segments()
     return Prepared(out, info, count(info, outcomes, decision), sum(done))

@@ -1,7 +1,11 @@
 """The one exception for mistakes that a person can mend."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_PLAIN = re.compile(r"[^\s,;'\"`]+( [^\s,;'\"`]+)*")
+_TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)?")
 
 
 class UserError(Exception):
@@ -22,4 +26,34 @@ def closest(given: str, allowed: Iterable[str]) -> str:
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Returns ``"; did you mean NAME?"`` for the closest of ``allowed``, or an empty string."""
     near = closest(given, allowed)
-    return f"; did you mean {near}?" if near else ""
+    return f"; did you mean {listed([near])}?" if near else ""
+
+
+def listed(names: Iterable[object], most: int | None = None) -> str:
+    """Returns names joined by commas, in quotes where a reader could not tell where one ends.
+
+    Args:
+        most: name at most this many, and say how many more there are.
+    """
+    every = [f"{name}" for name in names]
+    shown = [name if _is_plain(name) else repr(name) for name in every[:most]]
+    more = len(every) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and _PLAIN.fullmatch(name) is not None
+
+
+def brief(error: BaseException | str, most: int = 300) -> str:
+    """Returns what a library's error says, as a part of a message of ours.
+
+    That is its first line, without colour codes, closing punctuation and what only leads to the next
+    line, cut between words after ``most`` characters. An error without a text is named by its type.
+    """
+    text = _TERMINAL_CODES.sub("", f"{error}")
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    line = next(filter(None, lines), "").rstrip(" .:;,-")
+    if not line:
+        return error if isinstance(error, str) else type(error).__name__
+    return line if len(line) <= most else line[:most].rpartition(" ")[0] + " ..."

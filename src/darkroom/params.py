@@ -12,7 +12,10 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from darkroom.config import Params
-from darkroom.errors import UserError, closest, did_you_mean
+from darkroom.errors import UserError, closest, did_you_mean, listed
+
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+"""Pydantic's names of bounds, in words."""
 
 
 def load_params(path: Path) -> Params:
@@ -44,11 +47,13 @@ def load_params(path: Path) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        mistakes = [(_line(marked, e["loc"]), _explain(e)) for e in _one_a_place(error.errors())]
+        found = list(_one_a_place(error.errors()))
+        mistakes = [(_line(marked, e["loc"]), _explain(e, _key(values, e["loc"]))) for e in found]
     else:
+        combinations = _without_consequences(list(params.mistaken_combinations()), params.model.name)
         mistakes = [
             (_line(marked, tuple(name.split("."))), f"{name}: {problem}")
-            for name, problem in params.mistaken_combinations()
+            for name, problem in combinations
         ]
     if mistakes:
         raise UserError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(mistakes)))
@@ -89,21 +94,20 @@ def parameters() -> Iterator[tuple[str, str, str]]:
 def _one_a_place(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
     """Drops what would be said twice.
 
-    A union reports an error for each of its members, and a misspelled name is both unknown and
-    missing.
+    A union reports an error for each of its members, of which the one that came furthest into the value
+    tells most; and a misspelled name is both unknown and missing.
     """
     misspelled = {
         _nearest(_name(e["loc"])) for e in errors if e["type"] == "extra_forbidden" and not _is_within(e)
     }
-    seen = set()
+    by_place: dict[tuple[str, int | None], list[ErrorDetails]] = {}
     for error in errors:
         name = _name(error["loc"])
         index = error["loc"][2] if len(error["loc"]) > 2 else None
-        place = (name, index if isinstance(index, int) else None)
-        if place in seen or (error["type"] == "missing" and name in misspelled):
-            continue
-        seen.add(place)
-        yield error
+        if error["type"] != "missing" or name not in misspelled:
+            by_place.setdefault((name, index if isinstance(index, int) else None), []).append(error)
+    for of_place in by_place.values():
+        yield max(of_place, key=lambda error: len(error["loc"]))
 
 
 def _nearest(name: str) -> str:
@@ -118,7 +122,8 @@ def _nearest(name: str) -> str:
     return elsewhere[0] if elsewhere else ""
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails, key: str) -> str:
+    """Puts an error into words; ``key`` is of the entry of the value that is at fault, or empty."""
     name = _name(error["loc"])
     known = {full: (allowed, about) for full, allowed, about in parameters()}
     if error["type"] in ("extra_forbidden", "invalid_key") and not _is_within(error):
@@ -130,8 +135,66 @@ def _explain(error: ErrorDetails) -> str:
         allowed, about = f"a section with {_members(name, known)}", ""
     if error["type"] == "missing" and not _is_within(error):
         return f"{name} is missing{about and f': {about}'}; it must be {allowed}"
+    if key and error["type"] == "missing":
+        return f"{name}: {shown(error['input'])} has no {key}; it must be {allowed}"
+    if key and error["type"] == "extra_forbidden":
+        return f"{name}: {listed([key])} is not a part of it; it must be {allowed}"
+    if key and (bound := _bound(error)):
+        at_fault = f"{listed([key])}: {shown(error['input'])}"
+        return f"{name}: {at_fault} is not allowed; it must be {bound}, in {allowed}"
+    if error["loc"][-1] == "[key]":
+        key = shown(error["input"])
+        return f"{name}: the key {key} is not text; write '{key}', as a part of {allowed}"
     near = did_you_mean(error["input"], _choices(error)) if isinstance(error["input"], str) else ""
     return f"{name}: {shown(error['input'])} is not allowed; it must be {allowed}{near}"
+
+
+def _without_consequences(mistakes: list[tuple[str, str]], model: str) -> list[tuple[str, str]]:
+    """Says of a library's network that does not exist only that, not what else it would need.
+
+    The libraries are imported for that, which takes seconds, so only where there is a mistake.
+    """
+    library, _, name = model.partition(":")
+    others = [(of, problem) for of, problem in mistakes if not of.startswith("model.")]
+    if not name or len(others) == len(mistakes):
+        return mistakes
+    try:
+        if library == "torchvision":
+            from torchvision import models
+
+            known = models.list_models(module=models)
+        else:
+            import timm
+
+            known = timm.list_models()
+    except ImportError:
+        return mistakes
+    name = name.partition(".")[0]  # what follows names timm's weights
+    if name in known:
+        return mistakes
+    near = did_you_mean(name, known) or "."
+    problem = f"{library} has no classification model {name}{near}"
+    return [("model.name", f"{problem} `darkroom models '{library}:*'` lists them"), *others]
+
+
+def _key(values: Any, location: tuple[str | int, ...]) -> str:
+    """Returns the key in a parameter's value that an error is about; empty where there is none."""
+    key = ""
+    for depth, part in enumerate(location):
+        is_there = isinstance(values, dict) and part in values
+        if is_there or (isinstance(values, list) and isinstance(part, int)):
+            values = values[part]
+        elif depth < len(location) - 1 or not isinstance(values, dict):
+            continue  # a union's member
+        if depth > 1 and isinstance(part, str):
+            key = part
+    return key
+
+
+def _bound(error: ErrorDetails) -> str:
+    """Returns the bound that a number is beyond, in words, or an empty string."""
+    context = error.get("ctx", {})
+    return next((f"{word} {context[key]:,g}" for key, word in _BOUNDS.items() if key in context), "")
 
 
 def _choices(error: ErrorDetails) -> list[str]:

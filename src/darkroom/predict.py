@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 
 BATCH_SIZE = 64
 
@@ -106,7 +106,7 @@ class Predictor:
         try:
             self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own classes share no other base
-            raise UserError(f"{model}: cannot be loaded ({error})") from None
+            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
         self.class_names = described.class_names
         self.is_multi_label = described.multi_label
         """Whether an image may have several labels, or none."""

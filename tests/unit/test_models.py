@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support import make_spec, output_of, start_python, weights_hash
 from torch import nn
@@ -310,7 +312,7 @@ def without_a_tensor(path: Path) -> None:
     save_file(tensors, path, {"darkroom": json.dumps(make_spec().to_dict())})
 
 
-FUTURE = {**make_spec().to_dict(), "format_version": 2}
+FUTURE = {**make_spec().to_dict(), "format_version": 3}
 DAMAGES = {
     "missing": (lambda path: path.unlink(), "no such file.*dvc repro train"),
     "empty": (lambda path: truncated(path, 0), "damaged"),
@@ -321,7 +323,7 @@ DAMAGES = {
     "foreign with metadata": (lambda path: described(path, {"format": "pt"}), "not written by darkroom"),
     "of another version": (
         lambda path: described(path, {"darkroom": json.dumps(FUTURE)}),
-        "format 2, this darkroom reads 1",
+        "format 3, this darkroom reads 2",
     ),
     "not JSON": (lambda path: described(path, {"darkroom": "{"}), "model.safetensors"),
     "another's JSON": (lambda path: described(path, {"darkroom": "[1]"}), "model.safetensors"),
@@ -347,3 +349,55 @@ def test_a_model_file_that_lacks_a_weight_is_refused_by_name(saved: Path) -> Non
     without_a_tensor(saved)
     with pytest.raises(UserError, match="safetensors"):
         load_model(saved)
+
+
+# the digest that the file holds of itself
+
+
+def test_the_digest_is_that_of_the_file_with_zeros_in_its_place(saved: Path) -> None:
+    content = saved.read_bytes()
+    with safe_open(saved, framework="numpy") as file:
+        sha256 = json.loads(file.metadata()["darkroom"])["sha256"]
+    blanked = content.replace(sha256.encode(), b"0" * 64)
+    assert content.count(sha256.encode()) == 1
+    assert hashlib.sha256(blanked).hexdigest() == sha256
+
+
+def test_a_flip_anywhere_is_refused_by_name(saved: Path) -> None:
+    whole = saved.read_bytes()
+    places = np.random.default_rng(0).integers(0, len(whole), 60).tolist()
+    for place in {*range(24), *places, len(whole) - 1}:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        saved.write_bytes(damaged)
+        with pytest.raises(UserError) as refused:
+            load_model(saved)
+        assert str(refused.value).startswith(f"{saved}: ")
+    saved.write_bytes(whole)
+    load_model(saved)
+
+
+def test_a_cut_or_longer_file_is_refused_by_name(saved: Path) -> None:
+    whole = saved.read_bytes()
+    for content in (*(whole[:length] for length in range(0, len(whole), 499)), whole + b"\0"):
+        saved.write_bytes(content)
+        with pytest.raises(UserError) as refused:
+            load_model(saved)
+        assert str(refused.value).startswith(f"{saved}: ")
+
+
+def test_a_file_of_an_earlier_version_is_described_and_not_used(saved: Path) -> None:
+    described(saved, {"darkroom": json.dumps({**make_spec().to_dict(), "format_version": 1})})
+    assert load_spec(saved) == make_spec(format_version=1)
+    with pytest.raises(
+        UserError, match=r"an earlier version of darkroom; run .*`dvc repro --force train`"
+    ):
+        load_model(saved)
+
+
+def test_names_that_look_like_a_digest_do_not_confuse_it(tmp_path: Path) -> None:
+    zeros = "0" * 64
+    names = (f'"sha256": "{zeros}"', f'\\"sha256\\": \\"{zeros}\\"', zeros)
+    spec = make_spec(class_names=names, training={"model.weights.sha256": zeros})
+    save_model(make_classifier(spec), spec, tmp_path / "model.safetensors")
+    assert load_model(tmp_path / "model.safetensors")[1] == spec

@@ -22,7 +22,7 @@ from preparation import Prepared, prepare, read_csv
 from ruamel.yaml import YAML
 
 from darkroom.data.entries import SPLITS
-from darkroom.data.info import DatasetInfo
+from darkroom.data.info import load_info
 from darkroom.data.labels import make_label_sets
 from darkroom.data.prepare import count_by_label, summarise
 from darkroom.data.splits import NOT_GIVEN, TEST, TRAIN, VAL, SplitRule, Unsplit, assign_splits
@@ -402,7 +402,7 @@ def test_the_stage_prepares_and_reports_several_labels(tmp_path: Path) -> None:
     assert outputs(folders[0]) == outputs(folders[1])
     folder = folders[0]
 
-    info = DatasetInfo.model_validate_json((folder / "data/prepared/dataset.json").read_text())
+    info = load_info(folder / "data/prepared/dataset.json")
     assert info.multi_label
     total = {name: sum(name in labels for labels in SETS) for name in CLASSES}
     sizes = [len(labels) for labels in SETS]

@@ -493,10 +493,19 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         )
         for entry, shown in (
             ("backbone", "'backbone'"),
-            ("{epoch: 1, layers: backbone}", "1"),
             ("{epoch: 3, layers: ''}", "''"),
-            ("{epoch: 3, layer: backbone}", "{'epoch': 3, 'layer': 'backbone'}"),
-            ("{epoch: 3, layers: backbone, lr: 0.1}", "0.1"),
+        )
+    ),
+    *(
+        (
+            {"train.unfreeze": f"unfreeze: [{entry}]"},
+            f"train.unfreeze: {told}{UNFROZEN}",
+        )
+        for entry, told in (
+            ("{epoch: 1, layers: x}", "epoch: 1 is not allowed; it must be at least 2, in "),
+            ("{epoch: 10001, layers: x}", "epoch: 10001 is not allowed; it must be at most 10,000, in "),
+            ("{epoch: 3, layer: x}", "{'epoch': 3, 'layer': 'x'} has no layers; it must be "),
+            ("{epoch: 3, layers: x, lr: 0.1}", "lr is not a part of it; it must be "),
         )
     ),
     *(
@@ -515,7 +524,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
             {"train.lr_factors": f"lr_factors: {value}"},
             f"train.lr_factors: {shown} is not allowed; it must be {FACTORS}",
         )
-        for value, shown in (("{head.*: 0}", "0"), ("0.1", "0.1"), ("null", "null"))
+        for value, shown in (("0.1", "0.1"), ("null", "null"))
     ),
     *(
         (
@@ -529,7 +538,31 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
             {"train.class_weights": f"class_weights: {value}"},
             f"train.class_weights: {shown} is not allowed; it must be {CLASS_WEIGHTS}",
         )
-        for value, shown in (("even", "'even'"), ("{}", "{}"), ("{cat: 0}", "{'cat': 0}"))
+        for value, shown in (("even", "'even'"), ("{}", "{}"))
+    ),
+    *(
+        ({f"train.{name}": f"{name}: {value}"}, f"train.{name}: {told}{allowed}")
+        for name, allowed, value, told in (
+            ("lr_factors", FACTORS, "{head.*: 0}", "head.*: 0 is not allowed; it must be above 0, in "),
+            (
+                "class_weights",
+                CLASS_WEIGHTS,
+                "{cat: 0}",
+                "cat: 0 is not allowed; it must be above 0, in ",
+            ),
+            (
+                "class_weights",
+                CLASS_WEIGHTS,
+                "{' a': 2e6}",
+                "' a': 2000000.0 is not allowed; it must be at most 1e+06, in ",
+            ),
+            (
+                "class_weights",
+                CLASS_WEIGHTS,
+                "{1: 2}",
+                "the key 1 is not text; write '1', as a part of ",
+            ),
+        )
     ),
     (
         {"export.formats": "formats: [onnx, onnx]"},
@@ -542,6 +575,39 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
 def test_one_mistake_is_refused_in_one_line(edits: dict[str, str], message: str) -> None:
     text = edited(edits)
     assert refusal(text) == with_line(text, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "torchvision:resnet500",
+            "torchvision has no classification model resnet500; did you mean resnet50? "
+            "`darkroom models 'torchvision:*'` lists them",
+        ),
+        (
+            "timm:resnet5000.a1_in1k",
+            "timm has no classification model resnet5000; did you mean resnet50? "
+            "`darkroom models 'timm:*'` lists them",
+        ),
+        (
+            "torchvision:zzz",
+            "torchvision has no classification model zzz. `darkroom models 'torchvision:*'` lists them",
+        ),
+    ],
+)
+def test_a_network_that_no_library_has_is_told_before_what_it_would_need(
+    name: str, message: str
+) -> None:
+    """The width and depth of another network are left, and would be complained about first."""
+    text = edited({"model.name": f"name: {name}"})
+    lines = refusal(text).splitlines()
+    assert lines == [with_line(text, f"model.name: {message}")]
+
+
+def test_a_network_that_a_library_has_is_told_what_it_needs() -> None:
+    told = refusal(edited({"model.name": "name: torchvision:resnet18"}))
+    assert "model.width: 32 has no effect where model.name is torchvision:resnet18" in told
 
 
 NOT_YAML = {

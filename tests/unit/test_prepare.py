@@ -1,6 +1,7 @@
 """From image files to shards, manifest and dataset.json: what is in them, and what decides it."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ from darkroom.data import parallel
 from darkroom.data.collection import find_collection
 from darkroom.data.decode import Header, PixelLayout
 from darkroom.data.entries import SPLITS
-from darkroom.data.info import FORMAT_VERSION, load_info
+from darkroom.data.info import FORMAT_VERSION, load_info, profile
 from darkroom.data.measures import measure
 from darkroom.data.prepare import MANIFEST, choose_layout, settle_layout, summarise
+from darkroom.digests import seal
 from darkroom.errors import UserError
+from darkroom.reporting.tables import write_json
 
 LABELS = ("cat", "dog", "owl")
 PIXELS = np.random.default_rng(0).integers(0, 256, (len(LABELS), 8, 8, 8, 3), dtype=np.uint8)
@@ -319,10 +322,11 @@ def test_storage_changes_neither_pixels_nor_digest(everything: Path, tmp_path: P
     decoded = run(everything, tmp_path / "decoded", storage="decoded", **OPTIONS)
     encoded = run(everything, tmp_path / "encoded", storage="encoded", **OPTIONS)
     assert encoded.pixels == decoded.pixels
-    assert encoded.info == decoded.info
+    assert profile(encoded.info.model_dump()) == profile(decoded.info.model_dump())
+    assert encoded.info.files != decoded.info.files
     assert encoded.rows == decoded.rows
     changed = {name for name in encoded.files if encoded.files[name] != decoded.files[name]}
-    assert changed == {f"prepared/{split}/00000.arrow" for split in SPLITS}
+    assert changed == {*(f"prepared/{split}/00000.arrow" for split in SPLITS), "dataset.json"}
 
 
 @settings(deadline=None, derandomize=True, max_examples=10)
@@ -624,27 +628,55 @@ def refusal(path: Path) -> str:
     return str(refused.value).removeprefix(f"{path}: ")
 
 
+REMEDY = (
+    "); `darkroom verify` says whether DVC's cache holds it, `dvc repro --force prepare` makes it anew"
+)
+
+
 def test_a_dataset_json_that_is_missing_or_of_another_version_is_refused(
     images: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "dataset.json"
     assert refusal(path) == "there is no such file; run `dvc repro prepare`"
     info = run(images, tmp_path / "out").info
-    path.write_text(info.model_copy(update={"format_version": 99}).model_dump_json())
-    assert refusal(path) == (
-        f"format 99, this darkroom reads {FORMAT_VERSION}; run `dvc repro --force prepare`"
-    )
+    for version, age in ((1, "an earlier"), (99, "another")):
+        write_json(info.model_copy(update={"format_version": version}).to_document(), path)
+        assert refusal(path) == (
+            f"format {version}, made by {age} version of darkroom; this one reads {FORMAT_VERSION}; "
+            "run `dvc repro --force prepare`"
+        )
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
-    [("{", "JSON: Invalid JSON"), ('{"class_names": []}', "format_version: Field required")],
+    ("text", "problem"),
+    [
+        ("{", "not JSON with a format_version"),
+        ("[]", "not JSON with a format_version"),
+        ("[" * 100_000, "not JSON with a format_version"),
+        ("\xff", "'utf-8' codec"),
+        ('{"class_names": []}', "not JSON with a format_version"),
+        (f'{{"format_version": {FORMAT_VERSION}}}', "no content_sha256"),
+        (json.dumps(seal({"format_version": FORMAT_VERSION})), "class_names: Field required"),
+    ],
 )
 def test_a_dataset_json_that_is_damaged_or_lacks_a_field_is_refused(
-    tmp_path: Path, text: str, place: str
+    tmp_path: Path, text: str, problem: str
 ) -> None:
     path = tmp_path / "dataset.json"
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     said = refusal(path)
-    assert said.startswith(f"not what this darkroom writes ({place}")
-    assert said.endswith("); run `dvc repro --force prepare`")
+    assert said.startswith(f"damaged, or not what this darkroom wrote ({problem}")
+    assert said.endswith(REMEDY)
+
+
+def test_a_changed_value_in_dataset_json_is_refused(images: Path, tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    info = run(images, tmp_path / "out").info
+    write_json(info.to_document(), path)
+    assert load_info(path) == info
+    text = path.read_text()
+    mean = f"{info.mean[0]}"
+    for old, new in ((mean, f"{mean[:10]}{(int(mean[10]) + 1) % 10}{mean[11:]}"), ('"cat"', '"cau"')):
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        assert "content_sha256 is that of other values" in refusal(path)

@@ -2,6 +2,8 @@
 
 import contextlib
 import hashlib
+import json
+import math
 import pickle
 import tracemalloc
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from planted import photographs
 from darkroom.data import shards as shards_module
 from darkroom.data.shards import MAX_SHARDS, Shards, ShardWriter
 from darkroom.data.storage import Storage, pack_image, unpack_image
+from darkroom.digests import FileDigest
 from darkroom.errors import UserError
 
 SHAPE = (3, 5, 3)
@@ -346,3 +349,81 @@ def test_an_image_that_cannot_be_decoded_is_refused_and_its_file_named(
         shards.gather(np.arange(3))
     assert str(refused.value).startswith(f"{file}: damaged (")
     assert str(refused.value).endswith("); run `dvc repro --force prepare`")
+
+
+def write_rows(file: Path, shape: tuple[int, int, int] = SHAPE, **columns: pa.Array) -> None:
+    """Writes a shard of images of zeros as pyarrow does, whatever its labels and weights are."""
+    [several] = [columns["labels"]] if "labels" in columns else [None]
+    metadata = {"shape": json.dumps(shape), "storage": "decoded"}
+    metadata |= {"num_classes": "3"} if several is not None else {}
+    number = len(next(iter(columns.values())))
+    images = pa.array([bytes(int(np.prod(shape)))] * number, pa.binary(int(np.prod(shape))))
+    table = pa.table({"image": images, "path": pa.array(["a.png"] * number), **columns})
+    file.parent.mkdir(exist_ok=True)
+    with pa.ipc.new_file(file, table.schema.with_metadata(metadata)) as writer:
+        writer.write_table(table)
+
+
+INT = pa.int32()
+WRONG_ROWS = {
+    "a negative label": ({"label": pa.array([0, -1], INT)}, "label -1, where 0 to 2 are allowed"),
+    "a label too high": ({"label": pa.array([3, 0], INT)}, "label 3, where 0 to 2 are allowed"),
+    "a negative one of several": ({"labels": pa.array([[0], [-1]], pa.list_(INT))}, "label -1"),
+    "one of several too high": ({"labels": pa.array([[0, 3], []], pa.list_(INT))}, "label 3"),
+    "one of several twice": ({"labels": pa.array([[1, 1], []], pa.list_(INT))}, "a label twice"),
+    "a weight of zero": ({"label": pa.array([0], INT), "weight": pa.array([0.0])}, "weight 0.0"),
+    "a negative weight": ({"label": pa.array([0], INT), "weight": pa.array([-1.0])}, "weight -1.0"),
+    "no number": ({"label": pa.array([0], INT), "weight": pa.array([math.nan])}, "weight nan"),
+    "infinite": ({"label": pa.array([0], INT), "weight": pa.array([math.inf])}, "weight inf"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ROWS)
+def test_labels_and_weights_out_of_range_are_refused_by_name(tmp_path: Path, case: str) -> None:
+    columns, problem = WRONG_ROWS[case]
+    file = tmp_path / "train" / "00000.arrow"
+    write_rows(file, **columns)
+    with pytest.raises(UserError) as refused:
+        Shards(tmp_path / "train", num_classes=3)
+    assert str(refused.value).startswith(f"{file}: damaged ({problem}") or problem in str(refused.value)
+
+
+def test_labels_within_the_range_are_read(tmp_path: Path) -> None:
+    write_rows(tmp_path / "one" / "00000.arrow", label=pa.array([0, 2], INT), weight=pa.array([1e-9, 2]))
+    assert Shards(tmp_path / "one", num_classes=3).labels.tolist() == [0, 2]
+    write_rows(tmp_path / "several" / "00000.arrow", labels=pa.array([[0, 2], []], pa.list_(INT)))
+    assert Shards(tmp_path / "several", num_classes=3).labels.tolist() == [[1, 0, 1], [0, 0, 0]]
+    with pytest.raises(UserError, match="labels of 3 classes, where there are 4"):
+        Shards(tmp_path / "several", num_classes=4)
+
+
+def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train" / "00000.arrow", label=pa.array([0, 2], INT))
+    for other in ({"weight": pa.array([1.0])}, {"shape": (5, 3, 3)}):
+        write_rows(tmp_path / "train" / "00001.arrow", label=pa.array([0], INT), **other)
+        message = refusal(tmp_path / "train")
+        assert message.startswith(f"{tmp_path}/train/00001.arrow: damaged (it holds other images")
+
+
+@pytest.mark.parametrize("end", [-1, 10**9])
+def test_offsets_of_encoded_images_beyond_the_shard_are_refused(tmp_path: Path, end: int) -> None:
+    """Such offsets would read another image's bytes, or none."""
+    [file] = write(tmp_path / "train", photographs(3, 96), "encoded").iterdir()
+    content = file.read_bytes()
+    [batch] = read_alone(tmp_path / "train")[0]
+    offsets = np.frombuffer(batch["image"].buffers()[1], np.int64)
+    place = content.index(offsets.tobytes()) + 8
+    file.write_bytes(content[:place] + np.int64(end).tobytes() + content[place + 8 :])
+    assert refusal(tmp_path / "train").startswith(f"{file}: damaged (")
+
+
+def test_the_writer_knows_the_digest_of_each_file(folder: Path, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "again", SHAPE, 10) as writer:
+        for index, image in enumerate(IMAGES):
+            writer.add(image.tobytes(), int(LABELS[index]), PATHS[index])
+    files = sorted((tmp_path / "again").iterdir())
+    assert writer.digests == {file.name: FileDigest.of(file) for file in files}
+    for file in files:
+        content = file.read_bytes()
+        expected = FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+        assert writer.digests[file.name] == expected

@@ -10,9 +10,12 @@ from support import make_spec, weights_hash
 from torchvision import models
 
 from darkroom.cli import main
+from darkroom.data.info import FORMAT_VERSION
+from darkroom.digests import seal
 from darkroom.models.catalogue import entries, make_without_weights, matching_names
 from darkroom.models.factory import make_classifier
 from darkroom.models.summary import summarize, summary_text
+from darkroom.reporting.tables import write_json
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -141,10 +144,9 @@ def test_the_summary_is_of_the_prepared_data_or_of_the_options(
     assert result.exit_code == 2
     assert "at least 2 x 2 pixels" in result.stderr
     (tmp_path / "data" / "prepared").mkdir(parents=True)
-    (tmp_path / "data" / "prepared" / "dataset.json").write_text(
-        '{"format_version": 1, "class_names": ["a", "b"], "counts": {}, "multi_label": false,'
-        ' "labels_per_image": {}, "input_size": [8, 12],'
-        ' "channels": 1, "resize": "pad", "mean": [0.5], "std": [0.5], "digest": "0"}'
-    )
+    info = {"format_version": FORMAT_VERSION, "class_names": ["a", "b"], "counts": {}}
+    info |= {"multi_label": False, "labels_per_image": {}, "input_size": [8, 12], "channels": 1}
+    info |= {"resize": "pad", "mean": [0.5], "std": [0.5], "digest": "0"}
+    write_json(seal(info), tmp_path / "data" / "prepared" / "dataset.json")
     result = run("summary")
     assert "cnn for grey images of 8 x 12 pixels, 2 classes" in result.stdout

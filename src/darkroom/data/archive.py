@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from darkroom.data.entries import Entry, is_hidden
 from darkroom.data.folder import FolderFiles, as_text
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -218,7 +218,7 @@ def pack(
                     advance(1)
             part.replace(target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be packed ({error})") from None
+        raise UserError(f"{target}: cannot be packed ({brief(error)})") from None
     return len(paths)
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from darkroom.data.entries import Entry, Split
 from darkroom.data.folder import FolderFiles, other_files, read_part
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief, listed
 
 _SPLITS: dict[str, Split] = {
     "train": "train",
@@ -125,7 +125,8 @@ def _parquet_shards(folder: Path, there: set[str]) -> dict[str, Split | None]:
 def _split(folder: Path, name: str) -> Split:
     if name not in _SPLITS:
         raise UserError(
-            f"{folder} has a split {name}; allowed are {', '.join(_SPLITS)}. Rename or remove it"
+            f"{folder} has a split {listed([name])}; allowed are {', '.join(_SPLITS)}. "
+            "Rename or remove it"
         )
     return _SPLITS[name]
 
@@ -148,7 +149,7 @@ def _rewrite(parquet: Path, arrow_file: Path) -> None:
                 for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
                     writer.write_batch(batch.select(columns))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{parquet}: cannot be read, or is damaged ({error})") from None
+        raise UserError(f"{parquet}: cannot be read, or is damaged ({brief(error)})") from None
 
 
 def _images(path: Path) -> Iterator[Entry]:
@@ -172,7 +173,7 @@ def _images(path: Path) -> Iterator[Entry]:
                     else:
                         yield Entry("", text, offset=place[0], size=place[1])
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read, or is damaged ({error})") from None
+        raise UserError(f"{path}: cannot be read, or is damaged ({brief(error)})") from None
 
 
 def _where(images: pa.Array, content: pa.Buffer, path: Path) -> Iterator[tuple[int, int] | None]:
@@ -216,7 +217,7 @@ def _columns(features: _Features, name: str) -> tuple[str, str]:
     labels = classes if len(classes) == 1 else [column for column in features if column == "label"]
     if len(images) != 1 or len(labels) != 1:
         raise UserError(
-            f"{name} has the columns {', '.join(features)}; one must be an Image, and one a ClassLabel"
+            f"{name} has the columns {listed(features)}; one must be an Image, and one a ClassLabel"
             f" or called label (there are {len(images)} Image and {len(classes)} ClassLabel columns)"
         )
     return images[0], labels[0]

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 
 from darkroom.data.entries import SPLIT_NAMES, Entry, Split, is_hidden
 from darkroom.data.folder import FolderFiles, other_files, read_part
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief, listed
 
 _NAME = re.compile(r"(.*)(images|labels)(.*)[-.]idx([134])-ubyte(\.gz)?")
 _DIMENSIONS = {"images": "34", "labels": "1"}
@@ -139,7 +139,7 @@ def _splits_by_name(folder: Path, names: list[str]) -> dict[str, Split | None]:
         said = {_SPLIT_WORDS[word] for word in words}
         if len(said) != 1 or said & set(splits.values()):
             raise UserError(
-                f"{folder} holds {', '.join(names)}; of several files of images, one may be called"
+                f"{folder} holds {listed(names)}; of several files of images, one may be called"
                 " train, one val and one test (or t10k); move the others elsewhere"
             )
         splits[_stem(name)] = said.pop()
@@ -190,7 +190,7 @@ def _open_idx(path: Path) -> Iterator[tuple[BinaryIO, int, tuple[int, ...]]]:
             _expect_bytes(path, 4 + len(header), 4 + 4 * start[3])
             yield file, 4 + len(header), struct.unpack(f">{start[3]}I", header)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read, or is damaged ({error})") from None
+        raise UserError(f"{path}: cannot be read, or is damaged ({brief(error)})") from None
 
 
 def _expect_bytes(path: Path, found: int, expected: int) -> None:

@@ -1,13 +1,17 @@
 """dataset.json: what every later stage needs to know of the prepared data."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from darkroom.digests import SEAL, FileDigest, Mismatch, seal, unseal
 from darkroom.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 added ``files`` and the document's own digest."""
 
 
 class DatasetInfo(BaseModel):
@@ -31,33 +35,66 @@ class DatasetInfo(BaseModel):
     std: list[float]
     digest: str
     """SHA-256 over the pixels, labels and splits of all images."""
+    files: dict[str, FileDigest] = {}
+    """Of each shard by its path below the prepared folder, ``train/00000.arrow``."""
 
     def num_images(self, split: str) -> int:
         return sum(self.labels_per_image[split])
+
+    def shards(self, split: str) -> dict[str, FileDigest]:
+        """Returns the digest of each shard of a split, by the file's name."""
+        prefix = f"{split}/"
+        return {
+            path.removeprefix(prefix): digest
+            for path, digest in self.files.items()
+            if path.startswith(prefix)
+        }
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns what dataset.json holds: all values, and a digest of them."""
+        return seal(self.model_dump())
+
+
+def profile(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that describe the data, without the digests of files; of any format."""
+    return {name: value for name, value in values.items() if name not in ("files", SEAL)}
 
 
 def load_info(path: Path) -> DatasetInfo:
     """Reads dataset.json.
 
     Raises:
-        UserError: there is none, it is damaged, or its format is of another version.
+        UserError: there is none, it is damaged or edited, or its format is of another version.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run `dvc repro prepare`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, f"{error}") from None
     try:
-        info = DatasetInfo.model_validate_json(text)
+        values = json.loads(text)
+        version = values["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _damaged(path, "not JSON with a format_version") from None
+    if version != FORMAT_VERSION:
+        age = "an earlier" if isinstance(version, int) and version < FORMAT_VERSION else "another"
+        raise UserError(
+            f"{path}: format {version}, made by {age} version of darkroom; this one reads "
+            f"{FORMAT_VERSION}; run `dvc repro --force prepare`"
+        )
+    try:
+        return DatasetInfo.model_validate_json(json.dumps(unseal(values)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "JSON"
-        raise UserError(
-            f"{path}: not what this darkroom writes ({place}: {first['msg']}); "
-            "run `dvc repro --force prepare`"
-        ) from None
-    if info.format_version != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format {info.format_version}, this darkroom reads {FORMAT_VERSION}; "
-            "run `dvc repro --force prepare`"
-        )
-    return info
+        raise _damaged(path, f"{place}: {first['msg']}") from None
+    except Mismatch as error:
+        raise _damaged(path, f"{error}") from None
+
+
+def _damaged(path: Path, problem: str) -> UserError:
+    return UserError(
+        f"{path}: damaged, or not what this darkroom wrote ({problem}); `darkroom verify` says whether "
+        "DVC's cache holds it, `dvc repro --force prepare` makes it anew"
+    )

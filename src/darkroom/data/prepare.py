@@ -32,6 +32,7 @@ from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.splits import SplitError, SplitRule, Unsplit, assign_splits
 from darkroom.data.statistics import channel_histogram, mean_and_std
 from darkroom.data.storage import Storage
+from darkroom.digests import FileDigest
 from darkroom.errors import UserError
 
 LARGEST_AUTO_SIZE = 224
@@ -181,6 +182,7 @@ def write_splits(
     weighted = weights.null_count < len(weights)
     names, sets = candidates.class_names, candidates.sets
     num_classes = None if sets is None else len(names)
+    files: dict[str, FileDigest] = {}
     for code, split in enumerate(SPLITS):
         shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would stay
         chosen = np.flatnonzero(decision.splits == code)
@@ -192,6 +194,7 @@ def write_splits(
                 labels = label if sets is None else sets.classes(label)
                 writer.add(candidates.stored(index), labels, path, weight)
                 advance(1)
+        files |= {f"{split}/{name}": digest for name, digest in writer.digests.items()}
     of_splits = {split: candidates.labels[decision.splits == code] for code, split in enumerate(SPLITS)}
     counts, sizes = _count_labels(of_splits, len(names), sets)
     mean, std = mean_and_std(channel_histogram(Shards(folder / "train")))
@@ -207,6 +210,7 @@ def write_splits(
         mean=mean,
         std=std,
         digest=_digest(candidates, decision.splits),
+        files=files,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from darkroom.errors import UserError, did_you_mean
+from darkroom.errors import UserError, brief, did_you_mean, listed
 
 Rows = Iterator[tuple[int, list[Any]]]
 """Number of the line (in Parquet: of the row), from 1, and the values of the wanted columns."""
@@ -56,7 +56,7 @@ def _read_delimited(name: str, content: bytes, columns: dict[str, str]) -> Rows:
                 )
             yield line, [row[position] for position in positions]
     except csv.Error as error:
-        raise UserError(f"{name}: after line {line}: {error}") from None
+        raise UserError(f"{name}: after line {line}: {brief(error)}") from None
     except UnicodeDecodeError:
         lines = enumerate(io.BytesIO(content), start=1)
         line = next(number for number, text in lines if not _is_utf8(text))
@@ -74,7 +74,7 @@ def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}: line {number} is no JSON ({error})") from None
+            raise UserError(f"{name}: line {number} is no JSON ({brief(error)})") from None
         if not isinstance(row, dict):
             raise UserError(f"{name}: line {number} is no JSON object")
         found |= dict.fromkeys(row)
@@ -95,7 +95,7 @@ def _read_parquet(name: str, content: bytes, columns: dict[str, str]) -> Rows:
                 number += 1
                 yield number, list(values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name} is no Parquet file, or damaged ({error})") from None
+        raise UserError(f"{name} is no Parquet file, or damaged ({brief(error)})") from None
 
 
 READERS: dict[str, Callable[[str, bytes, dict[str, str]], Rows]] = {
@@ -112,12 +112,12 @@ def _check_columns(name: str, found: list[str], columns: dict[str, str]) -> None
     for parameter, column in columns.items():
         if column not in found:
             raise UserError(
-                f"{parameter}: {name} has no column {column} among {', '.join(found)}"
+                f"{parameter}: {name} has no column {listed([column])} among {listed(found)}"
                 + did_you_mean(column, found)
             )
         if found.count(column) > 1:
             raise UserError(
-                f"{parameter}: {name} has {found.count(column)} columns {column}; rename one"
+                f"{parameter}: {name} has {found.count(column)} columns {listed([column])}; rename one"
             )
 
 

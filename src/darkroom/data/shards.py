@@ -21,7 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.data.storage import Storage, unpack_image
-from darkroom.errors import UserError
+from darkroom.digests import FileDigest, HashingFile
+from darkroom.errors import UserError, brief
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
@@ -69,7 +70,9 @@ class ShardWriter:
         )
         self._num_shards = 0
         self._rows_in_shard = 0
-        self._file: pa.ipc.RecordBatchFileWriter | None = None
+        self._file: _OpenShard | None = None
+        self.digests: dict[str, FileDigest] = {}
+        """Of each shard that is complete, by the file's name; of the bytes that were to be written."""
         self._begin_batch()
 
     def _begin_batch(self) -> None:
@@ -110,14 +113,14 @@ class ShardWriter:
             "weight": pa.array(self._weights, pa.float64()),
         }
         if self._file is None:
-            self._file = pa.ipc.new_file(self._folder / f"{self._num_shards:05d}.arrow", self._schema)
+            self._file = _OpenShard(self._folder / f"{self._num_shards:05d}.arrow", self._schema)
         names = self._schema.names
-        self._file.write_batch(pa.record_batch([columns[n] for n in names], schema=self._schema))
+        self._file.batches.write_batch(pa.record_batch([columns[n] for n in names], schema=self._schema))
         self._begin_batch()
 
     def _close_shard(self) -> None:
         if self._file is not None:
-            self._file.close()
+            self.digests[self._file.name] = self._file.close()
             self._file = None
             self._num_shards += 1
             self._rows_in_shard = 0
@@ -136,18 +139,44 @@ class ShardWriter:
         self._close_shard()
 
 
+class _OpenShard:
+    """A shard that is being written, and hashed on the way."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.name = path.name
+        self._file = path.open("wb", buffering=0)
+        self._hashing = HashingFile(self._file)
+        self.batches = pa.ipc.new_file(self._hashing, schema)
+
+    def close(self) -> FileDigest:
+        self.batches.close()
+        self._file.close()
+        return self._hashing.digest
+
+
 class Shards:
     """The images of one split, memory-mapped: reading costs page cache, not memory of ours.
 
+    Structure, labels and weights are checked here; for the pixels, see ``data/prepared.py``.
+
     Args:
         num_threads: that decode; None: as many as there are cores.
+        num_classes: that labels may name; None: any number.
+
+    Raises:
+        UserError: there is no shard, one is damaged, or they do not belong together.
     """
 
-    def __init__(self, folder: Path, num_threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, num_threads: int | None = None, num_classes: int | None = None
+    ) -> None:
         files = sorted(folder.glob("*.arrow"))
         if not files:
             raise UserError(f"{folder}: no shards here; run `dvc repro prepare`")
-        mapped = [_map(file, num_threads) for file in files]
+        mapped = [_map(file, num_threads, num_classes) for file in files]
+        for file, shard in zip(files, mapped, strict=True):
+            if shard.kind != mapped[0].kind:
+                raise _damaged(file, f"it holds other images or labels than {files[0].name}")
         self._folder = folder
         self.shape = mapped[0].shape
         """``(height, width, channels)``"""
@@ -255,8 +284,8 @@ def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(num_threads)
 
 
-def _damaged(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file}: damaged ({error}); run `dvc repro --force prepare`")
+def _damaged(file: Path, problem: Exception | str) -> UserError:
+    return UserError(f"{file}: damaged ({brief(problem)}); run `dvc repro --force prepare`")
 
 
 @dataclass(frozen=True)
@@ -274,20 +303,36 @@ class _Block:
 class _Shard:
     shape: tuple[int, int, int]
     storage: Storage
+    is_weighted: bool
+    num_classes: int | None
+    """Where an image may have several labels, or none; None: each has one."""
     blocks: list[_Block]
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What is the same in all shards of a split."""
+        return self.shape, self.storage, self.is_weighted, self.num_classes
 
-def _map(file: Path, num_threads: int | None) -> _Shard:
+
+def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shard:
+    """Maps a shard and checks its structure.
+
+    Args:
+        num_labelled: the number of classes that labels may name; None: any.
+    """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         height, width, channels = json.loads(reader.schema.metadata[b"shape"])
         shape = (height, width, channels)
         is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
         num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
+        is_weighted = "weight" in reader.schema.names
+        if num_classes is not None and num_labelled not in (None, num_classes):
+            raise ValueError(f"labels of {num_classes} classes, where there are {num_labelled}")
 
         def block(batch: pa.RecordBatch) -> _Block:
+            batch.validate(full=True)  # offsets within their buffers, and text in UTF-8
             stored = batch["image"]
-            is_weighted = "weight" in batch.schema.names
             images: _DecodedImages | _EncodedImages
             if is_decoded:
                 pixels = np.frombuffer(stored.buffers()[1], np.uint8)
@@ -297,23 +342,56 @@ def _map(file: Path, num_threads: int | None) -> _Shard:
                 images = _EncodedImages(memoryview(stored.buffers()[2]), ends, shape, file, num_threads)
             return _Block(
                 images,
-                _labels(batch, num_classes),
+                _labels(batch, num_classes, num_labelled),
                 batch["path"],
-                np.from_dlpack(batch["weight"]).astype(np.float64, copy=False) if is_weighted else None,
+                _weights(batch) if is_weighted else None,
             )
 
         blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
-        return _Shard(shape, "decoded" if is_decoded else "encoded", blocks)
+        if not sum(len(block.labels) for block in blocks):
+            raise ValueError("no images")
+        storage: Storage = "decoded" if is_decoded else "encoded"
+        return _Shard(shape, storage, is_weighted, num_classes, blocks)
     except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise _damaged(file, error) from None
 
 
-def _labels(batch: pa.RecordBatch, num_classes: int | None) -> NDArray[Any]:
-    """Returns the labels of a record batch as ``Shards`` has them."""
+def _labels(batch: pa.RecordBatch, num_classes: int | None, num_labelled: int | None) -> NDArray[Any]:
+    """Returns the labels of a record batch as ``Shards`` has them.
+
+    Raises:
+        ValueError: a label is out of range, or an image has one twice.
+    """
     if num_classes is None:
-        return np.from_dlpack(batch["label"]).astype(np.int64)
+        labels = np.from_dlpack(batch["label"]).astype(np.int64)
+        _check_range(labels, num_labelled)
+        return labels
     lists = batch["labels"]
-    labels = np.zeros((len(batch), num_classes), np.uint8)
+    named = lists.flatten().to_numpy()
+    _check_range(named, num_classes)
+    indicators = np.zeros((len(batch), num_classes), np.uint8)
     images = np.repeat(np.arange(len(batch)), lists.value_lengths().to_numpy())
-    labels[images, lists.flatten().to_numpy()] = 1
-    return labels
+    indicators[images, named] = 1
+    if indicators.sum(dtype=np.int64) != len(named):
+        raise ValueError("an image has a label twice")
+    return indicators
+
+
+def _check_range(labels: NDArray[Any], num_classes: int | None) -> None:
+    wrong = labels[(labels < 0) | (labels >= (num_classes or np.inf))]
+    if len(wrong):
+        allowed = f"0 to {num_classes - 1}" if num_classes else "0 and above"
+        raise ValueError(f"label {wrong[0]}, where {allowed} are allowed")
+
+
+def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:
+    """Returns the weights of a record batch: float64 ``(n,)``.
+
+    Raises:
+        ValueError: a weight is not a finite number above 0.
+    """
+    weights = np.from_dlpack(batch["weight"]).astype(np.float64, copy=False)
+    wrong = weights[~((weights > 0) & np.isfinite(weights))]
+    if len(wrong):
+        raise ValueError(f"weight {wrong[0]}, where finite numbers above 0 are allowed")
+    return weights

@@ -8,7 +8,7 @@ from urllib.error import URLError
 
 from PIL import Image
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 
 Options = dict[str, Any]
 
@@ -110,8 +110,8 @@ def _download(
         dataset = getattr(datasets, name)(downloads, download=True, **options)
     except (URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"data.fetch: {name} could not be downloaded ({error}). It needs a network, once; without"
-            f" one, put the images into data/{name}/train/CLASS/ and data/{name}/test/CLASS/"
+            f"data.fetch: {name} could not be downloaded ({brief(error)}). It needs a network, once;"
+            f" without one, put the images into data/{name}/train/CLASS/ and data/{name}/test/CLASS/"
             " yourself and set data.fetch: []"
         ) from None
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)

@@ -6,7 +6,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 from darkroom.models.backbones.cnn import CNN
 from darkroom.models.backbones.mlp import MLP
 from darkroom.models.backbones.resnet import ResNet
@@ -140,6 +140,6 @@ def _unfit(spec: ModelSpec, error: Exception, least: int | None = None) -> UserE
     height, width = spec.input_size
     at_least = f"; it takes {least} x {least} or more" if least else ""
     return UserError(
-        f"model.name: {spec.name} cannot take images of {height} x {width} pixels{at_least} ({error}); "
-        "change prepare.image_size"
+        f"model.name: {spec.name} cannot take images of {height} x {width} pixels{at_least} "
+        f"({brief(error)}); change prepare.image_size"
     )

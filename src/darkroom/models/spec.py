@@ -7,9 +7,14 @@ from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
+from darkroom.models.own_digest import KEY as DIGEST_KEY
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 added the file's own digest."""
+
+READ_VERSIONS = (1, FORMAT_VERSION)
+"""Formats whose description is understood, as of models that a ledger restores."""
 
 METADATA_KEY = "darkroom"
 """Under which a model file has it, as JSON, in its header."""
@@ -67,12 +72,14 @@ class ModelSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Takes back what ``to_dict`` gave, through JSON too."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != DIGEST_KEY
+        }
         return cls(**plain)
 
 
 def load_spec(path: Path) -> ModelSpec:
-    """Reads what the model file at ``path`` says of itself.
+    """Reads what the model file at ``path`` says of itself, without a check of its bytes.
 
     Raises:
         UserError: it is no model file of darkroom's, is damaged, or of another version.
@@ -83,13 +90,13 @@ def load_spec(path: Path) -> ModelSpec:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run `dvc repro train`") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or no safetensors file ({error})") from None
+        raise UserError(f"{path}: damaged or no safetensors file ({brief(error)})") from None
     if METADATA_KEY not in metadata:
         raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
     try:
         values = json.loads(metadata[METADATA_KEY])
         version = values["format_version"]
-        if version == FORMAT_VERSION:
+        if version in READ_VERSIONS:
             return ModelSpec.from_dict(values)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: what it says of itself is damaged ({error!r})") from None

@@ -13,11 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, brief
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
 from darkroom.models.file import digest
+from darkroom.models.own_digest import check_digest
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 from darkroom.paths import WEIGHTS
 
@@ -93,8 +94,8 @@ def _default(spec: ModelSpec) -> _Weights:
             sha256 = digest(path)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"model.weights: those of {origin} could not be downloaded ({error}); download them where "
-            f"there is a network, put the file into {WEIGHTS}/ and set model.weights to its path"
+            f"model.weights: those of {origin} could not be downloaded ({brief(error)}); download them "
+            f"where there is a network, put the file into {WEIGHTS}/ and set model.weights to its path"
         ) from None
     return _Weights(origin, sha256, _library_backbone(spec, tensors), module.weights_statistics(name))
 
@@ -116,6 +117,8 @@ def _from_file(path: Path, spec: ModelSpec) -> _Weights:
 
 def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
     written = load_spec(path)
+    if written.format_version > 1:  # older files hold no digest, like those of libraries
+        check_digest(path, "take another copy of the file, or train it again")
     if written.name != spec.name:
         raise UserError(
             f"model.weights: {path} holds a {written.name}, but model.name is {spec.name}; "
@@ -178,7 +181,9 @@ def _describes_itself(path: Path) -> bool:
         with safe_open(path, framework="pt") as file:
             return METADATA_KEY in (file.metadata() or {})
     except SafetensorError as error:
-        raise UserError(f"model.weights: {path}: damaged or no safetensors file ({error})") from None
+        raise UserError(
+            f"model.weights: {path}: damaged or no safetensors file ({brief(error)})"
+        ) from None
 
 
 def _read(path: Path) -> dict[str, Tensor]:

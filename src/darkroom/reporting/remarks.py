@@ -1,6 +1,6 @@
 """What of a data set may spoil a training, or the figures that come out of it, in sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from darkroom.data.curation import Duplicates
 from darkroom.data.duplicates import MAX_NEIGHBOURS, group_of
 from darkroom.data.entries import BAD
 from darkroom.data.info import DatasetInfo
+from darkroom.errors import listed
 from darkroom.reporting.survey import Survey
 
 IMBALANCE = 10
@@ -53,7 +54,7 @@ def _on_classes(info: DatasetInfo) -> Iterator[str]:
         )
     small = [f"{name} ({count})" for name, count in counts.items() if count < SMALL_CLASS]
     if small:
-        yield f"Classes of fewer than {SMALL_CLASS} images: {_enumerate(small)}."
+        yield f"Classes of fewer than {SMALL_CLASS} images: {listed(small, MAX_NAMES)}."
     without = sum(by_number[0] for by_number in info.labels_per_image.values() if by_number)
     if without:
         yield (
@@ -63,7 +64,7 @@ def _on_classes(info: DatasetInfo) -> Iterator[str]:
     for split, of_split in info.counts.items():
         missing = [name for name, count in of_split.items() if count == 0]
         if missing:
-            yield f"Classes without an image in {split}: {_enumerate(missing)}."
+            yield f"Classes without an image in {split}: {listed(missing, MAX_NAMES)}."
 
 
 def _on_duplicates(survey: Survey, duplicates: Duplicates) -> Iterator[str]:
@@ -94,8 +95,3 @@ def _on_duplicates(survey: Survey, duplicates: Duplicates) -> Iterator[str]:
             f"Pairs of duplicates that lie in different splits: {apart.sum():,}. What was trained on is "
             "measured again, and the figures flatter the model."
         )
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Protocol, Self, cast
 import torch
 from torch import Tensor
 
+from darkroom.digests import HashingFile
 from darkroom.training.interruption import Interruption
 
 NUM_KEPT = 2
@@ -191,13 +192,13 @@ def _write(folder: Path, epoch: int, step: int, values: dict[str, Any]) -> float
     part = folder / "state.part"
     try:
         with part.open("wb", buffering=0) as file:
-            sink = _Hashed(file)
+            sink = HashingFile(file)
             try:
                 torch.save(values, cast(BinaryIO, sink))
             except RuntimeError:  # torch raises one in place of what the sink had raised
                 raise sink.error or OSError("torch.save failed") from None
             os.fsync(file.fileno())
-        os.replace(part, folder / f"{epoch:06d}-{step:08d}-{sink.sha256.hexdigest()}.pt")
+        os.replace(part, folder / f"{epoch:06d}-{step:08d}-{sink.digest.sha256}.pt")
         _flush(folder)
     except OSError:
         part.unlink(missing_ok=True)  # of a full disk
@@ -205,30 +206,6 @@ def _write(folder: Path, epoch: int, step: int, values: dict[str, Any]) -> float
     for old in _found(folder)[:-NUM_KEPT]:
         old.unlink()
     return time.thread_time() - began
-
-
-class _Hashed(io.RawIOBase):
-    """Passes what is written on to a file, to its last byte, and hashes it on the way."""
-
-    def __init__(self, file: io.RawIOBase) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-        self.error: OSError | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.sha256.update(data)
-        view = memoryview(data).cast("B")
-        written = 0
-        try:
-            while written < len(view):
-                written += self._file.write(view[written:]) or 0
-        except OSError as error:
-            self.error = error
-            raise
-        return written
 
 
 def _flush(folder: Path) -> None:

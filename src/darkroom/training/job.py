@@ -11,8 +11,8 @@ from darkroom.config import SettledTrain, TrainConfig
 from darkroom.data.augment.pipeline import Augmentation
 from darkroom.data.batches import Batches, TrainBatch
 from darkroom.data.info import DatasetInfo, load_info
+from darkroom.data.prepared import open_split
 from darkroom.data.sampling import Sampling
-from darkroom.data.shards import Shards
 from darkroom.errors import UserError
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import Network, backbone_layers
@@ -139,7 +139,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         options.batch_size, model, (info.channels, *info.input_size), info.num_images("train")
     )
     augmentation = Augmentation(config.augment, config.seed)
-    shards = {split: Shards(PREPARED / split) for split in ("train", "val")}
+    shards = {split: open_split(PREPARED / split, info) for split in ("train", "val")}
     return Job(
         config=config,
         device=device,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darkroom.data.batches import TrainBatch
-from darkroom.errors import UserError, did_you_mean
+from darkroom.errors import UserError, did_you_mean, listed
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes logits, float ``(n, num_classes)``, and targets, int64 ``(n,)`` or, where an image has several
@@ -158,7 +158,7 @@ def _class_weights(
             near = did_you_mean(name, class_names)
             raise UserError(
                 f"train.class_weights: {name!r} is no class of the data{near or '.'} "
-                f"There are: {', '.join(class_names)}"
+                f"There are: {listed(class_names)}"
             )
     weights = torch.tensor([asked.get(name, 1.0) for name in class_names])
     if num_images is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from darkroom.data.augment.draws import HOST, draw_words
-from darkroom.errors import UserError, did_you_mean
+from darkroom.errors import UserError, brief, did_you_mean
 
 POLICIES = {
     "randaugment": "RandAugment",
@@ -50,7 +50,7 @@ def make_transforms(
             made.append((f"augment.transforms: {name}", classes[name](**arguments)))
         except Exception as error:
             raise UserError(
-                f"augment.transforms: {name} cannot be made with {dict(arguments)} ({error});"
+                f"augment.transforms: {name} cannot be made with {dict(arguments)} ({brief(error)});"
                 f" it takes {inspect.signature(classes[name])}"
             ) from None
     if policy is not None:
@@ -96,7 +96,7 @@ def _transform(transforms: Sequence[tuple[str, Transform]], image: Tensor) -> Te
             image = transform(image)
         except Exception as error:
             raise UserError(
-                f"{name} cannot change a uint8 image of {_size(given)} ({error}); leave it out"
+                f"{name} cannot change a uint8 image of {_size(given)} ({brief(error)}); leave it out"
             ) from None
         if not isinstance(image, Tensor) or (image.dtype, image.shape) != (given.dtype, given.shape):
             made = f"{type(image).__module__.split('.')[0]} {type(image).__name__}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom.data.info import DatasetInfo
+from darkroom.data.info import DatasetInfo, profile
 from darkroom.errors import UserError
 from darkroom.models.spec import ModelSpec, load_spec
 from darkroom.paths import (
@@ -213,20 +213,22 @@ def _tell_prepare(run: _Restored) -> None:
         {f"{group}/{name}": value for group in groups for name, value in counts.get(group, {}).items()}
     )
     run.keep(DATASET, MANIFEST, REPORT_PREPARE)
-    run.describe("Data", lambda: of_preparation(DatasetInfo(**info), counts))
+    run.describe("Data", lambda: of_preparation(DatasetInfo(**profile(info)), counts))
 
 
 def _tell_train(run: _Restored) -> None:
     info = run.read_json(DATASET)
     run.append(records.Used(artifact=PREPARED.as_posix(), digest=info["digest"], as_child=False))
     run.append(
-        records.Dataset(name="prepared", digest=info["digest"], source=PREPARED.as_posix(), profile=info)
+        records.Dataset(
+            name="prepared", digest=info["digest"], source=PREPARED.as_posix(), profile=profile(info)
+        )
     )
     run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
     for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
         run.metrics(_history_metrics(row), int(row["epoch"]))
     run.keep(MODEL, REPORT_TRAIN)
-    run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**info)))
+    run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**profile(info))))
 
 
 def _history_metrics(row: dict[str, str]) -> dict[str, float]:

@@ -1,0 +1,163 @@
+"""SHA-256 digests of files and JSON documents, and the check of both before they are used."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkroom.errors import UserError
+
+SEAL = "content_sha256"
+"""The key under which a JSON document holds the digest of everything else in it."""
+
+CHUNK_BYTES = 2**20
+
+
+class FileDigest(BaseModel):
+    """What identifies the bytes of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    """In bytes."""
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Reads a file.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        return cls(sha256=file_sha256(path), size=path.stat().st_size)
+
+
+class Mismatch(Exception):
+    """A file is not the one that was recorded; the message says in what it differs."""
+
+
+def file_sha256(path: Path, advance: Callable[[int], None] = lambda num_bytes: None) -> str:
+    """Returns the SHA-256 of a file as 64 hexadecimal digits, in bounded memory.
+
+    Args:
+        advance: called with the number of bytes read since the last call.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    sha256 = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        while num_bytes := file.readinto(buffer):
+            sha256.update(buffer[:num_bytes])
+            advance(num_bytes)
+    return sha256.hexdigest()
+
+
+def check_file(path: Path, recorded: FileDigest) -> None:
+    """Compares a file with the digest that was recorded of it; its size first.
+
+    Raises:
+        Mismatch: the file is missing, cannot be read, or has other bytes.
+    """
+    try:
+        if not path.is_file():
+            raise Mismatch("the file is missing")
+        size = path.stat().st_size
+        if size != recorded.size:
+            raise Mismatch(f"the file has {size:,} bytes instead of {recorded.size:,}")
+        if file_sha256(path) != recorded.sha256:
+            raise Mismatch("the bytes are not those recorded (another SHA-256)")
+    except OSError as error:
+        raise Mismatch(f"the file cannot be read ({error.strerror or error})") from None
+
+
+def check_files(folder: Path, recorded: Mapping[str, FileDigest], source: Path, remedy: str) -> None:
+    """Compares the files of a folder with their recorded digests, several at a time.
+
+    Args:
+        recorded: by the file's name.
+        source: the file that records the digests, for messages.
+        remedy: what to do, as the end of a message.
+
+    Raises:
+        UserError: names the first file that is missing, unreadable or different.
+    """
+
+    def problem(item: tuple[str, FileDigest]) -> str:
+        try:
+            check_file(folder / item[0], item[1])
+        except Mismatch as error:
+            return f"{folder / item[0]}: {error}; {source} records it; {remedy}"
+        return ""
+
+    with ThreadPoolExecutor() as pool:  # hashlib lets other threads run
+        for message in pool.map(problem, sorted(recorded.items())):
+            if message:
+                raise UserError(message)
+
+
+def seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a JSON document with a digest of them under ``content_sha256``."""
+    return {**values, SEAL: _content_sha256(values)}
+
+
+def unseal(values: object) -> dict[str, Any]:
+    """Returns the values of a JSON document without the digest, which must be theirs.
+
+    Raises:
+        Mismatch: the document holds no digest, or that of other values.
+    """
+    if not isinstance(values, dict):
+        raise Mismatch("not a JSON object")
+    content = {name: value for name, value in values.items() if name != SEAL}
+    if SEAL not in values:
+        raise Mismatch(f"no {SEAL}")
+    if values[SEAL] != _content_sha256(content):
+        raise Mismatch(f"{SEAL} is that of other values")
+    return content
+
+
+def _content_sha256(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class HashingFile(io.RawIOBase):
+    """Passes what is written on to ``file``, to the last byte, and hashes it on the way."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self.error: OSError | None = None
+        """Why the last write failed; libraries may raise another exception in its place."""
+
+    @property
+    def digest(self) -> FileDigest:
+        """Of all that was written so far."""
+        return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, data: Any) -> int:
+        self._sha256.update(data)
+        view = memoryview(data).cast("B")
+        written = 0
+        try:
+            while written < len(view):
+                written += self._file.write(view[written:]) or 0
+        except OSError as error:
+            self.error = error
+            raise
+        self._size += written
+        return written

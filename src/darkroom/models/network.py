@@ -26,7 +26,7 @@ class Network(nn.Module):
         return self.head(self.features(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """float ``(n, channels, height, width)`` -> what the head takes: ``(n, C, h, w)`` or ``(n, C)``."""
+        """float ``(n, channels, height, width)`` -> the features that the head takes."""
         if self.repeats_grey:
             x = x.expand(-1, 3, -1, -1)  # leaves three channels as they are
         return self.backbone(x)

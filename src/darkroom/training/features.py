@@ -47,7 +47,7 @@ class Features:
     """Batches with features in place of images."""
 
     train: Batches | None
-    """None: the images of an epoch differ from those of the one before, or their features are too many."""
+    """None: the images differ from epoch to epoch, or their features take too much memory."""
     val: Batches
 
 

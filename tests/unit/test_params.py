@@ -349,7 +349,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"data.merge_labels": "merge_labels: {7: seven}"},
-        "data.merge_labels: the key 7 is not text; write '7', as a part of {label: label}, as {Cat: cat}",
+        "data.merge_labels: the key 7 is not text; write '7', as a part of {label: label}, as"
+        " {Cat: cat}",
     ),
     (
         {"data.merge_labels": "merge_labels: {Cat: cat, cat: animal}"},
@@ -683,7 +684,10 @@ NOT_YAML = {
     "tab": ("train:\n\tlr: 1\n", ":2: found character '\\t' that cannot start any token"),
     "unknown alias": ("seed: *other\n", ":1: found undefined alias 'other'"),
     "unknown tag": ("seed: !new 0\n", ":1: could not determine a constructor for the tag '!new'"),
-    "two documents": ("seed: 0\n---\nseed: 0\n", ":2: but found another document"),
+    "two documents": (
+        "seed: 0\n---\nseed: 0\n",
+        ":2: expected a single document in the stream but found another document",
+    ),
     "empty": ("", f":1: expected sections ({', '.join(Params.model_fields)})"),
     "only a comment": ("# soon\n", f":1: expected sections ({', '.join(Params.model_fields)})"),
     "a list": ("- seed\n", f":1: expected sections ({', '.join(Params.model_fields)})"),

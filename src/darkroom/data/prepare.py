@@ -32,11 +32,14 @@ from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.splits import SplitError, SplitRule, Unsplit, assign_splits
 from darkroom.data.statistics import channel_histogram, mean_and_std
 from darkroom.data.storage import Storage
+from darkroom.data.trouble import Trouble, Troubles
 from darkroom.digests import FileDigest
 from darkroom.errors import UserError
 
 LARGEST_AUTO_SIZE = 224
 SMALLEST_AUTO_SIZE = 32
+LEAST_SHARED_PERCENT = 95
+"""Percentage of the images that share a shape for ``image_size: auto`` to keep that shape."""
 
 MANIFEST = pa.schema(
     [
@@ -98,25 +101,36 @@ def choose_layout(
     Raises:
         UserError: there is no header.
     """
-    shapes: set[tuple[int, int]] = set()
-    shorter_sides = array("i")
+    packed = array("q")
     all_grey = True
     for header in headers:
-        shorter_sides.append(min(header.height, header.width))
+        packed.append(header.height << 32 | header.width)
         all_grey = all_grey and header.is_grey
-        if len(shapes) < 2:
-            shapes.add((header.height, header.width))
-    if not shapes:
+    if not packed:
         raise UserError("data.path: none of the files is a readable image")
-    height, width = next(iter(shapes))
-    if image_size != "auto":
+    if image_size == "auto":
+        height, width = _auto_shape(np.frombuffer(packed, np.int64))
+    else:
         height = width = image_size
-    elif len(shapes) > 1 or max(height, width) > LARGEST_AUTO_SIZE:
-        median = statistics.median_low(shorter_sides)
-        height = width = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
     if channels == "auto":
         channels = 1 if all_grey else 3
     return PixelLayout(height, width, channels, resize)
+
+
+def _auto_shape(packed: NDArray[np.int64]) -> tuple[int, int]:
+    """Returns the height and width that ``image_size: auto`` means.
+
+    Args:
+        packed: ``(num_images,)``, the height of each image times 2**32 plus its width.
+    """
+    shapes, counts = np.unique(packed, return_counts=True)
+    height, width = divmod(int(shapes[counts.argmax()]), 2**32)
+    is_shared = 100 * int(counts.max()) >= LEAST_SHARED_PERCENT * len(packed)
+    if is_shared and max(height, width) <= LARGEST_AUTO_SIZE:
+        return height, width
+    median = statistics.median_low(np.minimum(packed >> 32, packed & 0xFFFFFFFF).tolist())
+    side = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
+    return side, side
 
 
 def decide(
@@ -125,11 +139,13 @@ def decide(
     duplicates: Duplicates,
     options: Prepare,
     seed: int,
+    troubles: Troubles,
 ) -> Decision:
     """Gives every candidate that is not left out a split.
 
-    Raises:
-        UserError: as ``assign_splits``, with the first of the images at fault.
+    Args:
+        troubles: told what ``assign_splits`` refuses, with the first of the images at fault; the
+            decision then leaves all images out.
     """
     kept = np.flatnonzero(curation.groups >= 0)
     keys = candidates.digests.copy()
@@ -156,7 +172,12 @@ def decide(
         assigned = assign_splits(unsplit, rule)
     except SplitError as error:
         shown = ", ".join(candidates.path(index) for index in kept[error.images[:SHOWN]].tolist())
-        raise UserError(f"{error}: {shown}{', ...' if len(error.images) > SHOWN else ''}") from None
+        message = f"{error}: {shown}{', ...' if len(error.images) > SHOWN else ''}"
+        troubles.add(Trouble("Splits", message))
+        assigned = np.full(len(kept), -1, np.int8)
+    except UserError as error:
+        troubles.add(Trouble("Splits", f"{error}"))
+        assigned = np.full(len(kept), -1, np.int8)
     splits = np.full(len(candidates), -1, np.int8)
     splits[kept] = assigned
     left_out = dict(curation.outcomes)

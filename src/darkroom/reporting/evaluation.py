@@ -15,6 +15,7 @@ from darkroom.data.shards import Shards
 from darkroom.metrics.classification import classification_metrics
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
+from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import (
     confused_labels,
@@ -250,7 +251,11 @@ def make_evaluation(spec: ModelSpec, shards: Shards, targets: Tensor, logits: Te
     Args:
         targets: as in ``Batch``, in the order of ``shards``; on the CPU, as the logits.
         logits: float32 ``(n, num_classes)``.
+
+    Raises:
+        UserError: a logit is no finite number.
     """
+    check_finite(logits.numpy(), shards.paths, "evaluate: the model")
     probabilities = probabilities_of(logits.double(), spec.multi_label)
     names = list(spec.class_names)
     if spec.multi_label:

@@ -28,8 +28,11 @@ def measure(args: argparse.Namespace, changes: dict[str, Any], seed: int) -> dic
     """Runs the stages with one seed in a copy of the project."""
     with project_copy() as folder:
         params = folder / "params.yaml"
-        use_recipe(args.recipe, folder / "recipes", params)
-        given = {"seed": seed, "data.fetch": [], "data.path": str(args.data.resolve())}
+        made_for = {
+            name: value
+            for name, _, value in use_recipe(args.recipe, folder / "recipes", params).made_for
+        }
+        given = {**made_for, "seed": seed, "data.fetch": [], "data.path": str(args.data.resolve())}
         if args.weights is not None:
             shutil.copy(args.weights, folder / "models/weights")
             given["model.weights"] = f"models/weights/{args.weights.name}"

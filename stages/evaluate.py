@@ -43,6 +43,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
         tracked.log_metrics(scores(test))
         tracked.log_artifacts(METRICS.parent)
         tracked.describe("Test", of_evaluation(test))
+    for remark in evaluation.remarks():
+        print(f"evaluate: {remark}")
     print(f"evaluate: {evaluation.summary()}; see {REPORT}")
 
 

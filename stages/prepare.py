@@ -59,7 +59,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     counts = count(info, outcomes, decision)
     write_json(counts | count_by_label(info), PREPARE_METRICS)
     with spinner("report"):
-        write_preparation_report(
+        remarks = write_preparation_report(
             MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets
         )
     images.remove_other_segments()
@@ -70,6 +70,8 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     )
     run.log_artifacts(DATASET, MANIFEST, REPORT_PREPARE)
     run.describe("Data", of_preparation(info, counts))
+    for remark in remarks:
+        print(f"prepare: {remark}")
     print(summarise(info, counts))
 
 

@@ -123,7 +123,7 @@ def make_corpus(folder: Path) -> list[Case]:
     builder = _Builder(folder)
     for add in (_jpeg, _png, _broken_png, _gif, _webp, _bmp, _ppm, _avif, _tiff, _sizes, _bombs):
         add(builder)
-    for add in (_no_images, _names, _links):
+    for add in (_no_images, _names, _links, _beside_images):
         add(builder)
     (folder / "left/looks like an image.jpg").mkdir()
     return builder.cases
@@ -1120,3 +1120,42 @@ def _links(corpus: _Builder) -> None:
         content = encoded(picture(corpus.colours()), "PNG")
         corpus.file("no permission", "secret.png", content, "unreadable", reaches_decoder=False)
         (corpus.folder / corpus.cases[-1].path).chmod(0)
+
+
+def _beside_images(corpus: _Builder) -> None:
+    """What systems leave behind, in any case, and files that describe images."""
+    thumbnail = encoded(picture(corpus.colours()), "JPEG")
+    for name in (
+        "THUMBS.DB",
+        "Desktop.ini",
+        "ehthumbs.db",
+        "Icon\r",
+        "@eaDir/photo.jpg/SYNOFILE_THUMB_M.jpg",
+        "@eadir/photo.jpg/SYNOFILE_THUMB_S.jpg",
+        "lost+found/photo.jpg",
+        "__macosx/photo.jpg",
+        "$RECYCLE.BIN/photo.jpg",
+        "System Volume Information/photo.jpg",
+        ".Spotlight-V100/photo.jpg",
+        ".Trashes/photo.jpg",
+        ".git/photo.jpg",
+        ".ipynb_checkpoints/photo.jpg",
+        "photo.jpg:Zone.Identifier",
+    ):
+        corpus.file(f"left behind: {name}", name, thumbnail, "hidden", reaches_decoder=False)
+    for name, content in (
+        ("labels.csv", b"path,label\n1.png,left\n"),
+        ("photo.txt", b"0 0.5 0.5 1 1\n"),
+        ("background.txt", b""),
+        ("photo.JSON", b"{}"),
+        ("photo.xml", b"<annotation/>"),
+        ("left.idx", bytes(100)),
+        ("photo.yaml", b"a: 1"),
+        ("photo.xmp", b"<x:xmpmeta/>"),
+        ("IMG_0001.AAE", b"<plist/>"),
+        ("left.lst", b"0\t0\tphoto.png\n"),
+        ("README", b"words"),
+    ):
+        corpus.file(f"beside images: {name}", name, content, "sidecar", reaches_decoder=False)
+    for name, content in (("photo.txt.bak", b"words"), ("csv", b"a,b"), ("photo.svg", b"<svg/>")):
+        corpus.file(f"no sidecar: {name}", name, content, "not an image")

@@ -114,8 +114,9 @@ class Prepare(Section):
     """How images become arrays, and how they are split."""
 
     image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
-        description="side in pixels after resizing; auto: the images' own size if they share one of"
-        " at most 224, else their median shorter side rounded down to a multiple of 32, from 32 to 224"
+        description="side in pixels after resizing; auto: the images' own size if at least 95 %"
+        " share one of at most 224, else the median shorter side rounded down to a multiple of 32,"
+        " from 32 to 224"
     )
     channels: Annotated[Literal["auto", 1, 3], BeforeValidator(_text_or_whole)] = Field(
         description="1: grey, 3: RGB, auto: grey if every image is grey"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
+from darkroom.data.system_files import is_hidden
 from darkroom.errors import UserError, brief
 from darkroom.models.exported import DESCRIPTION, check_exported, load_description
 
@@ -50,7 +51,8 @@ class Failure:
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Resolves files, folders (searched to any depth, without hidden files) and globs.
+    """Resolves files, folders (searched to any depth, without files that systems leave
+    behind) and globs.
 
     Raises:
         UserError: a name or pattern matches nothing.
@@ -62,14 +64,13 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
             matches = sorted(
                 file
                 for file in path.rglob("*")
-                if file.is_file()
-                and not any(part.startswith(".") for part in file.relative_to(path).parts)
+                if file.is_file() and not is_hidden(file.relative_to(path).as_posix())
             )
         elif path.exists():
             matches = [path]
         else:
             matches = [Path(match) for match in sorted(glob(pattern, recursive=True))]
-            matches = [match for match in matches if match.is_file()]
+            matches = [match for match in matches if match.is_file() and not is_hidden(match.name)]
         if not matches:
             raise UserError(f"{pattern}: no such file, folder with files, or glob with matches")
         found.update(dict.fromkeys(matches))

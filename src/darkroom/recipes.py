@@ -2,15 +2,52 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
+from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
 from darkroom.params import flatten, load_params, parameters
+
+MADE_FOR = "made_for"
+"""The section of a recipe that names the decisions about the data it was made with; never written."""
+
+_DATA_DECISIONS = frozenset(
+    f"prepare.{name}"
+    for name in (
+        "tiff",
+        "on_bad_image",
+        "split",
+        "val_fraction",
+        "test_fraction",
+        "fold",
+        "duplicates",
+        "near_duplicates",
+        "on_conflict",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Used:
+    """What ``use_recipe`` did, as ``(full name, value before or in params.yaml, other value)``."""
+
+    changes: list[tuple[str, Any, Any]]
+    """Parameters that have changed: the value before, and the value now."""
+    made_for: list[tuple[str, Any, Any]]
+    """Decisions about the data that differ: the value in params.yaml, which stays, and the recipe's."""
+
+
+def is_data_decision(name: str) -> bool:
+    """Tells whether a parameter is a decision about the data, which no recipe may take.
+
+    That is where the data are, what their labels are, which files are used, and how they are split.
+    """
+    return name.startswith("data.") or name in _DATA_DECISIONS
 
 
 def list_recipes(folder: Path) -> dict[str, str]:
@@ -18,22 +55,33 @@ def list_recipes(folder: Path) -> dict[str, str]:
     return {path.stem: _about(path) for path in sorted(folder.glob("*.yaml"))}
 
 
-def use_recipe(name: str, folder: Path, params: Path) -> list[tuple[str, Any, Any]]:
+def use_recipe(name: str, folder: Path, params: Path) -> Used:
     """Writes a recipe's values into ``params``; comments and all other values stay.
 
-    Returns:
-        ``(full name, value before, value now)`` of each parameter that has changed.
-
     Raises:
-        UserError: there is no such recipe, it names what is no parameter, or what comes out is mistaken.
-            ``params`` is then as it was.
+        UserError: there is no such recipe, it names an unknown parameter, it would set a decision about
+            the data, or the result is not valid. ``params`` is then unchanged.
     """
     recipes = list_recipes(folder)
     if name not in recipes:
         near = did_you_mean(name, recipes) or "."
         raise UserError(f"{name} is no recipe{near} There are: {', '.join(recipes)}")
     path = folder / f"{name}.yaml"
-    overlay = dict(_values(path))
+    sections = _read(path)
+    made_for = dict(sections.pop(MADE_FOR, None) or {})
+    overlay = dict(_values(path, sections))
+    for full_name in made_for:
+        if not is_data_decision(_known(path, full_name)):
+            raise UserError(
+                f"{path}: {MADE_FOR} names {full_name}, which is not a decision about the data; set it"
+                " in its section"
+            )
+    for full_name in overlay:
+        if is_data_decision(full_name):
+            raise UserError(
+                f"{path}: {full_name} is a decision about the data, which a recipe must not set; name it"
+                f" under {MADE_FOR}, so that `darkroom use` shows it"
+            )
     before = flatten(load_params(params))
     yaml = _round_trip()
     document = yaml.load(params.read_text(encoding="utf-8"))
@@ -52,7 +100,10 @@ def use_recipe(name: str, folder: Path, params: Path) -> list[tuple[str, Any, An
         written.replace(params)
     finally:
         written.unlink(missing_ok=True)
-    return [(name, before[name], now[name]) for name in before if before[name] != now[name]]
+    return Used(
+        [(name, before[name], now[name]) for name in before if before[name] != now[name]],
+        [(name, now[name], made_for[name]) for name in made_for if now[name] != made_for[name]],
+    )
 
 
 def _on_one_line(value: Any, before: Any = None) -> Any:
@@ -81,30 +132,50 @@ def _round_trip() -> YAML:
     return yaml
 
 
-def _values(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yields ``(full name, value)`` of a recipe."""
+def _read(path: Path) -> dict[str, Any]:
+    """Returns the sections of a recipe."""
     try:
-        overlay = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+        sections = load_yaml(read_text(path))
+    except BadYaml as error:
+        place = f"{path}:{error.line}" if error.line else f"{path}"
+        raise UserError(f"{place}: {error}") from None
+    if not isinstance(sections, dict):
+        raise UserError(f"{path}: expected sections, as in params.yaml")
+    return sections
+
+
+def _values(path: Path, sections: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yields ``(full name, value)`` of a recipe."""
     known = [name for name, _, _ in parameters()]
-    for section, values in overlay.items():
+    for section, values in sections.items():
         # a parameter whose value is a map is no section
         entries = {section: values} if section in known else _prefixed(section, values)
         for name, value in entries.items():
-            if name not in known:
-                raise UserError(f"{path}: {name} is not a parameter{did_you_mean(name, known)}")
-            yield name, value
+            yield _known(path, name), value
+
+
+def _known(path: Path, name: str) -> str:
+    """Returns ``name`` if it is a parameter.
+
+    Raises:
+        UserError: it is not.
+    """
+    known = [name for name, _, _ in parameters()]
+    if name not in known:
+        raise UserError(f"{path}: {name} is not a parameter{did_you_mean(name, known)}")
+    return name
 
 
 def _prefixed(section: str, values: Any) -> dict[str, Any]:
+    if values is not None and not isinstance(values, dict):
+        return {section: values}  # which is no parameter, and is refused as such
     return {f"{section}.{key}": value for key, value in values.items()} if values else {}
 
 
 def _about(path: Path) -> str:
     """Returns the comment at the top of a file, without its marks."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())

@@ -171,6 +171,9 @@ HIDDEN_FILES = [
     "cat/._1.png",
     "cat/Thumbs.db",
     "cat/desktop.ini",
+    "cat/DESKTOP.INI",
+    "@eaDir/cat/SYNOFILE_THUMB_M.jpg",
+    "lost+found/1.png",
     "dog/.cache/2.png",
 ]
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from planted import photographs, plant
+from planted import photographs, plant, strokes
 from sklearn.datasets import load_digits
 
+from darkroom.data.detail import detailed_cells, detailed_difference
 from darkroom.data.duplicates import (
     MAX_NEIGHBOURS,
     NearDuplicates,
@@ -59,10 +60,12 @@ def test_planted_near_duplicates_are_found_and_nothing_else(num_images, size):
 @pytest.mark.parametrize("threshold", [0.02, 0.1, 0.25])
 def test_search_agrees_with_comparing_all_pairs(threshold):
     images = planted_set(60, 32, seed=3)
-    cells = comparable_cells(images)
+    cells, details = comparable_cells(images), detailed_cells(images)
     first, second = np.array(list(combinations(range(len(images)), 2))).T
     between = difference(cells[first], cells[second])
-    near = between <= threshold
+    detail = detailed_difference(details[first], details[second])
+    same_detail = (between <= 2 * threshold) & (detail <= 0.8 * threshold)
+    near = same_detail | ((between <= threshold) & (detail <= 3 * threshold))  # nothing is crowded
     found = search(images, threshold)
     np.testing.assert_array_equal(found.pairs, np.stack([first[near], second[near]], axis=1))
     np.testing.assert_array_equal(found.difference, between[near])
@@ -106,6 +109,64 @@ def test_digits_of_one_class_stay_apart():
     lighter = (digits[:50] * 0.95 + 5).astype(np.uint8)
     twins = search(np.concatenate([digits[:50], lighter]))
     np.testing.assert_array_equal(twins.pairs, [[i, i + 50] for i in range(50)])
+
+
+def test_drawings_of_one_stroke_are_copies_only_of_their_copies():
+    """In a crowd of thin strokes, hundreds of pairs agree in coarse cells by chance."""
+    drawings = strokes(3_000)
+    rng = np.random.default_rng(0)
+    copies = [
+        prepared(plant(Image.fromarray(drawings[i, ..., 0]), CHANGES[i % len(CHANGES)], rng), 28)
+        for i in range(300)
+    ]
+    alone = search(drawings)
+    assert not len(alone.pairs)
+    assert alone.num_look_alikes > 400
+    found = search(np.concatenate([drawings, np.stack(copies)[..., None]]))
+    np.testing.assert_array_equal(found.pairs[:, 1], found.pairs[:, 0] + 3_000)
+    recall = np.bincount(found.pairs[:, 0] % len(CHANGES), minlength=len(CHANGES)) / 50
+    assert dict(zip(CHANGES, recall >= 0.84, strict=True)) == dict.fromkeys(CHANGES, True)
+    assert recall.mean() >= 0.93
+
+
+def test_few_drawings_of_one_stroke_stay_apart_too():
+    pairs, look_alikes = zip(
+        *(
+            (len(found.pairs), found.num_look_alikes)
+            for found in (search(strokes(50, seed=i)) for i in range(20))
+        ),
+        strict=True,
+    )
+    assert sum(pairs) == 0
+    assert sum(look_alikes) > 5
+
+
+def test_heavily_changed_copies_count_only_where_nothing_else_looks_like_them():
+    """Details differ by more than a copy's do; coarse cells agree."""
+    image = photographs(1, 32, seed=8)[0].astype(np.int64)
+    pattern = (np.indices((32, 32)) // 2).sum(axis=0)[..., None] % 2 * 90
+    changed = np.clip(image + pattern - 45, 0, 255)
+    pair = np.stack([image, changed]).astype(np.uint8)
+    details = detailed_cells(pair)
+    [detail] = detailed_difference(details[:1], details[1:])
+    assert 0.8 * THRESHOLD < detail < 3 * THRESHOLD
+    assert difference_of(*pair) < THRESHOLD
+    others = photographs(40, 32, seed=9)
+    assert search(np.concatenate([pair, others])).pairs.tolist() == [[0, 1]]
+    rng = np.random.default_rng(0)
+    crowd = image + 30 * rng.normal(0, 1, (8, 32, 32, 1))
+    crowded = search(np.concatenate([pair, np.clip(crowd, 0, 255).astype(np.uint8), others]))
+    assert not len(crowded.pairs)
+    assert crowded.num_look_alikes >= 1
+
+
+def test_blank_scans_are_no_copies_unless_their_pixels_are_the_same():
+    rng = np.random.default_rng(0)
+    paper = np.clip(250 + rng.normal(0, 2, (50, 64, 64, 1)), 0, 255).astype(np.uint8)
+    assert not len(search(paper).pairs)
+    written = paper[:2].copy()
+    written[:, 20:30, 20:40] = 60
+    np.testing.assert_array_equal(search(np.concatenate([paper, written])).pairs, [[50, 51]])
 
 
 def test_what_is_not_looked_for():
@@ -165,9 +226,10 @@ def test_a_crowd_is_bounded_and_reported():
 
 
 def test_equal_hashes_are_all_joined():
-    blank = np.full((20_000, 1, 1, 1), 7, np.uint8)
-    found = search(blank)
-    assert not group_of(len(blank), found.pairs).any()
+    corner = np.zeros((20_000, 2, 2, 1), np.uint8)
+    corner[:, 0, 0] = 200
+    found = search(corner)
+    assert not group_of(len(corner), found.pairs).any()
     assert not found.difference.any()
 
 

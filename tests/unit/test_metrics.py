@@ -15,8 +15,8 @@ from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
 
-# torchmetrics says so of classes that cannot be ranked, which are left out
-pytestmark = pytest.mark.filterwarnings("ignore:No (positive|negative) samples in targets")
+# no warning of a library reaches the terminal, whatever the case
+pytestmark = pytest.mark.filterwarnings("error")
 
 Case = tuple[NDArray[np.int64], NDArray[np.float64]]
 """targets ``(n,)`` and probabilities ``(n, num_classes)``"""
@@ -105,9 +105,10 @@ def measure(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> d
 
 
 def expected_metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """The same by scikit-learn, which leaves classes that are in neither out by itself."""
+    """The same by scikit-learn; its macro average is told which classes have images."""
     preds = probabilities.argmax(axis=1)
     classes = range(probabilities.shape[1])
+    present = np.unique(targets)
     expected: dict[str, Any] = {
         "num_images": len(targets),
         "accuracy": sk.accuracy_score(targets, preds),
@@ -115,10 +116,13 @@ def expected_metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float
     per_class: dict[str, dict[str, Any]] = {name: {} for name in names(probabilities)}
     for metric, function in SINGLE.items():
         for average in AVERAGES:
-            expected[f"{metric}_{average}"] = function(targets, preds, average=average, zero_division=0)
+            labels = present if average == "macro" else None
+            expected[f"{metric}_{average}"] = function(
+                targets, preds, labels=labels, average=average, zero_division=0
+            )
         values = function(targets, preds, labels=list(classes), average=None, zero_division=0)
-        for row, value in zip(per_class.values(), values, strict=True):
-            row[metric] = value
+        for index, row in zip(classes, per_class.values(), strict=True):
+            row[metric] = values[index] if index in present else None
     for metric, function in RANKED.items():
         for index, row in zip(classes, per_class.values(), strict=True):
             positive = targets == index
@@ -128,6 +132,7 @@ def expected_metrics(targets: NDArray[np.int64], probabilities: NDArray[np.float
         expected[f"{metric}_macro"] = np.mean(defined) if defined else None
     for index, row in zip(classes, per_class.values(), strict=True):
         row["support"] = int((targets == index).sum())
+        row["predicted"] = int((preds == index).sum())
     return {**expected, "per_class": per_class}
 
 
@@ -182,6 +187,34 @@ def test_a_class_that_cannot_be_ranked_has_no_area_and_does_not_count_in_the_mea
     assert measure(*CASES["one class only"])["roc_auc_macro"] is None
 
 
+def test_one_false_prediction_of_a_class_without_images_costs_one_image() -> None:
+    """Ten classes, of which the last has no image: 89 of 90 are right."""
+    targets = np.arange(90) % 9
+    preds = targets.copy()
+    preds[0] = 9
+    metrics = measure(*sure(targets, preds, 10))
+    recall = (8 + 0.9) / 9
+    assert metrics["recall_macro"] == pytest.approx(recall, abs=1.1e-6)
+    assert metrics["f1_macro"] == pytest.approx((8 + 2 * 0.9 / 1.9) / 9, abs=1.1e-6)
+    assert metrics["precision_macro"] == 1
+    # as scikit-learn by default, whose mean has the class in it as 0
+    assert sk.f1_score(targets, preds, average="macro") < 0.9 < metrics["f1_macro"]
+    row = metrics["per_class"]["class 9"]
+    assert (row["support"], row["predicted"]) == (0, 1)
+    measured = ("precision", "recall", "f1", "roc_auc", "average_precision")
+    assert [row[name] for name in measured] == [None] * 5
+
+
+def test_a_class_with_images_that_is_never_predicted_counts_as_nought() -> None:
+    metrics = measure(*CASES["class never predicted"])
+    row = metrics["per_class"]["class 2"]
+    assert row["support"] > 0
+    assert row["predicted"] == 0
+    assert (row["precision"], row["recall"], row["f1"]) == (0, 0, 0)
+    others = [metrics["per_class"][f"class {index}"]["precision"] for index in (0, 1, 3)]
+    assert metrics["precision_macro"] == pytest.approx(sum(others) / 4, abs=1.1e-6)
+
+
 def test_the_file_has_the_same_numbers_with_the_classes_in_a_list() -> None:
     metrics = measure(*CASES["class never a target"])
     file = metrics_file(metrics)
@@ -216,7 +249,8 @@ def test_confusion_matrix_macro_f1_and_accuracy_agree_with_scikit_learn(case: Ca
     expected = sk.confusion_matrix(targets, preds, labels=range(probabilities.shape[1]))
     assert confusion.dtype == torch.int64
     assert confusion.tolist() == expected.tolist()
-    f1 = sk.f1_score(targets, preds, average="macro", zero_division=0)
+    labels = np.unique(targets)
+    f1 = sk.f1_score(targets, preds, labels=labels, average="macro", zero_division=0)
     assert macro_f1(confusion) == pytest.approx(f1, rel=1e-12, abs=1e-12)
     assert accuracy(confusion) == pytest.approx(sk.accuracy_score(targets, preds), rel=1e-12)
 

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 from torch import Tensor
 
+from darkroom.metrics.counts import counts_of_labels
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.multi_label import best_thresholds, labels_at
-from darkroom.metrics.multi_label_classification import (
-    confused_labels,
-    count_labels,
-    multi_label_metrics,
-)
+from darkroom.metrics.multi_label_classification import confused_labels, multi_label_metrics
 
 torch.set_num_threads(1)
 
@@ -81,16 +78,16 @@ def measure(targets: NDArray[np.int64], probabilities: NDArray, thresholds: list
     return multi_label_metrics(*given, thresholds, names(targets))
 
 
-def averaged(metric: str, average: str, targets: NDArray[np.int64], preds: NDArray[np.int64]) -> float:
-    """By scikit-learn, whose macro average would count labels that are nowhere as 0."""
-    if average == "macro":
-        present = (targets | preds).any(axis=0)
-        targets, preds = targets[:, present], preds[:, present]
-    if targets.shape[1] == 0:
-        return 0.0
+def averaged(
+    metric: str, average: str, targets: NDArray[np.int64], preds: NDArray[np.int64]
+) -> float | None:
+    """By scikit-learn; its macro average would count labels that no image has as 0."""
+    if not targets.any():
+        return None
     if targets.shape[1] == 1:  # to scikit-learn one column is no multi-label set
         return SINGLE[metric](targets[:, 0], preds[:, 0], zero_division=0)
-    return SINGLE[metric](targets, preds, average=average, zero_division=0)
+    present = np.flatnonzero(targets.any(axis=0)) if average == "macro" else None
+    return SINGLE[metric](targets, preds, labels=present, average=average, zero_division=0)
 
 
 def expected_metrics(
@@ -105,10 +102,14 @@ def expected_metrics(
     per_class = {}
     for index, name in enumerate(names(targets)):
         its, said, scores = targets[:, index], preds[:, index], probabilities[:, index]
-        row = {metric: function(its, said, zero_division=0) for metric, function in SINGLE.items()}
+        row = {
+            metric: function(its, said, zero_division=0) if its.any() else None
+            for metric, function in SINGLE.items()
+        }
         mixed = 0 < its.sum() < len(its)
         row |= {metric: function(its, scores) if mixed else None for metric, function in RANKED.items()}
-        per_class[name] = {**row, "support": its.sum(), "threshold": thresholds[index]}
+        per_class[name] = {**row, "support": its.sum(), "predicted": said.sum()}
+        per_class[name]["threshold"] = thresholds[index]
     for metric in SINGLE:
         for average in AVERAGES:
             expected[f"{metric}_{average}"] = averaged(metric, average, targets, preds)
@@ -188,7 +189,7 @@ def test_float32_probabilities_are_compared_as_the_numbers_they_are() -> None:
 def test_counts_are_scikit_learns(case: Case) -> None:
     targets, probabilities, thresholds = case
     preds = (probabilities >= np.array(thresholds)).astype(int)
-    counts = count_labels(torch.from_numpy(targets), torch.from_numpy(preds))
+    counts = counts_of_labels(torch.from_numpy(targets), torch.from_numpy(preds))
     ours = zip(*(count.tolist() for count in counts), strict=True)
     for index, (hits, wrong, missed, rest) in enumerate(ours):
         its, said = targets[:, index], preds[:, index]
@@ -232,7 +233,7 @@ def test_of_one_label_an_image_they_are_the_usual_confusion_matrix() -> None:
 def test_the_diagonal_and_what_is_missed_or_wrong_agree_with_the_counts() -> None:
     targets, probabilities, thresholds = CASES["random"]
     preds = probabilities >= np.array(thresholds)
-    counts = count_labels(torch.from_numpy(targets), torch.from_numpy(preds))
+    counts = counts_of_labels(torch.from_numpy(targets), torch.from_numpy(preds))
     pairs = Counter(confused_labels(torch.from_numpy(targets), torch.from_numpy(preds)))
     for label in range(5):
         assert pairs[label, label] == counts.true_positives[label]

@@ -62,16 +62,18 @@ CASES: dict[str, tuple[Tensor, Tensor]] = {
 def test_f1_and_exact_matches_are_scikit_learns(name: str) -> None:
     targets, preds = CASES[name]
     reference = (targets.int().numpy(), preds.int().numpy())
+    present = np.flatnonzero(reference[0].any(axis=0))
     if targets.shape[1] == 1:
-        by_label = np.array([f1_score(*reference, zero_division=np.nan)])
+        by_label = np.array([f1_score(*reference, zero_division=0)])
     else:
-        by_label = f1_score(*reference, average=None, zero_division=np.nan)
+        by_label = f1_score(*reference, average=None, zero_division=0)
+    by_label = np.where(reference[0].any(axis=0), by_label, np.nan)
     np.testing.assert_allclose(label_f1(targets, preds).numpy(), by_label, rtol=1e-15)
     assert label_f1(targets, preds).dtype == torch.float64
     macro = macro_f1_of_labels(targets, preds)
     assert macro == pytest.approx(np.nanmean(by_label), rel=1e-15)
     if targets.shape[1] > 1:
-        expected = f1_score(*reference, average="macro", zero_division=np.nan)
+        expected = f1_score(*reference, labels=present, average="macro", zero_division=0)
         assert macro == pytest.approx(expected, rel=1e-15)
     assert exact_matches(targets, preds) == accuracy_score(*reference)
 
@@ -87,9 +89,12 @@ def test_one_changed_prediction_changes_all_of_them() -> None:
     assert exact_matches(targets, other) == pytest.approx(exact_matches(targets, preds) - 1 / 60)
 
 
-def test_labels_that_are_nowhere_leave_the_mean_as_it_is() -> None:
+def test_labels_that_no_image_has_leave_the_mean_as_it_is_predicted_or_not() -> None:
     targets, preds = CASES["random"]
     nowhere = torch.zeros(60, 2)
+    predicted = (torch.cat((targets, nowhere), dim=1), torch.cat((preds.float(), nowhere + 1), dim=1))
+    assert macro_f1_of_labels(*predicted) == macro_f1_of_labels(targets, preds)
+    assert label_f1(*predicted).isnan().tolist() == [False] * targets.shape[1] + [True] * 2
     wider = (torch.cat((part, nowhere), dim=1) for part in (targets, preds.float()))
     assert macro_f1_of_labels(*wider) == macro_f1_of_labels(targets, preds)
     assert macro_f1_of_labels(nowhere, nowhere) == 0

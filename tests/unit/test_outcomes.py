@@ -33,10 +33,13 @@ ODD = {
     "dog/out.png": "outside",
     "dog/.DS_Store": "hidden",
     "labels.txt": "unlisted",
+    "cat/notes.txt": "sidecar",
+    "dog/1.XML": "sidecar",
+    "dog/none.json": "sidecar",
 }
 """What ``make`` plants beside the good images, and what must become of it."""
 GOOD = [f"{label}/{index}.png" for label in ("cat", "dog") for index in range(6)]
-HARMLESS = ("hidden", "unlisted")
+HARMLESS = ("hidden", "unlisted", "sidecar")
 """Outcomes that stop nothing."""
 
 
@@ -60,6 +63,9 @@ def make(folder: Path, odd: list[str] | None = None) -> Path:
         "dog/out.png": "../../elsewhere.png",
         "dog/.DS_Store": b"Bud1",
         "labels.txt": b"cat, dog",
+        "cat/notes.txt": b"a cat",
+        "dog/1.XML": b"<annotation/>",
+        "dog/none.json": b"",
     }
     for path in odd if odd is not None else ODD:
         content = contents[path]
@@ -97,7 +103,7 @@ def test_one_message_counts_each_kind_and_names_its_first(tmp_path: Path) -> Non
     folder = make(tmp_path / "images")
     first, *lines, last = refusal(folder, tmp_path / "out").splitlines()
     assert first == (
-        f"data.path: 8 of 22 files in {folder} cannot be used; all are listed in "
+        f"data.path: 8 of 25 files in {folder} cannot be used; all are listed in "
         f"{tmp_path / 'out/problems.csv'}:"
     )
     reasons = {row["path"]: row["reason"] for row in read_csv(tmp_path / "out/problems.csv")}
@@ -125,10 +131,26 @@ def test_a_single_bad_file_stops(tmp_path: Path, path: str) -> None:
 
 
 @pytest.mark.parametrize("odd", [[], [p for p, outcome in ODD.items() if outcome in HARMLESS]])
-def test_hidden_and_unlisted_files_do_not_stop(tmp_path: Path, odd: list[str]) -> None:
+def test_hidden_and_unlisted_files_and_sidecars_do_not_stop(tmp_path: Path, odd: list[str]) -> None:
     folder = make(tmp_path / "images", odd)
     prepared = prepare(folder, tmp_path / "out", image_size=4, channels=3, on_bad_image="error")
     assert prepared.outcomes == dict.fromkeys(GOOD, "used") | {path: ODD[path] for path in odd}
+
+
+def test_an_image_under_the_name_of_a_sidecar_is_used_and_a_listed_one_must_be_an_image(
+    tmp_path: Path,
+) -> None:
+    folder = make(tmp_path / "images", [])
+    (folder / "cat/0.png").rename(folder / "cat/0.txt")
+    (folder / "dog/0.txt").write_text("a dog")
+    prepared = prepare(folder, tmp_path / "out", image_size=4, channels=3, on_bad_image="error")
+    assert prepared.outcomes["cat/0.txt"] == "used"
+    assert prepared.outcomes["dog/0.txt"] == "sidecar"
+    assert prepared.counts["num_files"]["sidecar"] == 1
+    rows = [f"{path.relative_to(folder)},{path.parent.name}\n" for path in sorted(folder.glob("*/*"))]
+    (folder / "labels.csv").write_text("path,label\n" + "".join(rows))
+    listed = refusal(folder, tmp_path / "listed", manifest="labels.csv")
+    assert "1 not an image, the first: dog/0.txt: " in listed
 
 
 # problems.csv and the manifest

@@ -239,6 +239,8 @@ def test_a_folder_is_searched_to_any_depth_without_hidden_files(
     copy = shutil.copytree(photos, anywhere / "photos")
     expected = [path.relative_to(anywhere) for path in files_in(copy)]
     draw(copy / ".hidden.png", 1)
+    draw(copy / "@eaDir/1.png/SYNOFILE_THUMB_M.png", 1)
+    (copy / "thumbs.DB").write_bytes(b"no image")
     draw(copy / ".cache" / "thumbnail.png", 2)
     draw(copy / "inner" / ".trash" / "deeper" / "old.png", 3)
     assert paths_of(predicted(exported, "photos")) == expected

@@ -65,6 +65,7 @@ class World:
     shape: tuple[int, int, int] = (8, 8, 1)
     resize: str = "stretch"
     num_crowded: int = 0
+    num_look_alikes: int = 0
 
     @property
     def candidates(self) -> list[dict[str, Any]]:
@@ -98,6 +99,7 @@ class World:
             np.array(second, np.int64),
             np.array(difference, np.float64),
             self.num_crowded,
+            self.num_look_alikes,
         )
 
     def pixels(self, indices: np.ndarray) -> np.ndarray:
@@ -553,6 +555,42 @@ def crowded(world: World) -> None:
     world.num_crowded = 3
 
 
+def alike(world: World) -> None:
+    world.num_look_alikes = 2_538
+
+
+def few_outliers(world: World) -> None:
+    for index in range(10):
+        world.rows[index] |= {"width": 9}
+
+
+def many_outliers(world: World) -> None:
+    for index in range(11):
+        world.rows[index] |= {"width": 9}
+
+
+def coloured(world: World) -> None:
+    world.shape = (8, 8, 3)
+    for index in range(10):
+        world.rows[index] |= {"mode": "RGB"}
+
+
+def grey_as_asked(world: World) -> None:
+    coloured(world)
+    world.shape = (8, 8, 1)
+
+
+def many_coloured(world: World) -> None:
+    coloured(world)
+    world.rows[10] |= {"mode": "RGB"}
+
+
+def little_to_validate(world: World) -> None:
+    for row in world.rows[:200:8]:
+        row["split"] = "train"
+    world.rows[2]["split"] = "train"
+
+
 def long_shape(world: World) -> None:
     world.rows[3] |= {"width": 17, "height": 8}
     world.rows[4] |= {"width": 100, "height": 201}
@@ -562,8 +600,22 @@ def long_shape(world: World) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (unbalanced, ["c has 1,001 images, ant has 100"]),
-        (small, ["fewer than 20 images: c (19)."]),
+        (
+            unbalanced,
+            [
+                "unbalanced: c has 334 training images, ant has 50. Set train.class_weights: balanced "
+                "or train.sampling: balanced, and look at macro F1"
+            ],
+        ),
+        (
+            small,
+            [
+                "unbalanced: ant has 50 training images, c has 7.",
+                "fewer than 20 images: c (19).",
+                "fewer than 10 images in val: c (6).",
+                "fewer than 10 images in test: c (6).",
+            ],
+        ),
         (without_test, ["without an image in test: c."]),
         (unreadable, ["could not be read as images: 2."]),
         (conflicting, ["with the same pixels and different labels, so that one may be wrong: 1."]),
@@ -574,8 +626,21 @@ def long_shape(world: World) -> None:
         (leaking, ["lie in different splits: 2."]),
         (chained, ["hang together: 11 of 200 images are one group"]),
         (chained_twice, []),
+        (alike, ["look alike and differ in detail: 2,538."]),
+        (few_outliers, ["than the 8 x 8 pixels of the others: 10 of 200."]),
+        (many_outliers, []),
+        (coloured, ["in colour: 10 of 200."]),
+        (grey_as_asked, []),
+        (many_coloured, []),
+        (little_to_validate, ["Images in val: 49."]),
         (crowded, ["only the 8 nearest were compared: 3."]),
-        (long_shape, ["as long one way as the other: 2; stretching distorts them."]),
+        (
+            long_shape,
+            [
+                "pixels of the others: 3 of 200.",
+                "as long one way as the other: 2; stretching distorts them.",
+            ],
+        ),
     ],
 )
 def test_what_is_odd_is_said(change: Callable[[World], None], said: list[str], tmp_path: Path) -> None:
@@ -586,15 +651,38 @@ def test_what_is_odd_is_said(change: Callable[[World], None], said: list[str], t
     assert all(part in remark for part, remark in zip(said, found, strict=True))
 
 
-def test_ten_times_as_many_images_and_twenty_of_a_class_are_no_remark(tmp_path: Path) -> None:
+def test_at_the_limits_nothing_is_said(tmp_path: Path) -> None:
+    """Five times as many training images, twenty of a class, ten to measure it, fifty to validate."""
+    world = plain(200)
+    counts = {"train": 250, "val": 10, "test": 10}
+    world.rows += [
+        image_row(f"c/{split}{index:04d}", "c", split)
+        for split, count in counts.items()
+        for index in range(count)
+    ]
+    assert world.info().num_images("val") == 60
+    assert world.remarks(tmp_path) == []
+    world.rows.append(image_row("c/more", "c", "train"))
+    assert [remark[:26] for remark in world.remarks(tmp_path)] == ["The classes are unbalanced"]
+    world = plain(200)
+    assert world.info().num_images("val") == 50
+    for split in ("val", "test"):
+        world.rows += [image_row(f"c/{split}{index}", "c", split) for index in range(9)]
+    world.rows += [image_row(f"c/{index}", "c", "train") for index in range(10)]
+    assert [remark.split(":")[0] for remark in world.remarks(tmp_path)] == [
+        "Classes with fewer than 10 images in val",
+        "Classes with fewer than 10 images in test",
+    ]
+
+
+def test_the_stage_is_told_what_the_page_remarks(tmp_path: Path) -> None:
     world = plain(200)
     unbalanced(world)
-    world.rows.pop()
-    assert world.remarks(tmp_path) == []
-    world = plain(200)
-    small(world)
-    world.rows.append(image_row("c/more", "c"))
-    assert world.remarks(tmp_path) == []
+    manifest = world.write_manifest(tmp_path / "manifest.parquet")
+    told = write_preparation_report(manifest, world.info(), world.duplicates(), world.pixels, tmp_path)
+    [shown] = parse((tmp_path / "report.html").read_text(encoding="utf-8")).all("ul")
+    assert told == [node.text for node in shown.all("li")]
+    assert len(told) == 1
 
 
 # the page as a whole

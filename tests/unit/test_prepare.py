@@ -555,6 +555,13 @@ def sized(*sizes: tuple[int, int], mode: str = "RGB") -> list[Header]:
         ([(95, 200), (95, 201)], (64, 64)),
         ([(64, 100), (128, 100)], (64, 64)),  # of an even number, the lower one in the middle
         ([(4000, 3000), (3000, 4000)], (224, 224)),
+        ([(100, 100)] * 2059 + [(3000, 2000), (31, 20), (100, 101)], (100, 100)),  # outliers
+        ([(28, 40)] * 19 + [(600, 400)], (28, 40)),  # 95 % share a shape
+        ([(600, 400)] + [(28, 40)] * 19, (28, 40)),
+        ([(28, 40)] * 18 + [(600, 400)], (32, 32)),  # 94.7 % do
+        ([(28, 40)] * 94 + [(40, 28)] * 6, (32, 32)),  # turned is another shape
+        ([(500, 375)] * 99 + [(64, 64)], (224, 224)),  # shared, but larger than what is usual
+        ([(100, 640)] * 99 + [(64, 64)], (96, 96)),
     ],
 )
 def test_auto_size(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:

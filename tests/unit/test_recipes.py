@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
-from darkroom.recipes import list_recipes, use_recipe
+from darkroom.recipes import MADE_FOR, is_data_decision, list_recipes, use_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -40,7 +40,6 @@ def test_the_recipes_that_are_promised_are_there_and_say_what_they_are_for() -> 
 
 
 def test_what_one_recipe_sets_all_set_so_that_nothing_of_another_stays() -> None:
-    """But for the data, which are the user's own in some."""
     loaded = {name: YAML(typ="safe").load(RECIPES / f"{name}.yaml") for name in NAMES}
     for section in ("prepare", "augment", "model", "train"):
         assert len({tuple(recipe[section]) for recipe in loaded.values()}) == 1
@@ -53,6 +52,7 @@ def test_each_recipe_goes_with_the_default_and_after_those_that_set_most(
     use_recipe(name, RECIPES, params)
     alone = values_of(params)
     wanted = YAML(typ="safe").load(RECIPES / f"{name}.yaml")
+    wanted.pop(MADE_FOR, None)
     for section, overlay in wanted.items():
         for key, value in overlay.items():
             got = alone[f"{section}.{key}"]
@@ -69,7 +69,7 @@ def test_each_recipe_goes_with_the_default_and_after_those_that_set_most(
 def test_only_what_the_recipe_names_changes_and_comments_stay(params: Path, tmp_path: Path) -> None:
     before, text = values_of(params), params.read_text()
     folder = recipe(tmp_path / "r", "# Faster.\ntrain: {lr: 0.125, epochs: 3}\nseed: 7\n")
-    changes = use_recipe("mine", folder, params)
+    changes = use_recipe("mine", folder, params).changes
     assert changes == [
         (name, before[name], value)
         for name, value in (("seed", 7), ("train.epochs", 3), ("train.lr", 0.125))
@@ -81,14 +81,89 @@ def test_only_what_the_recipe_names_changes_and_comments_stay(params: Path, tmp_
     assert len(changed) == 3
     for line, other in changed:
         assert line.partition("#")[2] == other.partition("#")[2]
-    assert use_recipe("mine", folder, params) == []
+    assert use_recipe("mine", folder, params).changes == []
+
+
+OWN_DATA = {
+    "data.fetch": [],
+    "data.path": "data/mine",
+    "data.class_name": "leaf",
+    "data.manifest": "labels.csv",
+    "data.path_column": "file",
+    "data.label_column": "kind",
+    "data.split_column": "part",
+    "data.weight_column": "cost",
+    "prepare.tiff": True,
+    "prepare.on_bad_image": "skip",
+    "prepare.split": "stable",
+    "prepare.val_fraction": 0.21,
+    "prepare.test_fraction": 0.22,
+    "prepare.duplicates": "drop",
+    "prepare.near_duplicates": None,
+    "prepare.on_conflict": "drop",
+}
+"""Decisions of a user; none is a value of any recipe."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_recipe_changes_a_decision_about_the_data(params: Path, tmp_path: Path, name: str) -> None:
+    use_recipe("cifar10-fast", RECIPES, params)
+    yaml = YAML()
+    document = yaml.load(params)
+    for full_name, value in OWN_DATA.items():
+        section, key = full_name.split(".")
+        document[section][key] = value
+    document["prepare"] |= {"image_size": 32, "channels": 3}  # as a stable split needs them
+    yaml.dump(document, params)
+    folder = tmp_path / "r"
+    text = (RECIPES / f"{name}.yaml").read_text().replace("image_size: auto", "image_size: 32")
+    used = use_recipe(name, recipe(folder, text.replace("channels: auto", "channels: 3"), name), params)
+    after = values_of(params)
+    assert {key: after[key] for key in OWN_DATA} == OWN_DATA
+    assert not any(is_data_decision(changed) for changed, _, _ in used.changes)
+
+
+def test_every_parameter_about_the_data_is_protected_and_no_other() -> None:
+    names = set(values_of(ROOT / "params.yaml"))
+    free = {"prepare.image_size", "prepare.channels", "prepare.resize", "prepare.storage"}
+    expected = {name for name in names if name.split(".")[0] in ("data", "prepare")} - free
+    assert {name for name in names if is_data_decision(name)} == expected
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OWN_DATA if name != "data.fetch"))
+def test_a_recipe_that_would_decide_about_the_data_is_refused(
+    params: Path, tmp_path: Path, name: str
+) -> None:
+    before = params.read_text()
+    section, key = name.split(".")
+    with pytest.raises(UserError, match=f"{name} is a decision about the data"):
+        use_recipe("mine", recipe(tmp_path / "r", f"{section}: {{{key}: null}}\n"), params)
+    assert params.read_text() == before
+
+
+def test_what_a_recipe_was_made_for_is_returned_where_it_differs(params: Path, tmp_path: Path) -> None:
+    text = "made_for: {data.path: data/CIFAR10, prepare.duplicates: group}\ntrain: {epochs: 3}\n"
+    used = use_recipe("mine", recipe(tmp_path / "r", text), params)
+    assert used.made_for == [("data.path", values_of(params)["data.path"], "data/CIFAR10")]
+    for mistake, message in {
+        "made_for: {data.paht: x}": "data.paht is not a parameter; did you mean data.path?",
+        "made_for: {train.lr: 0.1}": "train.lr, which is not a decision about the data",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            use_recipe("mine", recipe(tmp_path / "r", mistake), params)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "cifar10-fast", "cifar10-strong", "imagenet"])
+def test_recipes_of_named_sets_say_what_they_were_made_for(name: str) -> None:
+    made_for = YAML(typ="safe").load(RECIPES / f"{name}.yaml")[MADE_FOR]
+    assert {"data.fetch", "data.path"} <= set(made_for)
 
 
 MISTAKES = {
     "train: {lrr: 0.1}": "train.lrr is not a parameter; did you mean train.lr?",
     "train: {lr: -1}": "train.lr: -1 is not allowed",
     "train: {optimizer: adamw}": "has no effect where train.optimizer is adamw",
-    "train: {lr: 0.1": "not YAML",
+    "train: {lr: 0.1": "mine.yaml:1: expected",
 }
 
 

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import markupsafe
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +23,8 @@ from darkroom.data.info import DatasetInfo
 from darkroom.data.shards import Shards
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
-from darkroom.reporting.evaluation import Evaluation
+from darkroom.metrics.remarks import remarks_on
+from darkroom.reporting.evaluation import Evaluation, make_evaluation
 from darkroom.reporting.figures import (
     draw_class_histogram,
     draw_confusion_matrix,
@@ -36,6 +38,7 @@ from darkroom.reporting.figures import (
 from darkroom.reporting.history import History
 from darkroom.reporting.model_card import write_model_card
 from darkroom.reporting.report import write_report
+from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
 from darkroom.training.state import EpochResult
 
@@ -539,16 +542,75 @@ def test_the_report_is_equal_bytes_again_and_other_for_other_metrics(
     assert "0.1234" not in html
 
 
-def test_a_metric_that_is_not_defined_is_a_dash(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_metric_that_is_not_defined_is_blank(evaluation: Evaluation, tmp_path: Path) -> None:
     row = {**evaluation.metrics["per_class"]["<b>&"], "roc_auc": None}
     metrics = {**evaluation.metrics, "per_class": {"<b>&": row}}
     write_report("<i>t</i>", "s", metrics, [], [], tmp_path / "a.html")
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
-    assert page.rows[1][4] == "–"  # noqa: RUF001
+    assert page.rows[1][4] == ""
     assert "i" not in page.tags
 
 
+def unmeasured(folder: Path, multi_label: bool = False) -> Evaluation:
+    """Forty images of the first two of four classes, one of which is taken for the third."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    targets = torch.arange(40) % 2
+    logits = 9.0 * torch.eye(4)[targets] - 4.5
+    logits[0] = torch.tensor([-9.0, -9.0, 9.0, -9.0])
+    shards = Shards(write_shards(folder, images, targets.numpy()))
+    thresholds = (0.5,) * 4 if multi_label else None
+    spec = make_spec(class_names=HOSTILE_NAMES, multi_label=multi_label, thresholds=thresholds)
+    given = torch.eye(4)[targets] if multi_label else targets
+    return make_evaluation(spec, shards, given, logits)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_classes_without_test_images_are_named_and_their_cells_are_blank(
+    multi_label: bool, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    partly = unmeasured(tmp_path / "shards", multi_label)
+    partly.write_plots(tmp_path / "plots")
+    partly.write_report(tmp_path / "plots", tmp_path / "report.html")
+    assert capfd.readouterr() == ("", "")  # no library says anything
+    assert partly.metrics["f1_macro"] == pytest.approx((2 * 19 / 39 + 1) / 2, abs=1e-6)
+
+    [remark] = [line for line in partly.remarks() if "not measured" in line]
+    assert ": </td><script>, " in remark
+    assert '"it\'s, a\\tclass"' in remark
+    assert "<b>&" not in remark
+    assert "wrong predictions of them: 1" in remark
+    assert "average" in remark
+
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert html_escape(remark) in text
+    assert html_escape(definition(partly.metrics)) in text
+    rows = {row[0]: row[1 + multi_label :] for row in page.rows[1:5]}
+    for name, images in zip(HOSTILE_NAMES, (20, 20, 0, 0), strict=True):
+        assert rows[name][-1] == f"{images}"
+        assert [bool(cell) for cell in rows[name][:3]] == [images > 0] * 3
+    written = json.loads(json.dumps(metrics_file(partly.metrics), allow_nan=False))
+    assert [row["f1"] is None for row in written["per_class"]] == [False, False, True, True]
+
+
+def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Evaluation) -> None:
+    assert not [line for line in evaluation.remarks() if "not measured" in line]
+
+
+def test_a_class_that_is_never_predicted_is_named() -> None:
+    targets = torch.arange(30) % 3
+    logits = torch.eye(3)[targets].double()
+    logits[:, 2] = -1
+    measured = metrics_file(classification_metrics(targets, logits.softmax(dim=1), ["a", "b", "c"]))
+    assert remarks_on(measured) == ["Never predicted, which counts as a precision of 0: c."]
+
+
 # the model card
+
+
+def html_escape(text: str) -> str:
+    return str(markupsafe.escape(text))
 
 
 def card(folder: Path, names: tuple[str, ...] = HOSTILE_NAMES, **training: Any) -> str:

@@ -1,14 +1,17 @@
 """`darkroom sync`: what waits is sent, what has no run gets one, and what cannot be had is named."""
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 from darkroom.cli import main
 from darkroom.runtime import Runtime
+from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal.file import Journal, journals
@@ -18,6 +21,7 @@ from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import Content, Result
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.mlflow.usable import check_settings
 from darkroom.tracking.recorder import Recorder
 
 
@@ -77,6 +81,181 @@ def test_a_result_whose_bytes_are_lost_is_named_and_the_others_are_logged(made_e
     assert "not logged: evaluate: reports/evaluate/predictions.parquet" in output
     assert rows(made_elsewhere, "select name from runs") == [("train",)]
     assert not list(journals(made_elsewhere))
+
+
+def test_what_is_not_logged_is_counted_in_the_last_line(made_elsewhere: Path) -> None:
+    """It must not say that MLflow has everything."""
+    (made_elsewhere / "reports/evaluate/predictions.parquet").write_text("changed since")
+    sync()
+    code, output = sync()
+    assert code == 1
+    assert output.splitlines()[-1] == "sync: 1 not logged; mlflow.db is not complete"
+    (made_elsewhere / "reports/evaluate/predictions.parquet").write_text("predictions")
+    assert sync()[1].splitlines()[-1] == "sync: 0 runs sent, 1 logged from files; mlflow.db"
+    assert sync() == (0, "sync: mlflow.db has everything\n")
+
+
+def test_runs_whose_artifacts_are_gone_are_named(made_elsewhere: Path) -> None:
+    sync()
+    shutil.rmtree(made_elsewhere / "mlartifacts")
+    code, output = sync()
+    assert code == 1
+    runs = rows(made_elsewhere, "select name, run_uuid from runs order by name")
+    for name, run_id in runs:
+        assert f"sync: the artifacts of {name} (run {run_id}) are gone from mlflow.db; delete" in output
+    assert output.splitlines()[-1] == "sync: 2 runs without artifacts; mlflow.db is not complete"
+    client = MlflowClient(f"sqlite:///{made_elsewhere / 'mlflow.db'}")
+    for _, run_id in runs:
+        client.delete_run(run_id)
+    assert "train logged from its files" in sync()[1]
+    assert sync() == (0, "sync: mlflow.db has everything\n")
+
+
+def test_a_run_without_one_of_its_folders_is_named_and_the_others_are_not(made_elsewhere: Path) -> None:
+    sync()
+    [(run_id,)] = rows(made_elsewhere, "select run_uuid from runs where name = 'train'")
+    [models] = made_elsewhere.glob(f"mlartifacts/**/{run_id}/artifacts/models")
+    shutil.rmtree(models)
+    output = sync()[1]
+    assert f"the artifacts of train (run {run_id}) are gone" in output
+    assert "evaluate" not in output
+
+
+STAGE = """\
+stages:
+  train: {cmd: python stages/train.py}
+  evaluate:
+    foreach: ${sets}
+    do: {cmd: python stages/evaluate.py}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stages", "params", "is_complete"),
+    [
+        ("stages:\n  train: {cmd: x}\n", "", True),  # removed
+        ("stages:\n  train: {cmd: x}\n  evaluate: {cmd: x}\n", "", False),
+        (STAGE, "sets: [a]\n", True),  # it is evaluate@a now
+        ("stages: [", "", False),  # nothing shows that it was removed
+    ],
+)
+def test_a_stage_that_dvc_yaml_no_longer_has_is_not_missed(
+    made_elsewhere: Path, stages: str, params: str, is_complete: bool
+) -> None:
+    """A dvc.lock keeps it for ever, and its files may be nowhere, as those of a set fetched before."""
+    (made_elsewhere / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (made_elsewhere / "dvc.yaml").write_text(stages)
+    (made_elsewhere / "params.yaml").write_text(params)
+    (made_elsewhere / "reports/evaluate/predictions.parquet").unlink()
+    sync()
+    code, output = sync()
+    assert (code == 0) == is_complete, output
+    assert (output == "sync: mlflow.db has everything\n") == is_complete, output
+
+
+def test_an_item_that_a_stage_ran_for_and_no_longer_does_is_not_missed(made_elsewhere: Path) -> None:
+    lock = (made_elsewhere / "dvc.lock").read_text()
+    (made_elsewhere / "dvc.lock").write_text(
+        lock.replace("  evaluate:\n    cmd", "  evaluate@b:\n    cmd")
+    )
+    (made_elsewhere / ".dvc/config").write_text("[core]\n    no_scm = true\n")
+    (made_elsewhere / "dvc.yaml").write_text(STAGE)
+    (made_elsewhere / "reports/evaluate/predictions.parquet").unlink()
+    (made_elsewhere / "params.yaml").write_text("sets: [a, b]\n")
+    assert "not logged: evaluate@b" in sync()[1]
+    (made_elsewhere / "params.yaml").write_text("sets: [a]\n")
+    assert sync() == (0, "sync: mlflow.db has everything\n")
+
+
+MISTAKES = {
+    "127.0.0.1:5000": "127.0.0.1:5000 has no scheme; did you mean http://127.0.0.1:5000?",
+    "localhost:5000": "localhost:5000 has no scheme; did you mean http://localhost:5000?",
+    "mlflow.example.org/x": "mlflow.example.org/x has no scheme; did you mean http://mlflow.example.org/x?",
+    "runs.db": "runs.db has no scheme; did you mean sqlite:///runs.db?",
+    "./mlruns": "./mlruns is a folder, in which MLflow keeps no runs any more; name a server",
+    "file:///tmp/runs": "file:///tmp/runs is a folder, in which MLflow keeps no runs any more",
+    "htp://host": "htp://host has the scheme htp, which MLflow does not know; did you mean http?",
+    "ftp://host": "ftp://host has the scheme ftp, which MLflow does not know",
+    "http:/host:5000": "http:/host:5000 is not the address of a server, such as http://127.0.0.1:5000",
+    "http://": "http:// is not the address of a server",
+    "sqlite://x.db": "sqlite://x.db is not the address of a file, such as sqlite:///mlflow.db",
+    " http://host": "' http://host' begins or ends with a blank",
+    "postgresql+foo://host/db": "postgresql+foo://host/db: Can't load plugin",
+}
+
+
+@pytest.mark.parametrize("uri", MISTAKES)
+def test_an_address_that_can_never_work_is_told_as_a_mistake(
+    uri: str, made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    code, output = sync()
+    assert code == 2
+    assert f"MLFLOW_TRACKING_URI: {MISTAKES[uri]}" in output
+    assert "out of reach" not in output
+    assert not any(made_elsewhere.rglob("mlruns"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:5000",
+        "HTTPS://user:pw@host/path/",
+        "sqlite:///x.db",
+        "sqlite:////tmp/x.db",
+        "postgresql+psycopg2://host/db",
+        "mysql+pymysql://host/db",
+        "databricks",
+        "databricks://profile",
+        "databricks-uc",
+    ],
+)
+def test_an_address_that_may_work_is_left_to_mlflow(uri: str, tmp_path: Path) -> None:
+    environ = {"MLFLOW_TRACKING_URI": uri}
+    check_settings(Address.of(tmp_path, environ), environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 501, "MLFLOW_EXPERIMENT_NAME has 501 characters; MLflow allows 500"),
+        ("  ", "MLFLOW_EXPERIMENT_NAME holds only blanks"),
+    ],
+)
+def test_an_experiment_that_mlflow_never_makes_is_told_as_a_mistake(
+    name: str, message: str, made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+    code, output = sync()
+    assert code == 2
+    assert message in output
+
+
+def test_a_longest_name_of_an_experiment_is_taken(
+    made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "x" * 500)
+    assert sync()[0] == 0
+
+
+def test_a_deleted_experiment_is_named_with_both_ways_out(
+    made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sync()
+    client = MlflowClient(f"sqlite:///{made_elsewhere / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("darkroom")
+    client.delete_experiment(experiment.experiment_id)
+    with tracked("later", Runtime()) as run:
+        run.log_metrics({"a": 1.0})
+    told = capfd.readouterr().err
+    for output in (told, sync()[1]):
+        assert "the experiment 'darkroom' in mlflow.db is deleted; restore it with" in output
+        assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}`" in output
+        assert "or name another one by MLFLOW_EXPERIMENT_NAME" in output
+        assert "out of reach" not in output
+    assert "the next stage sends it" not in told
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    assert "1 run sent" in sync("--redirect")[1]
 
 
 def test_a_server_that_is_away_loses_nothing(

@@ -1,8 +1,12 @@
 """darkroom sync: sends what waits for MLflow, and logs the results that it has no run of."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from darkroom.tracking.ledger.sync import Outcome
 
 
 @click.command()
@@ -28,6 +32,12 @@ def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
         click.echo(f"sync: {line}", err=True)
     for line in outcome.not_restored:
         click.echo(f"sync: not logged: {line}", err=True)
+    for line in outcome.emptied:
+        click.echo(
+            f"sync: the artifacts of {line} are gone from {outcome.address}; delete that run there and "
+            "sync again, which logs it from its files",
+            err=True,
+        )
     for address, number in outcome.num_elsewhere.items():
         click.echo(
             f"sync: {_runs(number)} for {address} not sent; set MLFLOW_TRACKING_URI to it and sync "
@@ -38,13 +48,27 @@ def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
         click.echo(f"sync: {_runs(outcome.num_live)} still at work", err=True)
     for name in outcome.restored:
         click.echo(f"sync: {name} logged from its files")
-    if not outcome.num_sent and not outcome.restored:
-        click.echo(f"sync: {outcome.address} has everything")
-    else:
-        parts = [f"{_runs(outcome.num_sent)} sent", f"{len(outcome.restored)} logged from files"]
-        click.echo(f"sync: {', '.join(parts)}; {outcome.address}")
-    if outcome.remarks or outcome.not_restored:
+    click.echo(f"sync: {_summary(outcome)}")
+    if outcome.is_incomplete:
         sys.exit(1)
+
+
+def _summary(outcome: "Outcome") -> str:
+    """Says in a line what was done, and whether MLflow is complete now."""
+    parts = []
+    if outcome.num_sent or outcome.restored:
+        parts += [f"{_runs(outcome.num_sent)} sent", f"{len(outcome.restored)} logged from files"]
+    if outcome.not_restored:
+        parts.append(f"{len(outcome.not_restored)} not logged")
+    if outcome.emptied:
+        parts.append(f"{_runs(len(outcome.emptied))} without artifacts")
+    if outcome.remarks:
+        parts.append("see above for what was refused or cannot be read")
+    if not parts:
+        others = " that is meant for it" if outcome.num_elsewhere else ""
+        return f"{outcome.address} has everything{others}"
+    lacks = " is not complete" if outcome.is_incomplete else ""
+    return f"{', '.join(parts)}; {outcome.address}{lacks}"
 
 
 def _runs(number: int) -> str:

@@ -8,7 +8,9 @@ import click
 def use(recipe: str | None) -> None:
     """Write RECIPE's values into params.yaml; without RECIPE, list what there is.
 
-    Comments and all other values stay. `git diff params.yaml` shows what has changed.
+    Comments and all other values stay. Decisions about the data (data.*, and how prepare selects and
+    splits) are yours: a recipe never changes them, and the values it was made for are shown where yours
+    differ. `git diff params.yaml` shows what has changed.
     """
     from darkroom.params import shown
     from darkroom.paths import PARAMS, RECIPES
@@ -18,7 +20,22 @@ def use(recipe: str | None) -> None:
         for name, about in list_recipes(RECIPES).items():
             click.echo(f"{name}\n    {about}")
         return
-    changes = use_recipe(recipe, RECIPES, PARAMS)
-    for name, before, now in changes:
+    used = use_recipe(recipe, RECIPES, PARAMS)
+    for name, before, now in used.changes:
         click.echo(f"{name}: {shown(before)} -> {shown(now)}")
-    click.echo(f"{PARAMS}: {len(changes)} values changed; next: dvc repro", err=True)
+    click.echo(f"{PARAMS}: {len(used.changes)} values changed", err=True)
+    if used.made_for:
+        click.echo(
+            f"{recipe} was made for other data than {PARAMS} names, which stay as they are; for the"
+            " recipe's own, set:",
+            err=True,
+        )
+        for name, _, recipes in used.made_for:
+            click.echo(f"  {name}: {_as_yaml(recipes)}", err=True)
+    click.echo("next: dvc repro", err=True)
+
+
+def _as_yaml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return "null" if value is None else str(value)

@@ -9,8 +9,9 @@ from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from darkroom.data.entries import Entry, is_hidden
+from darkroom.data.entries import Entry
 from darkroom.data.folder import FolderFiles, as_text
+from darkroom.data.system_files import is_hidden
 from darkroom.errors import UserError, brief
 
 _COMPRESSED = {

@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from darkroom.config import DataSource
 from darkroom.data.archive import TarFiles
-from darkroom.data.entries import SPLIT_NAMES, Entry, Files, Split, is_hidden
+from darkroom.data.entries import SPLIT_NAMES, Entry, Files, Split
 from darkroom.data.folder import FolderFiles, as_text
 from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.data.idx import IdxFiles, find_idx
 from darkroom.data.labels import classes_in
 from darkroom.data.manifest import Columns, label_by_manifest
+from darkroom.data.system_files import is_hidden
 from darkroom.errors import UserError
 
 BATCH = 8_192
@@ -46,6 +47,9 @@ class Collection:
     """``SCHEMA``, sorted by path, memory-mapped."""
     separator: str | None = None
     """What parts the labels of an image, which are a set of classes; None: its label is one class."""
+    is_labelled_by_folders: bool = False
+    """Whether everything in a class folder counts as an image of that class, unlike in a manifest,
+    which lists each one."""
 
     @property
     def num_to_read(self) -> int:
@@ -71,6 +75,7 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
     """
     scratch.mkdir(parents=True, exist_ok=True)
     files = open_files(Path(source.path), scratch)
+    by_folders = source.manifest is None and not isinstance(files, IdxFiles | HuggingFaceFiles)
     if source.manifest is not None:
         columns = Columns(
             path=source.path_column,
@@ -80,13 +85,13 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
             weight=source.weight_column,
         )
         entries = label_by_manifest(files, source.manifest, columns, source.label_separator)
-    elif isinstance(files, IdxFiles | HuggingFaceFiles):
+    elif not by_folders:
         entries = files.entries()
     else:
         found = _pack(files.entries(), scratch / "found.arrow")
         entries = _label_by_folders(files, found, source.class_name)
     table = _sort(_pack(entries, scratch / "unsorted.arrow"), scratch)
-    collection = Collection(files, table, source.label_separator)
+    collection = Collection(files, table, source.label_separator, by_folders)
     _check(collection, source.path)
     return collection
 

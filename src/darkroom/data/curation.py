@@ -32,6 +32,8 @@ class Duplicates:
     """Largest local difference, a share of the range; 0 where the pixels are the same."""
     num_crowded: int = 0
     """Images with so many look-alikes that only the nearest of them were compared."""
+    num_look_alikes: int = 0
+    """Pairs that agree in coarse cells, as look-alikes in a crowd do, and differ in detail."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -58,7 +60,7 @@ def find_duplicates(
         threshold: as ``near_duplicates`` takes it; None: only the same pixels count.
     """
     exact = exact_duplicates(images.digests)
-    pairs, difference, num_crowded = exact, np.zeros(len(exact)), 0
+    pairs, difference, num_crowded, num_look_alikes = exact, np.zeros(len(exact)), 0, 0
     if threshold is not None:
         is_copy = np.zeros(len(images), bool)
         is_copy[exact[:, 1]] = True
@@ -69,9 +71,9 @@ def find_duplicates(
         pairs = np.concatenate([pairs, kept[near.pairs]])
         # where only the brightness of the whole image differs, nothing is left; 0 is for the same pixels
         difference = np.concatenate([difference, np.maximum(near.difference, LEAST_DIFFERENCE)])
-        num_crowded = near.num_crowded
+        num_crowded, num_look_alikes = near.num_crowded, near.num_look_alikes
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return Duplicates(pairs[order, 0], pairs[order, 1], difference[order], num_crowded)
+    return Duplicates(pairs[order, 0], pairs[order, 1], difference[order], num_crowded, num_look_alikes)
 
 
 def curate(

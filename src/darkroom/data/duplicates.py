@@ -1,10 +1,11 @@
 """Finds images that occur twice: the same pixels, or nearly the same pixels.
 
-Near duplicates are looked up by their perceptual hashes and then compared cell by cell, so that
-images that merely look alike (one scene with and without a defect, two digits of a class) stay apart.
+Near duplicates are looked up by their perceptual hashes and then compared, in coarse cells and in
+detail, so that images that merely look alike (one scene with and without a defect, two digits of a
+class) stay apart.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from darkroom.data.detail import detailed_cells, detailed_difference
 from darkroom.data.measures import LEVEL, cell_means
 
 MAX_NEIGHBOURS = 8
@@ -31,6 +33,22 @@ _COMPARE_BLOCK_BYTES = 2**23
 _RADIUS = 5.0
 _RADIUS_PER_THRESHOLD = 110.0
 
+# In units of the threshold: how far copies may be apart in detail; those that were changed heavily,
+# where nothing else looks like them; and in coarse cells, where their details agree. Measured in
+# benchmarks/near_duplicates.py, see docs/decisions/0016-near-pairs.md.
+_SAME_DETAIL = 0.8
+_SIMILAR_DETAIL = 3.0
+_WORTH_DETAIL = 2.0
+
+_FINER = 4
+"""Times as many cells as the coarse ones show more than they do."""
+
+_FEW_LOOK_ALIKES = 2
+"""An image with more of them that are not its copies is in a crowd: two agree there by chance."""
+
+_BLANK = 8 * LEVEL
+"""An image whose cells differ by less shows nothing that could be copied."""
+
 _LARGEST_SHIFT = 255 * LEVEL // 10  # of brightness
 _LARGEST_GAIN = 1.1  # of contrast
 _GAIN_ONE = 1024
@@ -44,9 +62,11 @@ class NearDuplicates:
     pairs: NDArray[np.int64]
     """``(m, 2)``, first < second, sorted."""
     difference: NDArray[np.float64]
-    """``(m,)``, as ``difference`` returns, 0..threshold."""
+    """``(m,)``, as ``difference`` returns, 0 to twice the threshold."""
     num_crowded: int
     """Images with MAX_NEIGHBOURS or more similar hashes, of which only the nearest were compared."""
+    num_look_alikes: int
+    """Pairs whose ``difference`` is within the threshold, but which are not copies of each other."""
 
 
 def exact_duplicates(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -73,7 +93,12 @@ def near_duplicates(
     threshold: float,
     advance: Callable[[int], None],
 ) -> NearDuplicates:
-    """Finds the pairs of images whose ``difference`` is at most ``threshold``.
+    """Finds the pairs of images that are nearly the same.
+
+    A pair counts if its images agree in detail, or if they are within ``threshold`` in coarse cells
+    while next to no other image looks like either of them. In a crowd of look-alikes (drawings of one
+    class, frames of a video) agreement in coarse cells alone is chance. Images that show nothing, such
+    as blank scans, are no copies of each other unless their pixels are the same.
 
     Re-encoded, rescaled, faintly noisy and up to a tenth brighter or darker copies are found;
     cropped, moved, mirrored, turned and recoloured ones are not. Takes about 150 bytes of memory an
@@ -85,28 +110,80 @@ def near_duplicates(
             they fill up each other's MAX_NEIGHBOURS.
         gather: returns prepared images, uint8 ``(k, height, width, channels)``, for ascending
             indices, int64 ``(k,)``.
-        threshold: 0..0.25.
+        threshold: 0..0.25, of ``difference``; that of ``detailed_difference`` is 0.8 of it.
         advance: told how many more images have been looked up.
     """
-    parts = []
-    differences = []
-    num_crowded = 0
+    found = _Compared.none()
+    num_alike = np.zeros(len(hashes), np.int64)
     radius = _RADIUS + _RADIUS_PER_THRESHOLD * threshold
-    for candidates, num_images, num_full in _candidates(hashes, radius):
-        for pairs in _blocks(candidates, gather):
-            indices, positions = np.unique(pairs, return_inverse=True)
-            cells = comparable_cells(gather(indices))
-            first, second = positions.reshape(-1, 2).T
-            between = difference(cells[first], cells[second])
-            is_near = between <= threshold
-            parts.append(pairs[is_near])
-            differences.append(between[is_near])
-        num_crowded += num_full
-        advance(num_images)
-    found = np.concatenate([np.empty((0, 2), np.int64), *parts])
-    # a pair may have been met from either side
-    found, where = np.unique(found, axis=0, return_index=True)
-    return NearDuplicates(found, np.concatenate([np.empty(0), *differences])[where], num_crowded)
+    parts = [found]
+    done = 0
+    for candidates, num_neighbours in _candidates(hashes, radius):
+        parts.extend(_compare(pairs, gather, threshold) for pairs in _blocks(candidates, gather))
+        num_alike[done : done + len(num_neighbours)] = num_neighbours
+        done += len(num_neighbours)
+        advance(len(num_neighbours))
+    found = _Compared.join(parts)
+    same_detail = found.detail <= _SAME_DETAIL * threshold
+    copies = np.bincount(found.pairs[same_detail].ravel(), minlength=len(hashes))
+    is_crowded = num_alike - copies > _FEW_LOOK_ALIKES
+    is_close = found.difference <= threshold
+    is_alone = ~is_crowded[found.pairs].any(axis=1) & (found.detail <= _SIMILAR_DETAIL * threshold)
+    is_copy = same_detail | (is_close & is_alone)
+    return NearDuplicates(
+        found.pairs[is_copy],
+        found.difference[is_copy],
+        num_crowded=int((num_alike >= MAX_NEIGHBOURS).sum()),
+        num_look_alikes=int((is_close & ~is_copy).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Pairs that were compared in coarse cells and in detail."""
+
+    pairs: NDArray[np.int64]
+    """``(m, 2)``, first < second."""
+    difference: NDArray[np.float64]
+    """``(m,)``, in coarse cells."""
+    detail: NDArray[np.float64]
+    """``(m,)``, in detail."""
+
+    @classmethod
+    def none(cls) -> "_Compared":
+        return cls(np.empty((0, 2), np.int64), np.empty(0), np.empty(0))
+
+    @classmethod
+    def join(cls, parts: "Sequence[_Compared]") -> "_Compared":
+        """Sorts the pairs of all parts; a pair that was met from either side stays once."""
+        pairs, where = np.unique(
+            np.concatenate([part.pairs for part in parts]), axis=0, return_index=True
+        )
+        difference = np.concatenate([part.difference for part in parts])[where]
+        return cls(pairs, difference, np.concatenate([part.detail for part in parts])[where])
+
+
+def _compare(
+    pairs: NDArray[np.int64],
+    gather: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    threshold: float,
+) -> _Compared:
+    """Compares pairs, first in coarse cells; in detail those that may be copies by them."""
+    indices, positions = np.unique(pairs, return_inverse=True)
+    images = gather(indices)
+    cells = comparable_cells(images)
+    is_blank = np.ptp(cells, axis=(1, 2)).max(axis=1) < _BLANK
+    first, second = positions.reshape(-1, 2).T
+    between = difference(cells[first], cells[second])
+    details = detailed_cells(images)
+    # a few pixels hold no more detail than their coarse cells
+    is_finer = details[0].size >= _FINER * cells[0, ..., 0].size
+    largest = threshold * (_WORTH_DETAIL if is_finer else 1)
+    chosen = (between <= largest) & ~(is_blank[first] & is_blank[second])
+    first, second = first[chosen], second[chosen]
+    return _Compared(
+        pairs[chosen], between[chosen], detailed_difference(details[first], details[second])
+    )
 
 
 def comparable_cells(images: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -175,12 +252,12 @@ def group_of(num_images: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _candidates(
     hashes: NDArray[np.uint8], radius: float
-) -> Iterator[tuple[NDArray[np.int64], int, int]]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Looks up each image's nearest hashes.
 
     Yields:
         For each block of images: pairs, int64 ``(m, 2)``, first < second, sorted and unique in the
-        block; its number of images; how many of them have MAX_NEIGHBOURS.
+        block; and how many neighbours each image has, up to MAX_NEIGHBOURS.
     """
     # Equal points would all lie in one leaf, which each of them would search: n**2. Fractions
     # of 2**-16 keep them apart, and every sum that the tree compares exact.
@@ -197,8 +274,7 @@ def _candidates(
         first = np.broadcast_to(images[:, None], neighbours.shape)[is_pair]
         second = neighbours[is_pair].astype(np.int64)
         pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
-        num_full = int((is_pair.sum(axis=1) >= MAX_NEIGHBOURS).sum())
-        yield np.unique(pairs, axis=0), len(block), num_full
+        yield np.unique(pairs, axis=0), is_pair.sum(axis=1)
 
 
 def _rank_among_equals(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -30,6 +30,7 @@ Outcome = Literal[
     "duplicate",
     "hidden",
     "unlisted",
+    "sidecar",
 ]
 """What became of a file; each has exactly one."""
 
@@ -87,11 +88,3 @@ class Files(Protocol):
             OSError: it cannot be read.
         """
         ...
-
-
-def is_hidden(path: str) -> bool:
-    """Tells whether ``path`` is a file that systems leave behind (``.DS_Store``, ``Thumbs.db``)."""
-    return any(
-        part.startswith(".") or part in ("Thumbs.db", "desktop.ini", "__MACOSX")
-        for part in path.split("/")
-    )

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from darkroom.data.entries import Entry, is_hidden
+from darkroom.data.entries import Entry
+from darkroom.data.system_files import is_hidden
 from darkroom.errors import UserError
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\Z")

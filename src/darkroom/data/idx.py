@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from darkroom.data.entries import SPLIT_NAMES, Entry, Split, is_hidden
+from darkroom.data.entries import SPLIT_NAMES, Entry, Split
 from darkroom.data.folder import FolderFiles, other_files, read_part
+from darkroom.data.system_files import is_hidden
 from darkroom.errors import UserError, brief, listed
 
 _NAME = re.compile(r"(.*)(images|labels)(.*)[-.]idx([134])-ubyte(\.gz)?")

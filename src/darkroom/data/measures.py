@@ -51,7 +51,7 @@ def measure(images: NDArray[np.uint8]) -> Measures:
     step = max(1, _BLOCK_PIXELS // (height * width))
     for start in range(0, num_images, step):
         block = slice(start, start + step)
-        grey = _grey(images[block])
+        grey = grey_of(images[block])
         brightness[block] = grey.sum(axis=(1, 2), dtype=np.uint32) / (height * width)
         sharpness[block] = _laplacian_variance(grey)
     return Measures(perceptual_hash(images), brightness, sharpness)
@@ -72,7 +72,7 @@ def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         uint8 ``(n, HASH_BYTES)``; 128 stands for zero.
     """
     cells = cell_means(images, _GRID, _GRID)
-    grey = _grey(cells)
+    grey = grey_of(cells)
     _, rows, columns = grey.shape
     num_cells = rows * columns
     grey_sums = grey.sum(axis=(1, 2))
@@ -138,7 +138,7 @@ def _cosines(side: int) -> NDArray[np.int64]:
     return waves
 
 
-def _grey(images: NDArray[np.uint8] | NDArray[np.int32]) -> NDArray[np.integer]:
+def grey_of(images: NDArray[np.uint8] | NDArray[np.int32]) -> NDArray[np.integer]:
     """Returns ``(n, height, width)``: the channels weighted as in ITU-R BT.601, rounded down."""
     wide = np.uint16 if images.dtype == np.uint8 else np.int32
     if images.shape[3] == 1:

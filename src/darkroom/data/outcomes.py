@@ -18,6 +18,7 @@ from darkroom.data.entries import BAD, SPLITS
 from darkroom.data.ingest import Images
 from darkroom.data.labels import LabelSets, classes_in, make_label_sets
 from darkroom.data.measures import HASH_BYTES
+from darkroom.data.sidecars import is_sidecar
 from darkroom.errors import UserError
 
 PROBLEMS = pa.schema([(name, pa.string()) for name in ("path", "label", "outcome", "reason")])
@@ -44,7 +45,18 @@ def describe(collection: Collection, images: Images) -> Iterator[pa.Table]:
         columns |= dict(zip(facts.column_names, facts.columns, strict=True))
         columns["outcome"] = pc.coalesce(rows["outcome"], facts["outcome"])
         columns["reason"] = pc.if_else(is_explained, facts["reason"], rows["reason"])
+        if collection.is_labelled_by_folders:
+            columns["outcome"] = _name_sidecars(rows["path"], columns["outcome"])
         yield pa.table(columns)
+
+
+def _name_sidecars(paths: pa.ChunkedArray, outcomes: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Replaces the outcome of files that are called as sidecars are, and are no images."""
+    is_no_image = pc.is_in(outcomes, pa.array(["empty", "not an image"]))
+    if not pc.any(is_no_image).as_py():
+        return outcomes
+    is_named = pa.array([is_sidecar(path) for path in paths.to_pylist()])
+    return pc.if_else(pc.and_(is_no_image, is_named), "sidecar", outcomes)
 
 
 def problems_of(rows: pa.Table) -> pa.Table:

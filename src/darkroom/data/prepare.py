@@ -37,6 +37,8 @@ from darkroom.errors import UserError
 
 LARGEST_AUTO_SIZE = 224
 SMALLEST_AUTO_SIZE = 32
+LEAST_SHARED_PERCENT = 95
+"""Percentage of the images that share a shape for ``image_size: auto`` to keep that shape."""
 
 MANIFEST = pa.schema(
     [
@@ -98,25 +100,36 @@ def choose_layout(
     Raises:
         UserError: there is no header.
     """
-    shapes: set[tuple[int, int]] = set()
-    shorter_sides = array("i")
+    packed = array("q")
     all_grey = True
     for header in headers:
-        shorter_sides.append(min(header.height, header.width))
+        packed.append(header.height << 32 | header.width)
         all_grey = all_grey and header.is_grey
-        if len(shapes) < 2:
-            shapes.add((header.height, header.width))
-    if not shapes:
+    if not packed:
         raise UserError("data.path: none of the files is a readable image")
-    height, width = next(iter(shapes))
-    if image_size != "auto":
+    if image_size == "auto":
+        height, width = _auto_shape(np.frombuffer(packed, np.int64))
+    else:
         height = width = image_size
-    elif len(shapes) > 1 or max(height, width) > LARGEST_AUTO_SIZE:
-        median = statistics.median_low(shorter_sides)
-        height = width = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
     if channels == "auto":
         channels = 1 if all_grey else 3
     return PixelLayout(height, width, channels, resize)
+
+
+def _auto_shape(packed: NDArray[np.int64]) -> tuple[int, int]:
+    """Returns the height and width that ``image_size: auto`` means.
+
+    Args:
+        packed: ``(num_images,)``, the height of each image times 2**32 plus its width.
+    """
+    shapes, counts = np.unique(packed, return_counts=True)
+    height, width = divmod(int(shapes[counts.argmax()]), 2**32)
+    is_shared = 100 * int(counts.max()) >= LEAST_SHARED_PERCENT * len(packed)
+    if is_shared and max(height, width) <= LARGEST_AUTO_SIZE:
+        return height, width
+    median = statistics.median_low(np.minimum(packed >> 32, packed & 0xFFFFFFFF).tolist())
+    side = min(max(median // 32 * 32, SMALLEST_AUTO_SIZE), LARGEST_AUTO_SIZE)
+    return side, side
 
 
 def decide(

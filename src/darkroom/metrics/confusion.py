@@ -22,14 +22,17 @@ def confusion_matrix(targets: Tensor, preds: Tensor, num_classes: int) -> Tensor
 
 
 def macro_f1(confusion: Tensor) -> float:
-    """Returns the mean over classes of ``2 TP / (2 TP + FP + FN)``.
+    """Return the mean of ``2 TP / (2 TP + FP + FN)`` over the classes that have images.
 
-    Classes that are neither in the targets nor predicted are left out, as in scikit-learn.
+    A class without images cannot be measured and does not count; an image wrongly predicted as such a
+    class counts as a miss of its own class. This is scikit-learn's ``f1_score(targets, preds,
+    labels=numpy.unique(targets), average="macro", zero_division=0)``.
     """
     counts = confusion.cpu().double()
     hits = counts.diagonal()
-    either = counts.sum(dim=0) + counts.sum(dim=1)  # 2 TP + FP + FN
-    present = either > 0
+    support = counts.sum(dim=1)
+    either = support + counts.sum(dim=0)  # 2 TP + FP + FN
+    present = support > 0
     return float((2 * hits[present] / either[present]).mean())
 
 

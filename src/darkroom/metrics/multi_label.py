@@ -7,22 +7,27 @@ from torch import Tensor
 
 
 def label_f1(targets: Tensor, preds: Tensor) -> Tensor:
-    """Returns ``2 TP / (2 TP + FP + FN)`` of each label.
+    """Return ``2 TP / (2 TP + FP + FN)`` of each label.
 
     Args:
         targets, preds: ``(n, num_labels)`` of 0 and 1.
 
     Returns:
-        float64 ``(num_labels,)`` on the CPU; NaN for a label that is neither in the targets nor
-        predicted.
+        float64 ``(num_labels,)`` on the CPU; NaN for a label that no image has.
     """
-    hits = (targets.bool() & preds.bool()).sum(dim=0).cpu().double()
-    either = (targets.bool().sum(dim=0) + preds.bool().sum(dim=0)).cpu().double()
-    return 2 * hits / either
+    has_it, said_so = targets.bool(), preds.bool()
+    hits = (has_it & said_so).sum(dim=0).cpu().double()
+    support = has_it.sum(dim=0).cpu()
+    f1 = 2 * hits / (support + said_so.sum(dim=0).cpu())
+    return f1.where(support > 0, torch.nan)
 
 
 def macro_f1_of_labels(targets: Tensor, preds: Tensor) -> float:
-    """Returns the mean of ``label_f1``, without labels that are neither in the targets nor predicted."""
+    """Return the mean of ``label_f1`` over the labels that at least one image has; 0 if there are none.
+
+    This is scikit-learn's ``f1_score(targets, preds, labels=numpy.flatnonzero(targets.any(axis=0)),
+    average="macro", zero_division=0)``.
+    """
     f1 = label_f1(targets, preds)
     present = ~f1.isnan()
     return float(f1[present].mean()) if present.any() else 0.0

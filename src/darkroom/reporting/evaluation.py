@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from darkroom.data.shards import Shards
-from darkroom.metrics.classification import classification_metrics
+from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import confusion_matrix
+from darkroom.metrics.counts import counts_of_labels
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
 from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label import labels_at
-from darkroom.metrics.multi_label_classification import (
-    confused_labels,
-    count_labels,
-    multi_label_metrics,
-)
+from darkroom.metrics.multi_label_classification import confused_labels, multi_label_metrics
+from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
@@ -31,8 +29,10 @@ from darkroom.reporting.figures import (
     draw_label_counts,
     draw_titled_images,
 )
-from darkroom.reporting.report import overall_scores, write_report
+from darkroom.reporting.report import write_report
+from darkroom.reporting.scores import baseline_scores, macro_scores, overall_scores
 from darkroom.reporting.tables import write_csv
+from darkroom.reporting.templates import number
 
 NUM_HARDEST = 30
 NO_LABEL = "no label"
@@ -111,14 +111,15 @@ class Evaluation:
 
     def summary(self) -> str:
         """Describes the outcome in a line."""
-        scores = {
-            "macro F1": self.metrics["f1_macro"],
-            "precision": self.metrics["precision_macro"],
-            "recall": self.metrics["recall_macro"],
-            **overall_scores(self.metrics),
-        }
-        told = (f"{title} {score:.4f}" for title, score in scores.items())
-        return f"{len(self.shards):,} test images, {', '.join(told)}"
+        scores = {**macro_scores(self.metrics), **overall_scores(self.metrics)}
+        told = ", ".join(f"{title} {number(score)}" for title, score in scores.items())
+        baselines = baseline_scores(self.metrics).items()
+        beside = " and ".join(f"{number(score)} by {title}" for title, score in baselines)
+        return f"{len(self.shards):,} test images, {told}" + (beside and f"; macro F1 {beside}")
+
+    def remarks(self) -> list[str]:
+        """Return why not to take the scores as they stand, a sentence or two each."""
+        return remarks_on(metrics_file(self.metrics))
 
     def _about_classes(self) -> str:
         return f"{len(self.class_names)} classes"
@@ -145,9 +146,12 @@ class Evaluation:
 
     def _remarks(self) -> list[str]:
         since = self.spec.training.get("overfits_since_epoch")
-        if since is None:
-            return []
-        return [f"The training overfits since epoch {since}: {OVERFITTING_ADVICE}."]
+        overfits = (
+            []
+            if since is None
+            else [f"The training overfits since epoch {since}: {OVERFITTING_ADVICE}."]
+        )
+        return [*self.remarks(), *overfits]
 
     def _draw_hardest(self, path: Path) -> None:
         """Draws the images whose true class got the lowest probability: mistakes first."""
@@ -187,7 +191,7 @@ class MultiLabelEvaluation(Evaluation):
     def write_plots(self, folder: Path) -> None:
         """Writes confusions, counts by label, both curves and the hardest images, as CSV and PNG."""
         super().write_plots(folder)
-        counts = count_labels(self.targets, self.preds)
+        counts = counts_of_labels(self.targets, self.preds)
         columns = {name: count.tolist() for name, count in counts._asdict().items()}
         write_csv(
             ("label", "threshold", *columns),

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.data.info import DatasetInfo
+from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
+from darkroom.reporting.scores import baseline_scores, definition, macro_scores, overall_scores
 from darkroom.reporting.templates import load_template
 
 
@@ -29,6 +31,10 @@ def write_model_card(
         spec=spec,
         info=info,
         metrics=metrics,
+        scores={**macro_scores(metrics), **overall_scores(metrics)},
+        baselines=baseline_scores(metrics),
+        definition=definition(metrics),
+        remarks=remarks_on(metrics),
         f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},
         files=files,
         splits=[split for split in ("train", "val", "test") if split in info.counts],

@@ -113,8 +113,8 @@ def write_preparation_report(
     pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     folder: Path,
     sets: LabelSets | None = None,
-) -> None:
-    """Writes report.html and its pictures as PNG into ``folder``.
+) -> list[str]:
+    """Writes report.html and its pictures as PNG into ``folder``, and returns its remarks.
 
     Args:
         manifest: as ``write_manifest`` writes it. Candidates are its rows with a ``pixel_sha256``.
@@ -130,6 +130,7 @@ def write_preparation_report(
     }
     extremes = list(_extremes(survey, show))
     pairs = list(_pairs(survey, duplicates, show))
+    remarked = list(remarks(survey, info, duplicates))
 
     draw_class_histogram(info.counts, folder / "classes.png")
     draw_sizes(survey.widths, survey.heights, info.input_size, folder / "sizes.png")
@@ -153,7 +154,7 @@ def write_preparation_report(
             ("files not used", f"{num_files - num_used:,}"),
             ("pairs of duplicates", f"{len(duplicates):,}"),
         ],
-        remarks=list(remarks(survey, info, duplicates)),
+        remarks=remarked,
         info=info,
         classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
         labels_per_image=_labels_per_image(info),
@@ -169,6 +170,7 @@ def write_preparation_report(
         pairs=pairs,
         not_used=list(_not_used(survey)),
     )
+    return remarked
 
 
 def _labels_per_image(info: DatasetInfo) -> dict[int, list[int]]:

@@ -5,20 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.reporting.page import embed_png, write_page
+from darkroom.reporting.scores import (
+    baseline_scores,
+    definition,
+    macro_scores,
+    overall_scores,
+)
+from darkroom.reporting.templates import number
 
 Figures = Sequence[tuple[str, Path]]
 """(caption, PNG file)"""
-
-
-def overall_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Returns by their titles the scores that are no averages over classes.
-
-    Args:
-        metrics: as ``write_report``.
-    """
-    if "exact_match" in metrics:
-        return {"exact match": metrics["exact_match"], "Hamming loss": metrics["hamming_loss"]}
-    return {"accuracy": metrics["accuracy"]}
 
 
 def write_report(
@@ -37,10 +33,9 @@ def write_report(
         remarks: what the reader should know before all else.
     """
     cards = {
-        "macro F1": metrics["f1_macro"],
-        "macro precision": metrics["precision_macro"],
-        "macro recall": metrics["recall_macro"],
+        **macro_scores(metrics),
         **overall_scores(metrics),
+        **{f"macro F1: {title}": value for title, value in baseline_scores(metrics).items()},
     }
     write_page(
         "report.html.j2",
@@ -48,10 +43,11 @@ def write_report(
         title=title,
         subtitle=subtitle,
         headline=[
-            *((name, f"{value:.4f}") for name, value in cards.items()),
+            *((name, number(value)) for name, value in cards.items()),
             ("test images", f"{metrics['num_images']:,}"),
         ],
         per_class=metrics["per_class"],
+        definition=definition(metrics),
         remarks=remarks,
         sections=[
             (heading, [(caption, embed_png(file)) for caption, file in figures])

@@ -2,6 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+BLANK = "–"  # noqa: RUF001
+
 
 def load_template(name: str, autoescape: bool) -> Template:
     """Returns the template ``name``; one that asks for a value it is not given raises an error.
@@ -16,7 +18,13 @@ def load_template(name: str, autoescape: bool) -> Template:
         undefined=StrictUndefined,
     )
     environment.filters["cell"] = _cell
+    environment.filters["score"] = number
     return environment.get_template(name)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a score as text; a dash if it could not be measured."""
+    return BLANK if value is None else f"{value:.{digits}f}"
 
 
 def _cell(value: object) -> str:

@@ -1,8 +1,10 @@
 """What MLflow shows of a run's outcome: rows of its description, facts and scores of a model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from darkroom.metrics.remarks import remarks_on
 
 if TYPE_CHECKING:
     from darkroom.data.info import DatasetInfo
@@ -44,8 +46,20 @@ def about(params: Mapping[str, Any]) -> str:
 
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the scores of metrics.json that are numbers, under the names they have in MLflow."""
-    return {f"test/{name}": value for name, value in metrics.items() if isinstance(value, int | float)}
+    """Return the scores of metrics.json that are numbers, under the names they have in MLflow.
+
+    What could not be measured is left out. Baselines have names such as
+    ``test/baseline/logistic_regression/f1_macro``.
+    """
+    return {f"test/{name}": value for name, value in _numbers(metrics)}
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
 
 
 def model_params(spec: "ModelSpec") -> dict[str, str]:
@@ -97,13 +111,25 @@ def of_training(
 
 def of_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Describes a model's outcome on the test split; ``metrics`` as in metrics.json."""
-    overall = {title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if name in metrics}
-    f1 = {row["class"]: row["f1"] for row in metrics["per_class"]}
+    overall = {
+        title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if metrics.get(name) is not None
+    }
+    f1 = {row["class"]: row["f1"] for row in metrics["per_class"] if row["f1"] is not None}
     worst = [name for name in sorted(f1, key=f1.__getitem__)[:NUM_WORST] if f1[name] < 1]
     return {
         **overall,
+        **_of_baseline(metrics),
         "least F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
         "images": f"{metrics['num_images']:,}",
+        **{"remark" if n == 1 else f"remark {n}": text for n, text in enumerate(remarks_on(metrics), 1)},
+    }
+
+
+def _of_baseline(metrics: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        f"macro F1 of {name.replace('_', ' ')}": f"{measured['f1_macro']:.4f}"
+        for name, measured in metrics.get("baseline", {}).items()
+        if measured["f1_macro"] is not None
     }
 
 

@@ -19,7 +19,7 @@ from darkroom.tracking.git import git_tags
 from darkroom.tracking.journal import records
 from darkroom.tracking.journal.file import JOURNALS, LENGTH_OF_ERROR, REFUSED, Journal, Writer
 from darkroom.tracking.journal.receipts import Receipt
-from darkroom.tracking.journal.trouble import read_trouble
+from darkroom.tracking.journal.trouble import Trouble, read_trouble
 from darkroom.tracking.mlflow.sender import has_sender, start_sender
 from darkroom.tracking.person import user_name
 from darkroom.tracking.root import project_root
@@ -113,10 +113,7 @@ class Recorder:
         with self._observing():
             self._append_event(event, maker.as_posix() if maker else None)
             if trouble := self._trouble():
-                self._warn(
-                    f"{self._address} is out of reach ({trouble}); the work goes on, its log is kept "
-                    f"in {JOURNALS}/ until a stage or `darkroom sync` can send it"
-                )
+                self._warn(f"{trouble.sentence(self._address)}; {self._what_now(trouble)}")
 
     def use(self, artifact: Path, digest: str, as_child: bool) -> None:
         """Links the run to the one that made ``artifact``, whose events may follow."""
@@ -133,9 +130,19 @@ class Recorder:
             memo.parent.mkdir(parents=True, exist_ok=True)
             memo.write_text(self._journal.name, encoding="utf-8")
 
-    def _trouble(self) -> str | None:
-        """Returns why MLflow is out of reach; what was so before this run may be over."""
+    def _trouble(self) -> Trouble | None:
+        """Returns why MLflow takes no run; what was so before this run may be over."""
         return read_trouble(self._root, self._address, self._began)
+
+    @staticmethod
+    def _what_now(trouble: Trouble) -> str:
+        kept = f"the work continues, and this run is kept in {JOURNALS}/"
+        if trouble.may_pass:
+            return f"{kept} until a stage or `darkroom sync` can send it"
+        return (
+            f"{kept}; correct that, then run `darkroom sync`, or `darkroom sync --redirect` if you "
+            "changed the address or the experiment"
+        )
 
     @contextmanager
     def _observing(self) -> Iterator[None]:
@@ -262,9 +269,13 @@ class Recorder:
             elif self._wait(size, KILLED_SECONDS if status == "KILLED" else WAIT_SECONDS):
                 self._tell_refused()
             else:
-                trouble = self._trouble() or "it takes longer than a stage waits"
+                trouble = self._trouble()
+                if trouble and not trouble.may_pass:
+                    self._warn(f"{trouble.text}; {self._what_now(trouble)}")
+                    return
+                why = trouble.text if trouble else "it takes longer than a stage waits"
                 self._warn(
-                    f"{self._address} does not have this run yet ({trouble}); it is kept in "
+                    f"{self._address} does not have this run yet ({why}); it is kept in "
                     f"{JOURNALS}/, the next stage sends it, or `darkroom sync`"
                 )
 
@@ -287,7 +298,10 @@ class Recorder:
                     return True
                 if receipt.offset != offset:
                     offset, moved = receipt.offset, now
-                if now - moved > (TROUBLE_SECONDS if self._trouble() else STALL_SECONDS):
+                trouble = self._trouble()
+                if trouble and not trouble.may_pass:
+                    return False
+                if now - moved > (TROUBLE_SECONDS if trouble else STALL_SECONDS):
                     return False
                 self._replace_sender()
                 time.sleep(POLL_SECONDS)

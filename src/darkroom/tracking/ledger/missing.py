@@ -1,52 +1,92 @@
 """Which results MLflow has no run of."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
+from darkroom.errors import UserError
 from darkroom.tracking.ledger.key_output import STAGES, key_md5
-from darkroom.tracking.ledger.restored import Missing
+from darkroom.tracking.ledger.restored import KEPT, Missing
 from darkroom.tracking.ledger.results import WORKSPACE, Result
 from darkroom.tracking.ledger.revisions import Revision, Revisions
 from darkroom.tracking.ledger.runs import KnownRun
 
 
 def wanted_results(
-    revisions: Revisions, all_commits: bool = False, all_experiments: bool = False
+    revisions: Revisions,
+    all_commits: bool = False,
+    all_experiments: bool = False,
+    remark: Callable[[str], None] | None = None,
 ) -> Iterator[Missing]:
     """Yields each result that should have a run, once, in the order in which they were made.
 
     Those of the folder's dvc.lock, and if asked for those of all commits and of all experiments (of
     which only what differs from the commit that they began with).
 
+    Args:
+        remark: is told of each revision whose dvc.lock cannot be read or understood, which is then
+            skipped. None: such a revision is an error.
+
     Raises:
-        UserError: a dvc.lock cannot be read or understood.
+        UserError: git fails; or a dvc.lock cannot be read or understood, and ``remark`` is None.
     """
+
+    def readable(read: Callable[[Revision], dict[str, Result]], revision: Revision) -> dict[str, Result]:
+        try:
+            return read(revision)
+        except UserError as error:
+            if remark is None:
+                raise
+            remark(f"{error}; skipped")
+            return {}
+
     seen = set()
     for commit in revisions.commits() if all_commits else []:
-        for result in _known_stages(revisions.results(commit)):
+        for result in _known_stages(readable(revisions.results, commit)):
             if result.digest not in seen:
                 seen.add(result.digest)
-                yield Missing(result, commit)
+                yield Missing(result, commit, in_workspace=False)
     for experiment in revisions.experiments() if all_experiments else []:
-        for result in _known_stages(revisions.new_results(experiment)):
-            yield Missing(result, experiment, experiment.name)
+        for result in _known_stages(readable(revisions.new_results, experiment)):
+            yield Missing(result, experiment, experiment.name, in_workspace=False)
             seen.add(result.digest)
     workspace = revisions.find(WORKSPACE)
-    for result in _known_stages(revisions.results(workspace)):
+    for result in _known_stages(readable(revisions.results, workspace)):
         if result.digest not in seen:
             yield Missing(result, _commit_of(revisions, result) or workspace)
 
 
 def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator[Missing]:
     """Yields what of ``wanted`` has no run; where another experiment's is known, with that."""
+    for one, makers in _with_makers(wanted, runs):
+        if not makers:
+            yield one
+        elif one.experiment and all(run.experiment != one.experiment for run in makers):
+            yield replace(one, original=makers[-1].run_id)
+
+
+def emptied_runs(
+    wanted: Iterable[Missing], runs: list[KnownRun], top_names: Callable[[KnownRun], set[str]]
+) -> Iterator[KnownRun]:
+    """Yields the runs of what is ``wanted`` whose artifacts are gone, each once.
+
+    Args:
+        top_names: returns the names of the files and folders at the top of a run's artifacts.
+    """
+    makers = {run.run_id: run for _, found in _with_makers(wanted, runs) for run in found}
+    for run in makers.values():
+        expected = {path.parts[0] for path in KEPT.get(run.stage.partition("@")[0], ())}
+        if expected and not expected <= top_names(run):
+            yield run
+
+
+def _with_makers(
+    wanted: Iterable[Missing], runs: list[KnownRun]
+) -> Iterator[tuple[Missing, list[KnownRun]]]:
     by_output: dict[str, list[KnownRun]] = {}
     for run in runs:
         by_output.setdefault(run.output, []).append(run)
     for one in wanted:
-        makers = [run for run in by_output.get(key_md5(one.result), []) if run.made(one.result)]
-        if not makers:
-            yield one
-        elif one.experiment and all(run.experiment != one.experiment for run in makers):
-            yield Missing(one.result, one.revision, one.experiment, makers[-1].run_id)
+        yield one, [run for run in by_output.get(key_md5(one.result), []) if run.made(one.result)]
 
 
 def _known_stages(results: dict[str, Result]) -> Iterator[Result]:
@@ -60,5 +100,8 @@ def _commit_of(revisions: Revisions, result: Result) -> Revision | None:
     if revisions.repository is None or revisions.repository.commit("HEAD") is None:
         return None
     head = revisions.find("HEAD")
-    committed = revisions.results(head).get(result.stage)
+    try:
+        committed = revisions.results(head).get(result.stage)
+    except UserError:  # the folder's dvc.lock may be repaired already, and that of the commit not
+        return None
     return head if committed is not None and committed.digest == result.digest else None

@@ -63,6 +63,8 @@ class Missing:
     """DVC's name of the experiment whose it is."""
     original: str = ""
     """The id of another run that made the same, if one is known."""
+    in_workspace: bool = True
+    """Whether the dvc.lock in the folder names it; else that of ``revision``."""
 
     @property
     def name(self) -> str:
@@ -198,6 +200,15 @@ class _Restored:
         self._writer.journal.release()
 
 
+KEPT = {
+    "prepare": (DATASET, MANIFEST, REPORT_PREPARE),
+    "train": (MODEL, REPORT_TRAIN),
+    "evaluate": (REPORT_EVALUATE,),
+    "export": (EXPORT,),
+}
+"""The files and folders that a stage keeps with its run."""
+
+
 def _tell_fetch(run: _Restored) -> None:
     key = key_output(run.result.stage)
     assert key is not None
@@ -212,7 +223,7 @@ def _tell_prepare(run: _Restored) -> None:
     run.metrics(
         {f"{group}/{name}": value for group in groups for name, value in counts.get(group, {}).items()}
     )
-    run.keep(DATASET, MANIFEST, REPORT_PREPARE)
+    run.keep(*KEPT["prepare"])
     run.describe("Data", lambda: of_preparation(DatasetInfo(**profile(info)), counts))
 
 
@@ -227,7 +238,7 @@ def _tell_train(run: _Restored) -> None:
     run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
     for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
         run.metrics(_history_metrics(row), int(row["epoch"]))
-    run.keep(MODEL, REPORT_TRAIN)
+    run.keep(*KEPT["train"])
     run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**profile(info))))
 
 
@@ -248,13 +259,13 @@ def _tell_evaluate(run: _Restored) -> None:
     metrics = run.read_json(METRICS)["test"]
     for maker in (None, model):
         run.metrics(scores(metrics), maker=maker)
-        run.keep(REPORT_EVALUATE, maker=maker)
+        run.keep(*KEPT["evaluate"], maker=maker)
         run.describe("Test", lambda: of_evaluation(metrics), maker)
 
 
 def _tell_export(run: _Restored) -> None:
     model = _use_model(run)
-    run.keep(EXPORT)
+    run.keep(*KEPT["export"])
     if ONNX in run.files(EXPORT):
         file, spec = run.spool(ONNX), run.spec()
         record = records.Model(

@@ -80,6 +80,11 @@ def known_runs(store: "Store", filter_string: str = "") -> list[KnownRun]:
             return runs
 
 
+def top_names(store: "Store", run: KnownRun) -> set[str]:
+    """Returns the names of the files and folders at the top of a run's artifacts."""
+    return {artifact.path for artifact in store.client.list_artifacts(run.run_id)}
+
+
 def _known(run: "Run") -> KnownRun:
     info, data = run.info, run.data
     return KnownRun(

@@ -9,11 +9,13 @@ from pathlib import Path
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS, journals
-from darkroom.tracking.journal.trouble import OutOfReach, end_trouble, read_trouble, reason
-from darkroom.tracking.ledger.missing import missing_results, wanted_results
+from darkroom.tracking.journal.trouble import OutOfReach, Trouble, end_trouble, read_trouble, reason
+from darkroom.tracking.ledger.missing import emptied_runs, missing_results, wanted_results
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
 from darkroom.tracking.ledger.restored import write_restored
+from darkroom.tracking.ledger.results import WORKSPACE
 from darkroom.tracking.ledger.revisions import Revisions
+from darkroom.tracking.ledger.stages import Stages
 from darkroom.tracking.mlflow.sender import LINGER_SECONDS, Sender, only_sender, start_sender
 from darkroom.tracking.root import project_root
 
@@ -36,10 +38,17 @@ class Outcome:
     """Names of the runs that were made of results."""
     not_restored: list[str] = field(default_factory=list)
     """Results whose files are nowhere to be had, with the reason."""
+    emptied: list[str] = field(default_factory=list)
+    """Runs whose artifacts are gone, with their ids."""
     remarks: list[str] = field(default_factory=list)
     """What could not be read, or was refused."""
     num_elsewhere: dict[str, int] = field(default_factory=dict)
     """Runs that wait for another MLflow, by its address."""
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether MLflow lacks something that it should have."""
+        return bool(self.not_restored or self.emptied or self.remarks)
 
 
 def sync(
@@ -59,7 +68,7 @@ def sync(
         advance: is told that so many have been.
 
     Raises:
-        UserError: MLflow is out of reach, or a dvc.lock cannot be understood. What waits, waits on.
+        UserError: MLflow is out of reach, or git fails. What waits, waits on.
     """
     root = project_root()
     address = Address.of(root)
@@ -69,17 +78,28 @@ def sync(
     outcome.num_sent = _send(sender, root, address, expect, advance)
 
     try:
-        from darkroom.tracking.ledger.runs import known_runs
+        from darkroom.tracking.ledger.runs import known_runs, top_names
         from darkroom.tracking.mlflow.store import open_store
 
-        runs = known_runs(open_store(root, address))
+        store = open_store(root, address)
+        runs = known_runs(store)
         end_trouble(root, address)
+    except OutOfReach as error:
+        raise UserError(f"{Trouble.of(error).sentence(address)}; nothing is lost") from error
     except Exception as error:  # whatever it is, the reason is all that can be told
         raise UserError(f"{address} is out of reach ({reason(error)}); nothing is lost") from error
     revisions = Revisions()
     outputs = Outputs(repository=revisions.repository)
-    wanted = wanted_results(revisions, all_commits, all_experiments)
+    stages = Stages(revisions)
+    wanted = list(wanted_results(revisions, all_commits, all_experiments, outcome.remarks.append))
+    outcome.emptied = [
+        f"{run.name} (run {run.run_id})"
+        for run in emptied_runs(wanted, runs, lambda run: top_names(store, run))
+    ]
     for missing in missing_results(wanted, runs):
+        lock = revisions.find(WORKSPACE) if missing.in_workspace else missing.revision
+        if not stages.has(lock, missing.result.stage):
+            continue  # it was removed, as the set of images that was fetched before
         try:
             write_restored(missing, outputs, root, address)
         except (OutputMissing, OutputDamaged) as error:
@@ -113,9 +133,9 @@ def _send(
                 if is_only:
                     sender.send_all()
             except OutOfReach as error:
-                raise UserError(_out_of_reach(address, f"{error}", len(waiting))) from error
+                raise UserError(_waits(address, Trouble.of(error), len(waiting))) from error
             if not is_only and (trouble := read_trouble(root, address)):
-                raise UserError(_out_of_reach(address, trouble, len(waiting)))
+                raise UserError(_waits(address, trouble, len(waiting)))
             left = _waiting(sender)
             advance(len(waiting - left))
             num_sent += len(waiting - left)
@@ -131,6 +151,6 @@ def _waiting(sender: Sender) -> set[str]:
     return {journal.name for journal in sender.pending() if sender.has_ended(journal)}
 
 
-def _out_of_reach(address: Address, trouble: str, num_waiting: int) -> str:
+def _waits(address: Address, trouble: Trouble, num_waiting: int) -> str:
     runs = "1 run waits" if num_waiting == 1 else f"{num_waiting} runs wait"
-    return f"{address} is out of reach ({trouble}); {runs} in {JOURNALS}/, nothing is lost"
+    return f"{trouble.sentence(address)}; {runs} in {JOURNALS}/, nothing is lost"

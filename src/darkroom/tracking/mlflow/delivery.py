@@ -32,9 +32,10 @@ from darkroom.tracking.journal.records import (
     Tags,
     Used,
 )
-from darkroom.tracking.journal.trouble import OutOfReach, Refused, reason
+from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, Refused, reason
 from darkroom.tracking.mlflow.logged_model import LENGTH_OF_DIGEST, log_onnx
 from darkroom.tracking.mlflow.registry import propose
+from darkroom.tracking.mlflow.store import MAY_PASS, check_active
 from darkroom.tracking.notes import NOTE_TAG, with_section
 from darkroom.tracking.run import made_tag
 
@@ -51,9 +52,6 @@ LIMITS: dict[type, int] = {Metric: 1_000, Param: 100, RunTag: 100}
 
 NUM_MAKERS = 100
 """Runs with the same output that are looked at."""
-
-_MAY_PASS = (401, 403, 408, 425, 429)
-"""Statuses of a request that was refused for now: a password may be mended, a rush may end."""
 
 Item: TypeAlias = "Metric | Param | RunTag"
 
@@ -112,8 +110,10 @@ class Delivery:
     def _find_or_create_run(self) -> None:
         try:
             self._receipt.run_id = self._find_run() or self._create_run()
-        except Refused as refusal:  # of all runs, as in a deleted experiment: a person mends that
-            raise OutOfReach(f"{refusal}") from refusal
+        except Refused as refusal:  # of all runs, as in an experiment that was deleted meanwhile
+            experiment_id, address = self._store.experiment.experiment_id, self._store.address
+            check_active(self._call(lambda: self._client.get_experiment(experiment_id)), address)
+            raise Misconfigured(f"{address} refuses every run: {refusal}") from refusal
         self._receipt.save(self._journal)
 
     def _find_run(self) -> str:
@@ -281,7 +281,7 @@ class Delivery:
             if self._is_run_gone(error):
                 raise _Gone from error
             status = error.get_http_status_code()
-            if 400 <= status < 500 and status not in _MAY_PASS:
+            if 400 <= status < 500 and status not in MAY_PASS:
                 raise Refused(reason(error)) from error
             raise OutOfReach(reason(error)) from error
         except (OutOfReach, Refused):

@@ -29,7 +29,14 @@ from darkroom.tracking.journal.file import (
 )
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.records import Go, Metrics
-from darkroom.tracking.journal.trouble import OutOfReach, end_trouble, note_trouble, reason
+from darkroom.tracking.journal.trouble import (
+    Misconfigured,
+    OutOfReach,
+    Trouble,
+    end_trouble,
+    note_trouble,
+    reason,
+)
 
 if TYPE_CHECKING:
     from darkroom.tracking.mlflow.store import Store
@@ -163,7 +170,7 @@ class Sender:
             try:
                 self._send(journal, has_ended)
             except OutOfReach as error:
-                note_trouble(self._root, self._address, f"{error}")
+                note_trouble(self._root, self._address, Trouble.of(error))
                 raise
             except Exception as error:  # whatever it is, the other journals are sent
                 self._put_off(journal, error)
@@ -235,10 +242,7 @@ class Sender:
         from darkroom.tracking.mlflow.store import open_store
 
         if self._store is None or self._store.is_replaced():
-            try:
-                self._store = open_store(self._root, self._address)
-            except Exception as error:  # whatever it is, it may pass
-                raise OutOfReach(reason(error)) from error
+            self._store = open_store(self._root, self._address)
         return self._store
 
     def _finish(self, journal: Journal, receipt: Receipt) -> None:
@@ -293,6 +297,8 @@ class Sender:
                     self._report(f"{self._address}: {trouble}")
                 if self.num_growing():
                     reached_at = time.monotonic()  # not given up while a stage runs
+                elif isinstance(error, Misconfigured):
+                    return  # waiting does not help
                 if time.monotonic() - reached_at > GIVE_UP_SECONDS:
                     return
                 self._wait_for_stages(pause)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.tracking.address import Address
+from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, reason
 from darkroom.tracking.mlflow.relocate import ARTIFACTS, DATABASE, database_lock, relocate
+from darkroom.tracking.mlflow.usable import check_settings
 from darkroom.tracking.mlflow.view import experiment_tags
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ QUIET = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
+MAY_PASS = (401, 403, 408, 425, 429)
+"""Statuses of a request that was refused for now: a password may be corrected, a rush may end."""
+
 _opened: dict[Path, int] = {}
 """Databases, and which file that was (see ``_inode``); -1 where that has failed."""
 
@@ -41,6 +46,7 @@ _num_reopened = 0
 class Store:
     """An open connection to MLflow, and the experiment that takes the runs."""
 
+    address: Address
     client: "MlflowClient"
     experiment: "Experiment"
     uri: str
@@ -58,25 +64,67 @@ def open_store(root: Path, address: Address) -> Store:
 
     Artifacts of the embedded database lie in ``mlartifacts`` beside it, also after the project was
     moved; a server has a place of its own for them.
+
+    Raises:
+        OutOfReach: MLflow does not answer; ``Misconfigured`` if it never will, as things are.
     """
-    with _alone(root, address):
+    with _alone(root, address), _failures(address):
         client = _connect(root, address)
         experiment = client.get_experiment_by_name(address.experiment)
         if experiment is None:
             artifacts = _artifacts(root) if address.is_embedded else None
             experiment_id = client.create_experiment(address.experiment, artifacts)
             experiment = client.get_experiment(experiment_id)
+        check_active(experiment, address)
         for key, value in experiment_tags().items():
             if experiment.tags.get(key) != value:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
     database = root / DATABASE if address.is_embedded else None
-    return Store(client, experiment, client.tracking_uri, database, _inode(database) if database else 0)
+    inode = _inode(database) if database else 0
+    return Store(address, client, experiment, client.tracking_uri, database, inode)
 
 
 def open_client(root: Path, address: Address) -> "MlflowClient":
-    """Opens the MLflow at ``address`` as it is."""
-    with _alone(root, address):
+    """Opens the MLflow at ``address`` as it is.
+
+    Raises:
+        OutOfReach: MLflow does not answer; ``Misconfigured`` if it never will, as things are.
+    """
+    with _alone(root, address), _failures(address):
         return _connect(root, address)
+
+
+def check_active(experiment: "Experiment", address: Address) -> None:
+    """Refuses an experiment that was deleted: MLflow keeps its name, and takes no run for it.
+
+    Raises:
+        Misconfigured: the message names both ways out.
+    """
+    if experiment.lifecycle_stage != "active":
+        database = f"MLFLOW_TRACKING_URI=sqlite:///{DATABASE} " if address.is_embedded else ""
+        raise Misconfigured(
+            f"the experiment {address.experiment!r} in {address} is deleted; restore it with "
+            f"`{database}mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
+            "name another one by MLFLOW_EXPERIMENT_NAME"
+        )
+
+
+@contextmanager
+def _failures(address: Address) -> Iterator[None]:
+    """Tells a failure that may pass from one that never will, whatever library it comes from."""
+    try:
+        yield
+    except OutOfReach:
+        raise
+    except Exception as error:
+        status = getattr(error, "get_http_status_code", int)()
+        if isinstance(error, ImportError):  # of a database's driver
+            raise Misconfigured(f"{address} needs a package that is missing: {reason(error)}") from error
+        if type(error).__name__ == "NoSuchModuleError":  # SQLAlchemy does not know the driver
+            raise Misconfigured(f"MLFLOW_TRACKING_URI: {address}: {reason(error)}") from error
+        if 400 <= status < 500 and status not in MAY_PASS:
+            raise Misconfigured(f"{address} refuses every run: {reason(error)}") from error
+        raise OutOfReach(reason(error)) from error
 
 
 @contextmanager
@@ -100,6 +148,7 @@ def _alone(root: Path, address: Address) -> AbstractContextManager[object]:
 
 
 def _connect(root: Path, address: Address) -> "MlflowClient":
+    check_settings(address)
     for name, value in QUIET.items():  # MLflow reads some of them while it is imported
         os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):

@@ -1,0 +1,74 @@
+"""What a reader of metrics.json should know first: for the terminal, the reports and MLflow."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from darkroom.errors import listed
+
+MAX_NAMES = 10
+"""Classes that a sentence names."""
+
+FEATURES = {"backbone": "the features of its frozen backbone", "pixels": "small grey pixels"}
+"""What a logistic regression was fitted on, by the name in metrics.json."""
+
+_ADVICE = {
+    "backbone": (
+        "The head can learn at least as much from these features: try more train.epochs, a higher "
+        "train.lr, gentler augment (a larger resized_crop) or a smaller train.weight_decay"
+    ),
+    "pixels": (
+        "Try more train.epochs, another train.lr (`darkroom lr` suggests one), gentler augment, or "
+        "weights that were trained on other images (`model.weights: default`)"
+    ),
+}
+
+
+def remarks_on(test: Mapping[str, Any]) -> list[str]:
+    """Return a sentence or two for each reason not to take the scores as they stand.
+
+    Args:
+        test: the scores of a test split, as in metrics.json.
+    """
+    return [*_on_classes(test), *_on_baseline(test)]
+
+
+def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
+    rows = test["per_class"]
+    without = [row for row in rows if row.get("support") == 0]
+    if without:
+        names = listed((row["class"] for row in without), MAX_NAMES)
+        num_taken = sum(row.get("predicted", 0) for row in without)
+        what = (
+            "Labels that no test image has" if is_multi_label(test) else "Classes without a test image"
+        )
+        also = f" (wrong predictions of them: {num_taken:,})" if num_taken else ""
+        yield f"{what}: {names}. They are not measured{also}, and do not count in macro averages."
+    never = [row["class"] for row in rows if row.get("support") and row.get("predicted") == 0]
+    if never:
+        names = listed(never, MAX_NAMES)
+        yield f"Never predicted, which counts as a precision of 0: {names}."
+
+
+def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:
+    baseline, f1 = test.get("baseline"), test.get("f1_macro")
+    if baseline is None or f1 is None or f1 == 1:
+        return
+    regression, constant = baseline["logistic_regression"], baseline["most_frequent"]
+    if f1 <= regression["f1_macro"]:
+        features = regression["features"]
+        yield (
+            f"The model does not beat a logistic regression on {FEATURES[features]}: macro F1 {f1:.4f} "
+            f"against {regression['f1_macro']:.4f}. {_ADVICE[features]}."
+        )
+    if f1 <= constant["f1_macro"]:
+        what = "set of labels" if is_multi_label(test) else "class"
+        yield (
+            f"The model does not beat predicting the most frequent {what} for every image: macro F1 "
+            f"{f1:.4f} against {constant['f1_macro']:.4f}. Check that the labels fit the images, then "
+            "lower train.lr, or set `train.class_weights: balanced`."
+        )
+
+
+def is_multi_label(test: Mapping[str, Any]) -> bool:
+    """Whether the scores are of images that may have several labels, or none."""
+    return "exact_match" in test

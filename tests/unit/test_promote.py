@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from registered import (
     DIGEST,
     aliases,
@@ -57,6 +58,7 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv(variable, "ada")
     shutil.copy(template / "mlflow.db", tmp_path)
     shutil.copytree(template / "mlartifacts", tmp_path / "mlartifacts")
+    _artifact_repos_cache.clear()  # where this process has found the files of the same models before
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -397,7 +399,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "its file model.onnx is damaged",
     ),
     "no file": (lambda folder: (folder / "model.onnx").unlink(), "its file model.onnx is gone"),
-    "no folder": (lambda folder: shutil.rmtree(folder), "its files cannot be read back"),
+    "no folder": (lambda folder: shutil.rmtree(folder), "its file MLmodel is gone"),
 }
 
 

@@ -16,6 +16,7 @@ from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.counts import counts_of_labels
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
+from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import confused_labels, multi_label_metrics
 from darkroom.metrics.remarks import remarks_on
@@ -269,7 +270,11 @@ def make_evaluation(
         targets: as in ``Batch``, in the order of ``shards``; on the CPU, as the logits.
         logits: float32 ``(n, num_classes)``.
         baseline: scores of baselines on the same images, as metrics.json has them.
+
+    Raises:
+        UserError: a logit is no finite number.
     """
+    check_finite(logits.numpy(), shards.paths, "evaluate: the model")
     beside = {} if baseline is None else {"baseline": baseline}
     probabilities = probabilities_of(logits.double(), spec.multi_label)
     names = list(spec.class_names)

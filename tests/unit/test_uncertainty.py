@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 from torch import Tensor
 
-from darkroom.metrics import uncertainty
-from darkroom.metrics.uncertainty import NUM_RESAMPLES, macro_f1_standard_error
+from darkroom.training import uncertainty
+from darkroom.training.uncertainty import NUM_RESAMPLES, macro_f1_standard_error
 
 Predictions = tuple[Tensor, Tensor, int]
 

@@ -15,7 +15,6 @@ from darkroom.data.philox import words
 from darkroom.errors import UserError
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
-from darkroom.metrics.uncertainty import macro_f1_standard_error
 from darkroom.training.batch_size import out_of_memory
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.device import is_out_of_memory
@@ -25,6 +24,7 @@ from darkroom.training.layers import LayerOptions, set_trainable
 from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1, clip_gradients
 from darkroom.training.state import EpochResult, StateOptions, TrainingState
+from darkroom.training.uncertainty import macro_f1_standard_error
 
 DROPOUT_STREAM = 3
 

@@ -134,8 +134,8 @@ def course_of(results: Sequence[Scored]) -> Course:
     Args:
         results: at least one, in order.
     """
-    kept = [result for result in results if result.is_kept][-1]
-    best = [result for result in results if result.is_best][-1]
+    kept = next(result for result in reversed(results) if result.is_kept)
+    best = next(result for result in reversed(results) if result.is_best)
     return Course(kept, best, results[-1].epoch)
 
 

@@ -41,6 +41,7 @@ from darkroom.reporting.model_card import write_model_card
 from darkroom.reporting.report import write_report
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
+from darkroom.tracking.ledger.restored import history_metrics
 from darkroom.training.state import EpochResult
 
 # matplotlib warns of letters that its font lacks
@@ -359,6 +360,23 @@ def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> 
     assert "epoch 4" in collected.last_line()
     collected.draw(tmp_path / "history.png")
     assert is_picture(tmp_path / "history.png")
+
+
+def test_a_restored_run_has_the_metrics_of_a_live_one(tmp_path: Path) -> None:
+    live = []
+    collected = History(num_earlier=len(EPOCHS))  # without durations, which no file has
+    for result in EPOCHS:
+        collected.add(replace(result, grad_norm=0.1 * result.epoch))
+        live.append((result.epoch, collected.metrics()))
+    collected.write_csv(tmp_path / "history.csv")
+    written = (tmp_path / "history.csv").read_text()
+    assert list(history_metrics(written)) == live
+    assert [metrics["val/kept_epoch"] for _, metrics in live] == [1, 2, 3, 3]
+
+
+def test_a_history_of_before_kept_its_best_epoch() -> None:
+    older = "epoch,val_f1_macro,is_best\n1,0.5,True\n2,0.5,True\n3,0.25,False\n"
+    assert [metrics["val/kept_epoch"] for _, metrics in history_metrics(older)] == [1, 2, 2]
 
 
 # evaluation

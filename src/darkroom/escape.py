@@ -33,7 +33,7 @@ def for_line(text: str) -> str:
 
 def for_markdown(text: object) -> str:
     """Returns text that Markdown shows as it is, on one line, also in the cell of a table."""
-    line = for_line(" ".join(f"{text}".splitlines()))
+    line = for_line(" ".join(f"{text}".split()))
     return _MARKDOWN.sub(lambda mark: _ENTITIES.get(mark[0], f"\\{mark[0]}"), line)
 
 

@@ -5,7 +5,6 @@ not changed beyond that: the files are read back by programs, to which ``=1+1`` 
 """
 
 import re
-import unicodedata
 
 # What turns the direction of the text that follows (Unicode Standard Annex 9), or is a line end to some.
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -39,14 +38,6 @@ def for_markdown(text: object) -> str:
 
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 """A backslash before these is right in CommonMark, but not everywhere that shows Markdown."""
-
-
-def for_figure(text: str) -> str:
-    """Returns text for a label of a figure: one line, without marks that no font draws.
-
-    Formulas (``$x$``) are switched off for all figures (see ``reporting.figures``).
-    """
-    return for_line(unicodedata.normalize("NFC", text))
 
 
 def _visible(mark: re.Match[str]) -> str:

@@ -1,6 +1,5 @@
 """Classifies images with an exported folder alone: ONNX Runtime and Pillow, no torch."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
                 for file in path.rglob("*")
                 if not file.is_dir() and not is_hidden(file.relative_to(path).as_posix())
             )
-        elif os.path.lexists(path):
+        elif path.exists():
             matches = [path]
         else:
             matches = [Path(match) for match in sorted(glob(pattern, recursive=True))]

@@ -56,7 +56,7 @@ def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = 
         return
     except OSError as error:
         raise UserError(f"{place}: cannot be written ({error.strerror})") from None
-    if _is_stream(status):
+    if _is_stream(path, status):
         return
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{place}: not a regular file")
@@ -82,7 +82,7 @@ def open_table(path: Path) -> Iterator[TextIO]:
     Until then ``path`` stays as it is. A pipe or a device (``/dev/stdout``) is written to directly.
     """
     with contextlib.suppress(FileNotFoundError):
-        if _is_stream(path.stat()):
+        if _is_stream(path, path.stat()):
             with path.open("w", encoding="utf-8", newline="") as stream:
                 yield stream
             return
@@ -114,7 +114,10 @@ def _mode(path: Path) -> int:
     return 0o666 & ~umask
 
 
-def _is_stream(status: os.stat_result) -> bool:
+def _is_stream(path: Path, status: os.stat_result) -> bool:
+    """Whether nothing is replaced by writing; ``/dev/stdout`` may lead to a file that a shell opened."""
+    if path.parent in (Path("/dev"), Path("/dev/fd")) and not stat.S_ISBLK(status.st_mode):
+        return not stat.S_ISDIR(status.st_mode)
     return stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from darkroom.errors import brief
-from darkroom.paths import CACHE, EXPORT, MODEL, PREPARED, REPORT_PREPARE
+from darkroom.paths import CACHE, EXPORT, MODEL, PREPARED, REPORT_EVALUATE, REPORT_PREPARE, REPORT_TRAIN
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _LITTLE_BYTES = 2**20
@@ -37,7 +37,9 @@ _DATABASE = (
 _WRITTEN = (
     PREPARED,
     MODEL.parent,
-    REPORT_PREPARE.parent,
+    REPORT_PREPARE,
+    REPORT_TRAIN,
+    REPORT_EVALUATE,
     EXPORT,
     CACHE,
     Path("mljournal"),
@@ -57,13 +59,14 @@ def explain(error: BaseException) -> str | None:
         return "out of memory; run again with fewer DARKROOM_WORKERS, or a smaller batch"
     if isinstance(error, OSError):
         number = error.errno
-        reason = error.strerror or brief(error)
-        files = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_name(name)]
+        reason = os.strerror(number) if number in _REMEDIES else error.strerror or brief(error)
+        # of a copy, the second is what is written
+        files = [os.fsdecode(name) for name in (error.filename2, error.filename) if _is_name(name)]
     else:
         number = _number(f"{error}")
         if number is None:
             return None
-        reason, files = brief(error), []
+        reason, files = os.strerror(number) if number in _REMEDIES else brief(error), []
     parts = [": ".join([*files[:1], reason])]
     if number in _NO_SPACE and (full := list(_full())):
         parts.append("full: " + ", ".join(full))

@@ -4,10 +4,13 @@ There are no defaults here: ``params.yaml`` holds every value, so DVC sees every
 ``darkroom.params`` reads the file and explains mistakes.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from darkroom.paths import FETCHED, fetched_name, mistaken_input
 
 NamedSet = Literal[
     "digits",
@@ -34,7 +37,15 @@ NamedSet = Literal[
 """Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
 
 Fold = Annotated[str, Field(pattern=r"^[1-9][0-9]?/[1-9][0-9]?$", examples=["K/N, such as 2/5,"])]
-HuggingFaceSet = Annotated[str, Field(pattern=r"^hf--[A-Za-z0-9_.-]+$", examples=["hf--OWNER--NAME"])]
+HuggingFaceSet = Annotated[
+    str,
+    Field(
+        pattern=r"^hf(--[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*){2,3}$",
+        max_length=200,
+        examples=["hf--OWNER--NAME"],
+    ),
+]
+"""The hub's own rules for names: no ``..`` and no ``--``, so these are never the path of a folder."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Column = Annotated[str, Field(min_length=1)]
@@ -43,6 +54,9 @@ NamedTransform = Annotated[
     dict[str, dict[str, Any]],
     Field(min_length=1, max_length=1, examples=["{NAME: {argument: value}}"]),
 ]
+
+
+_MERGE_EXAMPLE = "{label: label}, as {Cat: cat}"
 
 
 def _text_or_whole(value: object) -> object:
@@ -81,8 +95,12 @@ class DataSource(Section):
         description="of the nested folder a/b: its class is a (top), a/b (path) or b (leaf)"
     )
     manifest: Column | None = Field(
-        description="table in path that labels the files: CSV, Parquet or JSON Lines, with file paths"
-        " relative to its own folder; null: folders are the labels"
+        description="table in path that labels the files: CSV, Parquet or JSON Lines; null: folders are"
+        " the labels"
+    )
+    image_root: Column | None = Field(
+        description="folder in path that the manifest's file paths are relative to; null: the manifest's"
+        " own folder; . is path itself"
     )
     path_column: Column = Field(description="the manifest's column of file paths")
     label_column: Column = Field(description="the manifest's column of labels, taken as text")
@@ -90,24 +108,95 @@ class DataSource(Section):
         description="what parts the labels of an image that has several, such as |, in the manifest's"
         " label column; null: an image has one label"
     )
+    merge_labels: Annotated[dict[Column, Column], Field(examples=[_MERGE_EXAMPLE])] = Field(
+        description="labels that become one class, as {Cat: cat, kitten: cat}; labels that only look"
+        " alike and are different classes are mapped to themselves, as {a: a, A: A}; {} none"
+    )
     split_column: Column | None = Field(
         description="the manifest's column that says train, val, test or nothing; null: none"
     )
     group_column: Column | None = Field(
         description="the manifest's column of what must not be split (patient, scene); null: none"
     )
+    group_pattern: Column | None = Field(
+        description="regular expression (RE2) that is searched in each path below data.path; what its"
+        " groups, or the group named group, match must not be split, as ^(.*)_frame; null: none"
+    )
     weight_column: Column | None = Field(
         description="the manifest's column of weights in the training loss; null: all count the same"
     )
 
+    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
+        """Yields ``(full name, what is wrong)`` for values that do not go together."""
+        for option in ("label_separator", "image_root"):
+            value = getattr(self, option)
+            if value is not None and self.manifest is None:
+                does = (
+                    "parts labels of" if option == "label_separator" else "is a folder of the paths in"
+                )
+                yield (
+                    f"data.{option}",
+                    f"{value!r} {does} a manifest, but data.manifest is null; set both or none",
+                )
+        if self.image_root is not None and (advice := self._stray_root(self.image_root)):
+            yield "data.image_root", f"{self.image_root!r} is not a folder in data.path; {advice}"
+        if self.group_pattern is not None and self.group_column is not None:
+            yield (
+                "data.group_pattern",
+                f"{self.group_pattern!r} names groups, and so does data.group_column"
+                f" {self.group_column!r}; set one of them to null",
+            )
+        for label, target in self.merge_labels.items():
+            if problem := self._mistaken_merge(label, target):
+                yield "data.merge_labels", problem
 
-class Data(DataSource):
-    """Where the images come from."""
+    def _stray_root(self, root: str) -> str:
+        """Returns what to do about an ``image_root`` that is not inside ``path``, else nothing."""
+        parts = root.replace("\\", "/").split("/")
+        path = self.path.replace("\\", "/").rstrip("/")
+        if f"{root.rstrip('/')}/".startswith(f"{path}/"):
+            inside = root.rstrip("/")[len(path) :].strip("/") or "."
+            return f"it is relative to data.path, so write {inside}"
+        if root.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", root):
+            return (
+                "DVC follows data.path alone, so the images must lie in it: set data.path to a folder"
+                " that holds manifest and images, and data.image_root to the folder of the images in it"
+            )
+        return ""
+
+    def _mistaken_merge(self, label: str, target: str) -> str:
+        """Returns what is wrong with merging ``label`` into ``target``, or nothing."""
+        for name in (label, target):
+            if name != name.strip() or not name.strip():
+                return f"{name!r} has blanks around it, and labels are read without them; leave them out"
+        if self.label_separator is not None and self.label_separator in label + "\n" + target:
+            return (
+                f"{label!r} or {target!r} holds data.label_separator {self.label_separator!r}; name"
+                " single labels"
+            )
+        onward = self.merge_labels.get(target, target)
+        if onward != target:
+            if onward == label:
+                return (
+                    f"{label!r} and {target!r} are merged into each other; keep one of the two entries"
+                )
+            return (
+                f"{label!r} is merged into {target!r}, which is merged into {onward!r}; map both to one"
+            )
+        return ""
+
+
+class PublicSets(Section):
+    """The part of ``data`` that ``fetch`` reads."""
 
     fetch: list[NamedSet | HuggingFaceSet] = Field(
-        description="public sets to fetch into data/NAME; hf--OWNER--NAME is OWNER/NAME on the Hugging"
-        " Face hub; [] for images of your own"
+        description="public sets to fetch into data/fetched/NAME; hf--OWNER--NAME is OWNER/NAME on the"
+        " Hugging Face hub; [] for images of your own"
     )
+
+
+class Data(PublicSets, DataSource):
+    """Where the images come from."""
 
 
 class Prepare(Section):
@@ -559,12 +648,29 @@ class Params(Section):
                     "auto may change with a new image, and move others, where prepare.split is stable; "
                     "set a number",
                 )
-        if self.data.label_separator is not None and self.data.manifest is None:
+        if problem := mistaken_input(self.data.path):
+            yield "data.path", problem
+        elif self.data.path in (f"data/{name}" for name in self.data.fetch):
             yield (
-                "data.label_separator",
-                f"{self.data.label_separator!r} parts labels of a manifest, but data.manifest is null;"
-                " set both or none",
+                "data.path",
+                f"{self.data.path} is where fetch wrote before; it writes to {FETCHED}/ now: set"
+                f" {FETCHED}/{self.data.path.removeprefix('data/')}, or data.fetch: [] to use the"
+                " folder as your own",
             )
+        elif self.data.fetch and (name := fetched_name(self.data.path)) not in ("", *self.data.fetch):
+            yield (
+                "data.path",
+                f"{self.data.path} is not fetched: data.fetch names {', '.join(self.data.fetch)} and not"
+                f" {name}; images of your own belong elsewhere, such as in data/mine",
+            )
+        yield from self.data.mistaken_combinations()
+        if isinstance(train.class_weights, dict):
+            for name in train.class_weights:
+                if (target := self.data.merge_labels.get(name, name)) != name:
+                    yield (
+                        "train.class_weights",
+                        f"data.merge_labels merges {name!r} into {target!r}; weight {target!r} instead",
+                    )
         if len(set(self.data.fetch)) < len(self.data.fetch):
             yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
         if augment.crop_padding > 0 and augment.resized_crop is not None:
@@ -603,7 +709,7 @@ def _part(value: Any, config: type[StageConfig], name: str) -> Any:
 
 
 class FetchConfig(StageConfig):
-    """``fetch`` reads nothing: DVC hands it the name of one set."""
+    data: PublicSets
 
 
 class PrepareConfig(StageConfig):

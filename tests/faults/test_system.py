@@ -1,4 +1,4 @@
-"""Real full and read-only disks, limits and encodings: one line with path and reason, and nothing is lost.
+"""Full and read-only disks, limits, encodings: one line with path and reason, and nothing is lost.
 
 Each command runs in a mount namespace of its own, with a tiny file system over one folder.
 """

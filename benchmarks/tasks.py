@@ -34,6 +34,11 @@ class Sources:
     camvid: Path | None
     """CamVid as ``images/{train,test}/*.jpg``, ``masks/{train,test}/*.png`` and ``classes.csv``."""
 
+    def has_images_of(self, task: str) -> bool:
+        """Whether the collection that a task is cut out of is available; True for all others."""
+        needed = {"cifar10": self.cifar, "cifar-animals": self.cifar, "materials": self.camvid}
+        return task not in needed or needed[task] is not None
+
 
 def from_cifar(
     sources: Sources,

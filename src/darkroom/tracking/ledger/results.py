@@ -35,7 +35,7 @@ class Result:
     """What one stage made of its inputs: an entry of a dvc.lock."""
 
     stage: str
-    """As DVC names it, ``fetch@digits``."""
+    """As DVC names it: ``train``; in older commits also ``fetch@digits``."""
     params: dict[str, Any]
     """By full names, ``train.lr``; those of another file begin with it, ``other.yaml:lr``."""
     deps: dict[str, Content]

@@ -51,7 +51,7 @@ class Trace:
     subject: str
     trails: list[Trail] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    """Where a file was found, as ``data/digits/3/0001.png, read by prepare``."""
+    """Where a file was found, as ``data/fetched/digits/3/0001.png, read by prepare``."""
     trouble: str = ""
     """Why MLflow could not be asked; empty if it could."""
     remarks: list[str] = field(default_factory=list)

@@ -228,7 +228,7 @@ class Augment(Section):
     )
 
     def padding_problem(self, side: int) -> str | None:
-        """Returns what is wrong with ``crop_padding`` for images of ``side`` pixels, the shorter side."""
+        """Returns what is wrong with ``crop_padding`` for images whose shorter side is ``side``."""
         if self.crop_padding == 0 or self.crop_padding < side:
             return None
         return (

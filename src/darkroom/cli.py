@@ -12,6 +12,7 @@ from darkroom.commands.summary import summary
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
+from darkroom.commands.verify import verify
 from darkroom.errors import UserError
 
 
@@ -32,5 +33,5 @@ def main() -> None:
     """Reproducible image classification. `dvc repro` runs the pipeline; these help around it."""
 
 
-for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote):
+for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote, verify):
     main.add_command(command)

@@ -1,5 +1,6 @@
 """Classifies images with an exported folder alone: ONNX Runtime and Pillow, no torch."""
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field, PositiveInt
 from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
 from darkroom.data.system_files import is_hidden
 from darkroom.errors import UserError, brief
+from darkroom.models.exported import DESCRIPTION, check_exported, load_description
 
 BATCH_SIZE = 64
 
@@ -83,22 +85,17 @@ class Predictor:
         tiff: read TIFF files too.
 
     Raises:
-        UserError: the folder lacks one of the files, or they cannot be read.
+        UserError: the folder lacks one of the files, they are damaged or of several exports, or cannot
+            be read.
     """
 
     def __init__(self, folder: Path, tiff: bool = False) -> None:
         import onnxruntime
 
-        description, model = folder / "model.json", folder / "model.onnx"
-        for file in (description, model):
-            if not file.is_file():
-                raise UserError(
-                    f"{file}: there is no such file; {folder} must be a folder that the export stage"
-                    " wrote, with onnx in export.formats"
-                )
+        values, digests = load_description(folder)
+        description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
         try:
-            text = description.read_text(encoding="utf-8")
-            described = _Description.model_validate_json(text, strict=True)
+            described = _Description.model_validate_json(json.dumps(values), strict=True)
         except ValueError as error:
             problem = str(error).splitlines()
             raise UserError(
@@ -145,12 +142,16 @@ class Predictor:
             while batch := list(islice(remaining, BATCH_SIZE)):
                 decoded = list(pool.map(self._decode, batch))
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
-                rows = iter(self.probabilities(np.stack(images)) if images else ())
+                rows: Iterator[NDArray[np.float32]] = iter(
+                    self.probabilities(np.stack(images)) if images else ()
+                )
                 for path, pixels in zip(batch, decoded, strict=True):
                     if isinstance(pixels, str):
                         yield Failure(path, pixels)
+                    elif np.isfinite(row := next(rows)).all():
+                        yield self._prediction(path, row, top_k)
                     else:
-                        yield self._prediction(path, next(rows), top_k)
+                        yield Failure(path, "the model gives no finite probabilities for it")
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | str:
         try:

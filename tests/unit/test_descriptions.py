@@ -134,6 +134,48 @@ def test_an_evaluation_tells_scores_and_the_worst_classes() -> None:
     }
 
 
+def test_an_evaluation_tells_of_baselines_and_of_what_was_not_measured() -> None:
+    metrics = {
+        "num_images": 10,
+        "f1_macro": 0.5,
+        "precision_macro": None,
+        "recall_macro": 0.7,
+        "accuracy": 0.5,
+        "baseline": {
+            "logistic_regression": {
+                "f1_macro": 0.75,
+                "accuracy": 0.8,
+                "features": "pixels",
+                "inverse_regularisation": 0.1,
+            },
+            "most_frequent": {"f1_macro": None, "accuracy": 0.25},
+        },
+        "per_class": [
+            {"class": "seen", "f1": 0.5, "support": 10, "predicted": 9},
+            {"class": "unseen", "f1": None, "support": 0, "predicted": 1},
+        ],
+    }
+    rows = of_evaluation(
+        metrics | {"baseline": metrics["baseline"] | {"most_frequent": {"f1_macro": 0.1}}}
+    )
+    assert "macro precision" not in rows
+    assert rows["macro F1 of logistic regression"] == "0.7500"
+    assert rows["macro F1 of most frequent"] == "0.1000"
+    assert rows["least F1"] == "seen (0.5000)"
+    assert "unseen" in rows["remark"]
+    assert "does not beat a logistic regression" in rows["remark 2"]
+    assert scores(metrics) == {
+        "test/num_images": 10,
+        "test/f1_macro": 0.5,
+        "test/recall_macro": 0.7,
+        "test/accuracy": 0.5,
+        "test/baseline/logistic_regression/f1_macro": 0.75,
+        "test/baseline/logistic_regression/accuracy": 0.8,
+        "test/baseline/logistic_regression/inverse_regularisation": 0.1,
+        "test/baseline/most_frequent/accuracy": 0.25,
+    }
+
+
 def test_an_evaluation_of_several_labels_has_its_own_scores() -> None:
     metrics = {
         "num_images": 10,

@@ -8,13 +8,18 @@ from darkroom.errors import UserError
 @click.command()
 @click.argument("version", type=click.IntRange(min=1), required=False)
 @click.option("--why", metavar="TEXT", help="The reason, which is kept with the version.")
-@click.option("--dry-run", "-n", is_flag=True, help="Only compare it with the champion.")
+@click.option(
+    "--dry-run", "-n", is_flag=True, help="Only compare it with the champion, and check its files."
+)
 @click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
 def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool) -> None:
     """Make VERSION of the model the champion, the one in use.
 
     Without VERSION it is the candidate, which the last `dvc repro` has exported. Whoever uses
     models:/NAME@champion of MLflow gets it from then on. To go back is the same: promote an older one.
+
+    The version's files are read back from MLflow first, and compared with the digests that were recorded
+    when it was exported; a version whose files are gone or differ is not promoted.
     """
     from rich.console import Console
 
@@ -36,11 +41,13 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     if new is None:
         raise UserError("there is no candidate; name the VERSION (`darkroom promote --list`)")
     if is_done:
+        click.echo(registry.read_back(new))
         click.echo(f"version {new.number} is the champion already")
         return
     console.print(comparison(registry, new))
     for remark in remarks(registry, new):
         click.echo(remark, err=True)
+    click.echo(registry.read_back(new))
     if dry_run:
         return
     if why is None:

@@ -1,6 +1,6 @@
 """What evaluate leaves behind: predictions, plots for DVC and for people, and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.counts import counts_of_labels
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
+from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import confused_labels, multi_label_metrics
 from darkroom.metrics.remarks import remarks_on
@@ -111,10 +112,9 @@ class Evaluation:
     def summary(self) -> str:
         """Describes the outcome in a line."""
         scores = {**macro_scores(self.metrics), **overall_scores(self.metrics)}
-        told = ", ".join(f"{title} {number(score)}" for title, score in scores.items())
-        baselines = baseline_scores(self.metrics).items()
-        beside = " and ".join(f"{number(score)} by {title}" for title, score in baselines)
-        return f"{len(self.shards):,} test images, {told}" + (beside and f"; macro F1 {beside}")
+        baselines = baseline_scores(self.metrics)
+        beside = f"; macro F1 of {_enumerated(baselines)}" if baselines else ""
+        return f"{len(self.shards):,} test images, {_enumerated(scores)}{beside}"
 
     def remarks(self) -> list[str]:
         """Return why not to take the scores as they stand, a sentence or two each."""
@@ -248,21 +248,37 @@ class MultiLabelEvaluation(Evaluation):
         draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
 
 
-def make_evaluation(spec: ModelSpec, shards: Shards, targets: Tensor, logits: Tensor) -> Evaluation:
+def make_evaluation(
+    spec: ModelSpec,
+    shards: Shards,
+    targets: Tensor,
+    logits: Tensor,
+    baseline: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Measures a model on one split.
 
     Args:
         targets: as in ``Batch``, in the order of ``shards``; on the CPU, as the logits.
         logits: float32 ``(n, num_classes)``.
+        baseline: scores of baselines on the same images, as metrics.json has them.
+
+    Raises:
+        UserError: a logit is no finite number.
     """
+    check_finite(logits.numpy(), shards.paths, "evaluate: the model")
+    beside = {} if baseline is None else {"baseline": baseline}
     probabilities = probabilities_of(logits.double(), spec.multi_label)
     names = list(spec.class_names)
     if spec.multi_label:
         assert spec.thresholds is not None
         metrics = multi_label_metrics(targets, probabilities, spec.thresholds, names)
-        return MultiLabelEvaluation(spec, shards, targets, probabilities, metrics)
+        return MultiLabelEvaluation(spec, shards, targets, probabilities, {**metrics, **beside})
     metrics = classification_metrics(targets, probabilities, names)
-    return Evaluation(spec, shards, targets, probabilities, metrics)
+    return Evaluation(spec, shards, targets, probabilities, {**metrics, **beside})
+
+
+def _enumerated(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{title} {number(score)}" for title, score in scores.items())
 
 
 def _write_confusions(pairs: Sequence[tuple[int, int]], names: Sequence[str], stem: Path) -> None:

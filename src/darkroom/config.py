@@ -506,7 +506,8 @@ class Train(Section):
         " first steps less; it is what is validated and kept; null: none"
     )
     patience: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
-        description="stop after so many epochs without a better validation macro F1; null: never"
+        description="stop after this many epochs without a higher validation macro F1 (an equal one is"
+        " not higher); null: never"
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         description="of convolutions and matrix products; weights and sums stay float32"

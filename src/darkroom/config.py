@@ -733,8 +733,8 @@ class Params(Section):
                 f" {augment.crop_padding}; set this to null or that to 0",
             )
         side = prepare.image_size
-        if isinstance(side, int) and (problem := augment.padding_problem(side)):
-            yield "augment.crop_padding", problem
+        if isinstance(side, int) and (out_of_sight := augment.padding_problem(side)):
+            yield "augment.crop_padding", out_of_sight
         if augment.translate == 1:
             yield "augment.translate", "1 moves images out of sight altogether; it must be below 1"
         yield from model.mistaken_combinations()

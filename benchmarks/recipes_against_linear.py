@@ -52,6 +52,28 @@ Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Features ``(n, C)`` and labels ``(n,)``."""
 
 
+class Features:
+    """Features by a backbone that all trainings leave as it is: each image's are computed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+
+    @torch.inference_mode()
+    def of(self, model: Classifier, prepared: Path) -> Split:
+        """Returns the features and labels of a split."""
+        shards = Shards(prepared)
+        images = shards.gather(np.arange(len(shards)))
+        keys = [sha256(image.tobytes()).digest() for image in images]
+        new = [number for number, key in enumerate(keys) if key not in self._known]
+        model.eval()
+        for start in range(0, len(new), 32):
+            part = new[start : start + 32]
+            batch = torch.from_numpy(images[part]).permute(0, 3, 1, 2)
+            features = average(model.features(batch)).numpy()
+            self._known.update(zip((keys[number] for number in part), features, strict=True))
+        return np.stack([self._known[key] for key in keys]), np.asarray(shards.labels)
+
+
 def measure(
     args: argparse.Namespace, data: Path, known: Features, changes: dict[str, Any], seed: int
 ) -> dict[str, Any]:
@@ -87,28 +109,6 @@ def measure(
             "linear": how,
             "train_seconds": round(train_seconds, 1),
         }
-
-
-class Features:
-    """Features by a backbone that every training of a task leaves as it is, each image's computed once."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, NDArray[np.float32]] = {}
-
-    @torch.inference_mode()
-    def of(self, model: Classifier, prepared: Path) -> Split:
-        """Returns the features and labels of a split."""
-        shards = Shards(prepared)
-        images = shards.gather(np.arange(len(shards)))
-        keys = [sha256(image.tobytes()).digest() for image in images]
-        new = [number for number, key in enumerate(keys) if key not in self._known]
-        model.eval()
-        for start in range(0, len(new), 32):
-            part = new[start : start + 32]
-            batch = torch.from_numpy(images[part]).permute(0, 3, 1, 2)
-            features = average(model.features(batch)).numpy()
-            self._known.update(zip((keys[number] for number in part), features, strict=True))
-        return np.stack([self._known[key] for key in keys]), np.asarray(shards.labels)
 
 
 def regression(splits: dict[str, Split]) -> tuple[float, str]:

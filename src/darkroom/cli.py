@@ -13,17 +13,19 @@ from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
 from darkroom.errors import UserError
+from darkroom.tracking.secrets import redacted_output
 
 
 class UserErrorsWithoutTraceback(click.Group):
     """Prints a mistake of the user's as one message and ends with status 2."""
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(error, err=True)
-            ctx.exit(2)
+        with redacted_output(with_stdout=False):
+            try:
+                return super().invoke(ctx)
+            except UserError as error:
+                click.echo(error, err=True)
+                ctx.exit(2)
 
 
 @click.group(cls=UserErrorsWithoutTraceback, context_settings={"help_option_names": ["-h", "--help"]})

@@ -189,9 +189,10 @@ def redacted_output(with_stdout: bool = True) -> Iterator[None]:
         with_stdout: False: on standard error alone, where standard output is data for programs.
     """
     earlier = sys.stdout, sys.stderr
-    if with_stdout:
+    if with_stdout and sys.stdout is not None:  # None: it was closed before the start
         sys.stdout = cast(TextIO, _Redacted(sys.stdout))
-    sys.stderr = cast(TextIO, _Redacted(sys.stderr))
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, _Redacted(sys.stderr))
     sys.excepthook = _print_redacted
     try:
         yield
@@ -206,6 +207,8 @@ class _Redacted:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # click would write past this stream
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:

@@ -1,4 +1,4 @@
-"""evaluate: model, data/prepared/{test/, dataset.json} -> reports/evaluate/{metrics.json, ...}"""
+"""evaluate: model, data/prepared/{train,val,test}/ -> reports/evaluate/{metrics.json, ...}"""
 
 from darkroom.config import EvaluateConfig
 from darkroom.paths import DATASET, EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
@@ -11,6 +11,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.batches import Batches
     from darkroom.data.info import load_info
     from darkroom.data.prepared import open_split
+    from darkroom.evaluation.baseline import fit_baseline
+    from darkroom.evaluation.features import features_of
     from darkroom.metrics.classification import metrics_file
     from darkroom.models.file import digest, load_model
     from darkroom.progress import progress_bar
@@ -26,12 +28,17 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
     training_run = run.used(MODEL, digest(MODEL), as_child=True)
 
-    shards = open_split(PREPARED / "test", load_info(DATASET))
-    batches = Batches(shards, device, config.evaluate.batch_size, runtime.workers)
-    with progress_bar("evaluate", len(shards)) as bar:
-        logits, targets = predict(model.to(device), bar.count(batches))
+    info = load_info(DATASET)
+    train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
+    features = features_of(model.to(device), spec.training)
+    baseline = fit_baseline(features, train, val, len(spec.class_names), device)
 
-    evaluation = make_evaluation(spec, shards, targets.cpu(), logits.cpu())
+    batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
+    with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
+        logits, targets = predict(model, bar.count(batches))
+
+    beside = baseline.scores(targets.cpu())
+    evaluation = make_evaluation(spec, test_split, targets.cpu(), logits.cpu(), beside)
     test = metrics_file(evaluation.metrics)
     write_json({"test": test}, METRICS)
     evaluation.write_predictions(PREDICTIONS)

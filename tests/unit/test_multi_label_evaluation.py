@@ -211,7 +211,7 @@ def test_the_report_has_each_label_with_its_threshold(
 def test_the_last_line_of_the_stage_tells_of_exact_matches(evaluation: Evaluation) -> None:
     told = evaluation.summary()
     match = re.fullmatch(
-        r"40 test images, macro F1 (\S+), precision (\S+), recall (\S+), exact match (\S+), "
+        r"40 test images, macro F1 (\S+), macro precision (\S+), macro recall (\S+), exact match (\S+), "
         r"Hamming loss (\S+)",
         told,
     )

@@ -1,6 +1,6 @@
 """What evaluate leaves behind: predictions, plots for DVC and for people, and the report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.counts import counts_of_labels
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
+from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import confused_labels, multi_label_metrics
 from darkroom.metrics.remarks import remarks_on
@@ -25,6 +26,7 @@ from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
+    draw_history,
     draw_label_counts,
     draw_titled_images,
 )
@@ -82,6 +84,8 @@ class Evaluation:
             drawn = curves(self.targets, self.probabilities, self.class_names)
             _write_curves(drawn, folder / stem, labels)
         self._draw_hardest(folder / "hardest.png")
+        if "history" in self.spec.training:  # older files have none
+            draw_history(self.spec.training["history"], folder / "training.png")
 
     def write_report(self, plots: Path, path: Path) -> None:
         """Writes the report, with the pictures that ``write_plots`` made."""
@@ -104,6 +108,7 @@ class Evaluation:
                         ("Receiver operating characteristic", plots / "roc.png"),
                     ],
                 ),
+                *self._training(plots / "training.png"),
             ],
             path=path,
         )
@@ -111,10 +116,9 @@ class Evaluation:
     def summary(self) -> str:
         """Describes the outcome in a line."""
         scores = {**macro_scores(self.metrics), **overall_scores(self.metrics)}
-        told = ", ".join(f"{title} {number(score)}" for title, score in scores.items())
-        baselines = baseline_scores(self.metrics).items()
-        beside = " and ".join(f"{number(score)} by {title}" for title, score in baselines)
-        return f"{len(self.shards):,} test images, {told}" + (beside and f"; macro F1 {beside}")
+        baselines = baseline_scores(self.metrics)
+        beside = f"; macro F1 of {_enumerated(baselines)}" if baselines else ""
+        return f"{len(self.shards):,} test images, {_enumerated(scores)}{beside}"
 
     def remarks(self) -> list[str]:
         """Return why not to take the scores as they stand, a sentence or two each."""
@@ -144,13 +148,18 @@ class Evaluation:
         _write_confusions(pairs, self.class_names, stem)
 
     def _remarks(self) -> list[str]:
+        remarks = list(self.spec.training.get("kept", {}).get("remarks", []))
         since = self.spec.training.get("overfits_since_epoch")
-        overfits = (
-            []
-            if since is None
-            else [f"The training overfits since epoch {since}: {OVERFITTING_ADVICE}."]
-        )
-        return [*self.remarks(), *overfits]
+        if since is not None:
+            remarks.insert(0, f"the training overfits since epoch {since}: {OVERFITTING_ADVICE}")
+        return [*self.remarks(), *(f"{remark[0].upper()}{remark[1:]}." for remark in remarks)]
+
+    def _training(self, picture: Path) -> list[tuple[str, list[tuple[str, Path]]]]:
+        """Returns the section of the report that shows the epochs; none for an older model file."""
+        if "history" not in self.spec.training:
+            return []
+        reason = self.spec.training["kept"]["reason"]
+        return [("How it was trained", [(f"{reason[0].upper()}{reason[1:]}", picture)])]
 
     def _draw_hardest(self, path: Path) -> None:
         """Draws the images whose true class got the lowest probability: mistakes first."""
@@ -248,21 +257,37 @@ class MultiLabelEvaluation(Evaluation):
         draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
 
 
-def make_evaluation(spec: ModelSpec, shards: Shards, targets: Tensor, logits: Tensor) -> Evaluation:
+def make_evaluation(
+    spec: ModelSpec,
+    shards: Shards,
+    targets: Tensor,
+    logits: Tensor,
+    baseline: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Measures a model on one split.
 
     Args:
         targets: as in ``Batch``, in the order of ``shards``; on the CPU, as the logits.
         logits: float32 ``(n, num_classes)``.
+        baseline: scores of baselines on the same images, as metrics.json has them.
+
+    Raises:
+        UserError: a logit is no finite number.
     """
+    check_finite(logits.numpy(), shards.paths, "evaluate: the model")
+    beside = {} if baseline is None else {"baseline": baseline}
     probabilities = probabilities_of(logits.double(), spec.multi_label)
     names = list(spec.class_names)
     if spec.multi_label:
         assert spec.thresholds is not None
         metrics = multi_label_metrics(targets, probabilities, spec.thresholds, names)
-        return MultiLabelEvaluation(spec, shards, targets, probabilities, metrics)
+        return MultiLabelEvaluation(spec, shards, targets, probabilities, {**metrics, **beside})
     metrics = classification_metrics(targets, probabilities, names)
-    return Evaluation(spec, shards, targets, probabilities, metrics)
+    return Evaluation(spec, shards, targets, probabilities, {**metrics, **beside})
+
+
+def _enumerated(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{title} {number(score)}" for title, score in scores.items())
 
 
 def _write_confusions(pairs: Sequence[tuple[int, int]], names: Sequence[str], stem: Path) -> None:

@@ -7,11 +7,13 @@ INSTRUCTION_SET = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
+    "OPENBLAS_CORETYPE": "Haswell",
 }
 """AVX2 and AVX-512 round sums differently; with these, both machines compute as one with AVX2.
 
 MKL (the matrix products of linear layers) refuses its AVX2 branch on processors that are not
-Intel's, so the one that it promises to be the same everywhere is asked for.
+Intel's, so the one that it promises to be the same everywhere is asked for. OpenBLAS is NumPy's
+and SciPy's; its kernels for Haswell need AVX2.
 """
 
 

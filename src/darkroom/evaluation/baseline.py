@@ -1,0 +1,204 @@
+"""What any model should beat: the most frequent class, and a logistic regression on simple features."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+from torch import Tensor
+
+from darkroom.data.shards import Shards
+from darkroom.evaluation.features import Features
+from darkroom.evaluation.regression import (
+    STRENGTHS,
+    Probabilities,
+    make_reduction,
+    one_thread,
+    regressions,
+)
+from darkroom.metrics.confusion import accuracy, confusion_matrix
+from darkroom.metrics.counts import DIGITS, averaged_scores, counts_of_classes, counts_of_labels
+from darkroom.metrics.multi_label import best_thresholds, exact_matches, labels_at
+from darkroom.progress import Bar, progress_bar
+
+MAX_IMAGES = 10_000
+"""Of a split, by which the time is bounded."""
+CHUNK_BYTES = 16 * 2**20
+"""Of images that become vectors at a time."""
+
+
+@dataclass
+class Baseline:
+    """Both baselines, fitted."""
+
+    num_classes: int
+    features: Features
+    most_frequent: Tensor
+    """int64 ``()``, the class; or bool ``(num_classes,)``, the labels of the most frequent set."""
+    reduction: Pipeline
+    probabilities: Probabilities
+    thresholds: list[float] | None
+    """Of each label, if an image may have several."""
+    strength: float
+    num_images: int
+    """Training images that the regression was fitted on."""
+    _preds: list[Tensor] = field(default_factory=list)
+
+    def predict(self, vectors: Tensor) -> Tensor:
+        """Return the regression's predictions.
+
+        Args:
+            vectors: float32 ``(n, num_features)``, on any device.
+
+        Returns:
+            int64 ``(n,)``, or bool ``(n, num_classes)``, on the CPU.
+        """
+        reduced = self.reduction.transform(_as_array(vectors))
+        return _decided(torch.from_numpy(self.probabilities(reduced)), self.thresholds)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Predict every image that the model classifies within the block, from the same batches."""
+        self._preds = []
+        with (
+            one_thread(),
+            self.features.passed_to(lambda vectors: self._preds.append(self.predict(vectors))),
+        ):
+            yield
+
+    def scores(self, targets: Tensor) -> dict[str, dict[str, Any]]:
+        """Return what metrics.json says of the baselines on the images that were watched.
+
+        Args:
+            targets: int64 ``(n,)`` or ``(n, num_classes)`` of 0 and 1, on the CPU, in their order.
+        """
+        constant = self.most_frequent.expand(targets.shape)
+        return {
+            "most_frequent": _scores(targets, constant, self.num_classes),
+            "logistic_regression": {
+                **_scores(targets, torch.cat(self._preds), self.num_classes),
+                "features": self.features.name,
+                "inverse_regularisation": self.strength,
+                "train_images": self.num_images,
+            },
+        }
+
+
+def fit_baseline(
+    features: Features, train: Shards, val: Shards, num_classes: int, device: torch.device
+) -> Baseline:
+    """Fit the baselines on training images; validation images choose the regularisation.
+
+    The strength with the highest macro F1 on the validation images is taken, of equals the one with the
+    lowest cross entropy. Of a large split 10,000 images are used, the same every time: every class keeps
+    its share. Nothing is drawn at random.
+    """
+    chosen = [(split, stratified_sample(split.labels, MAX_IMAGES)) for split in (train, val)]
+    with progress_bar("evaluate: images for the baseline", sum(len(rows) for _, rows in chosen)) as bar:
+        vectors = [_vectors(features, split, rows, device, bar) for split, rows in chosen]
+    train_labels, val_labels = (split.labels[rows] for split, rows in chosen)
+    val_targets = torch.from_numpy(val_labels)
+
+    with one_thread(), progress_bar("evaluate: baseline", len(STRENGTHS), unit="fits") as bar:
+        reduction = make_reduction(features.name, vectors[0])
+        reduced = [reduction.transform(array) for array in vectors]
+        best: tuple[float, float] | None = None
+        for strength, probabilities in regressions(reduced[0], train_labels, num_classes):
+            predicted = torch.from_numpy(probabilities(reduced[1]))
+            thresholds = best_thresholds(val_targets, predicted) if val_targets.ndim == 2 else None
+            f1 = _scores(val_targets, _decided(predicted, thresholds), num_classes)["f1_macro"]
+            quality = (f1 or 0.0, -_cross_entropy(val_targets, predicted))
+            if best is None or quality > best:
+                best, kept = quality, (probabilities, thresholds, strength)
+            bar.advance(1)
+    return Baseline(
+        num_classes,
+        features,
+        most_frequent(train.labels),
+        reduction,
+        *kept,
+        num_images=len(train_labels),
+    )
+
+
+def most_frequent(labels: NDArray[Any]) -> Tensor:
+    """Return the most frequent class, or set of labels; of equals the first in the order of classes.
+
+    Args:
+        labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
+
+    Returns:
+        int64 ``()``, or bool ``(num_classes,)``.
+    """
+    values, counts = np.unique(labels, axis=0, return_counts=True)
+    value = torch.from_numpy(np.asarray(values[counts.argmax()]))
+    return value.bool() if labels.ndim == 2 else value
+
+
+def stratified_sample(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
+    """Return about ``most`` images in which each class has its share, and at least one image.
+
+    They lie at equal distances when the images are sorted by class, or by set of labels.
+
+    Args:
+        labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
+
+    Returns:
+        int64, ascending: all images, or ``most`` and at most one more per class.
+    """
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    if labels.ndim == 1:
+        order = np.argsort(labels, kind="stable")
+        first_of_each = np.unique(labels, return_index=True)[1]
+    else:
+        order = np.lexsort(labels.T[::-1])
+        first_of_each = labels.argmax(axis=0)[labels.any(axis=0)]
+    return np.union1d(order[np.arange(most) * len(labels) // most], first_of_each)
+
+
+def _vectors(
+    features: Features, shards: Shards, rows: NDArray[np.int64], device: torch.device, bar: Bar
+) -> NDArray[np.float64]:
+    per_chunk = max(CHUNK_BYTES // int(np.prod(shards.shape)), 1)
+    vectors = []
+    for start in range(0, len(rows), per_chunk):
+        images = torch.from_numpy(shards.gather(rows[start : start + per_chunk])).to(device)
+        vectors.append(_as_array(features.of(images.permute(0, 3, 1, 2))))
+        bar.advance(len(images))
+    return np.concatenate(vectors)
+
+
+def _as_array(vectors: Tensor) -> NDArray[np.float64]:
+    return np.nan_to_num(vectors.cpu().double().numpy())
+
+
+def _decided(probabilities: Tensor, thresholds: list[float] | None) -> Tensor:
+    if thresholds is None:
+        return probabilities.argmax(dim=1)
+    return labels_at(thresholds, probabilities)
+
+
+def _scores(targets: Tensor, preds: Tensor, num_classes: int) -> dict[str, float | None]:
+    if targets.ndim == 2:
+        overall = {"exact_match": exact_matches(targets, preds)}
+        counts = counts_of_labels(targets, preds)
+    else:
+        confusion = confusion_matrix(targets, preds, num_classes)
+        overall = {"accuracy": accuracy(confusion)}
+        counts = counts_of_classes(confusion)
+    rounded = {name: round(value, DIGITS) for name, value in overall.items()}
+    return {**rounded, "f1_macro": averaged_scores(counts)["f1_macro"]}
+
+
+def _cross_entropy(targets: Tensor, probabilities: Tensor) -> float:
+    """Return it in nats, as a mean over images, or over the labels of all images."""
+    if targets.ndim == 1:
+        of_truth = probabilities.gather(1, targets[:, None])
+    else:
+        of_truth = torch.where(targets.bool(), probabilities, 1 - probabilities)
+    return float(-of_truth.clamp(min=1e-12).log().mean())

@@ -1,0 +1,98 @@
+"""Logistic regressions by scikit-learn, from strong to weak regularisation, in bounded time."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""scikit-learn's ``C``, the inverse of the regularisation's strength."""
+
+MAX_ITERATIONS = 100
+MIN_ITERATIONS = 20
+MAX_PRODUCTS = 2e10
+"""Products in the iterations of one fit; more images, features or classes mean fewer iterations."""
+
+Vectors = NDArray[np.float64]
+"""``(n, num_features)``"""
+Probabilities = Callable[[Vectors], NDArray[np.float64]]
+"""Returns ``(n, num_classes)``, 0..1: of each class, or of each label by itself."""
+
+
+def one_thread() -> threadpool_limits:
+    """Return a context in which sums do not depend on the number of cores."""
+    return threadpool_limits(1, user_api="blas")
+
+
+def make_reduction(name: str, vectors: Vectors) -> Pipeline:
+    """Return fitted steps that bring vectors to a form in which the regression converges fast.
+
+    Args:
+        name: ``pixels`` are reduced to 64 principal components, which are then scaled alike.
+            ``backbone``: each feature is scaled alike, then up to 512 principal components are taken,
+            which lose nothing if there are at most 512 images or features.
+    """
+    size = min(vectors.shape)
+    if name == "pixels":
+        steps = [_pca(min(size, 64)), StandardScaler()]
+    else:
+        steps = [StandardScaler(), _pca(min(size, 512))]
+    with _silent():
+        return make_pipeline(*steps).fit(vectors)
+
+
+def regressions(
+    vectors: Vectors, labels: NDArray[Any], num_classes: int
+) -> Iterator[tuple[float, Probabilities]]:
+    """Yield a fitted regression for each of ``STRENGTHS``; each fit begins with the one before.
+
+    Args:
+        labels: int64 ``(n,)``: one multinomial regression; or uint8 ``(n, num_classes)`` of 0 and 1: a
+            regression per label.
+    """
+    limit = int(np.clip(MAX_PRODUCTS // (vectors.size * num_classes), MIN_ITERATIONS, MAX_ITERATIONS))
+    columns = [labels] if labels.ndim == 1 else list(labels.T)
+    # without two classes there is nothing to fit
+    models = [
+        LogisticRegression(max_iter=limit, warm_start=True) if len(np.unique(column)) > 1 else column[0]
+        for column in columns
+    ]
+    for strength in STRENGTHS:
+        for model, column in zip(models, columns, strict=True):
+            if isinstance(model, LogisticRegression):
+                with _silent():  # of fits that the limit ended
+                    model.set_params(C=strength).fit(vectors, column)
+        if labels.ndim == 1:
+            yield strength, partial(_of_classes, deepcopy(models[0]), num_classes)
+        else:
+            yield strength, partial(_of_labels, deepcopy(models))
+
+
+def _of_classes(model: Any, num_classes: int, vectors: Vectors) -> NDArray[np.float64]:
+    probabilities = np.zeros((len(vectors), num_classes))
+    if isinstance(model, LogisticRegression):
+        probabilities[:, model.classes_] = model.predict_proba(vectors)
+    else:
+        probabilities[:, model] = 1
+    return probabilities
+
+
+def _of_labels(models: list[Any], vectors: Vectors) -> NDArray[np.float64]:
+    return np.stack([_of_classes(model, 2, vectors)[:, 1] for model in models], axis=1)
+
+
+def _pca(num_components: int) -> PCA:
+    return PCA(num_components, svd_solver="covariance_eigh")  # exact; nothing is drawn
+
+
+def _silent() -> warnings.catch_warnings:
+    return warnings.catch_warnings(action="ignore")

@@ -593,6 +593,23 @@ def test_where_no_listed_file_is_there_the_message_says_what_would_match(
         assert len(found(find(root, manifest="labels.csv", image_root="images"))) == 2
 
 
+def test_listed_names_that_lie_in_several_folders_are_explained_by_one(root: Path) -> None:
+    names = [f"{folder}/{index}.png" for folder in "abc" for index in range(3)]
+    make_files(root, *(f"{name[0]}/{name[0]}{name[2:]}" for name in names))
+    lines = [f"{name[0]}{name[2:-4]},{name[0]}\n" for name in names]
+    (root / "labels.csv").write_text("path,label\n" + "".join(lines))
+    with pytest.raises(UserError) as refused:
+        find(root, manifest="labels.csv")
+    assert (
+        str(refused.value)
+        .replace(str(root), "ROOT")
+        .endswith(
+            "9 of 9 listed paths are missing, the first: a0; 9 of 9 have the name of a file in one of 3"
+            " folders, a, b, c; write paths relative to ROOT, as a/a0.png for a0"
+        )
+    )
+
+
 def test_the_root_of_the_collection_is_found_from_a_manifest_in_a_folder(root: Path) -> None:
     make_files(root, "a/1.png", "b/2.png")
     make_files(root, "tables/x").joinpath("tables/labels.csv").write_text(

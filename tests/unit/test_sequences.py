@@ -116,6 +116,13 @@ def test_frames_that_given_split_folders_part_are_found_across_them() -> None:
     assert series.num_groups == 36
 
 
+def test_where_only_the_ends_of_whole_blocks_touch_nothing_is_suggested() -> None:
+    paths = [f"{c}/IMG_{f:04}.jpg" for c in "ab" for f in range(1000)]
+    blocks = np.random.default_rng(4).random(20) < 0.3
+    splits = np.repeat(np.where(blocks, TEST, TRAIN), 100).astype(np.int8)
+    assert find(paths, frames(2, 1000), splits=splits) is None
+
+
 def test_numbered_images_that_do_not_look_alike_are_no_series() -> None:
     assert find(TRACKS, noise(len(TRACKS))) is None
 

@@ -92,13 +92,16 @@ def find_series(
             continue
         parted = is_alike & _parts(splits[first], splits[second])
         num_test = int((splits == SPLITS.index("test")).sum())
-        if parted.sum() < max(LEAST_LEAK * num_test, 2):
+        least = max(LEAST_LEAK * num_test, 2)
+        if parted.sum() < least:
             return None
         pair = (int(first[parted][0]), int(second[parted][0]))
         if splits[pair[0]] == SPLITS.index("train"):
             pair = pair[::-1]
         pattern, groups = _choose_pattern(paths, labels, splits, has_split_folders, across_folders)
         mates = count_mates(groups, splits)
+        if mates < least:
+            return None  # only the ends of blocks that are kept whole touch
         share = float(is_alike.mean())
         return Series(pattern, int(groups.max()) + 1, len(first), share, pair, mates, num_test)
     return None

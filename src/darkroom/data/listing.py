@@ -64,10 +64,11 @@ def explain_missing(
     best, count = found.most_common(1)[0]
     if count < LEAST_SHARE * found.total() and len({match.root for match in found}) > 1:
         roots = sorted({match.root for match in found})
+        instead = example.removeprefix(f"{folder}/") if folder else example
         return (
             f"{said}; {found.total():,} of {min(len(missing), MAX_TRIED):,} have the name of a file in"
-            f" one of {len(roots):,} folders, {listed(roots, most=3)}; write paths relative to {base}, as"
-            f" {example.removeprefix(f'{folder}/') if folder else example} for {missing[0]}"
+            f" one of {len(roots):,} folders, {listed(roots, most=3)}; write paths relative to {base},"
+            f" as {instead} for {missing[0]}"
         )
     remedies = []
     if best.dropped:

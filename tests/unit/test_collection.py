@@ -394,6 +394,15 @@ def test_classes_one_folder_deeper_in_given_splits_are_explained(root: Path) -> 
     assert {label for _, label, _ in found(find(root, class_name="leaf"))} == {"cat", "dog"}
 
 
+def test_folders_of_splits_inside_of_class_folders_are_refused_and_others_are_not(root: Path) -> None:
+    make_files(root, *(f"{c}/{s}/1" for c in ("cat", "dog") for s in ("Train", "test")))
+    said = refusal(root)
+    assert said.startswith("data.path: the folders Train, test lie inside of the class folders in ROOT")
+    assert len(found(find(root, class_name="path"))) == 4
+    make_files(root, "dog/1.png")
+    assert {label for _, label, _ in found(find(root))} == {"cat", "dog"}
+
+
 def test_archives_and_tables_beside_no_class_folder_are_named(root: Path) -> None:
     make_files(root, "dataset.zip")
     assert refusal(root).endswith("ROOT holds dataset.zip and no class folders; unpack what it holds")

@@ -273,6 +273,8 @@ def _check(collection: Collection, source: DataSource, rename: Renaming) -> None
         advice = _explain_folders(collection, name) if collection.is_labelled_by_folders else ""
         example = f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
         raise UserError(f"data.path: {problem}{f'; {advice}' if advice else example}")
+    if collection.is_labelled_by_folders and source.class_name == "top":
+        _refuse_splits_in_classes(to_read, name)
     if source.group_pattern is not None:
         check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
     in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
@@ -285,6 +287,25 @@ def _check(collection: Collection, source: DataSource, rename: Renaming) -> None
                 f"data.path: the given {split} split of {name} has classes that train lacks: "
                 + listed(unknown)
             )
+
+
+def _refuse_splits_in_classes(to_read: pa.Table, name: str) -> None:
+    """Refuses class folders that hold nothing but folders of splits, which would be ignored."""
+    if (
+        len(to_read["split"].drop_null())
+        or split_called((f"{to_read['path'][0]}/".split("/"))[1]) is None
+    ):
+        return
+    folders = pc.extract_regex(to_read["path"], "^(?P<top>[^/]+)/(?P<next>[^/]+)/").combine_chunks()
+    inside = set(pc.struct_field(folders, "next").unique().to_pylist())
+    splits = {split_called(folder or "") for folder in inside}
+    if folders.null_count == 0 and None not in splits and "train" in splits and len(splits) > 1:
+        top = str(to_read["path"][0]).split("/")[0]
+        train = min(folder for folder in inside if split_called(folder) == "train")
+        raise UserError(
+            f"data.path: the folders {listed(sorted(inside))} lie inside of the class folders in {name},"
+            f" where they would not split the images; put them above the classes, as {train}/{top}"
+        )
 
 
 def _explain_nothing(collection: Collection, source: DataSource) -> str:

@@ -17,7 +17,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.progress import spinner
     from darkroom.reporting.model_card import write_model_card
     from darkroom.reporting.tables import read_json, write_json
-    from darkroom.tracking.descriptions import model_params, of_export, scores
+    from darkroom.tracking.descriptions import kept_epoch, model_params, of_export, scores
     from darkroom.tracking.run import made_tag
     from darkroom.training.determinism import set_determinism
 
@@ -61,7 +61,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
             tags={made_tag(MODEL): sha256},
             metrics=scores(metrics),
             dataset=("prepared", spec.training["data.digest"]),
-            step=spec.training["best"]["epoch"],
+            step=kept_epoch(spec.training)["epoch"],
         )
     worst = max(parity.max_abs_difference for parity in parities.values())
     print(

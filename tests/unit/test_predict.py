@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -394,11 +395,28 @@ def test_a_bad_file_is_named_the_rest_is_done_and_the_status_is_1(
     assert done == [path.name for path in good]
 
 
-def test_a_link_to_nowhere_is_not_taken_for_an_image(exported: Path, anywhere: Path) -> None:
+def test_what_is_no_file_is_named_and_the_rest_is_done(exported: Path, anywhere: Path) -> None:
     draw(anywhere / "in" / "a.png", 0)
     (anywhere / "in" / "b.png").symlink_to("gone.png")
-    assert paths_of(predicted(exported, "in")) == [Path("in/a.png")]
-    assert "in/b.png" in refused("predict", exported, "in/b.png")
+    (anywhere / "in" / "endless.png").symlink_to("/dev/zero")
+    (anywhere / "in" / "loop").symlink_to(".", target_is_directory=True)
+    os.mkfifo(anywhere / "in" / "pipe.png")
+    with (anywhere / "in" / "sparse.png").open("wb") as file:
+        file.truncate(40 * 2**30)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("in/socket.png")
+        result = run("predict", exported, "in")
+    assert result.exit_code == 1
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["in/a.png"]
+    assert result.stderr.splitlines() == [
+        "in/b.png: not classified: No such file or directory",
+        "in/endless.png: not classified: not a regular file",
+        "in/pipe.png: not classified: not a regular file",
+        "in/socket.png: not classified: No such device or address",
+        "in/sparse.png: not classified: 42,949,672,960 bytes; at most 536,870,912 are read",
+        "5 of 6 files could not be classified",
+    ]
+    assert run("predict", exported, "in/b.png").exit_code == 1
 
 
 # mistakes

@@ -3,6 +3,7 @@
 import click
 
 from darkroom.errors import UserError
+from darkroom.tracking.secrets import redacted_output
 
 
 @click.command()
@@ -12,6 +13,7 @@ from darkroom.errors import UserError
     "--dry-run", "-n", is_flag=True, help="Only compare it with the champion, and check its files."
 )
 @click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
+@redacted_output()
 def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool) -> None:
     """Make VERSION of the model the champion, the one in use.
 
@@ -21,8 +23,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     The version's files are read back from MLflow first, and compared with the digests that were recorded
     when it was exported; a version whose files are gone or differ is not promoted.
     """
-    from rich.console import Console
-
+    from darkroom.terminal import make_console
     from darkroom.tracking.address import Address
     from darkroom.tracking.mlflow.promotion import Registry
     from darkroom.tracking.mlflow.versions import comparison, remarks, table_of_versions
@@ -31,7 +32,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
 
     if why is not None and not why.strip():
         raise UserError("--why is empty; say in some words why this version is the better one")
-    root, console = project_root(), Console()
+    root, console = project_root(), make_console()
     registry = Registry.open(root, Address.of(root))
     new = registry.version(version) if version else registry.candidate
     is_done = new is None or new == registry.champion

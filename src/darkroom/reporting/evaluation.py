@@ -26,6 +26,7 @@ from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
+    draw_history,
     draw_label_counts,
     draw_titled_images,
 )
@@ -83,6 +84,8 @@ class Evaluation:
             drawn = curves(self.targets, self.probabilities, self.class_names)
             _write_curves(drawn, folder / stem, labels)
         self._draw_hardest(folder / "hardest.png")
+        if "history" in self.spec.training:  # older files have none
+            draw_history(self.spec.training["history"], folder / "training.png")
 
     def write_report(self, plots: Path, path: Path) -> None:
         """Writes the report, with the pictures that ``write_plots`` made."""
@@ -105,6 +108,7 @@ class Evaluation:
                         ("Receiver operating characteristic", plots / "roc.png"),
                     ],
                 ),
+                *self._training(plots / "training.png"),
             ],
             path=path,
         )
@@ -144,13 +148,18 @@ class Evaluation:
         _write_confusions(pairs, self.class_names, stem)
 
     def _remarks(self) -> list[str]:
+        remarks = list(self.spec.training.get("kept", {}).get("remarks", []))
         since = self.spec.training.get("overfits_since_epoch")
-        overfits = (
-            []
-            if since is None
-            else [f"The training overfits since epoch {since}: {OVERFITTING_ADVICE}."]
-        )
-        return [*self.remarks(), *overfits]
+        if since is not None:
+            remarks.insert(0, f"the training overfits since epoch {since}: {OVERFITTING_ADVICE}")
+        return [*self.remarks(), *(f"{remark[0].upper()}{remark[1:]}." for remark in remarks)]
+
+    def _training(self, picture: Path) -> list[tuple[str, list[tuple[str, Path]]]]:
+        """Returns the section of the report that shows the epochs; none for an older model file."""
+        if "history" not in self.spec.training:
+            return []
+        reason = self.spec.training["kept"]["reason"]
+        return [("How it was trained", [(f"{reason[0].upper()}{reason[1:]}", picture)])]
 
     def _draw_hardest(self, path: Path) -> None:
         """Draws the images whose true class got the lowest probability: mistakes first."""

@@ -30,11 +30,13 @@ from darkroom.paths import (
 from darkroom.tracking.address import Address
 from darkroom.tracking.descriptions import (
     about,
+    kept_epoch,
     model_params,
     of_evaluation,
     of_preparation,
     of_training,
     scores,
+    training_tags,
 )
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import records
@@ -44,8 +46,9 @@ from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.notes import table
-from darkroom.tracking.recorder import run_name
+from darkroom.tracking.recorder import plain, run_name
 from darkroom.tracking.run import made_tag
+from darkroom.training.kept import course_metrics
 
 RESTORED_TAG = "restored"
 ORIGINAL_TAG = "restored.original"
@@ -113,8 +116,8 @@ class _Restored:
         }
         start = records.Start(
             stage=self.result.stage,
-            name=missing.name,
-            tags={name: text for name, text in tags.items() if text},
+            name=plain(missing.name),
+            tags={name: plain(text) for name, text in tags.items() if text},
             destination=address.digest,
             address=f"{address}",
             timestamp_ms=self.time_ms,
@@ -132,7 +135,7 @@ class _Restored:
             raise error
 
     def params(self) -> None:
-        values = {name: param_text(value) for name, value in self.result.params.items()}
+        values = {name: plain(param_text(value)) for name, value in self.result.params.items()}
         self.append(records.Params(values=values))
 
     def metrics(self, values: dict[str, float], step: int = 0, maker: Path | None = None) -> None:
@@ -172,7 +175,7 @@ class _Restored:
     ) -> None:
         """Writes a table into the run's description; none of files of another version of darkroom."""
         with suppress(UserError, ValueError, KeyError, TypeError):
-            note = records.Note(title=title, text=table(rows()))
+            note = records.Note(title=title, text=table(plain(rows())))
             self.append(note, maker)
 
     def files(self, path: Path) -> list[Path]:
@@ -236,8 +239,14 @@ def _tell_train(run: _Restored) -> None:
         )
     )
     run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
+    kept: dict[str, str] = {}
+    best: dict[str, str] = {}
     for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
-        run.metrics(_history_metrics(row), int(row["epoch"]))
+        best = row if row["is_best"] == "True" else best
+        kept = row if row.get("is_kept", row["is_best"]) == "True" else kept  # older files kept the best
+        run.metrics({**_history_metrics(row), **course_metrics(kept, best)}, int(row["epoch"]))
+    with suppress(UserError, KeyError, TypeError):  # of a model file of another version
+        run.tags(training_tags(run.spec().training))
     run.keep(*KEPT["train"])
     run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**profile(info))))
 
@@ -246,7 +255,7 @@ def _history_metrics(row: dict[str, str]) -> dict[str, float]:
     """Names the columns of history.csv as training does its metrics."""
     metrics = {}
     for column, text in row.items():
-        if column in ("epoch", "is_best") or not text:
+        if column in ("epoch", "is_best", "is_kept") or not text:
             continue
         split, _, name = column.partition("_")
         is_named = split in ("train", "val")
@@ -273,7 +282,7 @@ def _tell_export(run: _Restored) -> None:
             file=file,
             params=model_params(spec),
             tags={made_tag(MODEL): _sha256(run.read(MODEL))},
-            step=spec.training["best"]["epoch"],
+            step=kept_epoch(spec.training)["epoch"],
             metrics=scores(run.read_json(METRICS)["test"]),
             dataset=("prepared", run.read_json(DATASET)["digest"]),
             timestamp_ms=run.time_ms,

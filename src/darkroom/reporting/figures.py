@@ -206,26 +206,24 @@ def draw_range_test(
 
 
 def draw_confusion_matrix(
-    counts: Sequence[Sequence[int]], class_names: Sequence[str], path: Path
+    counts: NDArray[np.int64], row_names: Sequence[str], column_names: Sequence[str], path: Path
 ) -> None:
-    """Draws the confusion matrix, coloured by the share of the true class.
+    """Draws a confusion matrix, coloured by the share of the true class.
 
     Args:
-        counts: rows are true, columns predicted classes.
+        counts: ``(rows, columns)``: rows are true, columns predicted classes; a row has all images of
+            its class.
     """
-    num_classes = len(class_names)
-    side = min(3 + 0.45 * num_classes, 14)
+    side = min(3 + 0.45 * len(row_names), 18)
     figure, axes = _new_figure(side + 0.8, side)
-    matrix = np.array(counts)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if num_classes <= 20:
-        for row, column in np.argwhere(matrix > 0):
-            color = "white" if shares[row, column] > 0.6 else "black"
-            text = f"{matrix[row, column]}"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    _name_ticks(axes, "x", class_names)
-    _name_ticks(axes, "y", class_names)
+    for row, column in np.argwhere(counts > 0):
+        color = "white" if shares[row, column] > 0.6 else "black"
+        text = f"{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    _name_ticks(axes, "x", column_names)
+    _name_ticks(axes, "y", row_names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(drawn, label="share of the true class", shrink=0.8)

@@ -48,7 +48,7 @@ def measure_baselines(prepared: Path) -> dict[str, float]:
 
 def measure(changes: dict[str, Any]) -> tuple[dict[str, float], float]:
     """Returns a fold's macro F1 by model, and the seconds of the training."""
-    with project_copy("data/digits") as folder:
+    with project_copy("data/fetched") as folder:
         change_params(folder / "params.yaml", changes)
         seconds = [run_stage(stage, folder) for stage in ("prepare", "train", "evaluate")]
         baselines = measure_baselines(folder / "data/prepared")

@@ -29,7 +29,7 @@ from machine import hardware_of_training, keep
 from darkroom.tracking.mlflow.sender import LINGER_SECONDS
 
 NEEDED = (
-    "data/digits",
+    "data/fetched",
     "data/prepared",
     "models/weights",
     "src",

@@ -251,9 +251,9 @@ def make_project(folder: Path, args: argparse.Namespace) -> Path:
         copy = shutil.copytree if Path(name).is_dir() else shutil.copy
         copy(name, folder / name)
     environment = {**os.environ, "DARKROOM_TRACKING": "off", "PYTHONPATH": str(folder / "src")}
-    for command in (["stages/fetch.py", "digits"], ["stages/prepare.py"]):
+    for script in ("stages/fetch.py", "stages/prepare.py"):
         subprocess.run(
-            [sys.executable, *command],
+            [sys.executable, script],
             cwd=folder,
             env=environment,
             check=True,

@@ -1,25 +1,31 @@
-"""fetch@NAME: a named public set -> data/NAME/CLASS/*.png, or data/NAME/{train,val,test}/CLASS/*.png"""
-
-import sys
+"""fetch: public sets -> data/fetched/NAME/{,train/,val/,test/}CLASS/*.png, data/fetched/NAME.json"""
 
 from darkroom.config import FetchConfig
-from darkroom.paths import DATA
+from darkroom.paths import CACHE, FETCHED
 from darkroom.runtime import Runtime
 from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: FetchConfig, runtime: Runtime, run: Run) -> None:
+    from darkroom.data.fetched import bring_sets
     from darkroom.data.sources import fetch_set
     from darkroom.progress import progress_bar
 
-    name = sys.argv[1]
-    with progress_bar(f"fetch {name}") as bar:
-        num_images = fetch_set(name, DATA / name, bar)
-    run.log_metrics({"num_images": num_images})
-    run.describe("Fetched", {"set": name, "images": f"{num_images:,}", "folder": DATA / name})
-    print(f"fetch: {num_images:,} images in {DATA / name}")
+    with progress_bar("fetch") as bar:
+        num_images = bring_sets(
+            config.data.fetch,
+            FETCHED,
+            CACHE / "fetched",
+            lambda name, folder: fetch_set(name, folder, bar),
+        )
+    run.log_metrics({"num_images": sum(num_images.values())})
+    run.describe("Fetched", {name: f"{number:,} images" for name, number in num_images.items()})
+    for name, number in num_images.items():
+        print(f"fetch: {number:,} images in {FETCHED / name}")
+    if not num_images:
+        print("fetch: nothing to do, since data.fetch is []")
 
 
 if __name__ == "__main__":
-    run_stage("fetch", FetchConfig, main, item=sys.argv[1])
+    run_stage("fetch", FetchConfig, main)

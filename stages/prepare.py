@@ -9,7 +9,9 @@ from darkroom.paths import (
     PREPARE_METRICS,
     PREPARED,
     PROBLEMS,
+    REPORT_OF_PREPARE,
     REPORT_PREPARE,
+    TROUBLE,
 )
 from darkroom.runtime import Runtime
 from darkroom.stage import run_stage
@@ -31,12 +33,16 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         write_splits,
     )
     from darkroom.data.storage import choose_storage
+    from darkroom.data.trouble import Troubles
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.preparation import write_preparation_report
     from darkroom.reporting.tables import write_json
+    from darkroom.reporting.trouble import write_trouble_page
     from darkroom.tracking.descriptions import of_preparation
 
     options, workers = config.prepare, runtime.workers
+    for page in (REPORT_OF_PREPARE, TROUBLE):  # of an earlier run, where DVC has not removed them
+        page.unlink(missing_ok=True)
     with spinner("list files"):
         collection = find_collection(config.data, CACHE)
     with progress_bar("read headers", collection.num_to_read) as bar:
@@ -44,13 +50,19 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
     with progress_bar("decode", collection.num_to_read) as bar:
         images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
-    outcomes = check_outcomes(collection, images, options, PROBLEMS)
+    troubles = Troubles()
+    outcomes = check_outcomes(collection, images, options, PROBLEMS, troubles)
 
-    candidates = select_candidates(collection, images)
+    candidates = select_candidates(collection, images, troubles)
     with progress_bar("compare", len(candidates)) as bar:
         duplicates = find_duplicates(candidates, options.near_duplicates, bar.advance)
-    curation = curate(candidates, duplicates, options.duplicates, options.on_conflict, DUPLICATES)
-    decision = decide(candidates, curation, duplicates, options, config.seed)
+    curation = curate(
+        candidates, duplicates, options.duplicates, options.on_conflict, DUPLICATES, troubles
+    )
+    decision = decide(candidates, curation, duplicates, options, config.seed, troubles)
+    if troubles:
+        write_trouble_page(troubles, candidates, TROUBLE)
+        troubles.refuse(f"{TROUBLE}")
 
     with progress_bar("write", len(candidates)) as bar:
         info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)

@@ -31,6 +31,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     run.log_dataset("prepared", job.info.digest, PREPARED, profile(job.info.model_dump()))
     for line in filter(None, (job.remark, str(job.train.placement))):
         print(f"train: {line}")
+    job = job.with_features(lambda batches: run.watch(batches, job.model))
 
     code = Snapshot.take("train", config).digest
     depends_on = (code, job.info.digest, fingerprint(job.environment), f"{job.batch_size}")
@@ -53,12 +54,13 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
             for result in fit(
                 state,
                 lambda epoch, step: bar.count(run.watch(job.epoch(epoch, step), job.model)),
-                job.val,
+                job.validation,
                 job.loss,
                 options,
                 config.seed,
                 checkpoints,
                 job.network(),
+                job.validated,
             ):
                 history.add(result)
                 run.log_metrics(history.metrics(), step=result.epoch)

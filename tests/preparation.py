@@ -18,6 +18,7 @@ from darkroom.data.outcomes import check_outcomes, select_candidates
 from darkroom.data.prepare import count, decide, settle_layout, write_manifest, write_splits
 from darkroom.data.shards import Shards
 from darkroom.data.storage import choose_storage
+from darkroom.data.trouble import Troubles
 from darkroom.params import load_params
 from darkroom.reporting.tables import write_json
 
@@ -111,14 +112,16 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     storage = choose_storage(asked.storage, layout.shape, collection.num_to_read)
     images = ingest(collection, layout, storage, asked.tiff, cache, workers, ignore)
     problems = out / "problems.csv"
-    outcomes = check_outcomes(collection, images, asked, problems)
+    troubles = Troubles()
+    outcomes = check_outcomes(collection, images, asked, problems, troubles)
 
-    candidates = select_candidates(collection, images)
+    candidates = select_candidates(collection, images, troubles)
     duplicates = find_duplicates(candidates, asked.near_duplicates, ignore)
     curation = curate(
-        candidates, duplicates, asked.duplicates, asked.on_conflict, out / "duplicates.csv"
+        candidates, duplicates, asked.duplicates, asked.on_conflict, out / "duplicates.csv", troubles
     )
-    decision = decide(candidates, curation, duplicates, asked, config.seed)
+    decision = decide(candidates, curation, duplicates, asked, config.seed, troubles)
+    troubles.refuse()
 
     done: list[int] = []
     info = write_splits(candidates, decision, layout, storage, out / "prepared", done.append)

@@ -36,7 +36,7 @@ def pipeline() -> dict:
 
 
 def entry(stage: str, stages: dict) -> dict:
-    return stages[stage].get("do", stages[stage])
+    return stages[stage]
 
 
 def imported_by_script(script: Path) -> Iterator[str]:

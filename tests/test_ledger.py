@@ -204,7 +204,7 @@ def test_commits_lead_to_their_runs_and_data_lead_to_all_trainings(
     [trail] = history.trace(first)["trails"]
     assert trail["params"]["train.lr"] == RATES[0]
     image = tmp_path / "found.png"
-    shutil.copy(next((history.folder / "data/digits").rglob("*.png")), image)
+    shutil.copy(next((history.folder / "data/fetched/digits").rglob("*.png")), image)
     found = history.trace(f"{image}")
     assert any("read by prepare" in place for place in found["places"])
     assert len(found["trails"]) == len(RATES) + len(EXPERIMENTS)

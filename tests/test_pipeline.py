@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from project import Project, small_project, stages_run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-ALL_STAGES = ["fetch@digits", "prepare", "train", "evaluate", "export"]
+ALL_STAGES = ["fetch", "prepare", "train", "evaluate", "export"]
 SCORES = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
 AFTER_TRAIN = ["train", "evaluate", "export"]
 
@@ -37,7 +38,7 @@ def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> s
 def test_every_stage_runs_and_its_outputs_are_there(finished: Project) -> None:
     assert stages_run(finished.first_output) == ALL_STAGES
     for path in (
-        "data/digits/7/000007.png",
+        "data/fetched/digits/7/000007.png",
         "data/prepared/train/00000.arrow",
         "models/model.safetensors",
         "reports/evaluate/report.html",
@@ -87,7 +88,7 @@ def test_exported_formats_agree_with_the_checkpoint(finished: Project) -> None:
 
 def test_predict_runs_from_the_exported_folder(finished: Project, tmp_path: Path) -> None:
     table = pq.read_table(finished.folder / "reports/evaluate/predictions.parquet").to_pylist()[:20]
-    images = [str(finished.folder / "data/digits" / row["path"]) for row in table]
+    images = [str(finished.folder / "data/fetched/digits" / row["path"]) for row in table]
     (finished.folder / "export").rename(tmp_path / "elsewhere")
     try:
         output = finished.run("darkroom", "predict", str(tmp_path / "elsewhere"), *images)
@@ -169,7 +170,7 @@ def test_the_training_run_tells_everything_of_its_model(finished: Project, clien
 def test_a_run_describes_its_outcome(finished: Project, client: MlflowClient) -> None:
     metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
     notes = {stage: runs_of(client, stage)[-1].data.tags["mlflow.note.content"] for stage in ALL_STAGES}
-    assert "| images | 1,797 |" in notes["fetch@digits"]
+    assert "| images | 1,797 |" in notes["fetch"]
     assert "| classes | 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |" in notes["prepare"]
     assert f"| macro F1 | {metrics['f1_macro']:.4f} |" in notes["evaluate"]
     assert "| model.onnx | " in notes["export"]
@@ -257,9 +258,19 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     assert "Traceback" not in output
     assert "day/torn.png" in project.text("reports/prepare/problems.csv")
     assert not (tmp_path / "data/prepared/dataset.json").exists()
+    assert "is in reports/prepare/trouble.html" in output  # although DVC saw the stage fail
+    assert "1 truncated, the first: day/torn.png: " in project.text("reports/prepare/trouble.html")
 
     project.set_params(prepare__on_bad_image="skip")
-    output = project.dvc("repro", "prepare")
+    project.dvc("repro", "prepare", DARKROOM_TRACKING="off")
+    assert not (tmp_path / "reports/prepare/trouble.html").exists()
+    (tmp_path / "data/mine/night/copy.png").write_bytes(good)
+    output = project.run(sys.executable, "stages/prepare.py", check=False, DARKROOM_TRACKING="off")
+    assert "day/0.png (day) and night/copy.png (night)" in output
+    assert "day/0.png" in project.text("reports/prepare/trouble.html")
+    assert not (tmp_path / "reports/prepare/report.html").exists()  # it tells of an earlier run
+    (tmp_path / "data/mine/night/copy.png").unlink()
+    output = project.dvc("repro", "--force", "prepare")
     assert "16 images of 2 classes" in output
     assert "left out: 1 not an image, 1 truncated" in output
     shown = json.loads(project.dvc("metrics", "show", "--json", "reports/prepare/metrics.json"))
@@ -279,7 +290,7 @@ def test_a_packed_folder_gives_the_same_data_set_as_the_folder(
     finished: Project, tmp_path: Path
 ) -> None:
     project = Project(tmp_path)
-    finished.run("darkroom", "pack", "data/digits", "--out", str(tmp_path / "data.tar"))
+    finished.run("darkroom", "pack", "data/fetched/digits", "--out", str(tmp_path / "data.tar"))
     project.set_params(data__fetch=[], data__path="data.tar")
     project.dvc("repro", "prepare", DARKROOM_TRACKING="off")
     digests = [json.loads(p.text("data/prepared/dataset.json"))["digest"] for p in (finished, project)]

@@ -27,7 +27,7 @@ def copy_of(project: Project, folder: Path) -> Project:
     """A second project at another path with the first one's params and digits."""
     copy = Project(folder)
     shutil.copy(project.folder / "params.yaml", folder)
-    shutil.copytree(project.folder / "data/digits", folder / "data/digits")
+    shutil.copytree(project.folder / "data/fetched", folder / "data/fetched")
     return copy
 
 

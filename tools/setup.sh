@@ -17,6 +17,18 @@ find_python() {
     return 1
 }
 
+# Installs uv by the line and the hashes that requirements.lock has of it, as all else is.
+install_uv() {
+    local wanted
+    wanted=$(mktemp)
+    # the line `uv==...` and what it is continued by
+    awk '/^uv==/ { found = 1 } found { print; if (!/\\$/) exit }' requirements.lock > "$wanted"
+    if grep -q -e '--hash=sha256:' "$wanted"; then
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$wanted"
+    fi
+    rm -f "$wanted"
+}
+
 echo "setup: making $venv (about 6 GB; a minute, or more on a slow network)"
 if [ ! -x "$venv/bin/python" ]; then
     python=$(find_python)
@@ -30,9 +42,8 @@ fi
 if command -v uv >/dev/null && [ "$(command -v uv)" != "$PWD/$venv/bin/uv" ]; then
     uv=uv
 else
-    wanted=$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip --upgrade >/dev/null
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$wanted" || true
+    install_uv || true
     uv=$venv/bin/uv
 fi
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from darkroom.paths import FETCHED, fetched_name, mistaken_input
+
 NamedSet = Literal[
     "digits",
     "CIFAR10",
@@ -34,7 +36,15 @@ NamedSet = Literal[
 """Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
 
 Fold = Annotated[str, Field(pattern=r"^[1-9][0-9]?/[1-9][0-9]?$", examples=["K/N, such as 2/5,"])]
-HuggingFaceSet = Annotated[str, Field(pattern=r"^hf--[A-Za-z0-9_.-]+$", examples=["hf--OWNER--NAME"])]
+HuggingFaceSet = Annotated[
+    str,
+    Field(
+        pattern=r"^hf(--[A-Za-z0-9_]+([.-][A-Za-z0-9_]+)*){2,3}$",
+        max_length=200,
+        examples=["hf--OWNER--NAME"],
+    ),
+]
+"""The hub's own rules for names: no ``..`` and no ``--``, so these are never the path of a folder."""
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Column = Annotated[str, Field(min_length=1)]
@@ -101,13 +111,17 @@ class DataSource(Section):
     )
 
 
-class Data(DataSource):
-    """Where the images come from."""
+class PublicSets(Section):
+    """The part of ``data`` that ``fetch`` reads."""
 
     fetch: list[NamedSet | HuggingFaceSet] = Field(
-        description="public sets to fetch into data/NAME; hf--OWNER--NAME is OWNER/NAME on the Hugging"
-        " Face hub; [] for images of your own"
+        description="public sets to fetch into data/fetched/NAME; hf--OWNER--NAME is OWNER/NAME on the"
+        " Hugging Face hub; [] for images of your own"
     )
+
+
+class Data(PublicSets, DataSource):
+    """Where the images come from."""
 
 
 class Prepare(Section):
@@ -559,6 +573,21 @@ class Params(Section):
                     "auto may change with a new image, and move others, where prepare.split is stable; "
                     "set a number",
                 )
+        if problem := mistaken_input(self.data.path):
+            yield "data.path", problem
+        elif self.data.path in (f"data/{name}" for name in self.data.fetch):
+            yield (
+                "data.path",
+                f"{self.data.path} is where fetch wrote before; it writes to {FETCHED}/ now: set"
+                f" {FETCHED}/{self.data.path.removeprefix('data/')}, or data.fetch: [] to use the"
+                " folder as your own",
+            )
+        elif self.data.fetch and (name := fetched_name(self.data.path)) not in ("", *self.data.fetch):
+            yield (
+                "data.path",
+                f"{self.data.path} is not fetched: data.fetch names {', '.join(self.data.fetch)} and not"
+                f" {name}; images of your own belong elsewhere, such as in data/mine",
+            )
         if self.data.label_separator is not None and self.data.manifest is None:
             yield (
                 "data.label_separator",
@@ -603,7 +632,7 @@ def _part(value: Any, config: type[StageConfig], name: str) -> Any:
 
 
 class FetchConfig(StageConfig):
-    """``fetch`` reads nothing: DVC hands it the name of one set."""
+    data: PublicSets
 
 
 class PrepareConfig(StageConfig):

@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.config import Params
 from darkroom.errors import UserError, closest, did_you_mean, listed
 
@@ -25,22 +24,15 @@ def load_params(path: Path) -> Params:
         UserError: one line a mistake: ``FILE:LINE: NAME ...``, what is allowed, the nearest name.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file here; run from the project's root") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error})") from None
     try:
-        values = YAML(typ="safe").load(text)
-        marked = YAML(typ="rt").load(text)  # the same values, with their lines
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = (error.problem or error.context or "not YAML").split("\n")[0]
-        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: {problem}") from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+        values = load_yaml(text)
+        marked = load_yaml(text, "rt")  # the same values, with their lines
+    except BadYaml as error:
+        place = f"{path}:{error.line}" if error.line else f"{path}"
+        raise UserError(f"{place}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected sections ({', '.join(Params.model_fields)})")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
+from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
 from darkroom.params import flatten, load_params, parameters
 
@@ -135,9 +135,13 @@ def _round_trip() -> YAML:
 def _read(path: Path) -> dict[str, Any]:
     """Returns the sections of a recipe."""
     try:
-        return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from None
+        sections = load_yaml(read_text(path))
+    except BadYaml as error:
+        place = f"{path}:{error.line}" if error.line else f"{path}"
+        raise UserError(f"{place}: {error}") from None
+    if not isinstance(sections, dict):
+        raise UserError(f"{path}: expected sections, as in params.yaml")
+    return sections
 
 
 def _values(path: Path, sections: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -163,13 +167,15 @@ def _known(path: Path, name: str) -> str:
 
 
 def _prefixed(section: str, values: Any) -> dict[str, Any]:
+    if values is not None and not isinstance(values, dict):
+        return {section: values}  # which is no parameter, and is refused as such
     return {f"{section}.{key}": value for key, value in values.items()} if values else {}
 
 
 def _about(path: Path) -> str:
     """Returns the comment at the top of a file, without its marks."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.removeprefix("#").strip())

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ruamel.yaml import YAML
-
+from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.config import StageConfig
 from darkroom.errors import UserError
 from darkroom.params import load_params
@@ -62,10 +61,17 @@ class Snapshot:
 
 
 def code_deps(stage: str) -> list[Path]:
-    """Returns the files and folders of code in a stage's ``deps`` in dvc.yaml."""
-    entry = YAML(typ="safe").load(PIPELINE.read_text(encoding="utf-8"))["stages"][stage]
-    deps = entry.get("do", entry)["deps"]
-    return [Path(dep) for dep in deps if dep.startswith(("src/", "stages/"))]
+    """Returns the files and folders of code in a stage's ``deps`` in dvc.yaml.
+
+    Raises:
+        UserError: dvc.yaml is not YAML.
+    """
+    try:
+        entry = load_yaml(read_text(PIPELINE))["stages"][stage]
+    except BadYaml as error:
+        place = f"{PIPELINE}:{error.line}" if error.line else f"{PIPELINE}"
+        raise UserError(f"{place}: {error}") from None
+    return [Path(dep) for dep in entry["deps"] if dep.startswith(("src/", "stages/"))]
 
 
 def _files(dep: Path) -> list[Path]:

@@ -26,7 +26,6 @@ def run_stage(
     name: str,
     config_type: type[Config],
     main: Callable[[Config, Runtime, Run], None],
-    item: str | None = None,
 ) -> None:
     """Runs ``main`` as the stage ``name`` of dvc.yaml.
 
@@ -37,29 +36,27 @@ def run_stage(
 
     Args:
         config_type: the stage's part of params.yaml.
-        item: which of several, for a ``foreach`` stage.
     """
     signal.signal(signal.SIGTERM, _exit_on_term)
     end_with_dvc()
-    title = f"{name}@{item}" if item else name
     try:
         config = config_type.of(load_params(PARAMS))
         runtime = load_runtime()
         configure_libraries(config.is_deterministic)
         snapshot = Snapshot.take(name, config)
         params = flatten(config)
-        with only_one(title, CACHE / "locks"), tracked(title, runtime, about(params)) as run:
+        with only_one(name, CACHE / "locks"), tracked(name, runtime, about(params)) as run:
             run.log_params(params)
             main(config, runtime, run)
-            run.log_tags(output_tags(title))
+            run.log_tags(output_tags(name))
             _record_environment(runtime, run)
             snapshot.check(name)
     except UserError as error:
         sys.exit(_say(f"{error}", 2))
     except EditedMeanwhile as error:
-        sys.exit(_say(f"{title}: {error}", 1))
+        sys.exit(_say(f"{name}: {error}", 1))
     except KeyboardInterrupt:
-        sys.exit(_say(f"{title}: interrupted", 128 + signal.SIGINT))
+        sys.exit(_say(f"{name}: interrupted", 128 + signal.SIGINT))
 
 
 def _record_environment(runtime: Runtime, run: Run) -> None:

@@ -19,6 +19,7 @@ from darkroom.data.entries import SPLITS
 from darkroom.data.folder import FolderFiles
 from darkroom.data.ingest import Images
 from darkroom.data.outcomes import Candidates
+from darkroom.data.trouble import Troubles
 from darkroom.errors import UserError
 
 TRAIN, VAL, TEST, NOT_GIVEN = 0, 1, 2, -1
@@ -67,7 +68,11 @@ def decide(
     *near: tuple[int, int, float],
     on_conflict: Any = "error",
 ) -> Curation:
-    return curate(images, duplicates(images, *near), policy, on_conflict, folder / "duplicates.csv")
+    troubles = Troubles()
+    listed = folder / "duplicates.csv"
+    curation = curate(images, duplicates(images, *near), policy, on_conflict, listed, troubles)
+    troubles.refuse()
+    return curation
 
 
 def refusal(images: Candidates, policy: str, folder: Path, *near: tuple[int, int, float]) -> str:
@@ -209,6 +214,12 @@ def test_a_leak_between_given_splits_is_refused_with_the_remedy(tmp_path: Path, 
         "  0.png (a, train) and 1.png (a, test)\n"
         "Set prepare.duplicates: drop to leave the copies in the training split out, or keep to take "
         "the splits as they are"
+        + (
+            "; 1 is only nearly the same, and with prepare.near_duplicates: null only the same pixels "
+            "count"
+            if near
+            else ""
+        )
     )
     assert "1 pairs" in refusal(images, "error", tmp_path, *near)
 
@@ -281,6 +292,50 @@ def test_a_group_in_two_given_splits_is_refused_by_name(tmp_path: Path, policy: 
     )
     whole = candidates("uvwxy", given=[TRAIN, TEST, TEST, NOT_GIVEN, VAL], groups=[0, 2, 2, 2, -1])
     assert together(decide(whole, policy, tmp_path)) == [[1, 2, 3]]
+
+
+def found(images: Candidates, policy: Any, folder: Path, *near: tuple[int, int, float]) -> Troubles:
+    troubles = Troubles()
+    curate(images, duplicates(images, *near), policy, "error", folder / "duplicates.csv", troubles)
+    return troubles
+
+
+def test_one_run_tells_all_kinds_of_trouble(tmp_path: Path) -> None:
+    """0 and 1 conflict, 2 and 3 leak, 4 and 5 nearly do, and the group of 6 and 7 is torn."""
+    given = [TRAIN, TRAIN, TRAIN, TEST, TRAIN, VAL, TRAIN, TEST]
+    images = candidates("xxyyzwvu", "abaaaaaa", given, groups=[-1] * 6 + [1, 1])
+    troubles = found(images, "group", tmp_path, (4, 5, 0.05))
+    about = {
+        trouble.title: (trouble.pairs.tolist(), trouble.differences.tolist()) for trouble in troubles
+    }
+    assert about == {
+        "Same pixels, different labels": ([[0, 1]], [0.0]),
+        "Duplicates in different given splits": ([[2, 3], [4, 5]], [0.0, 0.05]),
+        "Groups in several given splits": ([], []),
+    }
+    with pytest.raises(UserError) as refused:
+        troubles.refuse("page.html")
+    first, *messages, last = str(refused.value).split("\n\n")
+    assert first == "3 kinds of trouble stop prepare:"
+    assert messages == [trouble.message for trouble in troubles]
+    assert "the group 'g1' has images in several given splits (2 images" in messages[2]
+    assert last == "All of this, with pictures of the pairs, is in page.html"
+
+
+def test_a_kind_of_trouble_alone_is_told_without_a_count_of_kinds(tmp_path: Path) -> None:
+    [trouble] = found(candidates("xxzx", "abaa"), "keep", tmp_path)
+    assert refusal(candidates("xxzx", "abaa"), "keep", tmp_path) == trouble.message
+    assert trouble.pairs.tolist() == [[0, 1]]
+    troubles = Troubles()
+    troubles.refuse("page.html")
+    assert not troubles
+
+
+def test_a_torn_group_alone_is_no_leak_of_its_copies(tmp_path: Path) -> None:
+    """0 and 1 are the same and in train; only the group of 1 and 2 is torn."""
+    images = candidates("xxy", given=[TRAIN, NOT_GIVEN, TEST], groups=[0, 0, 0])
+    [trouble] = found(images, "group", tmp_path)
+    assert trouble.title == "Groups in several given splits"
 
 
 def test_drop_mends_a_leak_but_not_a_group(tmp_path: Path) -> None:

@@ -200,3 +200,25 @@ def test_frozen_normalisation_normalises_by_its_statistics_and_the_rest_stays_in
     learning_in(1, model, freeze="none")
     assert [module.training for module in model] == [True, True, True, True]
     assert not torch.allclose(model[0](x), x, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"name": "mlp", "dropout": 0.5},
+        {"name": "vit", "patch_size": 4, "width": 32, "stochastic_depth": 0.9},
+        {"name": "torchvision:vgg11", "channels": 3, "input_size": (32, 32)},
+    ],
+)
+def test_a_backbone_frozen_as_a_whole_computes_what_it_will_when_it_is_used(
+    network: dict[str, Any],
+) -> None:
+    model = make_classifier(make_spec(**network))
+    spec = make_spec(**network)
+    images = torch.randint(256, (4, spec.channels, *spec.input_size), dtype=torch.uint8)
+    used = model.eval().features(images)
+    learning_in(1, model, freeze="backbone")
+    assert model.network.head.training
+    assert model.features(images).equal(used)
+    learning_in(1, model)
+    assert not model.features(images).equal(model.features(images))

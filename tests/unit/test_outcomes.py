@@ -20,6 +20,7 @@ from darkroom.data.entries import BAD, SPLITS, Outcome
 from darkroom.data.ingest import ingest
 from darkroom.data.measures import perceptual_hash
 from darkroom.data.outcomes import Candidates, select_candidates
+from darkroom.data.trouble import Troubles
 from darkroom.errors import UserError
 
 ODD = {
@@ -276,7 +277,7 @@ def read(folder: Path, scratch: Path, **options: Any) -> Candidates:
     found = find_collection(config.data, scratch)
     layout = PixelLayout(4, 4, 3, "stretch")
     images = ingest(found, layout, "decoded", False, scratch, 1, lambda _: None)
-    return select_candidates(found, images)
+    return select_candidates(found, images, Troubles())
 
 
 def test_candidates_are_the_readable_images(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tiny import cache_file, copied, tiny
 from darkroom.data.info import load_info
 from darkroom.errors import UserError
 from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
-from darkroom.tracking.ledger.dvc_hash import bytes_md5
+from darkroom.tracking.ledger.dvc_hash import bytes_md5, dvc_md5
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
 from darkroom.tracking.ledger.results import Content, Result, parse_results
 from darkroom.tracking.ledger.revisions import Revisions
@@ -278,12 +278,12 @@ def test_raw_and_prepared_data(copy: Project) -> None:
     results = revisions.results(revisions.find("HEAD"))
     raw = raw_data(results)
     assert raw is not None
-    assert raw == results["fetch@digits"].outs["data/digits"]
+    assert raw.md5 == dvc_md5(copy.folder / "data/fetched/digits")
     assert raw.md5.endswith(".dir")
     digest = prepared_digest(results, outputs)
     assert digest is not None
     assert digest == json.loads((copy.folder / "data/prepared/dataset.json").read_text())["digest"]
-    for path in ("./data/digits/", "data//digits"):
+    for path in ("./data/fetched/digits/", "data//fetched/digits"):
         prepare = Result("prepare", {"data.path": path}, results["prepare"].deps, {})
         assert raw_data({"prepare": prepare}) == raw
     tar = Result("prepare", {"data.path": "data/mine.tar"}, {"data/mine.tar": Content("0" * 32, 7)}, {})
@@ -313,10 +313,12 @@ def test_dataset_json_without_a_digest(tmp_path: Path) -> None:
 def test_the_whole_project(finished: Project) -> None:
     revisions, outputs = reader(finished, use_remote=False)
     results = revisions.results(revisions.find("HEAD"))
-    assert list(results) == ["fetch@digits", "prepare", "train", "evaluate", "export"]
+    assert list(results) == ["fetch", "prepare", "train", "evaluate", "export"]
     info = load_info(finished.folder / "data/prepared/dataset.json")
     assert prepared_digest(results, outputs) == info.digest
-    assert raw_data(results) == results["fetch@digits"].outs["data/digits"]
+    raw = raw_data(results)
+    assert raw is not None
+    assert raw.md5 == dvc_md5(finished.folder / "data/fetched/digits")
     for result in results.values():
         for path, content in result.outs.items():
             files = (

@@ -625,7 +625,10 @@ NOT_YAML = {
     "tab": ("train:\n\tlr: 1\n", ":2: found character '\\t' that cannot start any token"),
     "unknown alias": ("seed: *other\n", ":1: found undefined alias 'other'"),
     "unknown tag": ("seed: !new 0\n", ":1: could not determine a constructor for the tag '!new'"),
-    "two documents": ("seed: 0\n---\nseed: 0\n", ":2: but found another document"),
+    "two documents": (
+        "seed: 0\n---\nseed: 0\n",
+        ":2: expected a single document in the stream but found another document",
+    ),
     "empty": ("", f":1: expected sections ({', '.join(Params.model_fields)})"),
     "only a comment": ("# soon\n", f":1: expected sections ({', '.join(Params.model_fields)})"),
     "a list": ("- seed\n", f":1: expected sections ({', '.join(Params.model_fields)})"),

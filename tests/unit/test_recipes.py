@@ -163,7 +163,7 @@ MISTAKES = {
     "train: {lrr: 0.1}": "train.lrr is not a parameter; did you mean train.lr?",
     "train: {lr: -1}": "train.lr: -1 is not allowed",
     "train: {optimizer: adamw}": "has no effect where train.optimizer is adamw",
-    "train: {lr: 0.1": "not YAML",
+    "train: {lr: 0.1": "mine.yaml:1: expected",
 }
 
 

@@ -159,7 +159,7 @@ def test_the_workspace_is_read_as_it_is(tiny_history: Project, tmp_path: Path) -
     with pytest.raises(UserError, match=r"^dvc\.lock, line 3: .* half merged"):
         revisions.results(Revision("workspace"))
     (project.folder / "dvc.lock").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"dvc\.lock at workspace: not UTF-8"):
+    with pytest.raises(UserError, match=r"dvc\.lock: not UTF-8"):
         revisions.results(Revision("workspace"))
     (project.folder / "dvc.lock").unlink()
     assert revisions.results(Revision("workspace")) == {}

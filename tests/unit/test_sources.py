@@ -145,7 +145,7 @@ def test_a_set_of_torchvisions_is_fetched_as_train_and_test_folders(name: str, t
 
 ADVICE = (
     "It needs a network, once; without one, put the images into data/{name}/train/CLASS/ and "
-    "data/{name}/test/CLASS/ yourself and set data.fetch: []"
+    "data/{name}/test/CLASS/ yourself and set data.fetch: [] and data.path: data/{name}"
 )
 
 

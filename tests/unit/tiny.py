@@ -9,15 +9,14 @@ from project import Project
 PIPELINE = """\
 stages:
   fetch:
-    foreach: ${data.fetch}
-    do:
-      cmd: mkdir -p data/${item} && echo images of ${item} > data/${item}/1.png
-      outs: ["data/${item}"]
+    cmd: mkdir -p data/fetched/digits && echo images of digits > data/fetched/digits/1.png
+    params: [data.fetch]
+    outs: [data/fetched]
   prepare:
     cmd: mkdir -p data/prepared && printf '{"digest":"d%s"}' $(cksum < ${data.path}/1.png | tr -d ' ')
       > data/prepared/dataset.json
     params: [data.path]
-    deps: [data/digits]
+    deps: [data/fetched/digits]
     outs: [data/prepared/dataset.json]
   train:
     cmd: mkdir -p models reports/train/curves && grep lr params.yaml > models/model.safetensors &&
@@ -40,7 +39,7 @@ PARAMS = """\
 seed: 0
 data:
   fetch: [digits]
-  path: data/digits
+  path: data/fetched/digits
 train:
   lr: 0.1
   lr_factors: {head: 2}

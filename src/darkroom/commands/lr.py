@@ -28,7 +28,7 @@ def lr(out: Path) -> None:
     from darkroom.training.job import make_job
     from darkroom.training.lr_finder import find_lr
 
-    job = make_job(config, runtime)
+    job = make_job(config, runtime).with_features()
     with tracked("lr", runtime) as run:
         run.log_params(flatten(config))
         run.used(PREPARED, job.info.digest)

@@ -44,6 +44,8 @@ def trace(name: str, shows_all: bool, as_json: bool) -> None:
     from darkroom.tracking.ledger.trace import trace as find
 
     found = find(name)
+    for remark in found.remarks:
+        click.echo(f"trace: {remark}", err=True)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2, sort_keys=True, default=str))
         return

@@ -1,14 +1,22 @@
 """Batches of prepared images, on the device, in an order that depends on (seed, epoch) alone."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.data.placement import HostAugmentation, Request, place_images, send
+from darkroom.data.placement import (
+    ComputedFeatures,
+    HostAugmentation,
+    Images,
+    Request,
+    place_images,
+    send,
+)
 from darkroom.data.sampling import Sampling, balanced_order, natural_order
 from darkroom.data.shards import Shards
 
@@ -89,16 +97,34 @@ class Batches:
     ) -> None:
         self.num_images = len(shards)
         self.num_steps = -(-self.num_images // batch_size)
+        self._images: Images
         self._images, self.placement = place_images(shards, device, workers, needs_host)
         self._needs_host = needs_host
         self._sampling = sampling
-        chunk_images = self._images.chunk_bytes // int(np.prod(shards.shape))
-        self._chunk_steps = max(chunk_images // batch_size, 1)
+        self._batch_size = batch_size
+        self._chunk_steps = self._steps_at_once(int(np.prod(shards.shape)))
         self._labels = torch.from_numpy(shards.labels)
         self._weights = None
         if shards.weights is not None:
             self._weights = torch.from_numpy(shards.weights / shards.weights.mean()).float()
         self._device = device
+
+    def with_features(self, features: Tensor) -> Self:
+        """Returns the same samples, labels and orders with features in place of images.
+
+        Args:
+            features: float32 ``(n, C, h, w)`` or ``(n, C)`` on the device, in the order of the shards. A
+                vector is given as a map of one place, ``(n, C, 1, 1)``.
+        """
+        if features.ndim == 2:
+            features = features[:, :, None, None]
+        others = copy.copy(self)
+        others._images = ComputedFeatures(features.permute(0, 2, 3, 1).contiguous())
+        others._chunk_steps = others._steps_at_once(features[:1].nbytes)
+        return others
+
+    def _steps_at_once(self, bytes_per_image: int) -> int:
+        return max(self._images.chunk_bytes // bytes_per_image // self._batch_size, 1)
 
     def __iter__(self) -> Iterator[Batch]:
         """Yields every image once, in the order of the shards."""

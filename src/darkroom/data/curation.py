@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from darkroom.data.duplicates import exact_duplicates, group_of, near_duplicates
 from darkroom.data.entries import SPLITS, Outcome
 from darkroom.data.outcomes import Candidates
-from darkroom.errors import UserError
+from darkroom.data.trouble import Trouble, Troubles
 
 SHOWN = 5
 """Pairs that a message shows; the rest is in the file it names."""
@@ -82,6 +82,7 @@ def curate(
     policy: Literal["group", "drop", "error", "keep"],
     on_conflict: Literal["error", "drop"],
     listed: Path,
+    troubles: Troubles,
 ) -> Curation:
     """Decides which images are left out, and which must stay in one split.
 
@@ -89,10 +90,8 @@ def curate(
         policy: ``prepare.duplicates``.
         on_conflict: what to do with the same pixels under several labels.
         listed: CSV that gets all pairs, also where the rest is refused.
-
-    Raises:
-        UserError: labels conflict, there are duplicates where that is an error, or duplicates or a
-            group lie in several given splits.
+        troubles: told of labels that conflict and of duplicates where that is an error, and of
+            duplicates and groups that lie in several given splits; nothing is kept together then.
     """
     _write_pairs(images, duplicates, listed)
     pairs = np.stack([duplicates.first, duplicates.second], axis=1)
@@ -100,24 +99,18 @@ def curate(
     outcomes: dict[int, tuple[Outcome, str]] = {}
 
     exact = group_of(len(images), pairs[same_pixels])
-    conflicts = pairs[same_pixels & (images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]])]
-    if len(conflicts) and on_conflict == "error":
-        raise UserError(
-            f"data.path: {len(conflicts):,} pairs of images have the same pixels and different labels; "
-            f"all are listed in {listed}:\n{_shown(images, conflicts)}\n"
-            "Correct the labels, or set prepare.on_conflict: drop to use none of these images"
-        )
-    is_conflicting = np.isin(exact, exact[conflicts[:, 0]])
-    for index in np.flatnonzero(is_conflicting).tolist():
-        outcomes[index] = ("conflicting label", "the same pixels have several labels")
+    is_conflict = same_pixels & (images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]])
+    is_conflicting = np.isin(exact, exact[pairs[is_conflict, 0]])
+    if is_conflict.any() and on_conflict == "error":
+        troubles.add(_conflict(images, duplicates, is_conflict, listed))
+    elif on_conflict == "drop":
+        for index in np.flatnonzero(is_conflicting).tolist():
+            outcomes[index] = ("conflicting label", "the same pixels have several labels")
 
-    pairs = pairs[~is_conflicting[pairs].any(axis=1)]
-    if len(pairs) and policy == "error":
-        raise UserError(
-            f"data.path: {len(pairs):,} pairs of images have the same or nearly the same pixels; all "
-            f"are listed in {listed}:\n{_shown(images, pairs)}\n"
-            "Remove one of each, or set prepare.duplicates to group (kept in one split) or drop"
-        )
+    is_in_question: NDArray[np.bool_] = ~np.any(is_conflicting[pairs], axis=1)
+    if is_in_question.any() and policy == "error":
+        troubles.add(_refused(images, duplicates, is_in_question, listed))
+    pairs = pairs[is_in_question]
     if policy == "drop":
         group = group_of(len(images), pairs)
         compared = set(map(tuple, pairs.tolist()))
@@ -129,11 +122,77 @@ def curate(
             else:
                 relation = "by way of other images, nearly the same pixels as"
             outcomes[index] = ("duplicate", f"{relation} {images.path(kept)}")
-    together = pairs if policy == "group" else pairs[:0]
-    groups = group_of(len(images), np.concatenate([together, _pairs_of_groups(images.groups)]))
-    groups[list(outcomes)] = -1
-    _check_given(images, groups, together, listed)
+    together = is_in_question if policy == "group" else np.zeros_like(is_in_question)
+    is_out = np.zeros(len(images), bool)
+    is_out[list(outcomes)] = True
+    groups = _groups_within_splits(images, duplicates, together, is_out, listed, troubles)
+    groups[is_out] = -1
     return Curation(outcomes, groups)
+
+
+def _conflict(
+    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
+) -> Trouble:
+    return _about_pairs(
+        "Same pixels, different labels",
+        f"data.path: {chosen.sum():,} pairs of images have the same pixels and different labels; "
+        f"all are listed in {listed}:",
+        "Correct the labels, or set prepare.on_conflict: drop to use none of these images",
+        images,
+        duplicates,
+        chosen,
+    )
+
+
+def _refused(
+    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
+) -> Trouble:
+    return _about_pairs(
+        "Duplicates",
+        f"data.path: {chosen.sum():,} pairs of images have the same or nearly the same pixels; all are "
+        f"listed in {listed}:",
+        "Remove one of each, or set prepare.duplicates to group (kept in one split) or drop",
+        images,
+        duplicates,
+        chosen,
+    )
+
+
+def _leak(
+    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
+) -> Trouble:
+    num_near = int((duplicates.difference[chosen] > 0).sum())
+    remedy = (
+        "Set prepare.duplicates: drop to leave the copies in the training split out, or keep to take "
+        "the splits as they are"
+    )
+    if num_near:
+        remedy += (
+            f"; {num_near:,} {'is' if num_near == 1 else 'are'} only nearly the same, and with "
+            "prepare.near_duplicates: null only the same pixels count"
+        )
+    return _about_pairs(
+        "Duplicates in different given splits",
+        f"data.path: {chosen.sum():,} pairs of images with the same or nearly the same pixels lie in "
+        f"different given splits, so the test would leak; all are listed in {listed}:",
+        remedy,
+        images,
+        duplicates,
+        chosen,
+    )
+
+
+def _about_pairs(
+    title: str,
+    what: str,
+    remedy: str,
+    images: Candidates,
+    duplicates: Duplicates,
+    chosen: NDArray[np.bool_],
+) -> Trouble:
+    pairs = np.stack([duplicates.first[chosen], duplicates.second[chosen]], axis=1)
+    message = f"{what}\n{_shown(images, pairs)}\n{remedy}"
+    return Trouble(title, message, pairs, duplicates.difference[chosen])
 
 
 def _copies(group: NDArray[np.int64], given: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
@@ -156,33 +215,51 @@ def _pairs_of_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([members[firsts][inverse], members], axis=1)
 
 
-def _check_given(
+def _groups_within_splits(
     images: Candidates,
-    groups: NDArray[np.int64],
-    pairs: NDArray[np.int64],
+    duplicates: Duplicates,
+    together: NDArray[np.bool_],
+    is_out: NDArray[np.bool_],
     listed: Path,
-) -> None:
-    """Refuses groups whose members lie in several given splits."""
-    given = np.flatnonzero((groups >= 0) & (images.given >= 0))
-    by_split = np.unique(np.stack([groups[given], images.given[given]], axis=1), axis=0)
-    ids, num_splits = np.unique(by_split[:, 0], return_counts=True)
-    leaking = np.isin(groups, ids[num_splits > 1])
-    if not leaking.any():
-        return
-    between = pairs[leaking[pairs[:, 0]] & (images.given[pairs[:, 0]] != images.given[pairs[:, 1]])]
-    if len(between):
-        raise UserError(
-            f"data.path: {len(between):,} pairs of images with the same or nearly the same pixels lie"
-            f" in different given splits, so the test would leak; all are listed in {listed}:\n"
-            f"{_shown(images, between)}\nSet prepare.duplicates: drop to leave the copies in "
-            "the training split out, or keep to take the splits as they are"
-        )
-    index = int(np.flatnonzero(leaking & (images.groups >= 0))[0])
-    raise UserError(
-        f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in"
-        f" several given splits ({int(leaking.sum()):,} images are in such groups); give each group"
-        " one split"
+    troubles: Troubles,
+) -> NDArray[np.int64]:
+    """Returns the groups that the pairs chosen by ``together`` and the collection's own groups make.
+
+    Those with members in several given splits are trouble; then every image is alone.
+    """
+    pairs = np.stack([duplicates.first, duplicates.second], axis=1)
+    of_collection = _pairs_of_groups(images.groups)
+    torn = _leaking(group_of(len(images), of_collection), images.given, is_out)
+    groups = group_of(len(images), np.concatenate([pairs[together], of_collection]))
+    leaking = _leaking(groups, images.given, is_out)
+    # a group that is torn by itself says nothing about its copies
+    by_pairs = (
+        _leaking(group_of(len(images), pairs[together]), images.given, is_out) if torn.any() else leaking
     )
+    first, second = pairs.T
+    between = together & by_pairs[first] & (images.given[first] != images.given[second])
+    if between.any():
+        troubles.add(_leak(images, duplicates, between, listed))
+    if torn.any() or (leaking.any() and not between.any()):
+        at_fault = torn if torn.any() else leaking
+        index = int(np.flatnonzero(at_fault & (images.groups >= 0))[0])
+        message = (
+            f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in"
+            f" several given splits ({int(at_fault.sum()):,} images are in such groups); give each group"
+            " one split"
+        )
+        troubles.add(Trouble("Groups in several given splits", message))
+    return np.arange(len(images)) if leaking.any() else groups
+
+
+def _leaking(
+    groups: NDArray[np.int64], given: NDArray[np.int8], is_out: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Returns which images are in a group with members in several given splits."""
+    chosen = np.flatnonzero(~is_out & (given >= 0))
+    by_split = np.unique(np.stack([groups[chosen], given[chosen]], axis=1), axis=0)
+    ids, num_splits = np.unique(by_split[:, 0], return_counts=True)
+    return np.isin(groups, ids[num_splits > 1]) & ~is_out
 
 
 def _shown(images: Candidates, pairs: NDArray[np.int64]) -> str:

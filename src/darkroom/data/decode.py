@@ -29,6 +29,7 @@ from PIL.TiffImagePlugin import (
 from PIL.WebPImagePlugin import WebPImageFile
 
 from darkroom.data.entries import Outcome
+from darkroom.data.structure import TooMuchWork, check_structure
 
 MAX_PIXELS = 103_000_000
 """Largest image that is decoded, checked in its header first. It takes 8 bytes a pixel, or 10 (JPEG)."""
@@ -38,6 +39,9 @@ MAX_PIXELS_OF_COPIES = 50_000_000
 
 MAX_PIXELS_OF_RUNS = 10_000_000
 """The same for BMP with run lengths, where a few bytes can keep Pillow busy for each pixel."""
+
+MAX_PLAIN_VALUES = 20_000_000
+"""Most values (pixels, times three in colour) of a plain (text) PPM, which Pillow reads in Python."""
 
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
 
@@ -71,6 +75,7 @@ _FORMATS = (  # the likeliest first
     _Format("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
 )
 _SIGNATURE_BYTES = 64
+_HEADER_BYTES = 64 * 1024
 
 FORMATS = tuple(format.name for format in _FORMATS if format.name != "AVIF" or features.check("avif"))
 """What is opened; TIFF only where it is asked for."""
@@ -167,7 +172,8 @@ def read_header(encoded: bytes | BinaryIO, tiff: bool = False) -> Header:
 
     Args:
         encoded: the bytes of a file, or the file itself, open at its start, of which no more is read
-            than needed (of WebP and AVIF all, of GIF the first frame).
+            than needed (of WebP and AVIF all, of GIF the first frame). Of an open file the structure
+            is checked in the first 64 KiB alone.
         tiff: read TIFF as well.
 
     Returns:
@@ -175,9 +181,11 @@ def read_header(encoded: bytes | BinaryIO, tiff: bool = False) -> Header:
         a PNG, is not seen.
 
     Raises:
-        BadImage: empty, no image of a known format, a damaged header, or too many pixels.
+        BadImage: empty, no image of a known format, a damaged header, too many pixels, or a structure
+            that takes too much work.
     """
-    image = _open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, tiff)
+    file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+    image = _open(file, encoded if isinstance(encoded, bytes) else file.read(_HEADER_BYTES), tiff)
     return _header(image, _is_animated(image), _orientation(image))
 
 
@@ -205,10 +213,11 @@ def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Hea
         The file's header, and its pixels: uint8 ``(height, width, channels)``, 0..255, read-only.
 
     Raises:
-        BadImage: the file cannot be decoded to its last pixel, or has too many pixels.
+        BadImage: the file cannot be decoded to its last pixel, has too many pixels, or a structure that
+            takes too much work (see ``structure``).
     """
     file = io.BytesIO(encoded)
-    image = _open(file, tiff)
+    image = _open(file, encoded, tiff)
     animated = _is_animated(image)
     try:
         _load(image, file)
@@ -226,11 +235,16 @@ def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Hea
     return header, pixels.reshape(layout.height, layout.width, layout.channels)
 
 
-def _open(file: BinaryIO, tiff: bool) -> ImageFile.ImageFile:
+def _open(file: BinaryIO, content: bytes, tiff: bool) -> ImageFile.ImageFile:
+    """Reads a file's header; ``content`` is what is known of its bytes, all or the beginning."""
     # Anyone may set this; Pillow then fills what is missing of a file with grey, and says nothing.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    format = _recognise(file.read(_SIGNATURE_BYTES), tiff)
+    format = _recognise(content[:_SIGNATURE_BYTES], tiff)
     file.seek(0)
+    try:
+        check_structure(format.name, content)
+    except TooMuchWork as error:
+        raise BadImage("too large", f"too much work to decode: {error}") from None
     try:
         image = format.plugin(file)
     except MemoryError:
@@ -240,10 +254,19 @@ def _open(file: BinaryIO, tiff: bool) -> ImageFile.ImageFile:
         ran_out = _is_cut(file) if is_read_whole else file.tell() >= file.seek(0, io.SEEK_END)
         raise _explained(error, ran_out) from None
     width, height = image.size
-    has_runs = image.tile and image.tile[0].codec_name == "bmp_rle"
-    limit = MAX_PIXELS_OF_RUNS if has_runs else format.max_pixels
+    codec = image.tile[0].codec_name if image.tile else ""
+    limit = format.max_pixels
+    if codec == "bmp_rle":
+        limit = MAX_PIXELS_OF_RUNS
+    elif codec == "ppm_plain":
+        limit = MAX_PLAIN_VALUES // len(image.getbands())
     if width * height > limit:
         raise BadImage("too large", f"{width} x {height} pixels; at most {limit:,} are decoded")
+    if codec == "bmp_rle":
+        # two bytes per pixel where no two are the same, a mark per row; more are runs of nothing
+        most = 2 * width * height + 4 * height + _HEADER_BYTES
+        if len(content) - image.tile[0].offset > most:
+            raise BadImage("too large", f"too much work to decode: over {most:,} bytes of runs")
     if format.name == "JPEG" and not image.tile:
         raise BadImage("truncated", "the bytes end too early")
     # a row at a time at least: Pillow joins the pieces of a row anew with every piece

@@ -264,7 +264,7 @@ def load_hub_set(name: str, cache: Path) -> dict[Split, tuple[int, Iterator[tupl
             f"data.fetch: {name} could not be loaded from the Hugging Face hub"
             f" ({error.__cause__ or error}). It needs a"
             f" network, once; without one, put the images into data/{name}/train/CLASS/ yourself and set"
-            " data.fetch: []"
+            f" data.fetch: [] and data.path: data/{name}"
         ) from None
     downloads = (cache.resolve(), Path(HF_HUB_CACHE).resolve())
     label_of: dict[str, str] = {}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from darkroom.data import decode as decode_module
 from darkroom.data import measures as measures_module
 from darkroom.data import storage as storage_module
+from darkroom.data import structure as structure_module
 from darkroom.data.collection import Collection
 from darkroom.data.decode import BadImage, Header, PixelLayout, decode, decoder_version, read_header
 from darkroom.data.entries import Files
@@ -21,6 +22,7 @@ from darkroom.data.measures import measure
 from darkroom.data.parallel import ordered_map
 from darkroom.data.segments import SCHEMA, SegmentIndex, Segments, remove_others, write_segment
 from darkroom.data.storage import Storage, pack_images
+from darkroom.data.watch import Watch, watching
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_FILES = 256
@@ -73,10 +75,11 @@ class Images:
 
 def read_headers(collection: Collection, tiff: bool, workers: int, advance: Advance) -> Iterator[Header]:
     """Yields the headers of all files that have a readable one, in order."""
-    reader = _HeaderReader(collection.files, tiff)
-    for num_files, headers in ordered_map(reader, *_tasks(collection, CHUNK_FILES, workers)):
-        advance(num_files)
-        yield from headers
+    with watching() as watch:
+        reader = _HeaderReader(collection.files, tiff, watch)
+        for num_files, headers in ordered_map(reader, *_tasks(collection, CHUNK_FILES, workers)):
+            advance(num_files)
+            yield from headers
 
 
 def ingest(
@@ -100,18 +103,19 @@ def ingest(
     folder = cache / "segments" / _cache_key(layout, storage, tiff)
     chunk_files = max(1, min(CHUNK_FILES, CHUNK_BYTES // int(np.prod(layout.shape))))
     index = SegmentIndex(folder)
-    worker = _Ingest(collection.files, layout, storage, tiff, folder, index)
     names = list(index.names)
     next_position = len(index)
     positions = []
-    for found, name in ordered_map(worker, *_tasks(collection, chunk_files, workers)):
-        new = found < 0
-        found[new] = np.arange(next_position, next_position + new.sum())
-        if name is not None:
-            names.append(name)
-            next_position += int(new.sum())
-        positions.append(found)
-        advance(len(found))
+    with watching() as watch:
+        worker = _Ingest(collection.files, layout, storage, tiff, folder, index, watch)
+        for found, name in ordered_map(worker, *_tasks(collection, chunk_files, workers)):
+            new = found < 0
+            found[new] = np.arange(next_position, next_position + new.sum())
+            if name is not None:
+                names.append(name)
+                next_position += int(new.sum())
+            positions.append(found)
+            advance(len(found))
     return Images(Segments(folder, names, layout.shape, storage), np.concatenate(positions))
 
 
@@ -121,13 +125,15 @@ class _HeaderReader:
 
     files: Files
     tiff: bool
+    watch: Watch
 
     def __call__(self, places: Places) -> tuple[int, list[Header]]:
         headers = []
         for path, offset, size in places:
             for num_bytes in sorted({min(size, HEADER_BYTES), min(size, MAX_FILE_BYTES)}):
                 try:
-                    headers.append(read_header(self.files.read(path, offset, num_bytes), self.tiff))
+                    with self.watch.on(path):
+                        headers.append(read_header(self.files.read(path, offset, num_bytes), self.tiff))
                     break
                 except BadImage:
                     continue
@@ -146,6 +152,7 @@ class _Ingest:
     tiff: bool
     folder: Path
     index: SegmentIndex
+    watch: Watch
 
     def __call__(self, places: Places) -> tuple[NDArray[np.int64], str | None]:
         """Returns the position of each file, -1 for those of the new segment, and its name."""
@@ -169,7 +176,8 @@ class _Ingest:
             if positions[index] >= 0:
                 continue
             try:
-                header, pixels = decode(encoded, self.layout, self.tiff)
+                with self.watch.on(path):
+                    header, pixels = decode(encoded, self.layout, self.tiff)
             except BadImage as error:
                 rows.append(_Row(digest, error.outcome, str(error)))
             else:
@@ -237,7 +245,7 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
 
 def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool) -> str:
     """Names what prepared pixels depend on beside the file: the layout, our code, the libraries."""
-    modules = (decode_module, measures_module, storage_module)
+    modules = (decode_module, measures_module, storage_module, structure_module)
     code = [Path(str(module.__file__)).read_bytes() for module in modules]
     parts = [repr((layout, storage, tiff, decoder_version(), SCHEMA)).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -19,10 +19,14 @@ from darkroom.data.ingest import Images
 from darkroom.data.labels import LabelSets, classes_in, make_label_sets
 from darkroom.data.measures import HASH_BYTES
 from darkroom.data.sidecars import is_sidecar
-from darkroom.errors import UserError
+from darkroom.data.trouble import Trouble, Troubles
+from darkroom.errors import listed
 
 PROBLEMS = pa.schema([(name, pa.string()) for name in ("path", "label", "outcome", "reason")])
 """The columns of problems.csv."""
+
+MAX_NAMES = 20
+"""Classes that a message names."""
 
 
 def describe(collection: Collection, images: Images) -> Iterator[pa.Table]:
@@ -66,13 +70,16 @@ def problems_of(rows: pa.Table) -> pa.Table:
 
 
 def check_outcomes(
-    collection: Collection, images: Images, options: Prepare, problems: Path
+    collection: Collection, images: Images, options: Prepare, problems: Path, troubles: Troubles
 ) -> Counter[str]:
     """Counts outcomes and writes a row for every file that is not used to the CSV ``problems``.
 
+    Args:
+        troubles: told of files that cannot be used, or that the manifest gives several labels, if the
+            options say that this is an error, with the number and the first of each outcome.
+
     Raises:
-        UserError: there are files that cannot be used, or that the manifest gives several labels, and
-            the options say that this is an error; the message has the number and the first of each.
+        UserError: no file is a readable image; the message has the other troubles too.
     """
     counts: Counter[str] = Counter()
     firsts: dict[str, tuple[str, str]] = {}
@@ -95,7 +102,7 @@ def check_outcomes(
             f"  {counts[outcome]:,} {outcome}, the first: {firsts[outcome][0]}: {firsts[outcome][1]}"
             for outcome in bad
         ]
-        raise UserError(
+        message = (
             f"data.path: {sum(counts[outcome] for outcome in bad):,} of {counts.total():,} files in "
             f"{collection.files.name} cannot be used; all are listed in {problems}:\n"
             + "\n".join(lines)
@@ -103,8 +110,11 @@ def check_outcomes(
             + " and ".join(dict.fromkeys(remedies[outcome] for outcome in bad))
             + " to leave them out"
         )
+        troubles.add(Trouble("Files that cannot be used", message))
     if not counts["used"]:
-        raise UserError(f"data.path: none of the files in {collection.files.name} is a readable image")
+        message = f"data.path: none of the files in {collection.files.name} is a readable image"
+        troubles.add(Trouble("No readable image", message))
+        troubles.refuse()
     return counts
 
 
@@ -174,11 +184,11 @@ class Candidates:
         return b"".join(chain.from_iterable(digests))
 
 
-def select_candidates(collection: Collection, images: Images) -> Candidates:
+def select_candidates(collection: Collection, images: Images, troubles: Troubles) -> Candidates:
     """Collects of the readable images what decides on their use and their split.
 
-    Raises:
-        UserError: a class has no readable image.
+    Args:
+        troubles: told of classes without a readable image, which are not among those of the candidates.
     """
     labels = pc.unique(collection.table["label"]).drop_null().sort()
     class_names = sorted(classes_in(labels.to_pylist(), collection.separator))
@@ -201,13 +211,17 @@ def select_candidates(collection: Collection, images: Images) -> Candidates:
         columns["hashes"].append(hashes.reshape(len(chosen), HASH_BYTES))
         num_rows += len(rows)
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    readable = labels.take(np.unique(joined["labels"])).to_pylist()
-    unreadable = sorted(set(class_names) - classes_in(readable, collection.separator))
+    occurring, recoded = np.unique(joined["labels"], return_inverse=True)
+    readable = labels.take(occurring)
+    unreadable = sorted(set(class_names) - classes_in(readable.to_pylist(), collection.separator))
     if unreadable:
-        raise UserError(
-            f"data.path: no file of the class {', '.join(unreadable)} in {collection.files.name} is a "
-            "readable image; add some, or remove the class"
+        message = (
+            f"data.path: no file of the class {listed(unreadable, MAX_NAMES)} in "
+            f"{collection.files.name} is a readable image; add some, or remove the class"
         )
+        troubles.add(Trouble("Classes without a readable image", message))
+        labels, joined["labels"] = readable, recoded
+        class_names = sorted(classes_in(labels.to_pylist(), collection.separator))
     sets = None
     if collection.separator is not None:
         sets = make_label_sets(labels.to_pylist(), class_names, collection.separator)

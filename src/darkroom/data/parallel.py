@@ -28,7 +28,7 @@ def ordered_map(
         workers: processes; with one, everything happens in this process.
 
     Raises:
-        UserError: a worker process was killed.
+        WorkerKilled: a worker process was killed.
     """
     if workers == 1:
         yield from map(function, chunks)
@@ -39,6 +39,10 @@ def ordered_map(
         yield from pool.map(chunks)
     finally:
         pool.close()
+
+
+class WorkerKilled(UserError):
+    """A worker process was killed, by the system or by itself."""
 
 
 class Workers(Generic[Chunk, Result]):
@@ -68,7 +72,7 @@ class Workers(Generic[Chunk, Result]):
         """Yields ``function(chunk)`` for every chunk; these are taken about two a worker ahead.
 
         Raises:
-            UserError: a worker process was killed.
+            WorkerKilled: a worker process was killed.
         """
         pending: deque[Future[Result]] = deque()
         try:
@@ -79,7 +83,7 @@ class Workers(Generic[Chunk, Result]):
             while pending:
                 yield pending.popleft().result()
         except BrokenProcessPool:
-            raise UserError(
+            raise WorkerKilled(
                 "a worker process was killed, as happens where memory runs out; "
                 "run again with fewer, such as DARKROOM_WORKERS=1"
             ) from None

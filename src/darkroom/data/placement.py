@@ -49,7 +49,10 @@ class Images(Protocol):
     """What is best loaded at once."""
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
-        """Yields for each request uint8 ``(n, height, width, channels)``, on the device."""
+        """Yields for each request uint8 ``(n, height, width, channels)``, on the device.
+
+        Features that stand in place of images are float32.
+        """
         ...
 
 
@@ -114,6 +117,20 @@ class ResidentImages:
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
         for request in requests:
             yield self._images.index_select(0, send(request.indices, self._images.device))
+
+
+class ComputedFeatures:
+    """Features in place of images, whole on the device."""
+
+    chunk_bytes = HOST_CHUNK_BYTES
+
+    def __init__(self, features: Tensor) -> None:
+        """Takes float ``(n, height, width, channels)``."""
+        self._features = features
+
+    def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        for request in requests:
+            yield self._features.index_select(0, send(request.indices, self._features.device))
 
 
 def _to_device(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

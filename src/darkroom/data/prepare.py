@@ -32,6 +32,7 @@ from darkroom.data.shards import Shards, ShardWriter
 from darkroom.data.splits import SplitError, SplitRule, Unsplit, assign_splits
 from darkroom.data.statistics import channel_histogram, mean_and_std
 from darkroom.data.storage import Storage
+from darkroom.data.trouble import Trouble, Troubles
 from darkroom.digests import FileDigest
 from darkroom.errors import UserError
 
@@ -138,11 +139,13 @@ def decide(
     duplicates: Duplicates,
     options: Prepare,
     seed: int,
+    troubles: Troubles,
 ) -> Decision:
     """Gives every candidate that is not left out a split.
 
-    Raises:
-        UserError: as ``assign_splits``, with the first of the images at fault.
+    Args:
+        troubles: told what ``assign_splits`` refuses, with the first of the images at fault; the
+            decision then leaves all images out.
     """
     kept = np.flatnonzero(curation.groups >= 0)
     keys = candidates.digests.copy()
@@ -169,7 +172,12 @@ def decide(
         assigned = assign_splits(unsplit, rule)
     except SplitError as error:
         shown = ", ".join(candidates.path(index) for index in kept[error.images[:SHOWN]].tolist())
-        raise UserError(f"{error}: {shown}{', ...' if len(error.images) > SHOWN else ''}") from None
+        message = f"{error}: {shown}{', ...' if len(error.images) > SHOWN else ''}"
+        troubles.add(Trouble("Splits", message))
+        assigned = np.full(len(kept), -1, np.int8)
+    except UserError as error:
+        troubles.add(Trouble("Splits", f"{error}"))
+        assigned = np.full(len(kept), -1, np.int8)
     splits = np.full(len(candidates), -1, np.int8)
     splits[kept] = assigned
     left_out = dict(curation.outcomes)

@@ -112,7 +112,7 @@ def _download(
         raise UserError(
             f"data.fetch: {name} could not be downloaded ({brief(error)}). It needs a network, once;"
             f" without one, put the images into data/{name}/train/CLASS/ and data/{name}/test/CLASS/"
-            " yourself and set data.fetch: []"
+            f" yourself and set data.fetch: [] and data.path: data/{name}"
         ) from None
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
     samples = (dataset[index] for index in range(len(dataset)))

@@ -33,8 +33,21 @@ class Classifier(nn.Module):
         Returns:
             float ``(n, num_classes)``.
         """
-        x = (images.float() / 255 - self.mean) / self.std
-        return self.network(x)
+        return self.network(self._normalised(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Computes what the head makes logits of.
+
+        Args:
+            images: as in ``forward``.
+
+        Returns:
+            float, a map ``(n, C, h, w)`` or a vector ``(n, C)``.
+        """
+        return self.network.features(self._normalised(images))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
 
 
 def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:

@@ -23,9 +23,13 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float ``(n, channels, height, width)`` -> logits ``(n, num_classes)``."""
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """float ``(n, channels, height, width)`` -> the features that the head takes."""
         if self.repeats_grey:
             x = x.expand(-1, 3, -1, -1)  # leaves three channels as they are
-        return self.head(self.backbone(x))
+        return self.backbone(x)
 
 
 def backbone_layers(network: Network) -> list[list[str]]:

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from darkroom.data.curation import Duplicates
 from darkroom.data.entries import SPLITS
 from darkroom.data.info import DatasetInfo
 from darkroom.data.labels import LabelSets
-from darkroom.data.storage import as_picture
 from darkroom.reporting.figures import (
     draw_class_histogram,
     draw_image_grid,
@@ -23,9 +21,10 @@ from darkroom.reporting.figures import (
     draw_sizes,
     draw_titled_images,
 )
-from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image, embed_png, write_page
+from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.remarks import remarks
 from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
+from darkroom.reporting.shown import Shown, thumbnail
 from darkroom.reporting.survey import OUTCOMES, Survey, load_survey
 
 MAX_CLASSES = 30
@@ -37,8 +36,6 @@ MAX_PAIRS = 24
 MAX_FILES = 1_000
 """Files listed of those that are not used."""
 NUM_SIZES = 10
-THUMBNAIL = 160
-"""Longest side of an image on the page, in pixels."""
 
 READ_AS = {
     **dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "composed on white"),
@@ -48,32 +45,6 @@ READ_AS = {
     "P": "palette looked up",
 }
 """What becomes of pixels that do not stay as they are, by Pillow's mode."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An image on the page."""
-
-    thumbnail: NDArray[np.uint8]
-    """Prepared pixels, made smaller if they are many: ``(height, width, channels)``, 0..255."""
-    path: str
-    label: str
-    split: str | None
-    outcome: str
-
-    @property
-    def address(self) -> str:
-        """For ``<img src>``."""
-        return embed_image(self.thumbnail)
-
-    @property
-    def is_tiny(self) -> bool:
-        """Whether single pixels are to be seen."""
-        return max(self.thumbnail.shape) <= LARGEST_LOSSLESS
-
-    @property
-    def fate(self) -> str:
-        return self.split or f"left out: {self.outcome}"
 
 
 @dataclass(frozen=True)
@@ -186,22 +157,11 @@ def _show(
 ) -> list[Shown]:
     about = survey.describe(survey.rows[candidates])
     # one by one: hundreds of large images at once would fill the memory
-    thumbnails = [_thumbnail(pixels(candidates[i : i + 1])[0]) for i in range(len(candidates))]
+    thumbnails = [thumbnail(pixels(candidates[i : i + 1])[0]) for i in range(len(candidates))]
     return [
         Shown(thumbnail, row["path"], row["label"], row["split"], row["outcome"])
         for thumbnail, row in zip(thumbnails, about, strict=True)
     ]
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width, channels = image.shape
-    longest = max(height, width)
-    if longest <= THUMBNAIL:
-        return image
-    size = (max(width * THUMBNAIL // longest, 1), max(height * THUMBNAIL // longest, 1))
-    return np.asarray(as_picture(image).resize(size, Image.Resampling.BILINEAR)).reshape(
-        size[1], size[0], channels
-    )
 
 
 def _extremes(survey: Survey, show: Callable[[NDArray[np.int64]], list[Shown]]) -> Iterator[Extremes]:

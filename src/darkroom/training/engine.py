@@ -56,6 +56,7 @@ def fit(
     seed: int,
     checkpoints: Checkpoints | None = None,
     network: nn.Module | None = None,
+    validated: Callable[[nn.Module], nn.Module] = lambda model: model,
 ) -> Iterator[EpochResult]:
     """Trains from where ``state`` stands, and yields the result of each epoch, earlier ones too.
 
@@ -64,7 +65,9 @@ def fit(
         seed: of dropout; order and augmentation are the batches' own.
         checkpoints: saves the state now and then.
         network: what computes the model's logits in training, if not the model itself: the model
-            compiled.
+            compiled, or its head if the batches hold features.
+        validated: returns what computes the logits of ``val_batches`` for a model: the model itself, or
+            its head.
 
     Raises:
         UserError: the loss is no longer a finite number.
@@ -75,7 +78,7 @@ def fit(
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
         train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
         watched = _watched(val_batches, lambda: _save_if_due(state, options, checkpoints))
-        scores = evaluate(state.evaluated_model, watched)
+        scores = evaluate(validated(state.evaluated_model), watched)
         best = max((result.val_f1_macro for result in state.results), default=0.0)
         result = EpochResult(
             epoch=state.epoch + 1,

@@ -25,6 +25,7 @@ from darkroom.training.compiled import compiled
 from darkroom.training.determinism import set_determinism
 from darkroom.training.device import select_device
 from darkroom.training.environment import describe_environment
+from darkroom.training.features import Features, Head, Watch, compute_features
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 
@@ -48,6 +49,27 @@ class Job:
     """Of the file of weights that the model begins with; empty where they are random."""
     remark: str
     """On those weights."""
+    features: Features | None = None
+    """In place of images, where the whole backbone is frozen."""
+
+    def with_features(self, watch: Watch = lambda batches: batches) -> "Job":
+        """Returns the job with features in place of images, if each epoch would compute the same ones.
+
+        Args:
+            watch: passes on the batches of images.
+
+        Raises:
+            UserError: a batch does not fit into memory.
+        """
+        if self.config.train.freeze != "backbone" or self.config.train.unfreeze:
+            return self
+        changes = self.augmentation.changes_images
+        features = compute_features(self.model, self.train, self.val, changes, watch)
+        return replace(self, features=features)
+
+    @property
+    def _learns_from_features(self) -> bool:
+        return self.features is not None and self.features.train is not None
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
         """Returns the options with numbers for ``auto``, and with ``changes``."""
@@ -61,11 +83,24 @@ class Job:
         return TrainingState(model or self.model, options, self.train.num_steps, layers)
 
     def network(self, model: nn.Module | None = None) -> nn.Module:
-        """Returns what computes the model's logits in training: itself, or itself compiled."""
-        return compiled(model or self.model, self.config.train.compile)
+        """Returns what computes the model's logits in training: itself or its head, maybe compiled."""
+        model = model or self.model
+        part = Head(model) if self._learns_from_features else model
+        return compiled(part, self.config.train.compile)
+
+    def validated(self, model: nn.Module) -> nn.Module:
+        """Returns what computes a model's logits of ``validation``: itself or its head."""
+        return model if self.features is None else Head(model)
+
+    @property
+    def validation(self) -> Batches:
+        """The validation images, or their features."""
+        return self.val if self.features is None else self.features.val
 
     def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
         """Returns an epoch's batches, from a step on; both count from 0."""
+        if self.features is not None and self.features.train is not None:
+            return self.features.train.epoch(self.config.seed, epoch, None, step)
         return self.train.epoch(self.config.seed, epoch, self.augmentation, step)
 
 

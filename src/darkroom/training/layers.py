@@ -86,7 +86,9 @@ def set_trainable(model: nn.Module, epoch: int, options: LayerOptions) -> None:
     """Lets only those parameters learn that are to in ``epoch``, which counts from 1.
 
     To be called after ``model.train()``: normalisation whose own parameters are all frozen also keeps
-    its running statistics, and normalises by them, as it will when the model is used.
+    its running statistics, and normalises by them, as it will when the model is used. A backbone that
+    is frozen as a whole computes the same features as it will then: without dropout, and with all of
+    its residual blocks.
 
     Raises:
         UserError: as ``trainable_in``.
@@ -101,6 +103,9 @@ def set_trainable(model: nn.Module, epoch: int, options: LayerOptions) -> None:
         own = list(module.parameters(recurse=False))
         if _has_running_statistics(module) and own and not any(p.requires_grad for p in own):
             module.eval()
+    backbone = getattr(getattr(model, "network", model), "backbone", None)
+    if backbone is not None and not any(p.requires_grad for p in backbone.parameters()):
+        backbone.eval()
 
 
 def _has_running_statistics(module: nn.Module) -> bool:

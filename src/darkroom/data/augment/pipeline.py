@@ -100,6 +100,8 @@ class Augmentation:
         """Whether there is work for ``on_host``."""
         self.mixes = options.mixup is not None or options.cutmix is not None
         """Whether there is work for ``mix``."""
+        self.changes_images = self.needs_host or bool(self._steps) or self.mixes
+        """Whether an image differs from epoch to epoch."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
         """Applies torchvision's transforms and policy, a sample at a time.

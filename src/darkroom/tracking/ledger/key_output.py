@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.paths import DATA, DATASET, EXPORT, MODEL, PREDICTIONS
+from darkroom.paths import DATA, DATASET, EXPORT, FETCHED, MODEL, PREDICTIONS
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def key_output(stage: str) -> Path | None:
     """
     verb, _, item = stage.partition("@")
     return {
-        "fetch": DATA / item,
+        "fetch": DATA / item if item else FETCHED,  # fetch@NAME: in commits before there was one stage
         "prepare": DATASET,
         "train": MODEL,
         "evaluate": PREDICTIONS,

@@ -1,6 +1,6 @@
 """Everything that git, DVC and MLflow know of a project, read once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address
@@ -29,6 +29,8 @@ class Known:
     runs: list[KnownRun]
     versions: list[Version]
     trouble: str = ""
+    remarks: list[str] = field(default_factory=list)
+    """What each dvc.lock that was skipped has, as one line."""
 
     def runs_of(self, result: Result) -> list[KnownRun]:
         """Returns the runs with a result's key output."""
@@ -37,21 +39,21 @@ class Known:
 
 
 def read_all() -> Known:
-    """Reads every dvc.lock, the latest first, and all runs and versions. Bad dvc.locks are left out."""
+    """Reads every dvc.lock, the latest first, and all runs and versions. Bad dvc.locks are skipped."""
     revisions = Revisions()
     known = [revisions.find(WORKSPACE), *reversed(revisions.commits()), *revisions.experiments()]
-    results = []
+    results, remarks = [], []
     for revision in known:
         try:
             results.append((revision, revisions.results(revision)))
-        except UserError:  # one bad dvc.lock must not hide the others
-            continue
+        except UserError as error:  # one bad dvc.lock must not hide the others
+            remarks.append(f"{error}; skipped")
     outputs = Outputs(repository=revisions.repository, use_remote=False)
     try:
         runs, versions = _ask_mlflow()
     except Exception as error:  # whatever it is: git and DVC know a part
-        return Known(revisions, outputs, results, [], [], reason(error))
-    return Known(revisions, outputs, results, runs, versions)
+        return Known(revisions, outputs, results, [], [], reason(error), remarks)
+    return Known(revisions, outputs, results, runs, versions, remarks=remarks)
 
 
 def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from darkroom.errors import UserError
 from darkroom.tracking.ledger.key_output import STAGES, key_md5
 from darkroom.tracking.ledger.restored import KEPT, Missing
 from darkroom.tracking.ledger.results import WORKSPACE, Result
@@ -11,28 +12,45 @@ from darkroom.tracking.ledger.runs import KnownRun
 
 
 def wanted_results(
-    revisions: Revisions, all_commits: bool = False, all_experiments: bool = False
+    revisions: Revisions,
+    all_commits: bool = False,
+    all_experiments: bool = False,
+    remark: Callable[[str], None] | None = None,
 ) -> Iterator[Missing]:
     """Yields each result that should have a run, once, in the order in which they were made.
 
     Those of the folder's dvc.lock, and if asked for those of all commits and of all experiments (of
     which only what differs from the commit that they began with).
 
+    Args:
+        remark: is told of each revision whose dvc.lock cannot be read or understood, which is then
+            skipped. None: such a revision is an error.
+
     Raises:
-        UserError: a dvc.lock cannot be read or understood.
+        UserError: git fails; or a dvc.lock cannot be read or understood, and ``remark`` is None.
     """
+
+    def readable(read: Callable[[Revision], dict[str, Result]], revision: Revision) -> dict[str, Result]:
+        try:
+            return read(revision)
+        except UserError as error:
+            if remark is None:
+                raise
+            remark(f"{error}; skipped")
+            return {}
+
     seen = set()
     for commit in revisions.commits() if all_commits else []:
-        for result in _known_stages(revisions.results(commit)):
+        for result in _known_stages(readable(revisions.results, commit)):
             if result.digest not in seen:
                 seen.add(result.digest)
                 yield Missing(result, commit, in_workspace=False)
     for experiment in revisions.experiments() if all_experiments else []:
-        for result in _known_stages(revisions.new_results(experiment)):
+        for result in _known_stages(readable(revisions.new_results, experiment)):
             yield Missing(result, experiment, experiment.name, in_workspace=False)
             seen.add(result.digest)
     workspace = revisions.find(WORKSPACE)
-    for result in _known_stages(revisions.results(workspace)):
+    for result in _known_stages(readable(revisions.results, workspace)):
         if result.digest not in seen:
             yield Missing(result, _commit_of(revisions, result) or workspace)
 
@@ -82,5 +100,8 @@ def _commit_of(revisions: Revisions, result: Result) -> Revision | None:
     if revisions.repository is None or revisions.repository.commit("HEAD") is None:
         return None
     head = revisions.find("HEAD")
-    committed = revisions.results(head).get(result.stage)
+    try:
+        committed = revisions.results(head).get(result.stage)
+    except UserError:  # the folder's dvc.lock may be repaired already, and that of the commit not
+        return None
     return head if committed is not None and committed.digest == result.digest else None

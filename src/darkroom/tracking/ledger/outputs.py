@@ -144,7 +144,7 @@ class Outputs:
     def _from_workspace(self, path: str, content: Content) -> bytes | None:
         file = self.folder / path
         try:
-            if content.size not in (None, _size(file)):
+            if not file.is_file() or content.size not in (None, _size(file)):
                 return None
             found = file.read_bytes()
         except OSError:  # what cannot be read here may be had elsewhere

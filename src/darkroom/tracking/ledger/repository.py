@@ -12,6 +12,8 @@ TIMEOUT_SECONDS = 60
 # In a hook git sets these for its own repository; DVC, too, goes by the folder alone.
 _NOT_INHERITED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")
 
+_SETTINGS = ("-c", "i18n.logOutputEncoding=UTF-8", "-c", "log.showSignature=false")
+
 
 class Repository:
     """Reads commits, refs and files. Paths are relative to ``folder``, wherever in the tree it is."""
@@ -48,9 +50,20 @@ class Repository:
         """Whether older commits were left behind when it was cloned."""
         return self.lines("rev-parse", "--is-shallow-repository") == ["true"]
 
-    def file(self, rev: str, path: str) -> bytes | None:
-        """Returns the bytes of a file as committed, or None where there is no such file."""
-        return self._run("cat-file", "blob", f"{rev}:{self._from_top(path)}")
+    def file(self, rev: str, path: str, max_bytes: int | None = None) -> bytes | None:
+        """Returns the bytes of a file as committed, or None where there is no such file.
+
+        Args:
+            max_bytes: of a larger file only the beginning is returned, and no more is read.
+        """
+        name = f"{rev}:{self._from_top(path)}"
+        if max_bytes is not None:
+            size = self._run("cat-file", "-s", name)
+            if size is None:
+                return None
+            if int(size) > max_bytes:
+                return _beginning(self.folder, max_bytes, "cat-file", "blob", name)
+        return self._run("cat-file", "blob", name)
 
     def files(self, rev: str, folder: str) -> list[str]:
         """Returns the paths of all files below a committed folder, relative to that folder."""
@@ -83,13 +96,11 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | 
     Raises:
         UserError: it does not come to an end.
     """
-    env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    settings = ("-c", "i18n.logOutputEncoding=UTF-8", "-c", "log.showSignature=false")
     try:
         return subprocess.run(
-            ["git", *settings, *arguments],
+            ["git", *_SETTINGS, *arguments],
             cwd=folder,
-            env={**env, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
+            env=_environment(),
             capture_output=True,
             timeout=TIMEOUT_SECONDS,
         )
@@ -97,6 +108,26 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes] | 
         return None
     except subprocess.TimeoutExpired:
         raise UserError(f"git {arguments[0]}: no answer in {TIMEOUT_SECONDS} seconds") from None
+
+
+def _beginning(folder: Path, num_bytes: int, *arguments: str) -> bytes:
+    """Returns the first bytes of what git prints, and ends git."""
+    with subprocess.Popen(
+        ["git", *_SETTINGS, *arguments],
+        cwd=folder,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        content = process.stdout.read(num_bytes)
+        process.kill()
+    return content
+
+
+def _environment() -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    return {**env, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 def _first_line(result: subprocess.CompletedProcess[bytes] | None) -> str:

@@ -2,15 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
+from darkroom.bounded_yaml import BadYaml, load_yaml
 from darkroom.errors import UserError
 from darkroom.params import parameters
 from darkroom.paths import PARAMS
@@ -20,6 +19,8 @@ WORKSPACE = "workspace"
 """The revision of what lies in the folder, committed or not."""
 
 SCHEMA = "2.0"
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class Content(NamedTuple):
@@ -34,7 +35,7 @@ class Result:
     """What one stage made of its inputs: an entry of a dvc.lock."""
 
     stage: str
-    """As DVC names it, ``fetch@digits``."""
+    """As DVC names it: ``train``; in older commits also ``fetch@digits``."""
     params: dict[str, Any]
     """By full names, ``train.lr``; those of another file begin with it, ``other.yaml:lr``."""
     deps: dict[str, Content]
@@ -71,14 +72,10 @@ def parse_results(text: str, revision: str = WORKSPACE, file: Path = LOCK) -> di
     """
     place = f"{file} at {revision[:7]}" if revision != WORKSPACE else f"{file}"
     try:
-        lock = YAML(typ="safe").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = (error.problem or error.context or "not YAML").split("\n")[0]
-        line = mark.line + 1 if mark else 1
-        raise UserError(f"{place}, line {line}: {problem}; is it half merged?") from None
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{place}: not YAML: {error}") from None
+        lock = load_yaml(text)
+    except BadYaml as error:
+        where = f"{place}, line {error.line}" if error.line else place
+        raise UserError(f"{where}: {error}; is it half merged?") from None
     if lock is None:
         return {}
     if not isinstance(lock, dict) or lock.get("schema") != SCHEMA:
@@ -102,7 +99,8 @@ def _contents(items: object) -> dict[str, Content]:
     contents = {}
     for item in map(_mapping, items if isinstance(items, list) else []):
         path, md5, size = item.get("path"), item.get("md5"), item.get("size")
-        if isinstance(path, str) and isinstance(md5, str):
+        # a hash names a file in DVC's cache: anything else could lead out of it
+        if isinstance(path, str) and isinstance(md5, str) and _MD5.fullmatch(md5):
             contents[path] = Content(md5, size if isinstance(size, int) else None)
     return contents
 

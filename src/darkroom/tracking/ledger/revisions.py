@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
 from darkroom.tracking.ledger.repository import Repository
 from darkroom.tracking.ledger.results import LOCK, WORKSPACE, Result, parse_results
@@ -127,11 +128,7 @@ class Revisions:
         """
         if revision.commit in self._committed:
             return self._committed[revision.commit]
-        content = self._lock(revision)
-        try:
-            text = content.decode() if content else ""
-        except UnicodeDecodeError as error:
-            raise UserError(f"{LOCK} at {revision.name}: not UTF-8 text ({error})") from None
+        text = self._text(revision, LOCK)
         results = parse_results(text, revision.commit or WORKSPACE)
         if revision.commit:  # many experiments share a baseline
             self._committed[revision.commit] = results
@@ -140,12 +137,16 @@ class Revisions:
     def new_results(self, experiment: Revision) -> dict[str, Result]:
         """Returns the results that an experiment does not share with its baseline, by stage.
 
-        All of them where the baseline is not there any more, as in a shallow clone.
+        All of them where the baseline is not there any more, as in a shallow clone, or its dvc.lock
+        is broken.
 
         Raises:
-            UserError: a dvc.lock cannot be read or understood.
+            UserError: the experiment's dvc.lock cannot be read or understood.
         """
-        baseline = self.results(Revision(experiment.baseline[:7], experiment.baseline))
+        try:
+            baseline = self.results(Revision(experiment.baseline[:7], experiment.baseline))
+        except UserError:
+            baseline = {}
         old = {stage: result.digest for stage, result in baseline.items()}
         return {
             stage: result
@@ -153,15 +154,32 @@ class Revisions:
             if result.digest != old.get(stage)
         }
 
-    def _lock(self, revision: Revision) -> bytes | None:
-        if revision.commit:
-            return self.repository.file(revision.commit, LOCK.as_posix()) if self.repository else None
+    def check_yaml(self, revision: Revision, name: Path) -> None:
+        """Checks that a revision's file can be read in bounded time, if there is one.
+
+        Raises:
+            UserError: it is not YAML, or takes too much work.
+        """
+        text = self._text(revision, name)
         try:
-            return (self.folder / LOCK).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UserError(f"{self.folder / LOCK}: cannot be read ({error.strerror})") from None
+            load_yaml(text)
+        except BadYaml as error:
+            raise UserError(f"{name} at {revision.name}: {error}") from None
+
+    def _text(self, revision: Revision, name: Path) -> str:
+        """Returns the text of a revision's YAML file; empty if there is no such file."""
+        if not revision.commit:
+            try:
+                return read_text(self.folder / name)
+            except FileNotFoundError:
+                return ""
+        if self.repository is None:
+            return ""
+        content = self.repository.file(revision.commit, name.as_posix(), MAX_BYTES + 1)
+        try:
+            return decode_text(content or b"")
+        except BadYaml as error:
+            raise UserError(f"{name} at {revision.name}: {error}") from None
 
     def _described(self, commits: list[str]) -> dict[str, Revision]:
         """Returns what git knows of each commit, in their order, and each once."""

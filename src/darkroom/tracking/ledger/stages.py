@@ -1,5 +1,7 @@
 """Which stages a revision's dvc.yaml has: a dvc.lock keeps the entries of those that were removed."""
 
+from darkroom.errors import UserError
+from darkroom.paths import PARAMS, PIPELINE
 from darkroom.tracking.ledger.revisions import Revision, Revisions
 
 
@@ -7,7 +9,7 @@ class Stages:
     """Asks DVC for the stages of revisions, each once; DVC resolves ``foreach`` and ``matrix``."""
 
     def __init__(self, revisions: Revisions) -> None:
-        self._folder = revisions.folder
+        self._revisions = revisions
         self._names: dict[str, frozenset[str] | None] = {}
 
     def has(self, revision: Revision, stage: str) -> bool:
@@ -21,10 +23,15 @@ class Stages:
         return names is None or stage in names
 
     def _read(self, revision: Revision) -> frozenset[str] | None:
+        try:
+            for name in (PIPELINE, PARAMS):
+                self._revisions.check_yaml(revision, name)  # DVC reads YAML without bounds
+        except UserError:
+            return None
         from dvc.repo import Repo  # 0.2 s
 
         try:
-            with Repo(str(self._folder), rev=revision.commit or None) as repo:
+            with Repo(str(self._revisions.folder), rev=revision.commit or None) as repo:
                 names = {getattr(stage, "name", "") for stage in repo.index.stages}
         except Exception:  # DVC, git and YAML have errors of their own
             return None

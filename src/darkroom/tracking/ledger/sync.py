@@ -68,7 +68,7 @@ def sync(
         advance: is told that so many have been.
 
     Raises:
-        UserError: MLflow is out of reach, or a dvc.lock cannot be understood. What waits, waits on.
+        UserError: MLflow is out of reach, or git fails. What waits, waits on.
     """
     root = project_root()
     address = Address.of(root)
@@ -91,7 +91,7 @@ def sync(
     revisions = Revisions()
     outputs = Outputs(repository=revisions.repository)
     stages = Stages(revisions)
-    wanted = list(wanted_results(revisions, all_commits, all_experiments))
+    wanted = list(wanted_results(revisions, all_commits, all_experiments, outcome.remarks.append))
     outcome.emptied = [
         f"{run.name} (run {run.run_id})"
         for run in emptied_runs(wanted, runs, lambda run: top_names(store, run))

@@ -51,9 +51,11 @@ class Trace:
     subject: str
     trails: list[Trail] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    """Where a file was found, as ``data/digits/3/0001.png, read by prepare``."""
+    """Where a file was found, as ``data/fetched/digits/3/0001.png, read by prepare``."""
     trouble: str = ""
     """Why MLflow could not be asked; empty if it could."""
+    remarks: list[str] = field(default_factory=list)
+    """One line for each dvc.lock that was skipped because it cannot be read."""
 
 
 def trace(name: str) -> Trace:
@@ -75,7 +77,7 @@ def trace(name: str) -> Trace:
     )
     for find in finders:
         if found := find(name, known):
-            found.trouble = known.trouble
+            found.trouble, found.remarks = known.trouble, known.remarks
             return found
     asked = f"; MLflow could not be asked ({known.trouble})" if known.trouble else ""
     raise UserError(

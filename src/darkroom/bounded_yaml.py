@@ -1,0 +1,190 @@
+"""Reads YAML 1.2 as DVC does (ruamel.yaml), with bounds on the work that a file can cause."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from darkroom.errors import UserError
+
+MAX_BYTES = 2**20
+"""Maximum size of a file. The project's own params.yaml and dvc.lock have 2 and 20 kB."""
+
+MAX_DEPTH = 100
+"""Maximum depth of lists and maps inside each other."""
+
+MAX_NODES = 100_000
+"""Maximum number of values after every alias (``*name``) is replaced by what it stands for."""
+
+MAX_BITS = 1_024
+"""Maximum size of a whole number."""
+
+_BRACKETS = re.compile(r"[\[\]{}]")
+
+
+class BadYaml(Exception):
+    """A text that is not YAML, or takes too much work.
+
+    Args:
+        problem: why, in a few words.
+        line: where, from 1; None: not known.
+    """
+
+    def __init__(self, problem: str, line: int | None = None) -> None:
+        super().__init__(problem, line)
+        self.problem = problem
+        self.line = line
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a YAML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file is not a regular file, larger than ``MAX_BYTES``, not UTF-8, or cannot be
+            read.
+    """
+    try:
+        # without waiting: opening a pipe would block until somebody writes to it
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError(f"{path}: cannot be read (not a regular file)")
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return decode_text(content)
+    except BadYaml as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def decode_text(content: bytes) -> str:
+    """Returns the text of a YAML file's bytes.
+
+    Raises:
+        BadYaml: more than ``MAX_BYTES``, or not UTF-8.
+    """
+    if len(content) > MAX_BYTES:
+        raise BadYaml(f"over {MAX_BYTES:,} bytes, the maximum of a YAML file")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise BadYaml(f"not UTF-8 text ({error})") from None
+
+
+def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
+    """Returns the value of a YAML text.
+
+    Args:
+        kind: "safe": plain Python values; "rt" (round trip): ruamel's, which know their lines and
+            comments.
+
+    Raises:
+        BadYaml: the text is not YAML, has a key twice, or is beyond one of the maximums above.
+    """
+    if len(text) > MAX_BYTES:
+        raise BadYaml(f"over {MAX_BYTES:,} characters, the maximum of a YAML file")
+    try:
+        _check_depth(text)
+        if "*" in text:
+            _check_aliases(YAML(typ="safe", pure=True).parse(text))
+        values = YAML(typ=kind, pure=True).load(text)
+        _check_numbers(values)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = (error.problem or error.context or "not YAML").split("\n")[0]
+        if problem.startswith("but ") and error.context:
+            problem = f"{error.context} {problem}"
+        raise BadYaml(problem, mark.line + 1 if mark else 1) from None
+    except RecursionError:
+        raise BadYaml(_TOO_DEEP) from None
+    # not only YAMLError: ruamel lets out what Python raises at an impossible date, say
+    except (YAMLError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise BadYaml(f"not YAML: {error}".splitlines()[0]) from None
+    return values
+
+
+_TOO_DEEP = f"lists and maps inside each other, over {MAX_DEPTH} deep"
+
+
+def _check_depth(text: str) -> None:
+    """Refuses deep brackets before ruamel sees them, which it takes quadratic time for.
+
+    Brackets inside of quotes count too; nobody writes a hundred that are not closed.
+    """
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise BadYaml(_TOO_DEEP, text.count("\n", 0, bracket.start()) + 1)
+        depth = max(depth, 0)
+
+
+def _check_aliases(events: Iterator[Event]) -> None:
+    """Counts the values as they would be without aliases; never builds them."""
+    sizes: dict[str, int | None] = {}
+    """Of what each anchor (``&name``) stands for; None while it is not complete."""
+    open_nodes: list[tuple[str | None, int]] = []
+    total = 0
+    for event in events:
+        if isinstance(event, MappingEndEvent | SequenceEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = total - before
+            continue
+        if not isinstance(event, NodeEvent):
+            continue
+        line = event.start_mark.line + 1
+        if isinstance(event, AliasEvent):
+            size = sizes.get(event.anchor, 0)  # an unknown one is ruamel's to report
+            if size is None:
+                raise BadYaml(f"*{event.anchor} stands for something that holds itself", line)
+            total += size
+        elif isinstance(event, ScalarEvent):
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, MappingStartEvent | SequenceStartEvent):
+            open_nodes.append((event.anchor, total))
+            total += 1
+            if event.anchor:
+                sizes[event.anchor] = None
+            if len(open_nodes) > MAX_DEPTH:
+                raise BadYaml(_TOO_DEEP, line)
+        if total > MAX_NODES:
+            raise BadYaml(f"over {MAX_NODES:,} values where aliases are replaced", line)
+
+
+def _check_numbers(value: Any, depth: int = 0) -> None:
+    """Refuses whole numbers that Python itself does not print."""
+    if depth > MAX_DEPTH:
+        raise BadYaml(_TOO_DEEP)
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise BadYaml(f"a whole number of {value.bit_length():,} bits; at most {MAX_BITS:,} are read")
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_numbers(key, depth + 1)
+            _check_numbers(part, depth + 1)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            _check_numbers(part, depth + 1)

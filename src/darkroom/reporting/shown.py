@@ -1,0 +1,55 @@
+"""Images on a page: made small, with what is known of each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from darkroom.data.storage import as_picture
+from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image
+
+THUMBNAIL = 160
+"""Longest side of an image on a page, in pixels."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image on the page."""
+
+    thumbnail: NDArray[np.uint8]
+    """Prepared pixels, made smaller if they are many: ``(height, width, channels)``, 0..255."""
+    path: str
+    label: str
+    split: str | None
+    outcome: str
+    """Empty if that is not decided."""
+
+    @property
+    def address(self) -> str:
+        """For ``<img src>``."""
+        return embed_image(self.thumbnail)
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether single pixels are to be seen."""
+        return max(self.thumbnail.shape) <= LARGEST_LOSSLESS
+
+    @property
+    def fate(self) -> str:
+        """The split, or why there is none."""
+        if self.split is None and not self.outcome:
+            return "no split given"
+        return self.split or f"left out: {self.outcome}"
+
+
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns an image with sides of at most ``THUMBNAIL``: uint8 ``(height, width, channels)``."""
+    height, width, channels = image.shape
+    longest = max(height, width)
+    if longest <= THUMBNAIL:
+        return image
+    size = (max(width * THUMBNAIL // longest, 1), max(height * THUMBNAIL // longest, 1))
+    return np.asarray(as_picture(image).resize(size, Image.Resampling.BILINEAR)).reshape(
+        size[1], size[0], channels
+    )

@@ -333,4 +333,7 @@ def _name_ticks(axes: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> No
     labels = [_drawable(name) for name in names]
     turned = axis == "x" and max(len(label) for label in labels) > 3
     axes.set(**{f"{axis}ticks": range(len(names)), f"{axis}ticklabels": labels})
-    axes.tick_params(axis=axis, rotation=60 if turned else 0, labelsize=8)
+    axes.tick_params(axis=axis, labelsize=8)
+    if turned:  # so that each name ends at its tick
+        for label in axes.get_xticklabels():
+            label.set(rotation=60, horizontalalignment="right", rotation_mode="anchor")

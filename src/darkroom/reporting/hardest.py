@@ -4,18 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from darkroom.data.storage import as_picture
 from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image
 from darkroom.reporting.samples import spread_over
+from darkroom.reporting.shown import thumbnail
 
 NUM_HARDEST = 30
 MIN_PER_CLASS = 3
 """Images of one class that may be shown, however many classes there are."""
-LONGEST_SIDE = 224
-"""Of a picture in the report, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +31,7 @@ class HardImage:
     @property
     def address(self) -> str:
         """For ``<img src>``."""
-        longest = max(self.pixels.shape[:2])
-        if longest <= LONGEST_SIDE:
-            return embed_image(self.pixels)
-        height, width, channels = self.pixels.shape
-        size = (max(width * LONGEST_SIDE // longest, 1), max(height * LONGEST_SIDE // longest, 1))
-        smaller = np.asarray(as_picture(self.pixels).resize(size, Image.Resampling.BILINEAR))
-        return embed_image(smaller.reshape(size[1], size[0], channels))
+        return embed_image(thumbnail(self.pixels))
 
     @property
     def is_tiny(self) -> bool:

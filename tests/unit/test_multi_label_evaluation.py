@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support import make_spec
-from test_reporting import HOSTILE_NAMES, Page, is_picture, rows_of
+from test_reporting import HOSTILE_NAMES, SHOWN_NAMES, Page, is_picture, rows_of
 
 from darkroom.data.info import DatasetInfo
 from darkroom.data.shards import Shards, ShardWriter
@@ -197,18 +197,18 @@ def test_the_report_has_each_label_with_its_threshold(
     page = Page(text)
     header, *rows = page.rows
     assert header[:3] == ["label", "threshold", "precision"]
-    assert {row[0] for row in rows} == set(NAMES)
-    by_name = dict(zip(NAMES, THRESHOLDS, strict=True))
+    shown = [*SHOWN_NAMES, "no label"]
+    assert {row[0] for row in rows} == set(shown)
     for row in rows:
-        assert row[1] == f"{by_name[row[0]]:.4f}"
-        metrics = evaluation.metrics["per_class"][row[0]]
+        assert row[1] == f"{THRESHOLDS[shown.index(row[0])]:.4f}"
+        metrics = evaluation.metrics["per_class"][NAMES[shown.index(row[0])]]
         names = ("precision", "recall", "f1", "roc_auc", "average_precision")
         assert row[2:] == [*(f"{metrics[name]:.3f}" for name in names), f"{metrics['support']}"]
     for name in ("f1_macro", "exact_match", "hamming_loss"):
         assert f"<b>{evaluation.metrics[name]:.4f}</b>" in text
     assert "5 labels, of which an image may have several or none" in text
     assert len(page.sources) == 6 + len(["labels.png", "precision_recall.png", "roc.png"])
-    assert [row[0] for row in page.tables[1]] == ["true", *NAMES, "(no label)"]
+    assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
     assert "<script>" not in text
 
 

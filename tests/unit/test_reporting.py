@@ -23,6 +23,7 @@ from support import make_spec, output_of, start_python, write_shards
 
 from darkroom.data.info import DatasetInfo
 from darkroom.data.shards import Shards
+from darkroom.escape import for_line
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.remarks import remarks_on
@@ -50,6 +51,8 @@ from darkroom.training.state import EpochResult
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
 HOSTILE_NAMES = ("<b>&", 'the "x"', "</td><script>", "it's, a\tclass")
+SHOWN_NAMES = tuple(for_line(name) for name in HOSTILE_NAMES)
+"""As the report shows them."""
 
 # tables
 
@@ -543,6 +546,14 @@ def test_the_report_names_the_files_of_the_hardest_images(html: str, evaluation:
     assert paths[0] == evaluation.shards.paths[int(expected)]
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_warning_is_given_where_there_are_many_curves(tmp_path: Path) -> None:
+    draw_curves(*curves_of(1_000, 0), ("recall", "precision"), tmp_path / "a.png")
+    assert is_picture(tmp_path / "a.png")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
 def test_a_thousand_classes_are_all_in_the_table_and_no_picture_is_larger(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     targets = np.arange(1_000).repeat(2)
@@ -646,14 +657,29 @@ def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_imag
 def test_the_report_shows_class_names_as_they_are_and_never_as_markup(html: str) -> None:
     page = Page(html)
     _, *rows = page.rows
-    assert {row[0] for row in rows} == set(HOSTILE_NAMES)
+    assert {row[0] for row in rows} == set(SHOWN_NAMES)
     _, matrix, confusions = page.tables
-    assert [row[0] for row in matrix] == ["true", *HOSTILE_NAMES]
-    assert matrix[0] == ["true", *HOSTILE_NAMES]
-    assert {name for row in confusions[1:] for name in row[:2]} <= set(HOSTILE_NAMES)
+    assert [row[0] for row in matrix] == ["true", *SHOWN_NAMES]
+    assert matrix[0] == ["true", *SHOWN_NAMES]
+    assert {name for row in confusions[1:] for name in row[:2]} <= set(SHOWN_NAMES)
     assert "&lt;b&gt;&amp;" in html
     for name in ("<b>&", "</td><script>"):
         assert name not in html
+
+
+def test_terminal_escapes_and_changes_of_direction_are_visible_in_the_report(tmp_path: Path) -> None:
+    names = ("\x1b[31mred", "a\nb", "\u202eabc", "日本語")
+    images = np.zeros((8, 8, 8, 1), np.uint8)
+    targets = torch.arange(8) % 4
+    shards = Shards(write_shards(tmp_path / "shards", images, targets.numpy()))
+    logits = torch.eye(4)[(targets + (torch.arange(8) > 5)) % 4]
+    evaluation = make_evaluation(make_spec(class_names=names), shards, targets, logits)
+    evaluation.write_plots(tmp_path / "plots")
+    evaluation.write_report(tmp_path / "plots", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not {"\x1b", "\u202e"} & set(text)
+    for table in Page(text).tables[:2]:
+        assert {row[0] for row in table[1:]} == {r"\x1b[31mred", r"a\nb", r"\u202eabc", "日本語"}
 
 
 def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluation) -> None:
@@ -663,7 +689,7 @@ def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluat
     f1 = [float(row[3]) for row in rows]
     assert f1 == sorted(f1)
     for row in rows:
-        expected = evaluation.metrics["per_class"][row[0]]
+        expected = evaluation.metrics["per_class"][HOSTILE_NAMES[SHOWN_NAMES.index(row[0])]]
         cells = dict(zip(columns[1:], row[1:], strict=True))
         assert int(cells.pop("images")) == expected["support"]
         assert cells == {name: f"{expected[name]:.3f}" for name in cells}
@@ -728,7 +754,7 @@ def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     assert html_escape(remark) in text
     assert html_escape(definition(partly.metrics)) in text
     rows = {row[0]: row[1 + multi_label :] for row in page.rows[1:5]}
-    for name, images in zip(HOSTILE_NAMES, (20, 20, 0, 0), strict=True):
+    for name, images in zip(SHOWN_NAMES, (20, 20, 0, 0), strict=True):
         assert rows[name][-1] == f"{images}"
         assert [bool(cell) for cell in rows[name][:3]] == [images > 0] * 3
     written = json.loads(json.dumps(metrics_file(partly.metrics), allow_nan=False))

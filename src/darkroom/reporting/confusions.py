@@ -82,11 +82,6 @@ def frequent_confusions(counts: NDArray[np.int64], class_names: Sequence[str]) -
     ]
 
 
-def num_confusions(counts: NDArray[np.int64]) -> int:
-    """Return how many pairs of a true and another predicted class there are."""
-    return int(np.count_nonzero(counts) - np.count_nonzero(counts.diagonal()))
-
-
 def _confusions(counts: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """Return true class, predicted class and count, the largest counts first, then in class order."""
     true, pred = np.nonzero(counts)

@@ -295,7 +295,10 @@ def draw_curves(
         axes.plot(grid, values, color=color, linewidth=1, label=_in_legend(name) if few else None)
     axes.plot(grid, macro, color="black", linewidth=2, label="mean of the classes")
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    axes.legend(frameon=False, fontsize=8)
+    if few:
+        axes.legend(frameon=False, fontsize=8)
+    else:  # matplotlib would look for the best place among all lines
+        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     _save(figure, path)
 
 

@@ -2,6 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from darkroom.escape import for_line
+
 BLANK = "–"  # noqa: RUF001
 
 
@@ -18,6 +20,7 @@ def load_template(name: str, autoescape: bool) -> Template:
         undefined=StrictUndefined,
     )
     environment.filters["cell"] = _cell
+    environment.filters["line"] = for_line
     environment.filters["score"] = number
     return environment.get_template(name)
 

@@ -41,10 +41,10 @@ def measure(args: argparse.Namespace, changes: dict[str, Any], seed: int) -> dic
         train_seconds = run_stage("train", folder)
         run_stage("evaluate", folder)
         test = test_metrics(folder)
-        best = load_spec(folder / "models/model.safetensors").training["best"]
+        kept = load_spec(folder / "models/model.safetensors").training["kept"]
     return {
-        "val_accuracy": best["val_accuracy"],
-        "val_f1_macro": best["val_f1_macro"],
+        "val_accuracy": kept["val_accuracy"],
+        "val_f1_macro": kept["val_f1_macro"],
         "test_accuracy": test["accuracy"],
         "test_f1_macro": test["f1_macro"],
         "train_seconds": round(train_seconds, 1),

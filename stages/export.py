@@ -12,11 +12,12 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.prepared import open_split
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.parity import check_parity
+    from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import digest, load_model
     from darkroom.progress import spinner
     from darkroom.reporting.model_card import write_model_card
     from darkroom.reporting.tables import read_json, write_json
-    from darkroom.tracking.descriptions import model_params, of_export, scores
+    from darkroom.tracking.descriptions import kept_epoch, model_params, of_export, scores
     from darkroom.tracking.run import made_tag
     from darkroom.training.determinism import set_determinism
 
@@ -29,22 +30,24 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
-    images = open_split(PREPARED / "test", info).evenly_spaced(options.parity_images)
+    images, paths = open_split(PREPARED / "test", info).evenly_spaced(options.parity_images)
     with spinner(f"export: reloading each file and comparing it on {len(images)} test images"):
         parities = check_parity(
-            model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds
+            model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds, paths
         )
 
     metrics = read_json(METRICS)["test"]
-    write_json(spec.preprocessing(), EXPORT / "model.json")
-    write_json({name: parity.to_dict() for name, parity in parities.items()}, EXPORT / "parity.json")
+    parity_file, card = EXPORT / "parity.json", EXPORT / "README.md"
+    write_json({name: parity.to_dict() for name, parity in parities.items()}, parity_file)
     write_model_card(
         spec,
         info,
         metrics,
         [(FORMATS[name].file_name, FORMATS[name].about) for name in options.formats],
-        EXPORT / "README.md",
+        card,
     )
+    description = describe_export(spec.preprocessing(), [*files, parity_file, card])
+    write_json(description, EXPORT / DESCRIPTION)
 
     for name, parity in parities.items():
         run.log_metrics({f"parity/{name}": parity.max_abs_difference})
@@ -58,7 +61,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
             tags={made_tag(MODEL): sha256},
             metrics=scores(metrics),
             dataset=("prepared", spec.training["data.digest"]),
-            step=spec.training["best"]["epoch"],
+            step=kept_epoch(spec.training)["epoch"],
         )
     worst = max(parity.max_abs_difference for parity in parities.values())
     print(

@@ -17,7 +17,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
     from darkroom.reporting.history import History
-    from darkroom.tracking.descriptions import of_training
+    from darkroom.tracking.descriptions import of_training, training_tags
     from darkroom.training.checkpoint import Checkpoints, scratch_folder
     from darkroom.training.engine import fit
     from darkroom.training.environment import fingerprint
@@ -66,7 +66,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
                 run.log_metrics(history.metrics(), step=result.epoch)
                 bar.note(history.last_line())
 
-    job.model.load_state_dict(state.best_weights)
+    job.model.load_state_dict(state.kept_weights)
     training = {
         **params,
         **settled,
@@ -81,13 +81,13 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
     run.made(MODEL, digest(MODEL))
-    run.log_tags(history.tags())
+    run.log_tags(training_tags(spec.training))
     run.log_artifacts(MODEL, REPORT_TRAIN)
     run.describe("Training", of_training(spec, job.info, count_parameters(job.model)))
     checkpoints.remove()
     for line in history.remarks():
         print(f"train: {line}")
-    print(f"train: {job.spec.name} on {job.device.type}, {history.best_line()}")
+    print(f"train: {job.spec.name} on {job.device.type}, {history.course.sentence}")
 
 
 if __name__ == "__main__":

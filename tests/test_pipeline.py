@@ -13,6 +13,8 @@ from PIL import Image
 from project import Project, small_project, stages_run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
+from darkroom.models.spec import load_spec
+
 ALL_STAGES = ["fetch", "prepare", "train", "evaluate", "export"]
 SCORES = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
 AFTER_TRAIN = ["train", "evaluate", "export"]
@@ -147,6 +149,14 @@ def test_the_training_run_tells_everything_of_its_model(finished: Project, clien
         assert run.data.metrics[f"test/{name}"] == pytest.approx(metrics[name])
     curve = client.get_metric_history(run.info.run_id, "val/f1_macro")
     assert [point.step for point in curve] == [1, 2, 3]
+    training = load_spec(finished.folder / "models/model.safetensors").training
+    kept = training["kept"]
+    assert run.data.metrics["val/kept_epoch"] == kept["epoch"]
+    assert (
+        run.data.metrics["val/kept_f1_macro"] == kept["val_f1_macro"] == curve[kept["epoch"] - 1].value
+    )
+    assert run.data.tags["kept_reason"] == kept["reason"]
+    assert len(training["history"]["val_loss"]) == training["num_epochs"] == 3
     [dataset] = run.inputs.dataset_inputs
     digest = json.loads(finished.text("data/prepared/dataset.json"))["digest"]
     assert digest.startswith(dataset.dataset.digest)

@@ -1,5 +1,7 @@
 """The command ``darkroom``."""
 
+from typing import Any
+
 import click
 
 from darkroom.commands.lr import lr
@@ -12,17 +14,32 @@ from darkroom.commands.summary import summary
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
+from darkroom.commands.verify import verify
 from darkroom.errors import UserError
+from darkroom.system_errors import explain
+from darkroom.terminal import safe_output
 
 
 class UserErrorsWithoutTraceback(click.Group):
-    """Prints a mistake of the user's as one message and ends with status 2."""
+    """Prints a mistake of the user's, or what the system refuses, as one message; ends with status 2."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with safe_output():
+            return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except UserError as error:
             click.echo(error, err=True)
+            ctx.exit(2)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click's own; it ends quietly where nobody reads any longer
+        except Exception as error:
+            reason = explain(error)
+            if reason is None:  # a mistake of ours, which needs its traceback
+                raise
+            click.echo(f"{ctx.invoked_subcommand}: {reason}", err=True)
             ctx.exit(2)
 
 
@@ -32,5 +49,5 @@ def main() -> None:
     """Reproducible image classification. `dvc repro` runs the pipeline; these help around it."""
 
 
-for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote):
+for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote, verify):
     main.add_command(command)

@@ -15,7 +15,7 @@ from darkroom.errors import UserError
 SEAL = "content_sha256"
 """The key under which a JSON document holds the digest of everything else in it."""
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**18
 
 
 class FileDigest(BaseModel):

@@ -5,7 +5,6 @@ not changed beyond that: the files are read back by programs, to which ``=1+1`` 
 """
 
 import re
-import unicodedata
 
 # What turns the direction of the text that follows (Unicode Standard Annex 9), or is a line end to some.
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
@@ -33,20 +32,12 @@ def for_line(text: str) -> str:
 
 def for_markdown(text: object) -> str:
     """Returns text that Markdown shows as it is, on one line, also in the cell of a table."""
-    line = for_line(" ".join(f"{text}".splitlines()))
+    line = for_line(" ".join(f"{text}".split()))
     return _MARKDOWN.sub(lambda mark: _ENTITIES.get(mark[0], f"\\{mark[0]}"), line)
 
 
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 """A backslash before these is right in CommonMark, but not everywhere that shows Markdown."""
-
-
-def for_figure(text: str) -> str:
-    """Returns text for a label of a figure: one line, without marks that no font draws.
-
-    Formulas (``$x$``) are switched off for all figures (see ``reporting.figures``).
-    """
-    return for_line(unicodedata.normalize("NFC", text))
 
 
 def _visible(mark: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """Classifies images with an exported folder alone: ONNX Runtime and Pillow, no torch."""
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
+from darkroom.data.reading import read_image_file
 from darkroom.data.system_files import is_hidden
-from darkroom.errors import UserError, brief
+from darkroom.data.watch import name_if_slow
+from darkroom.errors import UserError
+from darkroom.models.exported import DESCRIPTION, check_exported, load_description
+from darkroom.onnx_session import OnnxClassifier
 
 BATCH_SIZE = 64
 
@@ -50,7 +55,7 @@ class Failure:
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
     """Resolves files, folders (searched to any depth, without files that systems leave
-    behind) and globs.
+    behind) and globs. Pipes, devices and links that lead nowhere are found too, to be named.
 
     Raises:
         UserError: a name or pattern matches nothing.
@@ -62,13 +67,13 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
             matches = sorted(
                 file
                 for file in path.rglob("*")
-                if file.is_file() and not is_hidden(file.relative_to(path).as_posix())
+                if not file.is_dir() and not is_hidden(file.relative_to(path).as_posix())
             )
         elif path.exists():
             matches = [path]
         else:
             matches = [Path(match) for match in sorted(glob(pattern, recursive=True))]
-            matches = [match for match in matches if match.is_file() and not is_hidden(match.name)]
+            matches = [match for match in matches if not match.is_dir() and not is_hidden(match.name)]
         if not matches:
             raise UserError(f"{pattern}: no such file, folder with files, or glob with matches")
         found.update(dict.fromkeys(matches))
@@ -83,31 +88,20 @@ class Predictor:
         tiff: read TIFF files too.
 
     Raises:
-        UserError: the folder lacks one of the files, or they cannot be read.
+        UserError: the folder lacks one of the files, they are damaged or of several exports, or cannot
+            be read.
     """
 
     def __init__(self, folder: Path, tiff: bool = False) -> None:
-        import onnxruntime
-
-        description, model = folder / "model.json", folder / "model.onnx"
-        for file in (description, model):
-            if not file.is_file():
-                raise UserError(
-                    f"{file}: there is no such file; {folder} must be a folder that the export stage"
-                    " wrote, with onnx in export.formats"
-                )
+        values, digests = load_description(folder)
+        description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
         try:
-            text = description.read_text(encoding="utf-8")
-            described = _Description.model_validate_json(text, strict=True)
+            described = _Description.model_validate_json(json.dumps(values), strict=True)
         except ValueError as error:
             problem = str(error).splitlines()
             raise UserError(
                 f"{description}: not as darkroom writes it ({' '.join(problem[1:3]) or problem[0]})"
             ) from None
-        try:
-            self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own classes share no other base
-            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
         self.class_names = described.class_names
         self.is_multi_label = described.multi_label
         """Whether an image may have several labels, or none."""
@@ -120,18 +114,12 @@ class Predictor:
         self._tiff = tiff
         height, width = described.input_size
         self.layout = PixelLayout(height, width, described.channels, described.resize)
-        wanted = [described.channels, height, width], len(self.class_names)
-        [images], outputs = self._session.get_inputs(), self._session.get_outputs()
-        if (images.shape[1:], outputs[-1].shape[-1]) != wanted:
-            raise UserError(
-                f"{description}: describes another model than {model}, which takes {images.shape[1:]} "
-                f"(channels, height, width) and tells {outputs[-1].shape[-1]} classes apart"
-            )
+        shape = (described.channels, height, width)
+        self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Returns float32 ``(n, num_classes)`` for uint8 ``(n, channels, height, width)``."""
-        [probabilities] = self._session.run(["probabilities"], {"images": images})
-        return probabilities
+        return self._classifier.probabilities(images)
 
     def predict(self, paths: Sequence[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
         """Yields an outcome for every path, in order; bad files do not stop the others.
@@ -145,16 +133,21 @@ class Predictor:
             while batch := list(islice(remaining, BATCH_SIZE)):
                 decoded = list(pool.map(self._decode, batch))
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
-                rows = iter(self.probabilities(np.stack(images)) if images else ())
+                rows: Iterator[NDArray[np.float32]] = iter(
+                    self.probabilities(np.stack(images)) if images else ()
+                )
                 for path, pixels in zip(batch, decoded, strict=True):
                     if isinstance(pixels, str):
                         yield Failure(path, pixels)
+                    elif np.isfinite(row := next(rows)).all():
+                        yield self._prediction(path, row, top_k)
                     else:
-                        yield self._prediction(path, next(rows), top_k)
+                        yield Failure(path, "the model gives no finite probabilities for it")
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | str:
         try:
-            _, pixels = decode(path.read_bytes(), self.layout, self._tiff)
+            with name_if_slow(str(path)):
+                _, pixels = decode(read_image_file(path), self.layout, self._tiff)
         except BadImage as error:
             return str(error)
         except OSError as error:

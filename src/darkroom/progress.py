@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from darkroom.escape import for_line
+from darkroom.terminal import make_console
 
 LOG_EVERY_SECONDS = 10.0
 SHORT_SECONDS = 2.0
@@ -93,30 +95,30 @@ class _Rate(ProgressColumn):
 @contextmanager
 def progress_bar(title: str, total: int = 0, unit: str = "images") -> Iterator[Bar]:
     """Shows a bar for ``total`` images (or other units) on standard error while the block runs."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if not console.is_terminal:
         bar = Bar(title, total, None, unit)
         yield bar
         bar.log_end()
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     ) as progress:
-        yield Bar(title, total, progress, unit)
+        yield Bar(for_line(title), total, progress, unit)
 
 
 @contextmanager
 def spinner(text: str) -> Iterator[None]:
     """Shows that ``text`` is being done, where nothing can be counted."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if not console.is_terminal:
         yield
         return
-    with console.status(text):
+    with console.status(Text(for_line(text))):
         yield

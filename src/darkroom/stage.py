@@ -13,6 +13,8 @@ from darkroom.params import flatten, load_params
 from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.snapshot import EditedMeanwhile, Snapshot
+from darkroom.system_errors import explain
+from darkroom.terminal import safe_output
 from darkroom.tracking.descriptions import about
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.ledger.key_output import output_tags
@@ -37,6 +39,15 @@ def run_stage(
     Args:
         config_type: the stage's part of params.yaml.
     """
+    with safe_output(is_patient=True):
+        _run_stage(name, config_type, main)
+
+
+def _run_stage(
+    name: str,
+    config_type: type[Config],
+    main: Callable[[Config, Runtime, Run], None],
+) -> None:
     signal.signal(signal.SIGTERM, _exit_on_term)
     end_with_dvc()
     try:
@@ -57,6 +68,11 @@ def run_stage(
         sys.exit(_say(f"{name}: {error}", 1))
     except KeyboardInterrupt:
         sys.exit(_say(f"{name}: interrupted", 128 + signal.SIGINT))
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:  # a mistake of ours, which needs its traceback
+            raise
+        sys.exit(_say(f"{name}: {reason}", 2))
 
 
 def _record_environment(runtime: Runtime, run: Run) -> None:

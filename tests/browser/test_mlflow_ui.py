@@ -133,7 +133,7 @@ def row(browser: Browser, name: str) -> str:
 
 
 def test_the_table_compares_models_without_a_click(table: Browser, served: Served) -> None:
-    for header in ("test/f1_macro", "test/accuracy", "val/f1_macro", "model.name", "train.lr"):
+    for header in ("test/f1_macro", "test/accuracy", "val/kept_f1_macro", "model.name", "train.lr"):
         table.find("[role=columnheader]", header)
     for lr, name in served.names.items():
         cells = row(table, name)

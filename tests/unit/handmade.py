@@ -9,9 +9,10 @@ from ruamel.yaml import YAML
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 
 HISTORY = (
-    "epoch,lr,train_loss,val_loss,val_f1_macro,is_best\n"
-    "1,0.1,2.5,2.25,0.5,True\n"
-    "2,0.05,1.5,1.25,0.75,True\n"
+    "epoch,lr,train_loss,val_loss,val_f1_macro,val_f1_standard_error,is_best,is_kept\n"
+    "1,0.1,2.5,2.25,0.5,0.125,True,True\n"
+    "2,0.05,1.5,1.25,0.75,0.0625,True,True\n"
+    "3,0.025,1.25,1.5,0.625,0.25,False,False\n"
 )
 
 INFO = {"digest": "d" * 64, "class_names": ["a", "b"]}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from darkroom.config import DataSource
 from darkroom.data import collection as collection_module
@@ -35,6 +36,9 @@ def source(path: Path, **changes: Any) -> DataSource:
         "split_column": None,
         "group_column": None,
         "weight_column": None,
+        "image_root": None,
+        "merge_labels": {},
+        "group_pattern": None,
     }
     return DataSource(**{**values, **changes})
 
@@ -114,7 +118,7 @@ def test_nested_folders(root: Path, class_name: str, labels: list[str], split: s
 
 
 def test_classes_are_told_apart_by_their_whole_name(root: Path) -> None:
-    names = ["007", "7", "NA", "null", "cat", "Cat", "cat ", "ünï"]
+    names = ["007", "7", "NA", "null", "cat", "cats", "c a t", "ünï"]
     collection = find(make_files(root, *(f"{name}/1.png" for name in names)))
     assert {(path, label) for path, label, _ in found(collection)} == {
         (f"{name}/1.png", name) for name in names
@@ -224,28 +228,33 @@ def test_links_inside_count(root: Path) -> None:
 
 
 def test_links_out_are_named_wherever_they_are(root: Path, tmp_path: Path) -> None:
-    """A linked class folder must not vanish among the files that are merely unlisted."""
     make_files(tmp_path / "elsewhere", "2.png", "bird/3.png")
     make_files(root, "cat/1.png", "dog/1.png")
-    (root / "owl").symlink_to(tmp_path / "elsewhere")
     (root / "bat").symlink_to(tmp_path / "nowhere")
     (root / "cat/out.png").symlink_to(tmp_path / "elsewhere/2.png")
+    (root / "cat/more").symlink_to(tmp_path / "elsewhere/bird")
     collection = find(root)
     assert len(found(collection)) == 2
     assert set_apart(collection) == {
         "bat": ("missing", None, "a link that leads nowhere"),
+        "cat/more": ("outside", "cat", "a link to a folder out of the folder"),
         "cat/out.png": ("outside", "cat", "a link out of the folder"),
-        "owl": ("outside", None, "a link out of the folder"),
     }
 
 
-def test_a_linked_split_folder_is_named(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("link", "kind"), [("owl", "class"), ("test", "split"), ("train/owl", "class"), ("Val", "split")]
+)
+def test_a_linked_class_or_split_folder_is_named_as_such(
+    root: Path, tmp_path: Path, link: str, kind: str
+) -> None:
     make_files(tmp_path / "elsewhere", "cat/2.png", "dog/2.png")
-    make_files(root, "train/cat/1.png", "train/dog/1.png")
-    (root / "test").symlink_to(tmp_path / "elsewhere")
-    collection = find(root)
-    assert {split for _, _, split in found(collection)} == {"train"}
-    assert set_apart(collection) == {"test": ("outside", None, "a link out of the folder")}
+    splits = link != "owl"
+    make_files(root, *(f"{'train/' * splits}{label}/1.png" for label in ("cat", "dog")))
+    (root / link).symlink_to(tmp_path / "elsewhere")
+    said = refusal(root)
+    assert said.startswith(f"data.path: the {kind} folder {link} is a link that leaves ROOT, ")
+    assert "copy the folder into ROOT" in said
 
 
 def test_a_class_folder_whose_name_is_not_utf8_is_not_empty(root: Path) -> None:
@@ -270,20 +279,23 @@ def refusal(path: Path) -> str:
 
 
 NEEDED = "as in ROOT/cat/1.jpg, ROOT/dog/1.jpg"
-NOTHING = (
-    f"data.path: ROOT holds no labelled files; one folder a class is needed, {NEEDED} "
-    "(or data.manifest, a table that labels the files)"
-)
+EMPTY = "data.path: ROOT holds no labelled files; ROOT is empty, but for what systems leave behind"
 ONE_CLASS = f"data.path: ROOT holds 1 class (cat); at least two are needed, {NEEDED}"
 EITHER = (
     "it must hold either one folder a class, or one folder for train and at most one for each of val "
     "and test, with class folders inside"
 )
 REFUSED = {
-    "nothing": ([], NOTHING),
+    "nothing": ([], EMPTY),
     "hidden files alone": (["cat/.DS_Store", ".git/x"], "empty class folders: ROOT/cat"),
-    "files without folders": (["1.png", "2.png"], NOTHING),
-    "split folders without classes": (["train/1.png", "test/1.png"], NOTHING),
+    "files without folders": (
+        ["1.png", "2.png"],
+        "ROOT holds 2 files and no class folders, such as 1.png; put each class into a folder of",
+    ),
+    "split folders without classes": (
+        ["train/1.png", "test/1.png"],
+        "ROOT holds test, train with files directly inside, such as test/1.png; one folder per class",
+    ),
     "one class": (["cat/1.png", "cat/2.png"], ONE_CLASS),
     "one class in splits": (["train/cat/1.png", "test/cat/2.png"], ONE_CLASS),
     "one class beside stray files": (["cat/1.png", "2.png"], ONE_CLASS),
@@ -331,9 +343,279 @@ def test_what_cannot_be_meant_is_refused_by_name(root: Path, paths: list[str], m
 def test_what_is_no_collection_is_refused(root: Path, make: Callable[[Path], None]) -> None:
     make(root)
     if not root.exists():
-        assert refusal(root) == "data.path: ROOT is no folder and no tar file"
+        assert refusal(root) == "data.path: ROOT does not exist"
     else:
-        assert refusal(root).startswith("ROOT is no tar archive" if root.is_file() else NOTHING)
+        assert refusal(root).startswith("ROOT is no tar archive" if root.is_file() else EMPTY)
+
+
+WRAPPED = {
+    "a folder": (["dataset/cat/1", "dataset/dog/1"], "holds one folder, dataset", "ROOT/dataset"),
+    "two folders": (["a/b/cat/1", "a/b/dog/1"], "ROOT/a holds one folder, b", "ROOT/a/b"),
+    "beside files": (["d/cat/1", "d/dog/1", "README", "x.csv"], "holds one folder, d", "ROOT/d"),
+    "beside what systems leave": (
+        ["d/cat/1", "d/dog/1", "__MACOSX/cat/1", ".git/x"],
+        "ROOT holds one folder, d, and that holds cat, dog",
+        "ROOT/d",
+    ),
+    "splits": (
+        ["d/train/cat/1", "d/train/dog/1", "d/test/cat/1"],
+        "ROOT holds one folder, d, and that holds test, train",
+        "ROOT/d",
+    ),
+}
+
+
+@pytest.mark.parametrize(("paths", "held", "works"), WRAPPED.values(), ids=WRAPPED)
+def test_a_folder_around_the_class_folders_is_seen_through(
+    root: Path, paths: list[str], held: str, works: str
+) -> None:
+    said = refusal(make_files(root, *paths))
+    assert held in said
+    assert said.endswith(f"; set data.path: {works}")
+    assert {label for _, label, _ in found(find(Path(works.replace("ROOT", str(root)))))} == {
+        "cat",
+        "dog",
+    }
+
+
+def test_a_tar_of_two_folders_around_the_classes_is_explained(root: Path) -> None:
+    make_files(root, "a/b/cat/1", "a/b/dog/1")
+    tarred = root.with_suffix(".tar")
+    with tarfile.open(tarred, "w") as tar:
+        tar.add(root / "a", "a")
+    said = refusal(tarred)
+    assert "ROOT holds one folder, b, and that holds cat, dog; pack that folder itself, or set" in said
+    assert {label for _, label, _ in found(find(tarred, class_name="leaf"))} == {"cat", "dog"}
+
+
+def test_classes_one_folder_deeper_in_given_splits_are_explained(root: Path) -> None:
+    make_files(root, *(f"{s}/images/{c}/1" for s in ("train", "test") for c in ("cat", "dog")))
+    assert refusal(root).endswith("; set data.class_name: leaf")
+    assert {label for _, label, _ in found(find(root, class_name="leaf"))} == {"cat", "dog"}
+
+
+def test_archives_and_tables_beside_no_class_folder_are_named(root: Path) -> None:
+    make_files(root, "dataset.zip")
+    assert refusal(root).endswith("ROOT holds dataset.zip and no class folders; unpack what it holds")
+    make_files(root, "1.jpg", "labels.csv")
+    assert "labels.csv says which file is of which class, set data.manifest: labels.csv" in refusal(root)
+
+
+def test_a_path_that_is_no_collection_is_explained(root: Path, tmp_path: Path) -> None:
+    make_files(root, "cat/1.png", "dog/1.png", "labels.csv", "1.JPG")
+    said = {
+        "image": f"{tmp_path / 'image'} does not exist; did you mean {root}?",
+        "images/cta": f"{root / 'cta'} does not exist; did you mean {root / 'cat'}?",
+        "image/cat": f"{tmp_path / 'image/cat'} does not exist"
+        " (image is not there; did you mean images?)",
+        "images/labels.csv": f"{root / 'labels.csv'} is a table; set data.path: {root}, where the images"
+        " are, and data.manifest: labels.csv",
+        "images/1.JPG": f"{root / '1.JPG'} is a single file; set data.path to the folder that holds the"
+        " class folders",
+        "other": f"{tmp_path / 'other'} does not exist",
+    }
+    for path, message in said.items():
+        with pytest.raises(UserError) as refused:
+            find_collection(source(tmp_path / path), tmp_path / ".darkroom")
+        assert str(refused.value) == f"data.path: {message}"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert refusal(tmp_path / "pipe") == "data.path: ROOT is neither a folder nor a file"
+    assert refusal(tmp_path / "link") == "data.path: ROOT is a link that leads nowhere"
+    with pytest.raises(UserError, match="~ is not replaced here, write /"):
+        find_collection(source(Path("~/images")), tmp_path / ".darkroom")
+
+
+# Names of classes
+
+
+def test_blanks_around_the_names_of_folders_do_not_count(root: Path) -> None:
+    make_files(root, " Train/cat /1.png", " Train/dog/1.png", "VAL /cat/1.png", "Dev x/")
+    with pytest.raises(UserError, match="it must hold either one folder a class"):
+        find(root)
+    (root / "Dev x").rmdir()
+    assert found(find(root)) == [
+        (" Train/cat /1.png", "cat", "train"),
+        (" Train/dog/1.png", "dog", "train"),
+        ("VAL /cat/1.png", "cat", "val"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["  ", "\u00a0", "\u200b", "\u3164"])
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_class_folder_named_by_blanks_is_refused(root: Path, name: str, splits: bool) -> None:
+    folder = "train/" if splits else ""
+    make_files(root, f"{folder}cat/1.png", f"{folder}{name}/1.png", f"{folder}dog/1.png")
+    assert "consists of blanks or invisible characters alone; rename it" in refusal(root)
+
+
+LOOK_ALIKES = {
+    "case": ("cat", "Cat"),
+    "capitals": ("cat", "CAT"),
+    "sharp s": ("stra\u00dfe", "STRASSE"),
+    "composed": ("caf\u00e9", "cafe\u0301"),
+    "full width": ("cat", "\uff43\uff41\uff54"),
+    "ligature": ("fish", "\ufb01sh"),
+    "blanks inside": ("polar bear", "polar  bear"),
+    "no-break space": ("polar bear", "polar\u00a0bear"),
+    "zero width": ("cat", "ca\u200bt"),
+    "byte order mark": ("cat", "\ufeffcat"),
+    "soft hyphen": ("cat", "ca\u00adt"),
+    "variation selector": ("\u2764", "\u2764\ufe0f"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), LOOK_ALIKES.values(), ids=LOOK_ALIKES)
+def test_classes_that_look_alike_are_named_with_both_ways_out(root: Path, one: str, other: str) -> None:
+    make_files(root, f"{one}/1.png", f"{one}/2.png", f"{other}/1.png", "dog/1.png")
+    with pytest.raises(UserError) as refused:
+        find(root)
+    text = str(refused.value)
+    assert "(2 files)" in text
+    assert "(1 file)" in text
+    assert "dog" not in text
+    pasted = [yaml_map(line) for line in text.splitlines() if line.startswith("  merge_labels")]
+    assert pasted == [{other: one}, {one: one, other: other}]
+    assert {label for _, label, _ in found(find(root, merge_labels=pasted[0]))} == {one, "dog"}
+    kept = {label for _, label, _ in found(find(root, merge_labels=pasted[1]))}
+    assert kept == {one, other, "dog"}
+
+
+def yaml_map(line: str) -> dict[str, str]:
+    values: dict[str, dict[str, str]] = YAML(typ="safe").load(line)
+    return values["merge_labels"]
+
+
+def test_classes_that_do_not_look_alike_pass(root: Path) -> None:
+    names = ["cat", "cats", "c at", "c-at", "c_at", "1", "01", "\u0441at", "\u00e9", "e", "I", "l"]
+    collection = find(make_files(root, *(f"{name}/1.png" for name in names)))
+    assert {label for _, label, _ in found(collection)} == set(names)
+
+
+def test_the_lines_to_paste_go_with_what_is_merged_already(root: Path) -> None:
+    make_files(root, *(f"{name}/{i}.png" for name in ("cat", "Cat", "kitten") for i in (1, 2)), "dog/1")
+    with pytest.raises(UserError) as refused:
+        find(root, merge_labels={"kitten": "Cat"})
+    pasted = [yaml_map(line) for line in str(refused.value).splitlines() if "merge_labels" in line]
+    assert pasted[0] == {"kitten": "Cat", "cat": "Cat"}
+    assert {label for _, label, _ in found(find(root, merge_labels=pasted[0]))} == {"Cat", "dog"}
+    assert {label for _, label, _ in found(find(root, merge_labels=pasted[1]))} == {"cat", "Cat", "dog"}
+
+
+def test_a_look_alike_in_a_given_split_is_not_said_to_be_missing_in_train(root: Path) -> None:
+    make_files(root, "train/cat/1.png", "train/dog/1.png", "test/Cat/1.png")
+    assert "names differ only in case" in refusal(root)
+    assert len(found(find(root, merge_labels={"Cat": "cat"}))) == 3
+
+
+def test_labels_are_merged_on_purpose_and_mistakes_are_named(root: Path) -> None:
+    make_files(root, "tabby/1.png", "siamese/1.png", "dog/1.png")
+    merged = find(root, merge_labels={"tabby": "cat", "siamese": "cat"})
+    assert {label for _, label, _ in found(merged)} == {"cat", "dog"}
+    for mapping, message in {
+        ("taby", "dog"): "no file has the label taby; did you mean tabby?; the labels are dog, siamese",
+        ("tabby", "dgo"): "tabby is merged into dgo, which no file has as its label; did you mean dog?",
+    }.items():
+        with pytest.raises(UserError) as refused:
+            find(root, merge_labels=dict([mapping]))
+        assert f"data.merge_labels: {message}" in str(refused.value)
+    with pytest.raises(UserError, match=r"holds 1 class \(dog\); at least two are needed, after"):
+        find(root, merge_labels={"tabby": "dog", "siamese": "dog"})
+
+
+def test_labels_of_a_manifest_and_sets_of_labels_are_merged(root: Path) -> None:
+    make_files(root, "1.png", "2.png", "3.png")
+    (root / "labels.csv").write_text(
+        "path,label\n1.png,Cat|dog\n2.png,cat|Dog \n2.png,Cat|DOG\n3.png,Cat|cat|DOG\n"
+    )
+    several = {"manifest": "labels.csv", "label_separator": "|"}
+    with pytest.raises(UserError, match="DOG") as refused:
+        find(root, **several)
+    assert "Cat (2 files), cat (1 file)" in str(refused.value)
+    merge = {"Cat": "cat", "Dog": "dog", "DOG": "dog"}
+    rows = {path: label for path, label, _ in found(find(root, **several, merge_labels=merge))}
+    assert rows == {"1.png": "cat|dog", "2.png": "cat|dog", "3.png": "cat|dog"}
+    (root / "labels.csv").write_text("path,label\n1.png,Cat\n2.png, cat\n1.png,cat\n3.png,dog\n")
+    rows = {p: x for p, x, _ in found(find(root, manifest="labels.csv", merge_labels={"Cat": "cat"}))}
+    assert rows == {"1.png": "cat", "2.png": "cat", "3.png": "dog"}
+
+
+# Manifests whose files are not found
+
+NOT_FOUND = {
+    "an image folder": (["images/1.png", "images/2.png"], ["1.png", "2.png"], "images", {}),
+    "without suffix": (["images/1.png", "images/2.png"], ["1", "2"], "add the suffix .png", None),
+    "another suffix": (["1.png", "2.png"], ["1.jpg", "2.jpg"], "the suffix is .png, not .jpg", None),
+    "from the project": (
+        ["a/1.png", "a/2.png"],
+        ["ROOT/a/1.png", "ROOT/a/2.png"],
+        "remove 'ROOT/'",
+        None,
+    ),
+    "absolute": (["a/1.png", "a/2.png"], ["/x/y/a/1.png", "/x/y/a/2.png"], "remove '/x/y/'", None),
+    "from Windows": (["a/1.png", "a/2.png"], ["C:\\y\\a\\1.png", "C:\\y\\a\\2.png"], "'C:/y/'", None),
+    "another case": (
+        ["a/x1.PNG", "a/x2.PNG"],
+        ["A/X1.png", "A/X2.png"],
+        "write names as the files",
+        None,
+    ),
+    "percent signs": (["a b.png", "c d.png"], ["a%20b.png", "c%20d.png"], "write names as the", None),
+    "nothing like it": (
+        ["a/1.png", "a/2.png"],
+        ["b/8.png", "b/9.png"],
+        "which holds a/1.png, for",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("there", "listing", "remedy", "works"), NOT_FOUND.values(), ids=NOT_FOUND)
+def test_where_no_listed_file_is_there_the_message_says_what_would_match(
+    root: Path, there: list[str], listing: list[str], remedy: str, works: object
+) -> None:
+    make_files(root, *there)
+    lines = [
+        f"{path.replace('ROOT', str(root))},{label}\n" for path, label in zip(listing, "ab", strict=True)
+    ]
+    (root / "labels.csv").write_text("path,label\n" + "".join(lines))
+    with pytest.raises(UserError) as refused:
+        find(root, manifest="labels.csv")
+    said = str(refused.value).replace(str(root), "ROOT")
+    assert said.startswith(
+        "data.manifest: labels.csv labels no file in ROOT: 2 of 2 listed paths are missing"
+    )
+    assert f"the first: {listing[0]}" in said
+    assert "class is needed" not in said
+    assert remedy in said
+    if works is not None:
+        assert "set data.image_root: images" in said
+        assert len(found(find(root, manifest="labels.csv", image_root="images"))) == 2
+
+
+def test_the_root_of_the_collection_is_found_from_a_manifest_in_a_folder(root: Path) -> None:
+    make_files(root, "a/1.png", "b/2.png")
+    make_files(root, "tables/x").joinpath("tables/labels.csv").write_text(
+        "path,label\na/1.png,a\nb/2.png,b\n"
+    )
+    with pytest.raises(UserError, match=r"set data.image_root: \. "):
+        find(root, manifest="tables/labels.csv")
+    assert len(found(find(root, manifest="tables/labels.csv", image_root="."))) == 2
+
+
+def test_a_manifest_without_labels_is_not_told_to_make_folders(root: Path) -> None:
+    make_files(root, "1.png")
+    (root / "labels.csv").write_text("path,label\n1.png,\n")
+    with pytest.raises(UserError, match=r"gives no file in .* a label; its column label is empty"):
+        find(root, manifest="labels.csv")
+
+
+def test_some_missing_files_are_counted_with_what_would_match(root: Path) -> None:
+    make_files(root, "1.png", "2.png", "more/3.png")
+    (root / "labels.csv").write_text("path,label\n1.png,a\n2.png,b\n3.png,b\n4.png,a\n")
+    said = find(root, manifest="labels.csv").missing.replace(str(root), "ROOT")
+    assert said.startswith("2 of 4 listed paths are missing, the first: 3.png; 1 of 2 would be found in")
+    assert "ROOT/more: set data.image_root: more" in said
 
 
 @pytest.mark.parametrize(

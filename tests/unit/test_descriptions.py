@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -11,12 +12,14 @@ from darkroom.data.info import DatasetInfo
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.descriptions import (
+    kept_epoch,
     model_params,
     of_evaluation,
     of_export,
     of_preparation,
     of_training,
     scores,
+    training_tags,
 )
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.events import Event, Note
@@ -25,12 +28,30 @@ from darkroom.tracking.notes import NOTE_TAG, table, with_section
 from darkroom.tracking.run import Run
 
 MODEL = Path("models/model.safetensors")
-TRAINING = {
+TRAINING: dict[str, Any] = {
+    "seed": 7,
+    "train.epochs": 30,
+    "kept": {
+        "epoch": 12,
+        "val_loss": 0.25,
+        "val_accuracy": 0.9,
+        "val_f1_macro": 0.875,
+        "below_best": 0.015625,
+        "reason": "kept epoch 12 of 20: because",
+        "remarks": [],
+    },
+    "best": {"epoch": 10, "val_f1_macro": 0.890625, "val_f1_standard_error": 0.0212},
+    "num_epochs": 20,
+    "overfits_since_epoch": None,
+}
+
+OLDER = {
     "seed": 7,
     "train.epochs": 30,
     "best": {"epoch": 12, "val_loss": 0.25, "val_accuracy": 0.9, "val_f1_macro": 0.875},
-    "overfits_since_epoch": None,
+    "overfits_since_epoch": 9,
 }
+"""What model files recorded while the best epoch was kept."""
 
 
 def make_info(num_classes: int = 3) -> DatasetInfo:
@@ -95,12 +116,39 @@ def test_a_training_tells_model_scores_epoch_images_and_data() -> None:
         "validation macro F1": "0.8750",
         "validation accuracy": "0.9000",
         "validation loss": "0.2500",
-        "kept epoch": "12 of 30",
+        "kept epoch": "12 of 20",
+        "best epoch": "10, with 0.8906 (standard error 0.0212)",
+        "kept below the best": "0.0156",
+        "reason": "kept epoch 12 of 20: because",
         "images": "1,200 train, 300 val",
         "data": "0123456789ab",
     }
     overfit = make_spec(training={**TRAINING, "overfits_since_epoch": 5})
     assert of_training(overfit, make_info())["overfits since epoch"] == "5"
+    early = make_spec(training={**TRAINING, "kept": {**TRAINING["kept"], "remarks": ["too early"]}})
+    assert of_training(early, make_info())["remark"] == "too early"
+
+
+def test_a_model_file_of_before_is_told_as_it_was() -> None:
+    rows = of_training(make_spec(training=OLDER), make_info())
+    assert (rows["kept epoch"], rows["validation macro F1"]) == ("12 of 30", "0.8750")
+    assert "best epoch" not in rows
+    assert kept_epoch(OLDER)["epoch"] == 12
+    assert training_tags(OLDER) == {
+        "kept_epoch": "12",
+        "best_epoch": "12",
+        "overfits_since_epoch": "9",
+    }
+
+
+def test_trainings_are_found_by_the_epochs_that_matter() -> None:
+    assert kept_epoch(TRAINING) == TRAINING["kept"]
+    assert training_tags(TRAINING) == {
+        "kept_epoch": "12",
+        "best_epoch": "10",
+        "kept_reason": "kept epoch 12 of 20: because",
+        "overfits_since_epoch": "never",
+    }
 
 
 def test_an_evaluation_tells_scores_and_the_worst_classes() -> None:

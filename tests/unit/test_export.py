@@ -427,3 +427,23 @@ def test_compare_counts_images_with_equal_sets() -> None:
     assert compare(expected, actual, (0.5, 0.6)) == Parity(0.5, agreement=0.75, multi_label=True)
     assert compare(expected, actual, (0.5, 0.5)).agreement == 0.5
     assert compare(expected, actual).agreement == 1.0
+
+
+def test_probabilities_that_are_no_numbers_are_refused_with_the_image(cnn: Path) -> None:
+    model, _ = load_model(cnn / "model.safetensors")
+    images = images_for(cnn, 3)
+    with torch.no_grad():
+        model.network.head.linear.bias[0] = math.nan
+    with pytest.raises(UserError, match=r"the checkpoint gives no finite numbers for 3 of 3 .* a\.png"):
+        check_parity(model, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"])
+
+
+def test_an_exported_file_that_gives_no_numbers_is_refused(cnn: Path, tmp_path: Path) -> None:
+    model, spec = load_model(cnn / "model.safetensors")
+    broken, _ = load_model(cnn / "model.safetensors")
+    with torch.no_grad():
+        broken.network.head.linear.bias[0] = math.nan
+    save_model(broken, spec, tmp_path / "checkpoint")
+    [_, file] = write_formats(["onnx"], tmp_path / "checkpoint", broken, spec, tmp_path / "export")
+    with pytest.raises(UserError, match=r"export: model\.onnx gives no finite numbers for 2 of 2"):
+        check_parity(model, [file], images_for(cnn, 2), 1, 1e-4)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.data.entries import Entry
-from darkroom.data.folder import FolderFiles
+from darkroom.data.folder import LINKED_FOLDER, FolderFiles
 from darkroom.errors import UserError
 
 DIGEST = "0123456789abcdef0123456789abcd"
@@ -105,7 +105,11 @@ def test_links_out_are_named_and_never_opened(root: Path, tmp_path: Path) -> Non
         (root / "cat" / name).symlink_to(target)
     entries = outcomes(root)
     assert len(entries) == 8
-    assert set(entries.values()) == {("outside", "a link out of the folder")}
+    reasons = {name: reason for name, (_, reason) in entries.items()}
+    to_folders = {name for name, reason in reasons.items() if reason == LINKED_FOLDER}
+    assert to_folders == {"cat/folder", "cat/same-start"} & set(reasons)
+    assert {outcome for outcome, _ in entries.values()} == {"outside"}
+    assert set(reasons.values()) - {LINKED_FOLDER} == {"a link out of the folder"}
 
 
 def test_a_file_that_dvc_checked_out_as_a_link_is_followed(root: Path, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def refusal(folder: Path, scratch: Path) -> str:
 
 def test_splits_with_other_names_are_refused(folder: Path, scratch: Path) -> None:
     datasets.DatasetDict(train=make_set(3), extra=make_set(3)).save_to_disk(folder)
-    assert "ROOT has a split extra; allowed are train, val, valid" in refusal(folder, scratch)
+    assert "ROOT has a split extra; allowed are train, training, val, valid" in refusal(folder, scratch)
 
 
 def test_a_set_without_one_image_and_one_label_is_refused(folder: Path, scratch: Path) -> None:

@@ -82,6 +82,9 @@ def collect(root: Path, cache: Path) -> Collection:
         split_column=None,
         group_column=None,
         weight_column=None,
+        group_pattern=None,
+        merge_labels={},
+        image_root=None,
     )
     return find_collection(source, cache)
 

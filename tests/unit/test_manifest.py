@@ -116,8 +116,8 @@ def test_labels_of_a_csv_are_text_as_written(root: Path, delimiter: str, suffix:
     reference = pd.read_csv(
         io.StringIO(table.getvalue()), sep=delimiter, dtype=str, keep_default_na=False
     )
-    assert found == dict(zip(reference["path"], reference["label"], strict=True))
-    assert list(found.values()) == ODD_LABELS
+    assert found == dict(zip(reference["path"], reference["label"].str.strip(), strict=True))
+    assert list(found.values()) == [label.strip() for label in ODD_LABELS]
 
 
 def json_lines(rows: list[dict[str, Any]]) -> bytes:
@@ -137,7 +137,7 @@ TYPED = {"labels.jsonl": json_lines, "labels.ndjson": json_lines, "labels.parque
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (ODD_LABELS, ODD_LABELS),
+        (ODD_LABELS, [label.strip() for label in ODD_LABELS]),
         ([7, -1, 10**15], ["7", "-1", "1000000000000000"]),
         ([True, False], ["true", "false"]),
         (["2020-01-01", "2020-01-02"], ["2020-01-01", "2020-01-02"]),
@@ -220,7 +220,7 @@ def test_paths_are_relative_to_the_manifest_and_stay_below_it(root: Path, tmp_pa
     assert found.pop("3.png") == ("unlisted", "not in the manifest")
     assert found.pop("meta/http:/x/1.png") == ("missing", "listed, but not there")
     assert sorted(found) == sorted(listed[2:-1])
-    assert set(found.values()) == {("outside", "a path out of the manifest's folder")}
+    assert set(found.values()) == {("outside", "a path out of the folder that paths are relative to")}
 
 
 def test_backslashes_separate_unless_a_file_has_them_in_its_name(root: Path) -> None:
@@ -512,7 +512,7 @@ def test_what_is_no_set_of_labels_is_refused_by_line(
     text = f"path,label\n1.png,cat\n2.png,{cell}\n"
     said = refusal(root, text, columns=PATH_AND_LABEL, separator=separator)
     assert said.startswith(f"ROOT/labels.csv: line 3 {message}")
-    assert labels(root, text)["2.png"] == cell
+    assert labels(root, text)["2.png"] == cell.strip()
 
 
 LISTS_REFUSED = {
@@ -552,6 +552,50 @@ def test_files_listed_again_agree_in_their_sets(root: Path) -> None:
         "other.png": (None, "conflicting label", "its label is cat|dog (line 4), dog (line 5)"),
         "none.png": (None, "conflicting label", "its label is none (line 6), cat (line 7)"),
     }
+
+
+@pytest.mark.parametrize("manifest", ["labels.csv", *TYPED])
+def test_blanks_around_labels_splits_groups_and_weights_do_not_count(root: Path, manifest: str) -> None:
+    make_files(root, "1.png", "2.png")
+    rows = [
+        {"path": "1.png", "label": " cat\t", "split": " Val ", "group": " p1", "weight": " 2 "},
+        {"path": "2.png", "label": "cat", "split": "DEV", "group": "p1 ", "weight": "2"},
+    ]
+    frame = pd.DataFrame(rows)
+    encode = TYPED.get(manifest)
+    (root / manifest).write_bytes(encode(rows) if encode else frame.to_csv(index=False).encode())
+    found = labelled(root, manifest, ALL)
+    said = {(e.label, e.split, e.group, e.weight, e.outcome) for e in found.values()}
+    assert said == {("cat", "val", "p1", 2.0, None)}
+
+
+def test_a_label_of_invisible_characters_is_refused_by_line(root: Path) -> None:
+    make_files(root, "1.png")
+    assert refusal(root, "path,label\n1.png,\u200b\n", columns=PATH_AND_LABEL) == (
+        "ROOT/labels.csv: line 2 has the label '\\u200b', which consists of invisible characters alone"
+    )
+
+
+def test_paths_may_be_relative_to_another_folder(root: Path) -> None:
+    make_files(root, "images/1.png", "images/a/2.png", "1.png", "tables/x")
+    (root / "tables/labels.csv").write_text("path,label\n1.png,cat\na\\2.png,dog\n../1.png,owl\n")
+    for image_root in ("images", "images/", "./images"):
+        entries = label_by_manifest(
+            FolderFiles(root), "tables/labels.csv", PATH_AND_LABEL, root=image_root
+        )
+        found = {e.path: (e.label, e.outcome) for e in entries}
+        assert found["images/1.png"] == ("cat", None)
+        assert found["images/a/2.png"] == ("dog", None)
+        assert found["../1.png"] == ("owl", "outside")
+        assert found["1.png"] == (None, "unlisted")
+    entries = label_by_manifest(FolderFiles(root), "tables/labels.csv", PATH_AND_LABEL, root=".")
+    assert {e.path: e.outcome for e in entries if e.label} == {
+        "1.png": None,
+        "a/2.png": "missing",
+        "../1.png": "outside",
+    }
+    with pytest.raises(UserError, match=r"has no files in imagse; did you mean images\?"):
+        list(label_by_manifest(FolderFiles(root), "tables/labels.csv", PATH_AND_LABEL, root="imagse"))
 
 
 def test_a_parquet_file_without_rows_is_refused(root: Path) -> None:

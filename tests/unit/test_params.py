@@ -318,6 +318,65 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "data.label_separator: '' is not allowed; it must be text that is not empty or null",
     ),
     (
+        {"data.image_root": "image_root: images"},
+        "data.image_root: 'images' is a folder of the paths in a manifest, but data.manifest is null;"
+        " set both or none",
+    ),
+    *(
+        (
+            {
+                "data.image_root": f"image_root: {root}",
+                "data.manifest": "manifest: labels.csv",
+                "data.path": "path: data/mine",
+            },
+            f"data.image_root: {root!r} is not a folder in data.path; {advice}",
+        )
+        for root, advice in {
+            "data/mine/images": "it is relative to data.path, so write images",
+            "data/mine": "it is relative to data.path, so write .",
+            "/photos": "DVC follows data.path alone, so the images must lie in it: set data.path to a"
+            " folder that holds manifest and images, and data.image_root to the folder of the images in"
+            " it",
+            "../photos": "DVC follows data.path alone, so the images must lie in it: set data.path to a"
+            " folder that holds manifest and images, and data.image_root to the folder of the images in"
+            " it",
+        }.items()
+    ),
+    (
+        {"data.group_pattern": "group_pattern: ^(.*)_", "data.group_column": "group_column: patient"},
+        "data.group_pattern: '^(.*)_' names groups, and so does data.group_column 'patient'; set one of"
+        " them to null",
+    ),
+    (
+        {"data.merge_labels": "merge_labels: {7: seven}"},
+        "data.merge_labels: the key 7 is not text; write '7', as a part of {label: label}, as"
+        " {Cat: cat}",
+    ),
+    (
+        {"data.merge_labels": "merge_labels: {Cat: cat, cat: animal}"},
+        "data.merge_labels: 'Cat' is merged into 'cat', which is merged into 'animal'; map both to one",
+    ),
+    (
+        {"data.merge_labels": "merge_labels: {'cat ': cat}"},
+        "data.merge_labels: 'cat ' has blanks around it, and labels are read without them; leave them"
+        " out",
+    ),
+    (
+        {
+            "data.merge_labels": "merge_labels: {Cat: cat|dog}",
+            "data.manifest": "manifest: labels.csv",
+            "data.label_separator": 'label_separator: "|"',
+        },
+        "data.merge_labels: 'Cat' or 'cat|dog' holds data.label_separator '|'; name single labels",
+    ),
+    (
+        {
+            "data.merge_labels": "merge_labels: {Cat: cat}",
+            "train.class_weights": "class_weights: {Cat: 2}",
+        },
+        "train.class_weights: data.merge_labels merges 'Cat' into 'cat'; weight 'cat' instead",
+    ),
+    (
         {"data.fetch": "fetch: [MNIST, digits, MNIST]"},
         "data.fetch: ['MNIST', 'digits', 'MNIST'] names a set twice; name each once",
     ),

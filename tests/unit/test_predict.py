@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -21,7 +23,9 @@ from support import make_spec
 
 from darkroom.cli import main
 from darkroom.config import Params
+from darkroom.digests import seal, unseal
 from darkroom.export.formats import write_formats
+from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
 from darkroom.predict import BATCH_SIZE, find_images
@@ -57,8 +61,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in model.network.head.parameters():
             parameter *= 30
     save_model(model, SPEC, folder / "model.safetensors")
-    write_formats(["onnx"], folder / "model.safetensors", model.eval(), SPEC, folder / "export")
-    write_json(SPEC.preprocessing(), folder / "export" / "model.json")
+    files = write_formats(["onnx"], folder / "model.safetensors", model.eval(), SPEC, folder / "export")
+    write_json(describe_export(SPEC.preprocessing(), files), folder / "export" / "model.json")
     return folder / "export"
 
 
@@ -391,11 +395,28 @@ def test_a_bad_file_is_named_the_rest_is_done_and_the_status_is_1(
     assert done == [path.name for path in good]
 
 
-def test_a_link_to_nowhere_is_not_taken_for_an_image(exported: Path, anywhere: Path) -> None:
+def test_what_is_no_file_is_named_and_the_rest_is_done(exported: Path, anywhere: Path) -> None:
     draw(anywhere / "in" / "a.png", 0)
     (anywhere / "in" / "b.png").symlink_to("gone.png")
-    assert paths_of(predicted(exported, "in")) == [Path("in/a.png")]
-    assert "in/b.png" in refused("predict", exported, "in/b.png")
+    (anywhere / "in" / "endless.png").symlink_to("/dev/zero")
+    (anywhere / "in" / "loop").symlink_to(".", target_is_directory=True)
+    os.mkfifo(anywhere / "in" / "pipe.png")
+    with (anywhere / "in" / "sparse.png").open("wb") as file:
+        file.truncate(40 * 2**30)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("in/socket.png")
+        result = run("predict", exported, "in")
+    assert result.exit_code == 1
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["in/a.png"]
+    assert result.stderr.splitlines() == [
+        "in/b.png: not classified: No such file or directory",
+        "in/endless.png: not classified: not a regular file",
+        "in/pipe.png: not classified: not a regular file",
+        "in/socket.png: not classified: No such device or address",
+        "in/sparse.png: not classified: 42,949,672,960 bytes; at most 536,870,912 are read",
+        "5 of 6 files could not be classified",
+    ]
+    assert run("predict", exported, "in/b.png").exit_code == 1
 
 
 # mistakes
@@ -431,13 +452,29 @@ def test_a_folder_that_lacks_a_file_is_refused_by_its_name(
     file: str, copied: Path, photos: Path, anywhere: Path
 ) -> None:
     (copied / file).unlink()
+    assert refused("predict", copied, photos).startswith(f"{copied / file}: the")
+
+
+def test_a_format_that_was_not_exported_is_named(copied: Path, photos: Path, anywhere: Path) -> None:
+    described = unseal(json.loads((copied / "model.json").read_text()))
+    change(copied, files={"model.safetensors": described["files"]["model.safetensors"]})
     message = refused("predict", copied, photos)
-    assert str(copied / file) in message
+    assert message.startswith(
+        f"{copied / 'model.onnx'}: model.json records no such file, but model.safe"
+    )
     assert "export.formats" in message
 
 
+def change(folder: Path, **changes: Any) -> None:
+    """Writes model.json with other values, and the digest that belongs to them."""
+    path = folder / "model.json"
+    described = unseal(json.loads(path.read_text(encoding="utf-8")))
+    write_json(seal({**described, **changes}), path)
+
+
 def edited(**changes: Any) -> str:
-    return json.dumps({**SPEC.preprocessing(), **changes})
+    """The text of model.json with other values, and the digest that belongs to them."""
+    return json.dumps(seal({**SPEC.preprocessing(), "files": {}, **changes}))
 
 
 DAMAGED = {
@@ -467,7 +504,10 @@ def test_a_damaged_description_is_refused_before_any_work(
     damage: str, copied: Path, photos: Path, anywhere: Path
 ) -> None:
     assert run("predict", copied, photos).exit_code == 0
+    files = json.loads((copied / "model.json").read_text(encoding="utf-8"))["files"]
     (copied / "model.json").write_text(DAMAGED[damage], encoding="utf-8")
+    if "files" in DAMAGED[damage] and damage != "cut":
+        change(copied, files=files)
     message = refused("predict", copied, photos)
     assert "model.json" in message
     assert len(message.splitlines()) == 1
@@ -482,7 +522,94 @@ def test_a_description_that_is_no_text_is_refused(copied: Path, photos: Path, an
 def test_a_damaged_model_is_refused(keep: float, copied: Path, photos: Path, anywhere: Path) -> None:
     content = (copied / "model.onnx").read_bytes()
     (copied / "model.onnx").write_bytes(content[: int(keep * len(content))])
+    size = int(keep * len(content))
+    assert f"model.onnx: the file has {size:,} bytes instead of" in refused("predict", copied, photos)
+    write_json(describe_export(SPEC.preprocessing(), [copied / "model.onnx"]), copied / "model.json")
     assert "model.onnx: cannot be loaded" in refused("predict", copied, photos)
+
+
+def test_a_flip_anywhere_in_either_file_is_refused_by_name(
+    copied: Path, photos: Path, anywhere: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("model.onnx", "model.json"):
+        whole = (copied / name).read_bytes()
+        for place in {0, len(whole) // 2, *generator.integers(0, len(whole), 20).tolist()}:
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            if bytes([whole[place]]).isspace() and bytes([damaged[place]]).isspace():
+                continue
+            (copied / name).write_bytes(damaged)
+            assert refused("predict", copied, photos).startswith(f"{copied / name}: ")
+        (copied / name).write_bytes(whole)
+    assert run("predict", copied, photos).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
+def test_files_of_two_exports_are_not_mixed(
+    name: str, copied: Path, photos: Path, anywhere: Path, tmp_path: Path
+) -> None:
+    """The other export has the same architecture, and its classes in another order."""
+    torch.manual_seed(2)
+    spec = replace(SPEC, class_names=SPEC.class_names[::-1])
+    other, model = tmp_path / "other", make_classifier(spec).eval()
+    save_model(model, spec, tmp_path / "model.safetensors")
+    files = write_formats(["onnx"], tmp_path / "model.safetensors", model, spec, other)
+    write_json(describe_export(spec.preprocessing(), files), other / "model.json")
+    assert run("predict", other, photos).exit_code == 0
+    shutil.copy(other / name, copied)
+    message = refused("predict", copied, photos)
+    assert message.startswith(f"{copied / 'model.onnx'}: the ")
+    assert "take the whole folder from one export" in message
+
+
+def test_an_export_without_digests_is_refused_with_what_to_do(
+    copied: Path, photos: Path, anywhere: Path
+) -> None:
+    """As darkroom exported before it wrote digests."""
+    write_json(SPEC.preprocessing(), copied / "model.json")
+    message = refused("predict", copied, photos)
+    assert message.startswith(f"{copied / 'model.json'}: holds no digests")
+    assert "`dvc repro --force export`" in message
+
+
+def test_an_edited_class_name_is_refused(copied: Path, photos: Path, anywhere: Path) -> None:
+    text = (copied / "model.json").read_text(encoding="utf-8")
+    (copied / "model.json").write_text(text.replace('"cat"', '"cow"'), encoding="utf-8")
+    assert "damaged or edited" in refused("predict", copied, photos)
+
+
+def test_an_image_without_finite_probabilities_is_named_and_the_others_are_done(
+    copied: Path, photos: Path, anywhere: Path
+) -> None:
+    """The model divides by the image's pixels: black ones have no finite result."""
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Cast", ["images"], ["floats"], to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("ReduceSum", ["floats", "axes"], ["sum"], keepdims=0),
+            onnx.helper.make_node("Unsqueeze", ["sum", "one"], ["column"]),
+            onnx.helper.make_node("Div", ["column", "column"], ["ones"]),
+            onnx.helper.make_node("Mul", ["ones", "fifths"], ["probabilities"]),
+        ],
+        "fragile",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["n", 3, 12, 10])],
+        [onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["n", 5])],
+        [
+            onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [3], [1, 2, 3]),
+            onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [1], [1]),
+            onnx.helper.make_tensor("fifths", onnx.TensorProto.FLOAT, [5], [0.1, 0.2, 0.4, 0.2, 0.1]),
+        ],
+    )
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), copied / "model.onnx")
+    write_json(describe_export(SPEC.preprocessing(), [copied / "model.onnx"]), copied / "model.json")
+    Image.new("RGB", (10, 12)).save(anywhere / "black.png")
+    draw(anywhere / "other.png", 1)
+    result = run("predict", copied, "black.png", "other.png")
+    assert result.exit_code == 1
+    assert "black.png: not classified: the model gives no finite probabilities for it" in result.stderr
+    [row] = csv.reader(result.stdout.splitlines(), delimiter="\t")
+    assert row == ["other.png", SPEC.class_names[2], "0.400000"]
 
 
 # several labels an image
@@ -498,8 +625,8 @@ def several(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, _ = load_model(exported / "model.safetensors")
     spec = replace(SPEC, multi_label=True, thresholds=tuple(THRESHOLDS))
     save_model(model, spec, folder / "model.safetensors")
-    write_formats(["onnx"], folder / "model.safetensors", model, spec, folder / "export")
-    write_json(spec.preprocessing(), folder / "export" / "model.json")
+    files = write_formats(["onnx"], folder / "model.safetensors", model, spec, folder / "export")
+    write_json(describe_export(spec.preprocessing(), files), folder / "export" / "model.json")
     return folder / "export"
 
 
@@ -527,8 +654,7 @@ def test_all_labels_that_reach_their_threshold_are_printed(
 
 def test_an_image_without_a_label_has_empty_cells(several: Path, photos: Path, anywhere: Path) -> None:
     copy = shutil.copytree(several, anywhere / "strict")
-    described = json.loads((copy / "model.json").read_text(encoding="utf-8"))
-    (copy / "model.json").write_text(json.dumps({**described, "thresholds": [1.0] * 5}))
+    change(copy, thresholds=[1.0] * 5)
     assert run("predict", copy, photos / "a.png", "--out", "preds.csv").exit_code == 0
     assert (anywhere / "preds.csv").read_text() == f"path,labels,probabilities\n{photos / 'a.png'},,\n"
 
@@ -553,8 +679,7 @@ def test_thresholds_that_do_not_fit_the_labels_are_refused(
     thresholds: Any, several: Path, photos: Path, anywhere: Path
 ) -> None:
     copy = shutil.copytree(several, anywhere / "copied")
-    described = json.loads((copy / "model.json").read_text(encoding="utf-8"))
-    (copy / "model.json").write_text(json.dumps({**described, "thresholds": thresholds}))
+    change(copy, thresholds=thresholds)
     message = refused("predict", copy, photos)
     assert "model.json" in message
     assert "threshold" in message

@@ -11,10 +11,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from registered import (
     DIGEST,
     aliases,
@@ -48,12 +51,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it; artifacts are those of the template."""
+    """A copy of it."""
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     for variable in ("LOGNAME", "USER"):
         monkeypatch.setenv(variable, "ada")
     shutil.copy(template / "mlflow.db", tmp_path)
+    shutil.copytree(template / "mlartifacts", tmp_path / "mlartifacts")
+    _artifact_repos_cache.clear()  # where this process has found the files of the same models before
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -168,7 +173,7 @@ def test_the_champion_again_is_no_event(store: Store) -> None:
     promote("--why", "first")
     before = everything(store.client)
     result = promote("3", "--why", "again")
-    assert (result.exit_code, result.output) == (0, "version 3 is the champion already\n")
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "version 3 is the champion already")
     assert everything(store.client) == before
 
 
@@ -357,3 +362,107 @@ def test_from_the_export_to_the_champion_through_a_server(
     assert "version 1 is the champion now" in result.output
     assert aliases(client, NAME) == {"candidate": "1", "champion": "1"}
     assert "1 candidate" in words(promote("--list"))
+
+
+# the registered bytes
+
+
+def artifacts_of(store: Store, number: int) -> Path:
+    """The folder with the files of a version."""
+    source = store.client.get_model_version(NAME, f"{number}").source
+    model = store.client.get_logged_model(source.removeprefix("models:/"))
+    return Path(url2pathname(urlsplit(model.artifact_location).path))
+
+
+def test_it_says_what_it_has_checked(store: Store) -> None:
+    for arguments in (("--dry-run",), ("--why", "good"), ("3",)):
+        result = promote(*arguments)
+        assert result.exit_code == 0
+        assert "version 3: 5 files read back, SHA-256 as recorded when it was exported" in result.output
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a flip": (lambda folder: flip(folder / "model.onnx"), "its file model.onnx is damaged"),
+    "a flip beside it": (lambda folder: flip(folder / "MLmodel"), "its file MLmodel is damaged"),
+    "another model": (
+        lambda folder: write_onnx(folder / "model.onnx", 7.0),
+        "its file model.onnx is damaged or was replaced",
+    ),
+    "nothing left of it": (
+        lambda folder: (folder / "model.onnx").write_bytes(b""),
+        "its file model.onnx is damaged",
+    ),
+    "no file": (lambda folder: (folder / "model.onnx").unlink(), "its file model.onnx is gone"),
+    "no folder": (lambda folder: shutil.rmtree(folder), "its file MLmodel is gone"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("arguments", [("--why", "good"), ("--dry-run",), ("2", "--why", "good")])
+def test_a_version_whose_files_are_not_those_exported_is_refused(
+    store: Store, damage: str, arguments: tuple[str, ...]
+) -> None:
+    number = 2 if "2" in arguments else 3
+    do, problem = DAMAGES[damage]
+    do(artifacts_of(store, number))
+    before = everything(store.client)
+    result = promote(*arguments)
+    assert result.exit_code == 2, result.output
+    assert f"version {number} cannot be used: {problem}" in words(result)
+    assert "`dvc repro --force export`" in words(result)
+    assert "Traceback" not in result.output
+    assert everything(store.client) == before
+
+
+def test_a_damaged_champion_is_told_and_a_sound_one_too(store: Store) -> None:
+    assert promote("--why", "good").exit_code == 0
+    assert "version 3 is the champion already" in promote("3").output
+    flip(artifacts_of(store, 3) / "model.onnx")
+    result = promote("3")
+    assert result.exit_code == 2
+    assert "version 3 cannot be used: its file model.onnx is damaged" in words(result)
+
+
+def test_a_version_whose_logged_model_was_deleted_is_refused(store: Store) -> None:
+    source = store.client.get_model_version(NAME, "3").source
+    store.client.delete_logged_model(source.removeprefix("models:/"))
+    result = promote("--why", "good")
+    assert result.exit_code == 2
+    assert f"version 3 cannot be used: its logged model ({source}) is gone" in words(result)
+    assert "champion" not in aliases(store.client, NAME)
+
+
+def test_a_version_without_a_digest_is_refused(store: Store) -> None:
+    store.client.delete_model_version_tag(NAME, "3", "sha256")
+    result = promote("--why", "good")
+    assert result.exit_code == 2
+    assert "it has no tag sha256, so its files cannot be checked" in words(result)
+
+
+def test_a_version_of_an_earlier_darkroom_is_checked_as_far_as_it_can(store: Store) -> None:
+    """Earlier versions recorded the digest of the ONNX file alone."""
+    source = store.client.get_model_version(NAME, "3").source
+    store.client.delete_logged_model_tag(source.removeprefix("models:/"), "sha256.files")
+    assert "version 3: 1 file read back" in promote("--dry-run").output
+    flip(artifacts_of(store, 3) / "model.onnx")
+    assert promote("--dry-run").exit_code == 2
+
+
+@pytest.mark.parametrize("damage", ["a flip", "no file", "no folder", "a flip beside it"])
+def test_an_export_of_the_same_bytes_puts_the_files_back(
+    store: Store, project: Path, damage: str
+) -> None:
+    DAMAGES[damage][0](artifacts_of(store, 3))
+    assert promote("--dry-run").exit_code == 2
+    run_id = store.client.get_model_version(NAME, "3").run_id
+    path, record = make_record(project, 3.0, 0.85)
+    log_onnx(store, run_id, path, record)
+    propose(store, run_id, record.file.sha256, record.timestamp_ms)
+    result = promote("--why", "good again")
+    assert "version 3 is the champion now" in result.output, result.output

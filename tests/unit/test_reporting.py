@@ -117,8 +117,10 @@ def history_of(change: int) -> dict[str, list[float]]:
         "train_loss": [1.0, 0.5, 0.25 + change / 10],
         "val_loss": [1.1, 0.7, 0.6],
         "val_accuracy": [0.3, 0.6, 0.7],
-        "val_f1_macro": [0.2, 0.5, 0.6],
+        "val_f1_macro": [0.2, 0.6, 0.5],
+        "val_f1_standard_error": [0.1, 0.05 + change / 10, 0.1],
         "is_best": [True, True, False],
+        "is_kept": [True, True, False],
     }
 
 
@@ -297,7 +299,7 @@ def test_no_images_to_show_is_an_empty_picture(tmp_path: Path) -> None:
 # history
 
 
-def epoch_result(epoch: int, f1: float, is_best: bool) -> EpochResult:
+def epoch_result(epoch: int, f1: float, is_best: bool, is_kept: bool) -> EpochResult:
     return EpochResult(
         epoch=epoch,
         lr=0.1 / epoch,
@@ -306,7 +308,9 @@ def epoch_result(epoch: int, f1: float, is_best: bool) -> EpochResult:
         val_loss=2 / epoch,
         val_accuracy=f1 / 2,
         val_f1_macro=f1,
+        val_f1_standard_error=0.1,
         is_best=is_best,
+        is_kept=is_kept,
     )
 
 
@@ -317,7 +321,12 @@ def history(*results: EpochResult) -> History:
     return collected
 
 
-EPOCHS = (epoch_result(1, 0.2, True), epoch_result(2, 0.8, True), epoch_result(3, 0.4, False))
+EPOCHS = (
+    epoch_result(1, 0.2, is_best=True, is_kept=True),
+    epoch_result(2, 0.8, is_best=True, is_kept=True),
+    epoch_result(3, 0.75, is_best=False, is_kept=True),
+    epoch_result(4, 0.4, is_best=False, is_kept=False),
+)
 
 
 def test_history_is_a_row_an_epoch_without_durations(tmp_path: Path) -> None:
@@ -334,7 +343,9 @@ def test_history_is_a_row_an_epoch_without_durations(tmp_path: Path) -> None:
             "val_loss": result.val_loss,
             "val_accuracy": result.val_accuracy,
             "val_f1_macro": result.val_f1_macro,
+            "val_f1_standard_error": result.val_f1_standard_error,
             "is_best": result.is_best,
+            "is_kept": result.is_kept,
         }
         for result in EPOCHS
     ]
@@ -344,12 +355,22 @@ def test_history_is_a_row_an_epoch_without_durations(tmp_path: Path) -> None:
 
 def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> None:
     collected = history(*EPOCHS)
-    assert collected.best == EPOCHS[1]
-    assert "epoch 2" in collected.best_line()
-    assert "0.8" in collected.best_line()
-    assert collected.metrics()["val/f1_macro"] == 0.4
-    assert collected.metrics()["train/loss"] == EPOCHS[2].train_loss
-    assert "epoch 3" in collected.last_line()
+    assert (collected.course.kept, collected.course.best) == (EPOCHS[2], EPOCHS[1])
+    metrics = collected.metrics()
+    assert metrics["train/loss"] == EPOCHS[3].train_loss
+    assert {name: metrics[name] for name in metrics if name.startswith("val/")} == {
+        "val/loss": EPOCHS[3].val_loss,
+        "val/accuracy": EPOCHS[3].val_accuracy,
+        "val/f1_macro": 0.4,
+        "val/f1_standard_error": 0.1,
+        "val/kept_epoch": 3,
+        "val/kept_f1_macro": 0.75,
+        "val/kept_accuracy": EPOCHS[2].val_accuracy,
+        "val/kept_loss": EPOCHS[2].val_loss,
+        "val/best_f1_macro": 0.8,
+    }
+    assert history(*EPOCHS[:2]).metrics()["val/kept_epoch"] == 2  # as it was known then
+    assert "epoch 4" in collected.last_line()
     collected.draw(tmp_path / "history.png")
     assert is_picture(tmp_path / "history.png")
 

@@ -150,7 +150,7 @@ JOBS = {
     "adamw": Job(ADAMW),
     "constant": Job({**CONSTANT, "momentum": 0.0}),
     "ema": Job({"ema_decay": 0.7}),
-    "patience": Job({"patience": 1, "epochs": 8}, is_val_inverted=True),
+    "patience": Job({"patience": 2, "epochs": 8}, is_val_inverted=True),
     "clipped": Job({"clip_norm": 0.05}),
     "dropout and micro batches": Job({"micro_batches": 3}, dropout=0.3),
     "weights and mixed images": Job({"label_smoothing": 0.1}, is_weighted=True, is_mixed=True),
@@ -187,7 +187,7 @@ def test_a_training_resumed_at_any_step_ends_the_same(name: str, tmp_path: Path)
 def test_every_kind_of_job_ends_in_a_state_of_its_own() -> None:
     ends = [job.run(job.new_state()) for job in JOBS.values()]
     weights = [
-        tuple(torch.cat([tensor.flatten() for tensor in end["best_weights"].values()]).tolist())
+        tuple(torch.cat([tensor.flatten() for tensor in end["kept_weights"].values()]).tolist())
         for end in ends
     ]
     assert len(set(weights)) == len(JOBS)
@@ -280,7 +280,7 @@ def test_a_changed_average_changes_what_is_validated_and_nothing_that_is_trained
         tensor.flatten()[:1] += 1
     end = ended(job, changed)
     assert differences(end["averaged"], whole["averaged"])
-    assert differences(end["best_weights"], whole["best_weights"])
+    assert differences(end["kept_weights"], whole["kept_weights"])
     assert differences(end["model"], whole["model"]) == []
 
 
@@ -340,8 +340,8 @@ def test_the_average_is_what_is_validated_and_kept() -> None:
     state = job.new_state()
     end = job.run(state)
     assert state.averaged is not None
-    assert differences(end["best_weights"], dict(state.averaged.module.state_dict())) == []
-    assert differences(end["best_weights"], end["model"])
+    assert differences(end["kept_weights"], dict(state.averaged.module.state_dict())) == []
+    assert differences(end["kept_weights"], end["model"])
     plain = Job({"epochs": 1})
     plain_end = plain.run(plain.new_state())
     assert differences(plain_end["model"], end["model"]) == []
@@ -349,15 +349,22 @@ def test_the_average_is_what_is_validated_and_kept() -> None:
     assert end["results"][0]["train_loss"] == plain_end["results"][0]["train_loss"]
 
 
-def test_the_best_weights_are_those_of_the_best_epoch() -> None:
-    job = Job({"patience": 2, "epochs": 8, **CONSTANT}, is_val_inverted=True)
+@pytest.mark.parametrize(
+    ("job", "kept"),
+    [
+        (Job({"patience": 2, "epochs": 8, **CONSTANT}, is_val_inverted=True), 1),
+        (JOBS["patience"], 2),  # as good as the first
+    ],
+)
+def test_the_kept_weights_are_those_of_the_kept_epoch(job: Job, kept: int) -> None:
     state = job.new_state()
     end = job.run(state)
-    assert [result.is_best for result in state.results][-3:] == [True, False, False]
-    assert len(state.results) < 8
-    assert differences(end["best_weights"], end["model"])
-    shorter = replace(job, options={**job.options, "epochs": state.best_epoch})
-    assert differences(end["best_weights"], shorter.run(shorter.new_state())["model"]) == []
+    assert [result.is_best for result in state.results] == [True, False, False]  # of eight
+    assert [result.is_kept for result in state.results] == [epoch <= kept for epoch in (1, 2, 3)]
+    assert differences(end["kept_weights"], end["model"])
+    assert state.kept is not None
+    shorter = replace(job, options={**job.options, "epochs": state.kept.epoch})
+    assert differences(end["kept_weights"], shorter.run(shorter.new_state())["model"]) == []
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 100])

@@ -294,7 +294,9 @@ def result_of(val_loss: float) -> EpochResult:
         val_loss=val_loss,
         val_accuracy=0.5,
         val_f1_macro=0.5,
+        val_f1_standard_error=0.1,
         is_best=False,
+        is_kept=False,
     )
 
 

@@ -259,9 +259,10 @@ def test_any_contiguous_buffer_is_taken(tmp_path: Path, kind: type) -> None:
 def test_evenly_spaced_spreads_over_the_whole_split(
     folder: Path, count: int, indices: list[int]
 ) -> None:
-    images = Shards(folder).evenly_spaced(count)
+    images, paths = Shards(folder).evenly_spaced(count)
     assert images.flags["C_CONTIGUOUS"]
     assert np.array_equal(images, np.moveaxis(IMAGES[list(indices)], 3, 1))
+    assert paths == [PATHS[index] for index in indices]
 
 
 def test_the_same_images_make_the_same_bytes(tmp_path: Path) -> None:

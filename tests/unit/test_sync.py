@@ -35,6 +35,10 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
         return database.execute(query).fetchall()
 
 
+def per_epoch(name: str, *values: float) -> list[tuple[str, int, float]]:
+    return [(name, epoch, value) for epoch, value in enumerate(values, start=1)]
+
+
 def test_results_without_a_run_are_logged_from_their_files_once(made_elsewhere: Path) -> None:
     code, output = sync()
     assert code == 0, output
@@ -52,15 +56,18 @@ def test_results_without_a_run_are_logged_from_their_files_once(made_elsewhere: 
     )
     assert points == [
         ("test/f1_macro", 0, 0.875),
-        ("train/loss", 1, 2.5),
-        ("train/loss", 2, 1.5),
-        ("train/lr", 1, 0.1),
-        ("train/lr", 2, 0.05),
-        ("val/f1_macro", 1, 0.5),
-        ("val/f1_macro", 2, 0.75),
-        ("val/loss", 1, 2.25),
-        ("val/loss", 2, 1.25),
+        *per_epoch("train/loss", 2.5, 1.5, 1.25),
+        *per_epoch("train/lr", 0.1, 0.05, 0.025),
+        *per_epoch("val/best_f1_macro", 0.5, 0.75, 0.75),
+        *per_epoch("val/f1_macro", 0.5, 0.75, 0.625),
+        *per_epoch("val/f1_standard_error", 0.125, 0.0625, 0.25),
+        *per_epoch("val/kept_epoch", 1, 2, 2),
+        *per_epoch("val/kept_f1_macro", 0.5, 0.75, 0.75),
+        *per_epoch("val/kept_loss", 2.25, 1.25, 1.25),
+        *per_epoch("val/loss", 2.25, 1.25, 1.5),
     ]
+    latest = f"select key, value from latest_metrics where {of_train}"
+    assert dict(rows(made_elsewhere, latest))["val/kept_f1_macro"] == 0.75  # which the table shows
     assert sync() == (0, "sync: mlflow.db has everything\n")
     assert len(rows(made_elsewhere, "select * from runs")) == 2
 

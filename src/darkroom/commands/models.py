@@ -13,11 +13,11 @@ def models(pattern: str | None) -> None:
     PATTERN is a part of the name or a glob, such as 'timm:*vit*'. Without one, timm's are only counted.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from darkroom.models.catalogue import NUM_CLASSES, entries, has_timm, matching_names, num_timm
     from darkroom.progress import progress_bar
+    from darkroom.terminal import make_console
 
     names = matching_names(pattern)
     if not names:
@@ -34,7 +34,7 @@ def models(pattern: str | None) -> None:
             parameters = f"{entry.num_parameters:,}"
             table.add_row(entry.name, f"{entry.side}", parameters, millions, entry.about)
             bar.advance(1)
-    Console().print(table)
+    make_console().print(table)
     click.echo(
         f"{len(names)} model{'s' * (len(names) > 1)}, of RGB images; our own with "
         f"{NUM_CLASSES['own']} classes, libraries' with {NUM_CLASSES['library']:,}"

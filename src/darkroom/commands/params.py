@@ -13,10 +13,10 @@ import click
 def params(file: Path, check: bool) -> None:
     """Check params.yaml and list every parameter: value, what is allowed, what it means."""
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
     from darkroom.params import flatten, load_params, parameters
+    from darkroom.terminal import make_console
 
     values = flatten(load_params(file))
     if check:
@@ -25,4 +25,4 @@ def params(file: Path, check: bool) -> None:
     for name, allowed, description in parameters():
         value = values[name]
         table.add_row(name, "null" if value is None else str(value), allowed, description)
-    Console().print(table)
+    make_console().print(table)

@@ -5,17 +5,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TextIO
 
 import click
-
-from darkroom.errors import UserError
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write CSV here, whole or not at all.")
+@click.option("--force", is_flag=True, help="Replace the file of --out even if it is no predictions.")
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
@@ -24,7 +22,12 @@ from darkroom.errors import UserError
 )
 @click.option("--tiff", is_flag=True, help="Read TIFF files too.")
 def predict(
-    model: Path, images: tuple[str, ...], out: Path | None, top_k: int | None, tiff: bool
+    model: Path,
+    images: tuple[str, ...],
+    out: Path | None,
+    force: bool,
+    top_k: int | None,
+    tiff: bool,
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
@@ -32,10 +35,16 @@ def predict(
     labels, they are joined by |, and so are their probabilities. Files that are no readable image are
     named on standard error, the others are still done, and the exit status is then 1.
     """
+    from darkroom.escape import for_line
     from darkroom.predict import Failure, Predictor, find_images
+    from darkroom.predictions import check_target, is_own, open_table
     from darkroom.progress import progress_bar
 
     paths = find_images(images)
+    if out:
+        if len(paths) > 1:  # a table that was left among the images is none of them
+            paths = [path for path in paths if not is_own(path, out)]
+        check_target(out, model, paths, force)
     predictor = Predictor(model, tiff)
     joined = predictor.is_multi_label and top_k is None
     num_columns = min(top_k or 1, len(predictor.class_names))
@@ -43,7 +52,7 @@ def predict(
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
     num_failures = 0
     with ExitStack() as stack:
-        file = stack.enter_context(_open_csv(out)) if out else sys.stdout
+        file = stack.enter_context(open_table(out)) if out else sys.stdout
         table = csv.writer(file, delimiter="," if out else "\t", lineterminator="\n")
         if out or num_columns > 1:
             table.writerow(columns)
@@ -51,7 +60,7 @@ def predict(
         for outcome in predictor.predict(paths, top_k):
             if isinstance(outcome, Failure):
                 num_failures += 1
-                name = click.format_filename(outcome.path)
+                name = for_line(click.format_filename(outcome.path))
                 click.echo(f"{name}: not classified: {outcome.reason}", err=True)
             else:
                 cells = _cells(outcome.classes, outcome.probabilities, joined)
@@ -71,10 +80,3 @@ def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool)
     if joined:
         return ["|".join(classes), "|".join(numbers)]
     return [cell for pair in zip(classes, numbers, strict=True) for cell in pair]
-
-
-def _open_csv(path: Path) -> TextIO:
-    try:
-        return path.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written ({error.strerror})") from None

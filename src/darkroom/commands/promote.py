@@ -8,16 +8,20 @@ from darkroom.errors import UserError
 @click.command()
 @click.argument("version", type=click.IntRange(min=1), required=False)
 @click.option("--why", metavar="TEXT", help="The reason, which is kept with the version.")
-@click.option("--dry-run", "-n", is_flag=True, help="Only compare it with the champion.")
+@click.option(
+    "--dry-run", "-n", is_flag=True, help="Only compare it with the champion, and check its files."
+)
 @click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
 def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool) -> None:
     """Make VERSION of the model the champion, the one in use.
 
     Without VERSION it is the candidate, which the last `dvc repro` has exported. Whoever uses
     models:/NAME@champion of MLflow gets it from then on. To go back is the same: promote an older one.
-    """
-    from rich.console import Console
 
+    The version's files are read back from MLflow first, and compared with the digests that were recorded
+    when it was exported; a version whose files are gone or differ is not promoted.
+    """
+    from darkroom.terminal import make_console
     from darkroom.tracking.address import Address
     from darkroom.tracking.mlflow.promotion import Registry
     from darkroom.tracking.mlflow.versions import comparison, remarks, table_of_versions
@@ -26,7 +30,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
 
     if why is not None and not why.strip():
         raise UserError("--why is empty; say in some words why this version is the better one")
-    root, console = project_root(), Console()
+    root, console = project_root(), make_console()
     registry = Registry.open(root, Address.of(root))
     new = registry.version(version) if version else registry.candidate
     is_done = new is None or new == registry.champion
@@ -36,11 +40,13 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     if new is None:
         raise UserError("there is no candidate; name the VERSION (`darkroom promote --list`)")
     if is_done:
+        click.echo(registry.read_back(new))
         click.echo(f"version {new.number} is the champion already")
         return
     console.print(comparison(registry, new))
     for remark in remarks(registry, new):
         click.echo(remark, err=True)
+    click.echo(registry.read_back(new))
     if dry_run:
         return
     if why is None:

@@ -1,6 +1,8 @@
 """Finds the labelled images of a collection: one row for every file, in the order of their paths."""
 
-from collections.abc import Iterable, Iterator
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,14 +12,18 @@ import pyarrow.compute as pc
 
 from darkroom.config import DataSource
 from darkroom.data.archive import TarFiles
-from darkroom.data.entries import SPLIT_NAMES, Entry, Files, Split
-from darkroom.data.folder import FolderFiles, as_text
+from darkroom.data.arrangement import explain_arrangement, explain_path
+from darkroom.data.entries import Entry, Files, Split, split_called
+from darkroom.data.folder import LINKED_FOLDER, FolderFiles, as_text
+from darkroom.data.grouping import GroupPattern, check_groups
 from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.data.idx import IdxFiles, find_idx
 from darkroom.data.labels import classes_in
-from darkroom.data.manifest import Columns, label_by_manifest
+from darkroom.data.listing import explain_missing
+from darkroom.data.manifest import NOT_THERE, OUT, Columns, label_by_manifest
+from darkroom.data.names import Renaming, is_blank, quoted, refuse_look_alikes
 from darkroom.data.system_files import is_hidden
-from darkroom.errors import UserError
+from darkroom.errors import UserError, listed
 
 BATCH = 8_192
 """Rows that are held in memory at once."""
@@ -50,6 +56,8 @@ class Collection:
     is_labelled_by_folders: bool = False
     """Whether everything in a class folder counts as an image of that class, unlike in a manifest,
     which lists each one."""
+    missing: str = ""
+    """What is to be said of listed files that are not there; empty if there are none."""
 
     @property
     def num_to_read(self) -> int:
@@ -74,6 +82,8 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
         UserError: there is nothing at ``source.path``, or it is not arranged in one of these ways.
     """
     scratch.mkdir(parents=True, exist_ok=True)
+    rename = Renaming(source.merge_labels)
+    pattern = None if source.group_pattern is None else GroupPattern(source.group_pattern)
     files = open_files(Path(source.path), scratch)
     by_folders = source.manifest is None and not isinstance(files, IdxFiles | HuggingFaceFiles)
     if source.manifest is not None:
@@ -84,15 +94,17 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
             group=source.group_column,
             weight=source.weight_column,
         )
-        entries = label_by_manifest(files, source.manifest, columns, source.label_separator)
+        entries = label_by_manifest(
+            files, source.manifest, columns, source.label_separator, rename, source.image_root
+        )
     elif not by_folders:
-        entries = files.entries()
+        entries = _rename(files, rename)
     else:
         found = _pack(files.entries(), scratch / "found.arrow")
-        entries = _label_by_folders(files, found, source.class_name)
-    table = _sort(_pack(entries, scratch / "unsorted.arrow"), scratch)
-    collection = Collection(files, table, source.label_separator, by_folders)
-    _check(collection, source.path)
+        entries = _label_by_folders(files, found, source.class_name, rename)
+    table = _sort(_pack(entries, scratch / "unsorted.arrow", pattern), scratch)
+    collection = Collection(files, table, source.label_separator, by_folders, _missing(table, source))
+    _check(collection, source, rename)
     return collection
 
 
@@ -102,10 +114,10 @@ def open_files(path: Path, scratch: Path) -> Files:
     Raises:
         UserError: it is none of these.
     """
+    if problem := explain_path(str(path)):
+        raise UserError(f"data.path: {problem}")
     if path.is_file():
         return TarFiles(path)
-    if not path.is_dir():
-        raise UserError(f"data.path: {path} is no folder and no tar file")
     if find_idx(path):
         return IdxFiles(path, scratch)
     if is_hugging_face(path):
@@ -113,8 +125,37 @@ def open_files(path: Path, scratch: Path) -> Files:
     return FolderFiles(path)
 
 
-def _label_by_folders(files: Files, found: pa.Table, class_name: str) -> Iterator[Entry]:
-    """Takes label and split from the folders that a file lies in."""
+def _rename(files: Files, rename: Renaming) -> Iterator[Entry]:
+    """Yields the entries of a place that labels its files itself, with their classes."""
+    for entry in files.entries():
+        yield (
+            entry if entry.label is None else replace(entry, label=_class_of(entry.label, files, rename))
+        )
+
+
+def _class_of(label: str, files: Files, rename: Renaming) -> str:
+    """Returns the class of a label.
+
+    Raises:
+        UserError: nothing of the label can be seen.
+    """
+    if is_blank(label):
+        raise UserError(
+            f"data.path: {files.name} has a class whose name {quoted(label)} consists of blanks or"
+            " invisible characters alone; rename it"
+        )
+    return rename(label)
+
+
+def _label_by_folders(
+    files: Files, found: pa.Table, class_name: str, rename: Renaming
+) -> Iterator[Entry]:
+    """Takes label and split from the folders that a file lies in.
+
+    Raises:
+        UserError: a class folder is empty, has a name of blanks, or is a link that leaves the
+            collection; or folders of splits are mixed with others.
+    """
     tops = {e.path.split("/")[0] for e in _unpack(found) if "/" in e.path and e.outcome != "hidden"}
     tops -= {"", ".."}  # of members that climb out of an archive
     splits = _split_folders(files.name, sorted(tops | _subfolders(files, "")))
@@ -124,7 +165,9 @@ def _label_by_folders(files: Files, found: pa.Table, class_name: str) -> Iterato
     for entry in _unpack(found):
         folders = entry.path.split("/")[:-1]
         split = splits.get(folders[0]) if folders else None
-        classes = folders[1:] if split else folders
+        classes = [name.strip() for name in (folders[1:] if split else folders)]
+        if entry.reason == LINKED_FOLDER:
+            _refuse_linked_folder(files, entry.path, splits)
         if entry.outcome == "hidden":
             yield entry
         elif entry.outcome and (not classes or folders[0] in ("", "..")):
@@ -132,12 +175,28 @@ def _label_by_folders(files: Files, found: pa.Table, class_name: str) -> Iterato
         elif not classes:
             yield replace(entry, outcome="unlisted", reason="outside of the class folders")
         else:
-            label = {"top": classes[0], "leaf": classes[-1], "path": "/".join(classes)}[class_name]
+            used = {"top": classes[:1], "leaf": classes[-1:], "path": classes}[class_name]
+            for name in filter(is_blank, used):
+                _class_of(name, files, rename)
+            label = rename("/".join(used))
             empty.discard("/".join(folders[: 2 if split else 1]))
             yield replace(entry, label=label, split=split)
     if empty:
         names = ", ".join(f"{files.name}/{name}" for name in sorted(empty))
         raise UserError(f"data.path: empty class folders: {names}; fill or remove them")
+
+
+def _refuse_linked_folder(files: Files, path: str, splits: Mapping[str, Split]) -> None:
+    """Refuses a linked folder where a class or a split should be: all of its images would be missing."""
+    parent, _, name = path.rpartition("/")
+    if parent and parent not in splits:
+        return  # somewhere inside of a class
+    kind = "split" if not parent and split_called(name) else "class"
+    raise UserError(
+        f"data.path: the {kind} folder {path} is a link that leaves"
+        f" {files.name}, and DVC would not notice changes there; copy the folder into {files.name}, or"
+        " name a data.path that holds both"
+    )
 
 
 def _subfolders(files: Files, parent: str) -> set[str]:
@@ -153,7 +212,7 @@ def _subfolders(files: Files, parent: str) -> set[str]:
 
 def _split_folders(name: str, tops: list[str]) -> dict[str, Split]:
     """Returns the folders of given splits; none if the top folders are classes."""
-    splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
+    splits = {top: split for top in tops if (split := split_called(top))}
     given = set(splits.values())
     if "train" not in given or (len(given) == 1 and len(tops) > 1):
         return {}  # a class may be called train
@@ -165,55 +224,119 @@ def _split_folders(name: str, tops: list[str]) -> dict[str, Split]:
     return splits
 
 
-def _check(collection: Collection, name: str) -> None:
+def _missing(table: pa.Table, source: DataSource) -> str:
+    """Says what would find the files that a manifest lists and that are not there; often nothing."""
+    if source.manifest is None:
+        return ""
+    reasons = pc.fill_null(table["reason"], "")
+    is_missing = pc.or_(pc.starts_with(reasons, NOT_THERE), pc.equal(reasons, OUT))
+    missing = table.filter(is_missing)["path"].to_pylist()
+    if not missing:
+        return ""
+    present = table.filter(pc.invert(is_missing))
+    present = present.filter(pc.fill_null(pc.not_equal(present["outcome"], "hidden"), True))
+    num_listed = len(missing) + present["label"].length() - present["label"].null_count
+    there = set(present["path"].to_pylist()) - {posixpath.normpath(source.manifest)}
+    if source.image_root is None:
+        folder = posixpath.dirname(posixpath.normpath(source.manifest))
+    else:
+        folder = posixpath.normpath(source.image_root.replace("\\", "/")).removeprefix("./")
+    folder = "" if folder == "." else folder
+    raw = [path.removeprefix(f"{folder}/") if folder else path for path in missing]
+    return explain_missing(raw, there, folder, source.path, num_listed)
+
+
+def _check(collection: Collection, source: DataSource, rename: Renaming) -> None:
+    name = source.path
     paths = collection.table["path"].combine_chunks()
     twice = pc.equal(paths[1:], paths[:-1])
     if pc.any(twice).as_py():
         first = paths[1:].filter(twice)[0]
         raise UserError(f"data.path: {name} holds {first} twice; each file must have a name of its own")
-    to_read = collection.table.select(["label", "split", "outcome"])
+    to_read = collection.table.select(["path", "label", "split", "group", "outcome"])
     to_read = to_read.filter(pc.is_null(to_read["outcome"]))
     if len(to_read) == 0:
-        raise UserError(
-            f"data.path: {name} holds no labelled files; one folder a class is needed, as in "
-            f"{name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest, a table that labels the files)"
-        )
-    if collection.separator is not None:
-        if not _classes(to_read, collection.separator):
+        raise UserError(_explain_nothing(collection, source))
+    rename.check()
+    separator = collection.separator
+    refuse_look_alikes(_count_classes(collection.table, separator), source.merge_labels, name)
+    if separator is not None:
+        if not _classes(to_read, separator):
             raise UserError(
                 f"data.label_column: no file in {name} has a label, the manifest's cells are all empty;"
                 " at least one label is needed"
             )
     elif (num_classes := len(pc.unique(to_read["label"]))) < 2:
-        raise UserError(
-            f"data.path: {name} holds {num_classes} class ({to_read['label'][0]}); at least two are "
-            f"needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg"
-        )
+        problem = f"{name} holds {num_classes} class ({to_read['label'][0]}); at least two are needed"
+        if source.merge_labels:
+            problem += ", after data.merge_labels"
+        advice = _explain_folders(collection, name) if collection.is_labelled_by_folders else ""
+        example = f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
+        raise UserError(f"data.path: {problem}{f'; {advice}' if advice else example}")
+    if source.group_pattern is not None:
+        check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
     in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
-    known = _classes(to_read.filter(in_train), collection.separator)
+    known = _classes(to_read.filter(in_train), separator)
     for split in ("val", "test"):
         given = to_read.filter(pc.fill_null(pc.equal(to_read["split"], split), False))
-        unknown = sorted(_classes(given, collection.separator) - known)
+        unknown = sorted(_classes(given, separator) - known)
         if unknown:
             raise UserError(
                 f"data.path: the given {split} split of {name} has classes that train lacks: "
-                + ", ".join(unknown)
+                + listed(unknown)
             )
+
+
+def _explain_nothing(collection: Collection, source: DataSource) -> str:
+    """Says why no file is to be read."""
+    name = source.path
+    if collection.missing:
+        return f"data.manifest: {source.manifest} labels no file in {name}: {collection.missing}"
+    if source.manifest is not None:
+        return (
+            f"data.label_column: {source.manifest} gives no file in {name} a label; its column"
+            f" {source.label_column} is empty"
+        )
+    advice = _explain_folders(collection, name) if collection.is_labelled_by_folders else ""
+    return f"data.path: {name} holds no labelled files; " + (
+        advice
+        or f"one folder per class is needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest,"
+        " a table that labels the files)"
+    )
+
+
+def _explain_folders(collection: Collection, name: str) -> str:
+    table = collection.table
+    seen = table.filter(pc.fill_null(pc.not_equal(table["outcome"], "hidden"), True))
+    return explain_arrangement(name, seen["path"].to_pylist(), isinstance(collection.files, FolderFiles))
+
+
+def _count_classes(table: pa.Table, separator: str | None) -> Counter[str]:
+    """Counts the files of each class, whatever their outcome."""
+    counts: Counter[str] = Counter()
+    for row in pc.value_counts(table["label"].drop_null()).to_pylist():
+        for label in classes_in([row["values"]], separator):
+            counts[label] += row["counts"]
+    return counts
 
 
 def _classes(rows: pa.Table, separator: str | None) -> set[str]:
     return classes_in(pc.unique(rows["label"]).to_pylist(), separator)
 
 
-def _pack(entries: Iterable[Entry], path: Path) -> pa.Table:
+def _pack(entries: Iterable[Entry], path: Path, pattern: GroupPattern | None = None) -> pa.Table:
     """Writes entries to a file and returns it as a memory-mapped table."""
-    return _write(
-        (
-            pa.table([[getattr(e, name) for e in batch] for name in SCHEMA.names], schema=SCHEMA)
-            for batch in _batched(entries)
-        ),
-        path,
-    )
+
+    def tables() -> Iterator[pa.Table]:
+        for batch in _batched(entries):
+            columns = {name: [getattr(entry, name) for entry in batch] for name in SCHEMA.names}
+            table = pa.table(columns, schema=SCHEMA)
+            if pattern is not None:
+                groups = pattern.groups(table["path"].combine_chunks())
+                table = table.set_column(SCHEMA.get_field_index("group"), "group", groups)
+            yield table
+
+    return _write(tables(), path)
 
 
 def _write(tables: Iterable[pa.Table], path: Path) -> pa.Table:

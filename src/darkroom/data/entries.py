@@ -13,9 +13,17 @@ SPLIT_NAMES: dict[str, Split] = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
     "test": "test",
+    "testing": "test",
 }
 """What splits are called, in small letters."""
+
+
+def split_called(name: str) -> Split | None:
+    """Returns the split of a name in any case, with or without blanks around it; None: no split's."""
+    return SPLIT_NAMES.get(name.strip().lower())
+
 
 Outcome = Literal[
     "used",

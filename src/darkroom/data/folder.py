@@ -13,6 +13,9 @@ from darkroom.errors import UserError
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\Z")
 
+LINKED_FOLDER = "a link to a folder out of the folder"
+"""The reason of a link that is outside, and leads to a folder."""
+
 
 class FolderFiles:
     """Every file below ``root``, at any depth.
@@ -58,7 +61,8 @@ class FolderFiles:
                 elif _is_inside(target, real_root) or _DVC_CACHE.search(target):
                     yield _entry(path, target)
                 else:
-                    yield Entry(as_text(path), outcome="outside", reason="a link out of the folder")
+                    reason = LINKED_FOLDER if os.path.isdir(target) else "a link out of the folder"
+                    yield Entry(as_text(path), outcome="outside", reason=reason)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         with open(f"{self.name}/{path}", "rb", buffering=0) as file:

@@ -12,18 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from darkroom.data.entries import Entry, Split
+from darkroom.data.entries import SPLIT_NAMES, Entry, Split, split_called
 from darkroom.data.folder import FolderFiles, other_files, read_part
 from darkroom.errors import UserError, brief, listed
-
-_SPLITS: dict[str, Split] = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
 
 _ROWS_PER_BATCH = 256
 
@@ -117,18 +108,19 @@ def _saved_shards(folder: Path, there: set[str]) -> dict[str, Split | None]:
 def _parquet_shards(folder: Path, there: set[str]) -> dict[str, Split | None]:
     names = [p for p in sorted(there) if p.endswith(".parquet") and posixpath.dirname(p) in ("", "data")]
     words = {path: posixpath.basename(path).split(".")[0].split("-")[0] for path in names}
-    if not any(word in _SPLITS for word in words.values()):
+    if not any(split_called(word) for word in words.values()):
         return dict.fromkeys(names)
     return {path: _split(folder, word) for path, word in words.items()}
 
 
 def _split(folder: Path, name: str) -> Split:
-    if name not in _SPLITS:
+    split = split_called(name)
+    if split is None:
         raise UserError(
-            f"{folder} has a split {listed([name])}; allowed are {', '.join(_SPLITS)}. "
+            f"{folder} has a split {listed([name])}; allowed are {', '.join(SPLIT_NAMES)}. "
             "Rename or remove it"
         )
-    return _SPLITS[name]
+    return split
 
 
 def _read_json(path: Path, key: str) -> list[Any]:
@@ -225,7 +217,9 @@ def _columns(features: _Features, name: str) -> tuple[str, str]:
 
 def _label(value: Any, names: list[str] | None, where: object) -> str | None:
     """Returns a stored label as text, or None if there is none (``datasets`` writes -1)."""
-    if value is None or value == "" or (names is not None and value == -1):
+    if value is None or (names is not None and value == -1):
+        return None
+    if names is None and isinstance(value, str) and not value.strip():
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -301,7 +295,12 @@ def _class_folder(label: str | None, label_of: dict[str, str], name: str) -> str
     """Returns the folder of a class; ``label_of`` holds the folders so far."""
     if label is None:
         raise UserError(f"data.fetch: {name}: some images have no label")
-    folder = label.replace("/", "_")
-    if folder.startswith(".") or "\0" in folder or label_of.setdefault(folder, label) != label:
+    folder = label.strip().replace("/", "_")
+    if (
+        not folder
+        or folder.startswith(".")
+        or "\0" in folder
+        or label_of.setdefault(folder, label) != label
+    ):
         raise UserError(f"data.fetch: {name}: the class {label!r} cannot have a folder of its own")
     return folder

@@ -20,6 +20,7 @@ from darkroom.data.decode import BadImage, Header, PixelLayout, decode, decoder_
 from darkroom.data.entries import Files
 from darkroom.data.measures import measure
 from darkroom.data.parallel import ordered_map
+from darkroom.data.reading import MAX_FILE_BYTES
 from darkroom.data.segments import SCHEMA, SegmentIndex, Segments, remove_others, write_segment
 from darkroom.data.storage import Storage, pack_images
 from darkroom.data.watch import Watch, watching
@@ -33,9 +34,6 @@ HEADER_BYTES = 64 * 1024
 
 SERIAL_FILES, SERIAL_BYTES = 2_000, 32 * 2**20
 """Collections below both are nearly done before worker processes have started."""
-
-MAX_FILE_BYTES = 2**29
-"""Larger files are not read: no image of a size that is decoded needs as much."""
 
 Advance = Callable[[int], None]
 """Told how many more images are done."""

@@ -3,7 +3,7 @@
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, islice
 from operator import itemgetter
@@ -14,25 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.data.entries import Entry, Files, Split
+from darkroom.data.entries import SPLIT_NAMES, Entry, Files, Split, split_called
 from darkroom.data.labels import join_labels
+from darkroom.data.names import Renaming
 from darkroom.data.rows import READERS, read_rows
 from darkroom.errors import UserError, did_you_mean
 
 _BATCH = 8192
 """Rows that are held as Python objects at once."""
-
-_SPLITS: dict[str, Split | None] = {
-    "": None,
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 _FILES = pa.schema(
     [
@@ -60,6 +49,11 @@ _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _MAX_NAMED = 5
 
+NOT_THERE = "listed, but not there"
+"""How the reason of a listed file that is missing begins."""
+OUT = "a path out of the folder that paths are relative to"
+"""The reason of a listed path that is outside."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -73,27 +67,34 @@ class Columns:
 
 
 def label_by_manifest(
-    files: Files, manifest: str, columns: Columns, separator: str | None = None
+    files: Files,
+    manifest: str,
+    columns: Columns,
+    separator: str | None = None,
+    rename: Callable[[str], str] | None = None,
+    root: str | None = None,
 ) -> Iterator[Entry]:
     """Yields an entry for each file, with what the manifest says of it, and for each listed path.
 
-    Labels are text as written: ``007``, ``NA`` and ``null`` are classes. Whole numbers and booleans
-    in Parquet and JSON Lines become ``7`` and ``true``. Paths are relative to the manifest's folder,
-    with ``/``, or with backslashes unless a file has them in its name. A file is found, too, where
-    its name differs in Unicode normalisation alone.
+    Labels are text as written, without blanks around them: ``007``, ``NA`` and ``null`` are classes.
+    Whole numbers and booleans in Parquet and JSON Lines become ``7`` and ``true``. Paths are relative to
+    the manifest's folder, or to ``root``, with ``/``, or with backslashes unless a file has them in its
+    name. A file is found, too, where its name differs in Unicode normalisation alone.
 
     With a ``separator`` a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
     Parquet and JSON Lines. Their order does not matter, and an empty cell is the set of none.
 
     A file that is not listed, or has no label, is ``unlisted``; a hidden one stays ``hidden``, listed
-    or not. What is listed but not there is ``missing``, and a path out of the manifest's folder
-    ``outside``. A file that is listed several times counts once if all columns agree, else it is
-    ``conflicting label``.
+    or not. What is listed but not there is ``missing``, and a path out of the folder that paths are
+    relative to ``outside``. A file that is listed several times counts once if all columns agree, else
+    it is ``conflicting label``.
 
     Args:
         manifest: path in ``files`` of a .csv, .tsv or .txt (with ``,``, ``;`` or tab, as its first
             line has it), .parquet, .jsonl or .ndjson.
         separator: what parts the labels of an image; None: an image has one.
+        rename: returns the class of a label; None: a label is its class.
+        root: folder in ``files`` that listed paths are relative to; None: the manifest's own.
 
     Raises:
         UserError: the manifest is not there, cannot be read, has no rows, or lacks a column; or a row
@@ -102,7 +103,11 @@ def label_by_manifest(
     """
     found = ((e.path, e.outcome, e.reason, e.offset, e.size) for e in files.entries())
     there = _tabulate(found, _FILES)
-    rows = _tabulate(_read(files, manifest, columns, separator, there), _ROWS)
+    folder = (
+        posixpath.dirname(posixpath.normpath(manifest)) if root is None else _root(files, root, there)
+    )
+    rename = rename or Renaming({})
+    rows = _tabulate(_read(files, manifest, columns, separator, rename, folder, there), _ROWS)
     index = _find(rows, there["path"])
     yield from _absent(rows.filter(pa.array(index < 0)), there["path"])
     rows = rows.drop_columns(["path", "is_inside"])
@@ -120,14 +125,33 @@ def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
+def _root(files: Files, root: str, there: pa.Table) -> str:
+    """Returns ``data.image_root`` as a normal path, empty for the collection itself."""
+    folder = posixpath.normpath(root.replace("\\", "/"))
+    if folder == ".":
+        return ""
+    if not pc.any(pc.starts_with(there["path"], f"{folder}/")).as_py():
+        parents = {path.rpartition("/")[0] for path in there["path"].to_pylist() if "/" in path}
+        raise UserError(
+            f"data.image_root: {files.name} has no files in {folder}"
+            + did_you_mean(folder, sorted(parents))
+        )
+    return folder
+
+
 def _read(
-    files: Files, manifest: str, columns: Columns, separator: str | None, there: pa.Table
+    files: Files,
+    manifest: str,
+    columns: Columns,
+    separator: str | None,
+    rename: Callable[[str], str],
+    folder: str,
+    there: pa.Table,
 ) -> Iterator[tuple[Any, ...]]:
     """Yields the manifest's rows, as ``_ROWS`` has them."""
     content = _content(files, manifest, there)
     name = posixpath.join(files.name, manifest)
     counted = _counted(manifest)
-    folder = posixpath.dirname(posixpath.normpath(manifest))
     with_backslash = there["path"].filter(pc.match_substring(there["path"], "\\")).to_pylist()
     keep = frozenset(with_backslash)
     given = {f.name: column for f in fields(columns) if (column := getattr(columns, f.name))}
@@ -138,8 +162,10 @@ def _read(
         try:
             named = dict(zip(given, values, strict=True))
             if separator is not None:
-                named["label"] = _labels(named["label"], separator)
+                named["label"] = _labels(named["label"], separator, rename)
             row = {role: _text(value, role) for role, value in named.items()}
+            if separator is None:
+                row["label"] = _label(row["label"], rename)
             path = _below(folder, row["path"], keep)
             yield (
                 number,
@@ -147,8 +173,8 @@ def _read(
                 path is not None,
                 row["label"],
                 _split(row.get("split", "")),
-                row.get("group") or None,
-                _weight(row.get("weight", "")),
+                row.get("group", "").strip() or None,
+                _weight(row.get("weight", "").strip()),
             )
         except ValueError as error:
             raise UserError(f"{name}: {counted} {number} {error}") from None
@@ -194,13 +220,22 @@ def _text(value: Any, role: str) -> str:
     return value or ""
 
 
-def _labels(value: Any, separator: str) -> str:
+def _label(text: str, rename: Callable[[str], str]) -> str:
+    """Returns the class of a label, empty if there is none; raises ValueError if it is invisible."""
+    try:
+        return rename(text) if text.strip() else ""
+    except ValueError as error:
+        raise ValueError(f"has the label {text!r}, which {error}") from None
+
+
+def _labels(value: Any, separator: str, rename: Callable[[str], str]) -> str:
     """Returns a set of labels as ``join_labels`` writes it; raises ValueError if it is none."""
     if isinstance(value, list):
         labels = [_text(label, "label") for label in value]
     else:
         text = _text(value, "label").strip()
         labels = text.split(separator) if text else []
+    labels = [_label(label, rename) for label in labels]
     try:
         return join_labels(labels, separator)
     except ValueError as error:
@@ -208,9 +243,10 @@ def _labels(value: Any, separator: str) -> str:
 
 
 def _split(text: str) -> Split | None:
-    if text.lower() not in _SPLITS:
-        raise ValueError(f"has the split {text!r}; allowed are {', '.join(filter(None, _SPLITS))}")
-    return _SPLITS[text.lower()]
+    split = split_called(text)
+    if split is None and text.strip():
+        raise ValueError(f"has the split {text!r}; allowed are {', '.join(SPLIT_NAMES)}")
+    return split
 
 
 def _weight(text: str) -> float | None:
@@ -269,10 +305,10 @@ def _absent(rows: pa.Table, paths: pa.ChunkedArray) -> Iterator[Entry]:
         done.add(path)
         entry = Entry(path, row["label"] or None, row["split"], row["group"], row["weight"])
         if not row["is_inside"]:
-            yield replace(entry, outcome="outside", reason="a path out of the manifest's folder")
+            yield replace(entry, outcome="outside", reason=OUT)
         else:
             hint = f"; there is {other}" if other.is_valid else ""
-            yield replace(entry, outcome="missing", reason=f"listed, but not there{hint}")
+            yield replace(entry, outcome="missing", reason=f"{NOT_THERE}{hint}")
 
 
 def _present(

@@ -106,6 +106,7 @@ def check_outcomes(
             f"data.path: {sum(counts[outcome] for outcome in bad):,} of {counts.total():,} files in "
             f"{collection.files.name} cannot be used; all are listed in {problems}:\n"
             + "\n".join(lines)
+            + (f"\n{collection.missing}" if collection.missing else "")
             + "\nRepair or remove them, or set "
             + " and ".join(dict.fromkeys(remedies[outcome] for outcome in bad))
             + " to leave them out"

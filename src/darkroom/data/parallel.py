@@ -64,7 +64,14 @@ class Workers(Generic[Chunk, Result]):
         begin: Callable[[], None] | None = None,
     ) -> None:
         self._workers = workers
-        self._pool = ProcessPoolExecutor(workers, context, _keep, (function, begin))
+        try:
+            self._pool = ProcessPoolExecutor(workers, context, _keep, (function, begin))
+        except (OSError, NotImplementedError) as error:  # of a semaphore, which names no file
+            reason = getattr(error, "strerror", None) or "no semaphores"
+            raise UserError(
+                f"worker processes cannot be started ({reason}): they need /dev/shm, which may be "
+                "missing, full or read-only, and open files; set DARKROOM_WORKERS=1 to do without them"
+            ) from None
         # left to the interpreter's end, the pool would outlive the modules that it needs
         weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
 

@@ -233,14 +233,16 @@ class Shards:
             images[here] = part
         return images
 
-    def evenly_spaced(self, count: int) -> NDArray[np.uint8]:
+    def evenly_spaced(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
         """Copies ``count`` images (or all, if there are fewer), spread over the whole split.
 
         Returns:
-            uint8 ``(n, channels, height, width)``, contiguous.
+            uint8 ``(n, channels, height, width)``, contiguous; and the source file of each.
         """
         indices = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
-        return np.ascontiguousarray(self.gather(indices).transpose(0, 3, 1, 2))
+        paths = self.paths
+        images = np.ascontiguousarray(self.gather(indices).transpose(0, 3, 1, 2))
+        return images, [paths[index] for index in indices.tolist()]
 
 
 @dataclass(frozen=True)

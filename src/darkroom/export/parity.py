@@ -15,6 +15,7 @@ from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.export import reload
+from darkroom.metrics.finite import check_finite
 from darkroom.models.classifier import probabilities_of
 
 SMALLEST_BOUND = 1e-5
@@ -55,6 +56,7 @@ def check_parity(
     num_threads: int,
     tolerance: float,
     thresholds: Sequence[float] | None = None,
+    paths: Sequence[str] | None = None,
 ) -> dict[str, Parity]:
     """Reloads each file in a process of its own and compares it with ``model``.
 
@@ -62,17 +64,22 @@ def check_parity(
         images: uint8 ``(n, channels, height, width)``.
         tolerance: largest difference of a probability that is let through.
         thresholds: one a label, where an image may have several; None: each has one.
+        paths: of the images, for messages.
 
     Returns:
         The outcome by file name.
 
     Raises:
-        UserError: a file does not load, or differs by more than ``tolerance``.
+        UserError: a file does not load, gives no finite numbers, or differs by more than ``tolerance``.
     """
     with torch.inference_mode():
         logits = model(torch.from_numpy(images))
     expected = probabilities_of(logits, multi_label=thresholds is not None).numpy()
+    names = paths or [f"image {index}" for index in range(len(images))]
+    check_finite(expected, names, "export: the checkpoint")
     outcomes = _reload_and_run(files, images, num_threads)
+    for file, probabilities in zip(files, outcomes, strict=True):
+        check_finite(probabilities, names, f"export: {file.name}")
     parities = {
         file.name: compare(expected, actual, thresholds)
         for file, actual in zip(files, outcomes, strict=True)

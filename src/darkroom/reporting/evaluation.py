@@ -17,6 +17,7 @@ from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.confusion import confusion_matrix
 from darkroom.metrics.counts import counts_of_labels
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
+from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import confused_labels, multi_label_metrics
 from darkroom.metrics.remarks import remarks_on
@@ -27,6 +28,7 @@ from darkroom.reporting.confusions import MAX_CLASSES, frequent_confusions, show
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
+    draw_history,
     draw_label_counts,
     draw_titled_images,
 )
@@ -99,6 +101,8 @@ class Evaluation:
         draw_titled_images(
             [image.pixels for image in images], [image.title for image in images], folder / "hardest.png"
         )
+        if "history" in self.spec.training:  # older files have none
+            draw_history(self.spec.training["history"], folder / "training.png")
 
     def write_report(self, plots: Path, path: Path) -> None:
         """Writes the report, with the pictures that ``write_plots`` made."""
@@ -123,6 +127,7 @@ class Evaluation:
                         ("Receiver operating characteristic", plots / "roc.png"),
                     ],
                 ),
+                *self._training(plots / "training.png"),
             ],
             path=path,
         )
@@ -231,13 +236,18 @@ class Evaluation:
         )
 
     def _remarks(self) -> list[str]:
+        remarks = list(self.spec.training.get("kept", {}).get("remarks", []))
         since = self.spec.training.get("overfits_since_epoch")
-        overfits = (
-            []
-            if since is None
-            else [f"The training overfits since epoch {since}: {OVERFITTING_ADVICE}."]
-        )
-        return [*self.remarks(), *overfits]
+        if since is not None:
+            remarks.insert(0, f"the training overfits since epoch {since}: {OVERFITTING_ADVICE}")
+        return [*self.remarks(), *(f"{remark[0].upper()}{remark[1:]}." for remark in remarks)]
+
+    def _training(self, picture: Path) -> list[tuple[str, list[tuple[str, Path]]]]:
+        """Returns the section of the report that shows the epochs; none for an older model file."""
+        if "history" not in self.spec.training:
+            return []
+        reason = self.spec.training["kept"]["reason"]
+        return [("How it was trained", [(f"{reason[0].upper()}{reason[1:]}", picture)])]
 
 
 @dataclass(frozen=True)
@@ -363,7 +373,11 @@ def make_evaluation(
         targets: as in ``Batch``, in the order of ``shards``; on the CPU, as the logits.
         logits: float32 ``(n, num_classes)``.
         baseline: scores of baselines on the same images, as metrics.json has them.
+
+    Raises:
+        UserError: a logit is no finite number.
     """
+    check_finite(logits.numpy(), shards.paths, "evaluate: the model")
     beside = {} if baseline is None else {"baseline": baseline}
     probabilities = probabilities_of(logits.double(), spec.multi_label)
     names = list(spec.class_names)

@@ -165,22 +165,40 @@ def draw_note(text: str, path: Path) -> None:
 
 
 def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
-    """Draws loss and validation scores by epoch; a dot marks the epoch that was kept.
+    """Draws loss and validation scores by epoch.
+
+    A dot marks the epoch that was kept, a ring the best one, and a band one standard error below it:
+    the kept epoch is the latest in the band.
 
     Args:
         history: ``epoch``, ``train_loss``, ``val_loss``, ``val_accuracy``, ``val_f1_macro``,
-            and ``is_best``, a value an epoch each.
+            ``val_f1_standard_error``, ``is_best`` and ``is_kept``, one value per epoch each.
     """
     figure = _blank(10, 3.6)
     losses, scores = figure.subplots(1, 2)
-    kept = max(index for index, best in enumerate(history["is_best"]) if best)
+    kept, best = (
+        max(index for index, flag in enumerate(history[column]) if flag)
+        for column in ("is_kept", "is_best")
+    )
+    highest = history["val_f1_macro"][best]
+    lowest = highest - history["val_f1_standard_error"][best]
+    scores.axhspan(lowest, highest, color=ORANGE, alpha=0.15, linewidth=0, label="one standard error")
     for axes, columns, title in (
         (losses, ("train_loss", "val_loss"), "loss"),
         (scores, ("val_accuracy", "val_f1_macro"), "validation"),
     ):
         for column, color in zip(columns, (GREY, BLUE), strict=True):
             axes.plot(history["epoch"], history[column], color=color, label=column)
-        axes.plot(history["epoch"][kept], history[columns[1]][kept], "o", color=ORANGE, label="kept")
+        for epoch, label, fill, size in ((best, "best", "none", 9), (kept, "kept", "full", 5)):
+            axes.plot(
+                history["epoch"][epoch],
+                history[columns[1]][epoch],
+                "o",
+                color=ORANGE,
+                fillstyle=fill,
+                markersize=size,
+                label=f"{label}: epoch {history['epoch'][epoch]}",
+            )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -6,11 +6,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.reporting.advice import OVERFITTING_ADVICE
+from darkroom.training.kept import Course, course_metrics, course_of
 from darkroom.training.overfitting import overfits_since
 from darkroom.training.state import EpochResult
 
 if TYPE_CHECKING:
     import pandas as pd
+
+DRAWN = (
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "val_accuracy",
+    "val_f1_macro",
+    "val_f1_standard_error",
+    "is_best",
+    "is_kept",
+)
+"""The columns that a picture of a training needs, and that a model file has of each epoch."""
 
 
 class History:
@@ -32,19 +45,21 @@ class History:
         self._seconds, self._started = now - self._started, now
 
     @property
-    def best(self) -> EpochResult:
-        """The epoch whose weights were kept."""
-        return [result for result in self._results if result.is_best][-1]
+    def course(self) -> Course:
+        """The kept epoch and the best one."""
+        return course_of(self._results)
 
     def metrics(self) -> dict[str, float]:
-        """Returns the last epoch's numbers under the names they have in MLflow."""
-        last = self._results[-1]
+        """Returns the last epoch's numbers, and what is kept so far, under their names in MLflow."""
+        last, course = self._results[-1], self.course
         metrics = {
             "train/lr": last.lr,
             "train/loss": last.train_loss,
             "val/loss": last.val_loss,
             "val/accuracy": last.val_accuracy,
             "val/f1_macro": last.val_f1_macro,
+            "val/f1_standard_error": last.val_f1_standard_error,
+            **course_metrics(vars(course.kept), vars(course.best)),
         }
         if last.grad_norm is not None:
             metrics["train/grad_norm"] = last.grad_norm
@@ -60,31 +75,19 @@ class History:
             f"val F1 {last.val_f1_macro:.4f}"
         )
 
-    def best_line(self) -> str:
-        """Describes the epoch that was kept."""
-        return f"kept epoch {self.best.epoch} with val macro F1 {self.best.val_f1_macro:.4f}"
-
     def outcome(self) -> dict[str, Any]:
-        """Returns what a model file says of its training's course."""
-        best = {
-            "epoch": self.best.epoch,
-            "val_loss": self.best.val_loss,
-            "val_accuracy": self.best.val_accuracy,
-            "val_f1_macro": self.best.val_f1_macro,
+        """Returns what a model file says of its training's course, the epochs' figures included."""
+        return {
+            **self.course.to_dict(),
+            "overfits_since_epoch": overfits_since(self._results),
+            "history": self._curves(),
         }
-        return {"best": best, "overfits_since_epoch": overfits_since(self._results)}
-
-    def tags(self) -> dict[str, str]:
-        """Returns by what such runs are found in MLflow."""
-        since = overfits_since(self._results)
-        return {"overfits_since_epoch": "never" if since is None else f"{since}"}
 
     def remarks(self) -> list[str]:
         """Returns what should be said aloud of the course."""
         since = overfits_since(self._results)
-        if since is None:
-            return []
-        return [f"overfits since epoch {since}: {OVERFITTING_ADVICE}"]
+        overfits = [] if since is None else [f"overfits since epoch {since}: {OVERFITTING_ADVICE}"]
+        return [*overfits, *self.course.remarks]
 
     def write_csv(self, path: Path) -> None:
         """Writes a row an epoch. Durations are left out: they differ every time."""
@@ -95,10 +98,20 @@ class History:
         """Draws losses and scores by epoch."""
         from darkroom.reporting.figures import draw_history
 
-        draw_history(self._table().to_dict("list"), path)
+        draw_history(self._curves(), path)
+
+    def _curves(self) -> dict[str, list[Any]]:
+        """Returns a list for each of the columns that ``draw_history`` draws."""
+        rows = [vars(result) for result in self._results]
+        return {column: [_rounded(row[column]) for row in rows] for column in DRAWN}
 
     def _table(self) -> "pd.DataFrame":
         import pandas as pd  # it and matplotlib cost a second, which a training need not begin with
 
         table = pd.DataFrame([asdict(result) for result in self._results])
         return table.dropna(axis="columns", how="all")  # norms that were not computed
+
+
+def _rounded(value: Any) -> Any:
+    """Returns six digits of a number: a model file has thousands."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -13,6 +13,9 @@ from darkroom.models.spec import ModelSpec
 from darkroom.reporting.scores import baseline_scores, definition, macro_scores, overall_scores
 from darkroom.reporting.templates import load_template
 
+COURSE = ("kept", "best", "num_epochs", "history")
+"""What a model file records of its epochs, which the card tells in a sentence."""
+
 
 def write_model_card(
     spec: ModelSpec,
@@ -39,7 +42,8 @@ def write_model_card(
         files=files,
         splits=[split for split in ("train", "val", "test") if split in info.counts],
         folder=f"{path.parent.name}/",
-        training=spec.training,
+        params={name: value for name, value in spec.training.items() if name not in COURSE},
+        kept=spec.training.get("kept"),
         environment=spec.environment,
     )
     path.parent.mkdir(parents=True, exist_ok=True)

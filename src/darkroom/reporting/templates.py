@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from darkroom.escape import for_line
+from darkroom.escape import for_line, for_markdown
 
 BLANK = "–"  # noqa: RUF001
 
@@ -19,7 +19,7 @@ def load_template(name: str, autoescape: bool) -> Template:
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = for_markdown
     environment.filters["line"] = for_line
     environment.filters["score"] = number
     return environment.get_template(name)
@@ -28,8 +28,3 @@ def load_template(name: str, autoescape: bool) -> Template:
 def number(value: float | None, digits: int = 4) -> str:
     """Return a score as text; a dash if it could not be measured."""
     return BLANK if value is None else f"{value:.{digits}f}"
-
-
-def _cell(value: object) -> str:
-    """Makes text fit into one cell of a Markdown table."""
-    return " ".join(str(value).splitlines()).replace("|", "\\|")

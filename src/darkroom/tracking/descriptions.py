@@ -62,6 +62,26 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", value
 
 
+def kept_epoch(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a model file says of the epoch whose weights it holds.
+
+    Args:
+        training: of the file's spec; older files call that epoch the best.
+    """
+    return training.get("kept", training["best"])
+
+
+def training_tags(training: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the tags by which trainings are found; ``training`` as for ``kept_epoch``."""
+    kept, since = kept_epoch(training), training["overfits_since_epoch"]
+    return {
+        "kept_epoch": f"{kept['epoch']}",
+        "best_epoch": f"{training['best']['epoch']}",
+        **({"kept_reason": kept["reason"]} if "reason" in kept else {}),
+        "overfits_since_epoch": "never" if since is None else f"{since}",
+    }
+
+
 def model_params(spec: "ModelSpec") -> dict[str, str]:
     """Returns the few facts by which models are told apart."""
     height, width = spec.input_size
@@ -69,7 +89,7 @@ def model_params(spec: "ModelSpec") -> dict[str, str]:
         "architecture": spec.name,
         "classes": f"{len(spec.class_names)}",
         "input": f"{height} x {width} x {spec.channels}",
-        "kept_epoch": f"{spec.training['best']['epoch']}",
+        "kept_epoch": f"{kept_epoch(spec.training)['epoch']}",
         "seed": f"{spec.training['seed']}",
     }
 
@@ -96,16 +116,32 @@ def of_training(
 ) -> dict[str, str]:
     """Describes a trained model, whose ``spec`` tells of its training."""
     size = f", {num_parameters:,} parameters" if num_parameters else ""
-    best, since = spec.training["best"], spec.training["overfits_since_epoch"]
+    kept, since = kept_epoch(spec.training), spec.training["overfits_since_epoch"]
+    num_epochs = spec.training.get("num_epochs", spec.training["train.epochs"])
     return {
         "model": f"{spec.name}{size}",
-        "validation macro F1": f"{best['val_f1_macro']:.4f}",
-        "validation accuracy": f"{best['val_accuracy']:.4f}",
-        "validation loss": f"{best['val_loss']:.4f}",
-        "kept epoch": f"{best['epoch']} of {spec.training['train.epochs']}",
+        "validation macro F1": f"{kept['val_f1_macro']:.4f}",
+        "validation accuracy": f"{kept['val_accuracy']:.4f}",
+        "validation loss": f"{kept['val_loss']:.4f}",
+        "kept epoch": f"{kept['epoch']} of {num_epochs}",
+        **_choice(spec.training),
         **({} if since is None else {"overfits since epoch": f"{since}"}),
         "images": _enumerate({split: info.num_images(split) for split in ("train", "val")}),
         "data": info.digest[:DIGEST_LENGTH],
+    }
+
+
+def _choice(training: Mapping[str, Any]) -> dict[str, str]:
+    """Describes why that epoch was kept; nothing of older files, which do not say so."""
+    if "kept" not in training:
+        return {}
+    kept, best = training["kept"], training["best"]
+    return {
+        "best epoch": f"{best['epoch']}, with {best['val_f1_macro']:.4f} "
+        f"(standard error {best['val_f1_standard_error']:.4f})",
+        "kept below the best": f"{kept['below_best']:.4f}",
+        "reason": kept["reason"],
+        **({"remark": "; ".join(kept["remarks"])} if kept["remarks"] else {}),
     }
 
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from darkroom.escape import for_markdown
+
 NOTE_TAG = "mlflow.note.content"
 """Where MLflow keeps it."""
 
@@ -11,7 +13,8 @@ _HEADING = "### "
 
 def table(rows: Mapping[str, object]) -> str:
     """Returns a Markdown table of names and values."""
-    return "\n".join(["| | |", "|---|---|", *(f"| {_cell(k)} | {_cell(v)} |" for k, v in rows.items())])
+    lines = (f"| {for_markdown(name)} | {for_markdown(value)} |" for name, value in rows.items())
+    return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def with_section(note: str, title: str, text: str) -> str:
@@ -27,9 +30,3 @@ def with_section(note: str, title: str, text: str) -> str:
     else:
         sections.insert(0, new)
     return "\n\n".join(part for part in (piece.strip() for piece in (before, *sections)) if part)
-
-
-def _cell(value: object) -> str:
-    """Keeps a name from being read as Markdown or HTML."""
-    text = " ".join(f"{value}".split())
-    return re.sub(r"([\\|`*_<>\[\]#~])", r"\\\1", text).replace("\\<", "&lt;").replace("\\>", "&gt;")

@@ -19,10 +19,12 @@ from darkroom.training.batch_size import out_of_memory
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.device import is_out_of_memory
 from darkroom.training.inference import predict
+from darkroom.training.kept import judge
 from darkroom.training.layers import LayerOptions, set_trainable
 from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1, clip_gradients
 from darkroom.training.state import EpochResult, StateOptions, TrainingState
+from darkroom.training.uncertainty import macro_f1_standard_error
 
 DROPOUT_STREAM = 3
 
@@ -62,7 +64,7 @@ def fit(
 
     Args:
         val_batches: the validation images, iterated anew each epoch.
-        seed: of dropout; order and augmentation are the batches' own.
+        seed: of dropout and of the bootstrap; order and augmentation are the batches' own.
         checkpoints: saves the state now and then.
         network: what computes the model's logits in training, if not the model itself: the model
             compiled, or its head if the batches hold features.
@@ -78,8 +80,8 @@ def fit(
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
         train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
         watched = _watched(val_batches, lambda: _save_if_due(state, options, checkpoints))
-        scores = evaluate(validated(state.evaluated_model), watched)
-        best = max((result.val_f1_macro for result in state.results), default=0.0)
+        scores = evaluate(validated(state.evaluated_model), watched, seed)
+        verdict = judge(scores.f1_macro, state.best)
         result = EpochResult(
             epoch=state.epoch + 1,
             lr=state.lr,
@@ -88,7 +90,9 @@ def fit(
             val_loss=scores.loss,
             val_accuracy=scores.accuracy,
             val_f1_macro=scores.f1_macro,
-            is_best=scores.f1_macro >= best,
+            val_f1_standard_error=scores.f1_standard_error,
+            is_best=verdict.is_best,
+            is_kept=verdict.is_kept,
         )
         if not math.isfinite(scores.loss):
             what = f"validation loss of epoch {result.epoch}"
@@ -153,22 +157,30 @@ class Scores(NamedTuple):
     """Cross entropy in nats, a mean over images (and labels, where an image may have several)."""
     accuracy: float
     f1_macro: float
+    f1_standard_error: float
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Scores:
+def evaluate(model: nn.Module, batches: Iterable[Batch], seed: int) -> Scores:
     """Measures a model, without label smoothing or weights.
 
     Where an image may have several labels, those whose probability is at least a half are predicted, and
     an image counts as right where all of them are.
+
+    Args:
+        seed: of the bootstrap that estimates the standard error.
     """
     logits, targets = predict(model, batches, "train.batch_size")
     if targets.ndim == 2:
         loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
         preds = logits >= 0
-        return Scores(float(loss), exact_matches(targets, preds), macro_f1_of_labels(targets, preds))
-    loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
-    confusion = confusion_matrix(targets, logits.argmax(dim=1), logits.shape[1])
-    return Scores(float(loss), accuracy(confusion), macro_f1(confusion))
+        right, f1 = exact_matches(targets, preds), macro_f1_of_labels(targets, preds)
+    else:
+        loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
+        preds = logits.argmax(dim=1)
+        confusion = confusion_matrix(targets, preds, logits.shape[1])
+        right, f1 = accuracy(confusion), macro_f1(confusion)
+    error = macro_f1_standard_error(targets, preds, logits.shape[1], seed)
+    return Scores(float(loss), right, f1, error)
 
 
 def _micro_batches(batch: TrainBatch, count: int) -> Iterator[TrainBatch]:
@@ -223,7 +235,9 @@ def _advice(what: str, loss: float, options: TrainOptions, checkpoints: Checkpoi
 
 
 def _is_out_of_patience(state: TrainingState, options: TrainOptions) -> bool:
-    return options.patience is not None and state.epoch - state.best_epoch >= options.patience
+    if options.patience is None or state.best is None:
+        return False
+    return state.epoch - state.best.epoch >= options.patience
 
 
 def _seed_dropout(seed: int, device: torch.device) -> None:

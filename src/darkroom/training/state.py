@@ -32,8 +32,12 @@ class EpochResult:
     val_accuracy: float
     """Share of the images that are right; of several labels all must be."""
     val_f1_macro: float
+    val_f1_standard_error: float
+    """Of val_f1_macro, by the bootstrap over images."""
     is_best: bool
-    """Whether val_f1_macro is the highest so far; of equals the later, whose rate is lower."""
+    """Whether val_f1_macro is higher than in all earlier epochs."""
+    is_kept: bool
+    """Whether the weights were kept: the latest within one standard error of the best so far."""
 
 
 class StateOptions(OptimOptions, ScheduleOptions, Protocol):
@@ -106,7 +110,7 @@ class TrainingState:
         self.grad_norms = None if options.clip_norm is None else torch.zeros_like(self.losses)
         """float32 ``(num_steps,)``, before clipping; None where they are not clipped by norm."""
         self.results: list[EpochResult] = []
-        self.best_weights: dict[str, Tensor] = {}
+        self.kept_weights: dict[str, Tensor] = {}
         """The kept epoch's, on the CPU; empty before the first epoch's end."""
 
     @property
@@ -119,9 +123,14 @@ class TrainingState:
         return self.model if self.averaged is None else self.averaged.module
 
     @property
-    def best_epoch(self) -> int:
-        """The kept epoch, counted from 1; 0 before the first epoch's end."""
-        return max((result.epoch for result in self.results if result.is_best), default=0)
+    def best(self) -> EpochResult | None:
+        """The first epoch with the highest macro F1; None before the first epoch's end."""
+        return next((result for result in reversed(self.results) if result.is_best), None)
+
+    @property
+    def kept(self) -> EpochResult | None:
+        """The epoch whose weights are kept; None before the first epoch's end."""
+        return next((result for result in reversed(self.results) if result.is_kept), None)
 
     def mean_loss(self) -> float:
         """Returns the mean loss over the images of the epoch so far."""
@@ -151,9 +160,9 @@ class TrainingState:
     def finish_epoch(self, result: EpochResult) -> None:
         """Moves on to the next epoch."""
         self.results.append(result)
-        if result.is_best:
+        if result.is_kept:
             weights = self.evaluated_model.state_dict()
-            self.best_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
+            self.kept_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
         self.schedule.finish_epoch(result.val_loss)
         self.epoch += 1
         self.step = 0
@@ -175,7 +184,7 @@ class TrainingState:
             "losses": self.losses,
             "grad_norms": self.grad_norms,
             "results": [asdict(result) for result in self.results],
-            "best_weights": self.best_weights,
+            "kept_weights": self.kept_weights,
         }
 
     def restore(self, values: dict[str, Any]) -> None:
@@ -194,4 +203,4 @@ class TrainingState:
         if self.grad_norms is not None:
             self.grad_norms.copy_(values["grad_norms"])
         self.results = [EpochResult(**result) for result in values["results"]]
-        self.best_weights = values["best_weights"]
+        self.kept_weights = values["kept_weights"]

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from darkroom.digests import CHUNK_BYTES
 
 IGNORED_FOLDERS = (".dvc", ".git", ".hg")
 """What DVC leaves out whatever ``.dvcignore`` says."""
@@ -20,14 +22,22 @@ def dvc_md5(path: Path) -> str:
     return listing_md5(folder_listing(path)) if path.is_dir() else file_md5(path)
 
 
-def file_md5(path: Path) -> str:
+def file_md5(path: Path, advance: Callable[[int], None] = lambda num_bytes: None) -> str:
     """Returns the MD5 of a file's bytes: 32 hex digits.
+
+    Args:
+        advance: called with the number of bytes read since the last call.
 
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, _md5).hexdigest()
+    md5 = _md5()
+    with path.open("rb", buffering=0) as file:
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        while num_bytes := file.readinto(buffer):
+            md5.update(buffer[:num_bytes])
+            advance(num_bytes)
+    return md5.hexdigest()
 
 
 def bytes_md5(content: bytes) -> str:

@@ -4,6 +4,7 @@ Bytes count for what they are only if their MD5 is the recorded one.
 """
 
 import json
+import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from darkroom.tracking.ledger.results import WORKSPACE, Content, Result
 
 if TYPE_CHECKING:
     from dvc_data.hashfile.db import HashFileDB
+
+
+_MD5 = re.compile("[0-9a-f]{32}")
 
 
 class OutputMissing(UserError):
@@ -116,7 +120,7 @@ class Outputs:
     def _find_listing(self, result: Result, name: str, content: Content) -> dict[str, str]:
         cached = self._from_cache(result, name, content.md5)
         if cached is not None:
-            return _parse_listing(cached)
+            return parse_listing(cached)
         folder = self.folder / name
         # the size first: to hash a large folder for nothing would take long
         if folder.is_dir() and content.size in (None, sum(map(_size, folder_files(folder)))):
@@ -127,7 +131,7 @@ class Outputs:
             committed = self._committed_listing(self.repository, _git_rev(result), name)
             if listing_md5(committed) == content.md5:
                 return committed
-        return _parse_listing(self._from_remote(result, name, content.md5))
+        return parse_listing(self._from_remote(result, name, content.md5))
 
     def _committed_listing(self, repository: Repository, rev: str, name: str) -> dict[str, str]:
         files = {file: repository.file(rev, f"{name}/{file}") for file in repository.files(rev, name)}
@@ -216,11 +220,18 @@ def _tracked(result: Result, path: str) -> tuple[str, Content]:
     )
 
 
-def _parse_listing(content: bytes) -> dict[str, str]:
+def parse_listing(content: bytes) -> dict[str, str]:
+    """Returns the MD5 of each file of a folder by its path below it, from DVC's ``.dir`` object.
+
+    Raises:
+        OutputDamaged: a file lies outside of the folder, or has no MD5.
+    """
     listing = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
     for file in listing:
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
             raise OutputDamaged(f"{file}: a folder's file outside of it")
+        if not _MD5.fullmatch(listing[file]):
+            raise OutputDamaged(f"{file}: {listing[file]!r} is no MD5")
     return listing
 
 

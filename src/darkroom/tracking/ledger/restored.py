@@ -30,11 +30,13 @@ from darkroom.paths import (
 from darkroom.tracking.address import Address
 from darkroom.tracking.descriptions import (
     about,
+    kept_epoch,
     model_params,
     of_evaluation,
     of_preparation,
     of_training,
     scores,
+    training_tags,
 )
 from darkroom.tracking.events import param_text
 from darkroom.tracking.journal import records
@@ -46,6 +48,7 @@ from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.notes import table
 from darkroom.tracking.recorder import run_name
 from darkroom.tracking.run import made_tag
+from darkroom.training.kept import course_metrics
 
 RESTORED_TAG = "restored"
 ORIGINAL_TAG = "restored.original"
@@ -236,8 +239,14 @@ def _tell_train(run: _Restored) -> None:
         )
     )
     run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
+    kept: dict[str, str] = {}
+    best: dict[str, str] = {}
     for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
-        run.metrics(_history_metrics(row), int(row["epoch"]))
+        best = row if row["is_best"] == "True" else best
+        kept = row if row.get("is_kept", row["is_best"]) == "True" else kept  # older files kept the best
+        run.metrics({**_history_metrics(row), **course_metrics(kept, best)}, int(row["epoch"]))
+    with suppress(UserError, KeyError, TypeError):  # of a model file of another version
+        run.tags(training_tags(run.spec().training))
     run.keep(*KEPT["train"])
     run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**profile(info))))
 
@@ -246,7 +255,7 @@ def _history_metrics(row: dict[str, str]) -> dict[str, float]:
     """Names the columns of history.csv as training does its metrics."""
     metrics = {}
     for column, text in row.items():
-        if column in ("epoch", "is_best") or not text:
+        if column in ("epoch", "is_best", "is_kept") or not text:
             continue
         split, _, name = column.partition("_")
         is_named = split in ("train", "val")
@@ -273,7 +282,7 @@ def _tell_export(run: _Restored) -> None:
             file=file,
             params=model_params(spec),
             tags={made_tag(MODEL): _sha256(run.read(MODEL))},
-            step=spec.training["best"]["epoch"],
+            step=kept_epoch(spec.training)["epoch"],
             metrics=scores(run.read_json(METRICS)["test"]),
             dataset=("prepared", run.read_json(DATASET)["digest"]),
             timestamp_ms=run.time_ms,

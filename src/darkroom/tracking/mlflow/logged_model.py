@@ -1,5 +1,7 @@
 """Makes an ONNX file a logged model of a run, with its facts and its scores."""
 
+import json
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -7,19 +9,24 @@ from typing import TYPE_CHECKING
 import mlflow.onnx
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from darkroom.tracking.journal import records
-from darkroom.tracking.journal.trouble import OutOfReach, Refused, reason
-from darkroom.tracking.mlflow.store import Store, as_default
+from darkroom.tracking.journal.trouble import OutOfReach, Refused
+from darkroom.tracking.mlflow.read_back import (
+    CONTENT_TAG,
+    FILES_TAG,
+    Unsound,
+    digests_of,
+    read_back,
+    recorded_files,
+)
+from darkroom.tracking.mlflow.store import Store
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
-
-CONTENT_TAG = "sha256"
 
 OF_EPOCH = "val/"
 """How scores begin that a training has of every epoch."""
@@ -39,7 +46,8 @@ def find_model(store: Store, run_id: str, sha256: str) -> LoggedModel | None:
 def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> None:
     """Logs the ONNX file at ``path``, if the run has not got a model of these contents.
 
-    It may be cut off between any two calls and done again, which ``mlflow.onnx.log_model`` may not.
+    A model that MLflow has, but whose files are gone or damaged, gets them again. It may be cut off
+    between any two calls and done again, which ``mlflow.onnx.log_model`` may not.
 
     Raises:
         Refused: it is no ONNX file.
@@ -64,23 +72,27 @@ def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> No
     if not any(output.model_id == logged.model_id for output in outputs):
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, record.step)])
     _log_scores(client, run, record, logged)
-    if logged.status != LoggedModelStatus.READY:
+    if logged.status != LoggedModelStatus.READY or not _is_sound(store, logged):
         with TemporaryDirectory() as scratch:
             folder = f"{scratch}/model"
             _save(path, logged, folder)
+            sent = digests_of(Path(folder))
+            client.set_logged_model_tags(logged.model_id, {FILES_TAG: json.dumps(sent, sort_keys=True)})
             client.log_model_artifacts(logged.model_id, folder)
-            _check_arrived(store, logged, Path(folder, "model.onnx"))
+            try:
+                read_back(store.uri, logged, sent)
+            except Unsound as error:
+                raise OutOfReach(f"{error}") from None
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
 
 
-def _check_arrived(store: Store, logged: LoggedModel, sent: Path) -> None:
-    with TemporaryDirectory() as scratch, as_default(store):
-        try:
-            folder = mlflow.artifacts.download_artifacts(f"models:/{logged.model_id}", dst_path=scratch)
-        except MlflowException as error:  # whatever status it gives to a download that was cut off
-            raise OutOfReach(reason(error)) from error
-        if Path(folder, sent.name).read_bytes() != sent.read_bytes():
-            raise OutOfReach(f"{sent.name} did not arrive whole")
+def _is_sound(store: Store, logged: LoggedModel) -> bool:
+    """Returns whether the files that MLflow holds are those that were logged."""
+    try:
+        read_back(store.uri, logged, recorded_files(logged.tags))
+    except Unsound:
+        return False
+    return True
 
 
 def _load(path: Path) -> "ModelProto":
@@ -112,6 +124,7 @@ def _save(path: Path, logged: LoggedModel, folder: str) -> None:
         pip_requirements=["onnxruntime"],
         save_as_external_data=False,
     )
+    shutil.copyfile(path, Path(folder, "model.onnx"))  # to the byte, however onnx writes the same model
 
 
 def _log_scores(client: MlflowClient, run: Run, record: records.Model, logged: LoggedModel) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from darkroom.errors import UserError
+from darkroom.progress import progress_bar
 from darkroom.tracking.address import Address, redact
 from darkroom.tracking.journal.trouble import reason
 
@@ -131,6 +132,40 @@ class Registry:
             params=dict(model.params or {}),
             data=next((point.dataset_digest for point in points if point.dataset_digest), ""),
         )
+
+    def read_back(self, version: Version) -> str:
+        """Reads a version's files back, compares them with its tags, and says what was compared.
+
+        Raises:
+            UserError: a file is gone or differs, the version does not say what its bytes are, or MLflow
+                does not answer.
+        """
+        from darkroom.tracking.mlflow.read_back import (
+            FILES_TAG,
+            Unsound,
+            num_bytes_of,
+            read_back,
+            recorded_files,
+        )
+        from darkroom.tracking.mlflow.registry import find_source
+
+        with self._reached("nothing is changed"):
+            model = find_source(self._client, version.source)
+            try:
+                if model is None:
+                    raise Unsound(f"its logged model ({version.source}) is gone")
+                of_model = {name: text for name, text in model.tags.items() if name == FILES_TAG}
+                recorded = recorded_files({**version.tags, **of_model})
+                with progress_bar("read back", num_bytes_of(self._client, model), "bytes") as bar:
+                    read_back(self._client.tracking_uri, model, recorded, bar.advance)
+            except Unsound as error:
+                raise UserError(
+                    f"version {version.number} cannot be used: {error}; nothing is changed; promote "
+                    "another version, or export this one again: `dvc repro --force export`, then "
+                    "`darkroom sync`"
+                ) from None
+        files = "1 file" if len(recorded) == 1 else f"{len(recorded)} files"
+        return f"version {version.number}: {files} read back, SHA-256 as recorded when it was exported"
 
     def promote(self, new: Version, why: str, who: str) -> None:
         """Makes ``new`` the champion, and notes who did it and why with it and with the one before.

@@ -15,7 +15,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from darkroom.tracking.journal.trouble import Refused
-from darkroom.tracking.mlflow.logged_model import CONTENT_TAG, find_model
+from darkroom.tracking.mlflow.logged_model import find_model
+from darkroom.tracking.mlflow.read_back import CONTENT_TAG
 from darkroom.tracking.mlflow.store import Store, as_default
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -47,7 +48,7 @@ def propose(store: Store, run_id: str, sha256: str, timestamp_ms: int) -> None:
     _see_to_registered_model(client, name, store.experiment.name)
     version = _find_version(client, name, model)
     if version is None:
-        with as_default(store):
+        with as_default(store.uri):
             version = client.create_model_version(
                 name,
                 f"models:/{model.model_id}",

@@ -128,12 +128,12 @@ def _failures(address: Address) -> Iterator[None]:
 
 
 @contextmanager
-def as_default(store: Store) -> Iterator[None]:
-    """Has what asks MLflow's global for an address find the store; the environment stays as it was."""
+def as_default(uri: str) -> Iterator[None]:
+    """Has what asks MLflow's global for an address find this one; the environment stays as it was."""
     import mlflow
 
     earlier = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(store.uri)  # writes into the environment, too
+    mlflow.set_tracking_uri(uri)  # writes into the environment, too
     try:
         yield
     finally:

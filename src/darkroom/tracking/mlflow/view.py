@@ -13,7 +13,7 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _COLUMNS = (
     "metrics.`test/f1_macro`",
     "metrics.`test/accuracy`",
-    "metrics.`val/f1_macro`",
+    "metrics.`val/kept_f1_macro`",
     "params.`model.name`",
     "params.`model.width`",
     "params.`train.lr`",

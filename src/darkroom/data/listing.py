@@ -1,0 +1,118 @@
+"""Explains why paths that a manifest lists are not found, and what would find them."""
+
+import posixpath
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+MAX_TRIED = 1_000
+"""Missing paths for which a match is searched."""
+
+
+def _stem(path: str) -> str:
+    return posixpath.splitext(path)[0]
+
+
+def _loose(path: str) -> str:
+    return "/".join(part.strip() for part in unquote(path).casefold().split("/"))
+
+
+_WAYS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+    (lambda path: path, lambda path: path),
+    (lambda path: path, _stem),
+    (_stem, _stem),
+    (_loose, _loose),
+    (lambda path: _loose(path), lambda path: _stem(_loose(path))),
+    (lambda path: _stem(_loose(path)), lambda path: _stem(_loose(path))),
+)
+"""How a listed path and a file's path are compared, the strictest way first: (listed, file)."""
+
+
+@dataclass(frozen=True)
+class _Match:
+    root: str
+    """Folder that the rest of the listed path is relative to; empty: the collection."""
+    dropped: str
+    """What the listed path has in front of the rest, with a slash; often empty."""
+    change: str
+    """How the rest must change, in words; empty: not at all."""
+
+
+def explain_missing(
+    missing: Sequence[str], there: Iterable[str], folder: str, place: str, num_listed: int
+) -> str:
+    """Says how many listed paths are missing, the first, and what would find them.
+
+    Args:
+        missing: listed paths as the manifest has them, at least one.
+        there: paths of files in the collection.
+        folder: what listed paths are relative to, in the collection; empty: the collection itself.
+        place: the collection's name.
+        num_listed: how many paths are listed.
+    """
+    said = f"{len(missing):,} of {num_listed:,} listed paths are missing, the first: {missing[0]}"
+    base = f"{place}/{folder}" if folder else place
+    found, paths = _search(missing[:MAX_TRIED], list(there))
+    if not found:
+        looked = f"; paths are relative to {base}"
+        return said + looked + (f", which holds {paths[0]}, for example" if paths else "")
+    best, count = found.most_common(1)[0]
+    remedies = []
+    if best.dropped:
+        remedies.append(f"remove {best.dropped!r} from the beginning of the paths")
+    if best.change:
+        remedies.append(best.change)
+    if best.root != folder:
+        remedies.append(f"set data.image_root: {best.root or '.'}")
+    tried = min(len(missing), MAX_TRIED)
+    where = f"{place}/{best.root}" if best.root else place
+    return (
+        f"{said}; {count:,} of {tried:,} would be found in {where}: {', and '.join(remedies)}"
+        f" (paths are relative to {base})"
+    )
+
+
+def _search(missing: Sequence[str], there: list[str]) -> tuple[Counter[_Match], list[str]]:
+    """Returns how many missing paths each way would find, and an example of what is there."""
+    there.sort()
+    indices = []
+    for _, of_file in _WAYS:
+        index: defaultdict[str, list[str]] = defaultdict(list)
+        for path in there:
+            index[of_file(posixpath.basename(path))].append(path)
+        indices.append(index)
+    matches: Counter[_Match] = Counter()
+    for given in missing:
+        listed_path = posixpath.normpath(given.replace("\\", "/"))
+        if (match := _match(listed_path, indices)) is not None:
+            matches[match] += 1
+    return matches, there[:1]
+
+
+def _match(given: str, indices: Sequence[defaultdict[str, list[str]]]) -> _Match | None:
+    parts = given.split("/")
+    for start in range(len(parts)):
+        rest = "/".join(parts[start:])
+        for (of_listed, of_file), index in zip(_WAYS, indices, strict=True):
+            wanted = of_listed(rest)
+            for path in index.get(of_listed(posixpath.basename(rest)), ()):
+                if f"/{of_file(path)}".endswith(f"/{wanted}"):
+                    depth = len(rest.split("/"))
+                    root = "/".join(path.split("/")[:-depth])
+                    dropped = given[: len(given) - len(rest)]
+                    return _Match(root, dropped, _describe(rest, path))
+    return None
+
+
+def _describe(rest: str, path: str) -> str:
+    """Says how ``rest`` must change to be the end of ``path``."""
+    actual = "/".join(path.split("/")[-len(rest.split("/")) :])
+    if actual == rest:
+        return ""
+    suffix, given = posixpath.splitext(actual)[1], posixpath.splitext(rest)[1]
+    if actual == rest + suffix:
+        return f"add the suffix {suffix}"
+    if suffix != given and _stem(actual) == _stem(rest):
+        return f"the suffix is {suffix}, not {given}"
+    return "write names as the files have them (case, blanks, percent signs)"

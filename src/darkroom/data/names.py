@@ -1,0 +1,159 @@
+"""The names of classes: without blanks around them, merged as asked, and told apart from look-alikes."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from darkroom.errors import UserError, did_you_mean, listed
+
+_IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
+"""Invisible characters that are not of Unicode's category Cf: fillers and variation selectors."""
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[ -][A-Za-z0-9_]+)*")
+_NOT_TEXT = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+"""What YAML 1.1 or 1.2 takes for something else than text, in small letters."""
+
+MAX_SHOWN = 10
+"""Groups of look-alikes that a message shows."""
+
+
+class Renaming:
+    """Reads labels without the blanks around them, and merges those that ``data.merge_labels`` maps."""
+
+    def __init__(self, merge: Mapping[str, str]) -> None:
+        self.merge = merge
+        self._found: set[str] = set()
+
+    def __call__(self, label: str) -> str:
+        """Returns the class of a label, which is empty if nothing but blanks is in it.
+
+        Raises:
+            ValueError: the label consists of invisible characters.
+        """
+        name = label.strip()
+        if name and is_blank(name):
+            raise ValueError("consists of invisible characters alone")
+        self._found.add(name)
+        return self.merge.get(name, name)
+
+    def check(self) -> None:
+        """Checks the mapping against the labels that were read.
+
+        Raises:
+            UserError: the mapping names a label that no file has.
+        """
+        for label in self.merge:
+            if label not in self._found:
+                raise UserError(
+                    f"data.merge_labels: no file has the label {quoted(label)}"
+                    f"{did_you_mean(label, self._found)}; the labels are"
+                    f" {listed(sorted(self._found - {''}), most=20)}"
+                )
+        sources = Counter(self.merge.values())
+        for label, target in self.merge.items():
+            if target not in self._found and sources[target] == 1:
+                raise UserError(
+                    f"data.merge_labels: {quoted(label)} is merged into {quoted(target)}, which no file"
+                    f" has as its label{did_you_mean(target, self._found)}; a new name takes two"
+                    " labels or more"
+                )
+
+
+def look_alike_key(name: str) -> str:
+    """Returns what names share that differ in case, blanks, invisible characters or Unicode form alone.
+
+    Case is folded and compatibility forms are composed (NFKC: full-width letters, ligatures), as in
+    Unicode's caseless matching (UAX 15, UTS 46); runs of blanks count as one.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    visible = "".join(
+        letter
+        for letter in _IGNORABLE.sub("", folded)
+        if letter.isspace() or unicodedata.category(letter) not in ("Cf", "Cc")
+    )
+    return " ".join(visible.split())
+
+
+def is_blank(name: str) -> bool:
+    """Tells whether nothing of a name can be seen."""
+    return not look_alike_key(name)
+
+
+def refuse_look_alikes(counts: Mapping[str, int], merge: Mapping[str, str], where: str) -> None:
+    """Refuses classes whose names look alike, unless each is mapped to itself.
+
+    Args:
+        counts: files of each class, after merging.
+        merge: ``data.merge_labels``.
+        where: the collection, for the message.
+
+    Raises:
+        UserError: there are such classes; the message counts them and has the lines for params.yaml.
+    """
+    by_key: defaultdict[str, list[str]] = defaultdict(list)
+    for name in sorted(counts):
+        by_key[look_alike_key(name)].append(name)
+    groups = [
+        names
+        for names in by_key.values()
+        if len(names) > 1 and not all(merge.get(name) == name for name in names)
+    ]
+    if not groups:
+        return
+    groups.sort()
+    lines = [
+        "  " + ", ".join(f"{quoted(name)} ({_files(counts[name])})" for name in names)
+        for names in groups[:MAX_SHOWN]
+    ]
+    if len(groups) > MAX_SHOWN:
+        lines.append(f"  and {len(groups) - MAX_SHOWN:,} more such groups")
+    one_class = {name: _commonest(names, counts) for names in groups for name in names}
+    one_class = {name: target for name, target in one_class.items() if name != target}
+    kept = {name: one_class.get(target, target) for name, target in merge.items()}
+    apart = {name: name for names in groups for name in names}
+    raise UserError(
+        f"data.path: {where} has classes whose names differ only in case, blanks, invisible characters"
+        " or Unicode form:\n"
+        + "\n".join(lines)
+        + "\nIf those on a line are one class, set under data in params.yaml:\n"
+        + f"  merge_labels: {_flow(kept | one_class)}\n"
+        + "If they are different classes, map each to itself:\n"
+        + f"  merge_labels: {_flow(dict(merge) | apart)}"
+    )
+
+
+def quoted(name: str) -> str:
+    """Returns a name as YAML has it, in which everything can be seen.
+
+    Names in plain ASCII letters stay as they are; others are in double quotes, with escapes for what
+    is invisible or could be written in two forms.
+    """
+    if _PLAIN.fullmatch(name) and name.lower() not in _NOT_TEXT:
+        return name
+    ambiguous = not (name.isprintable() and unicodedata.is_normalized("NFKC", name)) or any(
+        unicodedata.decomposition(letter) or unicodedata.combining(letter) for letter in name
+    )
+    return '"' + "".join(_escaped(letter, ambiguous) for letter in name) + '"'
+
+
+def _escaped(letter: str, ambiguous: bool) -> str:
+    code = ord(letter)
+    if letter in '"\\':
+        return f"\\{letter}"
+    if 0x20 <= code < 0x7F or (not ambiguous and letter.isprintable()):
+        return letter
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _flow(mapping: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{quoted(name)}: {quoted(mapping[name])}" for name in mapping) + "}"
+
+
+def _commonest(names: list[str], counts: Mapping[str, int]) -> str:
+    """Returns the name of most files; of equal ones that in small letters, then the first."""
+    return min(names, key=lambda name: (-counts[name], name != name.lower(), name))
+
+
+def _files(count: int) -> str:
+    return f"{count:,} {'file' if count == 1 else 'files'}"

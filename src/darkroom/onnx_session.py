@@ -1,0 +1,86 @@
+"""An ONNX file as a classifier: anything else that ONNX Runtime can load is refused by name."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.errors import UserError, brief
+
+OUTPUT = "probabilities"
+
+
+class OnnxClassifier:
+    """A session of ONNX Runtime.
+
+    Args:
+        model: the file.
+        input_shape: ``(channels, height, width)`` of an image.
+        num_classes: width of the output.
+        description: the file that says so, for messages.
+
+    Raises:
+        UserError: the file cannot be loaded (not ONNX, damaged, needs operators or files that are not
+            there), or is not a classifier of such images.
+    """
+
+    def __init__(
+        self, model: Path, input_shape: tuple[int, int, int], num_classes: int, description: Path
+    ) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what it would print is in the exception
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own classes share no other base
+            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
+        self._model = model
+        inputs = {one.name: (one.type, one.shape) for one in self._session.get_inputs()}
+        outputs = {one.name: (one.type, one.shape) for one in self._session.get_outputs()}
+        if len(inputs) != 1 or OUTPUT not in outputs:
+            raise UserError(
+                f"{model}: not a classifier as darkroom exports it, which has one input and an output "
+                f"{OUTPUT!r}; it has the inputs {_names(inputs)} and the outputs {_names(outputs)}"
+            )
+        [self._input] = inputs
+        kind, shape = inputs[self._input]
+        if kind != "tensor(uint8)" or len(shape) != 4 or isinstance(shape[0], int):
+            raise UserError(
+                f"{model}: its input is {kind} {shape}; images are uint8 (any number, channels, height, "
+                "width)"
+            )
+        found = shape[1:], outputs[OUTPUT][1][-1:]
+        if found != (list(input_shape), [num_classes]):
+            classes = ", ".join(map(str, found[1])) or "no"
+            raise UserError(
+                f"{description}: describes another model than {model}, which takes {found[0]} "
+                f"(channels, height, width) and tells {classes} classes apart"
+            )
+        self._num_classes = num_classes
+        self.probabilities(np.zeros((1, *input_shape), np.uint8))
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns float32 ``(n, num_classes)`` for uint8 ``(n, channels, height, width)``.
+
+        Raises:
+            UserError: the model fails, or gives something else.
+        """
+        try:
+            [found] = self._session.run([OUTPUT], {self._input: images})
+        except Exception as error:  # as above
+            raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
+        if not isinstance(found, np.ndarray) or found.shape != (len(images), self._num_classes):
+            shape = getattr(found, "shape", type(found).__name__)
+            raise UserError(
+                f"{self._model}: gives {shape} for {len(images)} images; "
+                f"({len(images)}, {self._num_classes}) is expected"
+            )
+        return found
+
+
+def _names(values: Iterable[str]) -> str:
+    return ", ".join(map(repr, values)) or "none"

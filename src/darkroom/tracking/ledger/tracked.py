@@ -1,0 +1,151 @@
+"""What DVC tracks: the files and folders that dvc.lock and ``.dvc`` files name, as DVC reads them."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom.errors import UserError, brief, listed
+from darkroom.tracking.ledger.results import LOCK, parse_results
+
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A file or folder whose MD5 DVC has recorded."""
+
+    path: Path
+    """Relative to the project."""
+    md5: str
+    """32 hexadecimal digits, of a folder with ``.dir``."""
+    size: int
+    """In bytes, as recorded; 0 where it was not."""
+    owner: str
+    """The stage, ``prepare``, or the file, ``data/mine.dvc``, that names it."""
+    is_output: bool
+    """Whether the owner makes it; else the owner only reads it."""
+    is_cached: bool
+    """Whether DVC keeps a copy in its cache."""
+
+    @property
+    def is_folder(self) -> bool:
+        return self.md5.endswith(".dir")
+
+    @property
+    def has_command(self) -> bool:
+        """Whether the owner can make it anew."""
+        return self.is_output and not self.owner.endswith(".dvc")
+
+
+@dataclass(frozen=True)
+class Project:
+    """What DVC tracks in a project, and where it keeps copies."""
+
+    root: Path
+    cache: Path
+    """The folder of objects, by the first two and the other digits of their MD5."""
+    has_remote: bool
+    tracked: list[Tracked]
+    remarks: list[str]
+    """On what cannot be checked."""
+
+    def object_path(self, md5: str) -> Path:
+        """Returns where the cache holds the object with this MD5."""
+        return self.cache / md5[:2] / md5[2:]
+
+
+def load_project(root: Path) -> Project:
+    """Reads dvc.yaml, dvc.lock and ``.dvc`` files below ``root``. Nothing is written.
+
+    What a stage reads and another makes is listed once, as an output.
+
+    Raises:
+        UserError: there is no DVC project, or DVC cannot read it.
+    """
+    if not (root / ".dvc").is_dir():
+        raise UserError(
+            f"{root}: no DVC project here; `darkroom verify FOLDER` checks an exported folder anywhere"
+        )
+    remarks: list[str] = []
+    recorded = _recorded_stages(root)
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            stages = list(repo.index.stages)
+            entries = [(stage, out, True) for stage in stages for out in stage.outs]
+            entries += [(stage, dep, False) for stage in stages for dep in stage.deps]
+            tracked = list(_tracked(root, entries, remarks))
+            removed = sorted(recorded - {stage.addressing for stage in stages})
+            if removed:
+                remarks.append(f"{LOCK} names stages that dvc.yaml no longer has: {listed(removed, 5)}")
+            cache, has_remote = Path(repo.cache.local.path), bool(repo.config["remote"])
+    except (DvcException, OSError) as error:
+        raise UserError(f"{root}: DVC cannot read the project ({brief(error)})") from None
+    if not tracked:
+        raise UserError(f"{root / LOCK}: names nothing to check; `dvc repro` fills it")
+    return Project(root, cache, has_remote, tracked, remarks)
+
+
+def _recorded_stages(root: Path) -> set[str]:
+    """Returns the stages in dvc.lock, after a check that DVC may read it.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return set(parse_results((root / LOCK).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return set()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{root / LOCK}: not UTF-8 text ({error})") from None
+    except OSError as error:
+        raise UserError(f"{root / LOCK}: cannot be read ({error.strerror})") from None
+
+
+def _tracked(root: Path, entries: Iterable[tuple], remarks: list[str]) -> Iterable[Tracked]:
+    """Yields what has an MD5, outputs first; adds a remark on the rest.
+
+    Args:
+        entries: (DVC's stage, its output or dep, whether it is an output), outputs first.
+    """
+    outputs: dict[Path, Tracked] = {}
+    seen: set[tuple[Path, str]] = set()
+    unrecorded: dict[str, None] = {}
+    for stage, item, is_output in entries:
+        owner = stage.addressing
+        if type(item).__name__ == "ParamsDependency":
+            continue
+        if item.protocol != "local":
+            remarks.append(f"{owner}: {item} is not on this machine; not checked")
+            continue
+        md5 = item.hash_info.value if item.hash_info else None
+        if not md5:
+            unrecorded[owner] = None
+            continue
+        path = Path(item.fs_path)
+        path = path.relative_to(root) if path.is_relative_to(root) else path
+        if item.hash_info.name != "md5" or not isinstance(md5, str) or not _MD5.fullmatch(md5):
+            remarks.append(f"{owner}: {path}: recorded as {item.hash_info}, which is not checked")
+            continue
+        size = item.meta.size if item.meta and isinstance(item.meta.size, int) else 0
+        found = Tracked(path, md5, size, owner, is_output, is_output and item.use_cache)
+        if is_output:
+            outputs[path] = found
+        else:
+            inside = next((outputs[p] for p in (path, *path.parents) if p in outputs), None)
+            if inside is not None:
+                if inside.path == path and inside.md5 != md5:
+                    remarks.append(
+                        f"{owner} has read another version of {path} than {inside.owner} has made; "
+                        f"`dvc repro {owner}` brings them together"
+                    )
+                continue
+            if (path, md5) in seen:
+                continue
+            seen.add((path, md5))
+        yield found
+    if unrecorded:
+        remarks.append(f"not recorded in {LOCK}, so not checked: {listed(unrecorded, 5)}")

@@ -1,0 +1,159 @@
+"""Which epoch's weights are kept: Breiman's one-standard-error rule.
+
+On a small validation set the scores of epochs differ by chance: the highest may be that of a model that
+has hardly learnt. The rule keeps the latest epoch whose macro F1 is within one standard error of the
+best, because the later weights have learnt more (Breiman et al., "Classification and Regression Trees",
+1984, section 3.4.3, where it picks the simplest tree).
+
+The best epoch is the first of those with the highest score. Only one set of weights must be held: an
+epoch before the best cannot be the latest within its error, since the best itself is; so what was kept
+before a new best is out, whatever the standard errors are, and each later epoch is compared with the
+best as it will be until a better one comes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+EARLY_ADVICE = (
+    "later epochs did worse on the validation images than chance explains; a lower train.lr, more "
+    "augment or weight_decay, or fewer train.epochs with the same schedule may do better, and more "
+    "validation images make the choice surer"
+)
+
+
+class Scored(Protocol):
+    """What is read of an epoch's result."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def val_loss(self) -> float: ...
+    @property
+    def val_accuracy(self) -> float: ...
+    @property
+    def val_f1_macro(self) -> float: ...
+    @property
+    def val_f1_standard_error(self) -> float: ...
+    @property
+    def is_best(self) -> bool: ...
+    @property
+    def is_kept(self) -> bool: ...
+
+
+class Verdict(NamedTuple):
+    """What an epoch is beside those before it."""
+
+    is_best: bool
+    """Whether its score is higher than all before; an equal one is not."""
+    is_kept: bool
+    """Whether it is the latest within one standard error of the best so far."""
+
+
+def judge(f1_macro: float, best: Scored | None) -> Verdict:
+    """Compares a new epoch's score with the best epoch before it, which the first one has not.
+
+    A score that is not a number is neither better nor kept, unless it is the first.
+    """
+    if best is None or (math.isnan(best.val_f1_macro) and not math.isnan(f1_macro)):
+        return Verdict(is_best=True, is_kept=True)
+    is_best = f1_macro > best.val_f1_macro
+    is_near = f1_macro >= best.val_f1_macro - best.val_f1_standard_error
+    return Verdict(is_best, is_kept=is_best or is_near or f1_macro == best.val_f1_macro)
+
+
+class Course(NamedTuple):
+    """The epochs that matter of a training."""
+
+    kept: Scored
+    best: Scored
+    num_epochs: int
+    """Epochs that were trained."""
+
+    @property
+    def below_best(self) -> float:
+        """By how much the kept epoch's macro F1 is lower than the best."""
+        return self.best.val_f1_macro - self.kept.val_f1_macro
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the kept epoch is not among the last third."""
+        return 3 * self.kept.epoch <= 2 * self.num_epochs
+
+    @property
+    def reason(self) -> str:
+        """Says why this epoch was kept, as the end of a sentence that names its score."""
+        within = f"within one standard error ({self.best.val_f1_standard_error:.3f})"
+        if self.kept.epoch == self.best.epoch == self.num_epochs:
+            return "the best"
+        if self.kept.epoch == self.best.epoch:
+            return f"the best; no later epoch is {within}"
+        if self.below_best == 0:
+            return f"equal to the best, which epoch {self.best.epoch} reached first"
+        return f"{within} of the best, epoch {self.best.epoch}'s {self.best.val_f1_macro:.4f}"
+
+    @property
+    def sentence(self) -> str:
+        """Says which epoch was kept, of how many, with which score, and why."""
+        f1 = f"{self.kept.val_f1_macro:.4f}"
+        which = f"epoch {self.kept.epoch} of {self.num_epochs}"
+        return f"kept {which}: validation macro F1 {f1}, {self.reason}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """Says if the kept epoch is an early one, and what to try."""
+        if not self.is_early:
+            return []
+        which = f"epoch {self.kept.epoch} of {self.num_epochs}"
+        return [f"the kept {which} is not among the last third: {EARLY_ADVICE}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a model file records of it."""
+        return {
+            "kept": {
+                "epoch": self.kept.epoch,
+                "val_loss": self.kept.val_loss,
+                "val_accuracy": self.kept.val_accuracy,
+                "val_f1_macro": self.kept.val_f1_macro,
+                "below_best": self.below_best,
+                "reason": self.sentence,
+                "remarks": self.remarks,
+            },
+            "best": {
+                "epoch": self.best.epoch,
+                "val_f1_macro": self.best.val_f1_macro,
+                "val_f1_standard_error": self.best.val_f1_standard_error,
+            },
+            "num_epochs": self.num_epochs,
+        }
+
+
+def course_of(results: Sequence[Scored]) -> Course:
+    """Returns the epochs that matter, of results whose flags were set as ``judge`` says.
+
+    Args:
+        results: at least one, in order.
+    """
+    kept = [result for result in results if result.is_kept][-1]
+    best = [result for result in results if result.is_best][-1]
+    return Course(kept, best, results[-1].epoch)
+
+
+def course_metrics(kept: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, float]:
+    """Returns what is kept and best so far, under the names that they have in MLflow.
+
+    Logged at every epoch: MLflow's table of runs shows the last point of a metric, which is then that of
+    the model itself, while the last point of ``val/f1_macro`` is the last epoch's.
+
+    Args:
+        kept: columns of the kept epoch, as numbers or as in history.csv; some may be missing.
+        best: of the best epoch.
+    """
+    named = {
+        "val/kept_epoch": kept.get("epoch"),
+        "val/kept_f1_macro": kept.get("val_f1_macro"),
+        "val/kept_accuracy": kept.get("val_accuracy"),
+        "val/kept_loss": kept.get("val_loss"),
+        "val/best_f1_macro": best.get("val_f1_macro"),
+    }
+    return {name: float(value) for name, value in named.items() if value is not None}

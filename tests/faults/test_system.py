@@ -1,0 +1,134 @@
+"""Full and read-only disks, limits, encodings: one line with path and reason, and nothing is lost.
+
+Each command runs in a mount namespace of its own, with a tiny file system over one folder.
+"""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+from project import Project, small_project
+
+pytestmark = pytest.mark.slow
+
+FULL = {
+    "prepare, its outputs": ("data/prepared", "64k", "stages/prepare.py", "full: data/prepared"),
+    "prepare, its scratch": (".darkroom", "32k", "stages/prepare.py", "full: .darkroom"),
+    "prepare, its report": ("reports/prepare", "8k", "stages/prepare.py", "No space left on device"),
+    "train, its report": ("reports/train", "8k", "stages/train.py", "No space left on device"),
+    "evaluate": ("reports/evaluate", "16k", "stages/evaluate.py", "No space left on device"),
+    "export": ("export", "16k", "stages/export.py", "full: export"),
+}
+
+READ_ONLY = {
+    "prepare": ("data/prepared", "stages/prepare.py"),
+    "train": ("models", "stages/train.py"),
+    "evaluate": ("reports", "stages/evaluate.py"),
+    "export": ("export", "stages/export.py"),
+    "scratch": (".darkroom", "stages/prepare.py"),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    project = small_project(tmp_path_factory.mktemp("system") / "project")
+    project.set_params(train__epochs=1)
+    project.dvc("repro")
+    return project
+
+
+def alone(project: Project, setup: str, command: str, **env: str) -> tuple[int, str]:
+    """Runs ``command`` after ``setup``, whose mounts nobody else sees; returns its status and output."""
+    script = f"set -e; {setup}; set +e; {command}"
+    with project.start("unshare", "-m", "bash", "-c", script, **env) as process:
+        output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def hashes(project: Project) -> dict[str, str]:
+    files = [
+        path
+        for top in ("data/prepared", "models", "reports", "export")
+        for path in (project.folder / top).rglob("*")
+        if path.is_file()
+    ]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize(("folder", "size", "script", "said"), FULL.values(), ids=FULL)
+def test_a_full_disk_is_one_line(
+    project: Project, folder: str, size: str, script: str, said: str
+) -> None:
+    before = hashes(project)
+    setup = f"mkdir -p {folder}; mount -t tmpfs -o size={size} none {folder}"
+    status, output = alone(project, setup, f"python {script}")
+    assert status == 2, output
+    assert "Traceback" not in output
+    last = output.splitlines()[-1]
+    assert last.startswith(f"{Path(script).stem}: ")
+    assert said in last
+    assert "run again" in last
+    # with room again, all goes on as if nothing had been
+    status, output = alone(project, "true", f"python {script}")
+    assert status == 0, output
+    assert hashes(project) == before
+
+
+@pytest.mark.parametrize(("folder", "script"), READ_ONLY.values(), ids=READ_ONLY)
+def test_a_read_only_disk_is_one_line(project: Project, folder: str, script: str) -> None:
+    setup = f"mount --bind {folder} {folder}; mount -o remount,ro,bind {folder}"
+    status, output = alone(project, setup, f"python {script}")
+    assert status == 2, output
+    assert "Traceback" not in output
+    assert f"{folder}/" in output.splitlines()[-1]
+    assert "Read-only file system" in output.splitlines()[-1]
+
+
+def test_without_shared_memory_one_process_works(project: Project) -> None:
+    setup = "mount -t tmpfs none /dev/shm; mount -o remount,ro /dev/shm"
+    pool = "from darkroom.data.parallel import ordered_map; print(list(ordered_map(abs, [1, -2], {})))"
+    call = f"""python -c "
+from darkroom.errors import UserError
+try:
+    {pool}
+except UserError as error:
+    print(error)
+\""""
+    status, output = alone(project, setup, call.format(2).replace('\\"', '"'))
+    assert status == 0, output
+    assert "/dev/shm" in output
+    assert "DARKROOM_WORKERS=1" in output
+    status, output = alone(project, setup, "python stages/prepare.py", DARKROOM_WORKERS="1")
+    assert status == 0, output
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [("-f 20", "File too large"), ("-n 12", "Too many open files")]
+)
+def test_limits_are_one_line(project: Project, limit: str, said: str) -> None:
+    command = f"ulimit {limit}; python stages/export.py"
+    status, output = alone(project, "trap '' XFSZ", command)
+    assert status != 0
+    assert "Traceback" not in output, output
+    assert said in output
+
+
+@pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, {"LANG": "C", "LC_ALL": "C"}])
+def test_commands_print_in_any_encoding(project: Project, env: dict[str, str]) -> None:
+    image = next((project.folder / "data/digits").rglob("*.png"))
+    folder = project.folder / "日本\x1b[31m"
+    folder.mkdir(exist_ok=True)
+    (folder / "ä.png").write_bytes(image.read_bytes())
+    output = project.run("darkroom", "predict", "export", str(folder), **env)
+    assert "Traceback" not in output
+    assert "\x1b" not in output
+
+
+def test_nobody_reads_to_the_end(project: Project) -> None:
+    command = "set -o pipefail; darkroom predict export data/digits | head -n 1"
+    _, output = alone(project, "true", command)
+    assert "Traceback" not in output
+    assert "BrokenPipeError" not in output

@@ -268,7 +268,7 @@ def test_the_card_has_a_threshold_a_label(evaluation: Evaluation, tmp_path: Path
     rows = rows_of(text)
     assert rows["label"] == ["train", "val", "test", "test F1", "threshold"]
     for name, threshold in zip(NAMES, THRESHOLDS, strict=True):
-        row = rows[name]
+        row = rows[" ".join(name.split())]
         f1 = evaluation.metrics["per_class"][name]["f1"]
         assert row == ["7", "7", "7", f"{f1:.3f}", f"{threshold:.4f}"]
     assert rows["exact match"] == [f"{evaluation.metrics['exact_match']:.4f}"]

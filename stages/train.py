@@ -29,8 +29,9 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     params, job = flatten(config), make_job(config, runtime)
     run.used(PREPARED, job.info.digest)
     run.log_dataset("prepared", job.info.digest, PREPARED, profile(job.info.model_dump()))
-    for line in filter(None, (job.remark, str(job.train.placement))):
+    for line in filter(None, (job.remark, str(job.train.placement), *job.doubts)):
         print(f"train: {line}")
+    run.log_tags({"doubts": "; ".join(job.doubts)} if job.doubts else {})
     job = job.with_features(lambda batches: run.watch(batches, job.model))
 
     code = Snapshot.take("train", config).digest

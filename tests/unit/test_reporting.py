@@ -27,7 +27,7 @@ from darkroom.data.shards import Shards
 from darkroom.escape import for_line
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
-from darkroom.metrics.remarks import remarks_on
+from darkroom.metrics.remarks import on_validation, remarks_on
 from darkroom.reporting.confusions import frequent_confusions, most_confused, shown_matrix
 from darkroom.reporting.evaluation import Evaluation, make_evaluation
 from darkroom.reporting.figures import (
@@ -787,6 +787,13 @@ def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Eval
     assert not [line for line in evaluation.remarks() if "not measured" in line]
 
 
+def test_training_names_the_classes_without_validation_images() -> None:
+    assert on_validation({"a": 1, "b": 2}) == []
+    assert on_validation({"a": 0, "b": 2, "c\x1b": 0}) == [
+        "classes without a validation image: a, 'c\\x1b'; they do not count in val macro F1"
+    ]
+
+
 def test_a_class_that_is_never_predicted_is_named() -> None:
     targets = torch.arange(30) % 3
     logits = torch.eye(3)[targets].double()
@@ -872,6 +879,45 @@ def test_the_model_card_is_equal_bytes_again_and_other_for_other_params(tmp_path
     assert card(tmp_path / "elsewhere") == first
     assert card(tmp_path, seed=18) != first
     assert str(tmp_path) not in first
+
+
+def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baselines(
+    tmp_path: Path,
+) -> None:
+    partly = unmeasured(tmp_path / "shards")
+    beside = {
+        "logistic_regression": {"f1_macro": 0.9, "accuracy": 0.9, "features": "pixels"},
+        "most_frequent": {"f1_macro": 0.25, "accuracy": 0.5},
+    }
+    metrics = {**metrics_file(partly.metrics), "baseline": beside, "precision_macro": None}
+    counts = {split: dict.fromkeys(HOSTILE_NAMES, 7) for split in ("train", "val", "test")}
+    info = DatasetInfo(
+        format_version=1,
+        class_names=list(HOSTILE_NAMES),
+        multi_label=False,
+        counts=counts,
+        labels_per_image={split: [0, 28] for split in counts},
+        input_size=(8, 8),
+        channels=1,
+        resize="stretch",
+        mean=[0.5],
+        std=[0.25],
+        digest="d1ge57",
+    )
+    write_model_card(partly.spec, info, metrics, [], tmp_path / "README.md")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    rows = rows_of(text)
+    assert rows["for comparison, macro F1 of logistic regression"] == ["0.9000"]
+    assert rows["for comparison, macro F1 of most frequent class"] == ["0.2500"]
+    assert rows["macro precision"] == ["–"]  # noqa: RUF001
+    assert [rows[" ".join(name.split())][3] != "" for name in HOSTILE_NAMES] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert definition(metrics) in text
+    assert "Classes without a test image" in text
 
 
 def test_the_model_card_has_a_row_of_five_cells_for_every_class(tmp_path: Path) -> None:

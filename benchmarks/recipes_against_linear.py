@@ -17,8 +17,10 @@ import argparse
 import json
 import shutil
 import statistics
+import sys
 import time
 import warnings
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,7 +38,6 @@ from stages import change_params, parse_changes, project_copy, run_stage
 from tasks import TASKS, Sources, write_task
 from threadpoolctl import threadpool_limits
 
-from darkroom.data.batches import Batches
 from darkroom.data.shards import Shards
 from darkroom.models.classifier import Classifier
 from darkroom.models.file import load_model
@@ -51,7 +52,31 @@ Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Features ``(n, C)`` and labels ``(n,)``."""
 
 
-def measure(args: argparse.Namespace, data: Path, changes: dict[str, Any], seed: int) -> dict[str, Any]:
+class Features:
+    """Features by a backbone that all trainings leave as it is: each image's are computed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, NDArray[np.float32]] = {}
+
+    @torch.inference_mode()
+    def of(self, model: Classifier, prepared: Path) -> Split:
+        """Returns the features and labels of a split."""
+        shards = Shards(prepared)
+        images = shards.gather(np.arange(len(shards)))
+        keys = [sha256(image.tobytes()).digest() for image in images]
+        new = [number for number, key in enumerate(keys) if key not in self._known]
+        model.eval()
+        for start in range(0, len(new), 32):
+            part = new[start : start + 32]
+            batch = torch.from_numpy(images[part]).permute(0, 3, 1, 2)
+            features = average(model.features(batch)).numpy()
+            self._known.update(zip((keys[number] for number in part), features, strict=True))
+        return np.stack([self._known[key] for key in keys]), np.asarray(shards.labels)
+
+
+def measure(
+    args: argparse.Namespace, data: Path, known: Features, changes: dict[str, Any], seed: int
+) -> dict[str, Any]:
     """Runs the stages with one seed in a copy of the project, then fits the regression."""
     with project_copy() as folder:
         params = folder / "params.yaml"
@@ -65,8 +90,10 @@ def measure(args: argparse.Namespace, data: Path, changes: dict[str, Any], seed:
         train_seconds = run_stage("train", folder)
         model, spec = load_model(folder / "models/model.safetensors")
         assert isinstance(model, Classifier)
+        if spec.training["train.freeze"] != "backbone" or spec.training["train.unfreeze"]:
+            sys.exit(f"{args.recipe}: only recipes that freeze the whole backbone can be compared")
         splits = {
-            split: features_of(model, folder / "data/prepared" / split)
+            split: known.of(model, folder / "data/prepared" / split)
             for split in ("train", "val", "test")
         }
         features, labels = splits["test"]
@@ -82,18 +109,6 @@ def measure(args: argparse.Namespace, data: Path, changes: dict[str, Any], seed:
             "linear": how,
             "train_seconds": round(train_seconds, 1),
         }
-
-
-@torch.inference_mode()
-def features_of(model: Classifier, prepared: Path) -> Split:
-    """Computes the backbone's features of the images of a split."""
-    model.eval()
-    batches = Batches(Shards(prepared), torch.device("cpu"), 32)
-    parts = [(average(model.features(images)), targets) for images, targets in batches]
-    return (
-        torch.cat([features for features, _ in parts]).numpy(),
-        torch.cat([targets for _, targets in parts]).numpy(),
-    )
 
 
 def regression(splits: dict[str, Split]) -> tuple[float, str]:
@@ -184,6 +199,7 @@ def main() -> None:
             if sources.has_images_of(name):
                 collections[name] = Path(folder) / name
                 write_task(name, collections[name], sources)
+        features = {name: Features() for name in collections}
         for seed in args.seeds:
             for name, data in collections.items():
                 began = time.perf_counter()
@@ -192,7 +208,7 @@ def main() -> None:
                     "task": name,
                     "label": args.label,
                     "seed": seed,
-                    **measure(args, data, changes, seed),
+                    **measure(args, data, features[name], changes, seed),
                     "seconds": round(time.perf_counter() - began, 1),
                     "changes": changes,
                 }

@@ -34,6 +34,11 @@ class Sources:
     camvid: Path | None
     """CamVid as ``images/{train,test}/*.jpg``, ``masks/{train,test}/*.png`` and ``classes.csv``."""
 
+    def has_images_of(self, task: str) -> bool:
+        """Whether the collection that a task is cut out of is available; True for all others."""
+        needed = {"cifar10": self.cifar, "cifar-animals": self.cifar, "materials": self.camvid}
+        return task not in needed or needed[task] is not None
+
 
 def from_cifar(
     sources: Sources,
@@ -146,48 +151,6 @@ def textures(split: str, random: Generator) -> Iterator[Picture]:
                 yield f"{kind.__name__[1:]} {scale:02}", _coloured(pattern, random)
 
 
-SHAPES = ("circle", "ring", "square", "triangle", "star", "cross")
-
-
-def shapes(split: str, random: Generator) -> Iterator[Picture]:
-    """Draws a shape of any colour, size, place and turn among lines that are in the way."""
-    number = 20 if split == "train" else 40
-    for shape in SHAPES:
-        for _ in range(number):
-            picture = _blotches(random)
-            draw = ImageDraw.Draw(picture)
-            _draw_shape(draw, shape, _colour(random), random)
-            for _ in range(4):
-                ends = tuple(random.uniform(0, SIDE, 4))
-                draw.line(ends, fill=_colour(random), width=int(random.integers(1, 4)))
-            yield shape, _noisy(picture, random)
-
-
-def _draw_shape(
-    draw: ImageDraw.ImageDraw, shape: str, colour: tuple[int, int, int], random: Generator
-) -> None:
-    radius, turn = random.uniform(14, 34), random.uniform(0, 2 * math.pi)
-    x, y = random.uniform(radius, SIDE - radius, 2)
-    if shape in ("circle", "ring"):
-        box = (x - radius, y - radius, x + radius, y + radius)
-        draw.ellipse(box, fill=colour if shape == "circle" else None, outline=colour, width=6)
-        return
-    radii = {
-        "square": [1.0] * 4,
-        "triangle": [1.0] * 3,
-        "star": [1.0, 0.4] * 5,
-        "cross": [1.0, 1.0, 0.4] * 4,
-    }[shape]
-    angles = [2 * math.pi * corner / len(radii) for corner in range(len(radii))]
-    if shape == "cross":  # two corners at the end of each arm, one between two arms
-        angles = [math.pi / 2 * arm + off for arm in range(4) for off in (-0.3, 0.3, math.pi / 4)]
-    points = [
-        (x + radius * share * math.cos(turn + angle), y + radius * share * math.sin(turn + angle))
-        for share, angle in zip(radii, angles, strict=True)
-    ]
-    draw.polygon(points, fill=colour)
-
-
 def _grid(random: Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the coordinates of all pixels, turned and shifted at random."""
     y, x = np.mgrid[:SIDE, :SIDE].astype(float)
@@ -267,7 +230,6 @@ TASKS: dict[str, Callable[[Sources, str, Generator], Iterator[Picture]]] = {
     "materials": materials,
     "letters": lambda _, split, random: letters(split, random),
     "textures": lambda _, split, random: textures(split, random),
-    "shapes": lambda _, split, random: shapes(split, random),
 }
 
 

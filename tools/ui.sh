@@ -8,18 +8,19 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$here/.venv/bin/python
 [ -x "$python" ] || python=python
 told=$(PYTHONPATH=$here/src "$python" -m darkroom.tracking.mlflow.ui)
-root=${told%%$'\n'*}
-page=${told#*$'\n'}
+{ read -r root && read -r page && read -r address; } <<<"$told"
 
-uri=${MLFLOW_TRACKING_URI:-sqlite:///$root/mlflow.db}
 if [ -z "${MLFLOW_TRACKING_URI:-}" ] && [ ! -e "$root/mlflow.db" ]; then
     echo "ui: there are no runs yet; make some with: make repro" >&2
     exit 2
 fi
-case $uri in http://* | https://*)
-    echo "ui: the runs are on a server: $(sed -E "s#//[^/]*@#//***@#" <<<"$uri")" >&2
+case ${MLFLOW_TRACKING_URI:-} in http://* | https://*)
+    echo "ui: the runs are on a server: $address" >&2
     exit 2 ;;
 esac
+# in the environment: everybody can read a command line
+export MLFLOW_BACKEND_STORE_URI=${MLFLOW_TRACKING_URI:-sqlite:///$root/mlflow.db}
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 echo "ui: http://127.0.0.1:$port/#$page (Ctrl-C ends it)"
-exec "$python" -m mlflow ui --backend-store-uri "$uri" --default-artifact-root "$root/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1
+exec "$python" -m mlflow ui --default-artifact-root "$root/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1 \
+    > >(PYTHONPATH=$here/src exec "$python" -m darkroom.tracking.secrets) 2>&1

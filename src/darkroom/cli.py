@@ -18,13 +18,14 @@ from darkroom.commands.verify import verify
 from darkroom.errors import UserError
 from darkroom.system_errors import explain
 from darkroom.terminal import safe_output
+from darkroom.tracking.secrets import redacted_output
 
 
 class UserErrorsWithoutTraceback(click.Group):
     """Prints a mistake of the user's, or what the system refuses, as one message; ends with status 2."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        with safe_output():
+        with safe_output(), redacted_output(with_stdout=False):
             return super().main(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> object:

@@ -302,6 +302,15 @@ class Augment(Section):
         " image; null: none; with mixup every image has one of the two"
     )
 
+    def padding_problem(self, side: int) -> str | None:
+        """Returns what is wrong with ``crop_padding`` for images whose shorter side is ``side``."""
+        if self.crop_padding == 0 or self.crop_padding < side:
+            return None
+        return (
+            f"{self.crop_padding} would move images of {side} pixels out of sight altogether; it must be"
+            f" below {side} (an eighth is usual: {side // 8})"
+        )
+
 
 class Model(Section):
     """The network."""
@@ -562,12 +571,55 @@ class Train(Section):
                     "train.unfreeze",
                     f"epoch {entry.epoch} never comes, since train.epochs is {self.epochs}",
                 )
-        if self.freeze == "backbone" and not self.unfreeze and self.layer_decay is not None:
+        if self.freezes_backbone and self.layer_decay is not None:
             yield (
                 "train.layer_decay",
                 f"{self.layer_decay:g} has no effect where the whole backbone is frozen; "
                 "it must be null there",
             )
+        for pattern in self.lr_factors if self.freezes_backbone else ():
+            if pattern.startswith("backbone"):
+                yield (
+                    "train.lr_factors",
+                    f"{pattern} has no effect where the whole backbone is frozen; leave it out",
+                )
+        yield from self._never_in_time()
+        if isinstance(self.batch_size, int) and self.micro_batches > self.batch_size:
+            yield (
+                "train.micro_batches",
+                f"{self.micro_batches} parts are more than the {self.batch_size} images of a batch; "
+                f"it must be at most train.batch_size",
+            )
+
+    @property
+    def freezes_backbone(self) -> bool:
+        """Whether the whole backbone is frozen in every epoch."""
+        return self.freeze == "backbone" and not self.unfreeze
+
+    def _never_in_time(self) -> Iterator[tuple[str, str]]:
+        """Yields what would happen only after the last epoch."""
+        ends = f"since train.epochs is {self.epochs}"
+        # the first epoch is always the best so far, and after the last one nothing is left to stop
+        if self.patience is not None and self.patience > self.epochs - 2:
+            most = (
+                f"it must be at most {self.epochs - 2}, or null" if self.epochs > 2 else "null is right"
+            )
+            yield "train.patience", f"{self.patience} never stops the training, {ends}; {most}"
+        if self.schedule in ("step", "plateau") and isinstance(self.decay_epochs, int):
+            if self.decay_epochs >= self.epochs:
+                yield (
+                    "train.decay_epochs",
+                    f"after {self.decay_epochs} epochs nothing is left to learn at a lower rate, {ends};"
+                    " take fewer, or train.schedule: constant",
+                )
+        elif self.schedule == "multi_step" and isinstance(self.decay_epochs, list):
+            late = [epoch for epoch in self.decay_epochs if epoch >= self.epochs]
+            if late:
+                yield (
+                    "train.decay_epochs",
+                    f"after epoch {late[0]} nothing is left to learn at a lower rate, {ends};"
+                    " leave it out",
+                )
 
 
 class SettledTrain(Train):
@@ -680,8 +732,25 @@ class Params(Section):
                 f"{augment.resized_crop:g} crops, and so does augment.crop_padding"
                 f" {augment.crop_padding}; set this to null or that to 0",
             )
+        side = prepare.image_size
+        if isinstance(side, int) and (out_of_sight := augment.padding_problem(side)):
+            yield "augment.crop_padding", out_of_sight
+        if augment.translate == 1:
+            yield "augment.translate", "1 moves images out of sight altogether; it must be below 1"
         yield from model.mistaken_combinations()
         yield from train.mistaken_combinations()
+        if train.freezes_backbone and model.weights == "random":
+            yield (
+                "train.freeze",
+                "backbone would keep its random weights, since model.weights is random, and never learn;"
+                " take other weights, or none here",
+            )
+        if train.freezes_backbone and model.stochastic_depth > 0:
+            yield (
+                "model.stochastic_depth",
+                f"{model.stochastic_depth:g} has no effect where the whole backbone is frozen; "
+                "it must be 0 there",
+            )
         if len(set(self.export.formats)) < len(self.export.formats):
             yield "export.formats", f"{self.export.formats} names a format twice; name each once"
 

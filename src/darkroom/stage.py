@@ -19,11 +19,13 @@ from darkroom.tracking.descriptions import about
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.ledger.key_output import output_tags
 from darkroom.tracking.run import Run
+from darkroom.tracking.secrets import redacted_output
 from darkroom.training.determinism import configure_libraries
 
 Config = TypeVar("Config", bound=StageConfig)
 
 
+@redacted_output()
 def run_stage(
     name: str,
     config_type: type[Config],

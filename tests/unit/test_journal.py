@@ -340,3 +340,42 @@ def test_a_damaged_receipt_is_none(journal: Journal) -> None:
 def test_a_receipt_for_more_than_there_is_is_none(journal: Journal) -> None:
     Receipt(DIGEST, "run", journal.size + 1).save(journal)
     assert Receipt.load(journal, DIGEST) == Receipt(DIGEST)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.rglob("*")]}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_only_the_owner_can_read_a_journal(tmp_path: Path, umask: int) -> None:
+    (tmp_path / "report.html").write_text("report")
+    earlier = os.umask(umask)
+    try:
+        journal = write(tmp_path, *SAID)
+        assert journal.hold()
+        writer = Writer(journal)
+        writer.keep(tmp_path / "report.html")
+        writer.close()
+        Receipt(DIGEST).save(journal)
+        journal.release()
+    finally:
+        os.umask(earlier)
+    found = modes(tmp_path / JOURNALS)
+    folders = [JOURNALS, journal.name, "files", next(journal.spool.iterdir()).name]
+    files = ["journal.jsonl", "report.html", NAME, "lock"]
+    assert found == dict.fromkeys(folders, 0o700) | dict.fromkeys(files, 0o600)
+
+
+def test_journals_of_an_earlier_version_are_closed_to_others(tmp_path: Path) -> None:
+    journal = write(tmp_path, *SAID)
+    (tmp_path / "outside").write_text("not ours")
+    (tmp_path / "outside").chmod(0o644)
+    (journal.folder / "link").symlink_to(tmp_path / "outside")
+    for path in (journal.file, journal.folder, tmp_path / JOURNALS):
+        path.chmod(0o755)
+    write(tmp_path, *SAID)
+    assert {mode for name, mode in modes(tmp_path / JOURNALS).items() if name != "link"} == {
+        0o700,
+        0o600,
+    }
+    assert (tmp_path / "outside").stat().st_mode & 0o777 == 0o644

@@ -133,3 +133,9 @@ def test_auto_is_found_once_and_then_read(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(calls) == 1
     assert settle_lr(job(0.25), tmp_path) == 0.25
     assert len(calls) == 1
+    kept = (tmp_path / "lr.json").read_bytes()
+    for number, damaged in enumerate((kept.replace(b"0.1", b"0.9"), kept[:-3], b"\xff", b""), start=2):
+        (tmp_path / "lr.json").write_bytes(damaged)
+        assert settle_lr(job("auto"), tmp_path) == 0.1
+        assert len(calls) == number
+        assert (tmp_path / "lr.json").read_bytes() == kept

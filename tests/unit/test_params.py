@@ -103,6 +103,11 @@ FALLS = {
 }
 """Schedules that fall, with what they need."""
 
+FROZEN_BACKBONE = {
+    "train.freeze": "freeze: backbone",
+    "model.weights": "weights: models/weights/mine.pth",
+}
+
 MISTAKES: list[tuple[dict[str, str], str]] = [
     # names
     ({"seed": "seed: 0\nzzz: 0"}, "zzz is not a parameter"),
@@ -540,9 +545,75 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.unfreeze: epoch 41 never comes, since train.epochs is 40",
     ),
     (
-        {"train.freeze": "freeze: backbone", "train.layer_decay": "layer_decay: 0.75"},
+        {**FROZEN_BACKBONE, "train.layer_decay": "layer_decay: 0.75"},
         "train.layer_decay: 0.75 has no effect where the whole backbone is frozen; "
         "it must be null there",
+    ),
+    (
+        {**FROZEN_BACKBONE, "train.lr_factors": "lr_factors: {head.*: 2, backbone.stages.*: 0.1}"},
+        "train.lr_factors: backbone.stages.* has no effect where the whole backbone is frozen; leave it "
+        "out",
+    ),
+    (
+        {
+            **FROZEN_BACKBONE,
+            "model.name": "name: resnet",
+            "model.stochastic_depth": "stochastic_depth: 0.1",
+        },
+        "model.stochastic_depth: 0.1 has no effect where the whole backbone is frozen; it must be 0 "
+        "there",
+    ),
+    (
+        {"train.freeze": "freeze: backbone"},
+        "train.freeze: backbone would keep its random weights, since model.weights is random, and never "
+        "learn; take other weights, or none here",
+    ),
+    # what would happen only after the last epoch
+    *(
+        (
+            {"train.epochs": f"epochs: {epochs}", "train.patience": f"patience: {patience}"},
+            f"train.patience: {patience} never stops the training, since train.epochs is {epochs}; "
+            f"{advice}",
+        )
+        for epochs, patience, advice in (
+            (10, 9, "it must be at most 8, or null"),
+            (10, 200, "it must be at most 8, or null"),
+            (3, 2, "it must be at most 1, or null"),
+            (2, 1, "null is right"),
+            (1, 1, "null is right"),
+        )
+    ),
+    *(
+        (
+            scheduled(name, decay_factor="0.1", decay_epochs=f"{epochs}"),
+            f"train.decay_epochs: after {epochs} epochs nothing is left to learn at a lower rate, since "
+            "train.epochs is 40; take fewer, or train.schedule: constant",
+        )
+        for name in ("step", "plateau")
+        for epochs in (40, 41)
+    ),
+    (
+        scheduled("multi_step", decay_factor="0.1", decay_epochs="[20, 40, 60]"),
+        "train.decay_epochs: after epoch 40 nothing is left to learn at a lower rate, since "
+        "train.epochs is 40; leave it out",
+    ),
+    (
+        {"train.micro_batches": "micro_batches: 65"},
+        "train.micro_batches: 65 parts are more than the 64 images of a batch; it must be at most "
+        "train.batch_size",
+    ),
+    # what leaves nothing of an image
+    *(
+        (
+            {"prepare.image_size": "image_size: 16", "augment.crop_padding": f"crop_padding: {padding}"},
+            f"augment.crop_padding: {padding} would move images of 16 pixels out of sight altogether; "
+            "it must be below 16 (an eighth is usual: 2)",
+        )
+        for padding in (16, 100)
+    ),
+    (
+        {"augment.translate": "translate: 1"},
+        "augment.translate: 1 moves images out of sight altogether; it must be below 1",
     ),
     # parts of a parameter's value
     *(
@@ -887,6 +958,17 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {"train.class_weights": "class_weights: {'3': 2.5}"},
         {"train.sampling": "sampling: balanced"},
         {**BACKBONE, **FROM_3},
+        FROZEN_BACKBONE,
+        {**FROZEN_BACKBONE, "train.lr_factors": "lr_factors: {head.*: 2}"},
+        {"train.epochs": "epochs: 3", "train.patience": "patience: 1"},
+        {"train.patience": "patience: 38"},
+        scheduled("step", decay_factor="0.1", decay_epochs="39"),
+        scheduled("multi_step", decay_factor="0.1", decay_epochs="[20, 39]"),
+        {"train.micro_batches": "micro_batches: 64"},
+        {"train.micro_batches": "micro_batches: 65", "train.batch_size": "batch_size: auto"},
+        {"prepare.image_size": "image_size: 16", "augment.crop_padding": "crop_padding: 15"},
+        {"augment.crop_padding": "crop_padding: 100"},  # of images whose size is not known yet
+        {"augment.translate": "translate: 0.99"},
         {**BACKBONE, "train.unfreeze": "unfreeze: [{epoch: 20, layers: backbone.*}]"},
         {**BACKBONE, **FROM_3, "train.layer_decay": "layer_decay: 0.75"},
         {"train.freeze": "freeze: [backbone.*, head.0]", "train.layer_decay": "layer_decay: 0.75"},

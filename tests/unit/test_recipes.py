@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from darkroom.data.augment.pipeline import Augmentation
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
 from darkroom.recipes import MADE_FOR, is_data_decision, list_recipes, use_recipe
@@ -64,6 +65,23 @@ def test_each_recipe_goes_with_the_default_and_after_those_that_set_most(
         after = values_of(params)
         overlaid = [f"{section}.{key}" for section, overlay in wanted.items() for key in overlay]
         assert {key: after[key] for key in overlaid} == {key: alone[key] for key in overlaid}
+
+
+def test_finetune_small_computes_the_features_of_each_image_once(params: Path) -> None:
+    use_recipe("finetune-small", RECIPES, params)
+    given = load_params(params)
+    assert given.train.freezes_backbone
+    assert not Augmentation(given.augment, 0).changes_images
+
+
+@pytest.mark.parametrize("name", ["finetune-small", "finetune-large"])
+def test_recipes_for_any_photographs_keep_mirror_images_apart(params: Path, name: str) -> None:
+    """A mirrored letter, sign or hand may be of another class."""
+    use_recipe(name, RECIPES, params)
+    augment = load_params(params).augment
+    assert not augment.horizontal_flip
+    assert not augment.vertical_flip
+    assert augment.resized_crop is None or augment.resized_crop >= 0.5
 
 
 def test_only_what_the_recipe_names_changes_and_comments_stay(params: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Logged models and their versions in a real MLflow: scores linked once, bytes registered once."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.trouble import Refused
 from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
+from darkroom.tracking.mlflow.read_back import FILES_TAG
 from darkroom.tracking.mlflow.registry import PROPOSED_TAG, find_alias, model_name, propose
 from darkroom.tracking.mlflow.store import Store, open_store
 
@@ -52,6 +54,10 @@ def versions(store: Store, name: str | None = None) -> list:
     return sorted(found, key=lambda version: int(version.version))
 
 
+OF_ITS_TIME = ("mlflow.modelVersions", FILES_TAG)
+"""Tags whose values differ from model to model; MLmodel holds the time it was written."""
+
+
 def state(store: Store, run_id: str, name: str | None = None) -> dict:
     """Everything that a replay could double or leave out, without ids and times."""
     models = store.client.search_logged_models([store.experiment.experiment_id])
@@ -60,7 +66,7 @@ def state(store: Store, run_id: str, name: str | None = None) -> dict:
             (
                 model.status,
                 sorted(model.params.items()),
-                sorted(item for item in model.tags.items() if item[0] != "mlflow.modelVersions"),
+                sorted((name, text) for name, text in model.tags.items() if name not in OF_ITS_TIME),
                 sorted((p.key, p.value, p.step, p.dataset_name or "") for p in model.metrics),
             )
             for model in models
@@ -91,7 +97,16 @@ def test_scores_belong_to_the_model_and_the_run_gets_no_point_more(store: Store,
         "val/f1_macro": (0.9 - 0.1 / 2, 2, None, None),  # of the epoch that was kept, no other
     }
     assert model.params == {"architecture": "cnn"}
+    recorded = json.loads(model.tags.pop(FILES_TAG))
     assert model.tags == {MADE: "weights 1.0", "sha256": record.file.sha256}
+    assert recorded["model.onnx"] == record.file.sha256
+    assert set(recorded) == {
+        "MLmodel",
+        "conda.yaml",
+        "model.onnx",
+        "python_env.yaml",
+        "requirements.txt",
+    }
     [output] = store.client.get_run(run_id).outputs.model_outputs
     assert (output.model_id, output.step) == (model.model_id, 2)
 

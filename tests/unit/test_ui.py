@@ -57,7 +57,7 @@ def test_the_page_is_the_table_of_models(project: Path) -> None:
     view = json.loads(tags[VIEW_TAG])
     assert view["selectedColumns"][0] == "metrics.`test/f1_macro`"
     address = f"/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=darkroom"
-    assert told() == [str(project), address]
+    assert told() == [str(project), address, "mlflow.db"]
 
 
 def test_an_experiment_made_before_gets_its_view_once(
@@ -77,10 +77,11 @@ def test_an_experiment_made_before_gets_its_view_once(
 
 def test_where_no_experiment_is_known_the_page_lists_them(project: Path) -> None:
     listed = "/experiments?workflowType=machine_learning"
-    assert told() == [str(project), listed]
+    assert told() == [str(project), listed, "mlflow.db"]
     (project / "mlflow.db").touch()
-    assert told() == [str(project), listed]
-    assert told(MLFLOW_TRACKING_URI="postgresql://somewhere") == [str(project), listed]
+    assert told() == [str(project), listed, "mlflow.db"]
+    shown = [str(project), listed, "postgresql://db/runs"]
+    assert told(MLFLOW_TRACKING_URI="postgresql://ada:Zq7/xYw9k@db/runs?x=y") == shown
 
 
 def test_nothing_to_serve_is_said(project: Path) -> None:

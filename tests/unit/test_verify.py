@@ -324,6 +324,21 @@ def test_a_damaged_or_hostile_lock_ends_in_a_message(root: Path, text: str | byt
     assert "passwd" not in result.stdout
 
 
+BOMB = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+)
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "in.dvc", "dvc.yaml"])
+def test_a_bomb_of_aliases_is_refused_at_once(root: Path, name: str) -> None:
+    Path(name).chmod(0o644)
+    Path(name).write_text(BOMB)
+    result = verify()
+    assert result.exit_code == 2
+    assert name in result.output
+
+
 # an exported folder, without DVC
 
 

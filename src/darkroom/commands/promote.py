@@ -3,6 +3,7 @@
 import click
 
 from darkroom.errors import UserError
+from darkroom.tracking.secrets import redacted_output
 
 
 @click.command()
@@ -12,6 +13,7 @@ from darkroom.errors import UserError
     "--dry-run", "-n", is_flag=True, help="Only compare it with the champion, and check its files."
 )
 @click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
+@redacted_output()
 def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool) -> None:
     """Make VERSION of the model the champion, the one in use.
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkroom.tracking.secrets import redacted_output
+
 if TYPE_CHECKING:
     from darkroom.tracking.ledger.sync import Outcome
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 @click.option("--all-commits", is_flag=True, help="Log the results of every commit's dvc.lock.")
 @click.option("--all-experiments", is_flag=True, help="Log the results of every DVC experiment.")
 @click.option("--redirect", is_flag=True, help="Also send here what was meant for another MLflow.")
+@redacted_output()
 def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
     """Make MLflow complete.
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkroom.tracking.secrets import redacted_output
+
 if TYPE_CHECKING:
     from darkroom.tracking.ledger.revisions import Revision
     from darkroom.tracking.ledger.trace import Trail
@@ -33,6 +35,7 @@ PARAMS_SHOWN = (
 @click.argument("name", metavar="X")
 @click.option("--all", "shows_all", is_flag=True, help="Every training and parameter.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@redacted_output()
 def trace(name: str, shows_all: bool, as_json: bool) -> None:
     """Find what belongs to X, by the hashes of contents.
 

@@ -28,7 +28,8 @@ MAX_TABLE_BYTES = 2**32
 def read_rows(name: str, content: bytes, columns: dict[str, str]) -> Rows:
     """Reads a file whose kind is told by its suffix, one of ``READERS``.
 
-    Nothing is converted: ``007`` and ``NA`` in a CSV stay text. Blank lines are no rows.
+    Nothing is converted: ``007`` and ``NA`` in a CSV stay text. Blank lines are no rows, and blanks
+    around a CSV's column names do not count.
 
     Args:
         name: of the file, for its suffix and for messages.
@@ -47,6 +48,8 @@ def _read_delimited(name: str, content: bytes, columns: dict[str, str]) -> Rows:
         first = text.readline()
         headers = {d: next(csv.reader([first], delimiter=d), []) for d in _DELIMITERS}
         wanted = set(columns.values())
+        for names in headers.values():
+            names[:] = [name if name in wanted else name.strip() for name in names]
         delimiter = max(headers, key=lambda d: (len(wanted & set(headers[d])), len(headers[d])))
         header = headers[delimiter]
         _check_columns(name, header, columns)

@@ -84,6 +84,7 @@ def write_preparation_report(
     pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     folder: Path,
     sets: LabelSets | None = None,
+    more_remarks: Sequence[str] = (),
 ) -> list[str]:
     """Writes report.html and its pictures as PNG into ``folder``, and returns its remarks.
 
@@ -92,6 +93,7 @@ def write_preparation_report(
         duplicates: pairs of candidates.
         pixels: returns prepared images of some candidates, uint8 ``(n, height, width, channels)``.
         sets: the sets of labels of candidates; None: an image has one label.
+        more_remarks: to be said, too.
     """
     survey = load_survey(manifest, info.class_names, sets)
     show = partial(_show, survey, pixels)
@@ -101,7 +103,7 @@ def write_preparation_report(
     }
     extremes = list(_extremes(survey, show))
     pairs = list(_pairs(survey, duplicates, show))
-    remarked = list(remarks(survey, info, duplicates))
+    remarked = [*remarks(survey, info, duplicates), *more_remarks]
 
     draw_class_histogram(info.counts, folder / "classes.png")
     draw_sizes(survey.widths, survey.heights, info.input_size, folder / "sizes.png")

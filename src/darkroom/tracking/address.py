@@ -1,28 +1,22 @@
 """Which MLflow the environment asks for; known without importing MLflow."""
 
 import hashlib
-import json
 import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote
+
+from darkroom.tracking.secrets import shown_address, without_secrets
 
 DEFAULT_EXPERIMENT = "darkroom"
-
-_SECRET_NAMES = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-_USER_INFO = re.compile(r"(?<=://)[^/\s'\"]+@")
-_PASSWORD = re.compile(r"://[^/\s:]*:([^/\s'\"]+)@")
-_HIDDEN = "***"
 
 
 @dataclass(frozen=True)
 class Address:
     """An MLflow, and the experiment in it that takes the runs."""
 
-    uri: str
+    uri: str = field(repr=False)
     """With its secrets, if it has some: for MLflow alone."""
     experiment: str
     is_embedded: bool
@@ -36,27 +30,10 @@ class Address:
         return cls(given or f"sqlite:///{root / 'mlflow.db'}", experiment, not given)
 
     def __str__(self) -> str:
-        return "mlflow.db" if self.is_embedded else redact(self.uri)
+        return "mlflow.db" if self.is_embedded else shown_address(self.uri)
 
     @property
     def digest(self) -> str:
         """Tells it from others, without secrets; that of the embedded one moves with the project."""
-        place = "embedded" if self.is_embedded else _USER_INFO.sub("", self.uri).rstrip("/")
+        place = "embedded" if self.is_embedded else without_secrets(self.uri)
         return hashlib.sha256(f"{place}\n{self.experiment}".encode()).hexdigest()[:16]
-
-
-def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Hides users and passwords in addresses, and values of the environment that are secret.
-
-    A variable is secret if its name says so (token, password, secret, key, ...), and so is a password in
-    an address, wherever else it occurs.
-    """
-    secrets = {value for name, value in environ.items() if _SECRET_NAMES.search(name)}
-    for value in environ.values():
-        for password in _PASSWORD.findall(value):
-            secrets |= {password, unquote(password)}
-    secrets |= {json.dumps(secret)[1:-1] for secret in secrets}
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= 6:  # shorter ones would hide words
-            text = text.replace(secret, _HIDDEN)
-    return _USER_INFO.sub(f"{_HIDDEN}@", text)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.tracking import events
-from darkroom.tracking.address import Address, redact
+from darkroom.tracking.address import Address
 from darkroom.tracking.events import Event
 from darkroom.tracking.git import git_tags
 from darkroom.tracking.journal import records
@@ -24,6 +24,7 @@ from darkroom.tracking.mlflow.sender import has_sender, start_sender
 from darkroom.tracking.person import user_name
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
+from darkroom.tracking.secrets import redact
 
 WAIT_SECONDS = 60.0
 """How long a stage waits at most, at its end, for MLflow to have everything."""
@@ -93,8 +94,8 @@ class Recorder:
         tags = start_tags(title)
         start = records.Start(
             stage=title,
-            name=_plain(run_name(title, about, tags)),
-            tags=_plain(tags),
+            name=plain(run_name(title, about, tags)),
+            tags=plain(tags),
             destination=self._address.digest,
             address=f"{self._address}",
             waits=waits,
@@ -186,9 +187,9 @@ class Recorder:
     def _append_event(self, event: Event, maker: str | None) -> None:
         match event:
             case events.Params():
-                self._append(records.Params(values=_plain(event.texts())), maker)
+                self._append(records.Params(values=plain(event.texts())), maker)
             case events.Tags(values):
-                self._append(records.Tags(values=_plain(values)), maker)
+                self._append(records.Tags(values=plain(values)), maker)
             case events.Metrics(values, step, timestamp_ms):
                 self._append_metrics(values, step, timestamp_ms, maker)
             case events.Artifacts(paths):
@@ -200,22 +201,22 @@ class Recorder:
                             self._append(kept, maker)
             case events.Dataset(name, digest, source, profile):
                 dataset = records.Dataset(
-                    name=name, digest=digest, source=source.as_posix(), profile=_plain(profile)
+                    name=name, digest=digest, source=plain(source.as_posix()), profile=plain(profile)
                 )
                 self._append(dataset, maker)
             case events.OnnxModel():
                 if kept := self._keep(event.path):
                     self._append_model(event, kept, maker)
             case events.Note(title, text):
-                self._append(records.Note(title=title, text=_plain(text)), maker)
+                self._append(records.Note(title=title, text=plain(text)), maker)
 
     def _append_model(self, model: events.OnnxModel, file: records.File, maker: str | None) -> None:
         now_ms = model.timestamp_ms
         record = records.Model(
             name=model.name,
             file=file,
-            params=_plain(model.params),
-            tags=_plain(model.tags),
+            params=plain(model.params),
+            tags=plain(model.tags),
             metrics=model.metrics,
             dataset=model.dataset,
             step=model.step,
@@ -258,7 +259,7 @@ class Recorder:
     def close(self, status: records.Status, error: str = "") -> None:
         """Says how the run ended, and waits a little for MLflow to have it."""
         with self._observing():
-            text = _plain(error)[:LENGTH_OF_ERROR]
+            text = plain(error)[:LENGTH_OF_ERROR]
             self._append(records.End(status=status, error=text, timestamp_ms=_now_ms()))
         with self._observing():
             size = self._journal.size
@@ -335,15 +336,15 @@ def run_name(title: str, about: str, tags: Mapping[str, str]) -> str:
     return " ".join(filter(None, (title, about, tags.get("dvc.experiment") or f"{commit}{mark}")))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Returns texts, in dicts and lists too, without secrets, and as UTF-8 can hold them."""
     match value:
         case str():
             return redact(value.encode("utf-8", "backslashreplace").decode())
         case dict():
-            return {name: _plain(item) for name, item in value.items()}
+            return {name: plain(item) for name, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
     return value
 
 

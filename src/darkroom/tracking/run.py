@@ -23,6 +23,7 @@ from darkroom.tracking.events import (
     Tags,
 )
 from darkroom.tracking.notes import table
+from darkroom.tracking.secrets import redact
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -120,7 +121,7 @@ class Run:
 
     def describe(self, title: str, rows: Mapping[str, object]) -> None:
         """Writes a table into the run's description, below ``title``; replaces the one that is there."""
-        self._record(Note(title, table(rows)))
+        self._record(Note(title, table({name: redact(f"{value}") for name, value in rows.items()})))
 
     def log_pr_curves(
         self, class_names: Sequence[str], targets: "Tensor", probabilities: "Tensor"

@@ -24,6 +24,7 @@ from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.compiled import compiled
 from darkroom.training.determinism import set_determinism
 from darkroom.training.device import select_device
+from darkroom.training.doubts import check_padding, doubts
 from darkroom.training.environment import describe_environment
 from darkroom.training.features import Features, Head, Watch, compute_features
 from darkroom.training.losses import Loss, make_loss
@@ -49,6 +50,8 @@ class Job:
     """Of the file of weights that the model begins with; empty where they are random."""
     remark: str
     """On those weights."""
+    doubts: tuple[str, ...] = ()
+    """What of the parameters makes little sense for the data, in sentences."""
     features: Features | None = None
     """In place of images, where the whole backbone is frozen."""
 
@@ -115,6 +118,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     device = select_device(runtime.device)
     info = load_info(DATASET)
     _check_sampling(options.sampling, info)
+    check_padding(config.augment, info)
     environment = describe_environment(device)
     class_counts = [info.counts["train"][name] for name in info.class_names]
     num_images = info.num_images("train") if info.multi_label else None
@@ -161,6 +165,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         loss=loss,
         weights_sha256=start.sha256,
         remark=start.remark,
+        doubts=tuple(doubts(config, info, batch_size)),
     )
 
 

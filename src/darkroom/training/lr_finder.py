@@ -1,7 +1,9 @@
 """The learning-rate range test (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017)."""
 
 import copy
+import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -10,7 +12,8 @@ from pathlib import Path
 from torch import nn
 
 from darkroom.data.batches import TrainBatch
-from darkroom.errors import UserError
+from darkroom.digests import Mismatch, seal, unseal
+from darkroom.errors import UserError, brief
 from darkroom.progress import progress_bar
 from darkroom.training.engine import TrainBatches, TrainOptions, train_step
 from darkroom.training.job import Job
@@ -120,14 +123,21 @@ def find_lr(job: Job) -> RangeTest:
 def settle_lr(job: Job, scratch: Path) -> float:
     """Returns the learning rate that ``train.lr`` means.
 
-    What the range test has found is kept in ``scratch``, where a training that goes on has it from.
+    What the range test has found is kept in ``scratch``, from where a training that resumes has it. If
+    the file is damaged, the test is run again, with the same result.
     """
     asked = job.config.train.lr
     if asked != "auto":
         return asked
-    found = scratch / "lr.txt"
-    if not found.is_file():
-        part = found.with_suffix(".part")
-        part.write_text(repr(find_lr(job).suggestion), encoding="utf-8")
-        part.replace(found)
-    return float(found.read_text(encoding="utf-8"))
+    found = scratch / "lr.json"
+    try:
+        return float(unseal(json.loads(found.read_bytes()))["lr"])
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, Mismatch) as error:
+        print(f"train: {found}: damaged ({brief(error)}); the rate is found again", file=sys.stderr)
+    lr = find_lr(job).suggestion
+    part = found.with_suffix(".part")
+    part.write_text(json.dumps(seal({"lr": lr})), encoding="utf-8")
+    part.replace(found)
+    return lr

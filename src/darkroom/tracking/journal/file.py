@@ -22,6 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from darkroom.tracking.journal.private import FILE_MODE, open_private, private_folder, private_opener
 from darkroom.tracking.journal.records import LINE, End, File, Line, Record, Start
 
 JOURNALS = "mljournal"
@@ -63,7 +64,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._place(folder)
-        self._lock = FileLock(folder / "lock")
+        self._lock = FileLock(folder / "lock", mode=FILE_MODE)
 
     def _place(self, folder: Path) -> None:
         self.folder = folder
@@ -82,7 +83,8 @@ class Journal:
         stage = "".join(char if char.isalnum() else "_" for char in start.stage)
         name = f"{began:{_BEGAN}}-{stage}-{start.destination}-{secrets.token_hex(4)}"
         hidden = root / JOURNALS / f".{name}"
-        hidden.mkdir(parents=True)
+        private_folder(root / JOURNALS)
+        private_folder(hidden)
         try:
             journal = cls(hidden)
             journal._lock.acquire()
@@ -210,7 +212,7 @@ class Writer:
         self._mutex = threading.Lock()
         reading = journal.read()
         self._number = max((line.number for line in reading.lines), default=-1) + 1
-        self._file = os.open(journal.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._file = private_opener(str(journal.file), os.O_WRONLY | os.O_CREAT)
         self._end = journal.size
         self._waiting: list[bytes] = []
         if self._end > reading.end:  # closes the line that a killed process left half written
@@ -235,17 +237,17 @@ class Writer:
             OSError: it cannot be read, or there is no space.
         """
         source = source or path
-        self.journal.spool.mkdir(exist_ok=True)
+        private_folder(self.journal.spool)
         copy = self.journal.spool / secrets.token_hex(8)
         sha256 = hashlib.sha256()
         try:
-            with source.open("rb") as original, copy.open("wb") as file:
+            with source.open("rb") as original, open_private(copy, "wb") as file:
                 while chunk := original.read(CHUNK_BYTES):
                     sha256.update(chunk)
                     file.write(chunk)
             kept = File(path=path.as_posix(), sha256=sha256.hexdigest(), size=copy.stat().st_size)
             target = self.journal.spooled(kept)
-            target.parent.mkdir(exist_ok=True)
+            private_folder(target.parent)
             copy.replace(target)
         except OSError:
             copy.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Self
 
 from darkroom.tracking.journal.file import Journal, seal, unseal
+from darkroom.tracking.journal.private import open_private
 
 NAME = "sent.json"
 
@@ -44,5 +45,6 @@ class Receipt:
         """Replaces the receipt on disk at once."""
         path = journal.folder / NAME
         temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(seal(json.dumps(asdict(self)).encode()))
+        with open_private(temporary, "wb") as file:
+            file.write(seal(json.dumps(asdict(self)).encode()))
         os.replace(temporary, path)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darkroom.errors import brief
-from darkroom.tracking.address import Address, redact
+from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS
+from darkroom.tracking.journal.private import open_private
+from darkroom.tracking.secrets import redact
 
 LENGTH = 300
 """Of a reason, in characters."""
@@ -54,8 +56,8 @@ def reason(error: Exception) -> str:
 
 def note_trouble(root: Path, address: Address, trouble: Trouble) -> None:
     """Notes why no run can be sent to ``address``."""
-    with suppress(OSError):
-        _note(root, address).write_text(json.dumps(trouble._asdict()), encoding="utf-8")
+    with suppress(OSError), open_private(_note(root, address), "wb") as file:
+        file.write(json.dumps(trouble._asdict()).encode())
 
 
 def end_trouble(root: Path, address: Address) -> None:

@@ -46,7 +46,7 @@ from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.notes import table
-from darkroom.tracking.recorder import run_name
+from darkroom.tracking.recorder import plain, run_name
 from darkroom.tracking.run import made_tag
 from darkroom.training.kept import course_metrics
 
@@ -116,8 +116,8 @@ class _Restored:
         }
         start = records.Start(
             stage=self.result.stage,
-            name=missing.name,
-            tags={name: text for name, text in tags.items() if text},
+            name=plain(missing.name),
+            tags={name: plain(text) for name, text in tags.items() if text},
             destination=address.digest,
             address=f"{address}",
             timestamp_ms=self.time_ms,
@@ -135,7 +135,7 @@ class _Restored:
             raise error
 
     def params(self) -> None:
-        values = {name: param_text(value) for name, value in self.result.params.items()}
+        values = {name: plain(param_text(value)) for name, value in self.result.params.items()}
         self.append(records.Params(values=values))
 
     def metrics(self, values: dict[str, float], step: int = 0, maker: Path | None = None) -> None:
@@ -175,7 +175,7 @@ class _Restored:
     ) -> None:
         """Writes a table into the run's description; none of files of another version of darkroom."""
         with suppress(UserError, ValueError, KeyError, TypeError):
-            note = records.Note(title=title, text=table(rows()))
+            note = records.Note(title=title, text=table(plain(rows())))
             self.append(note, maker)
 
     def files(self, path: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from darkroom.errors import UserError
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS, journals
+from darkroom.tracking.journal.private import private_folder
 from darkroom.tracking.journal.trouble import OutOfReach, Trouble, end_trouble, read_trouble, reason
 from darkroom.tracking.ledger.missing import emptied_runs, missing_results, wanted_results
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
@@ -73,7 +74,7 @@ def sync(
     root = project_root()
     address = Address.of(root)
     outcome = Outcome(f"{address}")
-    (root / JOURNALS).mkdir(parents=True, exist_ok=True)
+    private_folder(root / JOURNALS)
     sender = Sender(root, address, takes_all, outcome.remarks.append)
     outcome.num_sent = _send(sender, root, address, expect, advance)
 

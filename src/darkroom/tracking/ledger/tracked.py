@@ -1,11 +1,15 @@
 """What DVC tracks: the files and folders that dvc.lock and ``.dvc`` files name, as DVC reads them."""
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.errors import UserError, brief, listed
+from darkroom.paths import PARAMS, PIPELINE
+from darkroom.tracking.ledger.dvc_hash import IGNORED_FOLDERS
 from darkroom.tracking.ledger.results import LOCK, parse_results
 
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -90,19 +94,32 @@ def load_project(root: Path) -> Project:
 
 
 def _recorded_stages(root: Path) -> set[str]:
-    """Returns the stages in dvc.lock, after a check that DVC may read it.
+    """Returns the stages in dvc.lock, after a check that DVC may read it and what lies beside it.
+
+    DVC reads YAML without bounds: aliases of aliases would take it hours.
 
     Raises:
-        UserError: it is damaged.
+        UserError: a file is damaged, or takes too much work.
     """
+    for path in (root / PIPELINE, root / PARAMS, *_dvc_files(root)):
+        try:
+            load_yaml(read_text(path))
+        except FileNotFoundError:
+            continue
+        except BadYaml as error:
+            line = "" if error.line is None else f":{error.line}"
+            raise UserError(f"{path}{line}: {error}") from None
     try:
-        return set(parse_results((root / LOCK).read_text(encoding="utf-8")))
+        return set(parse_results(read_text(root / LOCK)))
     except FileNotFoundError:
         return set()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{root / LOCK}: not UTF-8 text ({error})") from None
-    except OSError as error:
-        raise UserError(f"{root / LOCK}: cannot be read ({error.strerror})") from None
+
+
+def _dvc_files(root: Path) -> Iterator[Path]:
+    """Yields the ``.dvc`` files of the project; DVC looks into no hidden folder of its own or git's."""
+    for parent, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
+        yield from (Path(parent, name) for name in files if name.endswith(".dvc"))
 
 
 def _tracked(root: Path, entries: Iterable[tuple], remarks: list[str]) -> Iterable[Tracked]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Self
 
 from darkroom.errors import UserError
 from darkroom.progress import progress_bar
-from darkroom.tracking.address import Address, redact
+from darkroom.tracking.address import Address
 from darkroom.tracking.journal.trouble import reason
+from darkroom.tracking.secrets import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,9 +1,8 @@
 """Reads the files of a logged model back from MLflow, and compares them with what was logged."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,8 +103,7 @@ def read_back(
             download = pool.submit(
                 mlflow.artifacts.download_artifacts, artifact_uri=source, dst_path=scratch
             )
-            while not download.done():
-                time.sleep(POLL_SECONDS)
+            while wait([download], POLL_SECONDS).not_done:
                 arrived = _num_bytes(Path(scratch))
                 advance(max(arrived - done, 0))
                 done = max(arrived, done)

@@ -5,19 +5,18 @@ works beside all stages of a `dvc repro`, outlives those that are killed and say
 ends some seconds after the last. Since it alone writes, no two processes fight over the database.
 """
 
-import io
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from darkroom.tracking.address import Address, redact
+from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import (
     JOURNALS,
     REFUSED,
@@ -27,6 +26,7 @@ from darkroom.tracking.journal.file import (
     journals,
     tidy,
 )
+from darkroom.tracking.journal.private import FILE_MODE, open_private, private_folder
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.records import Go, Metrics
 from darkroom.tracking.journal.trouble import (
@@ -37,6 +37,7 @@ from darkroom.tracking.journal.trouble import (
     note_trouble,
     reason,
 )
+from darkroom.tracking.secrets import redact, redacted_output
 
 if TYPE_CHECKING:
     from darkroom.tracking.mlflow.store import Store
@@ -74,7 +75,7 @@ def start_sender(root: Path) -> subprocess.Popen[bytes]:
     with suppress(OSError):
         if path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".1.log"))
-    with path.open("ab") as log:
+    with open_private(path, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "darkroom.tracking.mlflow.sender", str(root)],
             stdin=subprocess.DEVNULL,
@@ -92,7 +93,7 @@ def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
 
     Waits at most ``seconds`` for another one to end; that may be in trouble, and then ends for us.
     """
-    (root / JOURNALS).mkdir(parents=True, exist_ok=True)
+    private_folder(root / JOURNALS)
     lock, next_lock = _lock(root, address), _lock(root, address, "-next")
     try:
         lock.acquire(timeout=0)
@@ -119,7 +120,7 @@ def has_sender(root: Path, address: Address) -> bool:
 
 def _lock(root: Path, address: Address, who: str = "") -> FileLock:
     """Returns the lock of the sender, or of who waits to be it; it ends with the process."""
-    return FileLock(root / JOURNALS / f"sender-{address.digest}{who}.lock")
+    return FileLock(root / JOURNALS / f"sender-{address.digest}{who}.lock", mode=FILE_MODE)
 
 
 def _is_held(lock: FileLock) -> bool:
@@ -272,7 +273,7 @@ class Sender:
         """Removes a journal; one of which something did not arrive is put aside."""
         if receipt.refused:
             refused = self._root / JOURNALS / REFUSED
-            refused.mkdir(exist_ok=True)
+            private_folder(refused)
             journal.folder.rename(refused / journal.name)
         else:
             journal.remove()
@@ -338,24 +339,11 @@ def main(root: Path) -> None:
     _yield_processor()
     address = Address.of(root)
     with (
-        redirect_stdout(_Redacted(sys.stdout)),
-        redirect_stderr(_Redacted(sys.stderr)),
+        redacted_output(),  # MLflow, too, says something of addresses
         only_sender(root, address, HANDOVER_SECONDS) as is_only,
     ):
         if is_only:
             Sender(root, address).run()
-
-
-class _Redacted(io.TextIOBase):
-    """Writes without secrets what MLflow, too, says of addresses."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        self._stream.write(redact(text))
-        self._stream.flush()  # of a process that may be killed
-        return len(text)
 
 
 def _yield_processor() -> None:

@@ -1,7 +1,7 @@
 """What tools/ui.sh asks before it serves the runs; without importing MLflow, as that takes seconds.
 
 ``python -m darkroom.tracking.mlflow.ui`` sees to artifacts of a project that was moved, and prints the
-project's root and, on a second line, the page to open.
+project's root, the page to open, and MLflow's address as it may be shown, a line each.
 """
 
 import os
@@ -9,6 +9,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from darkroom.tracking.address import Address
 from darkroom.tracking.mlflow.relocate import DATABASE, database_lock, relocate
 from darkroom.tracking.mlflow.view import VIEW_TAG, page
 from darkroom.tracking.root import project_root
@@ -21,7 +22,7 @@ def main() -> None:
         with database_lock(root):
             relocate(root)
         experiment_id = _newest_experiment(root)
-    print(root, page(experiment_id), sep="\n")
+    print(root, page(experiment_id), Address.of(root), sep="\n")
 
 
 def _newest_experiment(root: Path) -> str | None:

@@ -1,0 +1,393 @@
+"""Passwords and tokens, as the environment and DVC's and git's settings have them, must not be shown.
+
+``redact`` hides them in any text, ``shown_address`` shortens an address to what is safe to show, and
+``redacted_output`` does the former for all that a process prints, tracebacks and libraries included.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TextIO, cast
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+HIDDEN = "***"
+
+_SECRET_WORDS = frozenset(
+    {
+        "pass",
+        "pwd",
+        "pw",
+        "pat",
+        "key",
+        "keys",
+        "cred",
+        "creds",
+        "auth",
+        "dsn",
+        "sas",
+        "signature",
+        "sig",
+    }
+    | {"bearer", "jwt", "otp", "pin"}
+)
+"""Parts of a name between underscores; what is a secret anywhere in a name is in ``_SECRET_PARTS``."""
+
+_SECRET_PARTS = re.compile(
+    r"passw|passphrase|secret|credential|token|cookie|api_?key|access_?key|private_?key|account_?key"
+    r"|shared_?key|conn(ection)?_?str(ing)?|(pass|pwd)$",
+    re.IGNORECASE,
+)
+_NO_SECRET_NAMES = frozenset({"PWD", "OLDPWD", "TOKENIZERS_PARALLELISM", "GIT_ASKPASS", "SSH_ASKPASS"})
+_NO_SECRETS = frozenset(
+    {
+        "mlflow",
+        "darkroom",
+        "postgres",
+        "mysql",
+        "password",
+        "secret",
+        "default",
+        "localhost",
+        "127.0.0.1",
+    }
+    | {"disable", "disabled", "enable", "enabled", "require", "required", "optional", "prefer", "allow"}
+)
+"""Values that are words of settings, or of everyday texts, which hiding would make unreadable."""
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(\S*)")
+_TOKEN_FOLLOWS = frozenset(
+    {"t", "token", "tokens", "key", "keys", "secret", "secrets", "auth", "access"}
+)
+"""Segments of a path after which a token stands."""
+
+_OPTIONS = re.compile(r"[\w.%+-]+=[^&]*(&[\w.%+-]+=[^&]*)*")
+_PLACE = re.compile(r"(\[[^]]*\]|[^:/@#]*)(:\d*)?([/,]|$)")
+_HOST = re.compile(r"[\w.,:\[\]%-]*")
+_DATABASE = re.compile(r"/?[\w.-]*")
+_ASSIGNMENT = re.compile(
+    r"""(?P<name>[A-Za-z_][\w.-]*)(?:["']\s*:|["']?\s*=)\s*"""
+    r"""(?P<value>"(?:[^"\\]|\\.)*"|'[^']*'|\{[^}]*\}|[^\s;&,"']+)"""
+)
+_HEADER = re.compile(
+    r"\b((?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s*[:=]\s*)(?:(?:b?['\"])?)[^\r\n]+",
+    re.IGNORECASE,
+)
+_KNOWN_TOKENS = re.compile(
+    r"\b(?:gh[opsu]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_\w{16,}|sk-[\w-]{16,}|xox[abeprs]-[\w-]{10,}"
+    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|npm_\w{16,}|pypi-[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"
+)
+"""Tokens of services that can be told by how they begin."""
+
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+LEAST_LETTERS = 6
+"""Letters of a secret that has nothing but letters; shorter ones would hide parts of words."""
+
+LEAST_CHARACTERS = 4
+LONG_CHARACTERS = 12
+"""From this length on, a secret is hidden within longer words, too."""
+
+MAX_SETTINGS_BYTES = 1 << 20
+
+
+def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
+    """Hides secrets in a text.
+
+    Hidden are values of variables whose names tell that they are secret (password, token, key, ...),
+    passwords and tokens in addresses and connection strings of any variable, those in DVC's and git's
+    settings of the project, however they are spelled; and in any address of the text, who logs in, the
+    query, and what looks like a token in the path.
+
+    Args:
+        environ: takes the place of the environment and of the settings.
+    """
+    if environ is None:
+        secrets = _secrets((*sorted(os.environ.items()), *_settings(os.getcwd())))
+    else:
+        secrets = _secrets(tuple(sorted(environ.items())))
+    text = _PRIVATE_KEY.sub(HIDDEN, text)
+    if secrets:
+        text = secrets.sub(HIDDEN, text)
+    text = _ADDRESS.sub(_hide_in_address, text)
+    text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
+    text = _ASSIGNMENT.sub(_hide_assigned, text)
+    return _KNOWN_TOKENS.sub(HIDDEN, text)
+
+
+def shown_address(uri: str) -> str:
+    """Returns an address's scheme, host and database, or the path of a file.
+
+    What cannot be told apart is hidden: everything before the last ``@``.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        if "@" in uri or "?" in uri or "=" in uri:
+            return f"{HIDDEN}@{_clean_host(uri.rpartition('@')[2])}"
+        return uri
+    place = _Parts.of(rest).place
+    if place.startswith("/"):
+        return f"{scheme}://{place}"
+    host, slash, path = place.partition("/")
+    if scheme.lower() in ("http", "https"):
+        return f"{scheme}://{_clean_host(host)}" + (f"/{HIDDEN}" if path.strip("/") else "")
+    return f"{scheme}://{_clean_host(host)}{slash}{path if _DATABASE.fullmatch(path) else HIDDEN}"
+
+
+def without_secrets(uri: str) -> str:
+    """Returns what identifies an address whoever logs in: it without user, password, secret options."""
+    scheme, separator, rest = uri.partition("://")
+    parts = _Parts.of(rest)
+    options = [one for one in parts.query.split("&") if not is_secret_name(one.partition("=")[0])]
+    options = [_ASSIGNMENT.sub(_hide_assigned, unquote_plus(o)) if "%3D" in o else o for o in options]
+    kept = "&".join(options)
+    return f"{scheme}{separator}{parts.place}{'?' if kept else ''}{kept}".rstrip("/")
+
+
+class _Parts(NamedTuple):
+    """What follows the ``://`` of an address."""
+
+    login: str
+    place: str
+    """Host and port, then the path."""
+    query: str
+
+    @classmethod
+    def of(cls, rest: str) -> Self:
+        """Takes an address apart; a password that should have been quoted ends at the last ``@``."""
+        login, (place, _, query) = "", rest.partition("?")
+        if not rest.startswith("/"):
+            is_regular = not query or _OPTIONS.fullmatch(query)
+            has_port = _PLACE.match(place)
+            if "@" in rest and not (is_regular and ("@" in place or has_port)):
+                login, _, rest = rest.rpartition("@")
+                place, _, query = rest.partition("?")
+            elif "@" in place:
+                login, _, place = place.rpartition("@")
+        return cls(login, place.partition("#")[0], query)
+
+
+def is_secret_name(name: str) -> bool:
+    """Returns whether a variable or option of this name holds a secret."""
+    words = re.split(r"[\W_]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower())
+    return not _SECRET_WORDS.isdisjoint(words) or bool(_SECRET_PARTS.search(name))
+
+
+@contextmanager
+def redacted_output(with_stdout: bool = True) -> Iterator[None]:
+    """Hides secrets in whatever this process prints in the block, and in the traceback that ends it.
+
+    Args:
+        with_stdout: False: on standard error alone, where standard output is data for programs.
+    """
+    earlier = sys.stdout, sys.stderr
+    if with_stdout and sys.stdout is not None:  # None: it was closed before the start
+        sys.stdout = cast(TextIO, _Redacted(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, _Redacted(sys.stderr))
+    sys.excepthook = _print_redacted
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = earlier
+
+
+class _Redacted:
+    """A stream that hides secrets in what is written, and is otherwise the one it wraps."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # click would write past this stream
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._stream.write(redact(text))
+        if text.endswith("\n"):  # of a process that may be killed
+            self._stream.flush()
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+
+def main() -> None:
+    """Passes standard input on, without secrets, until it ends; Ctrl-C is for who writes it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for line in sys.stdin:
+        print(redact(line), end="", flush=True)
+
+
+def _print_redacted(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    print(redact("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr, end="")
+
+
+@lru_cache(maxsize=8)
+def _secrets(named_values: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
+    """Returns a pattern of all secrets in named values, in all spellings; None if there are none."""
+    found: set[str] = set()
+    for name, value in named_values:
+        is_file = os.path.isabs(value) and os.path.exists(value)
+        if is_secret_name(name) and name not in _NO_SECRET_NAMES and not is_file:
+            found |= {value, value.strip(), *value.splitlines()}
+        found |= set(_secrets_within(value))
+    spellings = {
+        spelling for secret in found if _is_worth_hiding(secret) for spelling in _spelled(secret)
+    }
+    patterns = [_pattern(one) for one in sorted(spellings, key=len, reverse=True)]
+    return re.compile("|".join(patterns)) if patterns else None
+
+
+def _secrets_within(value: str) -> Iterator[str]:
+    """Yields the secrets in addresses, connection strings and keys."""
+    for text in {value, unquote_plus(value)}:
+        for key in _PRIVATE_KEY.findall(text):
+            yield from key.splitlines()[1:-1]
+        for assignment in _ASSIGNMENT.finditer(text):
+            if is_secret_name(assignment["name"]):
+                yield assignment["value"].strip("\"'{}")
+        for line in text.splitlines():
+            for scheme in re.finditer("://", line):
+                yield from _secrets_of_address(line[scheme.end() :])
+            if "://" not in line and (login := re.match(r"[^\s/:@]+:(\S+)@", line)):
+                yield from _password(login[1])
+
+
+def _secrets_of_address(rest: str) -> Iterator[str]:
+    """Yields the secrets of the address that ``rest``, which follows ``://``, begins with."""
+    for at in re.finditer("@", rest) if not rest.startswith("/") else ():
+        user, _, password = rest[: at.start()].partition(":")
+        yield from _password(password)
+        if not user.isalpha():
+            yield from _password(user)
+        elif not password or password == "x-oauth-basic":  # a token logs in as the user
+            yield user
+    for option in re.finditer(r"[?&;]([\w.-]+)=(?=(.*))([^&;#]*)", rest):
+        if is_secret_name(option[1]):
+            yield from _password(option[2])
+            yield from _password(option[3])
+    if not rest.startswith("/"):
+        yield from _tokens_in_path(_Parts.of(rest).place.partition("/")[2])
+
+
+def _password(text: str) -> Iterator[str]:
+    """Yields a password, and its parts as libraries see them that take one for host, port or path."""
+    yield text
+    for separator in re.finditer(r"[/?#@:'\"\\\s&;,]", text):
+        yield text[: separator.start()]
+        yield text[separator.end() :]
+    yield from re.split(r"[/?#@:'\"\\\s&;,]", text)
+
+
+def _tokens_in_path(path: str) -> Iterator[str]:
+    segments = re.split(r"[?#]", path, maxsplit=1)[0].split("/")
+    for before, segment in zip(["", *segments], segments, strict=False):
+        if before.lower() in _TOKEN_FOLLOWS or _is_token(segment):
+            yield segment
+
+
+def _is_token(segment: str) -> bool:
+    """Returns whether a segment of a path is no name that a person would give."""
+    has_digit = any(char.isdigit() for char in segment)
+    return len(segment) >= 20 and has_digit and bool(re.fullmatch(r"[A-Za-z0-9_=~-]+", segment))
+
+
+def _is_worth_hiding(secret: str) -> bool:
+    if secret.lower() in _NO_SECRETS or len(secret) < LEAST_CHARACTERS or secret.startswith("-----"):
+        return False
+    return len(secret) >= LEAST_LETTERS or not secret.isalpha()
+
+
+def _spelled(secret: str) -> set[str]:
+    """Returns a secret as it is, and as addresses, Python, JSON, shells and Markdown spell it."""
+    spellings = set()
+    for plain in (secret, unquote(secret), unquote_plus(secret)):
+        encoded = plain.encode("utf-8", "surrogateescape")
+        spellings |= {
+            plain,
+            quote(encoded),
+            quote(encoded, safe=""),
+            quote_plus(encoded),
+            repr(plain)[1:-1],
+            json.dumps(plain)[1:-1],
+            re.sub(r"([\\|`*_<>\[\]#~])", r"\\\1", plain),
+            plain.encode("utf-8", "backslashreplace").decode(),
+        }
+    return {spelling for spelling in spellings if _is_worth_hiding(spelling)}
+
+
+def _pattern(secret: str) -> str:
+    pattern = re.escape(secret)
+    if secret.isalnum() and len(secret) < LONG_CHARACTERS:
+        return rf"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{{2}})){pattern}(?![A-Za-z0-9])"  # %3D is a =
+    return pattern
+
+
+def _hide_in_address(address: re.Match[str]) -> str:
+    scheme, rest = address[1], address[2]
+    parts = _Parts.of(rest)
+    if parts.login:
+        rest = f"{HIDDEN}@{rest[len(parts.login) + 1 :]}"
+    elif re.match(r"[^/?#:\s\[\]'\"]+:(?!\d+\b|\W|$)", rest):  # cut off before the @
+        return f"{scheme}://{HIDDEN}"
+    is_file = rest.startswith("/")
+    for token in () if is_file else set(_tokens_in_path(parts.place.partition("/")[2])):
+        if _is_worth_hiding(token):
+            rest = rest.replace(f"/{token}", f"/{HIDDEN}")
+    if "=" in parts.query:
+        end = re.search(r"[)\]}>'\".,;:]*$", parts.query)
+        rest = f"{rest.partition('?')[0]}?{HIDDEN}{end[0] if end else ''}"
+    return f"{scheme}://{rest}"
+
+
+def _hide_assigned(assignment: re.Match[str]) -> str:
+    name, value = assignment["name"], assignment["value"]
+    if not is_assigned_secret(name) or HIDDEN in value or value.strip("\"'").lower() in _NO_SECRETS:
+        return assignment[0]
+    quotes = value[0] if value[0] in "\"'" and value[0] == value[-1] else ""
+    return assignment[0].removesuffix(value) + f"{quotes}{HIDDEN}{quotes}"
+
+
+def is_assigned_secret(name: str) -> bool:
+    """Returns whether ``name=value`` in a text is one; ``key=lambda`` and ``tokens=3`` are not."""
+    words = {"key", "keys", "token", "tokens", "sig", "signature", "pin", "pat", "pw", "auth"}
+    return name.lower() not in words - {"token"} and is_secret_name(name)
+
+
+def _clean_host(text: str) -> str:
+    host = re.split(r"[/?#]", text, maxsplit=1)[0]
+    return host if _HOST.fullmatch(host) else HIDDEN
+
+
+@lru_cache(maxsize=8)
+def _settings(folder: str) -> tuple[tuple[str, str], ...]:
+    """Returns names and values in the settings of DVC and git of the project around ``folder``."""
+    found = []
+    for parent in (Path(folder), *Path(folder).parents):
+        for name in (".dvc/config", ".dvc/config.local", ".git/config"):
+            try:
+                with (parent / name).open(encoding="utf-8", errors="surrogateescape") as file:
+                    lines = file.read(MAX_SETTINGS_BYTES).splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                option, _, value = line.partition("=")
+                found.append((option.strip(), value.strip().strip("\"'")))
+    return tuple(found)
+
+
+if __name__ == "__main__":
+    main()

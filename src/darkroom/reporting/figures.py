@@ -282,26 +282,24 @@ def draw_range_test(
 
 
 def draw_confusion_matrix(
-    counts: Sequence[Sequence[int]], class_names: Sequence[str], path: Path
+    counts: NDArray[np.int64], row_names: Sequence[str], column_names: Sequence[str], path: Path
 ) -> None:
-    """Draws the confusion matrix, coloured by the share of the true class.
+    """Draws a confusion matrix, coloured by the share of the true class.
 
     Args:
-        counts: rows are true, columns predicted classes.
+        counts: ``(rows, columns)``: rows are true, columns predicted classes; a row has all images of
+            its class.
     """
-    num_classes = len(class_names)
-    side = min(3 + 0.45 * num_classes, 14)
+    side = min(3 + 0.45 * len(row_names), 18)
     figure, axes = _new_figure(side + 0.8, side)
-    matrix = np.array(counts)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if num_classes <= 20:
-        for row, column in np.argwhere(matrix > 0):
-            color = "white" if shares[row, column] > 0.6 else "black"
-            text = f"{matrix[row, column]}"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
-    _name_ticks(axes, "x", class_names)
-    _name_ticks(axes, "y", class_names)
+    for row, column in np.argwhere(counts > 0):
+        color = "white" if shares[row, column] > 0.6 else "black"
+        text = f"{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    _name_ticks(axes, "x", column_names)
+    _name_ticks(axes, "y", row_names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     figure.colorbar(drawn, label="share of the true class", shrink=0.8)
@@ -373,7 +371,10 @@ def draw_curves(
         axes.plot(grid, values, color=color, linewidth=1, label=_in_legend(name) if few else None)
     axes.plot(grid, macro, color="black", linewidth=2, label="mean of the classes")
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    axes.legend(frameon=False, fontsize=8)
+    if few:
+        axes.legend(frameon=False, fontsize=8)
+    else:  # matplotlib would look for the best place among all lines
+        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     _save(figure, path)
 
 
@@ -423,4 +424,7 @@ def _name_ticks(
     labels = [_drawable(name) for name in names]
     turned = axis == "x" and max(len(label) for label in labels) > 3
     axes.set(**{f"{axis}ticks": range(len(names)), f"{axis}ticklabels": labels})
-    axes.tick_params(axis=axis, rotation=60 if turned else 0, labelsize=8)
+    axes.tick_params(axis=axis, labelsize=8)
+    if turned:  # so that each name ends at its tick
+        for label in axes.get_xticklabels():
+            label.set(rotation=60, horizontalalignment="right", rotation_mode="anchor")

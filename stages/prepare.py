@@ -36,6 +36,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.trouble import Troubles
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.preparation import write_preparation_report
+    from darkroom.reporting.series import series_remarks
     from darkroom.reporting.tables import write_json
     from darkroom.reporting.trouble import write_trouble_page
     from darkroom.tracking.descriptions import of_preparation
@@ -72,7 +73,13 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     write_json(counts | count_by_label(info), PREPARE_METRICS)
     with spinner("report"):
         remarks = write_preparation_report(
-            MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets
+            MANIFEST,
+            info,
+            duplicates,
+            candidates.pixels,
+            REPORT_PREPARE,
+            candidates.sets,
+            list(series_remarks(candidates, decision)),
         )
     images.remove_other_segments()
 

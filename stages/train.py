@@ -12,6 +12,7 @@ from darkroom.tracking.run import Run
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.data.info import profile
+    from darkroom.metrics.remarks import on_validation
     from darkroom.models.file import digest, save_model
     from darkroom.models.summary import count_parameters, summary_text
     from darkroom.params import flatten
@@ -29,7 +30,8 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     params, job = flatten(config), make_job(config, runtime)
     run.used(PREPARED, job.info.digest)
     run.log_dataset("prepared", job.info.digest, PREPARED, profile(job.info.model_dump()))
-    for line in filter(None, (job.remark, str(job.train.placement), *job.doubts)):
+    unvalidated = on_validation(job.info.counts["val"])
+    for line in filter(None, (job.remark, str(job.train.placement), *job.doubts, *unvalidated)):
         print(f"train: {line}")
     run.log_tags({"doubts": "; ".join(job.doubts)} if job.doubts else {})
     job = job.with_features(lambda batches: run.watch(batches, job.model))

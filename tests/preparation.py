@@ -20,6 +20,7 @@ from darkroom.data.shards import Shards
 from darkroom.data.storage import choose_storage
 from darkroom.data.trouble import Troubles
 from darkroom.params import load_params
+from darkroom.reporting.series import series_remarks
 from darkroom.reporting.tables import write_json
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -35,6 +36,8 @@ class Prepared:
     counts: dict[str, dict[str, int]]
     num_done: int
     """Steps of the last progress bar: the images written."""
+    series_remarks: list[str]
+    """What the report says of groups and sequences."""
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -127,8 +130,9 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     info = write_splits(candidates, decision, layout, storage, out / "prepared", done.append)
     write_json(info.to_document(), out / "dataset.json")
     write_manifest(candidates, decision, out / "manifest.parquet", problems)
+    said = list(series_remarks(candidates, decision))
     images.remove_other_segments()
-    return Prepared(out, info, count(info, outcomes, decision), sum(done))
+    return Prepared(out, info, count(info, outcomes, decision), sum(done), said)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -394,6 +394,15 @@ def test_classes_one_folder_deeper_in_given_splits_are_explained(root: Path) -> 
     assert {label for _, label, _ in found(find(root, class_name="leaf"))} == {"cat", "dog"}
 
 
+def test_folders_of_splits_inside_of_class_folders_are_refused_and_others_are_not(root: Path) -> None:
+    make_files(root, *(f"{c}/{s}/1" for c in ("cat", "dog") for s in ("Train", "test")))
+    said = refusal(root)
+    assert said.startswith("data.path: the folders Train, test lie inside of the class folders in ROOT")
+    assert len(found(find(root, class_name="path"))) == 4
+    make_files(root, "dog/1.png")
+    assert {label for _, label, _ in found(find(root))} == {"cat", "dog"}
+
+
 def test_archives_and_tables_beside_no_class_folder_are_named(root: Path) -> None:
     make_files(root, "dataset.zip")
     assert refusal(root).endswith("ROOT holds dataset.zip and no class folders; unpack what it holds")
@@ -591,6 +600,23 @@ def test_where_no_listed_file_is_there_the_message_says_what_would_match(
     if works is not None:
         assert "set data.image_root: images" in said
         assert len(found(find(root, manifest="labels.csv", image_root="images"))) == 2
+
+
+def test_listed_names_that_lie_in_several_folders_are_explained_by_one(root: Path) -> None:
+    names = [f"{folder}/{index}.png" for folder in "abc" for index in range(3)]
+    make_files(root, *(f"{name[0]}/{name[0]}{name[2:]}" for name in names))
+    lines = [f"{name[0]}{name[2:-4]},{name[0]}\n" for name in names]
+    (root / "labels.csv").write_text("path,label\n" + "".join(lines))
+    with pytest.raises(UserError) as refused:
+        find(root, manifest="labels.csv")
+    assert (
+        str(refused.value)
+        .replace(str(root), "ROOT")
+        .endswith(
+            "9 of 9 listed paths are missing, the first: a0; 9 of 9 have the name of a file in one of 3"
+            " folders, a, b, c; write paths relative to ROOT, as a/a0.png for a0"
+        )
+    )
 
 
 def test_the_root_of_the_collection_is_found_from_a_manifest_in_a_folder(root: Path) -> None:

@@ -287,7 +287,8 @@ def test_groups_join_with_duplicates_at_any_distance(tmp_path: Path) -> None:
 def test_a_group_in_two_given_splits_is_refused_by_name(tmp_path: Path, policy: str) -> None:
     images = candidates("uvwxy", given=[TRAIN, TEST, TEST, TRAIN, VAL], groups=[0, 2, 2, 2, -1])
     assert refusal(images, policy, tmp_path) == (
-        "data.group_column: the group 'g2' has images in several given splits (3 images are in such "
+        "data.path: the group 'g2' (of data.group_column or data.group_pattern) has images in several "
+        "given splits (3 images are in such "
         "groups); give each group one split"
     )
     whole = candidates("uvwxy", given=[TRAIN, TEST, TEST, NOT_GIVEN, VAL], groups=[0, 2, 2, 2, -1])
@@ -318,7 +319,7 @@ def test_one_run_tells_all_kinds_of_trouble(tmp_path: Path) -> None:
     first, *messages, last = str(refused.value).split("\n\n")
     assert first == "3 kinds of trouble stop prepare:"
     assert messages == [trouble.message for trouble in troubles]
-    assert "the group 'g1' has images in several given splits (2 images" in messages[2]
+    assert "the group 'g1' (of data.group_column or data.group_pattern) has images" in messages[2]
     assert last == "All of this, with pictures of the pairs, is in page.html"
 
 

@@ -569,6 +569,14 @@ def test_blanks_around_labels_splits_groups_and_weights_do_not_count(root: Path,
     assert said == {("cat", "val", "p1", 2.0, None)}
 
 
+def test_blanks_around_column_names_do_not_count(root: Path) -> None:
+    make_files(root, "1.png")
+    assert labels(root, "path , label\n1.png, cat\n") == {"1.png": "cat"}
+    (root / "labels.csv").write_text("path, label,label\n1.png,cat,dog\n")
+    found = labelled(root, columns=Columns("path", " label"))
+    assert found["1.png"].label == "cat"
+
+
 def test_a_label_of_invisible_characters_is_refused_by_line(root: Path) -> None:
     make_files(root, "1.png")
     assert refusal(root, "path,label\n1.png,\u200b\n", columns=PATH_AND_LABEL) == (

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support import make_spec
-from test_reporting import HOSTILE_NAMES, Page, is_picture, rows_of
+from test_reporting import HOSTILE_NAMES, SHOWN_NAMES, Page, is_picture, rows_of
 
 from darkroom.data.info import DatasetInfo
 from darkroom.data.shards import Shards, ShardWriter
@@ -32,7 +32,7 @@ NUM_IMAGES = 40
 def one_row_of_images() -> Iterator[None]:
     """Drawing all thirty of the hardest takes a second each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("darkroom.reporting.evaluation.NUM_HARDEST", 6)
+        patch.setattr("darkroom.reporting.hardest.NUM_HARDEST", 6)
         yield
 
 
@@ -114,6 +114,8 @@ def test_the_files_that_dvc_plots_are_there_beside_counts_by_label(plots: Path) 
     stems = {"confusion", "labels", "precision_recall", "roc"}
     assert {path.name for path in plots.iterdir()} == {
         "hardest.png",
+        "classes.csv",
+        "confusion_matrix.csv",
         *(f"{stem}.{ending}" for stem in stems for ending in ("csv", "png")),
     }
     assert all(is_picture(path) for path in plots.glob("*.png"))
@@ -195,16 +197,18 @@ def test_the_report_has_each_label_with_its_threshold(
     page = Page(text)
     header, *rows = page.rows
     assert header[:3] == ["label", "threshold", "precision"]
-    assert [row[0] for row in rows] == list(NAMES)
-    assert [row[1] for row in rows] == [f"{threshold:.4f}" for threshold in THRESHOLDS]
+    shown = [*SHOWN_NAMES, "no label"]
+    assert {row[0] for row in rows} == set(shown)
     for row in rows:
-        metrics = evaluation.metrics["per_class"][row[0]]
+        assert row[1] == f"{THRESHOLDS[shown.index(row[0])]:.4f}"
+        metrics = evaluation.metrics["per_class"][NAMES[shown.index(row[0])]]
         names = ("precision", "recall", "f1", "roc_auc", "average_precision")
         assert row[2:] == [*(f"{metrics[name]:.3f}" for name in names), f"{metrics['support']}"]
     for name in ("f1_macro", "exact_match", "hamming_loss"):
         assert f"<b>{evaluation.metrics[name]:.4f}</b>" in text
     assert "5 labels, of which an image may have several or none" in text
-    assert len(page.sources) == len(list(plots.glob("*.png")))
+    assert len(page.sources) == 6 + len(["labels.png", "precision_recall.png", "roc.png"])
+    assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
     assert "<script>" not in text
 
 
@@ -264,7 +268,7 @@ def test_the_card_has_a_threshold_a_label(evaluation: Evaluation, tmp_path: Path
     rows = rows_of(text)
     assert rows["label"] == ["train", "val", "test", "test F1", "threshold"]
     for name, threshold in zip(NAMES, THRESHOLDS, strict=True):
-        row = rows[name]
+        row = rows[" ".join(name.split())]
         f1 = evaluation.metrics["per_class"][name]["f1"]
         assert row == ["7", "7", "7", f"{f1:.3f}", f"{threshold:.4f}"]
     assert rows["exact match"] == [f"{evaluation.metrics['exact_match']:.4f}"]

@@ -2,6 +2,8 @@
 
 import base64
 import csv
+import html as markup
+import io
 import json
 import math
 import pickle
@@ -18,13 +20,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from sklearn import metrics as sk
 from support import make_spec, output_of, start_python, write_shards
 
 from darkroom.data.info import DatasetInfo
 from darkroom.data.shards import Shards
+from darkroom.escape import for_line
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
-from darkroom.metrics.remarks import remarks_on
+from darkroom.metrics.remarks import on_validation, remarks_on
+from darkroom.reporting.confusions import frequent_confusions, most_confused, shown_matrix
 from darkroom.reporting.evaluation import Evaluation, make_evaluation
 from darkroom.reporting.figures import (
     draw_class_histogram,
@@ -36,6 +41,7 @@ from darkroom.reporting.figures import (
     draw_sizes,
     draw_titled_images,
 )
+from darkroom.reporting.hardest import hardest
 from darkroom.reporting.history import History
 from darkroom.reporting.model_card import write_model_card
 from darkroom.reporting.report import write_report
@@ -48,6 +54,8 @@ from darkroom.training.state import EpochResult
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
 HOSTILE_NAMES = ("<b>&", 'the "x"', "</td><script>", "it's, a\tclass")
+SHOWN_NAMES = tuple(for_line(name) for name in HOSTILE_NAMES)
+"""As the report shows them."""
 
 # tables
 
@@ -124,11 +132,16 @@ def curves_of(num_classes: int, change: int) -> tuple[np.ndarray, dict[str, np.n
     return GRID, curves, np.mean(list(curves.values()), axis=0)
 
 
-def confusion_of(num_classes: int, change: int) -> list[list[int]]:
+def confusion_of(num_classes: int, change: int) -> np.ndarray:
     counts = np.random.default_rng(1).integers(0, 30, (num_classes, num_classes))
     counts[0] = 0  # a class without images
     counts[1, 0] += 20 * change
-    return counts.tolist()
+    return counts
+
+
+def shown_of(counts: np.ndarray) -> tuple[np.ndarray, list[str], list[str]]:
+    matrix = shown_matrix(counts, class_names(len(counts)))
+    return matrix.counts, matrix.row_names, matrix.column_names
 
 
 def sizes_of(change: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,8 +171,11 @@ PICTURES: dict[str, tuple[Callable[..., None], Callable[[int], tuple]]] = {
     "note": (draw_note, lambda change: (f"There are {change}",)),
     "titled": (draw_titled_images, lambda change: (grey_images(8, change), class_names(8))),
     "history": (draw_history, lambda change: (history_of(change),)),
-    "few classes": (draw_confusion_matrix, lambda change: (confusion_of(2, change), class_names(2))),
-    "many classes": (draw_confusion_matrix, lambda change: (confusion_of(45, change), class_names(45))),
+    "few classes": (
+        draw_confusion_matrix,
+        lambda change: (confusion_of(2, change), class_names(2), class_names(2)),
+    ),
+    "many classes": (draw_confusion_matrix, lambda change: shown_of(confusion_of(45, change))),
     "few curves": (draw_curves, lambda change: (*curves_of(3, change), ("recall", "precision"))),
     "many curves": (draw_curves, lambda change: (*curves_of(12, change), ("recall", "precision"))),
 }
@@ -248,7 +264,7 @@ ODD_NAMES = (
         lambda path: draw_class_histogram({"train": dict.fromkeys(ODD_NAMES, 3)}, path),
         lambda path: draw_image_grid([grey_images(2, 0)] * len(ODD_NAMES), ODD_NAMES, path),
         lambda path: draw_titled_images(grey_images(len(ODD_NAMES), 0), ODD_NAMES, path),
-        lambda path: draw_confusion_matrix(confusion_of(len(ODD_NAMES), 0), ODD_NAMES, path),
+        lambda path: draw_confusion_matrix(confusion_of(len(ODD_NAMES), 0), ODD_NAMES, ODD_NAMES, path),
         lambda path: draw_curves(
             GRID, dict.fromkeys(ODD_NAMES, GRID), GRID, ("recall", "precision"), path
         ),
@@ -434,7 +450,7 @@ def test_predictions_are_equal_bytes_again_and_others_for_another_outcome(tmp_pa
 
 
 def test_plots_are_tables_with_a_picture_each(plots: Path) -> None:
-    for table in plots.glob("*.csv"):
+    for table in {*plots.glob("*.csv")} - {plots / "classes.csv", plots / "confusion_matrix.csv"}:
         assert table.with_suffix(".png").is_file()
     pictures = list(plots.glob("*.png"))
     assert len(pictures) >= 4
@@ -447,6 +463,28 @@ def test_the_table_of_confusions_has_a_row_an_image(evaluation: Evaluation, plot
     preds = evaluation.probabilities.argmax(dim=1).tolist()
     pairs = zip(evaluation.targets.tolist(), preds, strict=True)
     assert rows == [(HOSTILE_NAMES[target], HOSTILE_NAMES[pred]) for target, pred in pairs]
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_of_classes_has_their_scores(evaluation: Evaluation, plots: Path) -> None:
+    rows = {row.pop("class"): row for row in table_of(plots / "classes.csv")}
+    assert list(rows) == list(HOSTILE_NAMES)
+    for name, row in rows.items():
+        expected = evaluation.metrics["per_class"][name]
+        assert {column: float(cell) for column, cell in row.items()} == pytest.approx(expected)
+
+
+def test_the_whole_matrix_is_a_table(evaluation: Evaluation, plots: Path) -> None:
+    preds = evaluation.probabilities.argmax(dim=1).tolist()
+    expected = sk.confusion_matrix(evaluation.targets.tolist(), preds, labels=range(4))
+    rows = table_of(plots / "confusion_matrix.csv")
+    assert [row.pop("actual \\ predicted") for row in rows] == list(HOSTILE_NAMES)
+    assert all(list(row) == list(HOSTILE_NAMES) for row in rows)
+    assert [[int(cell) for cell in row.values()] for row in rows] == expected.tolist()
 
 
 @pytest.mark.parametrize(
@@ -487,6 +525,99 @@ def test_a_faultless_outcome_can_be_drawn_and_reported(tmp_path: Path) -> None:
     assert "1.0000" in (tmp_path / "report.html").read_text()
 
 
+# which confusions and images are shown
+
+
+def test_a_matrix_of_many_classes_shows_those_that_are_confused_most() -> None:
+    counts = 10 * np.eye(60, dtype=np.int64)
+    counts[50, 3], counts[3, 50], counts[7, 8] = 9, 5, 4
+    counts[50, 59] = 1
+    assert most_confused(counts, 5) == [3, 7, 8, 50, 59]
+    assert most_confused(counts, 3) == [0, 3, 50]  # both of a pair, or neither
+    matrix = shown_matrix(counts, class_names(60))
+    assert not matrix.is_whole
+    assert len(matrix.row_names) == 25
+    assert matrix.column_names == [*matrix.row_names, "other classes"]
+    assert matrix.counts.sum(axis=1).tolist() == [
+        int(counts[int(n.split()[1])].sum()) for n in matrix.row_names
+    ]
+    row = matrix.row_names.index("class 50")
+    assert matrix.counts[row, matrix.column_names.index("class 3")] == 9
+    assert matrix.shares[row, row] == 10 / 20
+
+
+def test_a_matrix_of_up_to_forty_classes_is_whole() -> None:
+    for num_classes in (1, 2, 40):
+        counts = confusion_of(num_classes, 0) if num_classes > 1 else np.array([[3]])
+        matrix = shown_matrix(counts, class_names(num_classes))
+        assert matrix.is_whole
+        assert matrix.counts.tolist() == counts.tolist()
+        assert matrix.row_names == matrix.column_names == class_names(num_classes)
+
+
+def test_the_most_frequent_confusions_come_first_and_are_thirty_at_most() -> None:
+    counts = np.array([[8, 1, 1], [0, 9, 0], [4, 2, 4]])
+    found = frequent_confusions(counts, ["a", "b", "c"])
+    told = [(each.true, each.predicted, each.count, each.share) for each in found]
+    assert told == [("c", "a", 4, 0.4), ("c", "b", 2, 0.2), ("a", "b", 1, 0.1), ("a", "c", 1, 0.1)]
+    assert len(frequent_confusions(np.ones((20, 20), np.int64), class_names(20))) == 30
+    assert frequent_confusions(np.eye(2, dtype=np.int64), ["a", "b"]) == []
+
+
+@pytest.mark.parametrize(("num_classes", "most"), [(1, 30), (2, 15), (10, 3), (43, 3), (200, 3)])
+def test_the_hardest_images_are_spread_over_the_classes(num_classes: int, most: int) -> None:
+    """All images of class 0 are harder than any other."""
+    groups = np.arange(600) % num_classes
+    probabilities = torch.from_numpy(np.where(groups == 0, 0.1, 0.5) + np.arange(600) / 1e4)
+    chosen = hardest(probabilities, groups)
+    assert len(chosen) == len(set(chosen)) == 30
+    assert np.bincount(groups[chosen]).max() == (groups[chosen] == 0).sum() == most
+    assert probabilities[chosen].tolist() == sorted(probabilities[chosen].tolist())
+    assert chosen[0] == 0
+
+
+def test_few_images_are_all_shown() -> None:
+    assert hardest(torch.tensor([0.5, 0.25]), np.array([0, 0])) == [1, 0]
+
+
+def test_the_report_names_the_files_of_the_hardest_images(html: str, evaluation: Evaluation) -> None:
+    paths = [image.path for image in evaluation.hardest]
+    assert len(paths) == 30
+    assert all(f'<span dir="auto">{path}</span>' in html for path in paths)
+    expected = evaluation.probabilities.gather(1, evaluation.targets[:, None])[:, 0].argmin()
+    assert paths[0] == evaluation.shards.paths[int(expected)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warning_is_given_where_there_are_many_curves(tmp_path: Path) -> None:
+    draw_curves(*curves_of(1_000, 0), ("recall", "precision"), tmp_path / "a.png")
+    assert is_picture(tmp_path / "a.png")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+def test_a_thousand_classes_are_all_in_the_table_and_no_picture_is_larger(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    targets = np.arange(1_000).repeat(2)
+    logits = random.normal(0, 1, (2_000, 1_000))
+    logits[np.arange(2_000), targets] += 3
+    images = random.integers(0, 256, (2_000, 8, 8, 1), dtype=np.uint8)
+    shards = Shards(write_shards(tmp_path / "shards", images, targets))
+    names = tuple(f"class {index} {'x' * (index % 60)}" for index in range(1_000))
+    large = make_evaluation(
+        make_spec(class_names=names), shards, torch.from_numpy(targets), torch.from_numpy(logits)
+    )
+    large.write_plots(tmp_path / "plots")
+    large.write_report(tmp_path / "plots", tmp_path / "report.html")
+    assert all(is_picture(picture) for picture in (tmp_path / "plots").glob("*.png"))
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    classes, matrix, confusions = page.tables
+    assert {row[0] for row in classes[1:]} == set(names)
+    assert [len(row) for row in matrix] == [27] * 26
+    assert len(confusions) == 31
+    assert len({image.truth for image in large.hardest}) >= 10
+
+
 # the report
 
 
@@ -497,7 +628,7 @@ class Page(HTMLParser):
         super().__init__()
         self.sources: list[str] = []
         self.tags: set[str] = set()
-        self.rows: list[list[str]] = []
+        self.tables: list[list[list[str]]] = []
         self._in_cell = False
         self.feed(html)
 
@@ -505,11 +636,14 @@ class Page(HTMLParser):
         self.tags.add(tag)
         loading = ("src", "href", "srcset", "data", "action", "poster", "background")
         self.sources += [value or "" for name, value in attrs if name in loading]
+        if tag == "table":
+            self.tables.append([])
         if tag == "tr":
-            self.rows.append([])
-        self._in_cell = tag in ("td", "th")
-        if self._in_cell:
-            self.rows[-1].append("")
+            self.tables[-1].append([])
+        if tag != "span":  # which is inside a cell
+            self._in_cell = tag in ("td", "th")
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("td", "th"):
@@ -517,7 +651,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._in_cell:
-            self.rows[-1][-1] += data
+            self.tables[-1][-1][-1] += data
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Of the table of classes."""
+        return self.tables[0]
 
 
 @pytest.fixture(scope="module")
@@ -544,9 +683,17 @@ def test_the_report_needs_nothing_from_outside(html: str) -> None:
     assert EXTERNAL.findall(without_pictures('<img src="https://example.org/a.png">')) != []
 
 
-def test_the_pictures_in_the_report_are_those_of_the_plots(html: str, plots: Path) -> None:
-    inside = {base64.b64decode(source.partition(",")[2]) for source in Page(html).sources}
-    assert inside == {picture.read_bytes() for picture in plots.glob("*.png")}
+def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_images(
+    html: str, plots: Path, evaluation: Evaluation
+) -> None:
+    inside = [base64.b64decode(source.partition(",")[2]) for source in Page(html).sources]
+    curves = [picture.read_bytes() for picture in (plots / "precision_recall.png", plots / "roc.png")]
+    assert inside[-2:] == curves
+    decoded = []
+    for content in inside[:-2]:
+        with Image.open(io.BytesIO(content)) as picture:
+            decoded.append(np.asarray(picture)[..., None].tolist())
+    assert decoded == [image.pixels.tolist() for image in evaluation.hardest]
 
 
 def test_the_report_shows_the_course_of_the_training(
@@ -582,18 +729,39 @@ def test_a_model_file_of_before_has_no_course_to_show(evaluation: Evaluation, tm
 def test_the_report_shows_class_names_as_they_are_and_never_as_markup(html: str) -> None:
     page = Page(html)
     _, *rows = page.rows
-    assert [row[0] for row in rows] == list(HOSTILE_NAMES)
+    assert {row[0] for row in rows} == set(SHOWN_NAMES)
+    _, matrix, confusions = page.tables
+    assert [row[0] for row in matrix] == ["true", *SHOWN_NAMES]
+    assert matrix[0] == ["true", *SHOWN_NAMES]
+    assert {name for row in confusions[1:] for name in row[:2]} <= set(SHOWN_NAMES)
     assert "&lt;b&gt;&amp;" in html
     for name in ("<b>&", "</td><script>"):
         assert name not in html
+
+
+def test_terminal_escapes_and_changes_of_direction_are_visible_in_the_report(tmp_path: Path) -> None:
+    names = ("\x1b[31mred", "a\nb", "\u202eabc", "日本語")
+    images = np.zeros((8, 8, 8, 1), np.uint8)
+    targets = torch.arange(8) % 4
+    shards = Shards(write_shards(tmp_path / "shards", images, targets.numpy()))
+    logits = torch.eye(4)[(targets + (torch.arange(8) > 5)) % 4]
+    evaluation = make_evaluation(make_spec(class_names=names), shards, targets, logits)
+    evaluation.write_plots(tmp_path / "plots")
+    evaluation.write_report(tmp_path / "plots", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not {"\x1b", "\u202e"} & set(text)
+    for table in Page(text).tables[:2]:
+        assert {row[0] for row in table[1:]} == {r"\x1b[31mred", r"a\nb", r"\u202eabc", "日本語"}
 
 
 def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluation) -> None:
     header, *rows = Page(html).rows
     columns = [title.lower().replace(" ", "_") for title in header]
     assert columns[0] == "class"
+    f1 = [float(row[3]) for row in rows]
+    assert f1 == sorted(f1)
     for row in rows:
-        expected = evaluation.metrics["per_class"][row[0]]
+        expected = evaluation.metrics["per_class"][HOSTILE_NAMES[SHOWN_NAMES.index(row[0])]]
         cells = dict(zip(columns[1:], row[1:], strict=True))
         assert int(cells.pop("images")) == expected["support"]
         assert cells == {name: f"{expected[name]:.3f}" for name in cells}
@@ -658,7 +826,7 @@ def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     assert html_escape(remark) in text
     assert html_escape(definition(partly.metrics)) in text
     rows = {row[0]: row[1 + multi_label :] for row in page.rows[1:5]}
-    for name, images in zip(HOSTILE_NAMES, (20, 20, 0, 0), strict=True):
+    for name, images in zip(SHOWN_NAMES, (20, 20, 0, 0), strict=True):
         assert rows[name][-1] == f"{images}"
         assert [bool(cell) for cell in rows[name][:3]] == [images > 0] * 3
     written = json.loads(json.dumps(metrics_file(partly.metrics), allow_nan=False))
@@ -667,6 +835,13 @@ def test_classes_without_test_images_are_named_and_their_cells_are_blank(
 
 def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Evaluation) -> None:
     assert not [line for line in evaluation.remarks() if "not measured" in line]
+
+
+def test_training_names_the_classes_without_validation_images() -> None:
+    assert on_validation({"a": 1, "b": 2}) == []
+    assert on_validation({"a": 0, "b": 2, "c\x1b": 0}) == [
+        "classes without a validation image: a, 'c\\x1b'; they do not count in val macro F1"
+    ]
 
 
 def test_a_class_that_is_never_predicted_is_named() -> None:
@@ -723,10 +898,10 @@ def card(folder: Path, names: tuple[str, ...] = HOSTILE_NAMES, **training: Any) 
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
-    """The tables' rows by their first cell, as Markdown splits them."""
+    """The tables' rows by their first cell, as Markdown splits and shows them."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     split = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    cells = [[cell.strip().replace("\\|", "|") for cell in row] for row in split]
+    cells = [[markup.unescape(re.sub(r"\\(.)", r"\1", cell.strip())) for cell in row] for row in split]
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
@@ -767,7 +942,46 @@ def test_the_model_card_is_equal_bytes_again_and_other_for_other_params(tmp_path
     assert str(tmp_path) not in first
 
 
+def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baselines(
+    tmp_path: Path,
+) -> None:
+    partly = unmeasured(tmp_path / "shards")
+    beside = {
+        "logistic_regression": {"f1_macro": 0.9, "accuracy": 0.9, "features": "pixels"},
+        "most_frequent": {"f1_macro": 0.25, "accuracy": 0.5},
+    }
+    metrics = {**metrics_file(partly.metrics), "baseline": beside, "precision_macro": None}
+    counts = {split: dict.fromkeys(HOSTILE_NAMES, 7) for split in ("train", "val", "test")}
+    info = DatasetInfo(
+        format_version=1,
+        class_names=list(HOSTILE_NAMES),
+        multi_label=False,
+        counts=counts,
+        labels_per_image={split: [0, 28] for split in counts},
+        input_size=(8, 8),
+        channels=1,
+        resize="stretch",
+        mean=[0.5],
+        std=[0.25],
+        digest="d1ge57",
+    )
+    write_model_card(partly.spec, info, metrics, [], tmp_path / "README.md")
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    rows = rows_of(text)
+    assert rows["for comparison, macro F1 of logistic regression"] == ["0.9000"]
+    assert rows["for comparison, macro F1 of most frequent class"] == ["0.2500"]
+    assert rows["macro precision"] == ["–"]  # noqa: RUF001
+    assert [rows[" ".join(name.split())][3] != "" for name in HOSTILE_NAMES] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert definition(metrics) in text
+    assert "Classes without a test image" in text
+
+
 def test_the_model_card_has_a_row_of_five_cells_for_every_class(tmp_path: Path) -> None:
     names = ("plain", "this|that", "tab\there")
     rows = rows_of(card(tmp_path, names))
-    assert {name: len(rows.get(name, [])) for name in names} == dict.fromkeys(names, 4)
+    assert {name: len(rows.get(" ".join(name.split()), [])) for name in names} == dict.fromkeys(names, 4)

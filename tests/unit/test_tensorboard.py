@@ -189,6 +189,15 @@ def test_precision_and_recall_are_scikit_learns(read_back: ReadBack, several_lab
             np.testing.assert_allclose(row, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("several_labels", [False, True])
+def test_a_class_without_images_has_no_curve(read_back: ReadBack, several_labels: bool) -> None:
+    targets = np.array([0, 1, 0, 1])
+    given = np.eye(3)[targets] if several_labels else targets
+    with boarded("evaluate") as run:
+        run.log_pr_curves("abc", torch.from_numpy(given), torch.full((4, 3), 1 / 3))
+    assert read_back().Tags()["tensors"] == [f"test/precision_recall/{name}" for name in "ab"]
+
+
 def test_the_figures_of_a_stage_are_shown(read_back: ReadBack, folder: Path) -> None:
     pixels = random_images(1, 3, 20, 30)[0].permute(1, 2, 0).numpy()
     (folder / "reports/evaluate/plots").mkdir(parents=True)

@@ -1,7 +1,5 @@
 """Finds the labelled images of a collection: one row for every file, in the order of their paths."""
 
-import posixpath
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,18 +10,17 @@ import pyarrow.compute as pc
 
 from darkroom.config import DataSource
 from darkroom.data.archive import TarFiles
-from darkroom.data.arrangement import explain_arrangement, explain_path
+from darkroom.data.arrangement import explain_path
+from darkroom.data.checks import check_collection, explain_not_found
 from darkroom.data.entries import Entry, Files, Split, split_called
 from darkroom.data.folder import LINKED_FOLDER, FolderFiles, as_text
-from darkroom.data.grouping import GroupPattern, check_groups
+from darkroom.data.grouping import GroupPattern
 from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.data.idx import IdxFiles, find_idx
-from darkroom.data.labels import classes_in
-from darkroom.data.listing import explain_missing
-from darkroom.data.manifest import NOT_THERE, OUT, Columns, label_by_manifest
-from darkroom.data.names import Renaming, is_blank, quoted, refuse_look_alikes
+from darkroom.data.manifest import Columns, label_by_manifest
+from darkroom.data.names import Renaming, is_blank, quoted
 from darkroom.data.system_files import is_hidden
-from darkroom.errors import UserError, listed
+from darkroom.errors import UserError
 
 BATCH = 8_192
 """Rows that are held in memory at once."""
@@ -103,9 +100,9 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
         found = _pack(files.entries(), scratch / "found.arrow")
         entries = _label_by_folders(files, found, source.class_name, rename)
     table = _sort(_pack(entries, scratch / "unsorted.arrow", pattern), scratch)
-    collection = Collection(files, table, source.label_separator, by_folders, _missing(table, source))
-    _check(collection, source, rename)
-    return collection
+    missing = explain_not_found(table, source)
+    check_collection(table, files, source, by_folders, missing, rename)
+    return Collection(files, table, source.label_separator, by_folders, missing)
 
 
 def open_files(path: Path, scratch: Path) -> Files:
@@ -222,106 +219,6 @@ def _split_folders(name: str, tops: list[str]) -> dict[str, Split]:
             " one folder for train and at most one for each of val and test, with class folders inside"
         )
     return splits
-
-
-def _missing(table: pa.Table, source: DataSource) -> str:
-    """Says what would find the files that a manifest lists and that are not there; often nothing."""
-    if source.manifest is None:
-        return ""
-    reasons = pc.fill_null(table["reason"], "")
-    is_missing = pc.or_(pc.starts_with(reasons, NOT_THERE), pc.equal(reasons, OUT))
-    missing = table.filter(is_missing)["path"].to_pylist()
-    if not missing:
-        return ""
-    present = table.filter(pc.invert(is_missing))
-    present = present.filter(pc.fill_null(pc.not_equal(present["outcome"], "hidden"), True))
-    num_listed = len(missing) + present["label"].length() - present["label"].null_count
-    there = set(present["path"].to_pylist()) - {posixpath.normpath(source.manifest)}
-    if source.image_root is None:
-        folder = posixpath.dirname(posixpath.normpath(source.manifest))
-    else:
-        folder = posixpath.normpath(source.image_root.replace("\\", "/")).removeprefix("./")
-    folder = "" if folder == "." else folder
-    raw = [path.removeprefix(f"{folder}/") if folder else path for path in missing]
-    return explain_missing(raw, there, folder, source.path, num_listed)
-
-
-def _check(collection: Collection, source: DataSource, rename: Renaming) -> None:
-    name = source.path
-    paths = collection.table["path"].combine_chunks()
-    twice = pc.equal(paths[1:], paths[:-1])
-    if pc.any(twice).as_py():
-        first = paths[1:].filter(twice)[0]
-        raise UserError(f"data.path: {name} holds {first} twice; each file must have a name of its own")
-    to_read = collection.table.select(["path", "label", "split", "group", "outcome"])
-    to_read = to_read.filter(pc.is_null(to_read["outcome"]))
-    if len(to_read) == 0:
-        raise UserError(_explain_nothing(collection, source))
-    rename.check()
-    separator = collection.separator
-    refuse_look_alikes(_count_classes(collection.table, separator), source.merge_labels, name)
-    if separator is not None:
-        if not _classes(to_read, separator):
-            raise UserError(
-                f"data.label_column: no file in {name} has a label, the manifest's cells are all empty;"
-                " at least one label is needed"
-            )
-    elif (num_classes := len(pc.unique(to_read["label"]))) < 2:
-        problem = f"{name} holds {num_classes} class ({to_read['label'][0]}); at least two are needed"
-        if source.merge_labels:
-            problem += ", after data.merge_labels"
-        advice = _explain_folders(collection, name) if collection.is_labelled_by_folders else ""
-        example = f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
-        raise UserError(f"data.path: {problem}{f'; {advice}' if advice else example}")
-    if source.group_pattern is not None:
-        check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
-    in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
-    known = _classes(to_read.filter(in_train), separator)
-    for split in ("val", "test"):
-        given = to_read.filter(pc.fill_null(pc.equal(to_read["split"], split), False))
-        unknown = sorted(_classes(given, separator) - known)
-        if unknown:
-            raise UserError(
-                f"data.path: the given {split} split of {name} has classes that train lacks: "
-                + listed(unknown)
-            )
-
-
-def _explain_nothing(collection: Collection, source: DataSource) -> str:
-    """Says why no file is to be read."""
-    name = source.path
-    if collection.missing:
-        return f"data.manifest: {source.manifest} labels no file in {name}: {collection.missing}"
-    if source.manifest is not None:
-        return (
-            f"data.label_column: {source.manifest} gives no file in {name} a label; its column"
-            f" {source.label_column} is empty"
-        )
-    advice = _explain_folders(collection, name) if collection.is_labelled_by_folders else ""
-    return f"data.path: {name} holds no labelled files; " + (
-        advice
-        or f"one folder per class is needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest,"
-        " a table that labels the files)"
-    )
-
-
-def _explain_folders(collection: Collection, name: str) -> str:
-    table = collection.table
-    seen = table.filter(pc.fill_null(pc.not_equal(table["outcome"], "hidden"), True))
-    return explain_arrangement(name, seen["path"].to_pylist(), isinstance(collection.files, FolderFiles))
-
-
-def _count_classes(table: pa.Table, separator: str | None) -> Counter[str]:
-    """Counts the files of each class, whatever their outcome."""
-    counts: Counter[str] = Counter()
-    for row in pc.value_counts(table["label"].drop_null()).to_pylist():
-        for label in classes_in([row["values"]], separator):
-            counts[label] += row["counts"]
-    return counts
-
-
-def _classes(rows: pa.Table, separator: str | None) -> set[str]:
-    return classes_in(pc.unique(rows["label"]).to_pylist(), separator)
 
 
 def _pack(entries: Iterable[Entry], path: Path, pattern: GroupPattern | None = None) -> pa.Table:

@@ -244,9 +244,9 @@ def _groups_within_splits(
         at_fault = torn if torn.any() else leaking
         index = int(np.flatnonzero(at_fault & (images.groups >= 0))[0])
         message = (
-            f"data.group_column: the group {images.group_names[images.groups[index]]!r} has images in"
-            f" several given splits ({int(at_fault.sum()):,} images are in such groups); give each group"
-            " one split"
+            f"data.path: the group {images.group_names[images.groups[index]]!r} (of data.group_column or"
+            f" data.group_pattern) has images in several given splits ({int(at_fault.sum()):,} images"
+            " are in such groups); give each group one split"
         )
         troubles.add(Trouble("Groups in several given splits", message))
     return np.arange(len(images)) if leaking.any() else groups

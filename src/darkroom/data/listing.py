@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from darkroom.errors import listed
+
 MAX_TRIED = 1_000
 """Missing paths for which a match is searched."""
+LEAST_SHARE = 0.5
+"""Share of the matches that one remedy must serve to be named."""
 
 
 def _stem(path: str) -> str:
@@ -53,11 +57,19 @@ def explain_missing(
     """
     said = f"{len(missing):,} of {num_listed:,} listed paths are missing, the first: {missing[0]}"
     base = f"{place}/{folder}" if folder else place
-    found, paths = _search(missing[:MAX_TRIED], list(there))
+    found, example, paths = _search(missing[:MAX_TRIED], list(there))
     if not found:
         looked = f"; paths are relative to {base}"
         return said + looked + (f", which holds {paths[0]}, for example" if paths else "")
     best, count = found.most_common(1)[0]
+    if count < LEAST_SHARE * found.total() and len({match.root for match in found}) > 1:
+        roots = sorted({match.root for match in found})
+        instead = example.removeprefix(f"{folder}/") if folder else example
+        return (
+            f"{said}; {found.total():,} of {min(len(missing), MAX_TRIED):,} have the name of a file in"
+            f" one of {len(roots):,} folders, {listed(roots, most=3)}; write paths relative to {base},"
+            f" as {instead} for {missing[0]}"
+        )
     remedies = []
     if best.dropped:
         remedies.append(f"remove {best.dropped!r} from the beginning of the paths")
@@ -73,8 +85,8 @@ def explain_missing(
     )
 
 
-def _search(missing: Sequence[str], there: list[str]) -> tuple[Counter[_Match], list[str]]:
-    """Returns how many missing paths each way would find, and an example of what is there."""
+def _search(missing: Sequence[str], there: list[str]) -> tuple[Counter[_Match], str, list[str]]:
+    """Returns how many missing paths each way finds, the first file found, and any file."""
     there.sort()
     indices = []
     for _, of_file in _WAYS:
@@ -83,14 +95,17 @@ def _search(missing: Sequence[str], there: list[str]) -> tuple[Counter[_Match], 
             index[of_file(posixpath.basename(path))].append(path)
         indices.append(index)
     matches: Counter[_Match] = Counter()
+    example = ""
     for given in missing:
         listed_path = posixpath.normpath(given.replace("\\", "/"))
-        if (match := _match(listed_path, indices)) is not None:
+        if (found := _match(listed_path, indices)) is not None:
+            match, path = found
             matches[match] += 1
-    return matches, there[:1]
+            example = example or path
+    return matches, example, there[:1]
 
 
-def _match(given: str, indices: Sequence[defaultdict[str, list[str]]]) -> _Match | None:
+def _match(given: str, indices: Sequence[defaultdict[str, list[str]]]) -> tuple[_Match, str] | None:
     parts = given.split("/")
     for start in range(len(parts)):
         rest = "/".join(parts[start:])
@@ -101,7 +116,7 @@ def _match(given: str, indices: Sequence[defaultdict[str, list[str]]]) -> _Match
                     depth = len(rest.split("/"))
                     root = "/".join(path.split("/")[:-depth])
                     dropped = given[: len(given) - len(rest)]
-                    return _Match(root, dropped, _describe(rest, path))
+                    return _Match(root, dropped, _describe(rest, path)), path
     return None
 
 

@@ -77,10 +77,7 @@ class BackboneFeatures:
 
     @torch.inference_mode()
     def of(self, images: Tensor) -> Tensor:
-        vectors: list[Tensor] = []
-        with self.passed_to(vectors.append):
-            self._model(images)
-        return vectors[0]
+        return average(self._model.features(images))
 
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:

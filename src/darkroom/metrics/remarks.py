@@ -32,6 +32,15 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
     return [*_on_classes(test), *_on_baseline(test)]
 
 
+def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
+    """Return a sentence that names the classes of which no validation image is, if there are any."""
+    without = [name for name, num_images in images_of_class.items() if num_images == 0]
+    if not without:
+        return []
+    names = listed(without, MAX_NAMES)
+    return [f"classes without a validation image: {names}; they do not count in val macro F1"]
+
+
 def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     rows = test["per_class"]
     without = [row for row in rows if row.get("support") == 0]

@@ -1,6 +1,6 @@
 """What evaluate leaves behind: predictions, plots for DVC and for people, and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.data.shards import Shards
@@ -23,6 +24,7 @@ from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
+from darkroom.reporting.confusions import MAX_CLASSES, frequent_confusions, shown_matrix
 from darkroom.reporting.figures import (
     draw_confusion_matrix,
     draw_curves,
@@ -30,13 +32,24 @@ from darkroom.reporting.figures import (
     draw_label_counts,
     draw_titled_images,
 )
+from darkroom.reporting.hardest import HardImage, hardest
 from darkroom.reporting.report import write_report
 from darkroom.reporting.scores import baseline_scores, macro_scores, overall_scores
 from darkroom.reporting.tables import write_csv
 from darkroom.reporting.templates import number
 
-NUM_HARDEST = 30
 NO_LABEL = "no label"
+CLASS_COLUMNS = (
+    "threshold",
+    "precision",
+    "recall",
+    "f1",
+    "roc_auc",
+    "average_precision",
+    "support",
+    "predicted",
+)
+"""Of classes.csv; ``threshold`` only if an image may have several labels."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +88,19 @@ class Evaluation:
         table.to_parquet(path, index=False, compression="zstd")
 
     def write_plots(self, folder: Path) -> None:
-        """Writes the confusion matrix, both curves and the hardest images, as CSV and PNG."""
-        self._write_confusions(folder / "confusion")
+        """Writes scores by class, confusions, both curves and the hardest images, as CSV and PNG."""
+        self._write_classes(folder / "classes.csv")
+        self._write_confusions(folder)
         for curves, stem, labels in (
             (precision_recall_curves, "precision_recall", ("recall", "precision")),
             (roc_curves, "roc", ("false_positive_rate", "true_positive_rate")),
         ):
             drawn = curves(self.targets, self.probabilities, self.class_names)
             _write_curves(drawn, folder / stem, labels)
-        self._draw_hardest(folder / "hardest.png")
+        images = self.hardest
+        draw_titled_images(
+            [image.pixels for image in images], [image.title for image in images], folder / "hardest.png"
+        )
         if "history" in self.spec.training:  # older files have none
             draw_history(self.spec.training["history"], folder / "training.png")
 
@@ -96,11 +113,13 @@ class Evaluation:
             f"{self.spec.channels} pixels. The test images were not seen in training.",
             metrics=self.metrics,
             remarks=self._remarks(),
+            matrix=shown_matrix(self.confusion, self.confused_names),
+            confusions=frequent_confusions(self.confusion, self.confused_names),
+            about_confusions=self._about_confusions(),
+            hardest=self.hardest,
+            about_hardest=self._about_hardest(),
             sections=[
-                (
-                    "Where it errs",
-                    [(caption, plots / file) for file, caption in self._errors().items()],
-                ),
+                *self._sections(plots),
                 (
                     "Over all thresholds",
                     [
@@ -127,12 +146,15 @@ class Evaluation:
     def _about_classes(self) -> str:
         return f"{len(self.class_names)} classes"
 
-    def _errors(self) -> dict[str, str]:
-        """Returns captions of the pictures that show where the model errs, by file."""
-        return {
-            "confusion.png": "Rows are true classes",
-            "hardest.png": "The hardest images: true class, its probability, what it was taken for",
-        }
+    def _about_confusions(self) -> str:
+        return "Rows are true classes, columns what they were taken for, in images."
+
+    def _about_hardest(self) -> str:
+        return "The true class with its probability, and what the image was taken for."
+
+    def _sections(self, plots: Path) -> list[tuple[str, list[tuple[str, Path]]]]:
+        """Return headings with captioned figures that only this kind of evaluation has."""
+        return []
 
     def _columns(self) -> dict[str, Any]:
         names = np.array(self.class_names, dtype=object)
@@ -143,9 +165,75 @@ class Evaluation:
             "probability": self.probabilities.amax(dim=1).float().numpy(),
         }
 
-    def _write_confusions(self, stem: Path) -> None:
-        pairs = list(zip(self.targets.tolist(), self.preds.tolist(), strict=True))
-        _write_confusions(pairs, self.class_names, stem)
+    @property
+    def confused_names(self) -> list[str]:
+        """Names of the rows and columns of ``confusion``."""
+        return self.class_names
+
+    @cached_property
+    def confused_pairs(self) -> list[tuple[int, int]]:
+        """Pairs of a true and a predicted class, by which the confusion matrix counts."""
+        return list(zip(self.targets.tolist(), self.preds.tolist(), strict=True))
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """int64 ``(num_classes, num_classes)``: rows are true, columns predicted classes."""
+        targets, preds = (
+            torch.tensor(self.confused_pairs, dtype=torch.int64).reshape(-1, 2).unbind(dim=1)
+        )
+        return confusion_matrix(targets, preds, len(self.confused_names)).numpy()
+
+    @cached_property
+    def hardest(self) -> list[HardImage]:
+        """The images whose truth got the lowest probability, the hardest first, a few of each class."""
+        indices = hardest(self._of_truth(), self._groups())
+        pixels = self.shards.gather(np.array(indices, dtype=np.int64))
+        paths = self.shards.paths
+        return [
+            HardImage(image, paths[index], *self._told(index))
+            for index, image in zip(indices, pixels, strict=True)
+        ]
+
+    def _of_truth(self) -> Tensor:
+        """Return the probability of each image's true class."""
+        return self.probabilities.gather(1, self.targets[:, None])[:, 0]
+
+    def _groups(self) -> NDArray[np.int64]:
+        return self.targets.numpy()
+
+    def _told(self, index: int) -> tuple[str, list[str]]:
+        """Return an image's truth with its probability, and the mistakes."""
+        names, target, pred = self.class_names, self.targets[index], self.preds[index]
+        mistakes = [] if pred == target else [f"taken for {names[pred]}"]
+        return f"{names[target]}: {self._of_truth()[index]:.2f}", mistakes
+
+    def _write_classes(self, path: Path) -> None:
+        """Write a row per class; cells of what is not measured are empty."""
+        rows = self.metrics["per_class"]
+        columns = [name for name in CLASS_COLUMNS if name in next(iter(rows.values()))]
+        write_csv(
+            ("class", *columns),
+            ((name, *(row[column] for column in columns)) for name, row in rows.items()),
+            path,
+        )
+
+    def _write_confusions(self, folder: Path) -> None:
+        """Write a row per confusion, for DVC's plots, and the matrix; draw what can be read of it."""
+        names = self.confused_names
+        write_csv(
+            ("actual", "predicted"),
+            ((names[target], names[pred]) for target, pred in self.confused_pairs),
+            folder / "confusion.csv",
+        )
+        write_csv(
+            ("actual \\ predicted", *names),
+            ((name, *row) for name, row in zip(names, self.confusion.tolist(), strict=True)),
+            folder / "confusion_matrix.csv",
+        )
+        shown = shown_matrix(self.confusion, names)
+        draw_confusion_matrix(
+            shown.counts, shown.row_names, shown.column_names, folder / "confusion.png"
+        )
 
     def _remarks(self) -> list[str]:
         remarks = list(self.spec.training.get("kept", {}).get("remarks", []))
@@ -160,18 +248,6 @@ class Evaluation:
             return []
         reason = self.spec.training["kept"]["reason"]
         return [("How it was trained", [(f"{reason[0].upper()}{reason[1:]}", picture)])]
-
-    def _draw_hardest(self, path: Path) -> None:
-        """Draws the images whose true class got the lowest probability: mistakes first."""
-        of_true_class = self.probabilities.gather(1, self.targets[:, None])[:, 0]
-        hardest = of_true_class.argsort(stable=True)[:NUM_HARDEST]
-        names = self.class_names
-        titles = [
-            f"{names[self.targets[i]]}: {of_true_class[i]:.2f}"
-            + ("" if self.preds[i] == self.targets[i] else f"\ntaken for {names[self.preds[i]]}")
-            for i in hardest.tolist()
-        ]
-        draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
 
 
 @dataclass(frozen=True)
@@ -206,23 +282,40 @@ class MultiLabelEvaluation(Evaluation):
             zip(self.class_names, self.thresholds, *columns.values(), strict=True),
             folder / "labels.csv",
         )
+        shown = self._drawn_labels()
         draw_label_counts(
-            right=columns["true_positives"],
-            wrong=columns["false_positives"],
-            missed=columns["false_negatives"],
-            class_names=self.class_names,
+            right=[columns["true_positives"][label] for label in shown],
+            wrong=[columns["false_positives"][label] for label in shown],
+            missed=[columns["false_negatives"][label] for label in shown],
+            class_names=[self.class_names[label] for label in shown],
             path=folder / "labels.png",
         )
+
+    def _drawn_labels(self) -> list[int]:
+        """Return all labels, or the 40 with the most mistakes, in their order."""
+        counts = counts_of_labels(self.targets, self.preds)
+        mistakes = counts.false_positives + counts.false_negatives
+        return sorted(mistakes.argsort(descending=True, stable=True)[:MAX_CLASSES].tolist())
 
     def _about_classes(self) -> str:
         return f"{len(self.class_names)} labels, of which an image may have several or none"
 
-    def _errors(self) -> dict[str, str]:
-        return {
-            "labels.png": "Each label: images that rightly have it, have it wrongly, and miss it",
-            "confusion.png": "Rows are true labels: what is missed, with what was predicted instead",
-            "hardest.png": "The hardest images: true labels, the probability of just these, mistakes",
-        }
+    def _about_confusions(self) -> str:
+        return (
+            "Rows are true labels. A missed label stands against each that was predicted wrongly "
+            f"for the same image, or against {self.confused_names[-1]!r}."
+        )
+
+    def _about_hardest(self) -> str:
+        return "The true labels, the probability of just these, and the mistakes."
+
+    def _sections(self, plots: Path) -> list[tuple[str, list[tuple[str, Path]]]]:
+        num_drawn, num_labels = len(self._drawn_labels()), len(self.class_names)
+        which = (
+            "Each label" if num_drawn == num_labels else f"The {num_drawn} labels with the most mistakes"
+        )
+        caption = f"{which}: images that rightly have it, have it wrongly, and miss it"
+        return [("Right, wrong and missed", [(caption, plots / "labels.png")])]
 
     def _columns(self) -> dict[str, Any]:
         return {
@@ -234,27 +327,37 @@ class MultiLabelEvaluation(Evaluation):
     def _names_of(self, labels: Tensor) -> list[str]:
         return [self.class_names[index] for index in labels.nonzero()[:, 0].tolist()]
 
-    def _write_confusions(self, stem: Path) -> None:
+    @cached_property
+    def confused_names(self) -> list[str]:
+        """The labels, and a name for no label that none of them has."""
         names = self.class_names
         no_label = NO_LABEL
         while no_label in names:
             no_label = f"({no_label})"
-        _write_confusions(confused_labels(self.targets, self.preds), [*names, no_label], stem)
+        return [*names, no_label]
 
-    def _draw_hardest(self, path: Path) -> None:
-        """Draws the images whose true set of labels got the lowest probability."""
+    @cached_property
+    def confused_pairs(self) -> list[tuple[int, int]]:
+        """As ``confused_labels`` returns."""
+        return confused_labels(self.targets, self.preds)
+
+    def _of_truth(self) -> Tensor:
+        """Return the probability of each image's true set of labels."""
         true = self.targets.bool()
-        of_true_set = torch.where(true, self.probabilities, 1 - self.probabilities).prod(dim=1)
-        hardest = of_true_set.argsort(stable=True)[:NUM_HARDEST]
-        titles = []
-        for i in hardest.tolist():
-            lines = {
-                "": f"{'|'.join(self._names_of(true[i])) or NO_LABEL}: {of_true_set[i]:.2f}",
-                "misses ": "|".join(self._names_of(true[i] & ~self.preds[i])),
-                "has wrongly ": "|".join(self._names_of(~true[i] & self.preds[i])),
-            }
-            titles.append("\n".join(what + names for what, names in lines.items() if names))
-        draw_titled_images(list(self.shards.gather(hardest.numpy())), titles, path)
+        return torch.where(true, self.probabilities, 1 - self.probabilities).prod(dim=1)
+
+    def _groups(self) -> NDArray[np.int64]:
+        return np.unique(self.targets.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
+
+    def _told(self, index: int) -> tuple[str, list[str]]:
+        true, pred = self.targets[index].bool(), self.preds[index]
+        truth = "|".join(self._names_of(true)) or NO_LABEL
+        mistakes = {
+            "misses": "|".join(self._names_of(true & ~pred)),
+            "has wrongly": "|".join(self._names_of(~true & pred)),
+        }
+        told = [f"{what} {names}" for what, names in mistakes.items() if names]
+        return f"{truth}: {self._of_truth()[index]:.2f}", told
 
 
 def make_evaluation(
@@ -288,18 +391,6 @@ def make_evaluation(
 
 def _enumerated(scores: Mapping[str, float | None]) -> str:
     return ", ".join(f"{title} {number(score)}" for title, score in scores.items())
-
-
-def _write_confusions(pairs: Sequence[tuple[int, int]], names: Sequence[str], stem: Path) -> None:
-    """Writes pairs of true and predicted class, and draws their matrix."""
-    write_csv(
-        ("actual", "predicted"),
-        ((names[target], names[pred]) for target, pred in pairs),
-        stem.with_suffix(".csv"),
-    )
-    targets, preds = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(dim=1)
-    counts = confusion_matrix(targets, preds, len(names)).tolist()
-    draw_confusion_matrix(counts, names, stem.with_suffix(".png"))
 
 
 def _write_curves(curves: Curves, stem: Path, labels: tuple[str, str]) -> None:

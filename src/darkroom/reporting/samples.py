@@ -1,5 +1,6 @@
-"""Picks what to look at of a large data set."""
+"""Picks which images to look at."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,3 +35,20 @@ def share_out(sizes: Sequence[int], room: int) -> list[int]:
         shares[group] = min(sizes[group], room // (len(sizes) - rank))
         room -= shares[group]
     return shares
+
+
+def spread_over(groups: NDArray[np.int64], order: NDArray[np.int64], count: int, most: int) -> list[int]:
+    """Return the first ``count`` images of ``order``, but at most ``most`` of one group.
+
+    Args:
+        groups: of each image, ``(n,)``.
+        order: images, ``(n,)``, those wanted most first.
+    """
+    chosen: list[int] = []
+    taken: Counter[int] = Counter()
+    for image in order.tolist():
+        group = int(groups[image])
+        if len(chosen) < count and taken[group] < most:
+            chosen.append(image)
+            taken[group] += 1
+    return chosen

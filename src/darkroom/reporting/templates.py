@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from darkroom.escape import for_markdown
+from darkroom.escape import for_line, for_markdown
 
 BLANK = "–"  # noqa: RUF001
 
@@ -20,6 +20,7 @@ def load_template(name: str, autoescape: bool) -> Template:
         undefined=StrictUndefined,
     )
     environment.filters["cell"] = for_markdown
+    environment.filters["line"] = for_line
     environment.filters["score"] = number
     return environment.get_template(name)
 

@@ -139,6 +139,8 @@ class _Board:
         targets, probabilities = event.targets.numpy(), event.probabilities.numpy()
         for i, name in enumerate(event.class_names):
             has_label = targets == i if targets.ndim == 1 else targets[:, i]
+            if not has_label.any():
+                continue  # as in the report, a class without test images has no curve
             curve = f"test/precision_recall/{name}"
             self._writer.add_pr_curve(curve, has_label, probabilities[:, i], 0, NUM_THRESHOLDS)
 

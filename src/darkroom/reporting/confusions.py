@@ -1,0 +1,91 @@
+"""Which classes are taken for which: the whole matrix if it is small, else the classes confused most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_CLASSES = 40
+"""A matrix of more classes is too large to read."""
+NUM_SHOWN = 25
+"""Classes shown of a larger matrix."""
+NUM_LISTED = 30
+"""Confusions listed, the most frequent first."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images of one class that were taken for another."""
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+    """Of all images of the true class, 0..1."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows and columns of a confusion matrix that are shown."""
+
+    row_names: list[str]
+    column_names: list[str]
+    """As the rows; of a part of the matrix also ``other classes``, all columns that are not shown."""
+    counts: NDArray[np.int64]
+    """``(rows, columns)``: rows are true, columns predicted classes."""
+    shares: NDArray[np.float64]
+    """Counts as shares of all images of the true class, 0..1; 0 for a class without images."""
+    is_whole: bool
+
+
+def shown_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> Matrix:
+    """Return the matrix, or of more than 40 classes the 25 that are confused most.
+
+    Args:
+        counts: int64 ``(num_classes, num_classes)``: rows are true, columns predicted classes.
+    """
+    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(class_names) <= MAX_CLASSES:
+        names = list(class_names)
+        return Matrix(names, names, counts, counts / totals, is_whole=True)
+    shown = most_confused(counts, NUM_SHOWN)
+    rows = counts[shown]
+    rest = rows.sum(axis=1, keepdims=True) - rows[:, shown].sum(axis=1, keepdims=True)
+    part = np.concatenate([rows[:, shown], rest], axis=1)
+    names = [class_names[index] for index in shown]
+    return Matrix(names, [*names, "other classes"], part, part / totals[shown], is_whole=False)
+
+
+def most_confused(counts: NDArray[np.int64], most: int) -> list[int]:
+    """Return up to ``most`` classes, in their order: those of the most frequent confusions.
+
+    If there are fewer confusions than that, the first of the other classes make up the number.
+    """
+    chosen: dict[int, None] = {}
+    for true, pred, _ in _confusions(counts):
+        if len(chosen) + len({true, pred} - chosen.keys()) > most:
+            break
+        chosen |= dict.fromkeys((true, pred))
+    others = (index for index in range(len(counts)) if index not in chosen)
+    return sorted(
+        [*chosen, *(index for index, _ in zip(others, range(most - len(chosen)), strict=False))]
+    )
+
+
+def frequent_confusions(counts: NDArray[np.int64], class_names: Sequence[str]) -> list[Confusion]:
+    """Return the most frequent confusions, at most 30, the most frequent first."""
+    totals = counts.sum(axis=1)
+    return [
+        Confusion(class_names[true], class_names[pred], count, count / int(totals[true]))
+        for true, pred, count in _confusions(counts)[:NUM_LISTED]
+    ]
+
+
+def _confusions(counts: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Return true class, predicted class and count, the largest counts first, then in class order."""
+    true, pred = np.nonzero(counts)
+    wrong = true != pred
+    true, pred = true[wrong], pred[wrong]
+    order = np.argsort(-counts[true, pred], kind="stable")
+    return [(int(true[i]), int(pred[i]), int(counts[true[i], pred[i]])) for i in order]

@@ -353,7 +353,10 @@ def test_the_average_is_what_is_validated_and_kept() -> None:
     ("job", "kept"),
     [
         (Job({"patience": 2, "epochs": 8, **CONSTANT}, is_val_inverted=True), 1),
-        (JOBS["patience"], 2),  # as good as the first
+        (  # as good as the first
+            Job({"patience": 2, "epochs": 8, **CONSTANT, "lr": 0.02}, is_val_inverted=True),
+            2,
+        ),
     ],
 )
 def test_the_kept_weights_are_those_of_the_kept_epoch(job: Job, kept: int) -> None:

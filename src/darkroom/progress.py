@@ -57,7 +57,7 @@ class Bar:
         self._done += num_images
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, num_images)
-        elif time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
+        elif self._done and time.monotonic() - self._logged >= LOG_EVERY_SECONDS:
             self._logged = time.monotonic()
             rate = self._done / (self._logged - self._started)
             left = (self._total - self._done) / rate

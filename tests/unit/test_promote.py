@@ -229,7 +229,7 @@ def test_a_server_that_is_down_is_one_message(project: Path, monkeypatch: pytest
         result = promote(*arguments)
         assert result.exit_code == 2
         assert result.output == (
-            "http://***@127.0.0.1:9: Connection refused; the model registry cannot be read\n"
+            "http://127.0.0.1:9: Connection refused; the model registry cannot be read\n"
         )
 
 

@@ -209,7 +209,8 @@ def test_a_command_in_a_subfolder_finds_the_projects_database(
     client = MlflowClient(f"sqlite:///{moved}/mlflow.db")
     experiment = client.get_experiment_by_name("darkroom")
     assert experiment is not None
-    root, page = result.stdout.splitlines()
+    root, page, address = result.stdout.splitlines()
     assert root == str(moved)
+    assert address == "mlflow.db"
     assert page.startswith(f"/experiments/{experiment.experiment_id}/runs?")
     assert experiment.artifact_location == (moved / "mlartifacts").as_uri()

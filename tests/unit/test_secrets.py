@@ -124,6 +124,7 @@ def test_of_an_address_only_scheme_host_and_database_are_shown(
         f"Failed to parse: {uri}, see the docs",
         f"password {secret} is wrong",
         f"{[secret]}",
+        uri.replace("//", "/"),  # as a path
         *(f"invalid port: '{part}'" for part in traces(secret)),
     ):
         for trace in traces(secret):
@@ -211,6 +212,7 @@ def test_what_is_a_secret_by_its_looks_is_hidden(text: str) -> None:
         "mail a@b",
         "http://127.0.0.1:5000/#/experiments/1/runs?searchFilter",
         "file:///home/ada/project/mlartifacts",
+        "sqlite:////tmp/a_folder_with_a_long_name_7/mlflow.db",
         "models:/m-0123456789abcdef0123456789abcdef",
         "https://download.pytorch.org/models/resnet18-f37072fd.pth could not be reached",
         "train.lr: 0.1 is not allowed; it must be a number above 0",

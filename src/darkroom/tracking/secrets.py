@@ -279,7 +279,8 @@ def _secrets_of_address(rest: str) -> Iterator[str]:
         if is_secret_name(option[1]):
             yield from _password(option[2])
             yield from _password(option[3])
-    yield from _tokens_in_path(_Parts.of(rest).place.partition("/")[2])
+    if not rest.startswith("/"):
+        yield from _tokens_in_path(_Parts.of(rest).place.partition("/")[2])
 
 
 def _password(text: str) -> Iterator[str]:
@@ -331,7 +332,7 @@ def _spelled(secret: str) -> set[str]:
 def _pattern(secret: str) -> str:
     pattern = re.escape(secret)
     if secret.isalnum() and len(secret) < LONG_CHARACTERS:
-        return rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
+        return rf"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{{2}})){pattern}(?![A-Za-z0-9])"  # %3D is a =
     return pattern
 
 
@@ -342,7 +343,8 @@ def _hide_in_address(address: re.Match[str]) -> str:
         rest = f"{HIDDEN}@{rest[len(parts.login) + 1 :]}"
     elif re.match(r"[^/?#:\s\[\]'\"]+:(?!\d+\b|\W|$)", rest):  # cut off before the @
         return f"{scheme}://{HIDDEN}"
-    for token in set(_tokens_in_path(parts.place.partition("/")[2])):
+    is_file = rest.startswith("/")
+    for token in () if is_file else set(_tokens_in_path(parts.place.partition("/")[2])):
         if _is_worth_hiding(token):
             rest = rest.replace(f"/{token}", f"/{HIDDEN}")
     if "=" in parts.query:

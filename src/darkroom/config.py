@@ -247,7 +247,7 @@ class Prepare(Section):
     near_duplicates: Annotated[float, Field(gt=0, le=0.15)] | None = Field(
         description="largest difference at any place between images that count as nearly the same, as a"
         " share of the range of brightness, after undoing a change of the whole image by up to a tenth;"
-        " null: only the very same pixels count"
+        " images with other look-alikes must agree in detail too; null: only the very same pixels count"
     )
     on_conflict: Literal["error", "drop"] = Field(
         description="the same pixels under several labels: stop and name them, or use none of them"

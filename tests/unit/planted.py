@@ -33,7 +33,7 @@ def strokes(num_images: int, size: int = 28, seed: int = 0, wobble: float = 0.25
     """Returns drawings of a single stroke, as those of the digit 1: uint8 ``(n, size, size, 1)``.
 
     Slant, length, curve, width and softness are random. Of 7,877 drawings of 28 x 28 pixels, as many as
-    MNIST has of the digit 1, about as many agree in coarse cells as there, which is 2,500 pairs.
+    MNIST has of the digit 1, 3,739 pairs agree in coarse cells; there it is 2,538.
 
     Args:
         wobble: how much the stroke strays from its curve, in pixels of 28.

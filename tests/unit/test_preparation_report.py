@@ -751,6 +751,31 @@ def test_equal_data_make_equal_bytes_and_other_data_others(tmp_path: Path) -> No
     assert differ("label") == ["report.html"]
 
 
+@pytest.mark.parametrize("num_classes", [2, 10, 43, MAX_CLASSES])
+def test_every_class_has_its_row_of_samples(num_classes: int, tmp_path: Path) -> None:
+    names = [f"sign {index:02d} 速度制限 {'x' * index}" for index in range(num_classes)]
+    world = World([image_row(f"{name}/{i}", name, "train") for name in names for i in range(3)])
+    page = world.report(tmp_path)
+    assert [h3.text for h3 in page.all("h3") if h3.text.startswith("sign")] == [
+        " ".join(name.split()) for name in names
+    ]
+    assert "More of" not in page.text
+    with Image.open(tmp_path / "report" / "classes.png") as image:
+        assert image.width < 1100  # the page shows it without shrinking
+        assert image.height > 20 * num_classes
+
+
+def test_more_classes_than_tiles_are_shown_at_equal_distances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("darkroom.reporting.preparation.MAX_TILES", 60)
+    names = [f"class {index:03d}" for index in range(120)]
+    page = World([image_row(name, name, "train") for name in names]).report(tmp_path)
+    assert "an image of each of 60 classes, at equal distances over the 120." in page.text
+    tiles = [figure.text for figure in page.all("figure") if figure.text.endswith(" 1 image")]
+    assert tiles == [f"{name} 1 image" for name in names[::2]]
+
+
 def test_a_thousand_classes_fit(tmp_path: Path) -> None:
     names = [f"class {index:04d}" for index in range(1000)]
     world = World([image_row(name, name, "train") for name in names])
@@ -758,10 +783,13 @@ def test_a_thousand_classes_fit(tmp_path: Path) -> None:
     (table,) = (table for table in page.all("table") if "train val" in table.text)
     assert [row[0] for row in table.rows()] == names
     samples = [h3.text for h3 in page.all("h3") if h3.text.startswith("class")]
-    assert samples == names[:MAX_CLASSES]
-    assert f"the first {MAX_CLASSES} classes of 1,000" in page.text
+    assert samples == names[:: 1000 // MAX_CLASSES]
+    assert f"More of {MAX_CLASSES} classes at equal distances over all" in page.text
+    assert "an image of each class." in page.text
+    tiles = [figure.text for figure in page.all("figure") if figure.text.endswith(" 1 image")]
+    assert tiles == [f"{name} 1 image" for name in names]
     (small_classes, *_) = page.all("ul")[0].all("li")
     assert small_classes.text.endswith("class 0009 (1) and 990 more.")
     for picture in (tmp_path / "report").glob("*.png"):
         with Image.open(picture) as image:
-            assert max(image.size) < 3500
+            assert max(image.size) < 5000

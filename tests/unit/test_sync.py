@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +350,27 @@ def test_a_result_is_missing_unless_a_finished_run_made_the_same(
 )  # fmt: skip
 def test_parameters_as_text(value: object, text: str) -> None:
     assert param_text(value) == text
+
+
+def test_one_broken_lock_in_history_is_skipped_and_named(made_elsewhere: Path) -> None:
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org")
+
+    def commit() -> str:
+        for command in (("add", "dvc.lock"), ("commit", "--quiet", "--message", "lock")):
+            subprocess.run([*git, *command], cwd=made_elsewhere, check=True)
+        done = subprocess.run([*git, "rev-parse", "HEAD"], cwd=made_elsewhere, capture_output=True)
+        return done.stdout.decode()[:7]
+
+    subprocess.run([*git, "init", "--quiet"], cwd=made_elsewhere, check=True)
+    whole = (made_elsewhere / "dvc.lock").read_text()
+    broken = []
+    for text in ("a: &a [*a]", whole.replace("schema", "<<<<<<<"), "x" * 2_000_000):
+        (made_elsewhere / "dvc.lock").write_text(text)
+        broken.append(commit())
+    (made_elsewhere / "dvc.lock").write_text(whole)
+    commit()
+    code, output = sync("--all-commits")
+    assert code == 1
+    assert "2 logged from files" in output
+    for name in broken:
+        assert any(name in line and line.endswith("; skipped") for line in output.splitlines()), output

@@ -101,7 +101,7 @@ def near_duplicates(
     as blank scans, are no copies of each other unless their pixels are the same.
 
     Re-encoded, rescaled, faintly noisy and up to a tenth brighter or darker copies are found;
-    cropped, moved, mirrored, turned and recoloured ones are not. Takes about 150 bytes of memory an
+    cropped, moved, mirrored, turned and recoloured ones are not. Takes up to 800 bytes of memory an
     image, and on two cores seconds for 100,000 images, minutes for a million
     (benchmarks/near_duplicates.py).
 

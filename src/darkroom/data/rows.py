@@ -18,6 +18,12 @@ Rows = Iterator[tuple[int, list[Any]]]
 _DELIMITERS = (",", ";", "\t")
 _ROWS_PER_BATCH = 8192
 
+MAX_ROWS = 20_000_000
+"""Of a Parquet file, which can hold billions in a few kB."""
+
+MAX_TABLE_BYTES = 2**32
+"""Of a Parquet file's wanted columns when they are unpacked."""
+
 
 def read_rows(name: str, content: bytes, columns: dict[str, str]) -> Rows:
     """Reads a file whose kind is told by its suffix, one of ``READERS``.
@@ -91,6 +97,7 @@ def _read_parquet(name: str, content: bytes, columns: dict[str, str]) -> Rows:
         file = pq.ParquetFile(pa.BufferReader(content))
         _check_columns(name, file.schema_arrow.names, columns)
         wanted = list(dict.fromkeys(columns.values()))
+        _check_size(name, file.metadata, wanted)
         number = 0
         for batch in file.iter_batches(_ROWS_PER_BATCH, columns=wanted):
             lists = [batch.column(column).to_pylist() for column in columns.values()]
@@ -99,6 +106,21 @@ def _read_parquet(name: str, content: bytes, columns: dict[str, str]) -> Rows:
                 yield number, list(values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is no Parquet file, or damaged ({brief(error)})") from None
+
+
+def _check_size(name: str, metadata: pq.FileMetaData, wanted: list[str]) -> None:
+    """Refuses a Parquet file that is small and holds more than memory does."""
+    if metadata.num_rows > MAX_ROWS:
+        raise UserError(f"{name}: {metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read")
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    columns = (group.column(index) for group in groups for index in range(group.num_columns))
+    num_bytes = sum(
+        column.total_uncompressed_size
+        for column in columns
+        if column.path_in_schema.split(".")[0] in wanted
+    )
+    if num_bytes > MAX_TABLE_BYTES:
+        raise UserError(f"{name}: {num_bytes:,} bytes unpacked; at most {MAX_TABLE_BYTES:,} are read")
 
 
 READERS: dict[str, Callable[[str, bytes, dict[str, str]], Rows]] = {

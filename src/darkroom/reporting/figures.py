@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 BLUE, ORANGE, GREY = "#2f6690", "#e07a1f", "#b8c0c8"
 MAX_TICKS = 40
 """More classes than this are not named along an axis."""
+MAX_BARS = 60
+"""More classes than this get no bar each."""
 MAX_LETTERS = 24
 """Of a longer name the middle is left out."""
+MAX_PATH_LETTERS = 44
+"""Of a longer path the beginning is left out."""
 
 
 def _blank(width: float, height: float, constrained: bool = True) -> Figure:
@@ -49,25 +53,52 @@ def _save(figure: Figure, path: Path) -> None:
 def draw_class_histogram(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     """Draws the number of images by class, stacked by split.
 
+    Up to ``MAX_BARS`` classes get a bar each with their name beside it, in their order. More are drawn
+    as one shape, from the largest to the smallest, and only these two are named.
+
     Args:
         counts: split -> class -> images.
     """
     class_names = list(next(iter(counts.values())))
-    figure, axes = _new_figure(min(4 + 0.35 * len(class_names), 18), 4)
-    below = np.zeros(len(class_names))
+    if len(class_names) > MAX_BARS:
+        _draw_class_sizes(counts, class_names, path)
+        return
+    figure, axes = _new_figure(9, 1.2 + 0.22 * len(class_names))
+    starts = np.zeros(len(class_names))
     positions = np.arange(len(class_names))
     for (split, by_class), color in zip(counts.items(), (BLUE, ORANGE, GREY), strict=False):
-        above = below + [by_class[name] for name in class_names]
-        if len(class_names) <= MAX_TICKS:
-            axes.bar(positions, above - below, bottom=below, label=split, color=color)
-        else:  # as one shape; matplotlib takes seconds for a thousand bars
-            edges = np.arange(len(class_names) + 1) - 0.5
-            axes.stairs(above, edges, baseline=below, fill=True, label=split, color=color)
-        below = above
-    _name_ticks(axes, "x", class_names)
-    axes.set_xlim(-0.6, len(class_names) - 0.4)
-    axes.set_ylabel("images")
-    axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.12))
+        lengths = np.array([by_class[name] for name in class_names])
+        axes.barh(positions, lengths, left=starts, label=split, color=color)
+        starts = starts + lengths
+    _name_ticks(axes, "y", class_names, MAX_BARS)
+    axes.set_ylim(len(class_names) - 0.4, -0.6)
+    _finish_class_histogram(figure, axes, "x", path)
+
+
+def _draw_class_sizes(
+    counts: Mapping[str, Mapping[str, int]], class_names: Sequence[str], path: Path
+) -> None:
+    by_split = np.array([[of_split[name] for name in class_names] for of_split in counts.values()])
+    order = np.argsort(-by_split.sum(axis=0), kind="stable")
+    figure, axes = _new_figure(9, 4)
+    below = np.zeros(len(class_names))
+    edges = np.arange(len(class_names) + 1)
+    for split, of_split, color in zip(counts, by_split[:, order], (BLUE, ORANGE, GREY), strict=False):
+        # as one shape; matplotlib takes seconds for a thousand bars
+        axes.stairs(below + of_split, edges, baseline=below, fill=True, label=split, color=color)
+        below = below + of_split
+    axes.set_xlim(0, len(class_names))
+    largest, smallest = (_drawable(class_names[index]) for index in order[[0, -1]])
+    axes.set_xlabel(
+        f"{len(class_names):,} classes, from the largest ({largest}) to the smallest ({smallest})"
+    )
+    _finish_class_histogram(figure, axes, "y", path)
+
+
+def _finish_class_histogram(figure: Figure, axes: Axes, axis: Literal["x", "y"], path: Path) -> None:
+    axes.set(**{f"{axis}label": "images"})
+    (axes.xaxis if axis == "x" else axes.yaxis).set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     _save(figure, path)
 
 
@@ -113,6 +144,33 @@ def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         _show(axes, image)
         axes.set_title("\n".join(_drawable(line) for line in title.splitlines()), fontsize=8)
+    _save(figure, path)
+
+
+def draw_pairs(
+    pairs: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    captions: Sequence[tuple[str, str, str]],
+    path: Path,
+) -> None:
+    """Draws pairs of images side by side, three pairs in a row, each below its caption.
+
+    Args:
+        pairs: two of uint8 ``(height, width, channels)`` each, 0..255.
+        captions: the path of the first, that of the second, and a line about both.
+    """
+    columns = 3
+    rows = max(-(-len(pairs) // columns), 1)
+    figure = _blank(3.4 * columns, 2.3 * rows)
+    grid = figure.subplots(rows, 2 * columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for index, (images, (first, second, about)) in enumerate(zip(pairs, captions, strict=True)):
+        row, column = divmod(index, columns)
+        sides = grid[row, 2 * column : 2 * column + 2]
+        for axes, image in zip(sides, images, strict=True):
+            _show(axes, image)
+        lines = (_drawable_path(first), _drawable_path(second), _drawable(about))
+        sides[0].set_title("\n".join(lines), fontsize=7.5, loc="left")
     _save(figure, path)
 
 
@@ -327,17 +385,27 @@ def _in_legend(name: str) -> str:
 
 def _drawable(name: str) -> str:
     """Writes what the font lacks as escapes, and leaves the middle of a long name out."""
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    drawn = "".join(
-        letter
-        if letter.isprintable() and font.get_char_index(ord(letter))
-        else letter.encode("unicode_escape").decode()
-        for letter in name
-    )
+    drawn = _with_escapes(name)
     if len(drawn) <= MAX_LETTERS:
         return drawn
     half = MAX_LETTERS // 2
     return f"{drawn[:half]}…{drawn[1 - half :]}"
+
+
+def _drawable_path(path: str) -> str:
+    """Writes what the font lacks as escapes, and leaves the beginning of a long path out."""
+    drawn = _with_escapes(path)
+    return drawn if len(drawn) <= MAX_PATH_LETTERS else f"…{drawn[1 - MAX_PATH_LETTERS :]}"
+
+
+def _with_escapes(text: str) -> str:
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return "".join(
+        letter
+        if letter.isprintable() and font.get_char_index(ord(letter))
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _show(
@@ -348,8 +416,10 @@ def _show(
     axes.imshow(pixels, cmap=cmap, vmin=0, vmax=255, extent=extent)
 
 
-def _name_ticks(axes: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
-    if len(names) > MAX_TICKS:
+def _name_ticks(
+    axes: Axes, axis: Literal["x", "y"], names: Sequence[str], most: int = MAX_TICKS
+) -> None:
+    if len(names) > most:
         return
     labels = [_drawable(name) for name in names]
     turned = axis == "x" and max(len(label) for label in labels) > 3

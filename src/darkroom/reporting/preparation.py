@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from darkroom.reporting.figures import (
     draw_class_histogram,
     draw_image_grid,
     draw_note,
+    draw_pairs,
     draw_sizes,
-    draw_titled_images,
 )
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.remarks import remarks
@@ -27,9 +27,11 @@ from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
 from darkroom.reporting.shown import Shown, thumbnail
 from darkroom.reporting.survey import OUTCOMES, Survey, load_survey
 
-MAX_CLASSES = 30
-"""Classes of which samples are shown."""
+MAX_CLASSES = 50
+"""Classes that get a row of samples each."""
 SAMPLES_OF_CLASS = 12
+MAX_TILES = 1_000
+"""Classes of which one image is shown, if they are too many for rows."""
 NUM_EXTREMES = 12
 MAX_PAIRS = 24
 """Pairs shown of each kind."""
@@ -97,10 +99,9 @@ def write_preparation_report(
     """
     survey = load_survey(manifest, info.class_names, sets)
     show = partial(_show, survey, pixels)
-    samples = {
-        name: show(spread(survey.used_of_class(label), SAMPLES_OF_CLASS))
-        for label, name in enumerate(info.class_names[:MAX_CLASSES])
-    }
+    num_classes = len(info.class_names)
+    samples = _of_classes(survey, info, show, MAX_CLASSES, SAMPLES_OF_CLASS)
+    tiles = _of_classes(survey, info, show, MAX_TILES, 1) if num_classes > MAX_CLASSES else {}
     extremes = list(_extremes(survey, show))
     pairs = list(_pairs(survey, duplicates, show))
     remarked = [*remarks(survey, info, duplicates), *more_remarks]
@@ -138,12 +139,30 @@ def write_preparation_report(
         num_smaller=int(((survey.widths < width) & (survey.heights < height)).sum()),
         read_as=READ_AS,
         samples=samples,
+        tiles=tiles,
         extremes=extremes,
         fates=_fates_of_pairs(survey, duplicates),
         pairs=pairs,
         not_used=list(_not_used(survey)),
     )
     return remarked
+
+
+def _of_classes(
+    survey: Survey,
+    info: DatasetInfo,
+    show: Callable[[NDArray[np.int64]], list[Shown]],
+    most_classes: int,
+    most_images: int,
+) -> dict[str, list[Shown]]:
+    """Returns images of each class, of classes at equal distances if there are more than told."""
+    labels = spread(np.arange(len(info.class_names)), most_classes).tolist()
+    chosen = [spread(survey.used_of_class(label), most_images) for label in labels]
+    images = iter(show(np.concatenate(chosen)))
+    return {
+        info.class_names[label]: list(islice(images, len(of_class)))
+        for label, of_class in zip(labels, chosen, strict=True)
+    }
 
 
 def _labels_per_image(info: DatasetInfo) -> dict[int, list[int]]:
@@ -236,10 +255,11 @@ def _draw_pairs(pairs: Sequence[Pairs], path: Path) -> None:
     if not shown:
         draw_note("No two images have the same or nearly the same pixels.", path)
         return
-    height, width, channels = shown[0][0].thumbnail.shape
-    gap = np.full((height, max(width // 16, 1), channels), 255, np.uint8)
-    draw_titled_images(
-        [np.concatenate([one.thumbnail, gap, other.thumbnail], axis=1) for one, other, _ in shown],
-        [f"{one.path}\n{other.path}\n{difference:.4f}" for one, other, difference in shown],
+    draw_pairs(
+        [(first.thumbnail, second.thumbnail) for first, second, _ in shown],
+        [
+            (first.path, second.path, f"difference {difference:.4f}" if difference else "same pixels")
+            for first, second, difference in shown
+        ],
         path,
     )

@@ -126,6 +126,12 @@ def test_the_reason_is_a_sentence(scores: list[float], sentence: str) -> None:
     assert course.to_dict()["kept"]["reason"] == sentence
 
 
+def test_no_standard_error_is_named_where_there_is_none() -> None:
+    course = course_of(judged([0.5, 1.0, 0.9964], [0.1, 0.0, 0.01]))
+    expected = "kept epoch 2 of 3: validation macro F1 1.0000, the best; no later epoch equals it"
+    assert course.sentence == expected
+
+
 @pytest.mark.parametrize(
     ("kept", "num_epochs", "is_early"),
     [(1, 1, False), (1, 2, True), (2, 3, True), (3, 3, False), (20, 30, True), (21, 30, False)],

@@ -9,6 +9,7 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from darkroom.reporting.model_card import write_model_card
 from darkroom.reporting.report import write_report
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
+from darkroom.tracking.ledger.restored import history_metrics
 from darkroom.training.state import EpochResult
 
 # matplotlib warns of letters that its font lacks
@@ -376,6 +378,23 @@ def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> 
     assert is_picture(tmp_path / "history.png")
 
 
+def test_a_restored_run_has_the_metrics_of_a_live_one(tmp_path: Path) -> None:
+    live = []
+    collected = History(num_earlier=len(EPOCHS))  # without durations, which no file has
+    for result in EPOCHS:
+        collected.add(replace(result, grad_norm=0.1 * result.epoch))
+        live.append((result.epoch, collected.metrics()))
+    collected.write_csv(tmp_path / "history.csv")
+    written = (tmp_path / "history.csv").read_text()
+    assert list(history_metrics(written)) == live
+    assert [metrics["val/kept_epoch"] for _, metrics in live] == [1, 2, 3, 3]
+
+
+def test_a_history_of_before_kept_its_best_epoch() -> None:
+    older = "epoch,val_f1_macro,is_best\n1,0.5,True\n2,0.5,True\n3,0.25,False\n"
+    assert [metrics["val/kept_epoch"] for _, metrics in history_metrics(older)] == [1, 2, 2]
+
+
 # evaluation
 
 
@@ -389,7 +408,7 @@ def evaluate(folder: Path, seed: int = 0, skill: float = 1.0) -> Evaluation:
     shards = Shards(write_shards(folder, images, targets))
     probabilities = torch.from_numpy(logits).softmax(dim=1)
     metrics = classification_metrics(torch.from_numpy(targets), probabilities, list(HOSTILE_NAMES))
-    spec = make_spec(class_names=HOSTILE_NAMES)
+    spec = make_spec(class_names=HOSTILE_NAMES, training=history(*EPOCHS).outcome())
     return Evaluation(spec, shards, torch.from_numpy(targets), probabilities, metrics)
 
 
@@ -494,7 +513,8 @@ def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path,
         evaluate(tmp_path / f"shards {name}", seed).write_plots(tmp_path / name)
     for file in plots.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
-        assert file.read_bytes() != (tmp_path / "another" / file.name).read_bytes(), file.name
+        if file.name != "training.png":  # of the same training
+            assert file.read_bytes() != (tmp_path / "another" / file.name).read_bytes(), file.name
 
 
 def test_a_faultless_outcome_can_be_drawn_and_reported(tmp_path: Path) -> None:
@@ -674,6 +694,36 @@ def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_imag
         with Image.open(io.BytesIO(content)) as picture:
             decoded.append(np.asarray(picture)[..., None].tolist())
     assert decoded == [image.pixels.tolist() for image in evaluation.hardest]
+
+
+def test_the_report_shows_the_course_of_the_training(
+    evaluation: Evaluation, html: str, plots: Path, tmp_path: Path
+) -> None:
+    history(*EPOCHS).draw(tmp_path / "history.png")  # train's own picture
+    assert (plots / "training.png").read_bytes() == (tmp_path / "history.png").read_bytes()
+    assert (
+        html_escape(
+            "Kept epoch 3 of 4: validation macro F1 0.7500, within one standard error (0.100) of the "
+            "best, epoch 2's 0.8000"
+        )
+        in html
+    )
+    assert "last third" not in html
+    early = history(*EPOCHS, epoch_result(5, 0.1, is_best=False, is_kept=False))
+    training = json.loads(json.dumps(early.outcome()))  # as a model file has it
+    assert training["history"]["val_loss"] == [2.0, 1.0, 0.666667, 0.5, 0.4]
+    replace(evaluation, spec=make_spec(class_names=HOSTILE_NAMES, training=training)).write_report(
+        plots, tmp_path / "early.html"
+    )
+    assert "The kept epoch 3 of 5 is not among the last third: " in (tmp_path / "early.html").read_text()
+
+
+def test_a_model_file_of_before_has_no_course_to_show(evaluation: Evaluation, tmp_path: Path) -> None:
+    older = replace(evaluation, spec=make_spec(class_names=HOSTILE_NAMES))
+    older.write_plots(tmp_path)
+    older.write_report(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "training.png").exists()
+    assert "Kept epoch" not in (tmp_path / "report.html").read_text()
 
 
 def test_the_report_shows_class_names_as_they_are_and_never_as_markup(html: str) -> None:
@@ -872,6 +922,17 @@ def test_the_model_card_tells_of_data_metrics_training_and_environment(tmp_path:
     assert "1 x 8 x 9" in text
     assert "black" in text  # how `pad` fills up
     assert "Intended use" in text
+
+
+def test_the_model_card_tells_which_epoch_was_kept_and_lists_no_curves(tmp_path: Path) -> None:
+    late = card(tmp_path, **history(*EPOCHS).outcome())
+    assert "Weights: kept epoch 3 of 4: validation macro F1 0.7500, within one standard" in late
+    assert "Note: " not in late
+    assert "seed" in rows_of(late)
+    assert {"kept", "best", "history", "num_epochs"}.isdisjoint(rows_of(late))
+    epochs = (*EPOCHS, epoch_result(5, 0.1, is_best=False, is_kept=False))
+    assert "Note: the kept epoch 3 of 5 is not" in card(tmp_path, **history(*epochs).outcome())
+    assert "kept epoch" not in card(tmp_path)
 
 
 def test_the_model_card_is_equal_bytes_again_and_other_for_other_params(tmp_path: Path) -> None:

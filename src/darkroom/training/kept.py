@@ -87,7 +87,8 @@ class Course(NamedTuple):
         if self.kept.epoch == self.best.epoch == self.num_epochs:
             return "the best"
         if self.kept.epoch == self.best.epoch:
-            return f"the best; no later epoch is {within}"
+            is_sure = self.best.val_f1_standard_error == 0  # a perfect score, as a rule
+            return f"the best; no later epoch {'equals it' if is_sure else f'is {within}'}"
         if self.below_best == 0:
             return f"equal to the best, which epoch {self.best.epoch} reached first"
         return f"{within} of the best, epoch {self.best.epoch}'s {self.best.val_f1_macro:.4f}"
@@ -134,8 +135,8 @@ def course_of(results: Sequence[Scored]) -> Course:
     Args:
         results: at least one, in order.
     """
-    kept = [result for result in results if result.is_kept][-1]
-    best = [result for result in results if result.is_best][-1]
+    kept = next(result for result in reversed(results) if result.is_kept)
+    best = next(result for result in reversed(results) if result.is_best)
     return Course(kept, best, results[-1].epoch)
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,19 +239,25 @@ def _tell_train(run: _Restored) -> None:
         )
     )
     run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
-    kept: dict[str, str] = {}
-    best: dict[str, str] = {}
-    for row in csv.DictReader(io.StringIO(run.read(HISTORY).decode())):
-        best = row if row["is_best"] == "True" else best
-        kept = row if row.get("is_kept", row["is_best"]) == "True" else kept  # older files kept the best
-        run.metrics({**_history_metrics(row), **course_metrics(kept, best)}, int(row["epoch"]))
+    for epoch, metrics in history_metrics(run.read(HISTORY).decode()):
+        run.metrics(metrics, epoch)
     with suppress(UserError, KeyError, TypeError):  # of a model file of another version
         run.tags(training_tags(run.spec().training))
     run.keep(*KEPT["train"])
     run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**profile(info))))
 
 
-def _history_metrics(row: dict[str, str]) -> dict[str, float]:
+def history_metrics(history: str) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yields each epoch of history.csv, and the metrics that its training logged then."""
+    kept: dict[str, str] = {}
+    best: dict[str, str] = {}
+    for row in csv.DictReader(io.StringIO(history)):
+        best = row if row["is_best"] == "True" else best
+        kept = row if row.get("is_kept", row["is_best"]) == "True" else kept  # older files kept the best
+        yield int(row["epoch"]), {**_own_metrics(row), **course_metrics(kept, best)}
+
+
+def _own_metrics(row: dict[str, str]) -> dict[str, float]:
     """Names the columns of history.csv as training does its metrics."""
     metrics = {}
     for column, text in row.items():

@@ -199,16 +199,16 @@ def main() -> None:
             if sources.has_images_of(name):
                 collections[name] = Path(folder) / name
                 write_task(name, collections[name], sources)
-        features = {name: Features() for name in collections}
-        for seed in args.seeds:
-            for name, data in collections.items():
+        for name, data in collections.items():
+            known = Features()
+            for seed in args.seeds:
                 began = time.perf_counter()
                 line = {
                     "recipe": args.recipe,
                     "task": name,
                     "label": args.label,
                     "seed": seed,
-                    **measure(args, data, features[name], changes, seed),
+                    **measure(args, data, known, changes, seed),
                     "seconds": round(time.perf_counter() - began, 1),
                     "changes": changes,
                 }

@@ -36,13 +36,13 @@ _SECRET_WORDS = frozenset(
         "signature",
         "sig",
     }
-    | {"bearer", "jwt", "otp", "pin"}
+    | {"bearer", "hmac", "jwt", "otp", "pin", "salt", "webhook"}
 )
 """Parts of a name between underscores; what is a secret anywhere in a name is in ``_SECRET_PARTS``."""
 
 _SECRET_PARTS = re.compile(
     r"passw|passphrase|secret|credential|token|cookie|api_?key|access_?key|private_?key|account_?key"
-    r"|shared_?key|conn(ection)?_?str(ing)?|(pass|pwd)$",
+    r"|shared_?key|master_?key|conn(ection)?_?str(ing)?|passcode|(pass|pwd|pw)$",
     re.IGNORECASE,
 )
 _NO_SECRET_NAMES = frozenset({"PWD", "OLDPWD", "TOKENIZERS_PARALLELISM", "GIT_ASKPASS", "SSH_ASKPASS"})

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from project import Project, small_project
 
 pytestmark = pytest.mark.slow
@@ -107,30 +108,28 @@ except UserError as error:
     assert status == 0, output
 
 
-@pytest.mark.parametrize(
-    ("limit", "said"), [("-f 20", "File too large"), ("-n 12", "Too many open files")]
-)
-def test_limits_are_one_line(project: Project, limit: str, said: str) -> None:
-    command = f"ulimit {limit}; python stages/export.py"
-    status, output = alone(project, "trap '' XFSZ", command)
-    assert status != 0
+def test_a_limit_on_the_size_of_files_is_one_line(project: Project) -> None:
+    status, output = alone(project, "trap '' XFSZ", "ulimit -f 20; python stages/export.py")
+    assert status == 2, output
     assert "Traceback" not in output, output
-    assert said in output
+    assert "File too large" in output
 
 
 @pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, {"LANG": "C", "LC_ALL": "C"}])
 def test_commands_print_in_any_encoding(project: Project, env: dict[str, str]) -> None:
-    image = next((project.folder / "data/digits").rglob("*.png"))
     folder = project.folder / "日本\x1b[31m"
     folder.mkdir(exist_ok=True)
-    (folder / "ä.png").write_bytes(image.read_bytes())
+    Image.new("L", (8, 8)).save(folder / "ä.png")
     output = project.run("darkroom", "predict", "export", str(folder), **env)
     assert "Traceback" not in output
     assert "\x1b" not in output
 
 
 def test_nobody_reads_to_the_end(project: Project) -> None:
-    command = "set -o pipefail; darkroom predict export data/digits | head -n 1"
+    (project.folder / "many").mkdir()
+    for index in range(100):
+        Image.new("L", (8, 8), index).save(project.folder / f"many/{index}.png")
+    command = "set -o pipefail; darkroom predict export many | head -n 1"
     _, output = alone(project, "true", command)
     assert "Traceback" not in output
     assert "BrokenPipeError" not in output

@@ -687,10 +687,10 @@ def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_imag
     html: str, plots: Path, evaluation: Evaluation
 ) -> None:
     inside = [base64.b64decode(source.partition(",")[2]) for source in Page(html).sources]
-    curves = [picture.read_bytes() for picture in (plots / "precision_recall.png", plots / "roc.png")]
-    assert inside[-2:] == curves
+    curves = ("precision_recall.png", "roc.png", "training.png")
+    assert inside[-3:] == [(plots / name).read_bytes() for name in curves]
     decoded = []
-    for content in inside[:-2]:
+    for content in inside[:-3]:
         with Image.open(io.BytesIO(content)) as picture:
             decoded.append(np.asarray(picture)[..., None].tolist())
     assert decoded == [image.pixels.tolist() for image in evaluation.hardest]

@@ -122,7 +122,6 @@ def test_links_out_of_a_folder_are_not_followed(images: Path, outside: Path, tmp
         "dog/parent": "../..",
         "dog/passwords.jpg": "/etc/passwd",
         "dog/endless.png": "/dev/zero",
-        "fox": str(outside),
     }
     for path, target in links.items():
         (images / path).symlink_to(target)

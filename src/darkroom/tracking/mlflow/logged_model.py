@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mlflow.onnx
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -66,7 +67,7 @@ def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> No
         )
     missing = {name: text for name, text in record.tags.items() if logged.tags.get(name) != text}
     if missing:
-        client.set_logged_model_tags(logged.model_id, missing)
+        _set_tags(client, logged, missing)
     run = client.get_run(run_id)
     outputs = run.outputs.model_outputs if run.outputs else []
     if not any(output.model_id == logged.model_id for output in outputs):
@@ -77,13 +78,21 @@ def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> No
             folder = f"{scratch}/model"
             _save(path, logged, folder)
             sent = digests_of(Path(folder))
-            client.set_logged_model_tags(logged.model_id, {FILES_TAG: json.dumps(sent, sort_keys=True)})
+            _set_tags(client, logged, {FILES_TAG: json.dumps(sent, sort_keys=True)})
             client.log_model_artifacts(logged.model_id, folder)
             try:
                 read_back(store.uri, logged, sent)
             except Unsound as error:
                 raise OutOfReach(f"{error}") from None
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+
+
+def _set_tags(client: MlflowClient, logged: LoggedModel, tags: dict[str, str]) -> None:
+    """Tags a model; MLflow looks it up first, and calls any failure of that an invalid parameter."""
+    try:
+        client.set_logged_model_tags(logged.model_id, tags)
+    except MlflowException as error:
+        raise error.__context__ or error from None
 
 
 def _is_sound(store: Store, logged: LoggedModel) -> bool:

@@ -599,12 +599,6 @@ class Train(Section):
     def _never_in_time(self) -> Iterator[tuple[str, str]]:
         """Yields what would happen only after the last epoch."""
         ends = f"since train.epochs is {self.epochs}"
-        # the first epoch is always the best so far, and after the last one nothing is left to stop
-        if self.patience is not None and self.patience > self.epochs - 2:
-            most = (
-                f"it must be at most {self.epochs - 2}, or null" if self.epochs > 2 else "null is right"
-            )
-            yield "train.patience", f"{self.patience} never stops the training, {ends}; {most}"
         if self.schedule in ("step", "plateau") and isinstance(self.decay_epochs, int):
             if self.decay_epochs >= self.epochs:
                 yield (

@@ -75,6 +75,11 @@ DOUBTFUL: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "augment.translate: 0.6 leaves less than half of many images in sight",
     ),
     (
+        {},
+        {"epochs": 10, "patience": 9},
+        "train.patience: 9 never stops the training, since train.epochs is 10",
+    ),
+    (
         {"erase": 1.0},
         {},
         "augment.erase: 1 erases a part of every image, so that none is ever learnt whole",
@@ -104,6 +109,7 @@ def test_what_makes_little_sense_is_named(
     [
         ({}, {}),
         ({}, {"batch_size": 100}),
+        ({}, {"epochs": 10, "patience": 8}),
         ({"crop_padding": 4, "translate": 0.5, "erase": 0.9}, {}),
         ({}, {"weights": "default", "freeze": "backbone", "unfreeze": UNFREEZE}),
         ({}, {"weights": "models/weights/x.pth", "freeze": ["backbone.stem"]}),

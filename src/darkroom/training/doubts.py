@@ -36,6 +36,12 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
             f"train.batch_size: {batch_size} is more than the {num_images} training images, so that an"
             " epoch is a single step"
         )
+    # the first epoch is always the best so far, and after the last one nothing is left to stop
+    if train.patience is not None and train.patience > train.epochs - 2:
+        yield (
+            f"train.patience: {train.patience} never stops the training, since train.epochs is"
+            f" {train.epochs}"
+        )
     shifts = {"crop_padding": augment.crop_padding / side, "translate": augment.translate}
     for name, share in shifts.items():
         if share > LARGE_SHIFT:

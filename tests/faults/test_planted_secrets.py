@@ -203,7 +203,7 @@ def addresses() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("uri", "secret"), addresses(), ids=[re.sub("{.*?}", "_", a) for a in ADDRESSES]
+    ("uri", "secret"), list(addresses()), ids=[re.sub("{.*?}", "_", a) for a in ADDRESSES]
 )
 def test_with_an_mlflow_out_of_reach(uri: str, secret: str, root: Path) -> None:
     uri = uri.replace("{folder}", f"{root}")

@@ -152,6 +152,7 @@ def test_the_watch_sees_what_is_opened(images: Path, outside: Path, tmp_path: Pa
 # Manifests
 
 
+@pytest.mark.slow
 def test_paths_out_of_a_manifests_folder_are_not_opened(
     images: Path, outside: Path, tmp_path: Path
 ) -> None:

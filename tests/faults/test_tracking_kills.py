@@ -81,6 +81,7 @@ def assert_all_arrive(root: Path, stories: list[Story]) -> None:
         assert_arrived(client, story, downloads)
 
 
+@pytest.mark.slow
 def test_a_sender_may_be_killed_before_and_after_what_it_does(server: Server, root: Path) -> None:
     story = write_story(root, Address.of(root, {}), num_points=3, num_files=1)
     stories = crash_everywhere(server, root, story, every=3)

@@ -86,6 +86,7 @@ def test_a_server_that_works_gets_everything_at_once(
     assert_all_arrived(root, server, [story])
 
 
+@pytest.mark.slow
 def test_random_faults_lose_double_and_damage_nothing(
     root: Path, server: MlflowServer, proxy: Proxy
 ) -> None:

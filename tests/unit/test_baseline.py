@@ -358,6 +358,7 @@ def outputs(tmp_path: Path) -> list[dict]:
     return [json.loads(output_of(process)) for process in processes]
 
 
+@pytest.mark.slow
 def test_processes_with_other_numbers_of_threads_agree(outputs: list[dict]) -> None:
     assert outputs[0] == outputs[1]
     assert outputs[0]["logistic_regression"]["features"] == "backbone"

@@ -18,13 +18,13 @@ from machine import hardware, keep
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkroom.data.shards import Shards, ShardWriter
+from darkroom.compute.determinism import set_determinism
+from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.baseline import fit_baseline
 from darkroom.evaluation.features import BackboneFeatures, Features, GreyPixels
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
-from darkroom.training.determinism import set_determinism
 
 NUM_TRAIN, NUM_VAL = 60_000, 10_000
 NUM_PHOTOGRAPHS = 400

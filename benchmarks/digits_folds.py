@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from stages import change_params, parse_changes, project_copy, run_stage, test_metrics
 
-from darkroom.data.shards import Shards
+from darkroom.dataset.shards import Shards
 
 
 def measure_baselines(prepared: Path) -> dict[str, float]:

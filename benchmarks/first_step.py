@@ -13,9 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import darkroom.stage
+import darkroom.pipeline.stage
 
-run_stage = darkroom.stage.run_stage
+run_stage = darkroom.pipeline.stage.run_stage
 stop_at = int(sys.argv[1]) if len(sys.argv) > 1 else None
 
 
@@ -39,5 +39,5 @@ def instrumented(name: str, config_type: Any, main: Callable[..., None]) -> None
     run_stage(name, config_type, instrumented_main)
 
 
-darkroom.stage.run_stage = instrumented
+darkroom.pipeline.stage.run_stage = instrumented
 runpy.run_path("stages/train.py", run_name="__main__")

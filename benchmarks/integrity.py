@@ -20,7 +20,7 @@ from machine import hardware, keep
 from PIL import Image
 from stages import change_params, project_copy, run_stage
 
-from darkroom.data.info import load_info
+from darkroom.dataset.info import load_info
 from darkroom.digests import check_files
 from darkroom.models.exported import check_exported, load_description
 from darkroom.models.own_digest import check_digest

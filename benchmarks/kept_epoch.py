@@ -28,11 +28,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from training import TRAIN
 
-from darkroom.data.batches import Batch, TrainBatch
+from darkroom.compute.determinism import set_determinism
+from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.metrics.confusion import confusion_matrix, macro_f1
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
-from darkroom.training.determinism import set_determinism
 from darkroom.training.engine import evaluate, fit
 from darkroom.training.kept import course_of, judge
 from darkroom.training.losses import make_loss

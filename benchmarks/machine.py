@@ -40,7 +40,7 @@ def hardware_of_training(device: str) -> dict[str, Any]:
     """
     import torch
 
-    from darkroom.training.environment import describe_environment, fingerprint
+    from darkroom.compute.environment import describe_environment, fingerprint
 
     try:
         environment = describe_environment(torch.device(device))

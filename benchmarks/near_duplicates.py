@@ -23,14 +23,14 @@ from machine import hardware, keep
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkroom.data.duplicates import (
+from darkroom.preparation.duplicates import (
     NearDuplicates,
     comparable_cells,
     difference,
     group_of,
     near_duplicates,
 )
-from darkroom.data.measures import perceptual_hash
+from darkroom.preparation.measures import perceptual_hash
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit"))
 from planted import photographs, plant, strokes

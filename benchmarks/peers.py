@@ -38,9 +38,9 @@ from typing import IO, Any
 from machine import describe, hardware_of_training, keep, kept, num_cores
 from numpy.typing import NDArray
 
-from darkroom.data.decode import PixelLayout, decode
-from darkroom.data.shards import ShardWriter
-from darkroom.training.determinism import configure_libraries
+from darkroom.compute.determinism import configure_libraries
+from darkroom.dataset.shards import ShardWriter
+from darkroom.decoding.decode import PixelLayout, decode
 
 BATCH_SIZE = 128
 SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": True}
@@ -149,10 +149,10 @@ def train_with_darkroom(
     import torch
     from training import AUGMENT, SEED, TRAIN, WORKLOADS, make_model, make_plain_loss
 
-    from darkroom.data.augment.pipeline import Augmentation
-    from darkroom.data.batches import Batches
-    from darkroom.data.shards import Shards
-    from darkroom.training.determinism import set_determinism
+    from darkroom.augment.pipeline import Augmentation
+    from darkroom.compute.determinism import set_determinism
+    from darkroom.dataset.shards import Shards
+    from darkroom.loading.batches import Batches
     from darkroom.training.engine import fit
     from darkroom.training.state import TrainingState
 

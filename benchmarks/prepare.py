@@ -37,7 +37,7 @@ from machine import hardware, keep, num_cores
 from PIL import Image
 from ruamel.yaml import YAML
 
-from darkroom.data.decode import PixelLayout, decode
+from darkroom.decoding.decode import PixelLayout, decode
 
 NUM_CLASSES = 10
 SAMPLE = 1_000

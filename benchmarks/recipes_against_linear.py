@@ -38,7 +38,7 @@ from stages import change_params, parse_changes, project_copy, run_stage
 from tasks import TASKS, Sources, write_task
 from threadpoolctl import threadpool_limits
 
-from darkroom.data.shards import Shards
+from darkroom.dataset.shards import Shards
 from darkroom.models.classifier import Classifier
 from darkroom.models.file import load_model
 from darkroom.models.heads import average

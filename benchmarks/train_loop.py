@@ -41,7 +41,7 @@ from typing import Any
 
 from machine import describe, hardware_of_training, keep, kept, num_cores
 
-from darkroom.training.determinism import configure_libraries
+from darkroom.compute.determinism import configure_libraries
 
 NAME = "train-loop"
 PARTS = ("loop", "mode", "checkpoint", "start", "resume")

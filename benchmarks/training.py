@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.batches import Batches, TrainBatch
-from darkroom.data.shards import Shards, ShardWriter
-from darkroom.data.storage import Storage, pack_image
+from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.determinism import set_determinism
+from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.storage import Storage, pack_image
+from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.training.checkpoint import Checkpoints
-from darkroom.training.determinism import set_determinism
 from darkroom.training.engine import train_one_epoch, train_step
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState

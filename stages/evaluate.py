@@ -2,26 +2,26 @@
 
 from darkroom.config import EvaluateConfig
 from darkroom.paths import DATASET, EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
+from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
-from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.batches import Batches
-    from darkroom.data.info import load_info
-    from darkroom.data.prepared import open_split
+    from darkroom.compute.determinism import set_determinism
+    from darkroom.compute.device import select_device
+    from darkroom.compute.inference import predict
+    from darkroom.dataset.info import load_info
+    from darkroom.dataset.prepared import open_split
     from darkroom.evaluation.baseline import fit_baseline
+    from darkroom.evaluation.evaluation import make_evaluation
     from darkroom.evaluation.features import features_of
+    from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
     from darkroom.models.file import digest, load_model
     from darkroom.progress import progress_bar
-    from darkroom.reporting.evaluation import make_evaluation
     from darkroom.reporting.tables import write_json
     from darkroom.tracking.descriptions import of_evaluation, scores
-    from darkroom.training.determinism import set_determinism
-    from darkroom.training.device import select_device
-    from darkroom.training.inference import predict
 
     set_determinism(0, config.num_threads)
     device = select_device(runtime.device)

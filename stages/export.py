@@ -2,24 +2,24 @@
 
 from darkroom.config import ExportConfig
 from darkroom.paths import DATASET, EXPORT, METRICS, MODEL, PREPARED
+from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
-from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.info import load_info
-    from darkroom.data.prepared import open_split
+    from darkroom.compute.determinism import set_determinism
+    from darkroom.dataset.info import load_info
+    from darkroom.dataset.prepared import open_split
     from darkroom.export.formats import FORMATS, write_formats
+    from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import check_parity
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import digest, load_model
     from darkroom.progress import spinner
-    from darkroom.reporting.model_card import write_model_card
     from darkroom.reporting.tables import read_json, write_json
     from darkroom.tracking.descriptions import kept_epoch, model_params, of_export, scores
     from darkroom.tracking.run import made_tag
-    from darkroom.training.determinism import set_determinism
 
     options = config.export
     set_determinism(0, config.num_threads)

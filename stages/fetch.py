@@ -2,14 +2,14 @@
 
 from darkroom.config import FetchConfig
 from darkroom.paths import CACHE, FETCHED
+from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
-from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: FetchConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.fetched import bring_sets
-    from darkroom.data.sources import fetch_set
+    from darkroom.collection.fetched import bring_sets
+    from darkroom.collection.sources import fetch_set
     from darkroom.progress import progress_bar
 
     with progress_bar("fetch") as bar:

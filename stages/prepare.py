@@ -13,17 +13,18 @@ from darkroom.paths import (
     REPORT_PREPARE,
     TROUBLE,
 )
+from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
-from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.collection import find_collection
-    from darkroom.data.curation import curate, find_duplicates
-    from darkroom.data.ingest import ingest
-    from darkroom.data.outcomes import check_outcomes, select_candidates
-    from darkroom.data.prepare import (
+    from darkroom.collection.collection import find_collection
+    from darkroom.dataset.storage import choose_storage
+    from darkroom.preparation.curation import curate, find_duplicates
+    from darkroom.preparation.ingest import ingest
+    from darkroom.preparation.outcomes import check_outcomes, select_candidates
+    from darkroom.preparation.prepare import (
         count,
         count_by_label,
         decide,
@@ -32,13 +33,12 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         write_manifest,
         write_splits,
     )
-    from darkroom.data.storage import choose_storage
-    from darkroom.data.trouble import Troubles
+    from darkroom.preparation.report import write_preparation_report
+    from darkroom.preparation.series import series_remarks
+    from darkroom.preparation.trouble import Troubles
+    from darkroom.preparation.trouble_page import write_trouble_page
     from darkroom.progress import progress_bar, spinner
-    from darkroom.reporting.preparation import write_preparation_report
-    from darkroom.reporting.series import series_remarks
     from darkroom.reporting.tables import write_json
-    from darkroom.reporting.trouble import write_trouble_page
     from darkroom.tracking.descriptions import of_preparation
 
     options, workers = config.prepare, runtime.workers

@@ -4,24 +4,24 @@ from dataclasses import replace
 
 from darkroom.config import TrainConfig
 from darkroom.paths import CACHE, HISTORY, MODEL, PREPARED, REPORT_TRAIN
+from darkroom.pipeline.snapshot import Snapshot
+from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
-from darkroom.snapshot import Snapshot
-from darkroom.stage import run_stage
 from darkroom.tracking.run import Run
 
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
-    from darkroom.data.info import profile
+    from darkroom.compute.environment import fingerprint
+    from darkroom.dataset.info import profile
     from darkroom.metrics.remarks import on_validation
     from darkroom.models.file import digest, save_model
     from darkroom.models.summary import count_parameters, summary_text
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
-    from darkroom.reporting.history import History
     from darkroom.tracking.descriptions import of_training, training_tags
     from darkroom.training.checkpoint import Checkpoints, scratch_folder
     from darkroom.training.engine import fit
-    from darkroom.training.environment import fingerprint
+    from darkroom.training.history import History
     from darkroom.training.interruption import Interruption
     from darkroom.training.job import make_job
     from darkroom.training.lr_finder import settle_lr

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from darkroom.data.entries import Outcome
+from darkroom.collection.entries import Outcome
 
 Colour = tuple[int, int, int]
 Quadrants = tuple[Colour, Colour, Colour, Colour]

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from darkroom.collection.collection import find_collection
+from darkroom.collection.entries import SPLITS
 from darkroom.config import DataSource, PrepareConfig
-from darkroom.data.collection import find_collection
-from darkroom.data.curation import curate, find_duplicates
-from darkroom.data.entries import SPLITS
-from darkroom.data.info import DatasetInfo
-from darkroom.data.ingest import ingest
-from darkroom.data.outcomes import check_outcomes, select_candidates
-from darkroom.data.prepare import count, decide, settle_layout, write_manifest, write_splits
-from darkroom.data.shards import Shards
-from darkroom.data.storage import choose_storage
-from darkroom.data.trouble import Troubles
+from darkroom.dataset.info import DatasetInfo
+from darkroom.dataset.shards import Shards
+from darkroom.dataset.storage import choose_storage
 from darkroom.params import load_params
-from darkroom.reporting.series import series_remarks
+from darkroom.preparation.curation import curate, find_duplicates
+from darkroom.preparation.ingest import ingest
+from darkroom.preparation.outcomes import check_outcomes, select_candidates
+from darkroom.preparation.prepare import count, decide, settle_layout, write_manifest, write_splits
+from darkroom.preparation.series import series_remarks
+from darkroom.preparation.trouble import Troubles
 from darkroom.reporting.tables import write_json
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")

@@ -126,7 +126,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess:
     ("importer", "imported"),
     [
         ("data/splits.py", "darkroom.training.engine"),
-        ("models/backbones/cnn.py", "darkroom.data.shards"),
+        ("models/backbones/cnn.py", "darkroom.dataset.shards"),
         ("training/engine.py", "darkroom.tracking.run"),
         ("config.py", "darkroom.params"),
     ],

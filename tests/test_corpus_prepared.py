@@ -12,8 +12,8 @@ from corpus import Case, make_corpus
 from numpy.typing import NDArray
 from preparation import Prepared, prepare
 
-from darkroom.data.entries import BAD, SPLITS, Outcome
-from darkroom.data.folder import as_text
+from darkroom.collection.entries import BAD, SPLITS, Outcome
+from darkroom.collection.folder import as_text
 from darkroom.errors import UserError
 
 # pytest sets aside the filters that decode.py installs

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from project import Project, small_project
 
-from darkroom.data.info import load_info
-from darkroom.data.prepared import open_split
+from darkroom.dataset.info import load_info
+from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError
 from darkroom.models.file import load_model
 from darkroom.predict import Predictor

@@ -29,7 +29,7 @@ def note(event, arguments):
         if isinstance(arguments[0], (str, bytes, os.PathLike)):
             opened.append(os.fsdecode(arguments[0]))
 
-from darkroom.data import ingest
+from darkroom.preparation import ingest
 from preparation import prepare
 
 path, out, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
-from darkroom.data.decode import BadImage, PixelLayout, Resize, decode
-from darkroom.data.reading import read_image_file
-from darkroom.data.system_files import is_hidden
-from darkroom.data.watch import name_if_slow
+from darkroom.collection.system_files import is_hidden
+from darkroom.decoding.decode import BadImage, PixelLayout, Resize, decode
+from darkroom.decoding.reading import read_image_file
+from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError
 from darkroom.models.exported import DESCRIPTION, check_exported, load_description
 from darkroom.onnx_session import OnnxClassifier

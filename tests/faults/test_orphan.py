@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 STAGE = """
 import os, signal, sys, time
-from darkroom import orphan
+from darkroom.pipeline import orphan
 
 signal.signal(signal.SIGTERM, lambda *_: print("asked to end", flush=True) or os._exit(0))
 orphan.LOOK_EVERY_SECONDS = 0.02

@@ -92,7 +92,7 @@ def test_a_read_only_disk_is_one_line(project: Project, folder: str, script: str
 
 def test_without_shared_memory_one_process_works(project: Project) -> None:
     setup = "mount -t tmpfs none /dev/shm; mount -o remount,ro /dev/shm"
-    pool = "from darkroom.data.parallel import ordered_map; print(list(ordered_map(abs, [1, -2], {})))"
+    pool = "from darkroom.parallel import ordered_map; print(list(ordered_map(abs, [1, -2], {})))"
     call = f"""python -c "
 from darkroom.errors import UserError
 try:

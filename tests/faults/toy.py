@@ -108,7 +108,7 @@ def train(
     import torch
     from torch import Tensor, nn
 
-    from darkroom.data.batches import Batch, TrainBatch
+    from darkroom.loading.batches import Batch, TrainBatch
     from darkroom.training import checkpoint, interruption
     from darkroom.training.checkpoint import Checkpoints
     from darkroom.training.engine import fit

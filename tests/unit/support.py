@@ -15,8 +15,8 @@ from sections import AUGMENT, TRAIN
 from torch import Tensor, nn
 
 from darkroom.config import Augment, Train
-from darkroom.data.shards import ShardWriter
-from darkroom.data.storage import Storage, pack_image
+from darkroom.dataset.shards import ShardWriter
+from darkroom.dataset.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec
 from darkroom.training.losses import Loss, make_loss
 

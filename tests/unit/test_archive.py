@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.cli import main
-from darkroom.data.archive import TarFiles, pack
-from darkroom.data.entries import Entry
-from darkroom.data.folder import FolderFiles
+from darkroom.collection.archive import TarFiles, pack
+from darkroom.collection.entries import Entry
+from darkroom.collection.folder import FolderFiles
 from darkroom.errors import UserError
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from darkroom.data.augment.colour import (
+from darkroom.augment.colour import (
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -18,8 +18,8 @@ from darkroom.data.augment.colour import (
     draw_jitter,
     jitter,
 )
-from darkroom.data.augment.draws import COLOUR, ERASE, ONE, draw_words
-from darkroom.data.augment.erase import draw_erasures, erase
+from darkroom.augment.draws import COLOUR, ERASE, ONE, draw_words
+from darkroom.augment.erase import draw_erasures, erase
 
 torch.set_num_threads(1)
 

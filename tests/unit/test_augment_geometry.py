@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
-from darkroom.data.augment.draws import AFFINE, RESIZED_CROP, SHIFT_AND_FLIP, Ints, draw_words
-from darkroom.data.augment.geometry import (
+from darkroom.augment.draws import AFFINE, RESIZED_CROP, SHIFT_AND_FLIP, Ints, draw_words
+from darkroom.augment.geometry import (
     AFFINE_ONE,
     affine,
     draw_affine,
@@ -22,7 +22,7 @@ from darkroom.data.augment.geometry import (
     sample_bilinear,
     shift_and_flip,
 )
-from darkroom.data.philox import below, words
+from darkroom.loading.philox import below, words
 
 torch.set_num_threads(1)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from darkroom.data.augment.draws import HOST, draw_words
-from darkroom.data.augment.host import POLICIES, make_transforms, transform_each
+from darkroom.augment.draws import HOST, draw_words
+from darkroom.augment.host import POLICIES, make_transforms, transform_each
 from darkroom.errors import UserError
 
 torch.set_num_threads(1)

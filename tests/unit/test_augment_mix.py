@@ -6,8 +6,8 @@ import torch
 from scipy.stats import beta, binomtest, chisquare, kstest
 from torch import Tensor
 
-from darkroom.data.augment.draws import MIX, ONE, Ints, draw_words
-from darkroom.data.augment.mix import draw_mixes, mix_images
+from darkroom.augment.draws import MIX, ONE, Ints, draw_words
+from darkroom.augment.mix import draw_mixes, mix_images
 
 torch.set_num_threads(1)
 

@@ -11,11 +11,11 @@ import torch
 from support import augment_options, output_of, start_python
 from torch import Tensor
 
-from darkroom.data.augment import pipeline
-from darkroom.data.augment.draws import HOST, draw_words
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.philox import words
+from darkroom.augment import pipeline
+from darkroom.augment.draws import HOST, draw_words
+from darkroom.augment.pipeline import Augmentation
 from darkroom.errors import UserError
+from darkroom.loading.philox import words
 from darkroom.params import load_params
 
 torch.set_num_threads(1)

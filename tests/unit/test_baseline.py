@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from support import make_spec, output_of, start_python, write_shards
 from torch import Tensor
 
-from darkroom.data.shards import Shards, ShardWriter
+from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.baseline import (
     Baseline,
     fit_baseline,
@@ -331,7 +331,7 @@ def test_the_most_frequent_is_by_count_and_of_equals_the_first() -> None:
 IN_A_PROCESS = """
 import json, sys
 from pathlib import Path
-from darkroom.training.determinism import set_determinism
+from darkroom.compute.determinism import set_determinism
 
 set_determinism(0, 1)
 from test_baseline import classifier, fit, measured, splits

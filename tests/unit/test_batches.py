@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from support import write_shards
 from torch import Tensor
 
-from darkroom.data import batches as batches_module
-from darkroom.data import placement
-from darkroom.data import shards as shards_module
-from darkroom.data.ahead import ahead
-from darkroom.data.batches import Batches, TrainBatch
-from darkroom.data.philox import permutation
-from darkroom.data.placement import HostImages, Images, Request, ResidentImages, WorkerImages
-from darkroom.data.sampling import balanced_order
-from darkroom.data.shards import Shards, ShardWriter
-from darkroom.data.storage import Storage, pack_image
+from darkroom.dataset import shards as shards_module
+from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.storage import Storage, pack_image
 from darkroom.errors import UserError
+from darkroom.loading import batches as batches_module
+from darkroom.loading import placement
+from darkroom.loading.ahead import ahead
+from darkroom.loading.batches import Batches, TrainBatch
+from darkroom.loading.philox import permutation
+from darkroom.loading.placement import HostImages, Images, Request, ResidentImages, WorkerImages
+from darkroom.loading.sampling import balanced_order
 
 torch.set_num_threads(1)
 
@@ -582,7 +582,7 @@ def test_a_damaged_image_is_named_wherever_it_is_decoded(
 def in_a_fresh_process(function: Callable[..., None], *arguments: object) -> tuple[Any, Connection]:
     """Starts ``function``, whose first argument is the other end of the connection returned."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["darkroom.data.placement"])
+    context.set_forkserver_preload(["darkroom.loading.placement"])
     here, there = context.Pipe()
     process = context.Process(target=function, args=(there, *arguments))
     process.start()

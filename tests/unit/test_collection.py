@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from darkroom.collection import collection as collection_module
+from darkroom.collection.archive import pack
+from darkroom.collection.collection import SCHEMA, Collection, find_collection
+from darkroom.collection.entries import SPLIT_NAMES
 from darkroom.config import DataSource
-from darkroom.data import collection as collection_module
-from darkroom.data.archive import pack
-from darkroom.data.collection import SCHEMA, Collection, find_collection
-from darkroom.data.entries import SPLIT_NAMES
 from darkroom.errors import UserError
 
 Row = tuple[str, str | None, str | None]

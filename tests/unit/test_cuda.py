@@ -16,18 +16,18 @@ import torch
 from sections import AUGMENT, TRAIN
 from torch import Tensor
 
-from darkroom.data import placement
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.batches import Batches, TrainBatch
-from darkroom.data.philox import words
-from darkroom.data.shards import Shards, ShardWriter
-from darkroom.data.storage import Storage, pack_image
+from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.determinism import set_determinism
+from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.storage import Storage, pack_image
+from darkroom.loading import placement
+from darkroom.loading.batches import Batches, TrainBatch
+from darkroom.loading.philox import words
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.training import checkpoint
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.compiled import compiled
-from darkroom.training.determinism import set_determinism
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
 from darkroom.training.losses import make_loss

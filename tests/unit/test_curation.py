@@ -12,15 +12,15 @@ from PIL import Image
 from planted import photographs
 from preparation import Prepared, prepare, read_csv
 
-from darkroom.data.collection import SCHEMA, Collection
-from darkroom.data.curation import SHOWN, Curation, Duplicates, curate
-from darkroom.data.duplicates import exact_duplicates
-from darkroom.data.entries import SPLITS
-from darkroom.data.folder import FolderFiles
-from darkroom.data.ingest import Images
-from darkroom.data.outcomes import Candidates
-from darkroom.data.trouble import Troubles
+from darkroom.collection.collection import SCHEMA, Collection
+from darkroom.collection.entries import SPLITS
+from darkroom.collection.folder import FolderFiles
 from darkroom.errors import UserError
+from darkroom.preparation.curation import SHOWN, Curation, Duplicates, curate
+from darkroom.preparation.duplicates import exact_duplicates
+from darkroom.preparation.ingest import Images
+from darkroom.preparation.outcomes import Candidates
+from darkroom.preparation.trouble import Troubles
 
 TRAIN, VAL, TEST, NOT_GIVEN = 0, 1, 2, -1
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, features
 
-from darkroom.data.decode import (
+from darkroom.decoding.decode import (
     MAX_PIXELS,
     MAX_PIXELS_OF_COPIES,
     BadImage,

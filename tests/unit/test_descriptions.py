@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from support import make_spec
 
-from darkroom.data.info import DatasetInfo
+from darkroom.dataset.info import DatasetInfo
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.descriptions import (

@@ -1,11 +1,11 @@
-"""Tests darkroom.data.detail."""
+"""Tests darkroom.preparation.detail."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from planted import photographs, strokes
 
-from darkroom.data.detail import detailed_cells, detailed_difference
+from darkroom.preparation.detail import detailed_cells, detailed_difference
 
 
 def between(first: np.ndarray, second: np.ndarray) -> float:

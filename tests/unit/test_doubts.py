@@ -7,7 +7,7 @@ import pytest
 from sections import TRAIN
 from support import augment_options, train_options
 
-from darkroom.data.info import DatasetInfo
+from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
 from darkroom.training.doubts import check_padding, doubts
 

@@ -1,4 +1,4 @@
-"""Tests darkroom.data.duplicates."""
+"""Tests darkroom.preparation.duplicates."""
 
 from itertools import combinations
 
@@ -10,8 +10,8 @@ from PIL import Image
 from planted import photographs, plant, strokes
 from sklearn.datasets import load_digits
 
-from darkroom.data.detail import detailed_cells, detailed_difference
-from darkroom.data.duplicates import (
+from darkroom.preparation.detail import detailed_cells, detailed_difference
+from darkroom.preparation.duplicates import (
     MAX_NEIGHBOURS,
     NearDuplicates,
     comparable_cells,
@@ -20,7 +20,7 @@ from darkroom.data.duplicates import (
     group_of,
     near_duplicates,
 )
-from darkroom.data.measures import perceptual_hash
+from darkroom.preparation.measures import perceptual_hash
 
 THRESHOLD = 0.1
 CHANGES = ("jpeg", "smaller", "larger", "brightness", "noise", "all")

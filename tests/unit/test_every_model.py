@@ -9,7 +9,7 @@ import torch
 from support import make_spec, plain_loss, train_options, weights_hash
 from test_torchvision_models import FAMILIES, QUICK, side_of
 
-from darkroom.data.batches import TrainBatch
+from darkroom.loading.batches import TrainBatch
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers
 from darkroom.training.checkpoint import _copied

@@ -28,7 +28,7 @@ EACH_MODEL = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
 EXPORT = """
 import json, sys
 from pathlib import Path
-from darkroom.training.determinism import set_determinism
+from darkroom.compute.determinism import set_determinism
 
 set_determinism(0, 1)
 import torch

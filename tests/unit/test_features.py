@@ -18,9 +18,9 @@ from support import (
 )
 from torch import Tensor, nn
 
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.batches import Batch, Batches
-from darkroom.data.shards import Shards
+from darkroom.augment.pipeline import Augmentation
+from darkroom.dataset.shards import Shards
+from darkroom.loading.batches import Batch, Batches
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.training import features

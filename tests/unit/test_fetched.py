@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.data.fetched import bring_sets
+from darkroom.collection.fetched import bring_sets
 from darkroom.errors import UserError
 
 

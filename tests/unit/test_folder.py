@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.data.entries import Entry
-from darkroom.data.folder import LINKED_FOLDER, FolderFiles
+from darkroom.collection.entries import Entry
+from darkroom.collection.folder import LINKED_FOLDER, FolderFiles
 from darkroom.errors import UserError
 
 DIGEST = "0123456789abcdef0123456789abcd"

@@ -6,7 +6,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from darkroom.data.grouping import GroupPattern, check_groups
+from darkroom.collection.grouping import GroupPattern, check_groups
 from darkroom.errors import UserError
 
 PATHS = [

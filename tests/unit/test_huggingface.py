@@ -16,9 +16,9 @@ from PIL import Image
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 datasets = pytest.importorskip("datasets")
 
-from darkroom.data.entries import Entry  # noqa: E402
-from darkroom.data.huggingface import HuggingFaceFiles, is_hugging_face  # noqa: E402
-from darkroom.data.sources import fetch_set  # noqa: E402
+from darkroom.collection.entries import Entry  # noqa: E402
+from darkroom.collection.huggingface import HuggingFaceFiles, is_hugging_face  # noqa: E402
+from darkroom.collection.sources import fetch_set  # noqa: E402
 from darkroom.errors import UserError  # noqa: E402
 
 NAMES = ["cat", "sea/lion", "007"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import datasets
 
-from darkroom.data.entries import Entry
-from darkroom.data.idx import IdxFiles, find_idx
+from darkroom.collection.entries import Entry
+from darkroom.collection.idx import IdxFiles, find_idx
 from darkroom.errors import UserError
 
 RANDOM = np.random.default_rng(0)

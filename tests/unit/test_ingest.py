@@ -17,17 +17,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from darkroom.collection.archive import pack
+from darkroom.collection.collection import Collection, find_collection
 from darkroom.config import DataSource
-from darkroom.data import decode as decode_module
-from darkroom.data import ingest as ingest_module
-from darkroom.data import segments as segments_module
-from darkroom.data.archive import pack
-from darkroom.data.collection import Collection, find_collection
-from darkroom.data.decode import Header, PixelLayout
-from darkroom.data.ingest import Images, ingest, read_headers
-from darkroom.data.measures import measure
-from darkroom.data.storage import Storage
+from darkroom.dataset.storage import Storage
+from darkroom.decoding import decode as decode_module
+from darkroom.decoding.decode import Header, PixelLayout
 from darkroom.errors import UserError
+from darkroom.preparation import ingest as ingest_module
+from darkroom.preparation import segments as segments_module
+from darkroom.preparation.ingest import Images, ingest, read_headers
+from darkroom.preparation.measures import measure
 
 LAYOUT = PixelLayout(4, 6, 3, "stretch")
 NUM_IMAGES = 30

@@ -11,7 +11,7 @@ from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
-from darkroom.training.layers import matching, parameters_by_name, set_trainable, trainable_in
+from darkroom.models.trainable import matching, parameters_by_name, set_trainable, trainable_in
 
 NAMES = [
     "backbone.stem.weight",

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import UserError
-from darkroom.locks import only_one
+from darkroom.pipeline.locks import only_one
 
 HOLD = """
 import sys
 from pathlib import Path
-from darkroom.locks import only_one
+from darkroom.pipeline.locks import only_one
 with only_one("train", Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -13,8 +13,8 @@ from support import train_options
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from darkroom.data.batches import TrainBatch
 from darkroom.errors import UserError
+from darkroom.loading.batches import TrainBatch
 from darkroom.training.losses import Loss, balanced_weights, losses_of, make_loss
 
 CPU = torch.device("cpu")

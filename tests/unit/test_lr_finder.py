@@ -10,8 +10,8 @@ import torch
 from support import make_spec, plain_loss, train_options, two_brightnesses, weights_hash
 from torch import Tensor, nn
 
-from darkroom.data.batches import TrainBatch
 from darkroom.errors import UserError
+from darkroom.loading.batches import TrainBatch
 from darkroom.models.factory import make_classifier
 from darkroom.training import lr_finder
 from darkroom.training.lr_finder import LEAST_LR, MOST_LR, RangeTest, range_test, settle_lr

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.data.archive import TarFiles, pack
-from darkroom.data.entries import Entry
-from darkroom.data.folder import FolderFiles
-from darkroom.data.manifest import Columns, label_by_manifest
+from darkroom.collection.archive import TarFiles, pack
+from darkroom.collection.entries import Entry
+from darkroom.collection.folder import FolderFiles
+from darkroom.collection.manifest import Columns, label_by_manifest
 from darkroom.errors import UserError
 
 PATH_AND_LABEL = Columns("path", "label")

@@ -1,4 +1,4 @@
-"""Tests darkroom.data.measures."""
+"""Tests darkroom.preparation.measures."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from PIL import Image
 from planted import photographs, plant
 from sklearn.datasets import load_digits
 
-from darkroom.data.measures import HASH_BYTES, LEVEL, cell_means, measure, perceptual_hash
+from darkroom.preparation.measures import HASH_BYTES, LEVEL, cell_means, measure, perceptual_hash
 
 
 def random_images(*shape: int, seed: int = 0) -> np.ndarray:

@@ -21,13 +21,13 @@ from PIL import Image
 from preparation import Prepared, prepare, read_csv
 from ruamel.yaml import YAML
 
-from darkroom.data.entries import SPLITS
-from darkroom.data.info import load_info
-from darkroom.data.labels import make_label_sets
-from darkroom.data.prepare import count_by_label, summarise
-from darkroom.data.splits import NOT_GIVEN, TEST, TRAIN, VAL, SplitRule, Unsplit, assign_splits
+from darkroom.collection.entries import SPLITS
+from darkroom.collection.labels import make_label_sets
+from darkroom.dataset.info import load_info
 from darkroom.errors import UserError
-from darkroom.reporting.survey import load_survey
+from darkroom.preparation.prepare import count_by_label, summarise
+from darkroom.preparation.splits import NOT_GIVEN, TEST, TRAIN, VAL, SplitRule, Unsplit, assign_splits
+from darkroom.preparation.survey import load_survey
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 60

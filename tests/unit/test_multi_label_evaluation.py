@@ -13,13 +13,13 @@ from PIL import Image
 from support import make_spec
 from test_reporting import HOSTILE_NAMES, SHOWN_NAMES, Page, is_picture, rows_of
 
-from darkroom.data.info import DatasetInfo
-from darkroom.data.shards import Shards, ShardWriter
+from darkroom.dataset.info import DatasetInfo
+from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.evaluation.evaluation import Evaluation, MultiLabelEvaluation, make_evaluation
+from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import metrics_file
 from darkroom.models.spec import ModelSpec
-from darkroom.reporting.evaluation import Evaluation, MultiLabelEvaluation, make_evaluation
 from darkroom.reporting.figures import draw_label_counts
-from darkroom.reporting.model_card import write_model_card
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
@@ -32,7 +32,7 @@ NUM_IMAGES = 40
 def one_row_of_images() -> Iterator[None]:
     """Drawing all thirty of the hardest takes a second each time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("darkroom.reporting.hardest.NUM_HARDEST", 6)
+        patch.setattr("darkroom.evaluation.hardest.NUM_HARDEST", 6)
         yield
 
 

@@ -18,7 +18,7 @@ from darkroom.config import Train
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers
-from darkroom.training.layers import parameters_by_name, set_trainable
+from darkroom.models.trainable import parameters_by_name, set_trainable
 from darkroom.training.optim import (
     MAKERS,
     MuonAndAdamW,

@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 from preparation import make_config, prepare, read_csv
 
-from darkroom.data import collection as collection_module
-from darkroom.data import outcomes as outcomes_module
-from darkroom.data.collection import find_collection
-from darkroom.data.decode import PixelLayout
-from darkroom.data.entries import BAD, SPLITS, Outcome
-from darkroom.data.ingest import ingest
-from darkroom.data.measures import perceptual_hash
-from darkroom.data.outcomes import Candidates, select_candidates
-from darkroom.data.trouble import Troubles
+from darkroom.collection import collection as collection_module
+from darkroom.collection.collection import find_collection
+from darkroom.collection.entries import BAD, SPLITS, Outcome
+from darkroom.decoding.decode import PixelLayout
 from darkroom.errors import UserError
+from darkroom.preparation import outcomes as outcomes_module
+from darkroom.preparation.ingest import ingest
+from darkroom.preparation.measures import perceptual_hash
+from darkroom.preparation.outcomes import Candidates, select_candidates
+from darkroom.preparation.trouble import Troubles
 
 ODD = {
     "cat/empty.png": "empty",

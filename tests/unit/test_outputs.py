@@ -8,7 +8,7 @@ import pytest
 from project import Project
 from tiny import cache_file, copied, tiny
 
-from darkroom.data.info import load_info
+from darkroom.dataset.info import load_info
 from darkroom.errors import UserError
 from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
 from darkroom.tracking.ledger.dvc_hash import bytes_md5, dvc_md5

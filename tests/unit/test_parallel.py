@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from darkroom.data.decode import BadImage
-from darkroom.data.parallel import ordered_map
+from darkroom.decoding.decode import BadImage
 from darkroom.errors import UserError
+from darkroom.parallel import ordered_map
 
 
 def later_if_even(chunk: int) -> tuple[int, int, float]:
@@ -142,7 +142,7 @@ def test_the_function_is_handed_over_once_a_worker() -> None:
 PARENT = """
 import multiprocessing, signal, os
 from test_parallel import later_if_even
-from darkroom.data.parallel import ordered_map
+from darkroom.parallel import ordered_map
 if __name__ == "__main__":
     results = ordered_map(later_if_even, range(1000), 2)
     print(next(results)[0], *(child.pid for child in multiprocessing.active_children()), flush=True)

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from darkroom.data.philox import below, permutation, philox, words
+from darkroom.loading.philox import below, permutation, philox, words
 
 torch.set_num_threads(1)
 

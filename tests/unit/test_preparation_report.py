@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from darkroom.data.curation import Duplicates
-from darkroom.data.info import DatasetInfo
-from darkroom.data.prepare import MANIFEST
-from darkroom.reporting.preparation import MAX_CLASSES, MAX_FILES, MAX_PAIRS, write_preparation_report
-from darkroom.reporting.remarks import remarks
+from darkroom.dataset.info import DatasetInfo
+from darkroom.preparation.curation import Duplicates
+from darkroom.preparation.prepare import MANIFEST
+from darkroom.preparation.remarks import remarks
+from darkroom.preparation.report import MAX_CLASSES, MAX_FILES, MAX_PAIRS, write_preparation_report
+from darkroom.preparation.survey import load_survey
 from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
-from darkroom.reporting.survey import load_survey
 
 HOSTILE = '<script src="//evil">$5 & 日本 \'"'
 
@@ -768,7 +768,7 @@ def test_every_class_has_its_row_of_samples(num_classes: int, tmp_path: Path) ->
 def test_more_classes_than_tiles_are_shown_at_equal_distances(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("darkroom.reporting.preparation.MAX_TILES", 60)
+    monkeypatch.setattr("darkroom.preparation.report.MAX_TILES", 60)
     names = [f"class {index:03d}" for index in range(120)]
     page = World([image_row(name, name, "train") for name in names]).report(tmp_path)
     assert "an image of each of 60 classes, at equal distances over the 120." in page.text

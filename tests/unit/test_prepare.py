@@ -18,16 +18,16 @@ from PIL import Image
 from planted import photographs
 from preparation import Prepared, make_config, prepare
 
-from darkroom.data import ingest as ingest_module
-from darkroom.data import parallel
-from darkroom.data.collection import find_collection
-from darkroom.data.decode import Header, PixelLayout
-from darkroom.data.entries import SPLITS
-from darkroom.data.info import FORMAT_VERSION, load_info, profile
-from darkroom.data.measures import measure
-from darkroom.data.prepare import MANIFEST, choose_layout, settle_layout, summarise
+from darkroom import parallel
+from darkroom.collection.collection import find_collection
+from darkroom.collection.entries import SPLITS
+from darkroom.dataset.info import FORMAT_VERSION, load_info, profile
+from darkroom.decoding.decode import Header, PixelLayout
 from darkroom.digests import seal
 from darkroom.errors import UserError
+from darkroom.preparation import ingest as ingest_module
+from darkroom.preparation.measures import measure
+from darkroom.preparation.prepare import MANIFEST, choose_layout, settle_layout, summarise
 from darkroom.reporting.tables import write_json
 
 LABELS = ("cat", "dog", "owl")

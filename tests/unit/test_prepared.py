@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from preparation import Prepared, prepare
 
-from darkroom.data.prepared import open_split
+from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError
 
 

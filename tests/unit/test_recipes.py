@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from darkroom.data.augment.pipeline import Augmentation
+from darkroom.augment.pipeline import Augmentation
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
 from darkroom.recipes import MADE_FOR, is_data_decision, list_recipes, use_recipe

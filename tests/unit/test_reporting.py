@@ -23,14 +23,17 @@ from PIL import Image
 from sklearn import metrics as sk
 from support import make_spec, output_of, start_python, write_shards
 
-from darkroom.data.info import DatasetInfo
-from darkroom.data.shards import Shards
+from darkroom.dataset.info import DatasetInfo
+from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
+from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
+from darkroom.evaluation.evaluation import Evaluation, make_evaluation
+from darkroom.evaluation.hardest import hardest
+from darkroom.evaluation.report import write_report
+from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.remarks import on_validation, remarks_on
-from darkroom.reporting.confusions import frequent_confusions, most_confused, shown_matrix
-from darkroom.reporting.evaluation import Evaluation, make_evaluation
 from darkroom.reporting.figures import (
     draw_class_histogram,
     draw_confusion_matrix,
@@ -41,13 +44,10 @@ from darkroom.reporting.figures import (
     draw_sizes,
     draw_titled_images,
 )
-from darkroom.reporting.hardest import hardest
-from darkroom.reporting.history import History
-from darkroom.reporting.model_card import write_model_card
-from darkroom.reporting.report import write_report
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
 from darkroom.tracking.ledger.restored import history_metrics
+from darkroom.training.history import History
 from darkroom.training.state import EpochResult
 
 # matplotlib warns of letters that its font lacks

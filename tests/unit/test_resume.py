@@ -17,8 +17,8 @@ from support import make_spec, plain_loss, train_options
 from torch import Tensor, nn
 
 from darkroom.config import Train
-from darkroom.data.batches import Batch, TrainBatch
 from darkroom.errors import UserError
+from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.models.factory import make_classifier
 from darkroom.training import batch_size, checkpoint
 from darkroom.training.batch_size import settle_batch_size

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from darkroom.data import rows as rows_module
-from darkroom.data.rows import read_rows
+from darkroom.collection import rows as rows_module
+from darkroom.collection.rows import read_rows
 from darkroom.errors import UserError
 
 COLUMNS = {"data.path_column": "path", "data.label_column": "label"}

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from darkroom.data.philox import permutation, words
-from darkroom.data.sampling import CLASS_STREAM, ORDER_STREAM, balanced_order, natural_order
+from darkroom.loading.philox import permutation, words
+from darkroom.loading.sampling import CLASS_STREAM, ORDER_STREAM, balanced_order, natural_order
 
 torch.set_num_threads(1)
 

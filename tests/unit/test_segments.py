@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from darkroom.data.segments import (
+from darkroom.dataset.storage import Storage, pack_image
+from darkroom.preparation.segments import (
     FACTS,
     SCHEMA,
     SegmentIndex,
@@ -21,7 +22,6 @@ from darkroom.data.segments import (
     remove_others,
     write_segment,
 )
-from darkroom.data.storage import Storage, pack_image
 
 SHAPE = (3, 4, 3)
 SIZES = (4, 1, 3)
@@ -182,7 +182,7 @@ FLIP = """
 import sys
 from pathlib import Path
 from test_segments import SHAPE, digest
-from darkroom.data.segments import SegmentIndex, Segments
+from darkroom.preparation.segments import SegmentIndex, Segments
 folder = Path(sys.argv[1])
 path = folder / sys.argv[2]
 whole = path.read_bytes()

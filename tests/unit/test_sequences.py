@@ -12,9 +12,9 @@ from PIL import Image
 from preparation import prepare
 from sklearn.datasets import load_digits
 
-from darkroom.data.grouping import GroupPattern
-from darkroom.data.measures import perceptual_hash
-from darkroom.data.sequences import Series, count_mates, find_series
+from darkroom.collection.grouping import GroupPattern
+from darkroom.preparation.measures import perceptual_hash
+from darkroom.preparation.sequences import Series, count_mates, find_series
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 TRAIN, VAL, TEST = 0, 1, 2

@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from planted import photographs
 
-from darkroom.data import shards as shards_module
-from darkroom.data.shards import MAX_SHARDS, Shards, ShardWriter
-from darkroom.data.storage import Storage, pack_image, unpack_image
+from darkroom.dataset import shards as shards_module
+from darkroom.dataset.shards import MAX_SHARDS, Shards, ShardWriter
+from darkroom.dataset.storage import Storage, pack_image, unpack_image
 from darkroom.digests import FileDigest
 from darkroom.errors import UserError
 

@@ -19,8 +19,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from darkroom.collection.sources import TORCHVISION_SETS, fetch_set
 from darkroom.config import NamedSet
-from darkroom.data.sources import TORCHVISION_SETS, fetch_set
 from darkroom.errors import UserError
 
 RANDOM = np.random.default_rng(0)

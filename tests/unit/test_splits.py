@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
-from darkroom.data.splits import (
+from darkroom.errors import UserError
+from darkroom.preparation.splits import (
     LEFT_OUT,
     NOT_GIVEN,
     TEST,
@@ -25,7 +26,6 @@ from darkroom.data.splits import (
     Unsplit,
     assign_splits,
 )
-from darkroom.errors import UserError
 
 RULE = SplitRule("stratified", val_fraction=0.15, test_fraction=0.2, fold=None, seed=0)
 DIGITS = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]

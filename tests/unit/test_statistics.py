@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from support import write_shards
 
-from darkroom.data import shards as shards_module
-from darkroom.data import statistics as statistics_module
-from darkroom.data.shards import Shards
-from darkroom.data.statistics import channel_histogram, mean_and_std
+from darkroom.dataset import shards as shards_module
+from darkroom.dataset.shards import Shards
+from darkroom.preparation import statistics as statistics_module
+from darkroom.preparation.statistics import channel_histogram, mean_and_std
 
 
 @pytest.mark.parametrize("channels", [1, 3])

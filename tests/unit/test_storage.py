@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from planted import photographs
 
-from darkroom.data.storage import Storage, choose_storage, pack_image, unpack_image
+from darkroom.dataset.storage import Storage, choose_storage, pack_image, unpack_image
 
 STORAGES: tuple[Storage, ...] = ("decoded", "encoded")
 

@@ -10,7 +10,7 @@ from support import make_spec, weights_hash
 from torchvision import models
 
 from darkroom.cli import main
-from darkroom.data.info import FORMAT_VERSION
+from darkroom.dataset.info import FORMAT_VERSION
 from darkroom.digests import seal
 from darkroom.models.catalogue import entries, make_without_weights, matching_names
 from darkroom.models.factory import make_classifier

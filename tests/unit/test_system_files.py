@@ -2,8 +2,8 @@
 
 import pytest
 
-from darkroom.data.sidecars import is_sidecar
-from darkroom.data.system_files import is_hidden
+from darkroom.collection.sidecars import is_sidecar
+from darkroom.collection.system_files import is_hidden
 
 LEFT_BEHIND = [
     ".DS_Store",

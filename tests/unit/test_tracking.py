@@ -16,8 +16,8 @@ from mlflow.entities import Run as MlflowRun
 from torch import nn
 
 from darkroom.errors import UserError
+from darkroom.pipeline.snapshot import EditedMeanwhile
 from darkroom.runtime import Runtime
-from darkroom.snapshot import EditedMeanwhile
 from darkroom.tracking import recorder
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
@@ -111,7 +111,7 @@ def test_the_status_tells_how_it_ended(client: MlflowClient, error: BaseExceptio
 def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: Path) -> None:
     program = (
         "import signal, sys, time\n"
-        "from darkroom.stage import _exit_on_term\n"
+        "from darkroom.pipeline.stage import _exit_on_term\n"
         "from darkroom.runtime import Runtime\n"
         "from darkroom.tracking.destinations import tracked\n"
         "signal.signal(signal.SIGTERM, _exit_on_term)\n"

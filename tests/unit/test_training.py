@@ -28,22 +28,22 @@ from support import (
 )
 from torch import Tensor, nn
 
-from darkroom.config import Train
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.batches import Batch, Batches, TrainBatch
-from darkroom.data.shards import Shards
-from darkroom.errors import UserError
-from darkroom.models.factory import make_classifier
-from darkroom.training.determinism import INSTRUCTION_SET
-from darkroom.training.device import select_device
-from darkroom.training.engine import fit
-from darkroom.training.environment import (
+from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.determinism import INSTRUCTION_SET
+from darkroom.compute.device import select_device
+from darkroom.compute.environment import (
     PACKAGES,
     describe_environment,
     fingerprint,
     write_environment,
 )
-from darkroom.training.inference import predict
+from darkroom.compute.inference import predict
+from darkroom.config import Train
+from darkroom.dataset.shards import Shards
+from darkroom.errors import UserError
+from darkroom.loading.batches import Batch, Batches, TrainBatch
+from darkroom.models.factory import make_classifier
+from darkroom.training.engine import fit
 from darkroom.training.state import EpochResult, TrainingState
 
 CPU = torch.device("cpu")
@@ -508,15 +508,15 @@ def test_the_seed_of_fit_reaches_nothing_but_dropout() -> None:
 TRAIN = """
 import json, os, sys
 from pathlib import Path
-from darkroom.training.determinism import INSTRUCTION_SET, instruction_set, set_determinism
+from darkroom.compute.determinism import INSTRUCTION_SET, instruction_set, set_determinism
 
 early = "torch" in sys.modules
 set_determinism(0, 1)
 import torch
 from support import augment_options, make_spec, plain_loss, train_options, weights_hash
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.batches import Batches
-from darkroom.data.shards import Shards
+from darkroom.augment.pipeline import Augmentation
+from darkroom.loading.batches import Batches
+from darkroom.dataset.shards import Shards
 from darkroom.models.factory import make_classifier
 from darkroom.training.engine import fit
 from darkroom.training.state import TrainingState

@@ -11,11 +11,11 @@ from preparation import prepare, read_csv
 from test_curation import candidates, duplicates
 from test_preparation_report import Node, parse
 
-from darkroom.data.curation import curate
-from darkroom.data.outcomes import Candidates
-from darkroom.data.trouble import Trouble, Troubles
 from darkroom.errors import UserError
-from darkroom.reporting.trouble import MAX_PAIRS, write_trouble_page
+from darkroom.preparation.curation import curate
+from darkroom.preparation.outcomes import Candidates
+from darkroom.preparation.trouble import Trouble, Troubles
+from darkroom.preparation.trouble_page import MAX_PAIRS, write_trouble_page
 
 PHOTOGRAPHS = photographs(30, 32, seed=6)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.data import watch as watch_module
-from darkroom.data.parallel import ordered_map
-from darkroom.data.watch import Watch, name_if_slow, watching
+from darkroom.decoding import watch as watch_module
+from darkroom.decoding.watch import Watch, name_if_slow, watching
 from darkroom.errors import UserError
+from darkroom.parallel import ordered_map
 
 
 def burn(seconds: float) -> None:

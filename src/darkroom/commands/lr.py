@@ -15,12 +15,12 @@ def lr(out: Path) -> None:
     The rate rises from step to step, from 1e-06 to 10; a tenth of the one at which the loss is least is
     suggested. `train.lr: auto` takes the same. Smith, "Cyclical Learning Rates", 2017.
     """
+    from darkroom.compute.determinism import configure_libraries
     from darkroom.config import TrainConfig
     from darkroom.params import flatten, load_params
     from darkroom.paths import PARAMS, PREPARED
     from darkroom.runtime import load_runtime
     from darkroom.tracking.destinations import tracked
-    from darkroom.training.determinism import configure_libraries
 
     config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
     configure_libraries(config.is_deterministic)

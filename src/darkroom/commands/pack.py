@@ -16,7 +16,7 @@ def pack(folder: Path, out: Path | None, force: bool) -> None:
 
     DVC then tracks one file. The same files give the same bytes.
     """
-    from darkroom.data.archive import pack
+    from darkroom.collection.archive import pack
     from darkroom.progress import progress_bar
 
     if out is None:

@@ -19,7 +19,7 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
 
     Where there is none, for RGB images of 32 x 32 pixels and 10 classes.
     """
-    from darkroom.data.info import load_info
+    from darkroom.dataset.info import load_info
     from darkroom.models.catalogue import blank_spec, make_without_weights
     from darkroom.models.summary import summary_text
     from darkroom.params import load_params

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import Tensor
 
-from darkroom.data.shards import Shards
+from darkroom.dataset.shards import Shards
 from darkroom.evaluation.features import Features
 from darkroom.evaluation.regression import (
     STRENGTHS,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from darkroom.config import Unfreeze
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import average
-from darkroom.training.layers import in_head, parameters_by_name, trainable_in
+from darkroom.models.trainable import in_head, parameters_by_name, trainable_in
 
 SIDE = 16
 """Maximum side of a grey picture, in pixels."""

@@ -44,7 +44,7 @@ RUNNERS = {".safetensors": run_safetensors, ".pt2": run_pt2, ".onnx": run_onnx}
 def main() -> None:
     """``reload MODEL IMAGES.npy NUM_THREADS OUT.npy``"""
     model, images, num_threads, out = sys.argv[1:]
-    from darkroom.training.determinism import set_determinism
+    from darkroom.compute.determinism import set_determinism
 
     path = Path(model)
     if path.suffix != ".onnx":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.storage import as_picture
+from darkroom.dataset.storage import as_picture
 from darkroom.reporting.templates import load_template
 
 LARGEST_LOSSLESS = 64

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkroom.data.storage import as_picture
+from darkroom.dataset.storage import as_picture
 from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image
 
 THUMBNAIL = 160

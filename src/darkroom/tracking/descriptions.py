@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from darkroom.metrics.remarks import remarks_on
 
 if TYPE_CHECKING:
-    from darkroom.data.info import DatasetInfo
+    from darkroom.dataset.info import DatasetInfo
     from darkroom.models.spec import ModelSpec
 
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from darkroom.compute.device import is_out_of_memory
 from darkroom.errors import UserError
-from darkroom.training.device import is_out_of_memory
 
 AUTO_MOST = 1024
 """More images a step make training faster only where it is tuned for them."""

@@ -6,7 +6,7 @@ What parameters say without the data is checked in ``darkroom.config``.
 from collections.abc import Iterator
 
 from darkroom.config import Augment, TrainConfig
-from darkroom.data.info import DatasetInfo
+from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
 
 LARGE_SHIFT = 0.5

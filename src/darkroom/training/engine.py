@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from darkroom.data.batches import Batch, TrainBatch
-from darkroom.data.philox import words
+from darkroom.compute.device import is_out_of_memory
+from darkroom.compute.inference import predict
 from darkroom.errors import UserError
+from darkroom.loading.batches import Batch, TrainBatch
+from darkroom.loading.philox import words
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
+from darkroom.models.trainable import LayerOptions, set_trainable
 from darkroom.training.batch_size import out_of_memory
 from darkroom.training.checkpoint import Checkpoints
-from darkroom.training.device import is_out_of_memory
-from darkroom.training.inference import predict
 from darkroom.training.kept import judge
-from darkroom.training.layers import LayerOptions, set_trainable
 from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1, clip_gradients
 from darkroom.training.state import EpochResult, StateOptions, TrainingState

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from darkroom.data.batches import Batch, Batches
+from darkroom.compute.inference import predict
+from darkroom.loading.batches import Batch, Batches
 from darkroom.models.classifier import Classifier
 from darkroom.progress import progress_bar
-from darkroom.training.inference import predict
 
 LARGEST_BYTES = 2**30
 """Features of a split that take more memory are computed anew in each epoch."""

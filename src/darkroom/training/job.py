@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.determinism import set_determinism
+from darkroom.compute.device import select_device
+from darkroom.compute.environment import describe_environment
 from darkroom.config import SettledTrain, TrainConfig
-from darkroom.data.augment.pipeline import Augmentation
-from darkroom.data.batches import Batches, TrainBatch
-from darkroom.data.info import DatasetInfo, load_info
-from darkroom.data.prepared import open_split
-from darkroom.data.sampling import Sampling
+from darkroom.dataset.info import DatasetInfo, load_info
+from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError
+from darkroom.loading.batches import Batches, TrainBatch
+from darkroom.loading.sampling import Sampling
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
@@ -22,10 +25,7 @@ from darkroom.paths import DATASET, PREPARED
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.compiled import compiled
-from darkroom.training.determinism import set_determinism
-from darkroom.training.device import select_device
 from darkroom.training.doubts import check_padding, doubts
-from darkroom.training.environment import describe_environment
 from darkroom.training.features import Features, Head, Watch, compute_features
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState

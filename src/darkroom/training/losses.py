@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darkroom.data.batches import TrainBatch
 from darkroom.errors import UserError, did_you_mean, listed
+from darkroom.loading.batches import TrainBatch
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes logits, float ``(n, num_classes)``, and targets, int64 ``(n,)`` or, where an image has several

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from torch import nn
 
-from darkroom.data.batches import TrainBatch
 from darkroom.digests import Mismatch, seal, unseal
 from darkroom.errors import UserError, brief
+from darkroom.loading.batches import TrainBatch
+from darkroom.models.trainable import set_trainable
 from darkroom.progress import progress_bar
 from darkroom.training.engine import TrainBatches, TrainOptions, train_step
 from darkroom.training.job import Job
-from darkroom.training.layers import set_trainable
 from darkroom.training.losses import Loss
 from darkroom.training.state import TrainingState
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from darkroom.errors import UserError
-from darkroom.training.layers import in_head, matching, parameters_by_name
+from darkroom.models.trainable import in_head, matching, parameters_by_name
 from darkroom.training.lazy_dynamo import put_off_dynamo
 
 FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from darkroom.data.batches import Batch
+from darkroom.compute.inference import predict
+from darkroom.loading.batches import Batch
 from darkroom.metrics.multi_label import best_thresholds
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
-from darkroom.training.inference import predict
 
 
 def choose_thresholds(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom.data.info import DatasetInfo, profile
+from darkroom.dataset.info import DatasetInfo, profile
 from darkroom.errors import UserError
 from darkroom.models.spec import ModelSpec, load_spec
 from darkroom.paths import (

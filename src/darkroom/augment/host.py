@@ -1,0 +1,125 @@
+"""torchvision's transforms and policies, a sample at a time, on the CPU."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from darkroom.augment.draws import HOST, draw_words
+from darkroom.errors import UserError, brief, did_you_mean
+
+POLICIES = {
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugmentWide",
+    "autoaugment": "AutoAugment",
+    "augmix": "AugMix",
+}
+
+Transform = Callable[[Tensor], Tensor]
+"""uint8 ``(channels, height, width)`` -> the same."""
+
+Policy = Literal["randaugment", "trivialaugment", "autoaugment", "augmix"]
+
+
+def make_transforms(
+    policy: Policy | None, transforms: Sequence[Mapping[str, Mapping[str, Any]]]
+) -> list[tuple[str, Transform]]:
+    """Makes the transforms and then the policy, with the names by which a mistake is reported.
+
+    Raises:
+        UserError: torchvision has no such transform, or not with these arguments.
+    """
+    if policy is None and not transforms:
+        return []
+    from torchvision.transforms import v2  # 3.5 s to import
+
+    classes = dict(inspect.getmembers(v2, lambda member: inspect.isclass(member)))
+    known = [name for name, made in classes.items() if issubclass(made, v2.Transform)]
+    made: list[tuple[str, Transform]] = []
+    for name, arguments in (item for transform in transforms for item in transform.items()):
+        if name not in known:
+            near = did_you_mean(name, known) or "."
+            raise UserError(
+                f"augment.transforms: torchvision.transforms.v2 has no transform {name}{near}"
+                f" There are: {', '.join(known)}"
+            )
+        try:
+            made.append((f"augment.transforms: {name}", classes[name](**arguments)))
+        except Exception as error:
+            raise UserError(
+                f"augment.transforms: {name} cannot be made with {dict(arguments)} ({brief(error)});"
+                f" it takes {inspect.signature(classes[name])}"
+            ) from None
+    if policy is not None:
+        made.append((f"augment.policy: {policy}", classes[POLICIES[policy]]()))
+    return made
+
+
+def transform_each(
+    transforms: Sequence[tuple[str, Transform]],
+    images: Tensor,
+    seed: int,
+    epoch: int,
+    sample_ids: Tensor,
+) -> Tensor:
+    """Applies the transforms to one sample after the other.
+
+    They draw from torch's global generator, which is seeded for each sample and then put back.
+
+    Args:
+        images: uint8 ``(n, height, width, channels)`` on the CPU.
+        sample_ids: int64 ``(n,)``.
+
+    Returns:
+        As ``images``.
+
+    Raises:
+        UserError: a transform does not take such an image or does not return one.
+    """
+    words = draw_words(seed, epoch, sample_ids, HOST)
+    seeds = ((words[:, 0] << 31) | (words[:, 1] >> 1)).tolist()
+    changed = torch.empty_like(images, memory_format=torch.contiguous_format)
+    with _one_thread(), torch.random.fork_rng(devices=[]):
+        for image, sample_seed, out in zip(images, seeds, changed, strict=True):
+            torch.default_generator.manual_seed(sample_seed)
+            out.copy_(_transform(transforms, image.permute(2, 0, 1)).permute(1, 2, 0))
+    return changed
+
+
+def _transform(transforms: Sequence[tuple[str, Transform]], image: Tensor) -> Tensor:
+    given = image
+    for name, transform in transforms:
+        try:
+            image = transform(image)
+        except Exception as error:
+            raise UserError(
+                f"{name} cannot change a uint8 image of {_size(given)} ({brief(error)}); leave it out"
+            ) from None
+        if not isinstance(image, Tensor) or (image.dtype, image.shape) != (given.dtype, given.shape):
+            made = f"{type(image).__module__.split('.')[0]} {type(image).__name__}"
+            if isinstance(image, Tensor) and image.ndim == 3:
+                made = f"{str(image.dtype).removeprefix('torch.')} image of {_size(image)}"
+            raise UserError(
+                f"{name} makes a {made} of a uint8 image of {_size(given)};"
+                " only what keeps type and size is allowed, so leave it out"
+            )
+    return image
+
+
+def _size(image: Tensor) -> str:
+    channels, height, width = image.shape
+    return f"{height} x {width} pixels and {channels} channel{'s' * (channels > 1)}"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Lets torch compute with one thread, since another number may sum floats in another order."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)

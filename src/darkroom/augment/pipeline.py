@@ -1,0 +1,214 @@
+"""All augmentations that are switched on, as functions of (seed, epoch, sample id)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.augment import draws
+from darkroom.augment.colour import draw_jitter, jitter
+from darkroom.augment.draws import Ints, draw_words
+from darkroom.augment.erase import draw_erasures, erase
+from darkroom.augment.geometry import (
+    affine,
+    draw_affine,
+    draw_resized_crops,
+    draw_shifts_and_flips,
+    resized_crop,
+    shift_and_flip,
+)
+from darkroom.augment.host import Policy, make_transforms, transform_each
+from darkroom.augment.mix import draw_mixes, mix_images
+from darkroom.loading.placement import send
+
+PIXELS_AT_ONCE = 1 << 17
+"""On a CPU: larger arrays leave its caches, and each is memory that the system gives out anew."""
+
+
+class AugmentOptions(Protocol):
+    """The ``augment`` section."""
+
+    @property
+    def crop_padding(self) -> int: ...
+    @property
+    def resized_crop(self) -> float | None: ...
+    @property
+    def horizontal_flip(self) -> bool: ...
+    @property
+    def vertical_flip(self) -> bool: ...
+    @property
+    def rotate(self) -> float: ...
+    @property
+    def translate(self) -> float: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def brightness(self) -> float: ...
+    @property
+    def contrast(self) -> float: ...
+    @property
+    def saturation(self) -> float: ...
+    @property
+    def hue(self) -> float: ...
+    @property
+    def policy(self) -> Policy | None: ...
+    @property
+    def transforms(self) -> Sequence[Mapping[str, Mapping[str, Any]]]: ...
+    @property
+    def erase(self) -> float: ...
+    @property
+    def erase_fill(self) -> int | Literal["mean"]: ...
+    @property
+    def mixup(self) -> float | None: ...
+    @property
+    def cutmix(self) -> float | None: ...
+
+
+class _Step(NamedTuple):
+    """A change of batches on the device."""
+
+    blocks: range
+    draw: Callable[[Ints, int, int], Ints]
+    """Takes the words of these blocks, ``(n, 4 * len(blocks))``, the height and the width, and
+    returns whole numbers, ``(n, ...)``."""
+    apply: Callable[[Tensor, Tensor], Tensor]
+    """Takes the images and what was drawn, on their device."""
+
+
+class Augmentation:
+    """Changes training images, each by numbers of its own.
+
+    They are changed on the host (transforms, then the policy), then on the device (resized crop,
+    shift and flips, affine change, colour, erasure), then mixed. What a sample becomes depends on
+    the seed, the epoch and its id alone, not on the batch, the device or the process.
+    """
+
+    def __init__(self, options: AugmentOptions, seed: int) -> None:
+        """Takes the options, and the seed 0..2**32 - 1.
+
+        Raises:
+            UserError: ``options.transforms`` names what torchvision cannot make.
+        """
+        self._seed = seed
+        self._transforms = make_transforms(options.policy, options.transforms)
+        self._steps = _make_steps(options)
+        self._mixup, self._cutmix = options.mixup, options.cutmix
+        self.needs_host = bool(self._transforms)
+        """Whether there is work for ``on_host``."""
+        self.mixes = options.mixup is not None or options.cutmix is not None
+        """Whether there is work for ``mix``."""
+        self.changes_images = self.needs_host or bool(self._steps) or self.mixes
+        """Whether an image differs from epoch to epoch."""
+
+    def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Applies torchvision's transforms and policy, a sample at a time.
+
+        They seed torch's global generator and put it back, and so must not run beside another
+        thread that draws from it.
+
+        Args:
+            images: uint8 ``(n, height, width, channels)`` on the CPU.
+            sample_ids: int64 ``(n,)`` on the CPU.
+
+        Returns:
+            As ``images``; the same object where nothing is switched on.
+
+        Raises:
+            UserError: a transform does not take such an image or does not return one.
+        """
+        if not self._transforms:
+            return images
+        return transform_each(self._transforms, images, self._seed, epoch, sample_ids)
+
+    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Applies what works on batches.
+
+        Args:
+            images: uint8 ``(n, height, width, channels)``, on any device.
+            sample_ids: int64 ``(n,)`` on the CPU.
+
+        Returns:
+            As ``images``; the same object where nothing is switched on.
+        """
+        if not self._steps:
+            return images
+        num_images, height, width, _ = images.shape
+        drawn = self._draw(sample_ids, epoch, height, width)
+        widths = [values.shape[1] for values in drawn]
+        # one copy to the device, whatever is switched on
+        changes = send(torch.from_numpy(np.concatenate(drawn, axis=1)), images.device)
+        num_parts = 1
+        if images.device.type == "cpu":
+            num_parts = max(1, min(num_images, num_images * height * width // PIXELS_AT_ONCE))
+        changed = []
+        for part, part_changes in zip(
+            images.tensor_split(num_parts), changes.tensor_split(num_parts), strict=True
+        ):
+            for step, change in zip(self._steps, part_changes.split(widths, dim=1), strict=True):
+                part = step.apply(part, change)
+            changed.append(part)
+        return changed[0] if num_parts == 1 else torch.cat(changed)
+
+    def _draw(self, sample_ids: Tensor, epoch: int, height: int, width: int) -> list[Ints]:
+        """Returns what each step draws: whole numbers, ``(n, ...)``."""
+        blocks = [block for step in self._steps for block in step.blocks]
+        words = draw_words(self._seed, epoch, sample_ids, blocks)
+        drawn, start = [], 0
+        for step in self._steps:
+            stop = start + 4 * len(step.blocks)
+            drawn.append(step.draw(words[:, start:stop], height, width))
+            start = stop
+        return drawn
+
+    def mix(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mixes each image with the next one.
+
+        Args:
+            images: uint8 ``(n + 1, height, width, channels)``, on any device.
+            targets: int64 ``(n + 1,)``, on the same device.
+            sample_ids: int64 on the CPU, of which the first ``n`` are read.
+
+        Returns:
+            images: float32 ``(n, height, width, channels)``, 0..255;
+            other_targets: int64 ``(n,)``, the targets of the partners;
+            shares: float32 ``(n,)``, 0..1, the weight of a sample's own target.
+        """
+        _, height, width, _ = images.shape
+        words = draw_words(self._seed, epoch, sample_ids[: len(images) - 1], draws.MIX)
+        mixes = torch.from_numpy(draw_mixes(words, height, width, self._mixup, self._cutmix))
+        mixed, shares = mix_images(images, send(mixes, images.device), self._cutmix is not None)
+        return mixed, targets[1:], shares
+
+
+def _make_steps(options: AugmentOptions) -> list[_Step]:
+    """Leaves out what the options leave as it is."""
+    steps = []
+    if options.resized_crop is not None:
+        draw_crops = partial(draw_resized_crops, smallest=options.resized_crop)
+        steps.append(_Step(draws.RESIZED_CROP, draw_crops, resized_crop))
+    if options.crop_padding > 0 or options.horizontal_flip or options.vertical_flip:
+        draw_shifts = partial(
+            draw_shifts_and_flips,
+            crop_padding=options.crop_padding,
+            horizontal_flip=options.horizontal_flip,
+            vertical_flip=options.vertical_flip,
+        )
+        steps.append(_Step(draws.SHIFT_AND_FLIP, draw_shifts, shift_and_flip))
+    if options.rotate > 0 or options.translate > 0 or options.scale > 0:
+        draw_changes = partial(
+            draw_affine, rotate=options.rotate, translate=options.translate, scale=options.scale
+        )
+        steps.append(_Step(draws.AFFINE, draw_changes, affine))
+    strengths = (options.brightness, options.contrast, options.saturation, options.hue)
+    if any(strengths):
+        draw_factors = partial(draw_jitter, strengths=strengths)
+        steps.append(_Step(draws.COLOUR, draw_factors, partial(jitter, strengths=strengths)))
+    if options.erase > 0:
+        draw_boxes = partial(draw_erasures, probability=options.erase)
+        steps.append(_Step(draws.ERASE, draw_boxes, partial(erase, fill=options.erase_fill)))
+    return steps

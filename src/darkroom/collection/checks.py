@@ -1,0 +1,159 @@
+"""Checks a collection as a whole: what no single file tells, with the cause that is most likely."""
+
+import posixpath
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from darkroom.collection.arrangement import explain_arrangement
+from darkroom.collection.entries import Files, split_called
+from darkroom.collection.folder import FolderFiles
+from darkroom.collection.grouping import check_groups
+from darkroom.collection.labels import classes_in
+from darkroom.collection.listing import explain_missing
+from darkroom.collection.manifest import NOT_THERE, OUT
+from darkroom.collection.names import Renaming, refuse_look_alikes
+from darkroom.config import DataSource
+from darkroom.errors import UserError, listed
+
+
+def explain_not_found(table: pa.Table, source: DataSource) -> str:
+    """Says what would find the files that a manifest lists and that are not there; often nothing."""
+    if source.manifest is None:
+        return ""
+    reasons = pc.fill_null(table["reason"], "")
+    is_missing = pc.or_(pc.starts_with(reasons, NOT_THERE), pc.equal(reasons, OUT))
+    missing = table.filter(is_missing)["path"].to_pylist()
+    if not missing:
+        return ""
+    present = table.filter(pc.invert(is_missing))
+    present = present.filter(pc.fill_null(pc.not_equal(present["outcome"], "hidden"), True))
+    num_listed = len(missing) + present["label"].length() - present["label"].null_count
+    there = set(present["path"].to_pylist()) - {posixpath.normpath(source.manifest)}
+    if source.image_root is None:
+        folder = posixpath.dirname(posixpath.normpath(source.manifest))
+    else:
+        folder = posixpath.normpath(source.image_root.replace("\\", "/")).removeprefix("./")
+    folder = "" if folder == "." else folder
+    raw = [path.removeprefix(f"{folder}/") if folder else path for path in missing]
+    return explain_missing(raw, there, folder, source.path, num_listed)
+
+
+def check_collection(
+    table: pa.Table,
+    files: Files,
+    source: DataSource,
+    is_labelled_by_folders: bool,
+    missing: str,
+    rename: Renaming,
+) -> None:
+    """Checks the entries of a collection as a whole.
+
+    Args:
+        table: rows of ``collection.SCHEMA``, sorted by path.
+        missing: what ``explain_not_found`` returned.
+        rename: what has read the labels.
+
+    Raises:
+        UserError: a path comes twice, nothing is labelled, there are fewer than two classes or some that
+            look alike, ``data.merge_labels`` or ``data.group_pattern`` do not fit, or given splits have
+            classes that train lacks.
+    """
+    name = source.path
+    paths = table["path"].combine_chunks()
+    twice = pc.equal(paths[1:], paths[:-1])
+    if pc.any(twice).as_py():
+        first = paths[1:].filter(twice)[0]
+        raise UserError(f"data.path: {name} holds {first} twice; each file must have a name of its own")
+    to_read = table.select(["path", "label", "split", "group", "outcome"])
+    to_read = to_read.filter(pc.is_null(to_read["outcome"]))
+    if len(to_read) == 0:
+        raise UserError(_explain_nothing(table, files, source, is_labelled_by_folders, missing))
+    rename.check()
+    separator = source.label_separator
+    refuse_look_alikes(_count_classes(table, separator), source.merge_labels, name)
+    if separator is not None:
+        if not _classes(to_read, separator):
+            raise UserError(
+                f"data.label_column: no file in {name} has a label, the manifest's cells are all empty;"
+                " at least one label is needed"
+            )
+    elif (num_classes := len(pc.unique(to_read["label"]))) < 2:
+        problem = f"{name} holds {num_classes} class ({to_read['label'][0]}); at least two are needed"
+        if source.merge_labels:
+            problem += ", after data.merge_labels"
+        advice = _explain_folders(table, files) if is_labelled_by_folders else ""
+        example = f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
+        raise UserError(f"data.path: {problem}{f'; {advice}' if advice else example}")
+    if is_labelled_by_folders and source.class_name == "top":
+        _refuse_splits_in_classes(to_read, name)
+    if source.group_pattern is not None:
+        check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
+    in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
+    known = _classes(to_read.filter(in_train), separator)
+    for split in ("val", "test"):
+        given = to_read.filter(pc.fill_null(pc.equal(to_read["split"], split), False))
+        unknown = sorted(_classes(given, separator) - known)
+        if unknown:
+            raise UserError(
+                f"data.path: the given {split} split of {name} has classes that train lacks: "
+                + listed(unknown)
+            )
+
+
+def _refuse_splits_in_classes(to_read: pa.Table, name: str) -> None:
+    """Refuses class folders that hold nothing but folders of splits, which would be ignored."""
+    if (
+        len(to_read["split"].drop_null())
+        or split_called((f"{to_read['path'][0]}/".split("/"))[1]) is None
+    ):
+        return
+    folders = pc.extract_regex(to_read["path"], "^(?P<top>[^/]+)/(?P<next>[^/]+)/").combine_chunks()
+    inside = set(pc.struct_field(folders, "next").unique().to_pylist())
+    splits = {split_called(folder or "") for folder in inside}
+    if folders.null_count == 0 and None not in splits and "train" in splits and len(splits) > 1:
+        top = str(to_read["path"][0]).split("/")[0]
+        train = min(folder for folder in inside if split_called(folder) == "train")
+        raise UserError(
+            f"data.path: the folders {listed(sorted(inside))} lie inside of the class folders in {name},"
+            f" where they would not split the images; put them above the classes, as {train}/{top}"
+        )
+
+
+def _explain_nothing(
+    table: pa.Table, files: Files, source: DataSource, is_labelled_by_folders: bool, missing: str
+) -> str:
+    """Says why no file is to be read."""
+    name = source.path
+    if missing:
+        return f"data.manifest: {source.manifest} labels no file in {name}: {missing}"
+    if source.manifest is not None:
+        return (
+            f"data.label_column: {source.manifest} gives no file in {name} a label; its column"
+            f" {source.label_column} is empty"
+        )
+    advice = _explain_folders(table, files) if is_labelled_by_folders else ""
+    return f"data.path: {name} holds no labelled files; " + (
+        advice
+        or f"one folder per class is needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest,"
+        " a table that labels the files)"
+    )
+
+
+def _explain_folders(table: pa.Table, files: Files) -> str:
+    seen = table.filter(pc.fill_null(pc.not_equal(table["outcome"], "hidden"), True))
+    return explain_arrangement(files.name, seen["path"].to_pylist(), isinstance(files, FolderFiles))
+
+
+def _count_classes(table: pa.Table, separator: str | None) -> Counter[str]:
+    """Counts the files of each class, whatever their outcome."""
+    counts: Counter[str] = Counter()
+    for row in pc.value_counts(table["label"].drop_null()).to_pylist():
+        for label in classes_in([row["values"]], separator):
+            counts[label] += row["counts"]
+    return counts
+
+
+def _classes(rows: pa.Table, separator: str | None) -> set[str]:
+    return classes_in(pc.unique(rows["label"]).to_pylist(), separator)

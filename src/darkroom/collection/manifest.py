@@ -1,0 +1,365 @@
+"""Labels from a table beside the files: CSV, Parquet or JSON Lines."""
+
+import math
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import SPLIT_NAMES, Entry, Files, Split, split_called
+from darkroom.collection.labels import join_labels
+from darkroom.collection.names import Renaming
+from darkroom.collection.rows import READERS, read_rows
+from darkroom.errors import UserError, did_you_mean
+
+_BATCH = 8192
+"""Rows that are held as Python objects at once."""
+
+_FILES = pa.schema(
+    [
+        ("path", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+    ]
+)
+_ROWS = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("path", pa.string()),
+        ("is_inside", pa.bool_()),
+        ("label", pa.string()),
+        ("split", pa.string()),
+        ("group", pa.string()),
+        ("weight", pa.float64()),
+    ]
+)
+"""One row of the manifest: ``number`` is of its line, ``path`` is below the collection's root."""
+
+_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_DRIVE = re.compile(r"[A-Za-z]:/")
+_MAX_NAMED = 5
+
+NOT_THERE = "listed, but not there"
+"""How the reason of a listed file that is missing begins."""
+OUT = "a path out of the folder that paths are relative to"
+"""The reason of a listed path that is outside."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the manifest's columns; None: there is no such column."""
+
+    path: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    weight: str | None = None
+
+
+def label_by_manifest(
+    files: Files,
+    manifest: str,
+    columns: Columns,
+    separator: str | None = None,
+    rename: Callable[[str], str] | None = None,
+    root: str | None = None,
+) -> Iterator[Entry]:
+    """Yields an entry for each file, with what the manifest says of it, and for each listed path.
+
+    Labels are text as written, without blanks around them: ``007``, ``NA`` and ``null`` are classes.
+    Whole numbers and booleans in Parquet and JSON Lines become ``7`` and ``true``. Paths are relative to
+    the manifest's folder, or to ``root``, with ``/``, or with backslashes unless a file has them in its
+    name. A file is found, too, where its name differs in Unicode normalisation alone.
+
+    With a ``separator`` a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
+    Parquet and JSON Lines. Their order does not matter, and an empty cell is the set of none.
+
+    A file that is not listed, or has no label, is ``unlisted``; a hidden one stays ``hidden``, listed
+    or not. What is listed but not there is ``missing``, and a path out of the folder that paths are
+    relative to ``outside``. A file that is listed several times counts once if all columns agree, else
+    it is ``conflicting label``.
+
+    Args:
+        manifest: path in ``files`` of a .csv, .tsv or .txt (with ``,``, ``;`` or tab, as its first
+            line has it), .parquet, .jsonl or .ndjson.
+        separator: what parts the labels of an image; None: an image has one.
+        rename: returns the class of a label; None: a label is its class.
+        root: folder in ``files`` that listed paths are relative to; None: the manifest's own.
+
+    Raises:
+        UserError: the manifest is not there, cannot be read, has no rows, or lacks a column; or a row
+            has no path, no known split, no positive weight, an empty one among several labels, or a
+            value that is not text.
+    """
+    found = ((e.path, e.outcome, e.reason, e.offset, e.size) for e in files.entries())
+    there = _tabulate(found, _FILES)
+    folder = (
+        posixpath.dirname(posixpath.normpath(manifest)) if root is None else _root(files, root, there)
+    )
+    rename = rename or Renaming({})
+    rows = _tabulate(_read(files, manifest, columns, separator, rename, folder, there), _ROWS)
+    index = _find(rows, there["path"])
+    yield from _absent(rows.filter(pa.array(index < 0)), there["path"])
+    rows = rows.drop_columns(["path", "is_inside"])
+    yield from _present(rows, index, there, manifest, separator is not None)
+
+
+def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Holds rows in tens of bytes each."""
+    remaining = iter(rows)
+    batches = []
+    while chunk := list(islice(remaining, _BATCH)):
+        columns = zip(*chunk, strict=True)
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
+        batches.append(pa.record_batch(arrays, schema=schema))
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
+def _root(files: Files, root: str, there: pa.Table) -> str:
+    """Returns ``data.image_root`` as a normal path, empty for the collection itself."""
+    folder = posixpath.normpath(root.replace("\\", "/"))
+    if folder == ".":
+        return ""
+    if not pc.any(pc.starts_with(there["path"], f"{folder}/")).as_py():
+        parents = {path.rpartition("/")[0] for path in there["path"].to_pylist() if "/" in path}
+        raise UserError(
+            f"data.image_root: {files.name} has no files in {folder}"
+            + did_you_mean(folder, sorted(parents))
+        )
+    return folder
+
+
+def _read(
+    files: Files,
+    manifest: str,
+    columns: Columns,
+    separator: str | None,
+    rename: Callable[[str], str],
+    folder: str,
+    there: pa.Table,
+) -> Iterator[tuple[Any, ...]]:
+    """Yields the manifest's rows, as ``_ROWS`` has them."""
+    content = _content(files, manifest, there)
+    name = posixpath.join(files.name, manifest)
+    counted = _counted(manifest)
+    with_backslash = there["path"].filter(pc.match_substring(there["path"], "\\")).to_pylist()
+    keep = frozenset(with_backslash)
+    given = {f.name: column for f in fields(columns) if (column := getattr(columns, f.name))}
+    number = 0
+    for number, values in read_rows(
+        name, content, {f"data.{role}_column": column for role, column in given.items()}
+    ):
+        try:
+            named = dict(zip(given, values, strict=True))
+            if separator is not None:
+                named["label"] = _labels(named["label"], separator, rename)
+            row = {role: _text(value, role) for role, value in named.items()}
+            if separator is None:
+                row["label"] = _label(row["label"], rename)
+            path = _below(folder, row["path"], keep)
+            yield (
+                number,
+                path or row["path"],
+                path is not None,
+                row["label"],
+                _split(row.get("split", "")),
+                row.get("group", "").strip() or None,
+                _weight(row.get("weight", "").strip()),
+            )
+        except ValueError as error:
+            raise UserError(f"{name}: {counted} {number} {error}") from None
+    if not number:
+        raise UserError(f"{name} has no rows")
+
+
+def _content(files: Files, manifest: str, there: pa.Table) -> bytes:
+    if posixpath.splitext(manifest)[1].lower() not in READERS:
+        raise UserError(f"data.manifest: {manifest} is none of {', '.join(READERS)}")
+    index = pc.index(there["path"], posixpath.normpath(manifest)).as_py()
+    if index < 0:
+        suffixes = "|".join(suffix.removeprefix(".") for suffix in READERS)
+        tables = there["path"].filter(pc.match_substring_regex(there["path"], rf"\.({suffixes})$"))
+        raise UserError(
+            f"data.manifest: {files.name} holds no {manifest}"
+            + did_you_mean(manifest, tables.slice(0, 1000).to_pylist())
+        )
+    found = there.slice(index, 1).to_pylist()[0]
+    if found["outcome"]:
+        reason = found["reason"] or f"it is {found['outcome']}"
+        raise UserError(f"data.manifest: {manifest} cannot be used: {reason}")
+    try:
+        return files.read(found["path"], found["offset"], found["size"])
+    except OSError as error:
+        raise UserError(f"data.manifest: {manifest} cannot be read ({error})") from None
+
+
+def _text(value: Any, role: str) -> str:
+    """Returns a value as text; raises ValueError if it is none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int) or (isinstance(value, float) and role == "weight"):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"has the {role} {value!r}, a {type(value).__name__}; write it as text")
+    if role == "path" and not value:
+        raise ValueError("has no path")
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"has the {role} {value!r}, which is no valid Unicode") from None
+    return value or ""
+
+
+def _label(text: str, rename: Callable[[str], str]) -> str:
+    """Returns the class of a label, empty if there is none; raises ValueError if it is invisible."""
+    try:
+        return rename(text) if text.strip() else ""
+    except ValueError as error:
+        raise ValueError(f"has the label {text!r}, which {error}") from None
+
+
+def _labels(value: Any, separator: str, rename: Callable[[str], str]) -> str:
+    """Returns a set of labels as ``join_labels`` writes it; raises ValueError if it is none."""
+    if isinstance(value, list):
+        labels = [_text(label, "label") for label in value]
+    else:
+        text = _text(value, "label").strip()
+        labels = text.split(separator) if text else []
+    labels = [_label(label, rename) for label in labels]
+    try:
+        return join_labels(labels, separator)
+    except ValueError as error:
+        raise ValueError(f"has the label {value!r}, {error}") from None
+
+
+def _split(text: str) -> Split | None:
+    split = split_called(text)
+    if split is None and text.strip():
+        raise ValueError(f"has the split {text!r}; allowed are {', '.join(SPLIT_NAMES)}")
+    return split
+
+
+def _weight(text: str) -> float | None:
+    if not text:
+        return None
+    weight = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 < weight < math.inf:
+        raise ValueError(f"has the weight {text!r}; it must be a number above 0, or empty for 1")
+    return weight
+
+
+def _below(folder: str, path: str, keep: frozenset[str]) -> str | None:
+    """Returns a listed path from the collection's root, or None if it leaves ``folder``.
+
+    Args:
+        keep: paths of files whose names hold backslashes.
+    """
+    normal = posixpath.normpath(path)
+    if "\\" in path and posixpath.join(folder, normal) not in keep:
+        normal = posixpath.normpath(path.replace("\\", "/"))
+        if _DRIVE.match(normal):
+            return None
+    if normal.startswith("/") or normal.split("/")[0] == "..":
+        return None
+    return posixpath.join(folder, normal)
+
+
+def _find(rows: pa.Table, paths: pa.Array) -> NDArray[np.int64]:
+    """Returns for each row the index of its file in ``paths``, or -1."""
+    inside = rows["is_inside"].to_numpy()
+    index = np.where(inside, _index(rows["path"], paths), -1)
+    absent = np.flatnonzero(inside & (index < 0))
+    if len(absent):
+        composed = pc.utf8_normalize(paths, "NFC")
+        counts = pc.value_counts(composed)
+        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        wanted = pc.utf8_normalize(rows["path"].take(absent), "NFC")
+        index[absent] = np.where(pc.is_in(wanted, twice), -1, _index(wanted, composed))
+    return index
+
+
+def _index(wanted: pa.ChunkedArray, paths: pa.ChunkedArray) -> NDArray[np.int64]:
+    return pc.fill_null(pc.index_in(wanted, paths), -1).to_numpy().astype(np.int64)
+
+
+def _absent(rows: pa.Table, paths: pa.ChunkedArray) -> Iterator[Entry]:
+    """Yields, once each, the listed paths that are not there."""
+    if len(rows) == 0:
+        return
+    near = paths.take(pc.index_in(pc.utf8_lower(rows["path"]), pc.utf8_lower(paths)))
+    done = set()
+    for row, other in zip(_unpack(rows), near, strict=True):
+        path = row["path"]
+        if path in done:
+            continue
+        done.add(path)
+        entry = Entry(path, row["label"] or None, row["split"], row["group"], row["weight"])
+        if not row["is_inside"]:
+            yield replace(entry, outcome="outside", reason=OUT)
+        else:
+            hint = f"; there is {other}" if other.is_valid else ""
+            yield replace(entry, outcome="missing", reason=f"{NOT_THERE}{hint}")
+
+
+def _present(
+    rows: pa.Table, index: NDArray[np.int64], there: pa.Table, manifest: str, may_have_none: bool
+) -> Iterator[Entry]:
+    """Yields every file, with the rows that list it; an empty label may mean that it has none."""
+    order = np.argsort(index, kind="stable")
+    order = order[np.searchsorted(index[order], 0) :]
+    numbered = zip(index[order].tolist(), _unpack(rows.take(order)), strict=True)
+    listings = groupby(numbered, key=itemgetter(0))
+    listed, listing = next(listings, (None, iter(())))
+    for number, file in enumerate(_unpack(there)):
+        entry = Entry(**file)
+        if number == listed:
+            yield _listed(entry, [row for _, row in listing], _counted(manifest), may_have_none)
+            listed, listing = next(listings, (None, iter(())))
+        elif entry.outcome == "hidden":
+            yield entry
+        else:
+            is_manifest = entry.path == posixpath.normpath(manifest)
+            reason = "the manifest" if is_manifest else "not in the manifest"
+            yield replace(entry, outcome="unlisted", reason=reason)
+
+
+def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_none: bool) -> Entry:
+    """Returns a file's entry with what the rows that list it say."""
+    first = rows[0]
+    for column in ("label", "split", "group", "weight"):
+        said: dict[Any, int] = {}
+        for row in rows:
+            said.setdefault(row[column], row["number"])
+        if len(said) > 1:
+            named = [f"{value or 'none'} ({counted} {n})" for value, n in said.items()]
+            reason = f"its {column} is {', '.join(named[:_MAX_NAMED])}"
+            return replace(entry, outcome="conflicting label", reason=reason)
+    known = {column: first[column] for column in ("split", "group", "weight")}
+    has_label = may_have_none or first["label"].strip()
+    labelled = replace(entry, label=first["label"] if has_label else None, **known)
+    if entry.outcome == "hidden":
+        return replace(labelled, reason="listed, but hidden files are left out")
+    if entry.outcome is None and labelled.label is None:
+        return replace(labelled, outcome="unlisted", reason="no label in the manifest")
+    if entry.outcome is None and len(rows) > 1:
+        return replace(labelled, reason=f"listed {len(rows)} times")
+    return labelled
+
+
+def _counted(manifest: str) -> str:
+    return "row" if manifest.lower().endswith(".parquet") else "line"
+
+
+def _unpack(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        yield from batch.to_pylist()

@@ -1,0 +1,66 @@
+"""What the bytes depend on beside data, params and code: platform, packages, device."""
+
+import hashlib
+import json
+import platform
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from darkroom.compute.determinism import instruction_set
+
+PACKAGES = (
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+)
+"""Those whose version can change an output."""
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Returns what must be equal for bytes to be equal, in words."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "cpu": cpu_vendor(),
+        "device": name,
+        "instruction set": instruction_set(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        **{package: version(package) for package in PACKAGES},
+        "torch": torch.__version__,  # with the build, as 2.15.0+cpu
+    }
+
+
+def cpu_vendor() -> str:
+    """Returns who made the CPU, as it says itself: ``GenuineIntel``, ``AuthenticAMD``, ..."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^vendor_id\s*: (.*)$", facts, flags=re.MULTILINE)
+    return found[1] if found else platform.machine()
+
+
+def fingerprint(environment: dict[str, str]) -> str:
+    """Names an environment: SHA-256 of its description."""
+    return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()
+
+
+def write_environment(environment: dict[str, str], path: Path) -> None:
+    """Writes the description and its fingerprint, unless the file says the same already."""
+    content = {"fingerprint": fingerprint(environment), **environment}
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")

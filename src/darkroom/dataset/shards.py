@@ -1,0 +1,399 @@
+"""Arrow IPC shards: the images of one split in a few files that are memory-mapped.
+
+A shard has the columns ``image`` (as ``storage`` says: uint8 height x width x channels, or lossless
+WebP), ``label`` (int32, index into the class names), ``path`` (of the source file) and, where the
+collection has weights, ``weight`` (float64). Where an image may have several labels, or none, ``labels``
+(list of int32, ascending) is in place of ``label``. The schema's metadata holds shape and storage, and
+beside ``labels`` the number of classes. DVC hashes tens of files, whatever the number of images.
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from darkroom.dataset.storage import Storage, unpack_image
+from darkroom.digests import FileDigest, HashingFile
+from darkroom.errors import UserError, brief
+
+SHARD_BYTES = 64 * 2**20
+MAX_SHARDS = 64
+BATCH_BYTES = 64 * 2**20
+"""What a writer holds in memory, and the size of a record batch."""
+LEAST_BYTES_FOR_THREADS = 16 * 2**10
+"""Of an image that threads decode faster than one."""
+
+
+class ShardWriter:
+    """Writes one split's images, in order, to ``folder/00000.arrow`` and so on.
+
+    Shards are 64 MiB of pixels, or larger so that there are at most 64.
+
+    Args:
+        shape: ``(height, width, channels)`` of every image.
+        weighted: whether images have weights.
+        num_classes: where an image may have several labels, or none; None: each has one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int, int],
+        num_images: int,
+        storage: Storage = "decoded",
+        weighted: bool = False,
+        num_classes: int | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        image_bytes = int(np.prod(shape))
+        self._folder = folder
+        self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
+        self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
+        fixed = pa.binary(image_bytes) if storage == "decoded" else pa.large_binary()
+        metadata = {"shape": json.dumps(shape), "storage": storage}
+        labels = ("label", pa.int32())
+        if num_classes is not None:
+            metadata["num_classes"] = json.dumps(num_classes)
+            labels = ("labels", pa.list_(pa.int32()))
+        columns = [("image", fixed), labels, ("path", pa.string())]
+        columns += [("weight", pa.float64())] if weighted else []
+        self._schema = pa.schema(
+            [pa.field(name, kind, nullable=False) for name, kind in columns], metadata=metadata
+        )
+        self._num_shards = 0
+        self._rows_in_shard = 0
+        self._file: _OpenShard | None = None
+        self.digests: dict[str, FileDigest] = {}
+        """Of each shard that is complete, by the file's name; of the bytes that were to be written."""
+        self._begin_batch()
+
+    def _begin_batch(self) -> None:
+        self._images = bytearray()
+        self._ends: list[int] = [0]
+        self._labels: list[int | Sequence[int]] = []
+        self._paths: list[str] = []
+        self._weights: list[float] = []
+
+    def add(self, image: Any, label: int | Sequence[int], path: str, weight: float = 1.0) -> None:
+        """Appends one image.
+
+        Args:
+            image: any contiguous buffer with what ``pack_image`` returns: bytes, or an array.
+            label: with ``num_classes`` the labels, ascending.
+        """
+        self._images += memoryview(image).cast("B")
+        self._ends.append(len(self._images))
+        self._labels.append(label)
+        self._paths.append(path)
+        self._weights.append(weight)
+        self._rows_in_shard += 1
+        shard_is_full = self._rows_in_shard == self._rows_per_shard
+        if shard_is_full or len(self._labels) == self._rows_per_batch:
+            self._write_batch()
+        if shard_is_full:
+            self._close_shard()
+
+    def _write_batch(self) -> None:
+        kind = self._schema.field("image").type
+        ends = [] if pa.types.is_fixed_size_binary(kind) else [pa.py_buffer(np.array(self._ends))]
+        buffers = [None, *ends, pa.py_buffer(self._images)]
+        label = self._schema.field(1)
+        columns = {
+            "image": pa.Array.from_buffers(kind, len(self._labels), buffers),
+            label.name: pa.array(self._labels, label.type),
+            "path": pa.array(self._paths, pa.string()),
+            "weight": pa.array(self._weights, pa.float64()),
+        }
+        if self._file is None:
+            self._file = _OpenShard(self._folder / f"{self._num_shards:05d}.arrow", self._schema)
+        names = self._schema.names
+        self._file.batches.write_batch(pa.record_batch([columns[n] for n in names], schema=self._schema))
+        self._begin_batch()
+
+    def _close_shard(self) -> None:
+        if self._file is not None:
+            self.digests[self._file.name] = self._file.close()
+            self._file = None
+            self._num_shards += 1
+            self._rows_in_shard = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None and self._labels:
+            self._write_batch()
+        self._close_shard()
+
+
+class _OpenShard:
+    """A shard that is being written, and hashed on the way."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.name = path.name
+        self._file = path.open("wb", buffering=0)
+        self._hashing = HashingFile(self._file)
+        self.batches = pa.ipc.new_file(self._hashing, schema)
+
+    def close(self) -> FileDigest:
+        self.batches.close()
+        self._file.close()
+        return self._hashing.digest
+
+
+class Shards:
+    """The images of one split, memory-mapped: reading costs page cache, not memory of ours.
+
+    Structure, labels and weights are checked here; for the pixels, see ``data/prepared.py``.
+
+    Args:
+        num_threads: that decode; None: as many as there are cores.
+        num_classes: that labels may name; None: any number.
+
+    Raises:
+        UserError: there is no shard, one is damaged, or they do not belong together.
+    """
+
+    def __init__(
+        self, folder: Path, num_threads: int | None = None, num_classes: int | None = None
+    ) -> None:
+        files = sorted(folder.glob("*.arrow"))
+        if not files:
+            raise UserError(f"{folder}: no shards here; run `dvc repro prepare`")
+        mapped = [_map(file, num_threads, num_classes) for file in files]
+        for file, shard in zip(files, mapped, strict=True):
+            if shard.kind != mapped[0].kind:
+                raise _damaged(file, f"it holds other images or labels than {files[0].name}")
+        self._folder = folder
+        self.shape = mapped[0].shape
+        """``(height, width, channels)``"""
+        self.storage = mapped[0].storage
+        self._blocks = [block for shard in mapped for block in shard.blocks]
+        self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
+        self.labels = np.concatenate([block.labels for block in self._blocks])
+        """int64 ``(num_images,)``, indices into the class names; or where an image may have several
+        labels, uint8 ``(num_images, num_classes)``, 1 for each that it has and 0 for the others."""
+        weights = [block.weights for block in self._blocks if block.weights is not None]
+        self.weights = np.concatenate(weights) if weights else None
+        """float64 ``(num_images,)``, or None where the collection has no weights."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    @property
+    def paths(self) -> list[str]:
+        """The source file of each image, relative to the collection's folder."""
+        return [path for block in self._blocks for path in block.paths.to_pylist()]
+
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int]]:
+        """A worker process maps the files itself; there are as many of those as cores are to be used."""
+        return Shards, (self._folder, 1)
+
+    def gather(
+        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Copies the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``.
+
+        Args:
+            out: contiguous, to be filled and returned.
+
+        Raises:
+            IndexError: there is no such image.
+            UserError: an image is damaged.
+        """
+        images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
+        if len(self._blocks) == 1:
+            self._blocks[0].images.gather(indices, images)
+            return images
+        owner = np.searchsorted(self._starts, indices, side="right") - 1
+        for block in np.unique(owner):
+            here = np.flatnonzero(owner == block)
+            part = np.empty((len(here), *self.shape), np.uint8)
+            self._blocks[block].images.gather(indices[here] - self._starts[block], part)
+            images[here] = part
+        return images
+
+    def evenly_spaced(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
+        """Copies ``count`` images (or all, if there are fewer), spread over the whole split.
+
+        Returns:
+            uint8 ``(n, channels, height, width)``, contiguous; and the source file of each.
+        """
+        indices = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
+        paths = self.paths
+        images = np.ascontiguousarray(self.gather(indices).transpose(0, 3, 1, 2))
+        return images, [paths[index] for index in indices.tolist()]
+
+
+@dataclass(frozen=True)
+class _DecodedImages:
+    rows: NDArray[np.uint8]
+    """uint8 ``(n, bytes of an image)``, read-only."""
+
+    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        # clip: with the default, numpy fills a copy of out first
+        np.take(self.rows, indices, axis=0, out=out.reshape(-1, self.rows.shape[1]), mode="clip")
+
+
+@dataclass(frozen=True)
+class _EncodedImages:
+    stored: memoryview
+    ends: NDArray[np.int64]
+    """int64 ``(n + 1,)``: image ``i`` lies between ``ends[i]`` and ``ends[i + 1]``."""
+    shape: tuple[int, int, int]
+    file: Path
+    num_threads: int | None
+
+    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        # small images keep the interpreter's lock for longer than they let others run
+        if self.num_threads == 1 or out[:1].nbytes < LEAST_BYTES_FOR_THREADS:
+            for index, image in zip(indices.tolist(), out, strict=True):
+                self._decode(index, image)
+        else:
+            list(_decoders(self.num_threads).map(self._decode, indices.tolist(), out))
+
+    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
+        try:
+            stored = self.stored[self.ends[index] : self.ends[index + 1]]
+            out[...] = unpack_image(stored, self.shape, "encoded")
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
+            raise _damaged(self.file, error) from None
+
+
+@cache
+def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
+    """Returns threads for all shards, since each batch gathers; Pillow's decoders let others run."""
+    return ThreadPoolExecutor(num_threads)
+
+
+def _damaged(file: Path, problem: Exception | str) -> UserError:
+    return UserError(f"{file}: damaged ({brief(problem)}); run `dvc repro --force prepare`")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One record batch of a shard."""
+
+    images: _DecodedImages | _EncodedImages
+    labels: NDArray[Any]
+    """As those of ``Shards``."""
+    paths: pa.Array
+    weights: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class _Shard:
+    shape: tuple[int, int, int]
+    storage: Storage
+    is_weighted: bool
+    num_classes: int | None
+    """Where an image may have several labels, or none; None: each has one."""
+    blocks: list[_Block]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What is the same in all shards of a split."""
+        return self.shape, self.storage, self.is_weighted, self.num_classes
+
+
+def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shard:
+    """Maps a shard and checks its structure.
+
+    Args:
+        num_labelled: the number of classes that labels may name; None: any.
+    """
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        height, width, channels = json.loads(reader.schema.metadata[b"shape"])
+        shape = (height, width, channels)
+        is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
+        num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
+        is_weighted = "weight" in reader.schema.names
+        if num_classes is not None and num_labelled not in (None, num_classes):
+            raise ValueError(f"labels of {num_classes} classes, where there are {num_labelled}")
+
+        def block(batch: pa.RecordBatch) -> _Block:
+            batch.validate(full=True)  # offsets within their buffers, and text in UTF-8
+            stored = batch["image"]
+            images: _DecodedImages | _EncodedImages
+            if is_decoded:
+                pixels = np.frombuffer(stored.buffers()[1], np.uint8)
+                images = _DecodedImages(pixels.reshape(len(batch), height * width * channels))
+            else:
+                ends = np.frombuffer(stored.buffers()[1], np.int64)
+                images = _EncodedImages(memoryview(stored.buffers()[2]), ends, shape, file, num_threads)
+            return _Block(
+                images,
+                _labels(batch, num_classes, num_labelled),
+                batch["path"],
+                _weights(batch) if is_weighted else None,
+            )
+
+        blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
+        if not sum(len(block.labels) for block in blocks):
+            raise ValueError("no images")
+        storage: Storage = "decoded" if is_decoded else "encoded"
+        return _Shard(shape, storage, is_weighted, num_classes, blocks)
+    except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
+        raise _damaged(file, error) from None
+
+
+def _labels(batch: pa.RecordBatch, num_classes: int | None, num_labelled: int | None) -> NDArray[Any]:
+    """Returns the labels of a record batch as ``Shards`` has them.
+
+    Raises:
+        ValueError: a label is out of range, or an image has one twice.
+    """
+    if num_classes is None:
+        labels = np.from_dlpack(batch["label"]).astype(np.int64)
+        _check_range(labels, num_labelled)
+        return labels
+    lists = batch["labels"]
+    named = lists.flatten().to_numpy()
+    _check_range(named, num_classes)
+    indicators = np.zeros((len(batch), num_classes), np.uint8)
+    images = np.repeat(np.arange(len(batch)), lists.value_lengths().to_numpy())
+    indicators[images, named] = 1
+    if indicators.sum(dtype=np.int64) != len(named):
+        raise ValueError("an image has a label twice")
+    return indicators
+
+
+def _check_range(labels: NDArray[Any], num_classes: int | None) -> None:
+    wrong = labels[(labels < 0) | (labels >= (num_classes or np.inf))]
+    if len(wrong):
+        allowed = f"0 to {num_classes - 1}" if num_classes else "0 and above"
+        raise ValueError(f"label {wrong[0]}, where {allowed} are allowed")
+
+
+def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:
+    """Returns the weights of a record batch: float64 ``(n,)``.
+
+    Raises:
+        ValueError: a weight is not a finite number above 0.
+    """
+    weights = np.from_dlpack(batch["weight"]).astype(np.float64, copy=False)
+    wrong = weights[~((weights > 0) & np.isfinite(weights))]
+    if len(wrong):
+        raise ValueError(f"weight {wrong[0]}, where finite numbers above 0 are allowed")
+    return weights

@@ -1,0 +1,50 @@
+"""The model card: data, split, parameters, metrics, environment and intended use on one page.
+
+After Mitchell et al., "Model Cards for Model Reporting" (2019).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from darkroom.dataset.info import DatasetInfo
+from darkroom.metrics.remarks import remarks_on
+from darkroom.models.spec import ModelSpec
+from darkroom.reporting.scores import baseline_scores, definition, macro_scores, overall_scores
+from darkroom.reporting.templates import load_template
+
+COURSE = ("kept", "best", "num_epochs", "history")
+"""What a model file records of its epochs, which the card tells in a sentence."""
+
+
+def write_model_card(
+    spec: ModelSpec,
+    info: DatasetInfo,
+    metrics: Mapping[str, Any],
+    files: Sequence[tuple[str, str]],
+    path: Path,
+) -> None:
+    """Writes the card as Markdown.
+
+    Args:
+        metrics: of the test split, as in metrics.json.
+        files: (name, what it is) of the exported formats.
+    """
+    text = load_template("model_card.md.j2", autoescape=False).render(
+        spec=spec,
+        info=info,
+        metrics=metrics,
+        scores={**macro_scores(metrics), **overall_scores(metrics)},
+        baselines=baseline_scores(metrics),
+        definition=definition(metrics),
+        remarks=remarks_on(metrics),
+        f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},
+        files=files,
+        splits=[split for split in ("train", "val", "test") if split in info.counts],
+        folder=f"{path.parent.name}/",
+        params={name: value for name, value in spec.training.items() if name not in COURSE},
+        kept=spec.training.get("kept"),
+        environment=spec.environment,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,202 @@
+"""Batches of prepared images, on the device, in an order that depends on (seed, epoch) alone."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.dataset.shards import Shards
+from darkroom.loading.placement import (
+    ComputedFeatures,
+    HostAugmentation,
+    Images,
+    Request,
+    place_images,
+    send,
+)
+from darkroom.loading.sampling import Sampling, balanced_order, natural_order
+
+Batch = tuple[Tensor, Tensor]
+"""images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
+targets: int64 ``(n,)``; or where an image may have several labels, float32 ``(n, num_classes)``, 1 for
+each that it has and 0 for the others. Both on the device, as all that follows."""
+
+
+class TrainBatch(NamedTuple):
+    """A batch to learn from."""
+
+    images: Tensor
+    """As in ``Batch``, but float32 where they are mixed."""
+    targets: Tensor
+    """As in ``Batch``."""
+    weights: Tensor | None = None
+    """float32 ``(n,)`` for the loss, 1 in the mean of the whole split; None: all count the same."""
+    other_targets: Tensor | None = None
+    """As ``targets``, of the images that were mixed in; None: nothing is mixed."""
+    shares: Tensor | None = None
+    """float32 ``(n,)``, 0..1: what ``targets`` have of an image, ``other_targets`` have the rest."""
+
+
+class Augmentation(HostAugmentation, Protocol):
+    """Random changes, of each image alone: the same in any batch, for one id and epoch.
+
+    Images are uint8 ``(n, height, width, channels)``, ids int64 ``(n,)`` on the CPU.
+    """
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether ``on_host`` does something."""
+        ...
+
+    @property
+    def mixes(self) -> bool:
+        """Whether ``mix`` is to be called."""
+        ...
+
+    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor: ...
+
+    def mix(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mixes each image with the one behind it.
+
+        Args:
+            images, targets, sample_ids: of ``n + 1`` samples, of which the last is mixed in only.
+
+        Returns:
+            images float32 ``(n, height, width, channels)``, other targets as ``targets`` without the
+            first, shares float32 ``(n,)``.
+        """
+        ...
+
+
+class Batches:
+    """One split on the device, cut into batches whose sizes differ by at most one image.
+
+    So no small rest is left over, on which batch normalisation would fail. Images are loaded and changed
+    some batches at a time where these are small: each operation has a cost of its own.
+
+    Args:
+        workers: processes for what is costly to load; with 0 this process does it.
+        needs_host: whether an augmentation will come whose ``needs_host`` is true.
+        sampling: of the images of an epoch.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        device: torch.device,
+        batch_size: int,
+        workers: int = 0,
+        needs_host: bool = False,
+        sampling: Sampling = "natural",
+    ) -> None:
+        self.num_images = len(shards)
+        self.num_steps = -(-self.num_images // batch_size)
+        self._images: Images
+        self._images, self.placement = place_images(shards, device, workers, needs_host)
+        self._needs_host = needs_host
+        self._sampling = sampling
+        self._batch_size = batch_size
+        self._chunk_steps = self._steps_at_once(int(np.prod(shards.shape)))
+        self._labels = torch.from_numpy(shards.labels)
+        self._weights = None
+        if shards.weights is not None:
+            self._weights = torch.from_numpy(shards.weights / shards.weights.mean()).float()
+        self._device = device
+
+    def with_features(self, features: Tensor) -> Self:
+        """Returns the same samples, labels and orders with features in place of images.
+
+        Args:
+            features: float32 ``(n, C, h, w)`` or ``(n, C)`` on the device, in the order of the shards. A
+                vector is given as a map of one place, ``(n, C, 1, 1)``.
+        """
+        if features.ndim == 2:
+            features = features[:, :, None, None]
+        others = copy.copy(self)
+        others._images = ComputedFeatures(features.permute(0, 2, 3, 1).contiguous())
+        others._chunk_steps = others._steps_at_once(features[:1].nbytes)
+        return others
+
+    def _steps_at_once(self, bytes_per_image: int) -> int:
+        return max(self._images.chunk_bytes // bytes_per_image // self._batch_size, 1)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yields every image once, in the order of the shards."""
+        indices = torch.arange(self.num_images)
+        labels = send(self._labels, self._device)
+        chunks = self._chunks(0)
+        loaded = self._images.load(Request(indices[chunk[0] : chunk[-1]]) for chunk in chunks)
+        for chunk, images in zip(chunks, loaded, strict=True):
+            targets = _targets(labels[chunk[0] : chunk[-1]])
+            yield from zip(*_cut(chunk, _chw(images), targets), strict=True)
+
+    def epoch(
+        self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
+    ) -> Iterator[TrainBatch]:
+        """Yields an epoch's images, in the order and with the changes of ``(seed, epoch)``.
+
+        Where images are mixed, each is with the one that follows in this order, and the last with the
+        first.
+
+        Args:
+            first_step: the batch to begin with; those before it cost nothing.
+
+        Raises:
+            ValueError: the augmentation needs the host, and ``needs_host`` was not given.
+        """
+        on_host = augmentation if augmentation is not None and augmentation.needs_host else None
+        if on_host is not None and not self._needs_host:
+            raise ValueError("Batches(..., needs_host=True) is needed for this augmentation")
+        if self._sampling == "balanced":
+            order = balanced_order(seed, epoch, self._labels)
+        else:
+            order = natural_order(seed, epoch, self.num_images)
+        indices, sample_ids = (torch.cat((part, part[:1])) for part in order)
+        labels = send(self._labels[indices], self._device)
+        weights = None if self._weights is None else send(self._weights[indices], self._device)
+
+        num_mixed_in = int(augmentation is not None and augmentation.mixes)
+        chunks = self._chunks(first_step)
+        parts_of = [slice(chunk[0], chunk[-1] + num_mixed_in) for chunk in chunks]
+        requests = (Request(indices[part], sample_ids[part], epoch, on_host) for part in parts_of)
+        loaded = self._images.load(requests)
+        for chunk, part, images in zip(chunks, parts_of, loaded, strict=True):
+            ids = sample_ids[part]
+            start, stop = chunk[0], chunk[-1]
+            targets = _targets(labels[start : stop + 1])
+            other_targets = shares = None
+            if augmentation is not None:
+                images = augmentation.on_device(images, ids, epoch)
+                if augmentation.mixes:
+                    images, other_targets, shares = augmentation.mix(images, targets, ids, epoch)
+            chunk_weights = None if weights is None else weights[start:stop]
+            parts = (_chw(images), targets[:-1], chunk_weights, other_targets, shares)
+            yield from map(TrainBatch, *_cut(chunk, *parts))
+
+    def _chunks(self, first_step: int) -> list[list[int]]:
+        """Returns of each chunk where its batches begin, and where the last one ends."""
+        size, num_larger = divmod(self.num_images, self.num_steps)
+        bounds = [step * size + min(step, num_larger) for step in range(self.num_steps + 1)]
+        starts = range(first_step, self.num_steps, self._chunk_steps)
+        return [bounds[start : start + self._chunk_steps + 1] for start in starts]
+
+
+def _targets(labels: Tensor) -> Tensor:
+    """Returns labels as ``Batch`` has them; the loss of several takes fractions, and bytes are less."""
+    return labels.float() if labels.ndim == 2 else labels
+
+
+def _chw(images: Tensor) -> Tensor:
+    return images.permute(0, 3, 1, 2)
+
+
+def _cut(bounds: list[int], *parts: Tensor | None) -> list[Sequence[Any]]:
+    """Cuts what a chunk consists of into what its batches consist of."""
+    sizes = [stop - start for start, stop in pairwise(bounds)]
+    return [[None] * len(sizes) if part is None else part.split(sizes) for part in parts]

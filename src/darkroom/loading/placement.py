@@ -1,0 +1,183 @@
+"""Where a split's images lie while they are used, and how chunks of them come to the device.
+
+Three storages, equal in every bit that they deliver: resident on a GPU; memory-mapped; loaded by worker
+processes, which decode what is stored encoded, and change what can only be changed an image at a time.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.dataset.shards import Shards
+from darkroom.loading.ahead import copied_ahead, loading_workers
+from darkroom.runtime import available_cores
+
+HOST_CHUNK_BYTES = 2 * 2**20
+"""Stays in a CPU's caches from the gathering to the augmentation."""
+GPU_CHUNK_BYTES = 32 * 2**20
+"""Few kernel launches an epoch, and little of a GPU's memory."""
+
+
+class HostAugmentation(Protocol):
+    """Changes that are made on the CPU, an image at a time."""
+
+    def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Returns changed copies of uint8 ``(n, height, width, channels)``; ids int64 ``(n,)``."""
+        ...
+
+
+class Request(NamedTuple):
+    """Images to load."""
+
+    indices: Tensor
+    """int64 ``(n,)``, on the CPU."""
+    sample_ids: Tensor | None = None
+    """int64 ``(n,)``, on the CPU: by which they are changed."""
+    epoch: int = 0
+    augmentation: HostAugmentation | None = None
+    """Changes them before they go to the device."""
+
+
+class Images(Protocol):
+    """A split's images, wherever they lie."""
+
+    chunk_bytes: int
+    """What is best loaded at once."""
+
+    def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        """Yields for each request uint8 ``(n, height, width, channels)``, on the device.
+
+        Features that stand in place of images are float32.
+        """
+        ...
+
+
+def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tensor:
+    """Returns a request's images: uint8 ``(n, height, width, channels)``, on the CPU.
+
+    Args:
+        pinned: into memory that a GPU copies from without waiting.
+    """
+    shape = (len(request.indices), *shards.shape)
+    images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    shards.gather(request.indices.numpy(), out=images.numpy())
+    if request.augmentation is not None and request.sample_ids is not None:
+        return request.augmentation.on_host(images, request.sample_ids, request.epoch)
+    return images
+
+
+class HostImages:
+    """Images that stay in the shards, and are copied (or decoded) in this process."""
+
+    def __init__(self, shards: Shards, device: torch.device, needs_host: bool) -> None:
+        self._load = partial(load_images, shards, pinned=device.type == "cuda")
+        self._device = device
+        self._needs_host = needs_host
+        self.chunk_bytes = GPU_CHUNK_BYTES if device.type == "cuda" else HOST_CHUNK_BYTES
+        if needs_host:
+            self.chunk_bytes = 0  # a batch: policies are so slow that the first step would have to wait
+
+    def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        chunks = map(self._load, requests)
+        if self._needs_host:
+            # policies seed torch's global generator, so none may run in a thread beside this one
+            return (send(chunk, self._device) for chunk in chunks)
+        return _to_device(chunks, self._device)
+
+
+class WorkerImages:
+    """Images that worker processes load."""
+
+    chunk_bytes = 0  # a batch: the sooner the first one comes, and the more evenly all are busy
+
+    def __init__(self, shards: Shards, device: torch.device, workers: int) -> None:
+        self._workers = loading_workers(partial(load_images, shards), workers)
+        self._device = device
+
+    def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        return _to_device(self._workers.map(requests), self._device)
+
+
+class ResidentImages:
+    """Images that lie on the device, whole."""
+
+    chunk_bytes = GPU_CHUNK_BYTES
+
+    def __init__(self, images: Images, shards: Shards, device: torch.device) -> None:
+        self._images = torch.empty((len(shards), *shards.shape), dtype=torch.uint8, device=device)
+        rows = max(images.chunk_bytes // int(np.prod(shards.shape)), 256)
+        parts = torch.arange(len(shards)).split(rows)
+        for part, chunk in zip(parts, images.load(Request(part) for part in parts), strict=True):
+            self._images[part[0] : part[-1] + 1] = chunk
+
+    def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        for request in requests:
+            yield self._images.index_select(0, send(request.indices, self._images.device))
+
+
+class ComputedFeatures:
+    """Features in place of images, whole on the device."""
+
+    chunk_bytes = HOST_CHUNK_BYTES
+
+    def __init__(self, features: Tensor) -> None:
+        """Takes float ``(n, height, width, channels)``."""
+        self._features = features
+
+    def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
+        for request in requests:
+            yield self._features.index_select(0, send(request.indices, self._features.device))
+
+
+def _to_device(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    if device.type == "cuda":
+        return copied_ahead(chunks, device)
+    return (chunk.to(device) for chunk in chunks)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copies a tensor of the CPU to the device, without waiting for what a GPU has still to do."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def place_images(
+    shards: Shards, device: torch.device, workers: int, needs_host: bool
+) -> tuple[Images, str]:
+    """Chooses the storage, and says which and why.
+
+    Args:
+        workers: processes that load images which must be decoded, or changed one at a time;
+            with 0 this process does it.
+        needs_host: whether the augmentation changes images one at a time, on the CPU.
+    """
+    is_encoded = shards.storage == "encoded"
+    # measured: where training has all the cores, threads between two steps are the quicker decoders
+    decodes_beside = device.type != "cpu" or available_cores() > torch.get_num_threads()
+    if not (needs_host or (is_encoded and decodes_beside)):
+        workers = 0
+    processes = f"{workers} worker process{'es' * (workers > 1)}"
+    by_whom = f"by {processes}" if workers else "in this process"
+    images: Images = HostImages(shards, device, needs_host)
+    if workers:
+        images = WorkerImages(shards, device, workers)
+    if needs_host:
+        return images, f"images changed {by_whom}: the policy takes them one at a time, on the CPU"
+    if device.type == "cuda":
+        num_bytes = len(shards) * int(np.prod(shards.shape))
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        sizes = f"{num_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free there"
+        if num_bytes <= free_bytes // 2:
+            return ResidentImages(images, shards, device), f"images on the GPU: they are {sizes}"
+        if not is_encoded:
+            return images, f"images memory-mapped and copied ahead to the GPU: they are {sizes}"
+    if is_encoded:
+        return images, f"images decoded {by_whom}: they are stored encoded"
+    if device.type == "cpu":
+        return images, "images memory-mapped: the page cache is the memory they lie in"
+    return images, "images memory-mapped, and copied to the device in chunks"

@@ -1,0 +1,103 @@
+"""What every stage does before and after its own work."""
+
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from darkroom.compute.determinism import configure_libraries
+from darkroom.config import StageConfig
+from darkroom.errors import UserError
+from darkroom.params import flatten, load_params
+from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
+from darkroom.pipeline.locks import only_one
+from darkroom.pipeline.orphan import end_with_dvc
+from darkroom.pipeline.snapshot import EditedMeanwhile, Snapshot
+from darkroom.runtime import Runtime, load_runtime
+from darkroom.system_errors import explain
+from darkroom.terminal import safe_output
+from darkroom.tracking.descriptions import about
+from darkroom.tracking.destinations import tracked
+from darkroom.tracking.ledger.key_output import output_tags
+from darkroom.tracking.run import Run
+from darkroom.tracking.secrets import redacted_output
+
+Config = TypeVar("Config", bound=StageConfig)
+
+
+@redacted_output()
+def run_stage(
+    name: str,
+    config_type: type[Config],
+    main: Callable[[Config, Runtime, Run], None],
+) -> None:
+    """Runs ``main`` as the stage ``name`` of dvc.yaml.
+
+    The CPU's instruction set is pinned before torch loads. What can be mistaken in params.yaml and
+    in the environment is refused before heavy imports, which is why stages import them inside
+    ``main``. A mistake of the user's ends with one message and status 2, params or code that were
+    edited meanwhile with status 1.
+
+    Args:
+        config_type: the stage's part of params.yaml.
+    """
+    with safe_output(is_patient=True):
+        _run_stage(name, config_type, main)
+
+
+def _run_stage(
+    name: str,
+    config_type: type[Config],
+    main: Callable[[Config, Runtime, Run], None],
+) -> None:
+    signal.signal(signal.SIGTERM, _exit_on_term)
+    end_with_dvc()
+    try:
+        config = config_type.of(load_params(PARAMS))
+        runtime = load_runtime()
+        configure_libraries(config.is_deterministic)
+        snapshot = Snapshot.take(name, config)
+        params = flatten(config)
+        with only_one(name, CACHE / "locks"), tracked(name, runtime, about(params)) as run:
+            run.log_params(params)
+            main(config, runtime, run)
+            run.log_tags(output_tags(name))
+            _record_environment(runtime, run)
+            snapshot.check(name)
+    except UserError as error:
+        sys.exit(_say(f"{error}", 2))
+    except EditedMeanwhile as error:
+        sys.exit(_say(f"{name}: {error}", 1))
+    except KeyboardInterrupt:
+        sys.exit(_say(f"{name}: interrupted", 128 + signal.SIGINT))
+    except Exception as error:
+        reason = explain(error)
+        if reason is None:  # a mistake of ours, which needs its traceback
+            raise
+        sys.exit(_say(f"{name}: {reason}", 2))
+
+
+def _record_environment(runtime: Runtime, run: Run) -> None:
+    """Records what the bytes depend on, where torch computed them, beside dvc.lock and in the run."""
+    if "torch" not in sys.modules:
+        return
+    from darkroom.compute.device import select_device
+    from darkroom.compute.environment import (
+        describe_environment,
+        fingerprint,
+        write_environment,
+    )
+
+    environment = describe_environment(select_device(runtime.device))
+    write_environment(environment, ENVIRONMENT)
+    run.log_tags({"environment": fingerprint(environment), "device": environment["device"]})
+    run.log_artifacts(ENVIRONMENT)
+
+
+def _say(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+def _exit_on_term(signum: int, frame: object) -> NoReturn:
+    sys.exit(128 + signum)  # as an exception, so that the run is closed as KILLED

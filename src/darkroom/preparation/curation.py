@@ -1,0 +1,283 @@
+"""Which images are used, and which must stay together: duplicates, conflicting labels, leaks."""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import SPLITS, Outcome
+from darkroom.preparation.duplicates import exact_duplicates, group_of, near_duplicates
+from darkroom.preparation.outcomes import Candidates
+from darkroom.preparation.trouble import Trouble, Troubles
+
+SHOWN = 5
+"""Pairs that a message shows; the rest is in the file it names."""
+
+LEAST_DIFFERENCE = 1e-4
+"""Of images whose pixels are not the same."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of candidates with the same, or nearly the same, pixels, by index."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    """Larger than ``first``."""
+    difference: NDArray[np.float64]
+    """Largest local difference, a share of the range; 0 where the pixels are the same."""
+    num_crowded: int = 0
+    """Images with so many look-alikes that only the nearest of them were compared."""
+    num_look_alikes: int = 0
+    """Pairs that agree in coarse cells, as look-alikes in a crowd do, and differ in detail."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What is to be done with the candidates."""
+
+    outcomes: dict[int, tuple[Outcome, str]]
+    """Candidates that are left out, and why."""
+    groups: NDArray[np.int64]
+    """Candidates with equal numbers must share a split; -1: left out."""
+
+
+def find_duplicates(
+    images: Candidates, threshold: float | None, advance: Callable[[int], None]
+) -> Duplicates:
+    """Finds images with the same prepared pixels, and, up to ``threshold``, nearly the same ones.
+
+    Of images with the same pixels only the first is compared with others.
+
+    Args:
+        threshold: as ``near_duplicates`` takes it; None: only the same pixels count.
+    """
+    exact = exact_duplicates(images.digests)
+    pairs, difference, num_crowded, num_look_alikes = exact, np.zeros(len(exact)), 0, 0
+    if threshold is not None:
+        is_copy = np.zeros(len(images), bool)
+        is_copy[exact[:, 1]] = True
+        kept = np.flatnonzero(~is_copy)
+        near = near_duplicates(
+            images.hashes[kept], lambda indices: images.pixels(kept[indices]), threshold, advance
+        )
+        pairs = np.concatenate([pairs, kept[near.pairs]])
+        # where only the brightness of the whole image differs, nothing is left; 0 is for the same pixels
+        difference = np.concatenate([difference, np.maximum(near.difference, LEAST_DIFFERENCE)])
+        num_crowded, num_look_alikes = near.num_crowded, near.num_look_alikes
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return Duplicates(pairs[order, 0], pairs[order, 1], difference[order], num_crowded, num_look_alikes)
+
+
+def curate(
+    images: Candidates,
+    duplicates: Duplicates,
+    policy: Literal["group", "drop", "error", "keep"],
+    on_conflict: Literal["error", "drop"],
+    listed: Path,
+    troubles: Troubles,
+) -> Curation:
+    """Decides which images are left out, and which must stay in one split.
+
+    Args:
+        policy: ``prepare.duplicates``.
+        on_conflict: what to do with the same pixels under several labels.
+        listed: CSV that gets all pairs, also where the rest is refused.
+        troubles: told of labels that conflict and of duplicates where that is an error, and of
+            duplicates and groups that lie in several given splits; nothing is kept together then.
+    """
+    _write_pairs(images, duplicates, listed)
+    pairs = np.stack([duplicates.first, duplicates.second], axis=1)
+    same_pixels = duplicates.difference == 0
+    outcomes: dict[int, tuple[Outcome, str]] = {}
+
+    exact = group_of(len(images), pairs[same_pixels])
+    is_conflict = same_pixels & (images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]])
+    is_conflicting = np.isin(exact, exact[pairs[is_conflict, 0]])
+    if is_conflict.any() and on_conflict == "error":
+        troubles.add(_conflict(images, duplicates, is_conflict, listed))
+    elif on_conflict == "drop":
+        for index in np.flatnonzero(is_conflicting).tolist():
+            outcomes[index] = ("conflicting label", "the same pixels have several labels")
+
+    is_in_question: NDArray[np.bool_] = ~np.any(is_conflicting[pairs], axis=1)
+    if is_in_question.any() and policy == "error":
+        troubles.add(_refused(images, duplicates, is_in_question, listed))
+    pairs = pairs[is_in_question]
+    if policy == "drop":
+        group = group_of(len(images), pairs)
+        compared = set(map(tuple, pairs.tolist()))
+        for index, kept in _copies(group, images.given):
+            if exact[index] == exact[kept]:
+                relation = "the same pixels as"
+            elif (min(index, kept), max(index, kept)) in compared:
+                relation = "nearly the same pixels as"
+            else:
+                relation = "by way of other images, nearly the same pixels as"
+            outcomes[index] = ("duplicate", f"{relation} {images.path(kept)}")
+    together = is_in_question if policy == "group" else np.zeros_like(is_in_question)
+    is_out = np.zeros(len(images), bool)
+    is_out[list(outcomes)] = True
+    groups = _groups_within_splits(images, duplicates, together, is_out, listed, troubles)
+    groups[is_out] = -1
+    return Curation(outcomes, groups)
+
+
+def _conflict(
+    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
+) -> Trouble:
+    return _about_pairs(
+        "Same pixels, different labels",
+        f"data.path: {chosen.sum():,} pairs of images have the same pixels and different labels; "
+        f"all are listed in {listed}:",
+        "Correct the labels, or set prepare.on_conflict: drop to use none of these images",
+        images,
+        duplicates,
+        chosen,
+    )
+
+
+def _refused(
+    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
+) -> Trouble:
+    return _about_pairs(
+        "Duplicates",
+        f"data.path: {chosen.sum():,} pairs of images have the same or nearly the same pixels; all are "
+        f"listed in {listed}:",
+        "Remove one of each, or set prepare.duplicates to group (kept in one split) or drop",
+        images,
+        duplicates,
+        chosen,
+    )
+
+
+def _leak(
+    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
+) -> Trouble:
+    num_near = int((duplicates.difference[chosen] > 0).sum())
+    remedy = (
+        "Set prepare.duplicates: drop to leave the copies in the training split out, or keep to take "
+        "the splits as they are"
+    )
+    if num_near:
+        remedy += (
+            f"; {num_near:,} {'is' if num_near == 1 else 'are'} only nearly the same, and with "
+            "prepare.near_duplicates: null only the same pixels count"
+        )
+    return _about_pairs(
+        "Duplicates in different given splits",
+        f"data.path: {chosen.sum():,} pairs of images with the same or nearly the same pixels lie in "
+        f"different given splits, so the test would leak; all are listed in {listed}:",
+        remedy,
+        images,
+        duplicates,
+        chosen,
+    )
+
+
+def _about_pairs(
+    title: str,
+    what: str,
+    remedy: str,
+    images: Candidates,
+    duplicates: Duplicates,
+    chosen: NDArray[np.bool_],
+) -> Trouble:
+    pairs = np.stack([duplicates.first[chosen], duplicates.second[chosen]], axis=1)
+    message = f"{what}\n{_shown(images, pairs)}\n{remedy}"
+    return Trouble(title, message, pairs, duplicates.difference[chosen])
+
+
+def _copies(group: NDArray[np.int64], given: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
+    """Yields ``(image, the one that is kept of its group)``.
+
+    Kept is the first in the given split that comes last: who drops copies of test images from
+    train closes a leak, and the other way round changes the test.
+    """
+    order = np.lexsort((np.arange(len(group)), -given, group))
+    _, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
+    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        kept, *copies = order[start : start + size].tolist()
+        yield from ((copy, kept) for copy in copies)
+
+
+def _pairs_of_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Links each image of a group that the collection gives to the first one of that group."""
+    members = np.flatnonzero(groups >= 0)
+    _, firsts, inverse = np.unique(groups[members], return_index=True, return_inverse=True)
+    return np.stack([members[firsts][inverse], members], axis=1)
+
+
+def _groups_within_splits(
+    images: Candidates,
+    duplicates: Duplicates,
+    together: NDArray[np.bool_],
+    is_out: NDArray[np.bool_],
+    listed: Path,
+    troubles: Troubles,
+) -> NDArray[np.int64]:
+    """Returns the groups that the pairs chosen by ``together`` and the collection's own groups make.
+
+    Those with members in several given splits are trouble; then every image is alone.
+    """
+    pairs = np.stack([duplicates.first, duplicates.second], axis=1)
+    of_collection = _pairs_of_groups(images.groups)
+    torn = _leaking(group_of(len(images), of_collection), images.given, is_out)
+    groups = group_of(len(images), np.concatenate([pairs[together], of_collection]))
+    leaking = _leaking(groups, images.given, is_out)
+    # a group that is torn by itself says nothing about its copies
+    by_pairs = (
+        _leaking(group_of(len(images), pairs[together]), images.given, is_out) if torn.any() else leaking
+    )
+    first, second = pairs.T
+    between = together & by_pairs[first] & (images.given[first] != images.given[second])
+    if between.any():
+        troubles.add(_leak(images, duplicates, between, listed))
+    if torn.any() or (leaking.any() and not between.any()):
+        at_fault = torn if torn.any() else leaking
+        index = int(np.flatnonzero(at_fault & (images.groups >= 0))[0])
+        message = (
+            f"data.path: the group {images.group_names[images.groups[index]]!r} (of data.group_column or"
+            f" data.group_pattern) has images in several given splits ({int(at_fault.sum()):,} images"
+            " are in such groups); give each group one split"
+        )
+        troubles.add(Trouble("Groups in several given splits", message))
+    return np.arange(len(images)) if leaking.any() else groups
+
+
+def _leaking(
+    groups: NDArray[np.int64], given: NDArray[np.int8], is_out: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Returns which images are in a group with members in several given splits."""
+    chosen = np.flatnonzero(~is_out & (given >= 0))
+    by_split = np.unique(np.stack([groups[chosen], given[chosen]], axis=1), axis=0)
+    ids, num_splits = np.unique(by_split[:, 0], return_counts=True)
+    return np.isin(groups, ids[num_splits > 1]) & ~is_out
+
+
+def _shown(images: Candidates, pairs: NDArray[np.int64]) -> str:
+    def one(index: int) -> str:
+        split = images.given[index]
+        about = (images.label(index) or "no label") + (f", {SPLITS[split]}" if split >= 0 else "")
+        return f"{images.path(index)} ({about})"
+
+    lines = [f"  {one(first)} and {one(second)}" for first, second in pairs[:SHOWN].tolist()]
+    return "\n".join(lines + ["  ..."] * (len(pairs) > SHOWN))
+
+
+def _write_pairs(images: Candidates, duplicates: Duplicates, listed: Path) -> None:
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    with listed.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["first", "second", "first_label", "second_label", "difference"])
+        columns = (duplicates.first.tolist(), duplicates.second.tolist(), duplicates.difference.tolist())
+        for first, second, difference in zip(*columns, strict=True):
+            labels = [images.label(index) for index in (first, second)]
+            table.writerow([images.path(first), images.path(second), *labels, f"{difference:.4f}"])

@@ -1,0 +1,155 @@
+"""What of a data set may spoil a training, or the figures that come out of it, in sentences."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from darkroom.collection.entries import BAD
+from darkroom.dataset.info import DatasetInfo
+from darkroom.decoding.decode import GREY_MODES
+from darkroom.errors import listed
+from darkroom.preparation.curation import Duplicates
+from darkroom.preparation.duplicates import MAX_NEIGHBOURS, group_of
+from darkroom.preparation.survey import Survey
+
+IMBALANCE = 5
+"""The largest class may have this many times the training images of the smallest."""
+SMALL_CLASS = 20
+"""A class with fewer images is called small."""
+FEW_TO_MEASURE = 10
+"""Fewer images of a class in val or test say little about that class."""
+SMALL_VAL = 50
+"""Fewer images in val say little about which epoch is best."""
+OUTLIERS = 0.05
+"""A smaller share of the images than this is called an outlier."""
+MAX_NAMES = 10
+"""Classes that a sentence names."""
+LARGE_GROUP = 0.05
+"""A group of duplicates with a larger share of the images is worth a look."""
+
+_MISSHAPEN = {
+    "stretch": "stretching distorts them",
+    "crop": "cropping shows less than half of each",
+    "pad": "padding makes more than half of each black",
+}
+
+
+def remarks(survey: Survey, info: DatasetInfo, duplicates: Duplicates) -> Iterator[str]:
+    """Yields a sentence for everything that a person should know before training."""
+    num_bad = sum(survey.num_files.get(outcome, 0) for outcome in BAD)
+    if num_bad:
+        yield f"Files that could not be read as images: {num_bad:,}."
+    yield from _on_classes(info)
+    yield from _on_splits(info)
+    yield from _on_duplicates(survey, duplicates)
+    yield from _on_shapes(survey, info)
+
+
+def _on_classes(info: DatasetInfo) -> Iterator[str]:
+    counts = info.counts["train"]
+    smallest, largest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[largest] > IMBALANCE * counts[smallest]:
+        remedy = "train.class_weights: balanced"
+        if not info.multi_label:
+            remedy += " or train.sampling: balanced"
+        yield (
+            f"The classes are unbalanced: {listed([largest])} has {counts[largest]:,} training images, "
+            f"{listed([smallest])} has {counts[smallest]:,}. Set {remedy}, and look at macro F1: "
+            "accuracy hides how the rare classes fare."
+        )
+    totals = {
+        name: sum(of_split[name] for of_split in info.counts.values()) for name in info.class_names
+    }
+    small = [name for name, count in totals.items() if count < SMALL_CLASS]
+    if small:
+        yield f"Classes of fewer than {SMALL_CLASS} images: {_counted(small, totals)}."
+    without = sum(by_number[0] for by_number in info.labels_per_image.values() if by_number)
+    if without:
+        yield (
+            f"Images without a label: {without:,}. The model learns from them that none of the classes"
+            " is there; make sure that none was only forgotten."
+        )
+
+
+def _on_splits(info: DatasetInfo) -> Iterator[str]:
+    for split, of_split in info.counts.items():
+        missing = [name for name, count in of_split.items() if count == 0]
+        if missing:
+            yield f"Classes without an image in {split}: {listed(missing, MAX_NAMES)}."
+        few = [name for name, count in of_split.items() if 0 < count < FEW_TO_MEASURE]
+        if few and split != "train":
+            yield (
+                f"Classes with fewer than {FEW_TO_MEASURE} images in {split}: "
+                f"{_counted(few, of_split)}. A single image moves their scores by a tenth and more."
+            )
+    num_val = info.num_images("val")
+    if num_val < SMALL_VAL:
+        yield (
+            f"Images in val: {num_val:,}. Which epoch is kept depends on few images; add some, or raise "
+            "prepare.val_fraction where val is cut from train."
+        )
+
+
+def _counted(names: list[str], counts: Mapping[str, int]) -> str:
+    """Returns the first names, each with its count."""
+    more = len(names) - MAX_NAMES
+    shown = ", ".join(f"{listed([name])} ({counts[name]:,})" for name in names[:MAX_NAMES])
+    return shown + (f" and {more:,} more" if more > 0 else "")
+
+
+def _on_shapes(survey: Survey, info: DatasetInfo) -> Iterator[str]:
+    num_images = len(survey.widths)
+    height, width = info.input_size
+    num_other = int(((survey.heights != height) | (survey.widths != width)).sum())
+    if 0 < num_other <= OUTLIERS * num_images:
+        yield (
+            f"Images of another shape than the {width} x {height} pixels of the others: {num_other:,} "
+            f"of {num_images:,}. They are resized."
+        )
+    num_coloured = sum(count for _, mode, count in survey.formats if mode not in GREY_MODES)
+    if info.channels == 3 and 0 < num_coloured <= OUTLIERS * num_images:
+        yield (
+            f"Images in colour: {num_coloured:,} of {num_images:,}. All others are grey; "
+            "prepare.channels: 1 makes all of them grey, and training faster."
+        )
+    long = np.maximum(survey.widths, survey.heights) > 2 * np.minimum(survey.widths, survey.heights)
+    if long.any():
+        yield (
+            f"Images that are more than twice as long one way as the other: {long.sum():,}; "
+            f"{_MISSHAPEN[info.resize]}."
+        )
+
+
+def _on_duplicates(survey: Survey, duplicates: Duplicates) -> Iterator[str]:
+    first, second = duplicates.first, duplicates.second
+    contradicting = survey.labels[first] != survey.labels[second]
+    for pairs, kind in (
+        (contradicting & (duplicates.difference == 0), "the same pixels"),
+        (contradicting & (duplicates.difference > 0), "nearly the same pixels"),
+    ):
+        if pairs.any():
+            yield f"Pairs with {kind} and different labels, so that one may be wrong: {pairs.sum():,}."
+    groups = group_of(len(survey.splits), np.stack([first, second], axis=1))
+    largest = int(np.bincount(groups, minlength=1).max())
+    if largest > max(LARGE_GROUP * len(groups), 2):
+        yield (
+            f"Duplicates that hang together: {largest:,} of {len(groups):,} images are one group, and go"
+            " into one split. If they are rightly different, lower prepare.near_duplicates."
+        )
+    if duplicates.num_crowded:
+        yield (
+            f"Images with so many look-alikes that only the {MAX_NEIGHBOURS} nearest were compared: "
+            f"{duplicates.num_crowded:,}. Some duplicates among them may have been missed."
+        )
+    if duplicates.num_look_alikes:
+        yield (
+            f"Pairs that look alike and differ in detail: {duplicates.num_look_alikes:,}. They count as "
+            "different images; where they are frames of one scene, give the scene as a group."
+        )
+    split, other = survey.splits[first], survey.splits[second]
+    apart = (split >= 0) & (other >= 0) & (split != other)
+    if apart.any():
+        yield (
+            f"Pairs of duplicates that lie in different splits: {apart.sum():,}. What was trained on is "
+            "measured again, and the figures flatter the model."
+        )

@@ -1,0 +1,265 @@
+"""The report of ``prepare``: the data set on one page, to be looked at before a model learns from it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import SPLITS
+from darkroom.collection.labels import LabelSets
+from darkroom.dataset.info import DatasetInfo
+from darkroom.preparation.curation import Duplicates
+from darkroom.preparation.remarks import remarks
+from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
+from darkroom.reporting.figures import (
+    draw_class_histogram,
+    draw_image_grid,
+    draw_note,
+    draw_pairs,
+    draw_sizes,
+)
+from darkroom.reporting.page import embed_png, write_page
+from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
+from darkroom.reporting.shown import Shown, thumbnail
+
+MAX_CLASSES = 50
+"""Classes that get a row of samples each."""
+SAMPLES_OF_CLASS = 12
+MAX_TILES = 1_000
+"""Classes of which one image is shown, if they are too many for rows."""
+NUM_EXTREMES = 12
+MAX_PAIRS = 24
+"""Pairs shown of each kind."""
+MAX_FILES = 1_000
+"""Files listed of those that are not used."""
+NUM_SIZES = 10
+
+READ_AS = {
+    **dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "composed on white"),
+    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L"), "16 bits, brought to 8"),
+    **dict.fromkeys(("CMYK", "HSV", "LAB", "YCbCr"), "colours converted, profile not applied"),
+    "F": "fractions from 0 to 1, brought to 8 bits",
+    "P": "palette looked up",
+}
+"""What becomes of pixels that do not stay as they are, by Pillow's mode."""
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The images that go farthest in one direction, the farthest first."""
+
+    name: str
+    about: str
+    images: list[tuple[Shown, float]]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of images that are alike in one way."""
+
+    name: str
+    about: str
+    total: int
+    shown: list[tuple[Shown, Shown, float]]
+    """``(first, second, difference)`` of the most doubtful ones."""
+
+
+@dataclass(frozen=True)
+class NotUsed:
+    """Files that share an outcome other than ``used``."""
+
+    outcome: str
+    total: int
+    listed: list[dict[str, Any]]
+    """Path, label and reason of the first ones."""
+
+
+def write_preparation_report(
+    manifest: Path,
+    info: DatasetInfo,
+    duplicates: Duplicates,
+    pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    folder: Path,
+    sets: LabelSets | None = None,
+    more_remarks: Sequence[str] = (),
+) -> list[str]:
+    """Writes report.html and its pictures as PNG into ``folder``, and returns its remarks.
+
+    Args:
+        manifest: as ``write_manifest`` writes it. Candidates are its rows with a ``pixel_sha256``.
+        duplicates: pairs of candidates.
+        pixels: returns prepared images of some candidates, uint8 ``(n, height, width, channels)``.
+        sets: the sets of labels of candidates; None: an image has one label.
+        more_remarks: to be said, too.
+    """
+    survey = load_survey(manifest, info.class_names, sets)
+    show = partial(_show, survey, pixels)
+    num_classes = len(info.class_names)
+    samples = _of_classes(survey, info, show, MAX_CLASSES, SAMPLES_OF_CLASS)
+    tiles = _of_classes(survey, info, show, MAX_TILES, 1) if num_classes > MAX_CLASSES else {}
+    extremes = list(_extremes(survey, show))
+    pairs = list(_pairs(survey, duplicates, show))
+    remarked = [*remarks(survey, info, duplicates), *more_remarks]
+
+    draw_class_histogram(info.counts, folder / "classes.png")
+    draw_sizes(survey.widths, survey.heights, info.input_size, folder / "sizes.png")
+    _draw_grid(samples, folder / "samples.png")
+    _draw_grid(
+        {group.name: [image for image, _ in group.images] for group in extremes}, folder / "extremes.png"
+    )
+    _draw_pairs(pairs, folder / "duplicates.png")
+
+    height, width = info.input_size
+    num_files, num_used = len(survey.outcomes), len(survey.used)
+    write_page(
+        "preparation.html.j2",
+        folder / "report.html",
+        title=f"{num_used:,} images of {len(info.class_names):,} classes",
+        subtitle=f"From {num_files:,} files, brought to {height} x {width} x {info.channels} pixels. "
+        "Look before you train.",
+        headline=[
+            *((split, f"{info.num_images(split):,}") for split in SPLITS),
+            ("files found", f"{num_files:,}"),
+            ("files not used", f"{num_files - num_used:,}"),
+            ("pairs of duplicates", f"{len(duplicates):,}"),
+        ],
+        remarks=remarked,
+        info=info,
+        classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
+        labels_per_image=_labels_per_image(info),
+        splits=SPLITS,
+        pictures={name: embed_png(folder / f"{name}.png") for name in ("classes", "sizes")},
+        survey=survey,
+        sizes=survey.commonest_sizes(NUM_SIZES),
+        num_smaller=int(((survey.widths < width) & (survey.heights < height)).sum()),
+        read_as=READ_AS,
+        samples=samples,
+        tiles=tiles,
+        extremes=extremes,
+        fates=_fates_of_pairs(survey, duplicates),
+        pairs=pairs,
+        not_used=list(_not_used(survey)),
+    )
+    return remarked
+
+
+def _of_classes(
+    survey: Survey,
+    info: DatasetInfo,
+    show: Callable[[NDArray[np.int64]], list[Shown]],
+    most_classes: int,
+    most_images: int,
+) -> dict[str, list[Shown]]:
+    """Returns images of each class, of classes at equal distances if there are more than told."""
+    labels = spread(np.arange(len(info.class_names)), most_classes).tolist()
+    chosen = [spread(survey.used_of_class(label), most_images) for label in labels]
+    images = iter(show(np.concatenate(chosen)))
+    return {
+        info.class_names[label]: list(islice(images, len(of_class)))
+        for label, of_class in zip(labels, chosen, strict=True)
+    }
+
+
+def _labels_per_image(info: DatasetInfo) -> dict[int, list[int]]:
+    """Returns for each number of labels how many images of each split have so many."""
+    by_number = zip_longest(*(info.labels_per_image[split] for split in SPLITS), fillvalue=0)
+    return {number: list(of_splits) for number, of_splits in enumerate(by_number)}
+
+
+def _show(
+    survey: Survey,
+    pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+    candidates: NDArray[np.int64],
+) -> list[Shown]:
+    about = survey.describe(survey.rows[candidates])
+    # one by one: hundreds of large images at once would fill the memory
+    thumbnails = [thumbnail(pixels(candidates[i : i + 1])[0]) for i in range(len(candidates))]
+    return [
+        Shown(thumbnail, row["path"], row["label"], row["split"], row["outcome"])
+        for thumbnail, row in zip(thumbnails, about, strict=True)
+    ]
+
+
+def _extremes(survey: Survey, show: Callable[[NDArray[np.int64]], list[Shown]]) -> Iterator[Extremes]:
+    for name, about, values, sign in (
+        ("darkest", "mean grey of the prepared pixels, 0 to 255", survey.brightness, 1),
+        ("brightest", "mean grey of the prepared pixels, 0 to 255", survey.brightness, -1),
+        (
+            "blurriest",
+            "variance of the Laplacian of the prepared pixels; 0 is one flat colour",
+            survey.sharpness,
+            1,
+        ),
+    ):
+        chosen = survey.used[lowest(sign * values[survey.used], NUM_EXTREMES)]
+        yield Extremes(name, about, list(zip(show(chosen), values[chosen].tolist(), strict=True)))
+
+
+def _pairs(
+    survey: Survey, duplicates: Duplicates, show: Callable[[NDArray[np.int64]], list[Shown]]
+) -> Iterator[Pairs]:
+    same_label = survey.labels[duplicates.first] == survey.labels[duplicates.second]
+    same_pixels = duplicates.difference == 0
+    for name, about, of_kind in (
+        ("Same pixels, different labels", "At least one label is wrong.", same_pixels & ~same_label),
+        (
+            "Nearly the same pixels",
+            "Different labels first, then the largest differences, which are the most doubtful.",
+            ~same_pixels,
+        ),
+        ("Same pixels, same label", "", same_pixels & same_label),
+    ):
+        indices = np.flatnonzero(of_kind)
+        differences = duplicates.difference[indices]
+        chosen = indices[most_doubtful(differences, same_label[indices], MAX_PAIRS)]
+        sides = (show(duplicates.first[chosen]), show(duplicates.second[chosen]))
+        yield Pairs(
+            name,
+            about,
+            len(indices),
+            list(zip(*sides, duplicates.difference[chosen].tolist(), strict=True)),
+        )
+
+
+def _fates_of_pairs(survey: Survey, duplicates: Duplicates) -> dict[str, int]:
+    """Counts the pairs by what was done with them."""
+    first, second = survey.splits[duplicates.first], survey.splits[duplicates.second]
+    both_used = (first >= 0) & (second >= 0)
+    return {
+        "kept in one split": int((both_used & (first == second)).sum()),
+        "of which one or both are left out": int((~both_used).sum()),
+        "in different splits": int((both_used & (first != second)).sum()),
+    }
+
+
+def _not_used(survey: Survey) -> Iterator[NotUsed]:
+    totals = [(outcome, total) for outcome, total in survey.num_files.items() if outcome != "used"]
+    shares = share_out([total for _, total in totals], MAX_FILES)
+    for (outcome, total), share in zip(totals, shares, strict=True):
+        rows = np.flatnonzero(survey.outcomes == OUTCOMES.index(outcome))[:share]
+        yield NotUsed(outcome, total, survey.describe(rows))
+
+
+def _draw_grid(rows: Mapping[str, Sequence[Shown]], path: Path) -> None:
+    draw_image_grid([[image.thumbnail for image in row] for row in rows.values()], list(rows), path)
+
+
+def _draw_pairs(pairs: Sequence[Pairs], path: Path) -> None:
+    """Draws the first pairs, those of each kind in turn, two images side by side."""
+    shown = [pair for of_kind in pairs for pair in of_kind.shown][:MAX_PAIRS]
+    if not shown:
+        draw_note("No two images have the same or nearly the same pixels.", path)
+        return
+    draw_pairs(
+        [(first.thumbnail, second.thumbnail) for first, second, _ in shown],
+        [
+            (first.path, second.path, f"difference {difference:.4f}" if difference else "same pixels")
+            for first, second, difference in shown
+        ],
+        path,
+    )

@@ -1,0 +1,221 @@
+"""A cache of decoded images, by the content of their files, outside of DVC's outputs.
+
+A segment is an Arrow IPC file with some hundred files: the outcome of each, what was measured, and
+its prepared pixels. Worker processes write them whole, so a run that was killed finds what its
+workers had finished, and of a collection that grew only the new files are decoded. The folder can be
+deleted at any time.
+"""
+
+import io
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from darkroom.dataset.storage import Storage, unpack_image
+
+SCHEMA = pa.schema(
+    [
+        ("file_sha256", pa.binary(32)),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("format", pa.string()),
+        ("mode", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("animated", pa.bool_()),
+        ("pixel_sha256", pa.binary(32)),
+        ("hash", pa.binary()),
+        ("brightness", pa.float64()),
+        ("sharpness", pa.float64()),
+        ("image", pa.binary()),
+    ]
+)
+"""One row a file. ``image`` is stored as in shards; it and what was measured are null where the
+file cannot be used."""
+
+FACTS = [name for name in SCHEMA.names if name != "image"]
+
+
+def write_segment(folder: Path, rows: pa.Table) -> str:
+    """Writes a segment atomically and returns its name, which holds the checksum of its bytes."""
+    part = folder / f"{os.getpid()}.part"
+    with part.open("wb", buffering=0) as file:
+        sink = _Checksummed(file)
+        with pa.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_table(rows)
+    name = _name(sink.checksum, part.stat().st_size)
+    part.replace(folder / name)
+    return name
+
+
+class _Checksummed(io.RawIOBase):
+    """Passes what is written on to a file, and sums it up on the way."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self.checksum = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.checksum = zlib.crc32(data, self.checksum)
+        return self._file.write(data) or 0
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+class Segments:
+    """The rows of several segments, memory-mapped; a row's position counts over all of them."""
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], shape: tuple[int, int, int], storage: Storage
+    ) -> None:
+        self.folder = folder
+        self.names = list(names)
+        self._tables = [_open(folder / name) for name in names]
+        self._shape = shape
+        self._storage = storage
+        self.starts = np.cumsum([0, *(len(table) for table in self._tables)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def owners(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the index in ``names`` of the segment of each position."""
+        return np.searchsorted(self.starts, positions, side="right") - 1
+
+    def facts(self, positions: NDArray[np.int64]) -> pa.Table:
+        """Returns the rows at ``positions``, in that order, all columns but the images."""
+        owners = self.owners(positions)
+        pieces = [SCHEMA.empty_table().select(FACTS)]
+        for owner in np.unique(owners):
+            rows = positions[owners == owner] - self.starts[owner]
+            pieces.append(self._tables[owner].select(FACTS).take(rows))
+        gathered = np.argsort(owners, kind="stable")
+        return pa.concat_tables(pieces).take(np.argsort(gathered))
+
+    def stored_image(self, position: int) -> pa.Buffer:
+        """Returns an image as it is stored, without copying."""
+        owner = int(np.searchsorted(self.starts, position, side="right")) - 1
+        return self._tables[owner].column("image")[position - int(self.starts[owner])].as_buffer()
+
+    def images(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Returns the images at ``positions``: uint8 ``(n, height, width, channels)``."""
+        images = np.empty((len(positions), *self._shape), np.uint8)
+        for image, position in zip(images, positions.tolist(), strict=True):
+            image[:] = unpack_image(self.stored_image(position), self._shape, self._storage)
+        return images
+
+
+class SegmentIndex:
+    """Finds files that earlier runs have decoded. Cheap to pickle: its tables are on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """Takes stock of the segments in ``folder``.
+
+        A segment is trusted only where its bytes agree with the checksum in its name, else removed:
+        Arrow may crash on a damaged file.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob("*.part"):
+            part.unlink(missing_ok=True)
+        self._folder = folder
+        self.names: list[str] = []
+        prefixes = [np.empty(0, np.uint64)]
+        paths = sorted(folder.glob("*.arrow"))
+        with ThreadPoolExecutor() as pool:  # zlib lets other threads run
+            are_intact = list(pool.map(_is_intact, paths))
+        for path, is_intact in zip(paths, are_intact, strict=True):
+            if is_intact:
+                prefixes.append(_prefixes(_open(path)))
+                self.names.append(path.name)
+            else:
+                print(f"{path}: damaged; its images are decoded again", file=sys.stderr)
+                path.unlink()
+        self._starts = np.cumsum([len(part) for part in prefixes])
+        joined = np.concatenate(prefixes)
+        order = np.argsort(joined, kind="stable")
+        _save(folder / "prefixes.npy", joined[order])
+        _save(folder / "positions.npy", order)
+        self._tables: dict[int, pa.Table] = {}
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        prefixes, positions = (
+            np.load(self._folder / f"{name}.npy", mmap_mode="r") for name in ("prefixes", "positions")
+        )
+        return prefixes, positions
+
+    def find(self, digest: bytes) -> int:
+        """Returns the position of the file with this SHA-256, or -1."""
+        if not len(self):
+            return -1
+        prefixes, positions = self._sorted
+        prefix = np.frombuffer(digest[:8], np.uint64)[0]
+        place = int(np.searchsorted(prefixes, prefix))
+        if place == len(prefixes) or prefixes[place] != prefix:
+            return -1
+        position = int(positions[place])
+        owner = int(np.searchsorted(self._starts, position, side="right")) - 1
+        if owner not in self._tables:
+            self._tables[owner] = _open(self._folder / self.names[owner])
+        digests = self._tables[owner].column("file_sha256")
+        return position if digests[position - int(self._starts[owner])].as_py() == digest else -1
+
+
+def remove_others(folder: Path, used: Container[str]) -> None:
+    """Removes segments that hold nothing of the collection, and those of other layouts.
+
+    So the cache is never much larger than what it serves.
+    """
+    for other in folder.parent.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    for path in folder.glob("*.arrow"):
+        if path.name not in used:
+            path.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _name(checksum: int, num_bytes: int) -> str:
+    return f"{checksum:08x}-{num_bytes}.arrow"
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        content = pa.memory_map(str(path)).read_buffer()
+        return path.name == _name(zlib.crc32(content), len(content))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _prefixes(table: pa.Table) -> NDArray[np.uint64]:
+    """Returns the first eight bytes of each file's digest; zeros where there is none."""
+    digests = (digest or bytes(32) for digest in table.column("file_sha256").to_pylist())
+    return np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
+
+
+def _save(path: Path, array: NDArray) -> None:
+    """Replaces a file that another process may have mapped."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.save(file, array)
+    part.replace(path)

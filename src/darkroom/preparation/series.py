@@ -1,0 +1,53 @@
+"""What the report of ``prepare`` says of groups, and of files that look like frames of sequences."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from darkroom.collection.entries import SPLITS
+from darkroom.preparation.outcomes import Candidates
+from darkroom.preparation.prepare import Decision
+from darkroom.preparation.sequences import CHANCE, Series, count_mates, find_series
+
+
+def series_remarks(candidates: Candidates, decision: Decision) -> Iterator[str]:
+    """Yields sentences on test images that have a mate in train, of their group or sequence."""
+    splits = decision.splits
+    if (candidates.groups >= 0).any():
+        yield _on_groups(candidates, decision)
+    table = candidates.collection.table
+    paths = table["path"].take(pa.array(candidates.rows)).combine_chunks()
+    by_folders = candidates.collection.is_labelled_by_folders
+    has_split_folders = by_folders and bool((candidates.given >= 0).any())
+    series = find_series(paths, candidates.labels, splits, candidates.hashes, has_split_folders)
+    if series is not None:
+        yield _on_series(series, candidates, decision)
+
+
+def _on_groups(candidates: Candidates, decision: Decision) -> str:
+    used = decision.splits >= 0
+    grouped = used & (candidates.groups >= 0)
+    num_groups = len(np.unique(candidates.groups[grouped]))
+    alone = int((used & ~grouped).sum())
+    num_test = int((decision.splits == SPLITS.index("test")).sum())
+    mates = count_mates(candidates.groups, decision.splits)
+    return (
+        f"Groups that are not split: {num_groups:,}, of {int(grouped.sum()):,} images"
+        + (f"; {alone:,} images are in none, and each counts as a group of its own" if alone else "")
+        + f". Test images with an image of their group in train: {mates:,} of {num_test:,}."
+    )
+
+
+def _on_series(series: Series, candidates: Candidates, decision: Decision) -> str:
+    one, other = (
+        f"{candidates.path(index)} ({SPLITS[decision.splits[index]]})" for index in series.example
+    )
+    return (
+        "Files that follow one another by number look alike, as frames of a video do:"
+        f" {series.share_alike:.0%} of {series.num_neighbours:,} neighbours, where {CHANCE:.0%} would by"
+        f" chance, such as {one} and {other}. Test images with one of their sequence in train:"
+        f" {series.num_mates:,} of {series.num_test:,} ({series.num_mates / series.num_test:.1%}), and"
+        " of these the test measures memory. If the files are frames, set data.group_pattern:"
+        f" '{series.pattern}' ({series.num_groups:,} groups)."
+    )

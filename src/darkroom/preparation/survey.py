@@ -1,0 +1,126 @@
+"""What the manifest says of all files, as arrays."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import SPLITS, Outcome
+from darkroom.collection.labels import LabelSets
+from darkroom.preparation.outcomes import codes
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+_OF_FILES = ["path", "outcome", "reason", "split", "label"]
+_OF_IMAGES = ["format", "mode", "width", "height", "animated", "brightness", "sharpness"]
+_COLUMNS = [*_OF_FILES, *_OF_IMAGES, "pixel_sha256"]
+_REPEATED = ["outcome", "split", "label"]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The manifest in numbers. Candidates are its rows with a ``pixel_sha256``, in its order."""
+
+    files: pa.Table
+    """Path, outcome, reason, split and label of all files."""
+    outcomes: NDArray[np.int8]
+    """Index in ``OUTCOMES`` of every file."""
+    rows: NDArray[np.int64]
+    """Rows of the candidates. What follows has one value a candidate."""
+    labels: NDArray[np.int32]
+    """Index in the class names; where images have several labels, in ``sets``."""
+    splits: NDArray[np.int8]
+    """Index in ``SPLITS``, -1 for those that are left out."""
+    widths: NDArray[np.int32]
+    """Of the files, in pixels, as are the heights."""
+    heights: NDArray[np.int32]
+    brightness: NDArray[np.float64]
+    """Mean grey of the prepared pixels, 0..255."""
+    sharpness: NDArray[np.float64]
+    """Variance of the Laplacian of the prepared pixels."""
+    formats: list[tuple[str, str, int]]
+    """``(format, mode, candidates)``, the commonest first."""
+    num_animated: int
+    sets: LabelSets | None
+    """The sets of labels; None: an image has one label."""
+
+    @property
+    def used(self) -> NDArray[np.int64]:
+        """The candidates that are not left out."""
+        return np.flatnonzero(self.splits >= 0)
+
+    def used_of_class(self, label: int) -> NDArray[np.int64]:
+        """Returns the candidates that are not left out and have one label."""
+        labels = self.labels[self.used]
+        if self.sets is None:
+            return self.used[labels == label]
+        has_label = self.sets.members[:, [label]].toarray().ravel() > 0
+        return self.used[has_label[labels]]
+
+    @property
+    def num_files(self) -> dict[Outcome, int]:
+        """Files by outcome, without the outcomes that none has."""
+        counts = np.bincount(self.outcomes, minlength=len(OUTCOMES)).tolist()
+        return {outcome: count for outcome, count in zip(OUTCOMES, counts, strict=True) if count}
+
+    def describe(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Returns path, outcome, reason, split and label of some files, by row."""
+        return self.files.take(pa.array(rows)).to_pylist()
+
+    def commonest_sizes(self, count: int) -> list[tuple[int, int, int]]:
+        """Returns ``(width, height, candidates)`` of up to ``count`` sizes."""
+        packed = self.widths.astype(np.int64) << 32 | self.heights
+        sizes, counts = np.unique(packed, return_counts=True)
+        commonest = np.lexsort((sizes, -counts))[:count]
+        pairs = zip(sizes[commonest].tolist(), counts[commonest].tolist(), strict=True)
+        return [(size >> 32, size & 0xFFFFFFFF, num_images) for size, num_images in pairs]
+
+
+def load_survey(manifest: Path, class_names: Sequence[str], sets: LabelSets | None = None) -> Survey:
+    """Reads what ``write_manifest`` wrote, a piece at a time.
+
+    Args:
+        class_names: what the labels are to be indices in.
+        sets: what they are to be indices in where images have several labels.
+    """
+    label_names = class_names if sets is None else sets.names
+    names, splits, outcomes = (pa.array(values) for values in (label_names, SPLITS, OUTCOMES))
+    files: list[pa.RecordBatch] = []
+    arrays: list[dict[str, NDArray]] = []
+    formats: Counter[tuple[str, str]] = Counter()
+    num_rows = num_animated = 0
+    for batch in pq.ParquetFile(manifest, read_dictionary=_REPEATED).iter_batches(columns=_COLUMNS):
+        is_candidate = batch["pixel_sha256"].is_valid()
+        images = batch.filter(is_candidate)
+        files.append(batch.select(_OF_FILES))
+        arrays.append(
+            {
+                "outcomes": codes(batch["outcome"], outcomes, np.int8),
+                "rows": num_rows + np.flatnonzero(is_candidate),
+                "labels": codes(images["label"], names, np.int32),
+                "splits": codes(images["split"], splits, np.int8),
+                "widths": images["width"].to_numpy(),
+                "heights": images["height"].to_numpy(),
+                "brightness": images["brightness"].to_numpy(),
+                "sharpness": images["sharpness"].to_numpy(),
+            }
+        )
+        formats.update(zip(images["format"].to_pylist(), images["mode"].to_pylist(), strict=True))
+        num_animated += images["animated"].true_count
+        num_rows += len(batch)
+    return Survey(
+        files=pa.Table.from_batches(files).unify_dictionaries(),
+        formats=sorted(
+            ((format, mode, count) for (format, mode), count in formats.items()),
+            key=lambda row: (-row[2], row[0], row[1]),
+        ),
+        num_animated=num_animated,
+        sets=sets,
+        **{name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]},
+    )

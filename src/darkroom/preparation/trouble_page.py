@@ -1,0 +1,52 @@
+"""The page of a ``prepare`` that stopped: each kind of trouble, with pictures of its pairs."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import SPLITS
+from darkroom.preparation.outcomes import Candidates
+from darkroom.preparation.trouble import Trouble
+from darkroom.reporting.page import write_page
+from darkroom.reporting.shown import Shown, thumbnail
+
+MAX_PAIRS = 40
+"""Pairs of each kind of which pictures are shown."""
+
+
+def write_trouble_page(troubles: Iterable[Trouble], candidates: Candidates, path: Path) -> None:
+    """Writes one HTML page with everything that stopped ``prepare``."""
+    found = list(troubles)
+    write_page(
+        "trouble.html.j2",
+        path,
+        title="Not prepared",
+        subtitle=f"{candidates.collection.files.name}: what stopped prepare, and what to do about it.",
+        headline=[
+            (trouble.title, f"{len(trouble.pairs):,} pairs" if len(trouble.pairs) else "stopped")
+            for trouble in found
+        ],
+        remarks=[],
+        troubles=[(trouble, list(_pictures(trouble, candidates))) for trouble in found],
+        lists=[name for name in ("problems.csv", "duplicates.csv") if (path.parent / name).exists()],
+    )
+
+
+def _pictures(trouble: Trouble, candidates: Candidates) -> Iterator[tuple[Shown, Shown, float]]:
+    for pair, difference in zip(trouble.pairs[:MAX_PAIRS], trouble.differences.tolist(), strict=False):
+        first, second = (_show(candidates, index) for index in pair.tolist())
+        yield first, second, difference
+
+
+def _show(candidates: Candidates, index: int) -> Shown:
+    pixels: NDArray[np.uint8] = candidates.pixels(np.array([index]))[0]
+    split = int(candidates.given[index])
+    return Shown(
+        thumbnail(pixels),
+        candidates.path(index),
+        candidates.label(index),
+        SPLITS[split] if split >= 0 else None,
+        outcome="",
+    )

@@ -1,6 +1,6 @@
 """evaluate: model, data/prepared/{train,val,test}/ -> reports/evaluate/{metrics.json, ...}"""
 
-from darkroom.config import EvaluateConfig
+from darkroom.config.evaluate import EvaluateConfig
 from darkroom.paths import DATASET, EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime

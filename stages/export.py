@@ -1,6 +1,6 @@
 """export: model, data/prepared/test/, metrics.json -> export/{model.*, README.md, parity.json}"""
 
-from darkroom.config import ExportConfig
+from darkroom.config.export import ExportConfig
 from darkroom.paths import DATASET, EXPORT, METRICS, MODEL, PREPARED
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime

@@ -1,6 +1,6 @@
 """fetch: public sets -> data/fetched/NAME/{,train/,val/,test/}CLASS/*.png, data/fetched/NAME.json"""
 
-from darkroom.config import FetchConfig
+from darkroom.config.fetch import FetchConfig
 from darkroom.paths import CACHE, FETCHED
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime

@@ -1,6 +1,6 @@
 """prepare: data.path -> data/prepared/{train,val,test}/, dataset.json, manifest; reports/prepare/"""
 
-from darkroom.config import PrepareConfig
+from darkroom.config.prepare import PrepareConfig
 from darkroom.paths import (
     CACHE,
     DATASET,

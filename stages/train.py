@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from darkroom.config import TrainConfig
+from darkroom.config.train import TrainConfig
 from darkroom.paths import CACHE, HISTORY, MODEL, PREPARED, REPORT_TRAIN
 from darkroom.pipeline.snapshot import Snapshot
 from darkroom.pipeline.stage import run_stage

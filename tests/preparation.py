@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 
 from darkroom.collection.collection import find_collection
 from darkroom.collection.entries import SPLITS
-from darkroom.config import DataSource, PrepareConfig
+from darkroom.config.data import DataSource
+from darkroom.config.prepare import PrepareConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import choose_storage

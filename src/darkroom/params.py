@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
-from darkroom.config import Params
+from darkroom.config.params import Params
 from darkroom.errors import UserError, closest, did_you_mean, listed
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sections import AUGMENT, TRAIN
 from torch import Tensor, nn
 
-from darkroom.config import Augment, Train
+from darkroom.config.augment import Augment
+from darkroom.config.train import Train
 from darkroom.dataset.shards import ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec

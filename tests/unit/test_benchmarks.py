@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from darkroom.config import Augment, Train
+from darkroom.config.augment import Augment
+from darkroom.config.train import Train
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -19,7 +19,7 @@ from darkroom.collection import collection as collection_module
 from darkroom.collection.archive import pack
 from darkroom.collection.collection import SCHEMA, Collection, find_collection
 from darkroom.collection.entries import SPLIT_NAMES
-from darkroom.config import DataSource
+from darkroom.config.data import DataSource
 from darkroom.errors import UserError
 
 Row = tuple[str, str | None, str | None]

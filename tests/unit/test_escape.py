@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -9,6 +10,7 @@ from jinja2 import Template
 
 from darkroom.cli import main
 from darkroom.escape import for_line, for_markdown, for_terminal
+from darkroom.export import model_card
 from darkroom.reporting.templates import load_template
 from darkroom.tracking.notes import table
 
@@ -64,7 +66,9 @@ def test_tables_of_markdown_keep_their_cells() -> None:
     lines = table({NASTY: NASTY, "b": 1}).splitlines()
     assert len(lines) == 4
     assert lines[2].replace("\\|", "").count("|") == 3
-    template: Template = load_template("model_card.md.j2", autoescape=False)
+    template: Template = load_template(
+        Path(model_card.__file__).with_name("model_card.md.j2"), autoescape=False
+    )
     assert template.environment.filters["cell"](NASTY) == for_markdown(NASTY)
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from darkroom.collection.archive import pack
 from darkroom.collection.collection import Collection, find_collection
-from darkroom.config import DataSource
+from darkroom.config.data import DataSource
 from darkroom.dataset.storage import Storage
 from darkroom.decoding import decode as decode_module
 from darkroom.decoding.decode import Header, PixelLayout

@@ -1,8 +1,7 @@
 """Which layers a pattern matches, and which learn in an epoch."""
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -25,8 +24,7 @@ NAMES = [
 EVERY = range(len(NAMES))
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     epoch: int
     layers: str
 

@@ -14,7 +14,7 @@ from torch.amp import GradScaler
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
-from darkroom.config import Train
+from darkroom.config.train import Train
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from darkroom.config import Augment, NamedSet, Params
+from darkroom.config.augment import Augment
+from darkroom.config.fetch import NamedSet
+from darkroom.config.params import Params
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params, parameters
 

@@ -22,7 +22,7 @@ from PIL import Image
 from support import make_spec
 
 from darkroom.cli import main
-from darkroom.config import Params
+from darkroom.config.params import Params
 from darkroom.digests import seal, unseal
 from darkroom.export.formats import write_formats
 from darkroom.models.exported import describe_export

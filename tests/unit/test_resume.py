@@ -16,7 +16,7 @@ import torch
 from support import make_spec, plain_loss, train_options
 from torch import Tensor, nn
 
-from darkroom.config import Train
+from darkroom.config.train import Train
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.models.factory import make_classifier

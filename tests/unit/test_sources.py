@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from darkroom.collection.sources import TORCHVISION_SETS, fetch_set
-from darkroom.config import NamedSet
+from darkroom.config.fetch import NamedSet
 from darkroom.errors import UserError
 
 RANDOM = np.random.default_rng(0)

@@ -38,7 +38,7 @@ from darkroom.compute.environment import (
     write_environment,
 )
 from darkroom.compute.inference import predict
-from darkroom.config import Train
+from darkroom.config.train import Train
 from darkroom.dataset.shards import Shards
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, Batches, TrainBatch

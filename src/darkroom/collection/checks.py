@@ -14,7 +14,7 @@ from darkroom.collection.labels import classes_in
 from darkroom.collection.listing import explain_missing
 from darkroom.collection.manifest import NOT_THERE, OUT
 from darkroom.collection.names import Renaming, refuse_look_alikes
-from darkroom.config import DataSource
+from darkroom.config.data import DataSource
 from darkroom.errors import UserError, listed
 
 

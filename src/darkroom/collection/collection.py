@@ -19,7 +19,7 @@ from darkroom.collection.idx import IdxFiles, find_idx
 from darkroom.collection.manifest import Columns, label_by_manifest
 from darkroom.collection.names import Renaming, is_blank, quoted
 from darkroom.collection.system_files import is_hidden
-from darkroom.config import DataSource
+from darkroom.config.data import DataSource
 from darkroom.errors import UserError
 
 BATCH = 8_192

@@ -16,7 +16,7 @@ def lr(out: Path) -> None:
     suggested. `train.lr: auto` takes the same. Smith, "Cyclical Learning Rates", 2017.
     """
     from darkroom.compute.determinism import configure_libraries
-    from darkroom.config import TrainConfig
+    from darkroom.config.train import TrainConfig
     from darkroom.params import flatten, load_params
     from darkroom.paths import PARAMS, PREPARED
     from darkroom.runtime import load_runtime

@@ -157,7 +157,7 @@ class _OpenShard:
 class Shards:
     """The images of one split, memory-mapped: reading costs page cache, not memory of ours.
 
-    Structure, labels and weights are checked here; for the pixels, see ``data/prepared.py``.
+    Structure, labels and weights are checked here; for the pixels, see ``dataset/prepared.py``.
 
     Args:
         num_threads: that decode; None: as many as there are cores.

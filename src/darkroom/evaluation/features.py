@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darkroom.config import Unfreeze
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import average
 from darkroom.models.trainable import in_head, parameters_by_name, trainable_in
@@ -102,7 +101,7 @@ def _is_frozen(model: nn.Module, training: Mapping[str, Any]) -> bool:
     freeze = training.get("train.freeze", "none")
     if freeze == "none":
         return False
-    unfreeze = [Unfreeze.model_validate(entry) for entry in training.get("train.unfreeze", [])]
+    unfreeze = [(entry["epoch"], entry["layers"]) for entry in training.get("train.unfreeze", [])]
     last_epoch = training["train.epochs"]
     return all(map(in_head, trainable_in(last_epoch, parameters_by_name(model), freeze, unfreeze)))
 

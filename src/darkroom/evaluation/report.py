@@ -58,7 +58,7 @@ def write_report(
         **{f"macro F1: {title}": value for title, value in baseline_scores(metrics).items()},
     }
     write_page(
-        "report.html.j2",
+        Path(__file__).with_name("report.html.j2"),
         path,
         title=title,
         subtitle=subtitle,

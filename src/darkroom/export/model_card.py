@@ -30,7 +30,7 @@ def write_model_card(
         metrics: of the test split, as in metrics.json.
         files: (name, what it is) of the exported formats.
     """
-    text = load_template("model_card.md.j2", autoescape=False).render(
+    text = load_template(Path(__file__).with_name("model_card.md.j2"), autoescape=False).render(
         spec=spec,
         info=info,
         metrics=metrics,

@@ -57,12 +57,18 @@ def matching(pattern: str, names: Collection[str], option: str) -> set[str]:
 
 
 def trainable_in(
-    epoch: int, names: Collection[str], freeze: str | Sequence[str], unfreeze: Iterable[UnfreezeEntry]
+    epoch: int,
+    names: Collection[str],
+    freeze: str | Sequence[str],
+    unfreeze: Iterable[tuple[int, str]],
 ) -> set[str]:
     """Returns those of ``names`` that learn in ``epoch``, which counts from 1.
 
     Layers that join in one after the other, the head first, keep more of what the backbone has learnt
     elsewhere (Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018).
+
+    Args:
+        unfreeze: pairs of an epoch and a pattern of the layers that learn from it on.
 
     Raises:
         UserError: a pattern, also one of a later epoch, matches nothing; or nothing learns.
@@ -73,9 +79,9 @@ def trainable_in(
     elif not isinstance(freeze, str):
         for pattern in freeze:
             learning -= matching(pattern, names, "train.freeze")
-    for entry in unfreeze:
-        layers = matching(entry.layers, names, "train.unfreeze")
-        if epoch >= entry.epoch:
+    for first_epoch, pattern in unfreeze:
+        layers = matching(pattern, names, "train.unfreeze")
+        if epoch >= first_epoch:
             learning |= layers
     if not learning:
         raise UserError(f"train.freeze: leaves no layer that learns in epoch {epoch}; freeze fewer")
@@ -94,7 +100,8 @@ def set_trainable(model: nn.Module, epoch: int, options: LayerOptions) -> None:
         UserError: as ``trainable_in``.
     """
     named = parameters_by_name(model)
-    learning = trainable_in(epoch, named, options.freeze, options.unfreeze)
+    unfreeze = [(entry.epoch, entry.layers) for entry in options.unfreeze]
+    learning = trainable_in(epoch, named, options.freeze, unfreeze)
     for name, parameter in named.items():
         parameter.requires_grad_(name in learning)
         if name not in learning:

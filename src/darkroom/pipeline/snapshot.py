@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
-from darkroom.config import StageConfig
+from darkroom.config.section import StageConfig
 from darkroom.errors import UserError
 from darkroom.params import load_params
 from darkroom.paths import PARAMS, PIPELINE
@@ -75,4 +75,7 @@ def code_deps(stage: str) -> list[Path]:
 
 
 def _files(dep: Path) -> list[Path]:
-    return [dep] if dep.is_file() else sorted(p for p in dep.rglob("*.py"))
+    """Return every file that DVC hashes for ``dep``; .dvcignore excludes what Python compiles."""
+    if dep.is_file():
+        return [dep]
+    return sorted(file for file in dep.rglob("*") if file.is_file() and "__pycache__" not in file.parts)

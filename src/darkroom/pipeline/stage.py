@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from darkroom.compute.determinism import configure_libraries
-from darkroom.config import StageConfig
+from darkroom.config.section import StageConfig
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
 from darkroom.paths import CACHE, ENVIRONMENT, PARAMS

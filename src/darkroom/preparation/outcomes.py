@@ -16,7 +16,7 @@ from darkroom.collection.collection import BATCH, Collection
 from darkroom.collection.entries import BAD, SPLITS
 from darkroom.collection.labels import LabelSets, classes_in, make_label_sets
 from darkroom.collection.sidecars import is_sidecar
-from darkroom.config import Prepare
+from darkroom.config.prepare import Prepare
 from darkroom.errors import listed
 from darkroom.preparation.ingest import Images
 from darkroom.preparation.measures import HASH_BYTES

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from darkroom.collection.collection import Collection
 from darkroom.collection.entries import SPLITS, Outcome, Split
 from darkroom.collection.labels import LabelSets
-from darkroom.config import Prepare
+from darkroom.config.prepare import Prepare
 from darkroom.dataset.info import FORMAT_VERSION, DatasetInfo
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage

@@ -117,7 +117,7 @@ def write_preparation_report(
     height, width = info.input_size
     num_files, num_used = len(survey.outcomes), len(survey.used)
     write_page(
-        "preparation.html.j2",
+        Path(__file__).with_name("report.html.j2"),
         folder / "report.html",
         title=f"{num_used:,} images of {len(info.class_names):,} classes",
         subtitle=f"From {num_files:,} files, brought to {height} x {width} x {info.channels} pixels. "

@@ -20,7 +20,7 @@ def write_trouble_page(troubles: Iterable[Trouble], candidates: Candidates, path
     """Writes one HTML page with everything that stopped ``prepare``."""
     found = list(troubles)
     write_page(
-        "trouble.html.j2",
+        Path(__file__).with_name("trouble_page.html.j2"),
         path,
         title="Not prepared",
         subtitle=f"{candidates.collection.files.name}: what stopped prepare, and what to do about it.",

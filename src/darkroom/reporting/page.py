@@ -15,7 +15,7 @@ LARGEST_LOSSLESS = 64
 """Side in pixels up to which an image is embedded as PNG, so that single pixels can be looked at."""
 
 
-def write_page(template: str, path: Path, **values: Any) -> None:
+def write_page(template: Path, path: Path, **values: Any) -> None:
     """Writes what ``template``, which extends ``page.html.j2``, makes of ``values``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(load_template(template, autoescape=True).render(values), encoding="utf-8")

@@ -1,20 +1,23 @@
 """Loads the templates that lie beside the modules that fill them."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from darkroom.escape import for_line, for_markdown
 
 BLANK = "–"  # noqa: RUF001
 
 
-def load_template(name: str, autoescape: bool) -> Template:
-    """Returns the template ``name``; one that asks for a value it is not given raises an error.
+def load_template(file: Path, autoescape: bool) -> Template:
+    """Return the template in ``file``; rendering it without a value that it asks for raises an error.
 
     Args:
+        file: the template, which may extend or import those beside this module.
         autoescape: whether values are escaped for HTML.
     """
     environment = Environment(
-        loader=PackageLoader("darkroom.reporting", package_path=""),
+        loader=FileSystemLoader([file.parent, Path(__file__).parent]),
         autoescape=autoescape,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
@@ -22,7 +25,7 @@ def load_template(name: str, autoescape: bool) -> Template:
     environment.filters["cell"] = for_markdown
     environment.filters["line"] = for_line
     environment.filters["score"] = number
-    return environment.get_template(name)
+    return environment.get_template(file.name)
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -5,7 +5,8 @@ What parameters say without the data is checked in ``darkroom.config``.
 
 from collections.abc import Iterator
 
-from darkroom.config import Augment, TrainConfig
+from darkroom.config.augment import Augment
+from darkroom.config.train import TrainConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
 

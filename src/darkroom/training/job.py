@@ -11,7 +11,7 @@ from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.determinism import set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
-from darkroom.config import SettledTrain, TrainConfig
+from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError

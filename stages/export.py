@@ -11,11 +11,12 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
+    from darkroom.digests import file_sha256
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import check_parity
     from darkroom.models.exported import DESCRIPTION, describe_export
-    from darkroom.models.file import digest, load_model
+    from darkroom.models.file import load_model
     from darkroom.progress import spinner
     from darkroom.reporting.tables import read_json, write_json
     from darkroom.tracking.descriptions import kept_epoch, model_params, of_export, scores
@@ -25,7 +26,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     set_determinism(0, config.num_threads)
     info = load_info(DATASET)
     model, spec = load_model(MODEL)
-    sha256 = digest(MODEL)
+    sha256 = file_sha256(MODEL)
     training_run = run.used(MODEL, sha256, as_child=True)
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):

@@ -13,8 +13,9 @@ from darkroom.tracking.run import Run
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.environment import fingerprint
     from darkroom.dataset.info import profile
+    from darkroom.digests import file_sha256
     from darkroom.metrics.remarks import on_validation
-    from darkroom.models.file import digest, save_model
+    from darkroom.models.file import save_model
     from darkroom.models.summary import count_parameters, summary_text
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
@@ -83,7 +84,7 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
-    run.made(MODEL, digest(MODEL))
+    run.made(MODEL, file_sha256(MODEL))
     run.log_tags(training_tags(spec.training))
     run.log_artifacts(MODEL, REPORT_TRAIN)
     run.describe("Training", of_training(spec, job.info, count_parameters(job.model)))

@@ -204,4 +204,4 @@ def test_the_page_of_parameters_is_as_the_config_classes_say() -> None:
     exec((ROOT / "tools" / "parameter_table.py").read_text(), namespace)
     page = (ROOT / "docs" / "parameters.md").read_text()
     assert namespace["parameter_page"]() == page, "run `make docs`"
-    assert "| `train.lr` |" in page
+    assert "- **`train.lr`**: " in page

@@ -10,7 +10,7 @@ from darkroom.tracking.run import Run
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.compute.device import select_device
-    from darkroom.compute.inference import predict
+    from darkroom.compute.inference import compute_logits
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.evaluation.baseline import fit_baseline
@@ -33,7 +33,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
-        logits, targets = predict(model, bar.count(batches))
+        logits, targets = compute_logits(model, bar.count(batches))
 
     beside = baseline.scores(targets.cpu())
     evaluation = make_evaluation(spec, test_split, targets.cpu(), logits.cpu(), beside)

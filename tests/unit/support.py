@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from sections import AUGMENT, TRAIN
@@ -23,6 +24,9 @@ from darkroom.training.losses import Loss, make_loss
 
 # Another number rounds differently, and threads of tests that run side by side wait for each other.
 torch.set_num_threads(1)
+
+NO_WARNINGS = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
+"""Fails a test that gives a warning. Objects that an earlier test left behind give ResourceWarnings."""
 
 
 def make_spec(**changes: Any) -> ModelSpec:

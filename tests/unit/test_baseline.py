@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from support import make_spec, output_of, start_python, write_shards
+from support import NO_WARNINGS, make_spec, output_of, start_python, write_shards
 from torch import Tensor
 
 from darkroom.dataset.shards import Shards, ShardWriter
@@ -32,7 +32,7 @@ from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 
 # no warning of a library reaches the terminal
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = NO_WARNINGS
 
 CPU = torch.device("cpu")
 NAMES = ("a", "b", "c")

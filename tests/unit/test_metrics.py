@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import support  # noqa: F401  (one thread)
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
+from support import NO_WARNINGS
 from torch import Tensor
 
 from darkroom.metrics.classification import classification_metrics, metrics_file
@@ -16,7 +16,7 @@ from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.curves import Curves, precision_recall_curves, roc_curves
 
 # no warning of a library reaches the terminal, whatever the case
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = NO_WARNINGS
 
 Case = tuple[NDArray[np.int64], NDArray[np.float64]]
 """targets ``(n,)`` and probabilities ``(n, num_classes)``"""

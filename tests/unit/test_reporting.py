@@ -21,29 +21,27 @@ import pytest
 import torch
 from PIL import Image
 from sklearn import metrics as sk
-from support import make_spec, output_of, start_python, write_shards
+from support import NO_WARNINGS, make_spec, output_of, start_python, write_shards
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
 from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
 from darkroom.evaluation.evaluation import Evaluation, make_evaluation
+from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
 from darkroom.evaluation.hardest import hardest
 from darkroom.evaluation.report import write_report
 from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.remarks import on_validation, remarks_on
-from darkroom.reporting.figures import (
+from darkroom.preparation.figures import (
     draw_class_histogram,
-    draw_confusion_matrix,
-    draw_curves,
-    draw_history,
     draw_image_grid,
     draw_note,
     draw_sizes,
-    draw_titled_images,
 )
+from darkroom.reporting.figures import draw_history
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
 from darkroom.tracking.ledger.restored import history_metrics
@@ -588,14 +586,14 @@ def test_the_report_names_the_files_of_the_hardest_images(html: str, evaluation:
     assert paths[0] == evaluation.shards.paths[int(expected)]
 
 
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 def test_no_warning_is_given_where_there_are_many_curves(tmp_path: Path) -> None:
     draw_curves(*curves_of(1_000, 0), ("recall", "precision"), tmp_path / "a.png")
     assert is_picture(tmp_path / "a.png")
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 def test_a_thousand_classes_are_all_in_the_table_and_no_picture_is_larger(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     targets = np.arange(1_000).repeat(2)
@@ -804,7 +802,7 @@ def unmeasured(folder: Path, multi_label: bool = False) -> Evaluation:
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.filterwarnings("error")
+@NO_WARNINGS
 def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     multi_label: bool, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,8 +44,15 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClie
 
 
 def latest(client: MlflowClient, stage: str) -> MlflowRun:
-    [experiment] = client.search_experiments(filter_string="name = 'darkroom'")
-    return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=1)[0]
+    """Wait until the newest run of ``stage`` has ended in MLflow: a busy machine sends late."""
+    deadline = time.monotonic() + 60
+    while True:
+        experiments = client.search_experiments(filter_string="name = 'darkroom'")
+        ids = [experiment.experiment_id for experiment in experiments]
+        found = client.search_runs(ids, f"tags.stage = '{stage}'", max_results=1) if ids else []
+        if (found and found[0].info.status != "RUNNING") or time.monotonic() > deadline:
+            return found[0]
+        time.sleep(0.1)
 
 
 def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> None:

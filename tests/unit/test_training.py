@@ -37,7 +37,7 @@ from darkroom.compute.environment import (
     fingerprint,
     write_environment,
 )
-from darkroom.compute.inference import predict
+from darkroom.compute.inference import compute_logits
 from darkroom.config.train import Train
 from darkroom.dataset.shards import Shards
 from darkroom.errors import UserError
@@ -432,12 +432,12 @@ def test_batches_that_are_fewer_or_more_than_announced_are_an_error() -> None:
             )
 
 
-def test_predict_keeps_the_order_and_learns_nothing() -> None:
+def test_logits_keep_the_order_and_nothing_is_learned() -> None:
     torch.manual_seed(0)
     model = make_classifier(make_spec(dropout=0.5))
     before = weights_hash(model)
     batches = make_batches(3)
-    logits, targets = predict(model, iter(batches))
+    logits, targets = compute_logits(model, iter(batches))
     assert weights_hash(model) == before
     assert not logits.requires_grad
     with torch.no_grad():

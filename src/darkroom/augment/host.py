@@ -10,6 +10,7 @@ from torch import Tensor
 
 from darkroom.augment.draws import HOST, draw_words
 from darkroom.errors import UserError, brief, did_you_mean
+from darkroom.loading.philox import join
 
 POLICIES = {
     "randaugment": "RandAugment",
@@ -80,7 +81,7 @@ def transform_each(
         UserError: a transform does not take such an image or does not return one.
     """
     words = draw_words(seed, epoch, sample_ids, HOST)
-    seeds = ((words[:, 0] << 31) | (words[:, 1] >> 1)).tolist()
+    seeds = join(words).tolist()
     changed = torch.empty_like(images, memory_format=torch.contiguous_format)
     with _one_thread(), torch.random.fork_rng(devices=[]):
         for image, sample_seed, out in zip(images, seeds, changed, strict=True):

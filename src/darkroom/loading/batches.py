@@ -13,7 +13,7 @@ from darkroom.dataset.shards import Shards
 from darkroom.loading.placement import (
     ComputedFeatures,
     HostAugmentation,
-    Images,
+    PlacedImages,
     Request,
     place_images,
     send,
@@ -97,7 +97,7 @@ class Batches:
     ) -> None:
         self.num_images = len(shards)
         self.num_steps = -(-self.num_images // batch_size)
-        self._images: Images
+        self._images: PlacedImages
         self._images, self.placement = place_images(shards, device, workers, needs_host)
         self._needs_host = needs_host
         self._sampling = sampling

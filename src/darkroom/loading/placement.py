@@ -31,7 +31,7 @@ class HostAugmentation(Protocol):
 
 
 class Request(NamedTuple):
-    """Images to load."""
+    """PlacedImages to load."""
 
     indices: Tensor
     """int64 ``(n,)``, on the CPU."""
@@ -42,7 +42,7 @@ class Request(NamedTuple):
     """Changes them before they go to the device."""
 
 
-class Images(Protocol):
+class PlacedImages(Protocol):
     """A split's images, wherever they lie."""
 
     chunk_bytes: int
@@ -71,7 +71,7 @@ def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tenso
 
 
 class HostImages:
-    """Images that stay in the shards, and are copied (or decoded) in this process."""
+    """PlacedImages that stay in the shards, and are copied (or decoded) in this process."""
 
     def __init__(self, shards: Shards, device: torch.device, needs_host: bool) -> None:
         self._load = partial(load_images, shards, pinned=device.type == "cuda")
@@ -90,7 +90,7 @@ class HostImages:
 
 
 class WorkerImages:
-    """Images that worker processes load."""
+    """PlacedImages that worker processes load."""
 
     chunk_bytes = 0  # a batch: the sooner the first one comes, and the more evenly all are busy
 
@@ -103,11 +103,11 @@ class WorkerImages:
 
 
 class ResidentImages:
-    """Images that lie on the device, whole."""
+    """PlacedImages that lie on the device, whole."""
 
     chunk_bytes = GPU_CHUNK_BYTES
 
-    def __init__(self, images: Images, shards: Shards, device: torch.device) -> None:
+    def __init__(self, images: PlacedImages, shards: Shards, device: torch.device) -> None:
         self._images = torch.empty((len(shards), *shards.shape), dtype=torch.uint8, device=device)
         rows = max(images.chunk_bytes // int(np.prod(shards.shape)), 256)
         parts = torch.arange(len(shards)).split(rows)
@@ -148,7 +148,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 def place_images(
     shards: Shards, device: torch.device, workers: int, needs_host: bool
-) -> tuple[Images, str]:
+) -> tuple[PlacedImages, str]:
     """Chooses the storage, and says which and why.
 
     Args:
@@ -163,7 +163,7 @@ def place_images(
         workers = 0
     processes = f"{workers} worker process{'es' * (workers > 1)}"
     by_whom = f"by {processes}" if workers else "in this process"
-    images: Images = HostImages(shards, device, needs_host)
+    images: PlacedImages = HostImages(shards, device, needs_host)
     if workers:
         images = WorkerImages(shards, device, workers)
     if needs_host:

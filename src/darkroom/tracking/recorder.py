@@ -1,6 +1,6 @@
 """Writes what a stage says into a journal; a process of its own, the sender, brings that to MLflow.
 
-The stage never imports MLflow and never may_resume for it, but for some seconds at its end.
+The stage never imports MLflow and never waits for it, but for some seconds at its end.
 """
 
 import subprocess
@@ -41,7 +41,7 @@ from darkroom.tracking.run import warn
 from darkroom.tracking.secrets import redact
 
 WAIT_SECONDS = 60.0
-"""How long a stage may_resume at most, at its end, for MLflow to have everything."""
+"""How long a stage waits at most, at its end, for MLflow to have everything."""
 
 STALL_SECONDS = 20.0
 """How long without any progress."""
@@ -66,7 +66,7 @@ def recording(title: str, may_resume: bool = False, about: str = "") -> Iterator
     None where nothing can be written.
 
     Args:
-        may_resume: is not to be seen in MLflow before ``Recorder.go_on`` was called, or it has ended.
+        may_resume: hold the run back from MLflow until ``Recorder.resume`` is called, or the run ends.
         about: a word for the run's name.
     """
     try:
@@ -220,7 +220,7 @@ class Recorder:
             self._warn(f"not all of this run may be kept, {self._journal.folder}: {error.strerror}")
 
     def close(self, status: Status, error: str = "") -> None:
-        """Says how the run ended, and may_resume a little for MLflow to have it."""
+        """Says how the run ended, and waits a little for MLflow to have it."""
         with self._observing():
             text = clean(error)[:LENGTH_OF_ERROR]
             self._append(End(status=status, error=text, timestamp_ms=_now_ms()))
@@ -237,7 +237,7 @@ class Recorder:
                 if trouble and not trouble.may_pass:
                     self._warn(f"{trouble.text}; {self._what_now(trouble)}")
                     return
-                why = trouble.text if trouble else "it takes longer than a stage may_resume"
+                why = trouble.text if trouble else "it takes longer than a stage waits"
                 self._warn(
                     f"{self._address} does not have this run yet ({why}); it is kept in "
                     f"{JOURNALS}/, the next stage sends it, or `darkroom sync`"

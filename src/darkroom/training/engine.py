@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from darkroom.compute.device import is_out_of_memory
-from darkroom.compute.inference import predict
+from darkroom.compute.inference import compute_logits
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
-from darkroom.loading.philox import words
+from darkroom.loading.philox import join, words
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
 from darkroom.models.trainable import LayerOptions, set_trainable
@@ -169,7 +169,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], seed: int) -> Scores:
     Args:
         seed: of the bootstrap that estimates the standard error.
     """
-    logits, targets = predict(model, batches, "train.batch_size")
+    logits, targets = compute_logits(model, batches, "train.batch_size")
     if targets.ndim == 2:
         loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
         preds = logits >= 0
@@ -252,4 +252,4 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
 def _step_seeds(seed: int, epoch: int, num_steps: int) -> list[int]:
     """Returns a seed for each step of an epoch, a function of ``(seed, epoch, step)`` alone."""
     drawn = words(seed, DROPOUT_STREAM, epoch, torch.arange(num_steps))
-    return ((drawn[:, 0] << 31) | (drawn[:, 1] >> 1)).tolist()
+    return join(drawn).tolist()

@@ -69,14 +69,21 @@ NUM_KEPT = 8
 """Journals of runs that did not finish: a training that goes on goes on with its journal, too."""
 
 
-def start_sender(root: Path) -> subprocess.Popen[bytes]:
+class DetachedProcess(subprocess.Popen[bytes]):
+    """A process that outlives its parent."""
+
+    def __del__(self) -> None:
+        """Give no ResourceWarning, as ``Popen`` does: the process is meant to run on."""
+
+
+def start_sender(root: Path) -> DetachedProcess:
     """Sees to it that a sender works for the project at ``root``, to the MLflow that is asked for."""
     path = root / JOURNALS / "sender.log"
     with suppress(OSError):
         if path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".1.log"))
     with open_private(path, "ab") as log:
-        return subprocess.Popen(
+        return DetachedProcess(
             [sys.executable, "-m", "darkroom.tracking.mlflow.sender", str(root)],
             stdin=subprocess.DEVNULL,
             stdout=log,

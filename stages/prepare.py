@@ -36,7 +36,6 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.preparation.trouble_page import write_trouble_page
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import write_json
-    from darkroom.tracking.descriptions import of_preparation
 
     options, workers, troubles = config.prepare, runtime.workers, Troubles()
     shutil.rmtree(REPORT_PREPARE, ignore_errors=True)  # of an earlier run, if DVC has not removed it
@@ -72,12 +71,6 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         )
     images.remove_other_segments()
 
-    run.made(PREPARED, info.digest)
-    run.log_metrics(
-        {f"{group}/{name}": value for group in counts for name, value in counts[group].items()}
-    )
-    run.log_artifacts(DATASET, MANIFEST, REPORT_PREPARE)
-    run.describe("Data", of_preparation(info, counts))
     for remark in remarks:
         print(f"prepare: {remark}")
     print(summarise(info, counts))

@@ -14,15 +14,15 @@ from darkroom.collection.entries import SPLITS
 from darkroom.collection.labels import LabelSets
 from darkroom.dataset.info import DatasetInfo
 from darkroom.preparation.curation import Duplicates
-from darkroom.preparation.remarks import remarks
-from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
-from darkroom.reporting.figures import (
+from darkroom.preparation.figures import (
     draw_class_histogram,
     draw_image_grid,
     draw_note,
     draw_pairs,
     draw_sizes,
 )
+from darkroom.preparation.remarks import remarks
+from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
 from darkroom.reporting.shown import Shown, thumbnail

@@ -41,6 +41,12 @@ def listed(names: Iterable[object], most: int | None = None) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 file``, ``2,000 files``; ``1 class``, ``2 classes``."""
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{count:,} {noun}{ending}"
+
+
 def _is_plain(name: str) -> bool:
     return name.isprintable() and _PLAIN.fullmatch(name) is not None
 

@@ -48,7 +48,7 @@ from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.notes import table
 from darkroom.tracking.recorder import plain, run_name
 from darkroom.tracking.run import made_tag
-from darkroom.training.kept import course_metrics
+from darkroom.training.course import course_metrics
 
 RESTORED_TAG = "restored"
 ORIGINAL_TAG = "restored.original"

@@ -178,7 +178,7 @@ LOOPS: dict[str, dict[str, Any]] = {
     "weight decay": {"weight_decay": 0.1},
     "label smoothing": {"label_smoothing": 0.2},
     "clipped": {"clip_norm": 0.05},
-    "clipped values": {"clip_value": 0.001},
+    "clipped values": {"clip_value": 0.02},
     "one cycle": {"schedule": "one_cycle", "warmup_fraction": 0.5},
     "adamw": {"optimizer": "adamw", "momentum": None, "lr": 0.01},
     "adamw with decay": {"optimizer": "adamw", "momentum": None, "weight_decay": 0.5},

@@ -1,5 +1,6 @@
-"""One small run of the whole pipeline, which many tests look at."""
+"""An environment without settings of MLflow, DVC or git, and one small run of the whole pipeline."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,23 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from project import Project, small_project
+
+SETTINGS = (
+    "DVC_EXP_NAME",
+    "DVC_ROOT",
+    "GIT_DIR",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_TRACKING_URI",
+    "RANK",
+    "_MLFLOW_SERVER_ARTIFACT_ROOT",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environ() -> None:
+    """No test sees the settings of whoever runs it, or what MLflow set in an earlier test."""
+    for name in SETTINGS:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -6,26 +6,16 @@ from pathlib import Path
 import pytest
 from handmade import write_results
 from inline_sender import InlineSender
-from project import Project
-from tiny import history
+from project import MakeOnce, Project
+from tiny import TinyProject, history
 
 from darkroom.tracking import recorder
-from darkroom.tracking.address import Address
-from darkroom.tracking.mlflow.store import open_store
 
 
 @pytest.fixture(scope="session")
-def tiny_history(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def tiny_history(make_once: MakeOnce) -> Project:
     """Three commits and three experiments. Tests that change it copy it."""
-    return history(tmp_path_factory.mktemp("tiny") / "project")
-
-
-@pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without runs: making one takes some seconds."""
-    root = tmp_path_factory.mktemp("empty")
-    open_store(root, Address.of(root, {}))
-    return root / "mlflow.db"
+    return TinyProject.at(make_once("tiny", lambda folder: history(folder / "project")) / "project")
 
 
 @pytest.fixture

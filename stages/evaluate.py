@@ -10,7 +10,7 @@ from darkroom.tracking.run import Run
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.compute.device import select_device
-    from darkroom.compute.inference import predict
+    from darkroom.compute.inference import compute_logits
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.evaluation.baseline import fit_baseline
@@ -18,15 +18,13 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.features import features_of
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
-    from darkroom.models.file import digest, load_model
+    from darkroom.models.file import load_model
     from darkroom.progress import progress_bar
     from darkroom.reporting.tables import write_json
-    from darkroom.tracking.descriptions import of_evaluation, scores
 
     set_determinism(0, config.num_threads)
     device = select_device(runtime.device)
     model, spec = load_model(MODEL)
-    training_run = run.used(MODEL, digest(MODEL), as_child=True)
 
     info = load_info(DATASET)
     train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
@@ -35,7 +33,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
-        logits, targets = predict(model, bar.count(batches))
+        logits, targets = compute_logits(model, bar.count(batches))
 
     beside = baseline.scores(targets.cpu())
     evaluation = make_evaluation(spec, test_split, targets.cpu(), logits.cpu(), beside)
@@ -46,10 +44,6 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation.write_report(EVALUATE_PLOTS, REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
-    for tracked in (run, training_run):
-        tracked.log_metrics(scores(test))
-        tracked.log_artifacts(METRICS.parent)
-        tracked.describe("Test", of_evaluation(test))
     for remark in evaluation.remarks():
         print(f"evaluate: {remark}")
     print(f"evaluate: {evaluation.summary()}; see {REPORT}")

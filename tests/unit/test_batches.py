@@ -26,7 +26,7 @@ from darkroom.loading import placement
 from darkroom.loading.ahead import ahead
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.loading.philox import permutation
-from darkroom.loading.placement import HostImages, Images, Request, ResidentImages, WorkerImages
+from darkroom.loading.placement import HostImages, PlacedImages, Request, ResidentImages, WorkerImages
 from darkroom.loading.sampling import balanced_order
 
 torch.set_num_threads(1)
@@ -103,13 +103,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Storage, Path]:
 
 
 @pytest.fixture(scope="module")
-def storages(folders: dict[Storage, Path]) -> dict[str, Callable[[torch.device, bool], Images]]:
+def storages(folders: dict[Storage, Path]) -> dict[str, Callable[[torch.device, bool], PlacedImages]]:
     """Makes each storage, given a device and whether the augmentation needs the host."""
     decoded, encoded = Shards(folders["decoded"]), Shards(folders["encoded"])
-    made: dict[Any, Images] = {}
+    made: dict[Any, PlacedImages] = {}
 
-    def workers(number: int) -> Callable[[torch.device, bool], Images]:
-        def make(device: torch.device, needs_host: bool) -> Images:
+    def workers(number: int) -> Callable[[torch.device, bool], PlacedImages]:
+        def make(device: torch.device, needs_host: bool) -> PlacedImages:
             if (number, device) not in made:
                 made[number, device] = WorkerImages(encoded, device, number)
             return made[number, device]

@@ -16,10 +16,10 @@ from test_reporting import HOSTILE_NAMES, SHOWN_NAMES, Page, is_picture, rows_of
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.evaluation import Evaluation, MultiLabelEvaluation, make_evaluation
+from darkroom.evaluation.figures import draw_label_counts
 from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import metrics_file
 from darkroom.models.spec import ModelSpec
-from darkroom.reporting.figures import draw_label_counts
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 

@@ -28,27 +28,25 @@ from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
 from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
 from darkroom.evaluation.evaluation import Evaluation, make_evaluation
+from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
 from darkroom.evaluation.hardest import hardest
 from darkroom.evaluation.report import write_report
 from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.remarks import on_validation, remarks_on
-from darkroom.reporting.figures import (
+from darkroom.preparation.figures import (
     draw_class_histogram,
-    draw_confusion_matrix,
-    draw_curves,
-    draw_history,
     draw_image_grid,
     draw_note,
     draw_sizes,
-    draw_titled_images,
 )
+from darkroom.reporting.figures import draw_history
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
 from darkroom.tracking.ledger.restored import history_metrics
+from darkroom.training.course import EpochResult
 from darkroom.training.history import History
-from darkroom.training.state import EpochResult
 
 # matplotlib warns of letters that its font lacks
 pytestmark = pytest.mark.filterwarnings("error:Glyph")

@@ -12,7 +12,7 @@ from torchvision import models
 from darkroom.cli import main
 from darkroom.dataset.info import FORMAT_VERSION
 from darkroom.digests import seal
-from darkroom.models.catalogue import entries, make_without_weights, matching_names
+from darkroom.models.catalogue import list_models, make_without_weights, matching_names
 from darkroom.models.factory import make_classifier
 from darkroom.models.summary import summarize, summary_text
 from darkroom.reporting.tables import write_json
@@ -23,7 +23,7 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit_b_32", "regnet_x_400mf"])
 def test_parameters_and_multiply_adds_are_the_published_ones(name: str) -> None:
     meta = models.get_model_weights(name).DEFAULT.meta
-    [entry] = entries([f"torchvision:{name}"])
+    [entry] = list_models([f"torchvision:{name}"])
     assert entry.num_parameters == meta["num_params"]
     assert entry.num_multiply_adds / 1e9 == pytest.approx(meta["_ops"], abs=0.0015)
     assert entry.side == 224
@@ -34,7 +34,7 @@ def test_those_of_all_torchvision_models_are_the_published_ones() -> None:
     biases = {"torchvision:maxvit_t": 1000}  # its own last layer has none
     with_auxiliary_heads = ("torchvision:inception_v3", "torchvision:googlenet")
     names = [name for name in matching_names("torchvision:") if "_128gf" not in name]
-    for entry in entries(names):
+    for entry in list_models(names):
         meta = models.get_model_weights(entry.name.partition(":")[2]).DEFAULT.meta
         if entry.name not in with_auxiliary_heads:
             expected = meta["num_params"] + biases.get(entry.name, 0)

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from support import make_spec, weights_hash
 from torchvision import models
 
+from darkroom.digests import file_sha256
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
-from darkroom.models.file import digest, save_model
+from darkroom.models.file import save_model
 from darkroom.models.weights import start_from
 
 NAME = "torchvision:squeezenet1_1"
@@ -215,7 +216,7 @@ def test_a_model_file_gives_backbone_statistics_and_for_the_same_classes_the_hea
     data = library_spec(name=name, mean=(0.1, 0.1, 0.1), std=(1.0, 1.0, 1.0))
     same = start_from(f"{path}", data)
     assert weights_hash(same.classifier) == weights_hash(model)
-    assert (same.spec.mean, same.sha256) == (spec.mean, digest(path))
+    assert (same.spec.mean, same.sha256) == (spec.mean, file_sha256(path))
     for changes in ({"class_names": ("light", "dark")}, {"head": "mlp"}):
         other = start_from(f"{path}", library_spec(name=name, **changes)).classifier
         assert is_taken_over(other, model.network.backbone.state_dict())
@@ -254,7 +255,7 @@ def serve(
     monkeypatch: pytest.MonkeyPatch, folder: Path, state: dict, name: str = "squeezenet1_1"
 ) -> Path:
     path = save(state, folder / "weights.pth")
-    path = path.rename(folder / f"weights-{digest(path)[:8]}.pth")  # as torchvision names them
+    path = path.rename(folder / f"weights-{file_sha256(path)[:8]}.pth")  # as torchvision names them
     point_to(monkeypatch, path.as_uri(), name)
     return path
 
@@ -268,7 +269,7 @@ def test_default_weights_are_downloaded_once(
     served: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = serve(monkeypatch, served, state)
-    sha256 = digest(path)
+    sha256 = file_sha256(path)
     first = start_from("default", library_spec())
     assert is_taken_over(first.classifier, state)
     assert (first.spec.mean, first.spec.std) == IMAGENET

@@ -3,13 +3,14 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from darkroom.augment.draws import HOST, draw_words
 from darkroom.errors import UserError, brief, did_you_mean
+from darkroom.loading.philox import join
 
 POLICIES = {
     "randaugment": "RandAugment",
@@ -21,11 +22,9 @@ POLICIES = {
 Transform = Callable[[Tensor], Tensor]
 """uint8 ``(channels, height, width)`` -> the same."""
 
-Policy = Literal["randaugment", "trivialaugment", "autoaugment", "augmix"]
-
 
 def make_transforms(
-    policy: Policy | None, transforms: Sequence[Mapping[str, Mapping[str, Any]]]
+    policy: str | None, transforms: Sequence[Mapping[str, Mapping[str, Any]]]
 ) -> list[tuple[str, Transform]]:
     """Makes the transforms and then the policy, with the names by which a mistake is reported.
 
@@ -80,7 +79,7 @@ def transform_each(
         UserError: a transform does not take such an image or does not return one.
     """
     words = draw_words(seed, epoch, sample_ids, HOST)
-    seeds = ((words[:, 0] << 31) | (words[:, 1] >> 1)).tolist()
+    seeds = join(words).tolist()
     changed = torch.empty_like(images, memory_format=torch.contiguous_format)
     with _one_thread(), torch.random.fork_rng(devices=[]):
         for image, sample_seed, out in zip(images, seeds, changed, strict=True):

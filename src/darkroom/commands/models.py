@@ -15,7 +15,7 @@ def models(pattern: str | None) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from darkroom.models.catalogue import NUM_CLASSES, entries, has_timm, matching_names, num_timm
+    from darkroom.models.catalogue import NUM_CLASSES, has_timm, list_models, matching_names, num_timm
     from darkroom.progress import progress_bar
     from darkroom.terminal import make_console
 
@@ -29,10 +29,10 @@ def models(pattern: str | None) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     with progress_bar("models", len(names), "models") as bar:
-        for entry in entries(names):
-            millions = f"{entry.num_multiply_adds / 1e6:,.1f}"
-            parameters = f"{entry.num_parameters:,}"
-            table.add_row(entry.name, f"{entry.side}", parameters, millions, entry.about)
+        for model in list_models(names):
+            millions = f"{model.num_multiply_adds / 1e6:,.1f}"
+            parameters = f"{model.num_parameters:,}"
+            table.add_row(model.name, f"{model.side}", parameters, millions, model.sizes)
             bar.advance(1)
     make_console().print(table)
     click.echo(

@@ -11,7 +11,7 @@ from darkroom.loading.batches import Batch
 
 
 @torch.inference_mode()
-def predict(
+def compute_logits(
     model: nn.Module, batches: Iterable[Batch], batch_size: str = "evaluate.batch_size"
 ) -> tuple[Tensor, Tensor]:
     """Computes the logits of every image.

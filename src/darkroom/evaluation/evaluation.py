@@ -14,6 +14,12 @@ from torch import Tensor
 
 from darkroom.dataset.shards import Shards
 from darkroom.evaluation.confusions import MAX_CLASSES, frequent_confusions, shown_matrix
+from darkroom.evaluation.figures import (
+    draw_confusion_matrix,
+    draw_curves,
+    draw_label_counts,
+    draw_titled_images,
+)
 from darkroom.evaluation.hardest import HardImage, hardest
 from darkroom.evaluation.report import write_report
 from darkroom.metrics.classification import classification_metrics, metrics_file
@@ -27,13 +33,7 @@ from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
-from darkroom.reporting.figures import (
-    draw_confusion_matrix,
-    draw_curves,
-    draw_history,
-    draw_label_counts,
-    draw_titled_images,
-)
+from darkroom.reporting.figures import draw_history
 from darkroom.reporting.scores import baseline_scores, macro_scores, overall_scores
 from darkroom.reporting.tables import write_csv
 from darkroom.reporting.templates import number

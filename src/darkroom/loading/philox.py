@@ -59,6 +59,11 @@ def words(seed: int, stream: int, epoch: int, sample_ids: Tensor) -> Tensor:
     return philox(counter, (seed, stream))
 
 
+def join(words: Words) -> Words:
+    """Return 63 random bits per row of words: int64 ``(n,)``, uniform in 0..2**63 - 1."""
+    return (words[:, 0] << 31) | (words[:, 1] >> 1)
+
+
 def below(words: Words, limit: Words | int) -> Words:
     """Maps words to whole numbers 0..limit - 1, each as likely as the other to within 2**-32."""
     return (words * limit) >> 32
@@ -67,4 +72,4 @@ def below(words: Words, limit: Words | int) -> Words:
 def permutation(seed: int, stream: int, epoch: int, num_samples: int) -> Tensor:
     """Returns a random order of ``num_samples`` samples: int64 ``(num_samples,)``, on the CPU."""
     drawn = words(seed, stream, epoch, torch.arange(num_samples))
-    return torch.argsort((drawn[:, 0] << 31) | (drawn[:, 1] >> 1), stable=True)
+    return torch.argsort(join(drawn), stable=True)

@@ -22,27 +22,58 @@ GPU_CHUNK_BYTES = 32 * 2**20
 """Few kernel launches an epoch, and little of a GPU's memory."""
 
 
-class HostAugmentation(Protocol):
-    """Changes that are made on the CPU, an image at a time."""
+class Augmentation(Protocol):
+    """Random changes of each image alone: the same in any batch, for one id and epoch.
+
+    Images are uint8 ``(n, height, width, channels)``, ids int64 ``(n,)`` on the CPU.
+    """
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether ``on_host`` changes images."""
+        ...
+
+    @property
+    def mixes(self) -> bool:
+        """Whether ``mix`` is to be called."""
+        ...
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
-        """Returns changed copies of uint8 ``(n, height, width, channels)``; ids int64 ``(n,)``."""
+        """Return changed copies of images that are on the CPU; one image at a time."""
+        ...
+
+    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Return changed images, on their device."""
+        ...
+
+    def mix(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix each image with the next one.
+
+        Args:
+            images, targets, sample_ids: of ``n + 1`` samples; the last one is only mixed in.
+
+        Returns:
+            images float32 ``(n, height, width, channels)``; the other targets, which are ``targets``
+            without the first; shares of the first targets, float32 ``(n,)``.
+        """
         ...
 
 
 class Request(NamedTuple):
-    """Images to load."""
+    """PlacedImages to load."""
 
     indices: Tensor
     """int64 ``(n,)``, on the CPU."""
     sample_ids: Tensor | None = None
     """int64 ``(n,)``, on the CPU: by which they are changed."""
     epoch: int = 0
-    augmentation: HostAugmentation | None = None
+    augmentation: Augmentation | None = None
     """Changes them before they go to the device."""
 
 
-class Images(Protocol):
+class PlacedImages(Protocol):
     """A split's images, wherever they lie."""
 
     chunk_bytes: int
@@ -71,7 +102,7 @@ def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tenso
 
 
 class HostImages:
-    """Images that stay in the shards, and are copied (or decoded) in this process."""
+    """PlacedImages that stay in the shards, and are copied (or decoded) in this process."""
 
     def __init__(self, shards: Shards, device: torch.device, needs_host: bool) -> None:
         self._load = partial(load_images, shards, pinned=device.type == "cuda")
@@ -90,7 +121,7 @@ class HostImages:
 
 
 class WorkerImages:
-    """Images that worker processes load."""
+    """PlacedImages that worker processes load."""
 
     chunk_bytes = 0  # a batch: the sooner the first one comes, and the more evenly all are busy
 
@@ -103,11 +134,11 @@ class WorkerImages:
 
 
 class ResidentImages:
-    """Images that lie on the device, whole."""
+    """PlacedImages that lie on the device, whole."""
 
     chunk_bytes = GPU_CHUNK_BYTES
 
-    def __init__(self, images: Images, shards: Shards, device: torch.device) -> None:
+    def __init__(self, images: PlacedImages, shards: Shards, device: torch.device) -> None:
         self._images = torch.empty((len(shards), *shards.shape), dtype=torch.uint8, device=device)
         rows = max(images.chunk_bytes // int(np.prod(shards.shape)), 256)
         parts = torch.arange(len(shards)).split(rows)
@@ -148,7 +179,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 def place_images(
     shards: Shards, device: torch.device, workers: int, needs_host: bool
-) -> tuple[Images, str]:
+) -> tuple[PlacedImages, str]:
     """Chooses the storage, and says which and why.
 
     Args:
@@ -163,7 +194,7 @@ def place_images(
         workers = 0
     processes = f"{workers} worker process{'es' * (workers > 1)}"
     by_whom = f"by {processes}" if workers else "in this process"
-    images: Images = HostImages(shards, device, needs_host)
+    images: PlacedImages = HostImages(shards, device, needs_host)
     if workers:
         images = WorkerImages(shards, device, workers)
     if needs_host:

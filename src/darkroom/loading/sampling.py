@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from darkroom.loading.philox import permutation, philox
+from darkroom.loading.philox import join, permutation, philox
 
 ORDER_STREAM = 1
 CLASS_STREAM = 4
@@ -70,7 +70,7 @@ def _rounds(seed: int, members: Tensor, start: int, count: int) -> Tensor:
     rest = torch.zeros_like(rounds)
     counter = torch.stack((members.repeat(num_rounds), rounds, rest, rest), dim=1)
     words = philox(counter, (seed, CLASS_STREAM))
-    keys = ((words[:, 0] << 31) | (words[:, 1] >> 1)).view(num_rounds, size)
+    keys = join(words).view(num_rounds, size)
     return members[keys.argsort(dim=1, stable=True)].flatten()[skipped : skipped + count]
 
 

@@ -26,11 +26,11 @@ NUM_CLASSES = {"own": 10, "library": 1000}
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedModel:
     """A model, for RGB images of its usual size and with a linear head."""
 
     name: str
-    about: str
+    sizes: str
     side: int
     num_parameters: int
     num_multiply_adds: int
@@ -60,14 +60,14 @@ def num_timm() -> int:
     return len(_names_of("timm"))
 
 
-def entries(names: list[str]) -> Iterator[Entry]:
+def list_models(names: list[str]) -> Iterator[ListedModel]:
     """Yields what is known of each model, computed from shapes alone, without its weights."""
     for name in names:
         spec = _spec(name)
         summary = summarize(make_without_weights(spec), spec)
-        about = ", ".join(f"{key} {value}" for key, value in OWN_MODELS.get(name, {}).items())
+        sizes = ", ".join(f"{key} {value}" for key, value in OWN_MODELS.get(name, {}).items())
         side = spec.input_size[0]
-        yield Entry(name, about, side, summary.num_parameters, summary.num_multiply_adds)
+        yield ListedModel(name, sizes, side, summary.num_parameters, summary.num_multiply_adds)
 
 
 def make_without_weights(spec: ModelSpec) -> Classifier:

@@ -6,7 +6,6 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save
 
-from darkroom.digests import file_sha256
 from darkroom.errors import UserError, brief
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
@@ -41,8 +40,3 @@ def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
     except RuntimeError as error:
         raise UserError(f"{path}: the weights do not fit {spec.name}: {brief(error)}") from None
     return classifier.eval(), spec
-
-
-def digest(path: Path) -> str:
-    """Returns the SHA-256 of a file, as hexadecimal."""
-    return file_sha256(path)

@@ -13,11 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from darkroom.digests import file_sha256
 from darkroom.errors import UserError, brief
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
-from darkroom.models.file import digest
 from darkroom.models.own_digest import check_digest
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 from darkroom.paths import WEIGHTS
@@ -91,7 +91,7 @@ def _default(spec: ModelSpec) -> _Weights:
             sha256 = _digest_of_tensors(tensors)  # timm does not say where the file lies
         else:
             tensors, path = module.default_weights(name)
-            sha256 = digest(path)
+            sha256 = file_sha256(path)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"model.weights: those of {origin} could not be downloaded ({brief(error)}); download them "
@@ -112,7 +112,9 @@ def _from_file(path: Path, spec: ModelSpec) -> _Weights:
         )
     module, name = library(spec.name)
     tensors = _library_backbone(spec, _read(path))
-    return _Weights(f"{path}", digest(path), tensors, module.weights_statistics(name), remark=remark)
+    return _Weights(
+        f"{path}", file_sha256(path), tensors, module.weights_statistics(name), remark=remark
+    )
 
 
 def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
@@ -130,7 +132,7 @@ def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
     )
     return _Weights(
         f"{path}",
-        digest(path),
+        file_sha256(path),
         backbone=_below(tensors, BACKBONE),
         statistics=(written.mean, written.std),
         head=_below(tensors, HEAD) if same_head else {},

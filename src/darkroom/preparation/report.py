@@ -1,6 +1,6 @@
 """The report of ``prepare``: the data set on one page, to be looked at before a model learns from it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
@@ -14,15 +14,15 @@ from darkroom.collection.entries import SPLITS
 from darkroom.collection.labels import LabelSets
 from darkroom.dataset.info import DatasetInfo
 from darkroom.preparation.curation import Duplicates
-from darkroom.preparation.remarks import remarks
-from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
-from darkroom.reporting.figures import (
+from darkroom.preparation.figures import (
     draw_class_histogram,
     draw_image_grid,
     draw_note,
     draw_pairs,
     draw_sizes,
 )
+from darkroom.preparation.remarks import remarks
+from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
 from darkroom.reporting.shown import Shown, thumbnail
@@ -86,7 +86,7 @@ def write_preparation_report(
     pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     folder: Path,
     sets: LabelSets | None = None,
-    more_remarks: Sequence[str] = (),
+    more_remarks: Iterable[str] = (),
 ) -> list[str]:
     """Writes report.html and its pictures as PNG into ``folder``, and returns its remarks.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from darkroom.compute.inference import predict
+from darkroom.compute.inference import compute_logits
 from darkroom.loading.batches import Batch, Batches
 from darkroom.models.classifier import Classifier
 from darkroom.progress import progress_bar
@@ -78,7 +78,7 @@ def compute_features(
 
         def computed(batches: Batches) -> Batches:
             seen = bar.count(watch(batches))
-            features, _ = predict(Body(model), seen, "train.batch_size")
+            features, _ = compute_logits(Body(model), seen, "train.batch_size")
             return batches.with_features(features.clone())  # a tensor that a head can learn from
 
         return Features(computed(train) if has_train else None, computed(val))

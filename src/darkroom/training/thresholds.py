@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from darkroom.compute.inference import predict
+from darkroom.compute.inference import compute_logits
 from darkroom.loading.batches import Batch
 from darkroom.metrics.multi_label import best_thresholds
 from darkroom.models.classifier import probabilities_of
@@ -25,6 +25,6 @@ def choose_thresholds(
     """
     if not spec.multi_label:
         return None
-    logits, targets = predict(model, val_batches, "train.batch_size")
+    logits, targets = compute_logits(model, val_batches, "train.batch_size")
     probabilities = probabilities_of(logits.cpu().double(), spec.multi_label)
     return tuple(best_thresholds(targets, probabilities))

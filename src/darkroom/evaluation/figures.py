@@ -1,0 +1,142 @@
+"""Draw the pictures of the evaluation report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from darkroom.reporting.figures import (
+    BLUE,
+    GREY,
+    MAX_TICKS,
+    ORANGE,
+    blank_figure,
+    drawable_name,
+    name_ticks,
+    new_figure,
+    save_figure,
+    show_image,
+)
+
+
+def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], path: Path) -> None:
+    """Draw images, six per row, each below its title.
+
+    Args:
+        images: uint8 ``(height, width, channels)``, 0..255.
+    """
+    columns = 6
+    rows = max(-(-len(images) // columns), 1)
+    figure = blank_figure(1.7 * columns, 2.0 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
+        show_image(axes, image)
+        axes.set_title("\n".join(drawable_name(line) for line in title.splitlines()), fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_confusion_matrix(
+    counts: NDArray[np.int64], row_names: Sequence[str], column_names: Sequence[str], path: Path
+) -> None:
+    """Draw a confusion matrix, coloured by the share of the true class.
+
+    Args:
+        counts: int64 ``(rows, columns)``: rows are true classes, columns are predicted classes. Each row
+            holds all images of its class.
+    """
+    side = min(3 + 0.45 * len(row_names), 18)
+    figure, axes = new_figure(side + 0.8, side)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(counts > 0):
+        color = "white" if shares[row, column] > 0.6 else "black"
+        text = f"{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    name_ticks(axes, "x", column_names)
+    name_ticks(axes, "y", row_names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    figure.colorbar(drawn, label="share of the true class", shrink=0.8)
+    save_figure(figure, path)
+
+
+def draw_label_counts(
+    right: Sequence[int],
+    wrong: Sequence[int],
+    missed: Sequence[int],
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Draw one bar per label: its true positives, false negatives and false positives.
+
+    True positives and false negatives are stacked, so their sum is the number of images with the label.
+    False positives extend in the other direction.
+    """
+    positions = np.arange(len(class_names))
+    figure, axes = new_figure(6.5, min(1.6 + 0.32 * len(class_names), 14))
+    bars = (
+        ("right", right, np.zeros(len(right)), BLUE),
+        ("missed", missed, np.array(right), GREY),
+        ("wrong", -np.array(wrong), np.zeros(len(wrong)), ORANGE),
+    )
+    for label, counts, starts, color in bars:
+        if len(class_names) <= MAX_TICKS:
+            axes.barh(positions, counts, left=starts, color=color, label=label)
+        else:  # one shape, because matplotlib takes seconds for a thousand bars
+            edges = np.arange(len(class_names) + 1) - 0.5
+            ends = starts + counts
+            axes.stairs(
+                ends,
+                edges,
+                baseline=starts,
+                orientation="horizontal",
+                fill=True,
+                color=color,
+                label=label,
+            )
+    name_ticks(axes, "y", class_names)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.set_ylim(len(class_names) - 0.4, -0.6)
+    axes.set_xlabel("images")
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+    save_figure(figure, path)
+
+
+def draw_curves(
+    grid: NDArray[np.float64],
+    curves: Mapping[str, NDArray[np.float64]],
+    macro: NDArray[np.float64],
+    labels: tuple[str, str],
+    path: Path,
+) -> None:
+    """Draw one thin line per class and their mean in bold.
+
+    Args:
+        grid: horizontal positions of the values.
+        labels: labels of the horizontal and the vertical axis.
+    """
+    figure, axes = new_figure(5.5, 4.5)
+    few = len(curves) <= 10
+    colors = matplotlib.color_sequences["tab10"]
+    for index, (name, values) in enumerate(curves.items()):
+        color = colors[index] if few else GREY
+        axes.plot(grid, values, color=color, linewidth=1, label=_in_legend(name) if few else None)
+    axes.plot(grid, macro, color="black", linewidth=2, label="mean of the classes")
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    if few:
+        axes.legend(frameon=False, fontsize=8)
+    else:  # matplotlib would search for the best place among all lines
+        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    save_figure(figure, path)
+
+
+def _in_legend(name: str) -> str:
+    """Return a legend label that matplotlib does not skip for its leading underscore."""
+    return f" {drawable_name(name)}" if name.startswith("_") else drawable_name(name)

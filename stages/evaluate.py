@@ -13,7 +13,6 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.inference import compute_logits
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
-    from darkroom.digests import file_sha256
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate
     from darkroom.evaluation.features import features_of
@@ -28,12 +27,10 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.progress import progress_bar
     from darkroom.reporting.scores import summary
     from darkroom.reporting.tables import write_json
-    from darkroom.tracking.descriptions import of_evaluation, scores
 
     set_determinism(0, config.num_threads)
     device = select_device(runtime.device)
     model, spec = load_model(MODEL)
-    training_run = run.used(MODEL, file_sha256(MODEL), as_child=True)
 
     info = load_info(DATASET)
     train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
@@ -55,10 +52,6 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_report(evaluation, hardest, spec, EVALUATE_PLOTS, REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
-    for tracked in (run, training_run):
-        tracked.log_metrics(scores(test))
-        tracked.log_artifacts(METRICS.parent)
-        tracked.describe("Test", of_evaluation(test))
     for remark in remarks_on(test):
         print(f"evaluate: {remark}")
     print(f"evaluate: {summary(test)}; see {REPORT}")

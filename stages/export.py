@@ -11,7 +11,6 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
-    from darkroom.digests import file_sha256
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import check_parity
@@ -19,15 +18,11 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.models.file import load_model
     from darkroom.progress import spinner
     from darkroom.reporting.tables import read_json, write_json
-    from darkroom.tracking.descriptions import kept_epoch, model_params, of_export, scores
-    from darkroom.tracking.run import made_tag
 
     options = config.export
     set_determinism(0, config.num_threads)
     info = load_info(DATASET)
     model, spec = load_model(MODEL)
-    sha256 = file_sha256(MODEL)
-    training_run = run.used(MODEL, sha256, as_child=True)
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
@@ -50,20 +45,6 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     description = describe_export(spec.preprocessing(), [*files, parity_file, card])
     write_json(description, EXPORT / DESCRIPTION)
 
-    for name, parity in parities.items():
-        run.log_metrics({f"parity/{name}": parity.max_abs_difference})
-    run.log_artifacts(EXPORT)
-    run.describe("Exported", of_export(files, parities))
-    if "onnx" in options.formats:
-        training_run.log_onnx(
-            EXPORT / FORMATS["onnx"].file_name,
-            name="classifier",
-            params=model_params(spec),
-            tags={made_tag(MODEL): sha256},
-            metrics=scores(metrics),
-            dataset=("prepared", spec.training["data.digest"]),
-            step=kept_epoch(spec.training)["epoch"],
-        )
     worst = max(parity.max_abs_difference for parity in parities.values())
     print(
         f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they agree with "

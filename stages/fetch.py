@@ -19,8 +19,6 @@ def main(config: FetchConfig, runtime: Runtime, run: Run) -> None:
             CACHE / "fetched",
             lambda name, folder: fetch_set(name, folder, bar),
         )
-    run.log_metrics({"num_images": sum(num_images.values())})
-    run.describe("Fetched", {name: f"{number:,} images" for name, number in num_images.items()})
     for name, number in num_images.items():
         print(f"fetch: {number:,} images in {FETCHED / name}")
     if not num_images:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from darkroom.config.train import TrainConfig
-from darkroom.paths import CACHE, HISTORY, MODEL, PREPARED, REPORT_TRAIN
+from darkroom.paths import CACHE, HISTORY, MODEL, REPORT_TRAIN
 from darkroom.pipeline.snapshot import Snapshot
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
@@ -12,14 +12,11 @@ from darkroom.tracking.run import Run
 
 def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.environment import fingerprint
-    from darkroom.dataset.info import profile
-    from darkroom.digests import file_sha256
     from darkroom.metrics.remarks import on_validation
     from darkroom.models.file import save_model
-    from darkroom.models.summary import count_parameters, summary_text
+    from darkroom.models.summary import summary_text
     from darkroom.params import flatten
     from darkroom.progress import progress_bar
-    from darkroom.tracking.descriptions import of_training, training_tags
     from darkroom.training.checkpoint import Checkpoints, scratch_folder
     from darkroom.training.engine import fit
     from darkroom.training.history import History
@@ -29,8 +26,6 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.training.thresholds import choose_thresholds
 
     params, job = flatten(config), make_job(config, runtime)
-    run.used(PREPARED, job.info.digest)
-    run.log_dataset("prepared", job.info.digest, PREPARED, profile(job.info.model_dump()))
     unvalidated = on_validation(job.info.counts["val"])
     for line in filter(None, (job.remark, str(job.train.placement), *job.doubts, *unvalidated)):
         print(f"train: {line}")
@@ -46,12 +41,10 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     ):
         options = job.settled(settle_lr(job, scratch))
         settled = {"train.batch_size": options.batch_size, "train.lr": options.lr}
-        run.log_tags({name: f"{value}" for name, value in settled.items() if params[name] == "auto"})
-
         state = job.new_state(options)
         if checkpoints.restore(state):
             print(f"train: goes on after step {state.step} of epoch {state.epoch + 1}")
-        run.go_on(scratch / "run")
+        run.resume(scratch / "run")
         num_left = (options.epochs - state.epoch) * job.train.num_images - state.num_images
         history = History(num_earlier=state.epoch)
         with progress_bar("train", num_left) as bar:
@@ -84,10 +77,6 @@ def main(config: TrainConfig, runtime: Runtime, run: Run) -> None:
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
-    run.made(MODEL, file_sha256(MODEL))
-    run.log_tags(training_tags(spec.training))
-    run.log_artifacts(MODEL, REPORT_TRAIN)
-    run.describe("Training", of_training(spec, job.info, count_parameters(job.model)))
     checkpoints.remove()
     for line in history.remarks():
         print(f"train: {line}")

@@ -2,9 +2,11 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,3 +207,79 @@ def test_the_page_of_parameters_is_as_the_config_classes_say() -> None:
     page = (ROOT / "docs" / "parameters.md").read_text()
     assert namespace["parameter_page"]() == page, "run `make docs`"
     assert "- **`train.lr`**: " in page
+
+
+MAX_COLUMNS = 120
+
+
+def markdown_files() -> list[Path]:
+    return [ROOT / path for path in tracked_files() if path.endswith(".md") and (ROOT / path).is_file()]
+
+
+def long_lines(text: str) -> list[str]:
+    """Return the lines over 120 columns, except one that holds nothing but a single link or image."""
+    is_link = re.compile(r"\s*!?\[[^]]*\]\([^)]*\)[.,]?\s*").fullmatch
+    return [line for line in text.splitlines() if len(line) > MAX_COLUMNS and not is_link(line)]
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """Return the relative links that lead to no file, or to no heading of a Markdown file."""
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text() if path else text)):
+            broken.append(target)
+    return broken
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_no_line_of_the_documentation_is_over_120_columns() -> None:
+    assert len(markdown_files()) > 20
+    too_long = {path.name: lines for path in markdown_files() if (lines := long_lines(path.read_text()))}
+    assert not too_long
+    assert long_lines(f"{'word ' * 30}\n[a link of {'x' * 120}](x)\nshort") == ["word " * 30]
+
+
+def test_every_link_in_the_documentation_leads_somewhere() -> None:
+    broken = {
+        path.name: links for path in markdown_files() if (links := broken_links(path, path.read_text()))
+    }
+    assert not broken
+    readme = ROOT / "README.md"
+    links = "[a](nowhere.md) [b](https://example.org) [c](#nowhere) [d](docs/) [e](#two-commands)"
+    assert broken_links(readme, f"## Two commands\n{links}") == ["nowhere.md", "#nowhere"]
+
+
+def test_the_readme_stays_a_first_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_the_architecture_page_shows_the_layers_and_names_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][
+        0
+    ]
+    layers = "\n".join(layer.replace(" | ", "   ") for layer in contract["layers"])
+    assert f"```\n{layers}\n```" in page, "docs/architecture.md, Layers: repeat those of pyproject.toml"
+    rooms = {path.parent.name for path in (ROOT / "src" / "darkroom").glob("*/__init__.py")}
+    assert not [room for room in rooms if f"| `{room}/` | " not in page]
+
+
+def test_every_module_that_the_documentation_names_exists() -> None:
+    """Paths of code in backticks; decision records may name what was replaced."""
+    roots = [ROOT, ROOT / "src" / "darkroom"]
+    num_named = 0
+    for page in markdown_files():
+        if "decisions" not in page.parts:
+            for path in re.findall(r"`([a-z_/]+/[a-z_]+\.(?:py|j2|sh))`", page.read_text()):
+                num_named += 1
+                assert any((root / path).exists() for root in roots), f"{page.name} names {path}"
+    assert num_named > 20

@@ -21,10 +21,10 @@ from darkroom.models.file import load_model
 from darkroom.predict import Predictor
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal
-from darkroom.tracking.journal.records import End, Metrics, Start
 from darkroom.tracking.ledger.soundness import Soundness
 from darkroom.tracking.ledger.tracked import load_project
 from darkroom.tracking.mlflow.promotion import Registry
+from darkroom.tracking.records import End, Metrics, Start
 
 pytestmark = pytest.mark.slow
 

@@ -80,7 +80,7 @@ def write(folder: Path, num_points: int) -> None:
 def train(folder: Path, num_points: int) -> None:
     """A training that goes on where it can, and says all its points again, as ``fit`` does."""
     recorder = _recorder(folder)
-    recorder.go_on(folder / "memo")
+    recorder.resume(folder / "memo")
     _say_points(recorder, num_points, shared_numbers(folder))
     (folder / "memo").unlink()
     recorder.close("FINISHED")
@@ -92,7 +92,7 @@ def _recorder(folder: Path) -> Any:
     recorder.start_sender = _nothing
     recorder.WAIT_SECONDS = 0
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return recorder.Recorder(folder, "train", waits=True)
+    return recorder.Recorder(folder, "train", may_resume=True)
 
 
 def _nothing(*arguments: Any) -> None:
@@ -102,15 +102,15 @@ def _nothing(*arguments: Any) -> None:
 def _say_points(recorder: Any, num_points: int, phases: memoryview) -> None:
     import time
 
-    from darkroom.tracking.events import Metrics, Params, Tags
+    from darkroom.tracking.records import Metrics, Params, Tags
 
-    recorder.record(Params({"train.lr": 0.1}))
+    recorder.record(Params(values={"train.lr": "0.1"}))
     phases[READY] = 1
     for step in range(num_points):
         now_ms = time.time_ns() // 1_000_000
-        recorder.record(Metrics({"loss": 1 / (step + 1)}, step, now_ms))
+        recorder.record(Metrics(values={"loss": 1 / (step + 1)}, step=step, timestamp_ms=now_ms))
         phases[DONE] = step + 1
-    recorder.record(Tags({"done": "yes"}))
+    recorder.record(Tags(values={"done": "yes"}))
 
 
 if __name__ == "__main__":

@@ -16,19 +16,19 @@ from onnx import TensorProto, helper
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS, Journal
-from darkroom.tracking.journal.records import (
+from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
+from darkroom.tracking.mlflow.store import QUIET
+from darkroom.tracking.records import (
     Dataset,
     End,
+    Input,
     Metrics,
     Model,
     Params,
     Start,
     Status,
     Tags,
-    Used,
 )
-from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
-from darkroom.tracking.mlflow.store import QUIET
 
 os.environ.update(QUIET)
 
@@ -80,7 +80,7 @@ def write_story(
     story.params = {"seed": "0", "train.lr": "0.1"}
     writer.append(Params(values=story.params))
     writer.append(Dataset(name="prepared", digest="d" * 64, source="data", profile={"classes": 2}))
-    writer.append(Used(artifact="data", digest="unknown", as_child=False))
+    writer.append(Input(artifact="data", digest="unknown", as_child=False))
     for step in range(num_points):
         values = {"train/loss": 1 / (step + 1), "val/accuracy": float(step)}
         now_ms = START_MS + step

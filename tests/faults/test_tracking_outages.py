@@ -190,7 +190,7 @@ def say(num_points: int, pause: float = 0.0) -> tuple[str, float]:
         began = time.monotonic()
         Path("report.txt").write_text("report")
         run.log_artifacts(Path("report.txt"))
-        run.go_on(Path("memo"))
+        run.resume(Path("memo"))
         seconds += time.monotonic() - began
     return journal.name, seconds
 
@@ -275,7 +275,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
     client = MlflowClient(server.uri)
     with tracked("train", Runtime()) as run:
         [journal] = journals(root)
-        run.go_on(Path("memo"))
+        run.resume(Path("memo"))
         for step in range(600):
             run.log_metrics({"loss": 1 / (step + 1)}, step=step)
             time.sleep(0.01)

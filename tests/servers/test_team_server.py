@@ -233,7 +233,7 @@ def test_a_database_that_stops_and_starts_loses_and_doubles_nothing(
 ) -> None:
     enter(proxied, "database away")
     with tracked("train", Runtime()) as run:
-        run.go_on(Path("memo"))
+        run.resume(Path("memo"))
         for part in range(4):
             log_points(run, range(500 * part, 500 * (part + 1)))
             Path(f"part{part}.txt").write_text(f"{part}")

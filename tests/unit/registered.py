@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.journal.records import File, Model
 from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
 from darkroom.tracking.mlflow.registry import propose
 from darkroom.tracking.mlflow.store import Store, open_store
+from darkroom.tracking.records import File, Model
 
 DIGEST = "d" * 64
 MADE = "made.models/model.safetensors"
@@ -84,7 +84,7 @@ def export(store: Store, root: Path, factor: float, f1: float = 0.9, timestamp_m
 def export_through_journal(made: Path, step: int) -> None:
     """Exports model.onnx as the stage does, from weights at ``made`` whose contents are "abc"."""
     with tracked("export", Runtime()) as run:
-        run.used(made, "abc", as_child=True).log_onnx(
+        run.log_input(made, "abc", as_child=True).log_onnx(
             Path("model.onnx"),
             "classifier",
             params={"architecture": "cnn"},

@@ -16,10 +16,10 @@ from darkroom.collection.collection import SCHEMA, Collection
 from darkroom.collection.entries import SPLITS
 from darkroom.collection.folder import FolderFiles
 from darkroom.errors import UserError
+from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.curation import SHOWN, Curation, Duplicates, curate
 from darkroom.preparation.duplicates import exact_duplicates
-from darkroom.preparation.ingest import Images
-from darkroom.preparation.outcomes import Candidates
+from darkroom.preparation.ingest import IngestedImages
 from darkroom.preparation.trouble import Troubles
 
 TRAIN, VAL, TEST, NOT_GIVEN = 0, 1, 2, -1
@@ -40,7 +40,7 @@ def candidates(
     table = pa.table(columns, schema=SCHEMA)
     return Candidates(
         collection=Collection(FolderFiles(Path("images")), table),
-        images=Images(None, np.arange(count)),  # type: ignore[arg-type]
+        images=IngestedImages(None, np.arange(count)),  # type: ignore[arg-type]
         rows=np.arange(count),
         reads=np.arange(count),
         class_names=["a", "b"],

@@ -1,6 +1,5 @@
 """Descriptions of runs: tables that Markdown cannot break, sections that replace themselves alone."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,19 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.descriptions import (
+    describe_evaluation,
+    describe_export,
+    describe_preparation,
+    describe_training,
     kept_epoch,
     model_params,
-    of_evaluation,
-    of_export,
-    of_preparation,
-    of_training,
     scores,
     training_tags,
 )
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.events import Event, Note
 from darkroom.tracking.mlflow.store import open_store
 from darkroom.tracking.notes import NOTE_TAG, table, with_section
+from darkroom.tracking.records import Note
 from darkroom.tracking.run import Run
 
 MODEL = Path("models/model.safetensors")
@@ -111,7 +110,7 @@ def test_what_people_write_stays() -> None:
 
 def test_a_training_tells_model_scores_epoch_images_and_data() -> None:
     spec = make_spec(training=TRAINING)
-    assert of_training(spec, make_info(), 1_000) == {
+    assert describe_training(spec, make_info(), 1_000) == {
         "model": f"{spec.name}, 1,000 parameters",
         "validation macro F1": "0.8750",
         "validation accuracy": "0.9000",
@@ -124,13 +123,13 @@ def test_a_training_tells_model_scores_epoch_images_and_data() -> None:
         "data": "0123456789ab",
     }
     overfit = make_spec(training={**TRAINING, "overfits_since_epoch": 5})
-    assert of_training(overfit, make_info())["overfits since epoch"] == "5"
+    assert describe_training(overfit, make_info())["overfits since epoch"] == "5"
     early = make_spec(training={**TRAINING, "kept": {**TRAINING["kept"], "remarks": ["too early"]}})
-    assert of_training(early, make_info())["remark"] == "too early"
+    assert describe_training(early, make_info())["remark"] == "too early"
 
 
 def test_a_model_file_of_before_is_told_as_it_was() -> None:
-    rows = of_training(make_spec(training=OLDER), make_info())
+    rows = describe_training(make_spec(training=OLDER), make_info())
     assert (rows["kept epoch"], rows["validation macro F1"]) == ("12 of 30", "0.8750")
     assert "best epoch" not in rows
     assert kept_epoch(OLDER)["epoch"] == 12
@@ -161,7 +160,7 @@ def test_an_evaluation_tells_scores_and_the_worst_classes() -> None:
         "roc_auc_macro": None,
         "per_class": [{"class": f"c{index}", "f1": 1 - index / 10} for index in range(8)],
     }
-    assert of_evaluation(metrics) == {
+    assert describe_evaluation(metrics) == {
         "macro F1": "0.5000",
         "macro precision": "0.6000",
         "macro recall": "0.7000",
@@ -170,9 +169,9 @@ def test_an_evaluation_tells_scores_and_the_worst_classes() -> None:
         "images": "1,000",
     }
     perfect = {**metrics, "per_class": [{"class": "a", "f1": 1.0}, {"class": "b", "f1": 1.0}]}
-    assert of_evaluation(perfect)["least F1"] == "1 in every class"
+    assert describe_evaluation(perfect)["least F1"] == "1 in every class"
     one = {**metrics, "per_class": [{"class": "a", "f1": 1.0}, {"class": "b", "f1": 0.5}]}
-    assert of_evaluation(one)["least F1"] == "b (0.5000)"
+    assert describe_evaluation(one)["least F1"] == "b (0.5000)"
     assert scores(metrics) == {
         "test/num_images": 1_000,
         "test/accuracy": 0.75,
@@ -203,7 +202,7 @@ def test_an_evaluation_tells_of_baselines_and_of_what_was_not_measured() -> None
             {"class": "unseen", "f1": None, "support": 0, "predicted": 1},
         ],
     }
-    rows = of_evaluation(
+    rows = describe_evaluation(
         metrics | {"baseline": metrics["baseline"] | {"most_frequent": {"f1_macro": 0.1}}}
     )
     assert "macro precision" not in rows
@@ -234,7 +233,7 @@ def test_an_evaluation_of_several_labels_has_its_own_scores() -> None:
         "hamming_loss": 0.1,
         "per_class": [{"class": "a", "f1": 0.5}],
     }
-    rows = of_evaluation(metrics)
+    rows = describe_evaluation(metrics)
     assert (rows["exact match"], rows["Hamming loss"]) == ("0.3000", "0.1000")
     assert "accuracy" not in rows
 
@@ -245,7 +244,7 @@ def test_a_preparation_tells_images_classes_problems_and_duplicates() -> None:
         "num_files": {"used": 1_900, "truncated": 2, "not_an_image": 0},
         "num_pairs": {"same_pixels": 0, "nearly_same_pixels": 3},
     }
-    assert of_preparation(make_info(), counts) == {
+    assert describe_preparation(make_info(), counts) == {
         "images": "1,200 train, 300 val, 400 test",
         "as": "8 x 16 x 3",
         "classes": "3: class 0, class 1, class 2",
@@ -254,24 +253,18 @@ def test_a_preparation_tells_images_classes_problems_and_duplicates() -> None:
         "digest": "0123456789ab",
     }
     clean = {**counts, "num_files": {"used": 1}, "num_pairs": {"same_pixels": 0}}
-    rows = of_preparation(make_info(1_000), clean)
+    rows = describe_preparation(make_info(1_000), clean)
     assert (rows["files left out"], rows["pairs of duplicates"]) == ("none", "none")
     assert rows["classes"].startswith("1,000: class 0, ")
     assert rows["classes"].endswith("class 19, ...")
 
 
-@dataclass
-class Parity:
-    max_abs_difference: float
-    agreement: float
-
-
-def test_an_export_tells_sizes_and_parity(tmp_path: Path) -> None:
-    file = tmp_path / "model.onnx"
-    file.write_bytes(bytes(1_234_000))
-    assert of_export([file], {"model.onnx": Parity(2e-7, 0.995)}) == {
-        "model.onnx": "1,234 kB; from the checkpoint it differs by 2.0e-07 at most, "
-        "99.5% get the same outcome"
+@pytest.mark.parametrize("kind", ["argmax", "labels"])
+def test_an_export_tells_sizes_and_parity(kind: str) -> None:
+    parity = {"max_abs_difference_below": 1e-6, f"{kind}_agreement": 0.995}
+    assert describe_export({"model.onnx": 1_234_000}, {"model.onnx": parity}) == {
+        "model.onnx": "1,234 kB; differs from the checkpoint by less than 1e-06, "
+        "99.5% of the test images get the same outcome"
     }
 
 
@@ -287,9 +280,9 @@ def test_models_are_told_apart_by_few_facts() -> None:
 
 
 def test_a_run_tells_a_note() -> None:
-    heard: list[Event] = []
+    heard: list[object] = []
     Run(None, heard.append).describe("Test", {"a": 1})
-    assert heard == [Note("Test", table({"a": 1}))]
+    assert heard == [Note(title="Test", text=table({"a": 1}))]
 
 
 def test_both_stages_write_into_the_description_of_the_training(
@@ -299,14 +292,14 @@ def test_both_stages_write_into_the_description_of_the_training(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     with tracked("train", Runtime()) as run:
-        run.made(MODEL, "abc")
+        run.log_output(MODEL, "abc")
         run.describe("Training", {"kept epoch": 3})
     client = open_store(tmp_path, Address.of(tmp_path)).client
     training = run_of(client, "train").info.run_id
     client.set_tag(training, NOTE_TAG, f"Mine.\n\n{run_of(client, 'train').data.tags[NOTE_TAG]}")
     for score in (0.8, 0.9):  # evaluated twice
         with tracked("evaluate", Runtime()) as run:
-            for each in (run, run.used(MODEL, "abc", as_child=True)):
+            for each in (run, run.log_input(MODEL, "abc", as_child=True)):
                 each.describe("Test", {"macro F1": score})
     assert client.get_run(training).data.tags[NOTE_TAG] == (
         f"Mine.\n\n### Test\n\n{table({'macro F1': 0.9})}\n\n### Training\n\n{table({'kept epoch': 3})}"

@@ -21,7 +21,7 @@ from darkroom.tracking.journal.file import (
     tidy,
 )
 from darkroom.tracking.journal.receipts import NAME, Receipt
-from darkroom.tracking.journal.records import End, Metrics, Params, Record, Start
+from darkroom.tracking.records import End, Metrics, Params, Record, Start
 
 DIGEST = "0123456789abcdef"
 SAID: list[Record] = [
@@ -220,7 +220,7 @@ def test_a_forked_child_does_not_give_up_what_its_parent_holds(tmp_path: Path) -
         "import os, sys\n"
         "from pathlib import Path\n"
         "from darkroom.tracking.journal.file import Journal\n"
-        "from darkroom.tracking.journal.records import Start\n"
+        "from darkroom.tracking.records import Start\n"
         f"start = Start.model_validate_json({start().model_dump_json()!r})\n"
         f"writer = Journal.create(Path({str(tmp_path)!r}), start)\n"
         "if os.fork() == 0:\n"

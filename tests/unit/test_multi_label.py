@@ -25,7 +25,7 @@ from darkroom.collection.entries import SPLITS
 from darkroom.collection.labels import make_label_sets
 from darkroom.dataset.info import load_info
 from darkroom.errors import UserError
-from darkroom.preparation.prepare import count_by_label, summarise
+from darkroom.preparation.counts import count_by_label, summarise
 from darkroom.preparation.splits import NOT_GIVEN, TEST, TRAIN, VAL, SplitRule, Unsplit, assign_splits
 from darkroom.preparation.survey import load_survey
 

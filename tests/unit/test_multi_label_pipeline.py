@@ -4,8 +4,10 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run as run_process
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +17,16 @@ from ruamel.yaml import YAML
 from sklearn.metrics import f1_score
 from support import output_of, start_python
 
-from darkroom.models.file import load_spec
+from darkroom.models.file import load_model, load_spec
+from darkroom.paths import MODEL
+from darkroom.tracking.address import Address
+from darkroom.tracking.journal.file import Journal, journals
+from darkroom.tracking.ledger.dvc_hash import dvc_md5
+from darkroom.tracking.ledger.outputs import Outputs
+from darkroom.tracking.ledger.restored import Missing, write_restored
+from darkroom.tracking.ledger.results import Content, Result, parse_results
+from darkroom.tracking.ledger.revisions import Revision
+from darkroom.tracking.records import Dataset, File, Input, Metrics, Model, Note, Params, Tags
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 90
@@ -27,6 +38,10 @@ STAGES = """
 import runpy
 import sys
 
+from darkroom.tracking import recorder
+
+recorder.WAIT_SECONDS = 0
+recorder.start_sender = lambda root: None  # what a run reports stays in its journal
 for stage in sys.argv[1:]:
     runpy.run_path(f"stages/{stage}.py", run_name="__main__")
 """
@@ -75,15 +90,18 @@ def make_project(folder: Path, cells: list[list[str]], **train: object) -> Path:
     return folder
 
 
-def run_stages(project: Path, *stages: str) -> str:
+def run_stages(project: Path, *stages: str, **settings: str) -> str:
     """Runs the real scripts, one after the other, in one process that loads torch once."""
-    return output_of(start_python(STAGES, *stages, cwd=project, **SETTINGS))
+    return output_of(start_python(STAGES, *stages, cwd=project, **SETTINGS | settings))
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = make_project(tmp_path_factory.mktemp("several") / "project", sets_of_labels())
-    (project / "said.txt").write_text(run_stages(project, "prepare", "train", "evaluate", "export"))
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("fetch: []", "fetch: [digits]"))
+    stages = ("fetch", "prepare", "train", "evaluate", "export")
+    (project / "said.txt").write_text(run_stages(project, *stages, DARKROOM_TRACKING="on"))
     return project
 
 
@@ -200,3 +218,89 @@ def test_what_takes_one_label_an_image_is_refused_by_name(project: Path, tmp_pat
         assert (process.returncode, output) == (2, "")
         assert errors.startswith(message)
         assert len(errors.splitlines()) == 1
+
+
+# the runs of its stages, live and restored
+
+LIVE_TAGS = {"environment", "device", "doubts"}
+LIVE_METRICS = {"train/epoch_seconds"}
+LIVE_FILES = {"environment.json"}
+"""What no output of a stage holds."""
+
+
+def reported(journal: Journal) -> dict[str, Any]:
+    """Everything that a journal's run tells, by what it is about."""
+    found: dict[str, Any] = {}
+    for line in journal.read().lines:
+        match line.record:
+            case Params(kind=kind, values=values) | Tags(kind=kind, values=values):
+                found |= {
+                    f"{kind} {name}": text for name, text in values.items() if name not in LIVE_TAGS
+                }
+            case Metrics(values=values, step=step):
+                found |= {
+                    f"metric {name} {step} of {line.producer}": pytest.approx(value)
+                    for name, value in values.items()
+                    if name not in LIVE_METRICS
+                }
+            case File(path=path, sha256=sha256) if path not in LIVE_FILES:
+                found[f"file {path} of {line.producer}"] = sha256
+            case Note(title=title, text=text):
+                found[f"note {title} of {line.producer}"] = text
+            case Model() as model:
+                found[f"model of {line.producer}"] = model.model_copy(update={"timestamp_ms": 0})
+            case Input(artifact=artifact) | Dataset(source=artifact):
+                found[f"{line.record.kind} {artifact} of {line.producer}"] = line.record
+    return found
+
+
+def locked(project: Path, stage: str) -> Result:
+    """What `dvc repro` would write into dvc.lock of a stage."""
+    yaml = YAML(typ="safe")
+    entry = yaml.load(project / "dvc.yaml")["stages"][stage]
+    params = yaml.load(project / "params.yaml")
+
+    def contents(items: list) -> dict[str, Content]:
+        paths = [next(iter(item)) if isinstance(item, dict) else item for item in items]
+        paths = [path.replace("${data.path}", params["data"]["path"]) for path in paths]
+        return {
+            path: Content(dvc_md5(project / path), None) for path in paths if (project / path).exists()
+        }
+
+    named = {name: param(params, name) for name in entry["params"]}
+    lock = {"schema": "2.0", "stages": {stage: {"params": {"params.yaml": named}}}}
+    lock["stages"][stage]["outs"] = [{"path": stage, "md5": "0" * 32}]
+    [result] = parse_results(json.dumps(lock)).values()
+    outs = contents([*entry.get("outs", []), *entry.get("metrics", [])])
+    return replace(result, deps=contents(entry["deps"]), outs=outs)
+
+
+def param(params: dict, name: str) -> object:
+    for part in name.split("."):
+        params = params[part]
+    return params
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "train", "evaluate", "export"])
+def test_a_restored_run_tells_what_the_live_one_told(
+    project: Path, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [live] = [journal for journal in journals(project) if journal.start().stage == stage]
+    monkeypatch.chdir(project)
+    missing = Missing(locked(project, stage), Revision("workspace"))
+    write_restored(missing, Outputs(), tmp_path, Address.of(tmp_path))
+    [restored] = journals(tmp_path)
+    told = reported(restored)
+    assert told == reported(live)
+    assert len(told) > 3
+    if stage == "prepare":
+        assert "metric num_images_by_labels/2 0 of None" in told
+    if stage in ("evaluate", "export"):
+        assert f"input {MODEL} of None" in told
+
+
+def test_the_restored_training_tells_how_many_parameters_it_has(project: Path) -> None:
+    [live] = [journal for journal in journals(project) if journal.start().stage == "train"]
+    model, _ = load_model(project / MODEL)
+    number = sum(parameter.numel() for parameter in model.parameters())
+    assert f"{number:,} parameters" in reported(live)["note Training of None"]

@@ -345,7 +345,7 @@ def test_from_the_export_to_the_champion_through_a_server(
     write_onnx(Path("model.onnx"), 1.0)
     assert "no model is registered" in words(promote())
     with tracked("train", Runtime()) as run:
-        run.made(made, "abc")
+        run.log_output(made, "abc")
         run.log_metrics({"val/f1_macro": 0.5}, step=3)
         run.log_metrics({"test/f1_macro": 0.75})
     for _ in range(2):

@@ -314,7 +314,7 @@ def test_all_of_it_goes_through_the_journal(
     write_onnx(root / "model.onnx", 7.0)
     made = Path("models/model.safetensors")
     with tracked("train", Runtime()) as run:
-        run.made(made, "abc")
+        run.log_output(made, "abc")
         run.log_metrics({"val/f1_macro": 0.5}, step=4)
     export_through_journal(made, step=4)
     assert capsys.readouterr().err == ""

@@ -15,12 +15,12 @@ from mlflow import MlflowClient
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS, REFUSED, Journal, journals, seal
 from darkroom.tracking.journal.receipts import NAME, Receipt
-from darkroom.tracking.journal.records import End, Go, Metrics, Params, Record, Resumed, Start, Status
 from darkroom.tracking.journal.trouble import OutOfReach, Trouble, read_trouble
 from darkroom.tracking.mlflow import sender as sender_module
 from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
 from darkroom.tracking.mlflow.sender import LOG_BYTES, NUM_KEPT, Sender, has_sender, start_sender
 from darkroom.tracking.mlflow.store import QUIET, open_store
+from darkroom.tracking.records import End, Metrics, NotResumed, Params, Record, Resumed, Start, Status
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def write(
     *said: Record,
     status: Status | None = "FINISHED",
     address: Address | None = None,
-    waits: bool = False,
+    may_resume: bool = False,
 ) -> Journal:
     address = address or embedded(root)
     start = Start(
@@ -58,7 +58,7 @@ def write(
         tags={"stage": "train"},
         destination=address.digest,
         address=f"{address}",
-        waits=waits,
+        may_resume=may_resume,
         timestamp_ms=1_000,
     )
     writer = Journal.create(root, start)
@@ -139,7 +139,7 @@ def test_a_run_that_went_on_after_an_error_has_none(root: Path) -> None:
 
 
 def test_a_run_that_waits_is_seen_when_it_goes_or_has_ended(root: Path) -> None:
-    journal = write(root, *points(0), status=None, waits=True)
+    journal = write(root, *points(0), status=None, may_resume=True)
     assert journal.hold()
     assert Sender(root, embedded(root)).send_all()
     assert runs(root) == {}
@@ -147,7 +147,7 @@ def test_a_run_that_waits_is_seen_when_it_goes_or_has_ended(root: Path) -> None:
     send(root)
     assert runs(root) == {journal.name: ("KILLED", {0})}
 
-    journal = write(root, *points(0), Go(), status=None, waits=True)
+    journal = write(root, *points(0), NotResumed(), status=None, may_resume=True)
     assert journal.hold()
     assert Sender(root, embedded(root)).send_all()
     assert runs(root)[journal.name] == ("RUNNING", {0})
@@ -266,7 +266,7 @@ def test_a_run_that_was_deleted_is_sent_anew_when_it_goes_on(root: Path) -> None
         for number, record in enumerate(
             [*points(1), Params(values={"a": "1"}), End(status="FINISHED", timestamp_ms=9)], 2
         ):
-            content = f'{{"number":{number},"maker":null,"record":{record.model_dump_json()}}}'
+            content = f'{{"number":{number},"producer":null,"record":{record.model_dump_json()}}}'
             file.write(seal(content.encode()))
     journal.release()
     sender.send_all()

@@ -14,9 +14,7 @@ from darkroom.cli import main
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.events import param_text
 from darkroom.tracking.journal.file import Journal, journals
-from darkroom.tracking.journal.records import Metrics, Start
 from darkroom.tracking.ledger.missing import missing_results
 from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import Content, Result
@@ -24,6 +22,7 @@ from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.ledger.runs import KnownRun
 from darkroom.tracking.mlflow.usable import check_settings
 from darkroom.tracking.recorder import Recorder
+from darkroom.tracking.records import Metrics, Start, param_text
 
 
 def sync(*options: str) -> tuple[int, str]:

@@ -15,13 +15,13 @@ from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from darkroom.runtime import Runtime
 from darkroom.tracking import system_metrics as module
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.events import Event, Metrics
+from darkroom.tracking.records import Metrics
 from darkroom.tracking.run import Run
 from darkroom.tracking.system_metrics import system_metrics
 
 
 class Heard(list[Metrics]):
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: object) -> None:
         assert isinstance(event, Metrics)
         self.append(event)
 
@@ -113,7 +113,7 @@ def test_it_is_logged_when_asked_for_and_else_not(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     with tracked("asked", Runtime(system_metrics="on")) as run:
-        run.go_on(tmp_path / "memo")
+        run.resume(tmp_path / "memo")
         time.sleep(0.2)
     with tracked("silent", Runtime()):
         pass

@@ -19,7 +19,7 @@ from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
 from darkroom.runtime import Runtime
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.events import Event, Metrics, Tags
+from darkroom.tracking.records import Input, Metrics, Record, Tags
 from darkroom.tracking.run import NUM_SHOWN, Run
 
 ReadBack = Callable[[], Any]
@@ -249,24 +249,23 @@ def test_what_was_said_before_the_end_is_written(read_back: ReadBack, error: Bas
 def test_every_destination_is_told(read_back: ReadBack) -> None:
     told: list = []
 
-    class Journal:
-        def record(self, event: Event, maker: Path | None = None) -> None:
-            told.append((event, maker))
+    class Destination:
+        def record(self, record: Record, producer: str | None = None) -> None:
+            told.append((record, producer))
 
-        def use(self, artifact: Path, digest: str, as_child: bool) -> None:
-            assert (artifact, digest, as_child) == (Path("model"), "abc", False)
-
-        def go_on(self, memo: Path) -> None: ...
+        def resume(self, memo: Path) -> None: ...
 
     board: list = []
-    run = Run(Journal(), board.append)
+    run = Run(Destination(), board.append)
     run.log_metrics({"a": 1.0})
     run.log_tags({"b": "c"})
-    assert board == [event for event, _ in told]
-    assert [type(event) for event in board] == [Metrics, Tags]
-    run.used(Path("model"), "abc").log_metrics({"test/a": 2.0})
-    assert told[-1][1] == Path("model")
-    assert len(board) == 2  # what is said of another run is not of this one's board
+    model_run = run.log_input(Path("model"), "abc")
+    assert board == [record for record, _ in told]
+    assert [type(record) for record in board] == [Metrics, Tags, Input]
+    assert board[-1] == Input(artifact="model", digest="abc", as_child=False)
+    model_run.log_metrics({"test/a": 2.0})
+    assert told[-1][1] == "model"
+    assert len(board) == 3  # TensorBoard shows the stage's own run alone
 
 
 def test_runs_do_not_share_a_folder(folder: Path, read_back: ReadBack) -> None:

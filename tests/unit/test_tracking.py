@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,9 @@ from torch import nn
 from darkroom.errors import UserError
 from darkroom.pipeline.snapshot import EditedMeanwhile
 from darkroom.runtime import Runtime
-from darkroom.tracking import recorder
+from darkroom.tracking import recorder, records
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.journal import records
 from darkroom.tracking.journal.file import JOURNALS, journals
 from darkroom.tracking.mlflow.store import open_store
 from darkroom.tracking.run import Run, made_tag
@@ -44,8 +44,15 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClie
 
 
 def latest(client: MlflowClient, stage: str) -> MlflowRun:
-    [experiment] = client.search_experiments(filter_string="name = 'darkroom'")
-    return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=1)[0]
+    """Wait until the newest run of ``stage`` has ended in MLflow: a busy machine sends late."""
+    deadline = time.monotonic() + 60
+    while True:
+        experiments = client.search_experiments(filter_string="name = 'darkroom'")
+        ids = [experiment.experiment_id for experiment in experiments]
+        found = client.search_runs(ids, f"tags.stage = '{stage}'", max_results=1) if ids else []
+        if (found and found[0].info.status != "RUNNING") or time.monotonic() > deadline:
+            return found[0]
+        time.sleep(0.1)
 
 
 def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> None:
@@ -135,12 +142,12 @@ def test_runs_find_each_other_by_what_they_made(client: MlflowClient) -> None:
     for lr in (0.1, 0.2):
         with tracked("train", Runtime()) as run:
             run.log_params({"train.lr": lr})
-            run.made(MODEL, "abc")
+            run.log_output(MODEL, "abc")
     with tracked("train", Runtime()) as run:
-        run.made(MODEL, "another")
+        run.log_output(MODEL, "another")
     with tracked("evaluate", Runtime()) as run:
-        run.used(MODEL, "abc", as_child=True).log_metrics({"test/f1_macro": 0.9})
-        run.used(MODEL, "unknown").log_metrics({"test/f1_macro": 0.1})
+        run.log_input(MODEL, "abc", as_child=True).log_metrics({"test/f1_macro": 0.9})
+        run.log_input(MODEL, "unknown").log_metrics({"test/f1_macro": 0.1})
     parent = client.get_run(latest(client, "evaluate").data.tags["mlflow.parentRunId"])
     assert parent.data.params["train.lr"] == "0.2"  # the later of two that made the same bytes
     assert parent.data.tags[made_tag(MODEL)] == "abc"
@@ -157,7 +164,7 @@ def test_a_dead_server_costs_a_warning_and_nothing_else(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with tracked("alone", Runtime()) as run:
         run.log_metrics({"a": 1.0})
-        run.used(MODEL, "abc").log_params({"b": 2})
+        run.log_input(MODEL, "abc").log_params({"b": 2})
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     assert "Connection refused" in said
@@ -262,7 +269,7 @@ def test_where_nothing_can_be_written_a_warning_is_all(
     def stage() -> str:
         with tracked("train", Runtime()) as run:
             run.log_metrics({"a": 1.0})
-            run.used(MODEL, "abc").log_metrics({"b": 1.0})
+            run.log_input(MODEL, "abc").log_metrics({"b": 1.0})
         [warning] = capsys.readouterr().err.splitlines()
         return warning
 
@@ -314,7 +321,7 @@ def test_what_cannot_be_written_as_json_does_not_stop_the_work(
 ) -> None:
     with tracked("train", Runtime()) as run:
         run.log_dataset("prepared", "d", Path("data"), {"a": object()})
-        run.log_metrics({"a": float("nan"), "b": float("inf"), "c": "no number"})  # type: ignore[dict-item]
+        run.log_metrics({"a": float("nan"), "b": float("inf")})
         run.log_tags({"a": "\udcff"})
         run.log_metrics({"a": 2.0}, step=1)
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -322,6 +329,18 @@ def test_what_cannot_be_written_as_json_does_not_stop_the_work(
     said = [line.record for line in journal.read().lines]
     assert records.Tags(values={"a": "\\udcff"}) in said
     assert isinstance(said[-1], records.End)
+
+
+def test_what_is_no_metric_does_not_stop_the_work(
+    alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tracked("train", Runtime()) as run:
+        run.log_metrics({"a": "no number"})  # type: ignore[dict-item]
+        run.log_metrics({"a": 2.0}, step=1)
+    warning, *_ = capsys.readouterr().err.splitlines()
+    assert "not everything of this run is logged: could not convert" in warning
+    [journal] = journals(alone)
+    assert [line.record.step for line in journal.read().lines if line.record.kind == "metrics"] == [1]
 
 
 @pytest.mark.slow
@@ -370,5 +389,5 @@ def test_a_run_without_mlflow_takes_everything_and_keeps_nothing() -> None:
     run = Run()
     run.log_params({"a": 1})
     run.log_metrics({"a": 1.0})
-    run.made(MODEL, "abc")
-    assert isinstance(run.used(MODEL, "abc"), Run)
+    run.log_output(MODEL, "abc")
+    assert isinstance(run.log_input(MODEL, "abc"), Run)

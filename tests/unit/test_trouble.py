@@ -12,8 +12,8 @@ from test_curation import candidates, duplicates
 from test_preparation_report import Node, parse
 
 from darkroom.errors import UserError
+from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.curation import curate
-from darkroom.preparation.outcomes import Candidates
 from darkroom.preparation.trouble import Trouble, Troubles
 from darkroom.preparation.trouble_page import MAX_PAIRS, write_trouble_page
 

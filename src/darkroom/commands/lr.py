@@ -31,7 +31,7 @@ def lr(out: Path) -> None:
     job = make_job(config, runtime).with_features()
     with tracked("lr", runtime) as run:
         run.log_params(flatten(config))
-        run.used(PREPARED, job.info.digest)
+        run.log_input(PREPARED, job.info.digest)
         found = find_lr(job)
         for step, (rate, loss) in enumerate(zip(found.lrs, found.losses, strict=True)):
             run.log_metrics({"lr/rate": rate, "lr/loss": loss}, step)

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 from darkroom.compute.determinism import configure_libraries
@@ -19,7 +20,8 @@ from darkroom.terminal import safe_output
 from darkroom.tracking.descriptions import about
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.ledger.key_output import output_tags
-from darkroom.tracking.run import Run
+from darkroom.tracking.reports import ProjectFiles, report_inputs, report_outcome
+from darkroom.tracking.run import Run, warn
 from darkroom.tracking.secrets import redacted_output
 
 Config = TypeVar("Config", bound=StageConfig)
@@ -59,8 +61,14 @@ def _run_stage(
         snapshot = Snapshot.take(name, config)
         params = flatten(config)
         with only_one(name, CACHE / "locks"), tracked(name, runtime, about(params)) as run:
-            run.log_params(params)
+            files = ProjectFiles()
+            with suppress(OSError, UserError, ValueError, KeyError):  # main says what is wrong with it
+                report_inputs(name, params, run, files)
             main(config, runtime, run)
+            try:
+                report_outcome(name, params, run, files)
+            except Exception as error:  # of any kind: an observer must not stop the work
+                warn("not everything of this run is logged", error)
             run.log_tags(output_tags(name))
             _record_environment(runtime, run)
             snapshot.check(name)

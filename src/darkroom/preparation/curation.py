@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS, Outcome
+from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.duplicates import exact_duplicates, group_of, near_duplicates
-from darkroom.preparation.outcomes import Candidates
 from darkroom.preparation.trouble import Trouble, Troubles
 
 SHOWN = 5

@@ -43,7 +43,7 @@ Places = list[tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
-class Images:
+class IngestedImages:
     """What became of the files that were to be read, in the order of the collection."""
 
     segments: Segments
@@ -88,7 +88,7 @@ def ingest(
     cache: Path,
     workers: int,
     advance: Advance,
-) -> Images:
+) -> IngestedImages:
     """Decodes every file that an earlier run has not decoded already.
 
     Args:
@@ -114,7 +114,7 @@ def ingest(
                 next_position += int(new.sum())
             positions.append(found)
             advance(len(found))
-    return Images(Segments(folder, names, layout.shape, storage), np.concatenate(positions))
+    return IngestedImages(Segments(folder, names, layout.shape, storage), np.concatenate(positions))
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,13 @@
 """What MLflow shows of a run's outcome: rows of its description, facts and scores of a model."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from darkroom.metrics.remarks import remarks_on
 
 if TYPE_CHECKING:
     from darkroom.dataset.info import DatasetInfo
     from darkroom.models.spec import ModelSpec
-
-
-class Parity(Protocol):
-    """How far an exported file is from the checkpoint (see ``export.parity``)."""
-
-    @property
-    def max_abs_difference(self) -> float: ...
-    @property
-    def agreement(self) -> float: ...
 
 
 NUM_WORST = 5
@@ -94,7 +84,7 @@ def model_params(spec: "ModelSpec") -> dict[str, str]:
     }
 
 
-def of_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+def describe_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
     """Describes the prepared data; ``counts`` as ``data.prepare.count`` returns."""
     height, width = info.input_size
     left_out = {name: count for name, count in counts["num_files"].items() if name != "used"}
@@ -111,7 +101,7 @@ def of_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]])
     }
 
 
-def of_training(
+def describe_training(
     spec: "ModelSpec", info: "DatasetInfo", num_parameters: int | None = None
 ) -> dict[str, str]:
     """Describes a trained model, whose ``spec`` tells of its training."""
@@ -145,7 +135,7 @@ def _choice(training: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def of_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
+def describe_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Describes a model's outcome on the test split; ``metrics`` as in metrics.json."""
     overall = {
         title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if metrics.get(name) is not None
@@ -154,14 +144,14 @@ def of_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     worst = [name for name in sorted(f1, key=f1.__getitem__)[:NUM_WORST] if f1[name] < 1]
     return {
         **overall,
-        **_of_baseline(metrics),
+        **_baseline_rows(metrics),
         "least F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
         "images": f"{metrics['num_images']:,}",
         **{"remark" if n == 1 else f"remark {n}": text for n, text in enumerate(remarks_on(metrics), 1)},
     }
 
 
-def _of_baseline(metrics: Mapping[str, Any]) -> dict[str, str]:
+def _baseline_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
         f"macro F1 of {name.replace('_', ' ')}": f"{measured['f1_macro']:.4f}"
         for name, measured in metrics.get("baseline", {}).items()
@@ -169,14 +159,24 @@ def _of_baseline(metrics: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def of_export(files: Iterable[Path], parities: Mapping[str, Parity]) -> dict[str, str]:
-    """Describes the exported files: how large, and how far from the checkpoint."""
-    return {
-        file.name: f"{file.stat().st_size / 1e3:,.0f} kB; from the checkpoint it differs by "
-        f"{parities[file.name].max_abs_difference:.1e} at most, "
-        f"{parities[file.name].agreement:.1%} get the same outcome"
-        for file in files
-    }
+def describe_export(
+    sizes: Mapping[str, int], parities: Mapping[str, Mapping[str, float]]
+) -> dict[str, str]:
+    """Describe the exported files: their sizes, and how close they are to the checkpoint.
+
+    Args:
+        sizes: in bytes, by name of file.
+        parities: as in parity.json.
+    """
+    rows = {}
+    for name, size in sizes.items():
+        bound = parities[name]["max_abs_difference_below"]
+        agreement = next(value for key, value in parities[name].items() if key.endswith("_agreement"))
+        rows[name] = (
+            f"{size / 1e3:,.0f} kB; differs from the checkpoint by less than {bound:.0e}, "
+            f"{agreement:.1%} of the test images get the same outcome"
+        )
+    return rows
 
 
 def _enumerate(counts: Mapping[str, int]) -> str:

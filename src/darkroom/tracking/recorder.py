@@ -10,18 +10,32 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from darkroom.tracking import events
 from darkroom.tracking.address import Address
-from darkroom.tracking.events import Event
 from darkroom.tracking.git import git_tags
-from darkroom.tracking.journal import records
-from darkroom.tracking.journal.file import JOURNALS, LENGTH_OF_ERROR, REFUSED, Journal, Writer
+from darkroom.tracking.journal.file import (
+    JOURNALS,
+    LENGTH_OF_ERROR,
+    REFUSED,
+    Journal,
+    Writer,
+    with_copies,
+)
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import Trouble, read_trouble
 from darkroom.tracking.mlflow.sender import has_sender, start_sender
 from darkroom.tracking.person import user_name
+from darkroom.tracking.records import (
+    End,
+    File,
+    Metrics,
+    NotResumed,
+    Record,
+    Resumed,
+    Start,
+    Status,
+    clean,
+)
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
 from darkroom.tracking.secrets import redact
@@ -45,18 +59,18 @@ HOLD_SECONDS = 5.0
 
 
 @contextmanager
-def recording(title: str, waits: bool = False, about: str = "") -> Iterator["Recorder | None"]:
+def recording(title: str, may_resume: bool = False, about: str = "") -> Iterator["Recorder | None"]:
     """Makes a recorder for a stage or a command; its run's status tells how the block ended.
 
     FINISHED, FAILED with the error after an exception or an exit with a status, KILLED after a signal.
     None where nothing can be written.
 
     Args:
-        waits: is not to be seen in MLflow before ``Recorder.go_on`` was called, or it has ended.
+        may_resume: hold the run back from MLflow until ``Recorder.resume`` is called, or the run ends.
         about: a word for the run's name.
     """
     try:
-        recorder = Recorder(project_root(), title, waits, about)
+        recorder = Recorder(project_root(), title, may_resume, about)
     except Exception as error:  # whatever it is, an observer must not stop the work
         warn("this run is not logged", error)
         yield None
@@ -69,7 +83,7 @@ def recording(title: str, waits: bool = False, about: str = "") -> Iterator["Rec
     recorder.close("FINISHED")
 
 
-def _ending(error: BaseException) -> tuple[records.Status, str]:
+def _ending(error: BaseException) -> tuple[Status, str]:
     """Returns the status and the error of a run whose process ends so."""
     text = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, SystemExit):
@@ -83,7 +97,7 @@ def _ending(error: BaseException) -> tuple[records.Status, str]:
 class Recorder:
     """Takes the events of one run. Whatever goes wrong, the work goes on, and one warning is given."""
 
-    def __init__(self, root: Path, title: str, waits: bool = False, about: str = "") -> None:
+    def __init__(self, root: Path, title: str, may_resume: bool = False, about: str = "") -> None:
         self._root = root
         self._address = Address.of(root)
         self._began = time.time()
@@ -92,13 +106,13 @@ class Recorder:
         self._sender: subprocess.Popen[bytes] | None = None
         self._mutex = threading.RLock()  # system metrics come from a thread of their own
         tags = start_tags(title)
-        start = records.Start(
+        start = Start(
             stage=title,
-            name=plain(run_name(title, about, tags)),
-            tags=plain(tags),
+            name=run_name(title, about, tags),
+            tags=tags,
             destination=self._address.digest,
             address=f"{self._address}",
-            waits=waits,
+            may_resume=may_resume,
             timestamp_ms=_now_ms(),
         )
         self._writer = Journal.create(root, start)
@@ -109,25 +123,25 @@ class Recorder:
     def _journal(self) -> Journal:
         return self._writer.journal
 
-    def record(self, event: Event, maker: Path | None = None) -> None:
-        """Appends an event; ``maker``: to the run that made this artifact (see ``use``)."""
+    def record(self, record: Record, producer: str | None = None) -> None:
+        """Append a record; ``producer``: for the run that produced this artifact (see ``Input``)."""
         with self._observing():
-            self._append_event(event, maker.as_posix() if maker else None)
+            if isinstance(record, Metrics):
+                record = self._new_points(record, producer)
+                if not record.values:
+                    return
+            if copied := with_copies(record, self._copy):
+                self._append(copied, producer)
             if trouble := self._trouble():
                 self._warn(f"{trouble.sentence(self._address)}; {self._what_now(trouble)}")
 
-    def use(self, artifact: Path, digest: str, as_child: bool) -> None:
-        """Links the run to the one that made ``artifact``, whose events may follow."""
-        with self._observing():
-            self._append(records.Used(artifact=artifact.as_posix(), digest=digest, as_child=as_child))
-
-    def go_on(self, memo: Path) -> None:
-        """Goes on with the run whose journal ``memo`` names, if that is there; then notes ours there."""
+    def resume(self, memo: Path) -> None:
+        """Resume the run whose journal ``memo`` names, if there is one; then write this run there."""
         with self._observing():
             if earlier := self._find_earlier(memo):
                 self._continue(earlier)
             else:
-                self._append(records.Go())
+                self._append(NotResumed())
             memo.parent.mkdir(parents=True, exist_ok=True)
             memo.write_text(self._journal.name, encoding="utf-8")
 
@@ -172,95 +186,44 @@ class Recorder:
     def _continue(self, earlier: Journal) -> None:
         """Appends what was said so far to an ``earlier`` journal, and writes there from now on."""
         for line in earlier.read().lines:
-            if isinstance(line.record, records.Metrics):
-                self._note_points(line.maker, line.record)
+            if isinstance(line.record, Metrics):
+                self._points |= {(line.producer, name, line.record.step) for name in line.record.values}
         new, own, said = self._journal, self._writer, self._journal.read().lines
         self._writer = Writer(earlier)
-        self._append(records.Resumed(timestamp_ms=_now_ms()))
+        self._append(Resumed(timestamp_ms=_now_ms()))
         for line in said:
-            if not isinstance(line.record, records.Start):
-                self._append(line.record, line.maker)
+            if not isinstance(line.record, Start):
+                self._append(line.record, line.producer)
         own.close()
         new.remove()
         new.release()
 
-    def _append_event(self, event: Event, maker: str | None) -> None:
-        match event:
-            case events.Params():
-                self._append(records.Params(values=plain(event.texts())), maker)
-            case events.Tags(values):
-                self._append(records.Tags(values=plain(values)), maker)
-            case events.Metrics(values, step, timestamp_ms):
-                self._append_metrics(values, step, timestamp_ms, maker)
-            case events.Artifacts(paths):
-                for path in paths:
-                    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                        if file.name == ".gitignore":  # DVC's own
-                            continue
-                        if (file == path or file.is_file()) and (kept := self._keep(file)):
-                            self._append(kept, maker)
-            case events.Dataset(name, digest, source, profile):
-                dataset = records.Dataset(
-                    name=name, digest=digest, source=plain(source.as_posix()), profile=plain(profile)
-                )
-                self._append(dataset, maker)
-            case events.OnnxModel():
-                if kept := self._keep(event.path):
-                    self._append_model(event, kept, maker)
-            case events.Note(title, text):
-                self._append(records.Note(title=title, text=plain(text)), maker)
+    def _new_points(self, metrics: Metrics, producer: str | None) -> Metrics:
+        """Return the metrics without those that the journal has: a resumed training repeats some."""
+        points = {(producer, name, metrics.step) for name in metrics.values}
+        known = {name for _, name, _ in points & self._points}
+        self._points |= points
+        new = {name: value for name, value in metrics.values.items() if name not in known}
+        return metrics.model_copy(update={"values": new})
 
-    def _append_model(self, model: events.OnnxModel, file: records.File, maker: str | None) -> None:
-        now_ms = model.timestamp_ms
-        record = records.Model(
-            name=model.name,
-            file=file,
-            params=plain(model.params),
-            tags=plain(model.tags),
-            metrics=model.metrics,
-            dataset=model.dataset,
-            step=model.step,
-            timestamp_ms=now_ms,
-        )
-        self._append(record, maker)
-        self._append(records.Candidate(sha256=file.sha256, timestamp_ms=now_ms), maker)
-
-    def _append_metrics(
-        self, values: dict[str, float], step: int, timestamp_ms: int, maker: str | None
-    ) -> None:
-        """Leaves out points that the journal has: a training that was killed repeats some."""
-        new = {
-            name: float(value)
-            for name, value in values.items()
-            if (maker, name, step) not in self._points
-        }
-        if not new:
-            return
-        metrics = records.Metrics(values=new, step=step, timestamp_ms=timestamp_ms)
-        self._note_points(maker, metrics)
-        self._append(metrics, maker)
-
-    def _note_points(self, maker: str | None, metrics: records.Metrics) -> None:
-        self._points.update((maker, name, metrics.step) for name in metrics.values)
-
-    def _keep(self, file: Path) -> records.File | None:
+    def _copy(self, path: Path) -> File | None:
         try:
-            return self._writer.keep(file)
+            return self._writer.keep(path)
         except FileNotFoundError as error:
-            if file.exists():
+            if path.exists():  # then the journal's folder is gone
                 raise
-            warn(f"{file} is not logged", error)
+            warn(f"{path} is not logged", error)
             return None
 
-    def _append(self, record: records.Record, maker: str | None = None) -> None:
-        if error := self._writer.append(record, maker):
+    def _append(self, record: Record, producer: str | None = None) -> None:
+        if error := self._writer.append(record, producer):
             self._warn(f"not all of this run may be kept, {self._journal.folder}: {error.strerror}")
 
-    def close(self, status: records.Status, error: str = "") -> None:
+    def close(self, status: Status, error: str = "") -> None:
         """Says how the run ended, and waits a little for MLflow to have it."""
         with self._observing():
-            text = plain(error)[:LENGTH_OF_ERROR]
-            self._append(records.End(status=status, error=text, timestamp_ms=_now_ms()))
+            text = clean(error)[:LENGTH_OF_ERROR]
+            self._append(End(status=status, error=text, timestamp_ms=_now_ms()))
         with self._observing():
             size = self._journal.size
             failure = self._writer.close()
@@ -334,18 +297,6 @@ def run_name(title: str, about: str, tags: Mapping[str, str]) -> str:
     commit = tags.get("mlflow.source.git.commit", "")[:7]
     mark = "+" if tags.get("git.dirty") == "true" else ""
     return " ".join(filter(None, (title, about, tags.get("dvc.experiment") or f"{commit}{mark}")))
-
-
-def plain(value: Any) -> Any:
-    """Returns texts, in dicts and lists too, without secrets, and as UTF-8 can hold them."""
-    match value:
-        case str():
-            return redact(value.encode("utf-8", "backslashreplace").decode())
-        case dict():
-            return {name: plain(item) for name, item in value.items()}
-        case list() | tuple():
-            return [plain(item) for item in value]
-    return value
 
 
 def _now_ms() -> int:

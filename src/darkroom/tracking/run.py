@@ -1,6 +1,6 @@
-"""One stage's run as the stages see it: what is told here becomes events, for MLflow and TensorBoard.
+"""A stage's run: takes what the stage reports, for MLflow and TensorBoard.
 
-They observe: no stage needs them to finish, and no result is read from them.
+Both only observe: no stage needs them to finish, and no result is read from them.
 """
 
 import sys
@@ -9,84 +9,98 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from darkroom.tracking.events import (
-    Artifacts,
+from darkroom.tracking.notes import table
+from darkroom.tracking.records import (
     Dataset,
-    Event,
+    File,
     Graph,
-    Images,
+    ImageBatch,
+    Input,
+    LiveRecord,
     Metrics,
+    Model,
     Note,
-    OnnxModel,
     Params,
     PrCurves,
+    Record,
     Tags,
+    param_text,
 )
-from darkroom.tracking.notes import table
 from darkroom.tracking.secrets import redact
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NUM_SHOWN = 64
-"""How many images of the first batch are shown."""
+"""Number of images of the first batch that are shown."""
 
 Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
-class Journal(Protocol):
-    """What takes a run's events for MLflow (see ``recorder.py``)."""
+class Destination(Protocol):
+    """Takes a run's records for MLflow (see ``recorder.py``)."""
 
-    def record(self, event: Event, maker: Path | None = None) -> None: ...
-    def use(self, artifact: Path, digest: str, as_child: bool) -> None: ...
-    def go_on(self, memo: Path) -> None: ...
+    def record(self, record: Record, producer: str | None = None) -> None: ...
+    def resume(self, memo: Path) -> None: ...
 
 
 class Run:
-    """Takes what a stage says of itself.
+    """A stage's run.
 
     Args:
-        journal: of the run, if it is to be in MLflow.
-        others: further destinations; each takes every event, and leaves out what is not for it.
-        maker: is not the journal's own run, but the one that made this artifact.
+        destination: takes the records for MLflow, if the run is to be tracked there.
+        observers: also get every record, and ignore those that are not for them.
+        producer: log to the run that produced this artifact instead of the stage's own run.
+        clock: returns the time in milliseconds since 1970, UTC.
     """
 
     def __init__(
         self,
-        journal: Journal | None = None,
-        *others: Callable[[Event], None],
-        maker: Path | None = None,
+        destination: Destination | None = None,
+        *observers: Callable[[Record | LiveRecord], None],
+        producer: Path | None = None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._journal = journal
-        self._others = others
-        self._maker = maker
+        self._destination = destination
+        self._observers = observers
+        self._producer = producer
+        self._clock = clock
         self._has_watched = False
 
-    def _record(self, event: Event) -> None:
-        if self._journal:
-            self._journal.record(event, self._maker)
-        for record in self._others:
-            record(event)
-
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Records parameters by their full names."""
-        self._record(Params(dict(params)))
+        """Log parameters by full name."""
+        self._log(lambda: Params(values={name: param_text(value) for name, value in params.items()}))
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Records text by which the run can be found."""
-        self._record(Tags(dict(tags)))
+        """Log texts by which the run can be found."""
+        self._log(lambda: Tags(values=dict(tags)))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Records numbers of this moment. This costs a fraction of a millisecond."""
-        self._record(Metrics(dict(metrics), step, time.time_ns() // 1_000_000))
+        """Log metrics at ``step``. This takes a fraction of a millisecond."""
+        values = metrics.items()
+        self._log(
+            lambda: Metrics(
+                values={name: float(value) for name, value in values},
+                step=step,
+                timestamp_ms=self._clock(),
+            )
+        )
 
     def log_artifacts(self, *paths: Path) -> None:
-        """Keeps files or folders with the run."""
-        self._record(Artifacts(paths))
+        """Keep files, or all files in folders, with the run."""
+        for path in paths:
+            for file in files_below(path):
+                self.log_file(file)
+
+    def log_file(self, path: Path) -> None:
+        """Keep a file with the run."""
+        self._log(lambda: File(path=path.as_posix()))
 
     def log_dataset(self, name: str, digest: str, source: Path, profile: Mapping[str, Any]) -> None:
-        """Records a data set that was used."""
-        self._record(Dataset(name, digest, source, dict(profile)))
+        """Log a dataset that was used; ``profile`` describes it in values that JSON can hold."""
+        self._log(
+            lambda: Dataset(name=name, digest=digest, source=source.as_posix(), profile=dict(profile))
+        )
 
     def log_onnx(
         self,
@@ -99,79 +113,108 @@ class Run:
         dataset: tuple[str, str],
         step: int,
     ) -> None:
-        """Makes an ONNX file a logged model of the run, and the candidate of the model registry.
+        """Make an ONNX file a logged model of the run, and the candidate of the model registry.
 
         Args:
-            metrics: its scores; those that the run has already are not added to the run again.
-            dataset: name and digest of the data that these are of.
-            step: the epoch whose weights it has; what the run has said of it belongs to the model, too.
+            metrics: the model's scores; those that the run already has are not logged again.
+            dataset: name and digest of the dataset on which the scores were measured.
+            step: the epoch whose weights the model has; the metrics of that epoch are linked to it.
         """
-        self._record(
-            OnnxModel(
-                path,
-                name,
-                dict(params),
-                dict(tags),
-                dict(metrics),
-                dataset,
-                step,
-                timestamp_ms=time.time_ns() // 1_000_000,
+        self._log(
+            lambda: Model(
+                name=name,
+                file=File(path=path.as_posix()),
+                params=dict(params),
+                tags=dict(tags),
+                metrics=dict(metrics),
+                dataset=dataset,
+                step=step,
+                timestamp_ms=self._clock(),
             )
         )
 
     def describe(self, title: str, rows: Mapping[str, object]) -> None:
-        """Writes a table into the run's description, below ``title``; replaces the one that is there."""
-        self._record(Note(title, table({name: redact(f"{value}") for name, value in rows.items()})))
+        """Write a table into the run's description; replaces an earlier one of the same title."""
+        # redacted before the table escapes Markdown's punctuation, which secrets may have
+        self._log(lambda: Note(title=title, text=table({n: redact(f"{v}") for n, v in rows.items()})))
 
     def log_pr_curves(
         self, class_names: Sequence[str], targets: "Tensor", probabilities: "Tensor"
     ) -> None:
-        """Records each class's precision-recall curve; arguments as in ``PrCurves``."""
-        self._record(PrCurves(tuple(class_names), targets, probabilities))
+        """Show each class's precision-recall curve; arguments as in ``PrCurves``."""
+        self._observe(PrCurves(tuple(class_names), targets, probabilities))
 
     def watch(self, batches: Iterable[Batch], model: "nn.Module") -> Iterator[Batch]:
-        """Passes batches (images first) on; shows images of the very first, and the model's graph."""
+        """Yield the batches (images first); show images of the first one, and the model's graph."""
         for batch in batches:
             if not self._has_watched:
                 self._has_watched = True
-                self._record(Images("train/first_batch", batch[0][:NUM_SHOWN]))
-                self._record(Graph(model, batch[0][:1]))
+                self._observe(ImageBatch("train/first_batch", batch[0][:NUM_SHOWN]))
+                self._observe(Graph(model, batch[0][:1]))
             yield batch
 
-    def made(self, artifact: Path, digest: str) -> None:
-        """Says that this run made ``artifact`` with these contents."""
+    def log_output(self, artifact: Path, digest: str) -> None:
+        """Log that this run produced ``artifact`` with these contents."""
         self.log_tags({made_tag(artifact): digest})
 
-    def used(self, artifact: Path, digest: str, as_child: bool = False) -> "Run":
-        """Links this run to the latest one that made ``artifact`` with these contents.
+    def log_input(self, artifact: Path, digest: str, as_child: bool = False) -> "Run":
+        """Link this run to the latest one that produced ``artifact`` with these contents.
 
         Args:
             as_child: show this run below that one.
 
         Returns:
-            That run, to log to (a model's test metrics belong to its training run). Where MLflow knows
-            none, what is logged to it is left out.
+            That run, to log to, as ``producer_of`` returns it.
         """
-        if not self._journal:
+        self._log(lambda: Input(artifact=artifact.as_posix(), digest=digest, as_child=as_child))
+        return self.producer_of(artifact)
+
+    def producer_of(self, artifact: Path) -> "Run":
+        """Return the run that produced an input of this run, to log to.
+
+        A model's test metrics belong to its training run, for example. If MLflow has no such run, what
+        is logged to it is discarded.
+        """
+        if not self._destination:
             return Run()
-        self._journal.use(artifact, digest, as_child)
-        return Run(self._journal, maker=artifact)
+        return Run(self._destination, producer=artifact, clock=self._clock)
 
-    def go_on(self, memo: Path) -> None:
-        """Says that this is the run that ``memo`` tells of, if it does, else notes this run there.
+    def resume(self, memo: Path) -> None:
+        """Resume the run that the file ``memo`` names, if there is one; then write this run there.
 
-        A training that was killed goes on as one run. What it had logged is not logged again.
+        A training that was killed and continues is one run. Metrics that it has are not logged again.
         """
-        if self._journal:
-            self._journal.go_on(memo)
+        if self._destination:
+            self._destination.resume(memo)
+
+    def _log(self, create: Callable[[], Record]) -> None:
+        try:
+            record = create()
+        except Exception as error:  # of any kind: an observer must not stop the work
+            warn("not everything of this run is logged", error)
+            return
+        if self._destination:
+            self._destination.record(record, self._producer.as_posix() if self._producer else None)
+        self._observe(record)
+
+    def _observe(self, record: Record | LiveRecord) -> None:
+        for observe in self._observers:
+            observe(record)
+
+
+def files_below(path: Path) -> list[Path]:
+    """Return the file ``path``, or all files of the folder ``path`` except DVC's ``.gitignore``."""
+    if not path.is_dir():
+        return [path]
+    return [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != ".gitignore"]
 
 
 def made_tag(artifact: Path | str) -> str:
-    """Returns the tag that holds the digest of an artifact on the run that made it."""
+    """Return the tag that holds an artifact's digest on the run that produced it."""
     return f"made.{Path(artifact).as_posix()}"
 
 
 def warn(failure: str, error: Exception) -> None:
-    """Says in one line what could not be recorded, and why."""
+    """Print in one line what could not be recorded, and why."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     print(f"tracking: {failure}: {text}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Writes a run's events for TensorBoard; when that fails, warns once and lets the stage go on."""
+"""Writes a run's records for TensorBoard; when that fails, warns once and lets the stage go on."""
 
 import copy
 import io
@@ -13,7 +13,16 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from darkroom.errors import UserError
-from darkroom.tracking.events import Artifacts, Event, Graph, Images, Metrics, Params, PrCurves
+from darkroom.tracking.records import (
+    File,
+    Graph,
+    ImageBatch,
+    LiveRecord,
+    Metrics,
+    Params,
+    PrCurves,
+    Record,
+)
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
 
@@ -47,17 +56,17 @@ def board_folder(stage: str, given: str) -> Path:
 
 
 @contextmanager
-def board(folder: Path) -> Iterator[Callable[[Event], None]]:
+def board(folder: Path) -> Iterator[Callable[[Record | LiveRecord], None]]:
     """Makes a recorder that writes event files into ``folder`` until the block ends."""
     try:
         opened = _Board(folder)
     except ModuleNotFoundError as error:
         warn("nothing is written for TensorBoard (pip install 'darkroom[tensorboard]')", error)
-        yield lambda event: None
+        yield lambda record: None
         return
     except Exception as error:  # whatever it is, an observer must not stop the work
         warn("nothing is written for TensorBoard", error)
-        yield lambda event: None
+        yield lambda record: None
         return
     try:
         yield opened.record
@@ -66,28 +75,28 @@ def board(folder: Path) -> Iterator[Callable[[Event], None]]:
 
 
 class _Board:
-    """Writes events in a thread of its own; the first failure is said, and the last."""
+    """Writes records in a thread of its own; the first failure is said, and the last."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
         self._has_failed = False
-        self._waiting: SimpleQueue[Event | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Record | LiveRecord | None] = SimpleQueue()
         self._hook = threading.excepthook
         threading.excepthook = self._leave_out_writers
         self._thread = threading.Thread(target=self._write_all, name="tensorboard", daemon=True)
         self._thread.start()
 
-    def record(self, event: Event) -> None:
-        """Takes an event; what may change later is read at once, the rest in the thread."""
-        match event:
-            case Images():
-                self._attempt(lambda: self._waiting.put(replace(event, images=_pixels(event.images))))
+    def record(self, record: Record | LiveRecord) -> None:
+        """Takes a record; what may change later is read at once, the rest in the thread."""
+        match record:
+            case ImageBatch():
+                self._attempt(lambda: self._waiting.put(replace(record, images=_pixels(record.images))))
             case Graph():
-                self._add_graph(event)
+                self._add_graph(record)
             case _:
-                self._waiting.put(event)
+                self._waiting.put(record)
 
     def close(self) -> None:
         """Writes what waits."""
@@ -97,8 +106,8 @@ class _Board:
         threading.excepthook = self._hook
 
     def _write_all(self) -> None:
-        while (event := self._waiting.get()) is not None:
-            self._attempt(lambda event=event: self._write(event))  # type: ignore[misc]
+        while (record := self._waiting.get()) is not None:
+            self._attempt(lambda record=record: self._write(record))  # type: ignore[misc]
 
     def _attempt(self, action: Callable[[], None]) -> None:
         if self._has_failed:
@@ -109,25 +118,21 @@ class _Board:
             self._has_failed = True
             warn("no more is written for TensorBoard", error)
 
-    def _write(self, event: Event) -> None:
-        match event:
-            case Metrics(values, step, timestamp_ms):
+    def _write(self, record: Record | LiveRecord) -> None:
+        match record:
+            case Metrics(values=values, step=step, timestamp_ms=timestamp_ms):
                 for name, value in values.items():
                     self._writer.add_scalar(name, value, step, timestamp_ms / 1_000)
-            case Params():
-                self._writer.add_text("params", _table(event.texts()))
-            case Images(name, images):
+            case Params(values=values):
+                self._writer.add_text("params", _table(values))
+            case ImageBatch(name, images):
                 self._writer.add_images(name, images)
             case PrCurves():
-                self._add_pr_curves(event)
-            case Artifacts(paths):
-                for path in paths:
-                    for file in sorted(path.rglob("*.png")) if path.is_dir() else [path]:
-                        self._add_picture(file)
+                self._add_pr_curves(record)
+            case File(path=path) if path.endswith(".png"):
+                self._add_picture(Path(path))
 
     def _add_picture(self, file: Path) -> None:
-        if file.suffix != ".png":
-            return
         import numpy as np
         from PIL import Image
 
@@ -135,16 +140,16 @@ class _Board:
             pixels = np.array(picture.convert("RGB"))
         self._writer.add_image(file.as_posix(), pixels, dataformats="HWC")
 
-    def _add_pr_curves(self, event: PrCurves) -> None:
-        targets, probabilities = event.targets.numpy(), event.probabilities.numpy()
-        for i, name in enumerate(event.class_names):
+    def _add_pr_curves(self, curves: PrCurves) -> None:
+        targets, probabilities = curves.targets.numpy(), curves.probabilities.numpy()
+        for i, name in enumerate(curves.class_names):
             has_label = targets == i if targets.ndim == 1 else targets[:, i]
             if not has_label.any():
                 continue  # as in the report, a class without test images has no curve
-            curve = f"test/precision_recall/{name}"
-            self._writer.add_pr_curve(curve, has_label, probabilities[:, i], 0, NUM_THRESHOLDS)
+            tag = f"test/precision_recall/{name}"
+            self._writer.add_pr_curve(tag, has_label, probabilities[:, i], 0, NUM_THRESHOLDS)
 
-    def _add_graph(self, event: Graph) -> None:
+    def _add_graph(self, graph: Graph) -> None:
         """Traces a copy: tracing changes a model's modes, and may not run beside the training."""
         import torch
 
@@ -157,8 +162,8 @@ class _Board:
                 warnings.catch_warnings(action="ignore"),
                 redirect_stdout(io.StringIO()),  # torch prints what it also raises
             ):
-                model = copy.deepcopy(event.model).cpu().eval()
-                self._writer.add_graph(model, event.images.cpu())
+                model = copy.deepcopy(graph.model).cpu().eval()
+                self._writer.add_graph(model, graph.images.cpu())
         except Exception as error:  # not every model can be traced
             warn("the model's graph is not written for TensorBoard", error)
 

@@ -13,17 +13,17 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from darkroom.tracking.journal.private import FILE_MODE, open_private, private_folder, private_opener
-from darkroom.tracking.journal.records import LINE, End, File, Line, Record, Start
+from darkroom.tracking.records import End, File, Model, Record, Start
 
 JOURNALS = "mljournal"
 """The folder in the project's root, beside mlflow.db. It is no scratch: deleted, it is lost."""
@@ -44,6 +44,18 @@ LEFTOVER_SECONDS = 3_600
 
 _NAME = re.compile(r"\d{8}-\d{6}-\d{6}-(?P<stage>\w+)-(?P<destination>[0-9a-f]*)-[0-9a-f]{8}")
 _BEGAN = "%Y%m%d-%H%M%S-%f"
+
+
+class Line(BaseModel):
+    """A line of a journal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+    number: int
+    """Counts the lines from 0, so that a missing one is noticed."""
+    producer: str | None = None
+    """The record is for the run that produced this artifact (see ``Input``), not for this run."""
+    record: Record
 
 
 @dataclass
@@ -218,10 +230,10 @@ class Writer:
         if self._end > reading.end:  # closes the line that a killed process left half written
             self._waiting.append(b"\n")
 
-    def append(self, record: Record, maker: str | None = None) -> OSError | None:
+    def append(self, record: Record, producer: str | None = None) -> OSError | None:
         """Appends a line; returns what keeps it, and those before it, from the disk."""
         with self._mutex:
-            content = Line(number=self._number, maker=maker, record=record).model_dump_json()
+            content = Line(number=self._number, producer=producer, record=record).model_dump_json()
             self._waiting.append(seal(content.encode()))
             self._number += 1
             return self._write()
@@ -304,7 +316,7 @@ def close_dead(journal: Journal) -> bool:
         return False
     try:
         if journal.end() is None:
-            times = [_time_ms(line) for line in journal.read().lines if line.maker is None]
+            times = [_time_ms(line) for line in journal.read().lines if line.producer is None]
             last = max(times, default=0) or journal.start().timestamp_ms
             writer = Writer(journal)
             writer.append(End(status="KILLED", error="the process died", timestamp_ms=last))
@@ -315,14 +327,15 @@ def close_dead(journal: Journal) -> bool:
         journal.release()
 
 
-def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes: 64 hex digits.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def with_copies(record: Record, copy: Callable[[Path], File | None]) -> Record | None:
+    """Return the record after ``copy`` has copied the file in it, if any; None if ``copy`` does."""
+    match record:
+        case File(path=path):
+            return copy(Path(path))
+        case Model(file=file):
+            copied = copy(Path(file.path))
+            return record.model_copy(update={"file": copied}) if copied else None
+    return record
 
 
 def seal(content: bytes) -> bytes:
@@ -357,6 +370,6 @@ def _time_ms(line: Line) -> int:
 def _parse(raw: bytes) -> Line:
     content = unseal(raw)
     try:
-        return LINE.validate_json(content)
+        return Line.model_validate_json(content)
     except ValidationError:
         raise ValueError("from another version of darkroom") from None

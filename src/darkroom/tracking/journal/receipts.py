@@ -20,7 +20,7 @@ class Receipt:
     run_id: str = ""
     offset: int = 0
     """Bytes of the journal that have arrived."""
-    makers: dict[str, str] = field(default_factory=dict)
+    producers: dict[str, str] = field(default_factory=dict)
     """Artifacts that were used, and the runs that made them ("" where none is known)."""
     refused: list[str] = field(default_factory=list)
     """What will never arrive, and why: MLflow refuses it, or it is damaged."""
@@ -39,7 +39,7 @@ class Receipt:
 
     def forget(self) -> None:
         """Forgets everything, so that the journal is sent from its beginning."""
-        self.run_id, self.offset, self.makers, self.refused = "", 0, {}, []
+        self.run_id, self.offset, self.producers, self.refused = "", 0, {}, []
 
     def save(self, journal: Journal) -> None:
         """Replaces the receipt on disk at once."""

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from darkroom.errors import UserError
 from darkroom.tracking.ledger.key_output import STAGES, key_md5
-from darkroom.tracking.ledger.restored import KEPT, Missing
+from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import WORKSPACE, Result
 from darkroom.tracking.ledger.revisions import Revision, Revisions
 from darkroom.tracking.ledger.runs import KnownRun
+from darkroom.tracking.reports import ARTIFACTS
 
 
 def wanted_results(
@@ -74,7 +75,7 @@ def emptied_runs(
     """
     makers = {run.run_id: run for _, found in _with_makers(wanted, runs) for run in found}
     for run in makers.values():
-        expected = {path.parts[0] for path in KEPT.get(run.stage.partition("@")[0], ())}
+        expected = {path.parts[0] for path in ARTIFACTS.get(run.stage.partition("@")[0], ())}
         if expected and not expected <= top_names(run):
             yield run
 

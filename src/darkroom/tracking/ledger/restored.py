@@ -1,58 +1,30 @@
-"""A run for a result that no run is known of: written into a journal from the result's own files."""
+"""A run for a result that has none: its journal, written from the result's own files."""
 
 import csv
-import hashlib
 import io
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from darkroom.dataset.info import DatasetInfo, profile
-from darkroom.errors import UserError
-from darkroom.models.spec import ModelSpec, load_spec
-from darkroom.paths import (
-    DATASET,
-    EXPORT,
-    HISTORY,
-    MANIFEST,
-    METRICS,
-    MODEL,
-    PREPARED,
-    REPORT_EVALUATE,
-    REPORT_PREPARE,
-    REPORT_TRAIN,
-)
+from darkroom.paths import HISTORY
 from darkroom.tracking.address import Address
-from darkroom.tracking.descriptions import (
-    about,
-    kept_epoch,
-    model_params,
-    of_evaluation,
-    of_preparation,
-    of_training,
-    scores,
-    training_tags,
-)
-from darkroom.tracking.events import param_text
-from darkroom.tracking.journal import records
-from darkroom.tracking.journal.file import Journal, Writer
-from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_md5, key_output
+from darkroom.tracking.descriptions import about
+from darkroom.tracking.journal.file import Journal, Writer, with_copies
+from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_md5
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
-from darkroom.tracking.notes import table
-from darkroom.tracking.recorder import plain, run_name
-from darkroom.tracking.run import made_tag
+from darkroom.tracking.recorder import run_name
+from darkroom.tracking.records import End, File, Record, Start
+from darkroom.tracking.reports import Files, report_inputs, report_outcome
+from darkroom.tracking.run import Run
 from darkroom.training.kept import course_metrics
 
 RESTORED_TAG = "restored"
 ORIGINAL_TAG = "restored.original"
-ONNX = EXPORT / "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -77,174 +49,118 @@ class Missing:
 
 
 def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:
-    """Writes the journal of a run for what is missing, from the files of the result.
+    """Write the journal of a run for a result that has none, from the result's files.
 
     Args:
         root: of the project, where journals lie.
 
     Raises:
-        OutputMissing, OutputDamaged: a file is nowhere to be had whole; nothing is written.
+        OutputMissing, OutputDamaged: a file cannot be found intact; nothing is written.
+        OSError: the journal cannot be written.
     """
-    restored = _Restored(missing, outputs, root, address)
+    result, files = missing.result, ResultFiles(missing.result, outputs)
+    committed_ms = missing.revision.committed_ms or time.time_ns() // 1_000_000
+    time_ms = committed_ms + STAGES.index(result.verb)  # a stage comes after those that it needs
+    writer = Journal.create(root, _start(missing, address, time_ms))
     try:
-        _TELL[missing.result.verb](restored)
-        restored.end()
-    except BaseException:
-        restored.drop()
-        raise
-
-
-class _Restored:
-    """The journal of one such run, while it is written."""
-
-    def __init__(self, missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:
-        self.result = missing.result
-        self._outputs = outputs
-        revision = missing.revision
-        made_ms = revision.committed_ms or time.time_ns() // 1_000_000
-        self.time_ms = made_ms + STAGES.index(self.result.verb)  # what made its inputs goes before
-        tags = {
-            "stage": self.result.stage,
-            "mlflow.source.name": f"stages/{self.result.verb}.py",
-            "mlflow.source.type": "LOCAL",
-            "mlflow.user": revision.author,
-            "mlflow.source.git.commit": revision.commit,
-            "git.branch": revision.branch,
-            "dvc.experiment": missing.experiment,
-            RESTORED_TAG: f"from dvc.lock at {missing.experiment or revision.name}",
-            ORIGINAL_TAG: missing.original,
-        }
-        start = records.Start(
-            stage=self.result.stage,
-            name=plain(missing.name),
-            tags={name: plain(text) for name, text in tags.items() if text},
-            destination=address.digest,
-            address=f"{address}",
-            timestamp_ms=self.time_ms,
-        )
-        self._writer: Writer = Journal.create(root, start)
-        self.params()
-
-    def append(self, record: records.Record, maker: Path | None = None) -> None:
-        """Appends a record.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
-        if error := self._writer.append(record, maker.as_posix() if maker else None):
+        run = Run(_Restoring(writer, files), clock=lambda: time_ms)
+        report_inputs(result.verb, result.params, run, files)
+        if result.verb == "train":
+            report_curves(run, files)
+        report_outcome(result.verb, result.params, run, files)
+        run.log_tags({OUTPUT_TAG: key_md5(result)})
+        _append(writer, End(status="FINISHED", timestamp_ms=time_ms))
+        if error := writer.close():
             raise error
+    except BaseException:
+        writer.journal.remove()
+        writer.close()
+        raise
+    finally:
+        writer.journal.release()
 
-    def params(self) -> None:
-        values = {name: plain(param_text(value)) for name, value in self.result.params.items()}
-        self.append(records.Params(values=values))
 
-    def metrics(self, values: dict[str, float], step: int = 0, maker: Path | None = None) -> None:
-        record = records.Metrics(values=values, step=step, timestamp_ms=self.time_ms)
-        self.append(record, maker)
+def _start(missing: Missing, address: Address, time_ms: int) -> Start:
+    revision = missing.revision
+    tags = {
+        "stage": missing.result.stage,
+        "mlflow.source.name": f"stages/{missing.result.verb}.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": revision.author,
+        "mlflow.source.git.commit": revision.commit,
+        "git.branch": revision.branch,
+        "dvc.experiment": missing.experiment,
+        RESTORED_TAG: f"from dvc.lock at {missing.experiment or revision.name}",
+        ORIGINAL_TAG: missing.original,
+    }
+    return Start(
+        stage=missing.result.stage,
+        name=missing.name,
+        tags={name: text for name, text in tags.items() if text},
+        destination=address.digest,
+        address=f"{address}",
+        timestamp_ms=time_ms,
+    )
 
-    def tags(self, values: dict[str, str]) -> None:
-        self.append(records.Tags(values=values))
+
+class ResultFiles:
+    """The files of an earlier result, wherever their bytes are found."""
+
+    def __init__(self, result: Result, outputs: Outputs) -> None:
+        self._result = result
+        self._outputs = outputs
 
     def read(self, path: Path) -> bytes:
-        return self._outputs.read(self.result, path)
+        return self._outputs.read(self._result, path)
 
-    def read_json(self, path: Path) -> Any:
-        return json.loads(self.read(path))
-
-    def keep(self, *paths: Path, maker: Path | None = None) -> None:
-        """Keeps files, or all files of folders, with the run."""
-        for path in paths:
-            for file in self.files(path):
-                self.append(self.spool(file), maker)
-
-    def spool(self, file: Path) -> records.File:
-        with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch, "copy")
-            self._outputs.copy(self.result, file, copy)
-            return self._writer.keep(file, copy)
-
-    def spec(self) -> ModelSpec:
-        """Returns what the model says of itself."""
-        with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch, MODEL.name)
-            self._outputs.copy(self.result, MODEL, copy)
-            return load_spec(copy)
-
-    def describe(
-        self, title: str, rows: Callable[[], dict[str, str]], maker: Path | None = None
-    ) -> None:
-        """Writes a table into the run's description; none of files of another version of darkroom."""
-        with suppress(UserError, ValueError, KeyError, TypeError):
-            note = records.Note(title=title, text=table(plain(rows())))
-            self.append(note, maker)
-
-    def files(self, path: Path) -> list[Path]:
-        """Returns the files of the result that are ``path``, or lie in it."""
+    def below(self, path: Path) -> list[Path]:
         files = []
-        for name, content in self.result.outs.items():
+        for name, content in self._result.outs.items():
             if not Path(name).is_relative_to(path):
                 continue
             if content.md5.endswith(".dir"):
-                files += [Path(name, file) for file in self._outputs.listing(self.result, name)]
+                files += [Path(name, file) for file in self._outputs.listing(self._result, name)]
             else:
                 files.append(Path(name))
         return sorted(files)
 
-    def end(self) -> None:
-        self.tags({OUTPUT_TAG: key_md5(self.result)})
-        self.append(records.End(status="FINISHED", timestamp_ms=self.time_ms))
-        if error := self._writer.close():
-            raise error
-        self._writer.journal.release()
-
-    def drop(self) -> None:
-        self._writer.journal.remove()
-        self._writer.close()
-        self._writer.journal.release()
+    @contextmanager
+    def on_disk(self, path: Path) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, path.name)
+            self._outputs.copy(self._result, path, copy)
+            yield copy
 
 
-KEPT = {
-    "prepare": (DATASET, MANIFEST, REPORT_PREPARE),
-    "train": (MODEL, REPORT_TRAIN),
-    "evaluate": (REPORT_EVALUATE,),
-    "export": (EXPORT,),
-}
-"""The files and folders that a stage keeps with its run."""
+class _Restoring:
+    """Appends records to the journal of a restored run, and copies the files that they name."""
+
+    def __init__(self, writer: Writer, files: ResultFiles) -> None:
+        self._writer = writer
+        self._files = files
+
+    def record(self, record: Record, producer: str | None = None) -> None:
+        copied = with_copies(record, self._copy)
+        assert copied is not None
+        _append(self._writer, copied, producer)
+
+    def resume(self, memo: Path) -> None:
+        raise AssertionError("a restored run has ended")
+
+    def _copy(self, path: Path) -> File:
+        with self._files.on_disk(path) as found:
+            return self._writer.keep(path, found)
 
 
-def _tell_fetch(run: _Restored) -> None:
-    key = key_output(run.result.stage)
-    assert key is not None
-    run.metrics({"num_images": float(len(run.files(key)))})
+def _append(writer: Writer, record: Record, producer: str | None = None) -> None:
+    if error := writer.append(record, producer):
+        raise error
 
 
-def _tell_prepare(run: _Restored) -> None:
-    info = run.read_json(DATASET)
-    counts = run.read_json(REPORT_PREPARE / "metrics.json")
-    run.tags({made_tag(PREPARED): info["digest"]})
-    groups = ("num_files", "num_images", "num_pairs")
-    run.metrics(
-        {f"{group}/{name}": value for group in groups for name, value in counts.get(group, {}).items()}
-    )
-    run.keep(*KEPT["prepare"])
-    run.describe("Data", lambda: of_preparation(DatasetInfo(**profile(info)), counts))
-
-
-def _tell_train(run: _Restored) -> None:
-    info = run.read_json(DATASET)
-    run.append(records.Used(artifact=PREPARED.as_posix(), digest=info["digest"], as_child=False))
-    run.append(
-        records.Dataset(
-            name="prepared", digest=info["digest"], source=PREPARED.as_posix(), profile=profile(info)
-        )
-    )
-    run.tags({made_tag(MODEL): _sha256(run.read(MODEL))})
-    for epoch, metrics in history_metrics(run.read(HISTORY).decode()):
-        run.metrics(metrics, epoch)
-    with suppress(UserError, KeyError, TypeError):  # of a model file of another version
-        run.tags(training_tags(run.spec().training))
-    run.keep(*KEPT["train"])
-    run.describe("Training", lambda: of_training(run.spec(), DatasetInfo(**profile(info))))
+def report_curves(run: Run, files: Files) -> None:
+    """Log the metrics of each epoch, which a live training has logged while it ran."""
+    for epoch, metrics in history_metrics(files.read(HISTORY).decode()):
+        run.log_metrics(metrics, epoch)
 
 
 def history_metrics(history: str) -> Iterator[tuple[int, dict[str, float]]]:
@@ -267,50 +183,3 @@ def _own_metrics(row: dict[str, str]) -> dict[str, float]:
         is_named = split in ("train", "val")
         metrics[f"{split}/{name}" if is_named else f"train/{column}"] = float(text)
     return metrics
-
-
-def _tell_evaluate(run: _Restored) -> None:
-    model = _use_model(run)
-    metrics = run.read_json(METRICS)["test"]
-    for maker in (None, model):
-        run.metrics(scores(metrics), maker=maker)
-        run.keep(*KEPT["evaluate"], maker=maker)
-        run.describe("Test", lambda: of_evaluation(metrics), maker)
-
-
-def _tell_export(run: _Restored) -> None:
-    model = _use_model(run)
-    run.keep(*KEPT["export"])
-    if ONNX in run.files(EXPORT):
-        file, spec = run.spool(ONNX), run.spec()
-        record = records.Model(
-            name="classifier",
-            file=file,
-            params=model_params(spec),
-            tags={made_tag(MODEL): _sha256(run.read(MODEL))},
-            step=kept_epoch(spec.training)["epoch"],
-            metrics=scores(run.read_json(METRICS)["test"]),
-            dataset=("prepared", run.read_json(DATASET)["digest"]),
-            timestamp_ms=run.time_ms,
-        )
-        run.append(record, model)
-        run.append(records.Candidate(sha256=file.sha256, timestamp_ms=run.time_ms), model)
-
-
-def _use_model(run: _Restored) -> Path:
-    digest = _sha256(run.read(MODEL))
-    run.append(records.Used(artifact=MODEL.as_posix(), digest=digest, as_child=True))
-    return MODEL
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-_TELL: dict[str, Callable[[_Restored], None]] = {
-    "fetch": _tell_fetch,
-    "prepare": _tell_prepare,
-    "train": _tell_train,
-    "evaluate": _tell_evaluate,
-    "export": _tell_export,
-}

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from darkroom.tracking.events import param_text
 from darkroom.tracking.ledger.key_output import OUTPUT_TAG, key_md5
 from darkroom.tracking.ledger.results import Result
+from darkroom.tracking.records import param_text
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

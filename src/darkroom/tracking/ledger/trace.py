@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkroom.digests import file_sha256
 from darkroom.errors import UserError
 from darkroom.paths import METRICS, MODEL
 from darkroom.tracking.descriptions import scores
-from darkroom.tracking.journal.file import file_sha256
 from darkroom.tracking.ledger.data_digests import prepared_digest, raw_data
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 from darkroom.tracking.ledger.key_output import key_md5

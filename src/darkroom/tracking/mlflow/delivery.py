@@ -16,13 +16,19 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading, file_sha256
+from darkroom.digests import file_sha256
+from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading
 from darkroom.tracking.journal.receipts import Receipt
-from darkroom.tracking.journal.records import (
-    Candidate,
+from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, Refused, reason
+from darkroom.tracking.mlflow.logged_model import LENGTH_OF_DIGEST, log_onnx
+from darkroom.tracking.mlflow.registry import propose
+from darkroom.tracking.mlflow.store import MAY_PASS, check_active
+from darkroom.tracking.notes import NOTE_TAG, with_section
+from darkroom.tracking.records import (
     Dataset,
     End,
     File,
+    Input,
     Metrics,
     Model,
     Note,
@@ -30,13 +36,7 @@ from darkroom.tracking.journal.records import (
     Record,
     Resumed,
     Tags,
-    Used,
 )
-from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, Refused, reason
-from darkroom.tracking.mlflow.logged_model import LENGTH_OF_DIGEST, log_onnx
-from darkroom.tracking.mlflow.registry import propose
-from darkroom.tracking.mlflow.store import MAY_PASS, check_active
-from darkroom.tracking.notes import NOTE_TAG, with_section
 from darkroom.tracking.run import made_tag
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ JOURNAL_TAG = "darkroom.journal"
 LIMITS: dict[type, int] = {Metric: 1_000, Param: 100, RunTag: 100}
 """MLflow's own, of one call."""
 
-NUM_MAKERS = 100
+NUM_PRODUCERS = 100
 """Runs with the same output that are looked at."""
 
 Item: TypeAlias = "Metric | Param | RunTag"
@@ -87,14 +87,14 @@ class Delivery:
         if not self._receipt.run_id:
             self._find_or_create_run()
         for line, offset in zip(reading.lines, reading.offsets, strict=True):
-            if line.maker is None and isinstance(line.record, Metrics | Params | Tags):
+            if line.producer is None and isinstance(line.record, Metrics | Params | Tags):
                 self._waiting += _items(line.record)
                 if len(self._waiting) < LIMITS[Metric]:
                     continue
                 self._flush()
             else:
                 self._flush()
-                self._send_alone(line.record, line.maker)
+                self._send_alone(line.record, line.producer)
             self._acknowledge(offset)
         self._flush()
         for remark in reading.damage:
@@ -161,9 +161,9 @@ class Delivery:
             self._log_batch(run_id, items[:half])
             self._log_batch(run_id, items[half:])
 
-    def _send_alone(self, record: Record, maker: str | None) -> None:
-        run_id = self._receipt.run_id if maker is None else self._receipt.makers.get(maker, "")
-        if not run_id:  # nobody is known to have made it
+    def _send_alone(self, record: Record, producer: str | None) -> None:
+        run_id = self._receipt.run_id if producer is None else self._receipt.producers.get(producer, "")
+        if not run_id:  # no known run produced it
             return
         try:
             self._send_record(record, run_id)
@@ -185,12 +185,11 @@ class Delivery:
             case Model(file=file):
                 path = self._spooled(file)
                 self._call(lambda: log_onnx(self._store, run_id, path, record))
-            case Candidate(sha256=sha256, timestamp_ms=timestamp_ms):
-                self._call(lambda: propose(self._store, run_id, sha256, timestamp_ms))
+                self._call(lambda: propose(self._store, run_id, file.sha256, record.timestamp_ms))
             case Note(title=title, text=text):
                 note = self._call(lambda: self._client.get_run(run_id)).data.tags.get(NOTE_TAG, "")
                 self._log(run_id, [RunTag(NOTE_TAG, with_section(note, title, text))])
-            case Used():
+            case Input():
                 self._link(run_id, record)
             case Resumed():
                 self._call(lambda: self._client.update_run(run_id, status="RUNNING"))
@@ -253,7 +252,7 @@ class Delivery:
         tags = [InputTag("mlflow.data.context", "training")]
         self._call(lambda: self._client.log_inputs(run_id, [DatasetInput(entity, tags)]))
 
-    def _link(self, run_id: str, used: Used) -> None:
+    def _link(self, run_id: str, source: Input) -> None:
         """Finds the run that made what was used, and tags this one with it.
 
         Of several that made the same bytes, the latest of the same DVC experiment, else the latest.
@@ -261,17 +260,17 @@ class Delivery:
         found = self._call(
             lambda: self._client.search_runs(
                 [self._store.experiment.experiment_id],
-                f"tags.`{made_tag(used.artifact)}` = '{used.digest}'",
-                max_results=NUM_MAKERS,
+                f"tags.`{made_tag(source.artifact)}` = '{source.digest}'",
+                max_results=NUM_PRODUCERS,
                 order_by=["attributes.start_time DESC"],
             )
         )
         experiment = self._journal.start().tags.get("dvc.experiment")
         same = [run for run in found if run.data.tags.get("dvc.experiment") == experiment]
         maker = next((run.info.run_id for run in [*same, *found]), "")
-        self._receipt.makers[used.artifact] = maker
+        self._receipt.producers[source.artifact] = maker
         if maker:
-            link = "mlflow.parentRunId" if used.as_child else f"maker.{used.artifact}"
+            link = "mlflow.parentRunId" if source.as_child else f"maker.{source.artifact}"
             self._log(run_id, [RunTag(link, maker)])
 
     def _call(self, action: Callable[[], Result]) -> Result:

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from darkroom.tracking.journal import records
+from darkroom.tracking import records
 from darkroom.tracking.journal.trouble import OutOfReach, Refused
 from darkroom.tracking.mlflow.read_back import (
     CONTENT_TAG,

@@ -28,7 +28,6 @@ from darkroom.tracking.journal.file import (
 )
 from darkroom.tracking.journal.private import FILE_MODE, open_private, private_folder
 from darkroom.tracking.journal.receipts import Receipt
-from darkroom.tracking.journal.records import Go, Metrics
 from darkroom.tracking.journal.trouble import (
     Misconfigured,
     OutOfReach,
@@ -37,6 +36,7 @@ from darkroom.tracking.journal.trouble import (
     note_trouble,
     reason,
 )
+from darkroom.tracking.records import Metrics, NotResumed
 from darkroom.tracking.secrets import redact, redacted_output
 
 if TYPE_CHECKING:
@@ -240,8 +240,8 @@ class Sender:
     def _is_due(self, journal: Journal, receipt: Receipt, reading: Reading) -> bool:
         """Returns whether a journal that grows has something to send at once, or for long enough."""
         said = [line.record for line in reading.lines]
-        if not receipt.run_id and journal.start().waits:
-            return any(isinstance(record, Go) for record in said)
+        if not receipt.run_id and journal.start().may_resume:
+            return any(isinstance(record, NotResumed) for record in said)
         if any(not isinstance(record, Metrics) for record in said):
             return True
         return time.monotonic() - self._sent_at.get(journal.name, 0.0) >= FLUSH_SECONDS

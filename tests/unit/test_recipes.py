@@ -180,7 +180,7 @@ def test_recipes_of_named_sets_say_what_they_were_made_for(name: str) -> None:
 MISTAKES = {
     "train: {lrr: 0.1}": "train.lrr is not a parameter; did you mean train.lr?",
     "train: {lr: -1}": "train.lr: -1 is not allowed",
-    "train: {optimizer: adamw}": "has no effect where train.optimizer is adamw",
+    "train: {optimizer: adamw}": "has no effect when train.optimizer is adamw",
     "train: {lr: 0.1": "mine.yaml:1: expected",
 }
 

@@ -51,8 +51,8 @@ from darkroom.reporting.figures import draw_history
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
 from darkroom.tracking.ledger.restored import history_metrics
+from darkroom.training.course import EpochResult
 from darkroom.training.history import History
-from darkroom.training.state import EpochResult
 
 # matplotlib warns of letters that its font lacks
 pytestmark = pytest.mark.filterwarnings("error:Glyph")

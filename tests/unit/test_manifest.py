@@ -358,8 +358,8 @@ REFUSED = {
     ),
     "ragged": (
         "path,label,split,group,weight\n1.png,cat,,,\n\n2.png,cat,dog,,,\n",
-        "ROOT/labels.csv: line 4 has 6 fields, the first line has 5; put text with ',' into"
-        " double quotes",
+        "ROOT/labels.csv: line 4 has 6 fields, the first line has 5; enclose text that"
+        " contains ',' in double quotes",
     ),
     "short": ("path,label,split,group,weight\n1.png,cat\n", "line 2 has 2 fields, the first line has 5"),
     "open quote": ('path,label,split,group,weight\n1.png,"cat,,,\n', "unexpected end of data"),

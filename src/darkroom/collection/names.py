@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from darkroom.errors import UserError, did_you_mean, listed, plural
+from darkroom.errors import UserError, counted, did_you_mean, listed
 
 _IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
 """Invisible characters that are not of Unicode's category Cf: fillers and variation selectors."""
@@ -105,11 +105,11 @@ def explain_look_alikes(counts: Mapping[str, int], merge: Mapping[str, str], col
         return ""
     groups.sort()
     lines = [
-        "  " + ", ".join(f"{quoted(name)} ({plural(counts[name], 'file')})" for name in names)
+        "  " + ", ".join(f"{quoted(name)} ({counted(counts[name], 'file')})" for name in names)
         for names in groups[:MAX_SHOWN]
     ]
     if len(groups) > MAX_SHOWN:
-        lines.append(f"  and {plural(len(groups) - MAX_SHOWN, 'more group')}")
+        lines.append(f"  and {counted(len(groups) - MAX_SHOWN, 'more group')}")
     one_class = {name: _commonest(names, counts) for names in groups for name in names}
     one_class = {name: target for name, target in one_class.items() if name != target}
     kept = {name: one_class.get(target, target) for name, target in merge.items()}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from darkroom.errors import UserError, brief, did_you_mean, listed, plural
+from darkroom.errors import UserError, brief, counted, did_you_mean, listed
 
 Rows = Iterator[tuple[int, list[Any]]]
 """The number of the line (in Parquet: the row) from 1, and the values of the wanted columns."""
@@ -64,7 +64,7 @@ def _read_delimited(name: str, content: bytes, columns: dict[str, str]) -> Rows:
                 continue
             if len(row) != len(header):
                 raise UserError(
-                    f"{name}: line {line} has {plural(len(row), 'field')}, the first line has"
+                    f"{name}: line {line} has {counted(len(row), 'field')}, the first line has"
                     f" {len(header)}; enclose text that contains {delimiter!r} in double quotes"
                 )
             yield line, [row[position] for position in positions]

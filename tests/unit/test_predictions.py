@@ -69,7 +69,7 @@ def test_what_nothing_may_replace(there: Path) -> None:
         "images": "not a regular file",
         ".": "lies in|not a regular file",
         "link.csv": "a link; name its target",
-        "dangling.csv": "a link that leads nowhere",
+        "dangling.csv": "a broken link",
         "images/a.png": "one of the files to be classified",
         "hard.png": "one of the files to be classified",
         "export/preds.csv": "lies in export",

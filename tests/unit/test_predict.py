@@ -694,7 +694,7 @@ def test_thresholds_that_do_not_fit_the_labels_are_refused(
     [
         (["--help"], ["predict", "params", "Reproducible image classification"]),
         (["-h"], ["predict", "params"]),
-        (["predict", "--help"], ["EXPORT", "IMAGES", "--out", "--top-k", "exit status is then 1"]),
+        (["predict", "--help"], ["EXPORT", "IMAGES", "--out", "--top-k", "exit status is 1"]),
         (["params", "-h"], ["--check", "--file", "what is allowed"]),
         (["--version"], ["darkroom, version 0.1"]),
     ],

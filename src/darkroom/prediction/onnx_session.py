@@ -64,7 +64,7 @@ class OnnxClassifier:
         self.probabilities(np.zeros((1, *input_shape), np.uint8))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities, float32 ``(n, num_classes)``, for uint8 ``(n, channels, height, width)``.
+        """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``.
 
         Raises:
             UserError: the model fails, or returns another shape.

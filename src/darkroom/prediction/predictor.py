@@ -56,8 +56,8 @@ class Failure:
 def find_images(patterns: Sequence[str]) -> list[Path]:
     """Return the files that names, folders and globs stand for, each once.
 
-    Folders are searched recursively, without hidden and system files. Pipes, devices and broken links are
-    included, so that they can be reported.
+    Folders are searched recursively, without hidden and system files. Pipes, devices and broken links
+    are included, so that they can be reported.
 
     Raises:
         UserError: a name or glob matches nothing.
@@ -119,15 +119,15 @@ class Predictor:
         self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities, float32 ``(n, num_classes)``, for uint8 ``(n, channels, height, width)``."""
+        """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``."""
         return self._classifier.probabilities(images)
 
     def predict(self, paths: Sequence[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others.
 
         Args:
-            top_k: number of classes; None: the most probable one, or, if an image may have several labels,
-                those whose probability reaches their threshold.
+            top_k: number of classes; None: the most probable one, or, if an image may have several
+                labels, those whose probability reaches their threshold.
         """
         remaining = iter(paths)
         with ThreadPoolExecutor() as pool:

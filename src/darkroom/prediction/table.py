@@ -77,7 +77,8 @@ def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = 
 def open_table(path: Path) -> Iterator[TextIO]:
     """Open a temporary file that replaces ``path`` when the block succeeds.
 
-    If the block fails, ``path`` is unchanged. A pipe or device such as ``/dev/stdout`` is written directly.
+    If the block fails, ``path`` is unchanged. Pipes and devices such as ``/dev/stdout`` are written
+    directly.
     """
     with contextlib.suppress(FileNotFoundError):
         if _is_stream(path, path.stat()):

@@ -29,7 +29,7 @@ def most_doubtful(
 
 
 def equal_shares(sizes: Sequence[int], room: int) -> list[int]:
-    """Return shares of ``room``: equal for all groups, except that small groups leave room to the others."""
+    """Return equal shares of ``room``; what a small group does not need goes to the others."""
     shares = [0] * len(sizes)
     for rank, group in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
         shares[group] = min(sizes[group], room // (len(sizes) - rank))

@@ -42,8 +42,9 @@ def listed(names: Iterable[object], most: int | None = None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``1 image`` or ``2 images``, with a comma between thousands."""
-    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+    """Return ``1 image`` or ``2 images``, ``1 class`` or ``2 classes``, with a comma in thousands."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
 
 
 def _is_plain(name: str) -> bool:

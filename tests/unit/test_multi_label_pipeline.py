@@ -103,7 +103,7 @@ def run_stages(project: Path, *stages: str, **settings: str) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = make_project(tmp_path_factory.mktemp("several") / "project", sets_of_labels())
     params = (project / "params.yaml").read_text()
-    params = params.replace("fetch: []", "fetch: [digits]").replace("patience: null", "patience: 8")
+    params = params.replace("fetch: []", "fetch: [digits]").replace("patience: ", "patience: 8 ")
     (project / "params.yaml").write_text(params)
     stages = ("fetch", "prepare", "train", "evaluate", "export")
     (project / "said.txt").write_text(run_stages(project, *stages, DARKROOM_TRACKING="on"))

@@ -75,7 +75,7 @@ def assert_goes_on_to(expected: Project, project: Project) -> None:
     """Trains to the end, from a state and not from the beginning."""
     assert states(project)
     output = project.run(*TRAIN, **ENVIRON)
-    assert "train: goes on after step" in output
+    assert "train: resumes after step" in output
     assert results(project) == results(expected)
     assert list((project.folder / ".darkroom/train").iterdir()) == []
 

@@ -28,9 +28,9 @@ from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.training import checkpoint
 from darkroom.training.checkpoint import Checkpoints
-from darkroom.training.compiled import compiled
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
+from darkroom.training.job import compiled
 from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
 

@@ -59,7 +59,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, interval_seconds: float, interruption: Interruption) -> None:
         self._interruption = interruption
-        self._folder = folder
+        self.folder = folder
         self._interval_seconds = interval_seconds
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[float] | None = None
@@ -69,7 +69,7 @@ class Checkpoints:
 
     def restore(self, state: TrainingState) -> bool:
         """Brings ``state`` to where the newest sound file was saved; tells whether there is one."""
-        for path in reversed(_found(self._folder)):
+        for path in reversed(_found(self.folder)):
             if (values := _load(path)) is not None:
                 state.restore(values)
                 return True
@@ -81,7 +81,7 @@ class Checkpoints:
     def newest(self) -> Path | None:
         """The file of the newest state."""
         self._collect(wait=True)
-        found = _found(self._folder)
+        found = _found(self.folder)
         return found[-1] if found else None
 
     def is_due(self, epoch_ended: bool = False) -> bool:
@@ -103,7 +103,7 @@ class Checkpoints:
         values = _copied(state.to_dict())
         self._saved_at = time.monotonic()
         self._cost_seconds = self._saved_at - began
-        self._writing = self._writer.submit(_write, self._folder, state.epoch, state.step, values)
+        self._writing = self._writer.submit(_write, self.folder, state.epoch, state.step, values)
         if self._interruption.is_asked_for:
             self._collect(wait=True)
             self._interruption.check()
@@ -111,7 +111,7 @@ class Checkpoints:
     def remove(self) -> None:
         """Removes all states: the training is over, and its results are written."""
         self._collect(wait=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _collect(self, wait: bool) -> None:
         """Takes note of how the last write ended."""
@@ -122,7 +122,7 @@ class Checkpoints:
             self._cost_seconds += writing.result()
         except OSError as error:
             print(
-                f"train: the state could not be saved in {self._folder} ({error.strerror or error}); "
+                f"train: the state could not be saved in {self.folder} ({error.strerror or error}); "
                 "training goes on",
                 file=sys.stderr,
             )

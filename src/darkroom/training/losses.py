@@ -158,11 +158,11 @@ def _class_weights(
 def _check(options: Train, num_classes: int, several: bool) -> None:
     if several and options.loss in ("cross_entropy", "nll"):
         raise UserError(
-            f"train.loss: {options.loss} takes one label an image, and here an image may have several; "
-            "take bce, or focal"
+            f"train.loss: {options.loss} needs one label per image, and these images may have several; "
+            "use bce or focal"
         )
     if not several and options.loss == "bce" and num_classes != 2:
         raise UserError(
-            f"train.loss: bce is for two classes, or several labels an image, and here are "
-            f"{num_classes} classes that exclude each other; take cross_entropy, or focal"
+            f"train.loss: bce needs two classes or several labels per image, and this dataset has "
+            f"{num_classes} classes and one label per image; use cross_entropy or focal"
         )

@@ -259,7 +259,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def test_training_is_exact_also_when_it_is_resumed(
     device: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", 1e9)  # save at every step
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", 1e9)  # save at every step
     write_split(tmp_path / "train")
     wanted = train(tmp_path / "train", device, **options)
     assert train(tmp_path / "train", device, **options) == wanted

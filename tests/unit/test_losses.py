@@ -275,11 +275,11 @@ def message(make: Callable[[], Loss]) -> str:
 
 def test_weights_of_an_unknown_class_are_refused() -> None:
     assert message(lambda: loss_of("nll", class_weights={"cat": 1.0, "hose": 2.0})) == (
-        "train.class_weights: 'hose' is no class of the data; did you mean horse? "
-        "There are: cat, dog, horse"
+        "train.class_weights: 'hose' is not a class of the data; did you mean horse? "
+        "The classes are: cat, dog, horse"
     )
     assert message(lambda: several("bce", class_weights={"zebra": 2.0})) == (
-        "train.class_weights: 'zebra' is no class of the data. There are: cat, dog, horse"
+        "train.class_weights: 'zebra' is not a class of the data. The classes are: cat, dog, horse"
     )
 
 

@@ -23,7 +23,7 @@ from darkroom.paths import DATASET, PREPARED
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
-from darkroom.training.features import Features, Head, Watch, compute_features
+from darkroom.training.features import Features, Head, Watch, precompute_features
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 
@@ -64,7 +64,7 @@ class Job:
         if self.config.train.freeze != "backbone" or self.config.train.unfreeze:
             return self
         changes = self.augmentation.changes_images
-        features = compute_features(self.model, self.train, self.val, changes, watch)
+        features = precompute_features(self.model, self.train, self.val, changes, watch)
         return replace(self, features=features)
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:

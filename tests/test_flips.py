@@ -18,7 +18,7 @@ from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError
 from darkroom.models.file import load_model
-from darkroom.predict import Predictor
+from darkroom.prediction.predictor import Predictor
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal
 from darkroom.tracking.ledger.soundness import Soundness
@@ -142,8 +142,6 @@ def cut(generator: np.random.Generator, content: bytearray) -> None:
 def test_every_flip_and_every_cut_is_found(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(project.folder)
     generator = np.random.default_rng(0)
     done: Counter[tuple[str, str]] = Counter()
@@ -167,8 +165,6 @@ def test_every_flip_and_every_cut_is_found(
 
 
 def test_without_damage_nothing_is_found(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(project.folder)
     for kind in KINDS.values():
         for file in sorted(Path().glob(kind.files))[:5]:

@@ -99,7 +99,7 @@ def test_a_sender_may_be_killed_before_and_after_everything_it_does(server: Serv
 
 
 def kill_senders(server: Server, root: Path, num_kills: int, seed: int) -> list[Story]:
-    """Kills senders at random moments; a similar path is always something to send."""
+    """Kills senders at random moments; there is always something to send."""
     chance = random.Random(seed)
     address = Address.of(root, {})
     stories: list[Story] = []

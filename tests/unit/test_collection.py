@@ -483,8 +483,8 @@ def test_a_path_that_is_no_collection_is_explained(root: Path, tmp_path: Path) -
         "images/cta": f"{root / 'cta'} does not exist; did you mean {root / 'cat'}?",
         "image/cat": f"{tmp_path / 'image/cat'} does not exist"
         " (image does not exist; did you mean images?)",
-        "images/labels.csv": f"{root / 'labels.csv'} is a table; set data.path: {root}, the folder of the"
-        " images, and data.manifest: labels.csv",
+        "images/labels.csv": f"{root / 'labels.csv'} is a table; set data.path: {root}, the folder of"
+        " the images, and data.manifest: labels.csv",
         "images/1.JPG": f"{root / '1.JPG'} is a single file; set data.path to the folder of class"
         " folders",
         "other": f"{tmp_path / 'other'} does not exist",

@@ -221,7 +221,7 @@ def test_a_leak_between_given_splits_is_refused_with_the_remedy(tmp_path: Path, 
             else ""
         )
     )
-    assert "1 pairs" in refusal(images, "error", tmp_path, *near)
+    assert "1 pair" in refusal(images, "error", tmp_path, *near)
 
 
 def test_within_one_given_split_nothing_leaks(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ _NUMBERED = rf"^{_FOLDER}(?P<head>[^/]*?){_NUMBER}(?P<tail>[^0-9/.]*)(?:\.[^/.]*
 
 @dataclass(frozen=True)
 class Series:
-    """Files that follow one another by number and look alike."""
+    """Consecutively numbered files that look alike."""
 
     pattern: str
     """A value of ``data.group_pattern`` that keeps the series together."""

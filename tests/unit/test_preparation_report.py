@@ -305,7 +305,7 @@ def test_sizes_and_formats_are_counted(tmp_path: Path) -> None:
     ]
     assert "white" in formats[3][1]
     caption = section.all("figcaption")[0].text
-    assert "the 14 images" in caption
+    assert "the 14 readable images" in caption
     assert "enlarged: 2." in caption
     assert "enlarged" not in plain().report(tmp_path / "plain").text
 
@@ -785,7 +785,7 @@ def test_a_thousand_classes_fit(tmp_path: Path) -> None:
     samples = [h3.text for h3 in page.all("h3") if h3.text.startswith("class")]
     assert samples == names[:: 1000 // MAX_CLASSES]
     assert f"More of {MAX_CLASSES} classes evenly spaced over all" in page.text
-    assert "an image of each class." in page.text
+    assert "one image of each class." in page.text
     tiles = [figure.text for figure in page.all("figure") if figure.text.endswith(" 1 image")]
     assert tiles == [f"{name} 1 image" for name in names]
     (small_classes, *_) = page.all("ul")[0].all("li")

@@ -243,5 +243,5 @@ def test_images_in_no_group_are_counted_and_groups_of_a_manifest_reported(tmp_pa
     prepared = prepare(root, tmp_path / "out", group_pattern=r"(./v[0-4])_", **options)
     assert prepared.series_remarks[0].startswith(
         "Groups that are not split: 10, with 80 images; images without a group, each on its own: 112."
-        " of its own. Test images with an image of their group in train: 0 of "
+        " Test images with an image of their group in train: 0 of "
     )

@@ -83,7 +83,7 @@ class Candidates:
         return self.images.stored(int(self.reads[index]))
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns prepared images: uint8 ``(n, height, width, channels)``."""
+        """Return prepared images: uint8 ``(n, height, width, channels)``."""
         return self.images.pixels(self.reads[indices])
 
     def pixel_digests(self, indices: NDArray[np.int64]) -> bytes:

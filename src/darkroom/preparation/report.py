@@ -251,7 +251,7 @@ def _draw_grid(rows: Mapping[str, Sequence[Shown]], path: Path) -> None:
 
 
 def _draw_pairs(pairs: Sequence[Pairs], path: Path) -> None:
-    """Draws the first pairs, those of each kind in turn, two images side by side."""
+    """Draw the first pairs of all kinds, with the two images side by side."""
     shown = [pair for of_kind in pairs for pair in of_kind.shown][:MAX_PAIRS]
     if not shown:
         draw_note("No two images have the same or nearly the same pixels.", path)

@@ -87,7 +87,10 @@ class MultiLabelEvaluation(Evaluation):
 
     @property
     def hardest_caption(self) -> str:
-        return "Images whose true set of labels has the lowest probability, with both, and the mistakes."
+        return (
+            "The images whose true labels have the lowest probability. Each caption shows the true "
+            "labels, their joint probability and the mistakes."
+        )
 
     def _names_of(self, labels: Tensor) -> list[str]:
         return [self.class_names[index] for index in labels.nonzero()[:, 0].tolist()]

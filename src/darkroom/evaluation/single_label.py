@@ -62,4 +62,7 @@ class SingleLabelEvaluation(Evaluation):
 
     @property
     def hardest_caption(self) -> str:
-        return "Images whose true class has the lowest probability, with both, and the wrong prediction."
+        return (
+            "The images whose true class has the lowest probability. Each caption shows the true class, "
+            "its probability and the wrong prediction."
+        )

@@ -227,7 +227,7 @@ def test_what_takes_one_label_an_image_is_refused_by_name(project: Path, tmp_pat
     for option, value in (("loss", "cross_entropy"), ("sampling", "balanced")):
         other = make_project(tmp_path / option, sets_of_labels(), **{option: value})
         shutil.copytree(project / "data", other / "data")
-        message = f"train.{option}: {value} takes one label an image"
+        message = f"train.{option}: {value} needs one label per image"
         processes[message] = start_python(STAGES, "train", cwd=other, **SETTINGS)
     for message, process in processes.items():
         output, errors = process.communicate()

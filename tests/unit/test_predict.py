@@ -560,7 +560,7 @@ def test_files_of_two_exports_are_not_mixed(
     shutil.copy(other / name, copied)
     message = refused("predict", copied, photos)
     assert message.startswith(f"{copied / 'model.onnx'}: the ")
-    assert "take the whole folder from one export" in message
+    assert "copy the whole folder of one export" in message
 
 
 def test_an_export_without_digests_is_refused_with_what_to_do(

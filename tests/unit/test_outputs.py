@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.api import DVCFileSystem
 from project import Project
 from tiny import cache_file, copied, tiny
 
@@ -117,6 +118,14 @@ def test_a_flipped_byte_in_the_cache_is_reported_and_not_used(copy: Project) -> 
     file.chmod(0o644)
     file.write_bytes(content)
     assert outputs.read(train, MODEL) == model_of(0.2)
+
+
+def test_dvc_itself_reads_a_flipped_byte_as_good(copy: Project) -> None:
+    """If this fails, DVC verifies what it reads, and could replace ``Outputs``."""
+    revisions, _ = reader(copy)
+    file = cache_file(copy, at(revisions, "HEAD~2").outs[MODEL].md5)
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    assert DVCFileSystem(str(copy.folder), rev="HEAD~2").read_bytes(MODEL) == file.read_bytes()
 
 
 def test_a_workspace_of_links_into_a_damaged_cache(copy: Project) -> None:

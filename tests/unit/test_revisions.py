@@ -256,12 +256,12 @@ def test_git_that_refuses_or_is_not_there(
     with pytest.raises(UserError, match=f"{tmp_path}: fatal: invalid gitfile format"):
         Revisions(tmp_path)
     revisions = Revisions(tiny_history.folder)
-    monkeypatch.setattr("darkroom.tracking.ledger.repository.TIMEOUT_SECONDS", 1e-9)
+    monkeypatch.setattr("darkroom.tracking.git.TIMEOUT_SECONDS", 1e-9)
     with pytest.raises(UserError, match=r"git log: no answer in 1e-09 seconds|git rev-parse: no answer"):
         revisions.commits()
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="git log: git is not there any more"):
+    with pytest.raises(UserError, match="git log: git is not installed"):
         revisions.commits()
     assert Revisions(tiny_history.folder).commits() == []
 

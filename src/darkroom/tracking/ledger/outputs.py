@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from darkroom.errors import UserError
+from darkroom.tracking.git import Repository
 from darkroom.tracking.ledger.dvc_hash import bytes_md5, folder_files, folder_listing, listing_md5
-from darkroom.tracking.ledger.repository import Repository
 from darkroom.tracking.ledger.results import WORKSPACE, Content, Result
 
 if TYPE_CHECKING:

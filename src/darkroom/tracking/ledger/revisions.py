@@ -6,7 +6,7 @@ from pathlib import Path
 
 from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
-from darkroom.tracking.ledger.repository import Repository
+from darkroom.tracking.git import Repository
 from darkroom.tracking.ledger.results import LOCK, WORKSPACE, Result, parse_results
 
 # As in dvc/repo/experiments/refs.py; DVC's own bookkeeping below refs/exps has no hash there.

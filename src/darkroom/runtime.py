@@ -12,14 +12,14 @@ PREFIX = "DARKROOM_"
 
 
 def available_cores() -> int:
-    """Returns the number of CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Runtime(BaseModel):
-    """What the environment says about this machine. ``DARKROOM_DEVICE=cpu`` sets ``device``."""
+    """Settings of this machine, from the environment: ``DARKROOM_DEVICE=cpu`` sets ``device``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class Runtime(BaseModel):
 
 
 def load_runtime(environ: Mapping[str, str] = os.environ) -> Runtime:
-    """Reads the ``DARKROOM_*`` variables of ``environ``.
+    """Read the ``DARKROOM_*`` variables of ``environ``.
 
     Raises:
         UserError: a variable is unknown, or its value is not allowed.

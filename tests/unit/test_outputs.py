@@ -82,7 +82,7 @@ def test_each_place_serves_alone(copy: Project) -> None:
     assert outputs.read(at(revisions, "HEAD"), MODEL) == model_of(0.3)
     assert outputs.read(at(revisions, "HEAD"), CURVE) == model_of(0.3)
     with pytest.raises(
-        OutputMissing, match=f"{MODEL} at [0-9a-f]{{7}} .*neither in the folder, DVC's cache"
+        OutputMissing, match=f"{MODEL} at [0-9a-f]{{7}} .*not in the folder, DVC's cache"
     ):
         outputs.read(at(revisions, "HEAD~1"), MODEL)
     with pytest.raises(OutputMissing, match="reports/train at "):
@@ -182,7 +182,7 @@ def test_what_is_in_the_remote_alone(copy: Project, tmp_path: Path) -> None:
         reader(copy, use_remote=False)[1].read(train, MODEL)
 
     faster = at(Revisions(copy.folder), "faster")
-    with pytest.raises(OutputMissing, match=f"{MODEL} at .* nor git, nor in DVC's remote"):
+    with pytest.raises(OutputMissing, match=f"{MODEL} at .* or git, and not in DVC's remote"):
         outputs.read(faster, MODEL)  # was not pushed
     file = store / "files/md5" / train.outs[MODEL].md5[:2] / train.outs[MODEL].md5[2:]
     file.chmod(0o644)
@@ -260,7 +260,7 @@ def test_without_git(copy: Project) -> None:
     config.write_text(config.read_text().replace("[core]", "[core]\n    no_scm = true"))
     revisions, outputs = reader(copy)
     assert outputs.read(at(revisions, "workspace"), CURVE) == model_of(0.3)
-    with pytest.raises(OutputMissing, match="nor in DVC's remote"):
+    with pytest.raises(OutputMissing, match="and not in DVC's remote"):
         outputs.read(at(revisions, "workspace", "evaluate"), METRICS)
 
 

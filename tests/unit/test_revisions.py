@@ -236,7 +236,7 @@ def test_without_git_there_is_the_workspace_alone(tiny_history: Project, tmp_pat
     revisions = Revisions(project.folder)
     assert (revisions.repository, revisions.commits(), revisions.experiments()) == (None, [], [])
     assert lr(revisions.results(revisions.find("workspace"))) == 0.3
-    with pytest.raises(UserError, match=r"HEAD: .* is in no git repository"):
+    with pytest.raises(UserError, match=r"HEAD: .* is not in a git repository"):
         revisions.find("HEAD")
 
 

@@ -71,7 +71,7 @@ def test_without_mlflow_the_files_still_tell(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     code, output = run("trace", MODEL)
     assert code == 0
-    assert "MLflow could not be asked (Connection refused)" in output
+    assert "MLflow could not be read (Connection refused)" in output
     assert "test/f1_macro 0.875" in output
     assert "train.lr 0.1" in output
 
@@ -79,7 +79,7 @@ def test_without_mlflow_the_files_still_tell(
 def test_what_is_printed_names_data_runs_and_scores(synced: Path) -> None:
     code, output = run("trace", MODEL)
     assert code == 0
-    for part in ("made by train", "read by evaluate", "run       train,", "folder ", "FINISHED"):
+    for part in ("written by train", "read by evaluate", "run       train,", "folder ", "FINISHED"):
         assert part in output, part
     assert "train.lr 0.1" in output
     assert INFO["digest"] not in output  # there is no prepare in this dvc.lock

@@ -57,7 +57,7 @@ def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
 
 
 def _summary(outcome: "Outcome") -> str:
-    """Says in a line what was done, and whether MLflow is complete now."""
+    """Say in a line what was done, and whether MLflow is complete now."""
     parts = []
     if outcome.num_sent or outcome.restored:
         parts += [f"{_runs(outcome.num_sent)} sent", f"{len(outcome.restored)} logged from files"]

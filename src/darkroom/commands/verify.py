@@ -23,7 +23,8 @@ def verify(path: Path | None, names_all: bool) -> None:
         _verify_export(path)
         return
     from darkroom.progress import progress_bar
-    from darkroom.tracking.ledger.soundness import NUM_NAMED, Soundness, summarised
+    from darkroom.tracking.ledger.findings import NUM_NAMED, summarised
+    from darkroom.tracking.ledger.soundness import Soundness
     from darkroom.tracking.ledger.tracked import load_project
     from darkroom.tracking.root import project_root
 
@@ -51,7 +52,7 @@ def verify(path: Path | None, names_all: bool) -> None:
 
 
 def _verify_export(path: Path) -> None:
-    """Checks an exported folder, or a model file, against the digests that it holds."""
+    """Check an exported folder, or a model file, against the digests that it holds."""
     from darkroom.errors import UserError
     from darkroom.models.exported import DESCRIPTION, check_exported, load_description
     from darkroom.models.own_digest import check_digest

@@ -30,7 +30,7 @@ def instrumented(name: str, config_type: Any, main: Callable[..., None]) -> None
                 print(f"first step: {state.step}", flush=True)
                 os._exit(0)
             train_step(state, *arguments)
-            if state.step == stop_at:
+            if state.step + 1 == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         engine.train_step = step

@@ -16,7 +16,6 @@ import math
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,14 +28,15 @@ from torch import Tensor, nn
 from training import TRAIN
 
 from darkroom.compute.determinism import set_determinism
+from darkroom.config.train import SettledTrain
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.metrics.confusion import confusion_matrix, macro_f1
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
+from darkroom.training.course import EpochResult, course_of, judge
 from darkroom.training.engine import evaluate, fit
-from darkroom.training.kept import course_of, judge
 from darkroom.training.losses import make_loss
-from darkroom.training.state import EpochResult, TrainingState
+from darkroom.training.state import TrainingState
 from darkroom.training.uncertainty import macro_f1_standard_error
 
 NAME = "kept-epoch"
@@ -277,7 +277,7 @@ def train(task: Task, seed: int) -> tuple[list[EpochResult], list[float]]:
     order = torch.randperm(len(task.labels), generator=torch.Generator().manual_seed(seed))
     parts = order.split([task.num_train, task.num_val, len(order) - task.num_train - task.num_val])
     learnt, val, test = ((task.inputs[part], task.labels[part]) for part in parts)
-    options = SimpleNamespace(**TRAIN | task.options)
+    options = SettledTrain(**TRAIN | task.options)
     num_classes = int(task.labels.max()) + 1
     names, counts = [f"{label}" for label in range(num_classes)], [1] * num_classes
     state = TrainingState(task.make_model(), options, -(-task.num_train // task.batch_size))

@@ -32,7 +32,6 @@ from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import IO, Any
 
 from machine import describe, hardware_of_training, keep, kept, num_cores
@@ -151,6 +150,8 @@ def train_with_darkroom(
 
     from darkroom.augment.pipeline import Augmentation
     from darkroom.compute.determinism import set_determinism
+    from darkroom.config.augment import Augment
+    from darkroom.config.train import SettledTrain
     from darkroom.dataset.shards import Shards
     from darkroom.loading.batches import Batches
     from darkroom.training.engine import fit
@@ -159,10 +160,8 @@ def train_with_darkroom(
     set_determinism(SEED, num_cores(), deterministic)
     device = torch.device(device_name)
     model = make_model(WORKLOADS["cifar"]).to(device)
-    options = SimpleNamespace(
-        **TRAIN | {"schedule": "constant", "label_smoothing": 0.0, "lr": SGD["lr"]}
-    )
-    augmentation = Augmentation(SimpleNamespace(**AUGMENT | {"crop_padding": CROP_PADDING}), SEED)
+    options = SettledTrain(**TRAIN | {"schedule": "constant", "label_smoothing": 0.0, "lr": SGD["lr"]})
+    augmentation = Augmentation(Augment(**AUGMENT | {"crop_padding": CROP_PADDING}), SEED)
     turn()
     train = Batches(Shards(prepared / "train"), device, BATCH_SIZE)
     val = Batches(Shards(prepared / "val"), device, BATCH_SIZE)

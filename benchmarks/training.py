@@ -1,6 +1,6 @@
 """Trainings that benchmarks measure: three sizes of images, each with a model that is usual for it.
 
-Needs neither MLflow, DVC nor pydantic, so that it runs on a borrowed GPU machine too.
+Needs neither MLflow nor DVC, so that it runs on a borrowed GPU machine too.
 """
 
 import copy
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -19,6 +18,8 @@ from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.determinism import set_determinism
+from darkroom.config.augment import Augment
+from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading.batches import Batches, TrainBatch
@@ -132,7 +133,7 @@ def make_model(workload: Workload) -> Classifier:
     return make_classifier(spec)
 
 
-def make_plain_loss(options: SimpleNamespace, device: torch.device) -> Loss:
+def make_plain_loss(options: SettledTrain, device: torch.device) -> Loss:
     """Returns the loss of the options, of classes with as many images each."""
     return make_loss(options, [f"class{i}" for i in range(NUM_CLASSES)], [1] * NUM_CLASSES, device)
 
@@ -184,9 +185,9 @@ class Training:
         set_determinism(SEED, num_threads, deterministic)
         self._workload = workload
         self._device = device
-        self._options = SimpleNamespace(**TRAIN)
+        self._options = SettledTrain(**TRAIN)
         self._loss = make_plain_loss(self._options, device)
-        self._augmentation = Augmentation(SimpleNamespace(**AUGMENT), SEED)
+        self._augmentation = Augmentation(Augment(**AUGMENT), SEED)
         self._model: nn.Module = make_model(workload).to(device)
         image_bytes = int(np.prod(workload.shape))
         most_steps = max(LARGEST_SET_BYTES // image_bytes // workload.batch_size, workload.least_steps)
@@ -242,7 +243,7 @@ class Training:
         began = self._now()
         for _ in range(self._state.num_steps):
             train_step(self._state, self._state.model, batch, self._loss, self._options)
-        return self._state.num_images / (self._now() - began)
+        return self._state.num_steps * len(batch.targets) / (self._now() - began)
 
     def rates_in_turns(self, batches: Batches) -> tuple[float, float]:
         """Trains an epoch, with a bare step of a copy of the model after each step.
@@ -256,21 +257,22 @@ class Training:
         bare = TrainingState(copy.deepcopy(self._model), self._options, self.num_steps)
         bare.model.train()
         bare_batch = self.one_batch(batches)
-        bare_seconds = 0.0
+        bare_seconds, num_bare_images = 0.0, 0
 
         def with_bare_steps(epoch: int, step: int) -> Iterator[TrainBatch]:
-            nonlocal bare_seconds
+            nonlocal bare_seconds, num_bare_images
             for batch in batches.epoch(SEED, epoch, self._augmentation, step):
                 yield batch
                 began = self._now()
                 train_step(bare, bare.model, bare_batch, self._loss, self._options)
                 bare_seconds += self._now() - began
+                num_bare_images += len(bare_batch.targets)
 
         self._begin_epoch()
         began = self._now()
         train_one_epoch(self._state, self._state.model, with_bare_steps, self._loss, self._options, SEED)
         loop_seconds = self._now() - began - bare_seconds
-        return batches.num_images / loop_seconds, bare.num_images / bare_seconds
+        return batches.num_images / loop_seconds, num_bare_images / bare_seconds
 
     def load_rate(self, batches: Batches) -> float:
         """Loads every image and does nothing with it. Returns images/s."""

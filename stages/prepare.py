@@ -1,5 +1,7 @@
 """prepare: data.path -> data/prepared/{train,val,test}/, dataset.json, manifest; reports/prepare/"""
 
+import shutil
+
 from darkroom.config.prepare import PrepareConfig
 from darkroom.paths import (
     CACHE,
@@ -9,7 +11,6 @@ from darkroom.paths import (
     PREPARE_METRICS,
     PREPARED,
     PROBLEMS,
-    REPORT_OF_PREPARE,
     REPORT_PREPARE,
     TROUBLE,
 )
@@ -20,40 +21,33 @@ from darkroom.tracking.run import Run
 
 def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.collection.collection import find_collection
+    from darkroom.collection.trouble import Troubles
     from darkroom.dataset.storage import choose_storage
+    from darkroom.preparation.candidates import check_candidates, select_candidates
+    from darkroom.preparation.counts import count, count_by_label, summarise
     from darkroom.preparation.curation import curate, find_duplicates
+    from darkroom.preparation.decision import decide
     from darkroom.preparation.ingest import ingest
-    from darkroom.preparation.outcomes import check_outcomes, select_candidates
-    from darkroom.preparation.prepare import (
-        count,
-        count_by_label,
-        decide,
-        settle_layout,
-        summarise,
-        write_manifest,
-        write_splits,
-    )
+    from darkroom.preparation.layout import settle_layout
+    from darkroom.preparation.prepared_dataset import write_splits
+    from darkroom.preparation.prepared_manifest import write_manifest
     from darkroom.preparation.report import write_preparation_report
     from darkroom.preparation.series import series_remarks
-    from darkroom.preparation.trouble import Troubles
     from darkroom.preparation.trouble_page import write_trouble_page
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import write_json
 
-    options, workers = config.prepare, runtime.workers
-    for page in (REPORT_OF_PREPARE, TROUBLE):  # of an earlier run, where DVC has not removed them
-        page.unlink(missing_ok=True)
+    options, workers, troubles = config.prepare, runtime.workers, Troubles()
+    shutil.rmtree(REPORT_PREPARE, ignore_errors=True)  # of an earlier run, if DVC has not removed it
     with spinner("list files"):
-        collection = find_collection(config.data, CACHE)
+        collection = find_collection(config.data, CACHE, troubles)
     with progress_bar("read headers", collection.num_to_read) as bar:
         layout = settle_layout(collection, options, workers, bar.advance)
     storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
     with progress_bar("decode", collection.num_to_read) as bar:
         images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
-    troubles = Troubles()
-    outcomes = check_outcomes(collection, images, options, PROBLEMS, troubles)
-
-    candidates = select_candidates(collection, images, troubles)
+    candidates = select_candidates(collection, images)
+    check_candidates(candidates, options, PROBLEMS, troubles)
     with progress_bar("compare", len(candidates)) as bar:
         duplicates = find_duplicates(candidates, options.near_duplicates, bar.advance)
     curation = curate(
@@ -68,17 +62,12 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
     write_json(info.to_document(), DATASET)
     write_manifest(candidates, decision, MANIFEST, PROBLEMS)
-    counts = count(info, outcomes, decision)
+    counts = count(info, candidates, decision)
     write_json(counts | count_by_label(info), PREPARE_METRICS)
     with spinner("report"):
+        more = series_remarks(candidates, decision)
         remarks = write_preparation_report(
-            MANIFEST,
-            info,
-            duplicates,
-            candidates.pixels,
-            REPORT_PREPARE,
-            candidates.sets,
-            list(series_remarks(candidates, decision)),
+            MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets, more
         )
     images.remove_other_segments()
 

@@ -1,13 +1,64 @@
-"""One small run of the whole pipeline, which many tests look at."""
+"""An environment without settings of MLflow, DVC or git, and one small run of the whole pipeline."""
 
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from project import Project, small_project
+from project import MakeOnce, Project, small_project
+
+SETTINGS = (
+    "DVC_EXP_NAME",
+    "DVC_ROOT",
+    "GIT_DIR",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_TRACKING_URI",
+    "RANK",
+    "_MLFLOW_SERVER_ARTIFACT_ROOT",
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_environ() -> None:
+    """No test sees the settings of whoever runs it, or what MLflow set in an earlier test."""
+    for name in SETTINGS:
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Returns the folder of a name, which the first of all pytest-xdist's workers fills."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(make_once: MakeOnce) -> Path:
+    """An MLflow database without runs, to copy: making one takes seconds.
+
+    Its artifacts lie beside it, wherever a copy of it is.
+    """
+    from darkroom.tracking.address import Address
+    from darkroom.tracking.mlflow.store import open_store
+
+    return make_once("mlflow", lambda folder: open_store(folder, Address.of(folder, {}))) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

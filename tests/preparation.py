@@ -10,18 +10,22 @@ import pyarrow.parquet as pq
 
 from darkroom.collection.collection import find_collection
 from darkroom.collection.entries import SPLITS
+from darkroom.collection.trouble import Troubles
 from darkroom.config.data import DataSource
 from darkroom.config.prepare import PrepareConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import choose_storage
 from darkroom.params import load_params
+from darkroom.preparation.candidates import check_candidates, select_candidates
+from darkroom.preparation.counts import count
 from darkroom.preparation.curation import curate, find_duplicates
+from darkroom.preparation.decision import decide
 from darkroom.preparation.ingest import ingest
-from darkroom.preparation.outcomes import check_outcomes, select_candidates
-from darkroom.preparation.prepare import count, decide, settle_layout, write_manifest, write_splits
+from darkroom.preparation.layout import settle_layout
+from darkroom.preparation.prepared_dataset import write_splits
+from darkroom.preparation.prepared_manifest import write_manifest
 from darkroom.preparation.series import series_remarks
-from darkroom.preparation.trouble import Troubles
 from darkroom.reporting.tables import write_json
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -111,15 +115,14 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     def ignore(num_done: int) -> None:
         pass
 
-    collection = find_collection(config.data, cache)
+    troubles = Troubles()
+    collection = find_collection(config.data, cache, troubles)
     layout = settle_layout(collection, asked, workers, ignore)
     storage = choose_storage(asked.storage, layout.shape, collection.num_to_read)
     images = ingest(collection, layout, storage, asked.tiff, cache, workers, ignore)
     problems = out / "problems.csv"
-    troubles = Troubles()
-    outcomes = check_outcomes(collection, images, asked, problems, troubles)
-
-    candidates = select_candidates(collection, images, troubles)
+    candidates = select_candidates(collection, images)
+    check_candidates(candidates, asked, problems, troubles)
     duplicates = find_duplicates(candidates, asked.near_duplicates, ignore)
     curation = curate(
         candidates, duplicates, asked.duplicates, asked.on_conflict, out / "duplicates.csv", troubles
@@ -133,7 +136,7 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     write_manifest(candidates, decision, out / "manifest.parquet", problems)
     said = list(series_remarks(candidates, decision))
     images.remove_other_segments()
-    return Prepared(out, info, count(info, outcomes, decision), sum(done), said)
+    return Prepared(out, info, count(info, candidates, decision), sum(done), said)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,8 @@ COPIED = (
     ".dvcignore",
     ".gitignore",
 )
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 class Project:

@@ -143,8 +143,6 @@ def cut(generator: np.random.Generator, content: bytearray) -> None:
 def test_every_flip_and_every_cut_is_found(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(project.folder)
     generator = np.random.default_rng(0)
     done: Counter[tuple[str, str]] = Counter()
@@ -168,8 +166,6 @@ def test_every_flip_and_every_cut_is_found(
 
 
 def test_without_damage_nothing_is_found(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(project.folder)
     for kind in KINDS.values():
         for file in sorted(Path().glob(kind.files))[:5]:

@@ -28,7 +28,6 @@ REPORT_PREPARE = Path("reports/prepare")
 PREPARE_METRICS = REPORT_PREPARE / "metrics.json"
 PROBLEMS = REPORT_PREPARE / "problems.csv"
 DUPLICATES = REPORT_PREPARE / "duplicates.csv"
-REPORT_OF_PREPARE = REPORT_PREPARE / "report.html"
 TROUBLE = REPORT_PREPARE / "trouble.html"
 """Stands in place of the report if prepare stopped."""
 REPORT_TRAIN = Path("reports/train")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.collection.system_files import is_hidden
-from darkroom.decoding.decode import BadImage, PixelLayout, Resize, decode
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import PixelLayout, Resize, decode
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError

@@ -30,9 +30,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def root(fresh: Path, tmp_path: Path) -> Path:
+def root(empty_mlflow: Path, tmp_path: Path) -> Path:
     """A project."""
-    shutil.copy(fresh, tmp_path)
+    shutil.copy(empty_mlflow, tmp_path)
     return tmp_path
 
 

@@ -45,8 +45,6 @@ def proxy(server: MlflowServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -265,10 +263,10 @@ def test_slow_answers_are_waited_for(
 
 @pytest.mark.slow
 def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
-    root: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    root: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (folder := root / "server").mkdir()
-    shutil.copy(fresh, folder / "server.db")
+    shutil.copy(empty_mlflow, folder / "server.db")
     server = MlflowServer(folder)
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -298,10 +296,10 @@ def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
 
 @pytest.mark.slow
 def test_the_server_that_mlflow_ships_takes_it_too(
-    root: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    shutil.copy(fresh, root / "server.db")
+    shutil.copy(empty_mlflow, root / "server.db")
     command = (
         "mlflow",
         "server",

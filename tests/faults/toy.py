@@ -13,10 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))  # for sections.py
 
 EPOCHS = 3
 NUM_STEPS = 40
@@ -106,15 +108,18 @@ def train(
         grace: seconds that a step has after a signal.
     """
     import torch
+    from sections import TRAIN
     from torch import Tensor, nn
 
+    from darkroom.config.train import SettledTrain
     from darkroom.loading.batches import Batch, TrainBatch
-    from darkroom.training import checkpoint, interruption
+    from darkroom.training import checkpoint, engine, interruption
     from darkroom.training.checkpoint import Checkpoints
+    from darkroom.training.course import EpochResult
     from darkroom.training.engine import fit
     from darkroom.training.interruption import Interruption
     from darkroom.training.losses import make_loss
-    from darkroom.training.state import EpochResult, TrainingState
+    from darkroom.training.state import TrainingState
 
     checkpoint.LARGEST_SHARE = math.inf
     interruption.GRACE_SECONDS = grace
@@ -130,33 +135,8 @@ def train(
 
     checkpoint._write = watched_write
 
-    @dataclass(frozen=True)
-    class Options:
-        epochs: int = EPOCHS
-        micro_batches: int = 1
-        optimizer: str = "sgd"
-        lr: float = 0.05
-        momentum: float | None = 0.9
-        nesterov: bool | None = True
-        weight_decay: float = 0.01
-        l1: float = 0.0
-        loss: str = "cross_entropy"
-        focal_gamma: float | None = None
-        label_smoothing: float = 0.1
-        class_weights: None = None
-        schedule: str = "one_cycle"
-        warmup_fraction: float | None = 0.3
-        decay_epochs: None = None
-        decay_factor: None = None
-        clip_norm: float | None = 1.0
-        clip_value: float | None = None
-        freeze: str = "none"
-        unfreeze: tuple[()] = ()
-        layer_decay: float | None = None
-        lr_factors: Mapping[str, float] = field(default_factory=dict)
-        ema_decay: float | None = 0.9
-        patience: int | None = None
-        precision: str = "float32"
+    changes = {"epochs": EPOCHS, "weight_decay": 0.01, "label_smoothing": 0.1, "clip_norm": 1.0}
+    options = SettledTrain(**TRAIN | changes | {"ema_decay": 0.9})
 
     class Network(nn.Module):
         hangs = False
@@ -184,11 +164,15 @@ def train(
             phases[ASKED] = phases[DONE]
             super()._hold_back(signum, frame)
 
-    class State(TrainingState):
-        def finish_step(self, num_images: int) -> None:
-            super().finish_step(num_images)
-            phases[DONE] += 1
+    take_step = engine.train_step
 
+    def counted_step(*arguments: Any) -> None:
+        take_step(*arguments)
+        phases[DONE] += 1
+
+    engine.train_step = counted_step
+
+    class State(TrainingState):
         def finish_epoch(self, result: EpochResult) -> None:
             super().finish_epoch(result)
             phases[EVALUATING] = 0
@@ -211,8 +195,8 @@ def train(
 
     val: list[Batch] = list(zip(images.split(32), targets.split(32), strict=True))
     assert len(val) == NUM_VAL_BATCHES
-    loss = make_loss(Options(), ("a", "b", "c"), (1, 1, 1), torch.device("cpu"))
-    state = State(network, Options(), NUM_STEPS)
+    loss = make_loss(options, ("a", "b", "c"), (1, 1, 1), torch.device("cpu"))
+    state = State(network, options, NUM_STEPS)
     with (
         NotingInterruption() as interrupted,
         Checkpoints(folder / "states", interval, interrupted) as checkpoints,
@@ -220,7 +204,7 @@ def train(
         checkpoints.restore(state)
         phases[DONE] = state.epoch * NUM_STEPS + state.step
         phases[READY] = 1
-        for _ in fit(state, train_batches, val, loss, Options(), seed, checkpoints):
+        for _ in fit(state, train_batches, val, loss, options, seed, checkpoints):
             pass
     (folder / "hash").write_text(hash_of(state.to_dict()))
 

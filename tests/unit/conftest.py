@@ -1,36 +1,34 @@
-"""Projects that several tests look at."""
+"""Projects that several tests look at, and a sender in this process."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 from handmade import write_results
-from project import Project
-from tiny import history
+from inline_sender import InlineSender
+from project import MakeOnce, Project
+from tiny import TinyProject, history
 
-from darkroom.tracking.address import Address
-from darkroom.tracking.mlflow.store import open_store
+from darkroom.tracking import recorder
 
 
 @pytest.fixture(scope="session")
-def tiny_history(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def tiny_history(make_once: MakeOnce) -> Project:
     """Three commits and three experiments. Tests that change it copy it."""
-    return history(tmp_path_factory.mktemp("tiny") / "project")
+    return TinyProject.at(make_once("tiny", lambda folder: history(folder / "project")) / "project")
 
 
-@pytest.fixture(scope="session")
-def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database without runs: making one takes some seconds."""
-    root = tmp_path_factory.mktemp("empty")
-    open_store(root, Address.of(root, {}))
-    return root / "mlflow.db"
+@pytest.fixture
+def inline_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs reach MLflow from this process: no sender has to start and to import MLflow."""
+    monkeypatch.setattr(recorder, "start_sender", InlineSender)
+    monkeypatch.setattr(recorder, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(recorder, "TROUBLE_SECONDS", 0.0)  # the next attempt would fail alike
 
 
 @pytest.fixture
 def made_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_mlflow: Path) -> Path:
     """The current folder: results with their dvc.lock, as after `dvc pull`, no runs in MLflow."""
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     write_results(tmp_path)
     shutil.copy(empty_mlflow, tmp_path)

@@ -1,6 +1,6 @@
 """Plain sections of params.yaml, for tests that change some of their values.
 
-No import of darkroom's: tests/unit/test_cuda.py also runs where there is no pydantic.
+Nothing of darkroom is imported.
 """
 
 from typing import Any

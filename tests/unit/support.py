@@ -16,10 +16,11 @@ from sections import AUGMENT, TRAIN
 from torch import Tensor, nn
 
 from darkroom.config.augment import Augment
-from darkroom.config.train import Train
+from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec
+from darkroom.training.course import EpochResult
 from darkroom.training.losses import Loss, make_loss
 
 # Another number rounds differently, and threads of tests that run side by side wait for each other.
@@ -54,12 +55,12 @@ def make_spec(**changes: Any) -> ModelSpec:
     return ModelSpec(**{**statistics, **values})
 
 
-def train_options(**changes: Any) -> Train:
+def train_options(**changes: Any) -> SettledTrain:
     """The ``train`` section with plain values, but for ``changes``."""
-    return Train(**TRAIN | changes)
+    return SettledTrain(**TRAIN | changes)
 
 
-def plain_loss(options: Train, num_classes: int = 2) -> Loss:
+def plain_loss(options: SettledTrain, num_classes: int = 2) -> Loss:
     """The loss that the options name, on the CPU, of classes with as many images each."""
     return make_loss(
         options, [f"{i}" for i in range(num_classes)], [1] * num_classes, torch.device("cpu")
@@ -69,6 +70,23 @@ def plain_loss(options: Train, num_classes: int = 2) -> Loss:
 def augment_options(**changes: Any) -> Augment:
     """The ``augment`` section with nothing switched on, but for ``changes``."""
     return Augment(**AUGMENT | changes)
+
+
+def epoch_result(**changes: Any) -> EpochResult:
+    """An epoch's result with plain values, but for ``changes``."""
+    values: dict[str, Any] = {
+        "epoch": 1,
+        "lr": 0.1,
+        "train_loss": 0.5,
+        "grad_norm": None,
+        "val_loss": 0.5,
+        "val_accuracy": 0.75,
+        "val_f1_macro": 0.7,
+        "val_f1_standard_error": 0.1,
+        "is_best": False,
+        "is_kept": False,
+    }
+    return EpochResult(**values | changes)
 
 
 class Layered(nn.Module):

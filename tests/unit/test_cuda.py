@@ -7,7 +7,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.determinism import set_determinism
+from darkroom.config.augment import Augment
+from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading import placement
@@ -56,7 +57,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
-    return Augmentation(SimpleNamespace(**AUGMENT | changes), seed)
+    return Augmentation(Augment(**AUGMENT | changes), seed)
 
 
 def images() -> np.ndarray:
@@ -219,7 +220,7 @@ def train(
         environment={},
     )
     model = make_classifier(spec).to(device)
-    options = SimpleNamespace(**TRAIN | {"label_smoothing": 0.05} | changes)
+    options = SettledTrain(**TRAIN | {"label_smoothing": 0.05} | changes)
     loss = make_loss(options, "abc", (1, 1, 1), device)
     batches = Batches(Shards(folder), device, BATCH_SIZE)
     state = TrainingState(model, options, batches.num_steps)

@@ -1,5 +1,6 @@
 """Descriptions of runs: tables that Markdown cannot break, sections that replace themselves alone."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -286,11 +287,10 @@ def test_a_run_tells_a_note() -> None:
 
 
 def test_both_stages_write_into_the_description_of_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inline_sender: None, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_mlflow, tmp_path)
     with tracked("train", Runtime()) as run:
         run.log_output(MODEL, "abc")
         run.describe("Training", {"kept epoch": 3})

@@ -44,8 +44,8 @@ def test_a_padding_of_the_shorter_side_or_more_is_refused(padding: int) -> None:
     with pytest.raises(UserError) as refused:
         check_padding(augment_options(crop_padding=padding), prepared(12, 8))
     assert str(refused.value) == (
-        f"augment.crop_padding: {padding} would move images of 8 pixels out of sight altogether; it must"
-        " be below 8 (an eighth is usual: 1)"
+        f"augment.crop_padding: {padding} can move images of 8 pixels completely out of view; it must be"
+        " below 8 (usual: an eighth, 1)"
     )
 
 

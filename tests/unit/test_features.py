@@ -24,9 +24,10 @@ from darkroom.loading.batches import Batch, Batches
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.training import features
+from darkroom.training.course import EpochResult
 from darkroom.training.engine import fit
 from darkroom.training.job import Job
-from darkroom.training.state import EpochResult, TrainingState
+from darkroom.training.state import TrainingState
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS = 40, 12, 4
 NETWORKS: dict[str, dict[str, Any]] = {

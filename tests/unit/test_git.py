@@ -20,7 +20,7 @@ def run_git(*arguments: str) -> str:
 @pytest.fixture(autouse=True)
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of one commit, outside CI."""
-    for name in (*CI_BRANCHES, "DVC_EXP_NAME", "GIT_DIR"):
+    for name in CI_BRANCHES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     run_git("init", "--quiet", "--initial-branch=trunk")

@@ -26,7 +26,7 @@ from darkroom.decoding.decode import Header, PixelLayout
 from darkroom.errors import UserError
 from darkroom.preparation import ingest as ingest_module
 from darkroom.preparation import segments as segments_module
-from darkroom.preparation.ingest import Images, ingest, read_headers
+from darkroom.preparation.ingest import IngestedImages, ingest, read_headers
 from darkroom.preparation.measures import measure
 
 LAYOUT = PixelLayout(4, 6, 3, "stretch")
@@ -96,7 +96,7 @@ class Read:
     paths: list[str]
     facts: list[dict[str, Any]]
     pixels: list[NDArray[np.uint8] | None]
-    images: Images
+    images: IngestedImages
     num_done: list[int] = field(default_factory=list)
 
     def __eq__(self, other: object) -> bool:

@@ -1,32 +1,29 @@
 """The kept epoch is the latest within one standard error of the best, whenever that is asked."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from support import epoch_result
 
-from darkroom.training.kept import course_metrics, course_of, judge
-
-
-@dataclass
-class Epoch:
-    epoch: int
-    val_f1_macro: float
-    val_f1_standard_error: float
-    is_best: bool = False
-    is_kept: bool = False
-    val_loss: float = 0.5
-    val_accuracy: float = 0.75
+from darkroom.training.course import EpochResult, course_metrics, course_of, judge
 
 
-def judged(scores: list[float], errors: list[float]) -> list[Epoch]:
+def judged(scores: list[float], errors: list[float]) -> list[EpochResult]:
     """Judges each epoch with nothing but the best one before it."""
-    epochs: list[Epoch] = []
+    epochs: list[EpochResult] = []
     best = None
     for epoch, (score, error) in enumerate(zip(scores, errors, strict=True), start=1):
         verdict = judge(score, best)
-        epochs.append(Epoch(epoch, score, error, verdict.is_best, verdict.is_kept))
+        epochs.append(
+            epoch_result(
+                epoch=epoch,
+                val_f1_macro=score,
+                val_f1_standard_error=error,
+                is_best=verdict.is_best,
+                is_kept=verdict.is_kept,
+            )
+        )
         best = epochs[-1] if verdict.is_best else best
     return epochs
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
-from darkroom.models.trainable import matching, parameters_by_name, set_trainable, trainable_in
+from darkroom.models.trainable import matching, parameters_by_name, trainable_in
+from darkroom.training.freezing import set_trainable
 
 NAMES = [
     "backbone.stem.weight",

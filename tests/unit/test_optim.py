@@ -18,12 +18,12 @@ from darkroom.config.train import Train
 from darkroom.errors import UserError
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers
-from darkroom.models.trainable import parameters_by_name, set_trainable
+from darkroom.models.trainable import parameters_by_name
+from darkroom.training.freezing import set_trainable
 from darkroom.training.optim import (
     MAKERS,
     MuonAndAdamW,
     add_l1,
-    clip_gradients,
     lr_factors,
     make_optimizer,
 )
@@ -568,34 +568,3 @@ def test_no_l1_changes_nothing_and_frozen_layers_have_none() -> None:
     add_l1(optimizer, 0.5)
     assert not gradients(model)["head.weight"].equal(plain["head.weight"])
     assert all(grad is None for name, grad in gradients(model).items() if "backbone" in name)
-
-
-def with_gradients(*values: list[float] | None) -> list[nn.Parameter]:
-    parameters = [nn.Parameter(torch.zeros(len(value or [0]))) for value in values]
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.grad = None if value is None else torch.tensor(value)
-    return parameters
-
-
-@pytest.mark.parametrize(("clip_norm", "factor"), [(6.5, 0.5), (13.0, 1.0), (100.0, 1.0)])
-def test_the_norm_is_clipped_over_all_parameters(clip_norm: float, factor: float) -> None:
-    parameters = with_gradients([3.0, -4.0], None, [12.0])
-    norm = clip_gradients(iter(parameters), clip_norm, None)
-    assert norm is not None
-    assert norm.shape == ()
-    assert float(norm) == pytest.approx(13)
-    assert parameters[0].grad.tolist() == pytest.approx([3 * factor, -4 * factor])
-    assert parameters[1].grad is None
-    assert parameters[2].grad.tolist() == pytest.approx([12 * factor])
-
-
-def test_values_are_clipped_one_by_one() -> None:
-    parameters = with_gradients([3.0, -4.0], None, [12.0])
-    assert clip_gradients(iter(parameters), None, 3.5) is None
-    assert [p.grad.tolist() for p in parameters if p.grad is not None] == [[3.0, -3.5], [3.5]]
-
-
-def test_nothing_is_clipped_unless_it_is_asked_for() -> None:
-    parameters = with_gradients([3.0, -4.0], None, [12.0])
-    assert clip_gradients(parameters, None, None) is None
-    assert [p.grad.tolist() for p in parameters if p.grad is not None] == [[3.0, -4.0], [12.0]]

@@ -18,10 +18,9 @@ from darkroom.collection.entries import BAD, SPLITS, Outcome
 from darkroom.decoding.decode import PixelLayout
 from darkroom.errors import UserError
 from darkroom.preparation import outcomes as outcomes_module
+from darkroom.preparation.candidates import Candidates, select_candidates
 from darkroom.preparation.ingest import ingest
 from darkroom.preparation.measures import perceptual_hash
-from darkroom.preparation.outcomes import Candidates, select_candidates
-from darkroom.preparation.trouble import Troubles
 
 ODD = {
     "cat/empty.png": "empty",
@@ -277,7 +276,7 @@ def read(folder: Path, scratch: Path, **options: Any) -> Candidates:
     found = find_collection(config.data, scratch)
     layout = PixelLayout(4, 4, 3, "stretch")
     images = ingest(found, layout, "decoded", False, scratch, 1, lambda _: None)
-    return select_candidates(found, images, Troubles())
+    return select_candidates(found, images)
 
 
 def test_candidates_are_the_readable_images(tmp_path: Path) -> None:

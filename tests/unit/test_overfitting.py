@@ -1,21 +1,19 @@
 """When a training has begun to learn by heart: tables of losses made by hand."""
 
-from typing import NamedTuple
-
 import pytest
+from support import epoch_result
 
-from darkroom.training.overfitting import overfits_since
-
-
-class Result(NamedTuple):
-    epoch: int
-    train_loss: float
-    val_loss: float
+from darkroom.training.course import overfits_since
 
 
 def since(train: list[float], val: list[float]) -> int | None:
     pairs = zip(train, val, strict=True)
-    return overfits_since([Result(epoch, *losses) for epoch, losses in enumerate(pairs, start=1)])
+    return overfits_since(
+        [
+            epoch_result(epoch=epoch, train_loss=train_loss, val_loss=val_loss)
+            for epoch, (train_loss, val_loss) in enumerate(pairs, start=1)
+        ]
+    )
 
 
 FALLS = [1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2]

@@ -770,4 +770,6 @@ def test_a_mistake_in_params_is_told_by_line(options: tuple[str, ...], params_fi
 
 
 def test_params_outside_a_project_says_so(anywhere: Path) -> None:
-    assert "params.yaml: there is no such file here" in refused("params", "--check")
+    assert "params.yaml: no such file; run the command in the project's root folder" in refused(
+        "params", "--check"
+    )

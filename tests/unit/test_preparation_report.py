@@ -20,7 +20,7 @@ from PIL import Image
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.preparation.curation import Duplicates
-from darkroom.preparation.prepare import MANIFEST
+from darkroom.preparation.prepared_manifest import MANIFEST
 from darkroom.preparation.remarks import remarks
 from darkroom.preparation.report import MAX_CLASSES, MAX_FILES, MAX_PAIRS, write_preparation_report
 from darkroom.preparation.survey import load_survey

@@ -26,8 +26,10 @@ from darkroom.decoding.decode import Header, PixelLayout
 from darkroom.digests import seal
 from darkroom.errors import UserError
 from darkroom.preparation import ingest as ingest_module
+from darkroom.preparation.counts import summarise
+from darkroom.preparation.layout import choose_layout, settle_layout
 from darkroom.preparation.measures import measure
-from darkroom.preparation.prepare import MANIFEST, choose_layout, settle_layout, summarise
+from darkroom.preparation.prepared_manifest import MANIFEST
 from darkroom.reporting.tables import write_json
 
 LABELS = ("cat", "dog", "owl")

@@ -1,6 +1,7 @@
 """Logged models and their versions in a real MLflow: scores linked once, bytes registered once."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,8 +36,10 @@ from darkroom.tracking.mlflow.store import Store, open_store
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("registry")
+def root(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_mlflow, root)
+    return root
 
 
 @pytest.fixture
@@ -305,10 +308,12 @@ def test_a_logged_model_cut_off_at_any_call_and_done_again_is_done_once(
 
 
 def test_all_of_it_goes_through_the_journal(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    inline_sender: None,
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "through the journal")
     monkeypatch.chdir(root)
     write_onnx(root / "model.onnx", 7.0)

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -30,8 +31,7 @@ ELSEWHERE = {
 
 def opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store of the project in ``root``, as a fresh process opens it."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "_MLFLOW_SERVER_ARTIFACT_ROOT"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("_MLFLOW_SERVER_ARTIFACT_ROOT", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(root))
     return open_store(root, Address.of(root))
 
@@ -46,10 +46,18 @@ def read_run(store: Store, run_id: str, tmp_path: Path) -> str:
     return Path(store.client.download_artifacts(run_id, "reports/a b.txt", str(tmp_path))).read_text()
 
 
-def filled(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+Filled = Callable[[Path], tuple[str, str]]
+
+
+@pytest.fixture
+def filled(empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> Filled:
     """Makes a project with a run, a logged model and two registered versions of it."""
+    return lambda root: fill(root, empty_mlflow, monkeypatch)
+
+
+def fill(root: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     root.mkdir()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # restored afterwards, whatever MLflow sets it to
+    shutil.copy(empty_mlflow, root)
     store = opened(root, monkeypatch)
     client, experiment_id = store.client, store.experiment.experiment_id
     run_id = log_run(store, "before")
@@ -74,10 +82,14 @@ def dump(root: Path) -> str:
 
 @pytest.mark.parametrize("name", ["moved", "Bilder für 100% (neu) #1"])
 def test_artifacts_are_found_after_a_move(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    filled: Filled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     old, new = tmp_path / "old place", tmp_path / "deeper" / name
-    run_id, model_id = filled(old, monkeypatch)
+    run_id, model_id = filled(old)
     new.parent.mkdir()
     old.rename(new)
 
@@ -102,9 +114,11 @@ def test_artifacts_are_found_after_a_move(
     assert read_run(again, run_id, tmp_path) == "before"
 
 
-def test_a_copy_has_artifacts_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_has_artifacts_of_its_own(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, copy = tmp_path / "original", tmp_path / "copy"
-    run_id, _ = filled(original, monkeypatch)
+    run_id, _ = filled(original)
     before = dump(original)
     shutil.copytree(original, copy)
     store = opened(copy, monkeypatch)
@@ -114,10 +128,13 @@ def test_a_copy_has_artifacts_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
     assert read_run(store, run_id, tmp_path) == "before"
 
 
-def test_what_lies_elsewhere_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_elsewhere_is_left_alone(
+    empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old, new, chosen = tmp_path / "old", tmp_path / "new", tmp_path / "chosen" / "mlartifacts"
     chosen.mkdir(parents=True)
     old.mkdir()
+    shutil.copy(empty_mlflow, old)
     client = opened(old, monkeypatch).client
     locations = {**ELSEWHERE, "chosen": chosen.as_uri()}
     ids = {name: client.create_experiment(name, location) for name, location in locations.items()}
@@ -129,9 +146,9 @@ def test_what_lies_elsewhere_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
         assert client.get_run(runs[name].run_id).info.artifact_uri == runs[name].artifact_uri
 
 
-def test_all_addresses_change_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_addresses_change_or_none(filled: Filled, tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
-    filled(old, monkeypatch)
+    filled(old)
     old.rename(new)
     with closing(sqlite3.connect(new / "mlflow.db")) as database:
         database.execute(
@@ -189,11 +206,9 @@ def test_the_root_is_dvcs_then_the_nearest_project_then_here(
     assert project_root() == tmp_path
 
 
-def test_a_command_in_a_subfolder_finds_the_projects_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_in_a_subfolder_finds_the_projects_database(filled: Filled, tmp_path: Path) -> None:
     root, below = tmp_path / "project", tmp_path / "project" / "data"
-    filled(root, monkeypatch)
+    filled(root)
     (root / ".dvc").mkdir()
     below.mkdir()
     moved = root.rename(tmp_path / "moved")

@@ -145,10 +145,16 @@ def resumed(path: Path, folder: Path, job: Job) -> tuple[TrainingState, dict[str
 
 ADAMW: dict[str, Any] = {"optimizer": "adamw", "momentum": None, "lr": 0.01}
 CONSTANT: dict[str, Any] = {"schedule": "constant", "warmup_fraction": None}
+FALLS: dict[str, Any] = {"warmup_fraction": None, "decay_factor": 0.3}
 JOBS = {
     "sgd": Job(),
     "adamw": Job(ADAMW),
     "constant": Job({**CONSTANT, "momentum": 0.0}),
+    "cosine": Job({"schedule": "cosine", "warmup_fraction": 0.4}),
+    "step": Job({"schedule": "step", "decay_epochs": 2, **FALLS}),
+    "multi_step": Job({"schedule": "multi_step", "decay_epochs": [1, 2], **FALLS}),
+    "exponential": Job({"schedule": "exponential", **FALLS, "decay_factor": 0.6}),
+    "plateau": Job({"schedule": "plateau", "decay_epochs": 1, **FALLS}, is_val_inverted=True),
     "ema": Job({"ema_decay": 0.7}),
     "patience": Job({"patience": 2, "epochs": 8}, is_val_inverted=True),
     "clipped": Job({"clip_norm": 0.05}),
@@ -238,12 +244,12 @@ def add_to_a_weight(values: dict[str, Any]) -> None:
 
 
 def move_the_schedule(values: dict[str, Any]) -> None:
-    values["schedule"]["step"] += 1
+    values["schedule"]["last_epoch"] += 1
 
 
 def repeat_a_step(values: dict[str, Any]) -> None:
     values["step"] -= 1
-    values["schedule"]["step"] -= 1
+    values["schedule"]["last_epoch"] -= 1
 
 
 CHANGES = [

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from project import Project
-from tiny import copied, empty_repository, experiment, set_lr, tiny
+from tiny import RESTORED_OUTPUT, copied, empty_repository, experiment, set_lr, tiny
 
 from darkroom.errors import UserError
 from darkroom.tracking.ledger.results import Result
@@ -46,7 +46,8 @@ def test_experiments_and_what_is_theirs_alone(tiny_history: Project) -> None:
 
 
 def test_a_result_restored_from_the_run_cache_is_the_one_it_was(tiny_history: Project) -> None:
-    assert "'train' is cached - skipping run" in tiny_history.first_output
+    output = (tiny_history.folder.parent / RESTORED_OUTPUT).read_text()
+    assert "'train' is cached - skipping run" in output
     revisions = Revisions(tiny_history.folder)
     first, second, _ = map(revisions.results, revisions.commits())
     restored = revisions.results(revisions.find("restored"))

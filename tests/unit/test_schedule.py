@@ -1,4 +1,4 @@
-"""The learning rate of each step, against torch's schedulers and the formulas."""
+"""The learning rate of each step, against the formulas, and resumed at every step."""
 
 import io
 import math
@@ -10,66 +10,86 @@ import torch
 from support import Layered, one_cycle, train_options
 from torch import nn
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    ExponentialLR,
-    LinearLR,
-    LRScheduler,
-    MultiStepLR,
-    OneCycleLR,
-    ReduceLROnPlateau,
-    SequentialLR,
-    StepLR,
-)
 
+from darkroom.loading.batches import TrainBatch
+from darkroom.training.engine import train_one_epoch
+from darkroom.training.losses import make_loss
 from darkroom.training.optim import make_optimizer
-from darkroom.training.schedule import Schedule, make_schedule
-from darkroom.training.state import EpochResult, TrainingState
+from darkroom.training.schedule import make_plateau, make_schedule
+from darkroom.training.state import TrainingState
 
 NUM_EPOCHS = 10
-STEPS_EACH = 6
+NUM_STEPS = 6
+"""Per epoch."""
+TOTAL_STEPS = NUM_EPOCHS * NUM_STEPS
 LRS = [0.4, 0.04, 0.123]
 VAL_LOSSES = [2.0, 1.5, 1.4999, 1.6, 1.49, 1.7, 1.48999, 1.9, 1.9, 1.2]
+NUM_FALLS = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
+"""Before each epoch, if two epochs without a loss that is lower by 0.01 % are followed by a fall."""
 
 FALLS: dict[str, Any] = {"warmup_fraction": None, "decay_factor": 0.3}
 SCHEDULES: dict[str, dict[str, Any]] = {
     "constant": {"schedule": "constant", "warmup_fraction": None},
     "one_cycle": {"schedule": "one_cycle", "warmup_fraction": 0.3},
     "cosine": {"schedule": "cosine", "warmup_fraction": 0.0},
-    "cosine with a rise": {"schedule": "cosine", "warmup_fraction": 0.25},
+    "cosine with a warm-up": {"schedule": "cosine", "warmup_fraction": 0.25},
     "step": {"schedule": "step", "decay_epochs": 3, **FALLS},
     "multi_step": {"schedule": "multi_step", "decay_epochs": [1, 4, 5], **FALLS},
     "exponential": {"schedule": "exponential", **FALLS},
     "plateau": {"schedule": "plateau", "decay_epochs": 1, **FALLS},
 }
 
-# torch's, which are stepped after each step (of 60, of which 15 rise) or after each epoch
-EACH_STEP: dict[str, Callable[[Optimizer], LRScheduler]] = {
-    "constant": lambda optimizer: ConstantLR(optimizer, factor=1.0),
-    "one_cycle": lambda optimizer: OneCycleLR(
-        optimizer, LRS, total_steps=61, pct_start=0.3, cycle_momentum=False
-    ),
-    "cosine": lambda optimizer: CosineAnnealingLR(optimizer, 60),
-    "cosine with a rise": lambda optimizer: SequentialLR(
-        optimizer,
-        [
-            LinearLR(optimizer, start_factor=1 / 15, total_iters=14),
-            CosineAnnealingLR(optimizer, 60 - 14),
-        ],
-        milestones=[14],
-    ),
+
+def half_cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+FACTORS: dict[str, Callable[[int, int], float]] = {
+    "constant": lambda step, epoch: 1,
+    "one_cycle": lambda step, epoch: one_cycle(step, TOTAL_STEPS, 1.0, 0.3),
+    "cosine": lambda step, epoch: half_cosine(step / 60),
+    "cosine with a warm-up": lambda step, epoch: min((step + 1) / 15, half_cosine((step - 14) / 46)),
+    "step": lambda step, epoch: 0.3 ** (epoch // 3),
+    "multi_step": lambda step, epoch: 0.3 ** ((epoch >= 1) + (epoch >= 4) + (epoch >= 5)),
+    "exponential": lambda step, epoch: 0.3**epoch,
+    "plateau": lambda step, epoch: 0.3 ** NUM_FALLS[epoch],
 }
-EACH_EPOCH: dict[str, Callable[[Optimizer], LRScheduler]] = {
-    "step": lambda optimizer: StepLR(optimizer, 3, gamma=0.3),
-    "multi_step": lambda optimizer: MultiStepLR(optimizer, [1, 4, 5], gamma=0.3),
-    "exponential": lambda optimizer: ExponentialLR(optimizer, gamma=0.3),
-    "plateau": lambda optimizer: ReduceLROnPlateau(optimizer, factor=0.3, patience=1),
-}
+"""What the learning rate is multiplied by, by the step of the training and its epoch, from 0."""
+
+
+class Schedules:
+    """The schedulers of a training, stepped as the training loop steps them."""
+
+    def __init__(self, optimizer: Optimizer, **options: Any) -> None:
+        settled = train_options(epochs=NUM_EPOCHS, **options)
+        self.optimizer = optimizer
+        self.schedule = make_schedule(optimizer, settled, NUM_STEPS)
+        self.plateau = make_plateau(optimizer, settled)
+
+    def take_step(self, number: int, val_losses: list[float] = VAL_LOSSES) -> None:
+        """Finish step ``number`` of the training, counted from 1."""
+        self.optimizer.step()
+        self.schedule.step()
+        if self.plateau is not None and number % NUM_STEPS == 0:
+            self.plateau.step(val_losses[number // NUM_STEPS - 1])
+
+    def state_dicts(self) -> dict[str, Any]:
+        plateau = {} if self.plateau is None else self.plateau.state_dict()
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "plateau": plateau,
+        }
+
+    def load(self, values: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.schedule.load_state_dict(values["schedule"])
+        if self.plateau is not None:
+            self.plateau.load_state_dict(values["plateau"])
 
 
 def some_groups() -> Optimizer:
-    """An optimizer of three groups, each with a learning rate of its own."""
+    """Return an optimizer of three groups with different learning rates."""
     return SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in LRS])
 
 
@@ -77,74 +97,29 @@ def lrs_of(optimizer: Optimizer) -> list[float]:
     return [group["lr"] for group in optimizer.param_groups]
 
 
-def new_schedule(optimizer: Optimizer, **options: Any) -> Schedule:
-    return make_schedule(optimizer, train_options(epochs=NUM_EPOCHS, **options), STEPS_EACH)
-
-
-def take_step(schedule: Schedule, done: int, val_losses: list[float]) -> None:
-    """Moves on to the step ``done``, as the training loop does."""
-    schedule.step()
-    if done % STEPS_EACH == 0:
-        schedule.finish_epoch(val_losses[done // STEPS_EACH - 1])
-
-
 def all_rates(val_losses: list[float] = VAL_LOSSES, **options: Any) -> list[list[float]]:
-    """The learning rates of the groups in each step."""
-    optimizer = some_groups()
-    schedule = new_schedule(optimizer, **options)
+    """Return the learning rates of the groups in each step."""
+    schedules = Schedules(some_groups(), **options)
     rates = []
-    for done in range(1, NUM_EPOCHS * STEPS_EACH + 1):
-        rates.append(lrs_of(optimizer))
-        take_step(schedule, done, val_losses)
+    for number in range(1, TOTAL_STEPS + 1):
+        rates.append(lrs_of(schedules.optimizer))
+        schedules.take_step(number, val_losses)
     return rates
 
 
-def torchs_rates(name: str) -> list[list[float]]:
-    optimizer = some_groups()
-    scheduler = (EACH_STEP | EACH_EPOCH)[name](optimizer)
-    rates = []
-    for done in range(1, NUM_EPOCHS * STEPS_EACH + 1):
-        rates.append(lrs_of(optimizer))
-        optimizer.step()
-        if name in EACH_STEP:
-            scheduler.step()
-        elif done % STEPS_EACH == 0:
-            val_loss = [VAL_LOSSES[done // STEPS_EACH - 1]] if name == "plateau" else []
-            scheduler.step(*val_loss)
-    return rates
-
-
-@pytest.mark.filterwarnings("ignore:The epoch parameter:UserWarning")  # by torch's SequentialLR
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_each_schedule_is_torchs(name: str) -> None:
-    rates, expected = all_rates(**SCHEDULES[name]), torchs_rates(name)
-    for lrs, torchs in zip(rates, expected, strict=True):
-        assert lrs == pytest.approx(torchs, rel=1e-12, abs=0)
+def test_each_schedule_is_the_formulas(name: str) -> None:
+    rates = all_rates(**SCHEDULES[name])
+    expected = [[lr * FACTORS[name](step, step // NUM_STEPS) for lr in LRS] for step in range(60)]
+    for lrs, of_formula in zip(rates, expected, strict=True):
+        assert lrs == pytest.approx(of_formula, rel=1e-12, abs=0)
     for other in SCHEDULES.keys() - {name}:
         others = zip(all_rates(**SCHEDULES[other]), expected, strict=True)
-        assert any(lrs != pytest.approx(torchs, rel=1e-12, abs=0) for lrs, torchs in others)
-
-
-@pytest.mark.parametrize("warmup_fraction", [0.05, 0.1, 0.3, 0.5, 0.77])
-@pytest.mark.parametrize("num_epochs", [4, 5, 33])
-def test_one_cycle_is_torchs_to_the_bit(num_epochs: int, warmup_fraction: float) -> None:
-    ours, torchs = some_groups(), some_groups()
-    options = train_options(epochs=num_epochs, warmup_fraction=warmup_fraction)
-    schedule = make_schedule(ours, options, STEPS_EACH)
-    num_steps = num_epochs * STEPS_EACH
-    expected = OneCycleLR(
-        torchs, LRS, total_steps=num_steps + 1, pct_start=warmup_fraction, cycle_momentum=False
-    )
-    for _ in range(num_steps):
-        assert lrs_of(ours) == lrs_of(torchs)
-        torchs.step()
-        schedule.step()
-        expected.step()
-    assert lrs_of(ours) == lrs_of(torchs)
+        assert any(lrs != pytest.approx(of_formula, rel=1e-12, abs=0) for lrs, of_formula in others)
 
 
 def rates(num_steps: int, **changes: Any) -> list[float]:
-    """The learning rate of each step of one epoch, with an optimizer of ours."""
+    """Return the learning rate of each step of a training of one epoch."""
     options = train_options(epochs=1, **changes)
     optimizer = make_optimizer(nn.Linear(1, 1), options)
     schedule = make_schedule(optimizer, options, num_steps)
@@ -160,16 +135,8 @@ def rates(num_steps: int, **changes: Any) -> list[float]:
 
 @pytest.mark.parametrize("warmup_fraction", [0.2, 0.3, 0.75])
 @pytest.mark.parametrize("num_steps", [13, 200])
-def test_one_cycle_is_torchs_and_the_papers(num_steps: int, warmup_fraction: float) -> None:
+def test_one_cycle_is_the_papers(num_steps: int, warmup_fraction: float) -> None:
     values = rates(num_steps, lr=0.4, warmup_fraction=warmup_fraction)
-    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
-    torchs = OneCycleLR(optimizer, 0.4, total_steps=num_steps + 1, pct_start=warmup_fraction)
-    expected = []
-    for _ in range(num_steps):
-        expected += torchs.get_last_lr()
-        optimizer.step()
-        torchs.step()
-    assert values == expected
     formula = [one_cycle(step, num_steps, 0.4, warmup_fraction) for step in range(num_steps)]
     assert values == pytest.approx(formula)
     assert values != pytest.approx([one_cycle(s, num_steps, 0.4, 0.5) for s in range(num_steps)])
@@ -184,7 +151,7 @@ def test_one_cycle_rises_to_lr_and_ends_near_zero() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
-def test_a_rise_and_fall_take_any_number_of_steps_and_any_warmup(schedule: str) -> None:
+def test_any_number_of_steps_goes_with_any_warmup(schedule: str) -> None:
     unfit = []
     for num_steps in range(1, 60):
         for warmup_fraction in (0.05, 0.1, 0.2, 0.25, 0.3, 0.5, 0.9, 0.999):
@@ -201,11 +168,11 @@ def test_cosine_rises_in_equal_parts_to_lr_and_falls_by_half_a_cosine() -> None:
     values = rates(20, lr=0.4, schedule="cosine", warmup_fraction=0.25)
     assert values[:5] == pytest.approx([0.08, 0.16, 0.24, 0.32, 0.4], rel=1e-15)
     assert values[4] == 0.4
-    assert values[4 + 8] == pytest.approx(0.2)  # of sixteen steps after the peak, half way
+    assert values[4 + 8] == pytest.approx(0.2)  # halfway through the sixteen steps after the peak
     assert values[-1] == pytest.approx(0.2 * (1 + math.cos(math.pi * 15 / 16)))
-    at_once = rates(20, lr=0.4, schedule="cosine", warmup_fraction=0)
-    assert at_once[0] == 0.4
-    assert at_once == sorted(at_once, reverse=True)
+    without_warmup = rates(20, lr=0.4, schedule="cosine", warmup_fraction=0)
+    assert without_warmup[0] == 0.4
+    assert without_warmup == sorted(without_warmup, reverse=True)
 
 
 def test_constant_is_constant() -> None:
@@ -217,10 +184,17 @@ def test_plateau_waits_for_a_validation_loss_that_falls() -> None:
     falling = [1 - 0.01 * epoch for epoch in range(NUM_EPOCHS)]
     assert all(lrs == LRS for lrs in all_rates(falling, **SCHEDULES["plateau"]))
     still = all_rates([1.0] * NUM_EPOCHS, **SCHEDULES["plateau"])
-    # the first epoch is the best; two more are waited for, and after each two more again
-    by_epoch = [still[epoch * STEPS_EACH][0] for epoch in range(NUM_EPOCHS)]
+    # the first epoch is the best; the rate falls after two more, and then after every two
+    by_epoch = [still[epoch * NUM_STEPS][0] for epoch in range(NUM_EPOCHS)]
     falls = [0, 0, 0, 1, 1, 2, 2, 3, 3, 4]
     assert by_epoch == pytest.approx([0.4 * 0.3**count for count in falls], rel=1e-12)
+
+
+def test_plateau_lowers_the_smallest_rates_too() -> None:
+    rates = all_rates(
+        [1.0] * NUM_EPOCHS, schedule="plateau", decay_epochs=1, **FALLS | {"decay_factor": 1e-3}
+    )
+    assert rates[-1] == pytest.approx([lr * 1e-12 for lr in LRS], rel=1e-12)
 
 
 # resuming
@@ -235,83 +209,51 @@ def through_a_file(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_resumed_at_any_step_goes_on_the_same(name: str) -> None:
+def test_a_schedule_resumed_at_any_step_continues_the_same(name: str) -> None:
     expected = all_rates(**SCHEDULES[name])
-    optimizer = some_groups()
-    schedule = new_schedule(optimizer, **SCHEDULES[name])
+    schedules = Schedules(some_groups(), **SCHEDULES[name])
     for done in range(len(expected)):
         if done:
-            take_step(schedule, done, VAL_LOSSES)
-        again = some_groups()
-        resumed = new_schedule(again, **SCHEDULES[name])
-        resumed.load_state_dict(through_a_file(schedule.state_dict()))
+            schedules.take_step(done)
+        resumed = Schedules(some_groups(), **SCHEDULES[name])
+        resumed.load(through_a_file(schedules.state_dicts()))
         for step in range(done, len(expected)):
-            assert lrs_of(again) == expected[step], (done, step)
-            take_step(resumed, step + 1, VAL_LOSSES)
+            assert lrs_of(resumed.optimizer) == expected[step], (done, step)
+            resumed.take_step(step + 1)
 
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "constant"])
 def test_one_changed_value_of_a_schedules_state_changes_the_rates(name: str) -> None:
-    schedule = new_schedule(some_groups(), **SCHEDULES[name])
-    for done in range(1, 15):
-        take_step(schedule, done, VAL_LOSSES)
-    values = schedule.state_dict()
-    changes = {"num_falls": 1, "best": -1.0, "num_waited": 1} if name == "plateau" else {"step": 6}
+    schedules = Schedules(some_groups(), **SCHEDULES[name])
+    for number in range(1, 15):
+        schedules.take_step(number)
+    values = through_a_file(schedules.state_dicts())
+    part, changes = "schedule", {"last_epoch": 5}
+    if name == "plateau":
+        part, changes = "plateau", {"best": -1, "num_bad_epochs": 1}
 
     def rates_after(values: dict[str, Any]) -> list[list[float]]:
-        optimizer = some_groups()
-        resumed = new_schedule(optimizer, **SCHEDULES[name])
-        resumed.load_state_dict(values)
-        rates = [lrs_of(optimizer)]
-        for done in range(15, 49):
-            take_step(resumed, done, VAL_LOSSES)
-            rates.append(lrs_of(optimizer))
+        resumed = Schedules(some_groups(), **SCHEDULES[name])
+        resumed.load(values)
+        rates = [lrs_of(resumed.optimizer)]
+        for number in range(15, 49):
+            resumed.take_step(number)
+            rates.append(lrs_of(resumed.optimizer))
         return rates
 
     for key, change in changes.items():
-        assert rates_after({**values, key: values[key] + change}) != rates_after(values), key
-
-
-def test_groups_are_set_also_after_the_optimizer_was_restored() -> None:
-    """A restored optimizer has new groups in place of the old."""
-    optimizer = some_groups()
-    schedule = new_schedule(optimizer, **SCHEDULES["exponential"])
-    optimizer.load_state_dict(optimizer.state_dict())
-    for _ in range(STEPS_EACH):
-        schedule.step()
-    assert lrs_of(optimizer) == pytest.approx([0.3 * lr for lr in LRS])
+        changed = {**values, part: {**values[part], key: values[part][key] + change}}
+        assert rates_after(changed) != rates_after(values), key
 
 
 # in the state of a training
 
 
-def result_of(val_loss: float) -> EpochResult:
-    return EpochResult(
-        epoch=1,
-        lr=0.0,
-        train_loss=1.0,
-        grad_norm=None,
-        val_loss=val_loss,
-        val_accuracy=0.5,
-        val_f1_macro=0.5,
-        val_f1_standard_error=0.1,
-        is_best=False,
-        is_kept=False,
-    )
-
-
-@pytest.mark.parametrize(("val_loss", "falls"), [(1.0, True), (0.5, False)])
-def test_the_state_hands_the_validation_loss_on(val_loss: float, falls: bool) -> None:
-    options = train_options(lr=0.1, **SCHEDULES["plateau"])
-    state = TrainingState(Layered(), options, STEPS_EACH)
-    for loss in (1.0, 1.0, val_loss):
-        state.finish_epoch(result_of(loss))
-    assert lrs_of(state.optimizer) == pytest.approx([0.03 if falls else 0.1] * 2)
-
-
-def test_the_rate_of_a_state_is_that_of_the_head() -> None:
+def test_the_rate_of_a_state_is_the_maximum_over_its_groups() -> None:
     options = train_options(lr=0.1, lr_factors={"backbone": 0.1}, **SCHEDULES["constant"])
-    state = TrainingState(Layered(), options, STEPS_EACH)
-    state.finish_step(1)
+    state = TrainingState(Layered(), options, 1)
+    loss = make_loss(options, ["a", "b"], [1, 1], torch.device("cpu"))
+    batch = TrainBatch(torch.randn(8, 4), torch.arange(8) % 2)
+    train_one_epoch(state, state.model, lambda epoch, step: [batch], loss, options, 0)
     assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
     assert state.lr == 0.1

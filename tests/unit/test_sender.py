@@ -27,8 +27,6 @@ from darkroom.tracking.records import End, Metrics, NotResumed, Params, Record, 
 
 @pytest.fixture
 def root(empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     shutil.copy(empty_mlflow, tmp_path)

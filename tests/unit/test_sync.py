@@ -247,7 +247,10 @@ def test_a_longest_name_of_an_experiment_is_taken(
 
 
 def test_a_deleted_experiment_is_named_with_both_ways_out(
-    made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    inline_sender: None,
+    made_elsewhere: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     sync()
     client = MlflowClient(f"sqlite:///{made_elsewhere / 'mlflow.db'}")
@@ -267,7 +270,7 @@ def test_a_deleted_experiment_is_named_with_both_ways_out(
 
 
 def test_a_server_that_is_away_loses_nothing(
-    made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    inline_sender: None, made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with tracked("later", Runtime()) as run:

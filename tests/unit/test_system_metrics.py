@@ -1,5 +1,6 @@
 """The machine's load beside a run: under MLflow's names, and never in the way of the work."""
 
+import shutil
 import sys
 import threading
 import time
@@ -107,11 +108,10 @@ def test_an_error_of_the_stage_passes_through(heard: Heard) -> None:
 
 
 def test_it_is_logged_when_asked_for_and_else_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inline_sender: None, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_mlflow, tmp_path)
     with tracked("asked", Runtime(system_metrics="on")) as run:
         run.resume(tmp_path / "memo")
         time.sleep(0.2)

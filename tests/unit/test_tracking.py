@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from inline_sender import InlineSender
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from torch import nn
@@ -30,15 +30,15 @@ MODEL = Path("models/model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tracked")
+def folder(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tracked")
+    shutil.copy(empty_mlflow, folder)
+    return folder
 
 
 @pytest.fixture
-def client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowClient]:
+def client(inline_sender: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """A client of the database that runs in ``folder`` go to."""
-    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
     return open_store(folder, Address.of(folder)).client
 
@@ -120,7 +120,9 @@ def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: 
         "import signal, sys, time\n"
         "from darkroom.pipeline.stage import _exit_on_term\n"
         "from darkroom.runtime import Runtime\n"
+        "from darkroom.tracking import recorder\n"
         "from darkroom.tracking.destinations import tracked\n"
+        "recorder.start_sender = lambda root: None\n"
         "signal.signal(signal.SIGTERM, _exit_on_term)\n"
         "with tracked('terminated', Runtime()) as run:\n"
         "    run.log_metrics({'reached': 1.0})\n"
@@ -134,6 +136,7 @@ def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: 
         assert process.stdout.readline() == b"began\n"
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
+    InlineSender(folder).poll()
     logged = latest(client, "terminated")
     assert (logged.info.status, logged.data.metrics) == ("KILLED", {"reached": 1.0})
 
@@ -157,7 +160,10 @@ def test_runs_find_each_other_by_what_they_made(client: MlflowClient) -> None:
 
 
 def test_a_dead_server_costs_a_warning_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    inline_sender: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
@@ -236,8 +242,6 @@ def test_processes_that_start_at_once_share_a_fresh_database(tmp_path: Path) -> 
 @pytest.fixture
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose MLflow is out of reach, and is not waited for."""
-    for name in ("DVC_ROOT", "MLFLOW_EXPERIMENT_NAME", "RANK"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr(recorder, "WAIT_SECONDS", 0.0)

@@ -43,8 +43,9 @@ from darkroom.dataset.shards import Shards
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, Batches, TrainBatch
 from darkroom.models.factory import make_classifier
+from darkroom.training.course import EpochResult
 from darkroom.training.engine import fit
-from darkroom.training.state import EpochResult, TrainingState
+from darkroom.training.state import TrainingState
 
 CPU = torch.device("cpu")
 
@@ -158,6 +159,8 @@ def train_by_hand(
         if options.clip_norm is not None:
             norm = math.sqrt(sum(float((grad**2).sum()) for grad in grads))
             grads = [grad * min(1.0, options.clip_norm / norm) for grad in grads]
+        if options.clip_value is not None:
+            grads = [grad.clamp(-options.clip_value, options.clip_value) for grad in grads]
         with torch.no_grad():
             for p, grad, state in zip(parameters, grads, states, strict=True):
                 update(p, grad, state, lr, options.weight_decay if decays(p) else 0.0, options)
@@ -175,6 +178,7 @@ LOOPS: dict[str, dict[str, Any]] = {
     "weight decay": {"weight_decay": 0.1},
     "label smoothing": {"label_smoothing": 0.2},
     "clipped": {"clip_norm": 0.05},
+    "clipped values": {"clip_value": 0.02},
     "one cycle": {"schedule": "one_cycle", "warmup_fraction": 0.5},
     "adamw": {"optimizer": "adamw", "momentum": None, "lr": 0.01},
     "adamw with decay": {"optimizer": "adamw", "momentum": None, "weight_decay": 0.5},
@@ -355,6 +359,13 @@ def test_only_a_higher_f1_resets_patience(
 ) -> None:
     results = untaught(ScriptedValidation(num_right), epochs=4, patience=patience)
     assert len(results) == num_epochs
+
+
+def test_plateau_lowers_the_rate_by_the_validation_loss() -> None:
+    val = [(torch.eye(4)[:2], torch.tensor([0, 1]))]
+    schedule = {"schedule": "plateau", "warmup_fraction": None, "decay_epochs": 1, "decay_factor": 0.5}
+    results = untaught(val, epochs=6, **schedule)
+    assert [result.lr / 1e-9 for result in results] == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25])
 
 
 WEATHER = {

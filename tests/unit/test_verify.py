@@ -89,8 +89,6 @@ def root(
     request: pytest.FixtureRequest, templates: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A project to damage; it is made as it was after the test, as links of copies would differ."""
-    for name in ("DVC_ROOT", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
     root = templates[request.param]
     saved = root.parent / f"{request.param}-saved"
     subprocess.run(["cp", "--archive", root, saved], check=True)  # keeps hard links

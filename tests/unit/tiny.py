@@ -1,9 +1,13 @@
 """A pipeline with the stages, params and outputs of ours, whose commands take milliseconds."""
 
+import io
+import logging
 import os
 import shutil
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path, PurePosixPath
 
+from dvc.cli import main as dvc_main
 from project import Project
 
 PIPELINE = """\
@@ -47,17 +51,39 @@ train:
 """
 
 
-def empty_repository(folder: Path) -> Project:
+RESTORED_OUTPUT = "restored.txt"
+"""Beside the project of ``history``: what DVC printed of the experiment that it restored."""
+
+
+class TinyProject(Project):
+    """Runs DVC in this process: a new one would take a second to import it."""
+
+    def dvc(self, *arguments: str, check: bool = True, **env: str) -> str:
+        assert not env
+        output = io.StringIO()
+        logger = logging.getLogger("dvc")
+        handlers = logger.handlers
+        logger.handlers = [logging.StreamHandler(output)]
+        try:
+            with chdir(self.folder), redirect_stdout(output), redirect_stderr(output):
+                status = dvc_main([*arguments])
+        finally:
+            logger.handlers = handlers
+        assert not check or status == 0, f"dvc {arguments}:\n{output.getvalue()}"
+        return output.getvalue()
+
+
+def empty_repository(folder: Path) -> TinyProject:
     """A git repository without a commit."""
     folder.mkdir(parents=True, exist_ok=True)
-    project = Project.at(folder)
+    project = TinyProject.at(folder)
     project.git("init", "--quiet", "--initial-branch=main")
     project.git("config", "user.name", "Ada")
     project.git("config", "user.email", "ada@example.org")
     return project
 
 
-def tiny(folder: Path, dvc_folder: str = "", pipeline_folder: str = "") -> Project:
+def tiny(folder: Path, dvc_folder: str = "", pipeline_folder: str = "") -> TinyProject:
     """The pipeline after `dvc repro` and a commit; its remote is ``store`` beside the repository.
 
     Args:
@@ -65,7 +91,7 @@ def tiny(folder: Path, dvc_folder: str = "", pipeline_folder: str = "") -> Proje
         pipeline_folder: where dvc.yaml lies in the git repository; the project returned is there.
     """
     empty_repository(folder)
-    dvc = Project.at(folder / dvc_folder)
+    dvc = TinyProject.at(folder / dvc_folder)
     dvc.folder.mkdir(exist_ok=True)
     dvc.dvc("init", "--quiet", *(["--subdir"] if dvc_folder else []))
     levels = len(PurePosixPath(dvc_folder).parts) + 2
@@ -73,7 +99,7 @@ def tiny(folder: Path, dvc_folder: str = "", pipeline_folder: str = "") -> Proje
         "[core]\n    analytics = false\n    remote = store\n"
         f"['remote \"store\"']\n    url = {'../' * levels}store\n"
     )
-    project = Project.at(folder / pipeline_folder)
+    project = TinyProject.at(folder / pipeline_folder)
     project.folder.mkdir(exist_ok=True)
     (project.folder / "dvc.yaml").write_text(PIPELINE)
     (project.folder / "params.yaml").write_text(PARAMS)
@@ -95,7 +121,7 @@ def experiment(project: Project, name: str, *settings: str) -> str:
     return output
 
 
-def history(folder: Path) -> Project:
+def history(folder: Path) -> TinyProject:
     """Three commits, with learning rates 0.1, 0.2, 0.3, and three experiments upon the last."""
     project = tiny(folder)
     for lr in (0.2, 0.3):
@@ -104,14 +130,15 @@ def history(folder: Path) -> Project:
         project.commit(f"lr {lr}")
     experiment(project, "faster", "train.lr=0.4")
     experiment(project, "seeded", "seed=1", "train.lr=0.5")
-    project.first_output = experiment(project, "restored", "train.lr=0.1")
+    output = experiment(project, "restored", "train.lr=0.1")
+    (folder.parent / RESTORED_OUTPUT).write_text(output)
     return project
 
 
-def copied(project: Project, folder: Path) -> Project:
+def copied(project: Project, folder: Path) -> TinyProject:
     """A copy to change as one likes; its remote, too, is ``store`` beside it."""
     shutil.copytree(project.folder, folder, symlinks=True)
-    return Project.at(folder)
+    return TinyProject.at(folder)
 
 
 def cache_file(project: Project, md5: str) -> Path:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,11 +22,9 @@ POLICIES = {
 Transform = Callable[[Tensor], Tensor]
 """uint8 ``(channels, height, width)`` -> the same."""
 
-Policy = Literal["randaugment", "trivialaugment", "autoaugment", "augmix"]
-
 
 def make_transforms(
-    policy: Policy | None, transforms: Sequence[Mapping[str, Mapping[str, Any]]]
+    policy: str | None, transforms: Sequence[Mapping[str, Mapping[str, Any]]]
 ) -> list[tuple[str, Transform]]:
     """Makes the transforms and then the policy, with the names by which a mistake is reported.
 

@@ -1,8 +1,8 @@
 """All augmentations that are switched on, as functions of (seed, epoch, sample id)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,51 +20,13 @@ from darkroom.augment.geometry import (
     resized_crop,
     shift_and_flip,
 )
-from darkroom.augment.host import Policy, make_transforms, transform_each
+from darkroom.augment.host import make_transforms, transform_each
 from darkroom.augment.mix import draw_mixes, mix_images
+from darkroom.config.augment import Augment
 from darkroom.loading.placement import send
 
 PIXELS_AT_ONCE = 1 << 17
 """On a CPU: larger arrays leave its caches, and each is memory that the system gives out anew."""
-
-
-class AugmentOptions(Protocol):
-    """The ``augment`` section."""
-
-    @property
-    def crop_padding(self) -> int: ...
-    @property
-    def resized_crop(self) -> float | None: ...
-    @property
-    def horizontal_flip(self) -> bool: ...
-    @property
-    def vertical_flip(self) -> bool: ...
-    @property
-    def rotate(self) -> float: ...
-    @property
-    def translate(self) -> float: ...
-    @property
-    def scale(self) -> float: ...
-    @property
-    def brightness(self) -> float: ...
-    @property
-    def contrast(self) -> float: ...
-    @property
-    def saturation(self) -> float: ...
-    @property
-    def hue(self) -> float: ...
-    @property
-    def policy(self) -> Policy | None: ...
-    @property
-    def transforms(self) -> Sequence[Mapping[str, Mapping[str, Any]]]: ...
-    @property
-    def erase(self) -> float: ...
-    @property
-    def erase_fill(self) -> int | Literal["mean"]: ...
-    @property
-    def mixup(self) -> float | None: ...
-    @property
-    def cutmix(self) -> float | None: ...
 
 
 class _Step(NamedTuple):
@@ -86,7 +48,7 @@ class Augmentation:
     the seed, the epoch and its id alone, not on the batch, the device or the process.
     """
 
-    def __init__(self, options: AugmentOptions, seed: int) -> None:
+    def __init__(self, options: Augment, seed: int) -> None:
         """Takes the options, and the seed 0..2**32 - 1.
 
         Raises:
@@ -185,7 +147,7 @@ class Augmentation:
         return mixed, targets[1:], shares
 
 
-def _make_steps(options: AugmentOptions) -> list[_Step]:
+def _make_steps(options: Augment) -> list[_Step]:
     """Leaves out what the options leave as it is."""
     steps = []
     if options.resized_crop is not None:

@@ -35,6 +35,7 @@ def predict(
     labels, they are joined by |, and so are their probabilities. Files that are no readable image are
     named on standard error, the others are still done, and the exit status is then 1.
     """
+    from darkroom.errors import counted
     from darkroom.escape import for_line
     from darkroom.predict import Failure, Predictor, find_images
     from darkroom.predictions import check_target, is_own, open_table
@@ -69,7 +70,7 @@ def predict(
                 bar.advance(1)
     num_done = len(paths) - num_failures
     if out:
-        click.echo(f"{out}: {num_done} images classified", err=True)
+        click.echo(f"{out}: {counted(num_done, 'image')} classified", err=True)
     if num_failures:
         click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
         sys.exit(1)

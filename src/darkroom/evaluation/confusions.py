@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.metrics.counts import Counts
+
 MAX_CLASSES = 40
 """A matrix of more classes is too large to read."""
 NUM_SHOWN = 25
@@ -71,6 +73,12 @@ def most_confused(counts: NDArray[np.int64], most: int) -> list[int]:
     return sorted(
         [*chosen, *(index for index, _ in zip(others, range(most - len(chosen)), strict=False))]
     )
+
+
+def most_mistaken(counts: Counts) -> list[int]:
+    """Return all labels, or the 40 with the most mistakes, in their order."""
+    mistakes = counts.false_positives + counts.false_negatives
+    return sorted(mistakes.argsort(descending=True, stable=True)[:MAX_CLASSES].tolist())
 
 
 def frequent_confusions(counts: NDArray[np.int64], class_names: Sequence[str]) -> list[Confusion]:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.dataset.shards import Shards
+from darkroom.evaluation.evaluation import Evaluation
 from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image
 from darkroom.reporting.samples import spread_over
 from darkroom.reporting.shown import thumbnail
@@ -42,6 +44,22 @@ class HardImage:
     def title(self) -> str:
         """As lines of text, of which the last is the file's name without its folders."""
         return "\n".join([self.truth, *self.mistakes, self.path.rpartition("/")[2]])
+
+
+def hardest_images(evaluation: Evaluation, shards: Shards) -> list[HardImage]:
+    """Return the images whose truth got the lowest probability, the hardest first."""
+    probabilities, paths = evaluation.truth_probabilities, shards.paths
+    indices = hardest(probabilities, evaluation.truth_groups)
+    pixels = shards.gather(np.array(indices, dtype=np.int64))
+    return [
+        HardImage(
+            image,
+            paths[index],
+            f"{evaluation.truth(index)}: {probabilities[index]:.2f}",
+            evaluation.mistakes(index),
+        )
+        for index, image in zip(indices, pixels, strict=True)
+    ]
 
 
 def hardest(probabilities: Tensor, groups: NDArray[np.int64]) -> list[int]:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from darkroom.dataset.shards import Shards
 from darkroom.loading.placement import (
+    Augmentation,
     ComputedFeatures,
-    HostAugmentation,
     PlacedImages,
     Request,
     place_images,
@@ -39,39 +39,6 @@ class TrainBatch(NamedTuple):
     """As ``targets``, of the images that were mixed in; None: nothing is mixed."""
     shares: Tensor | None = None
     """float32 ``(n,)``, 0..1: what ``targets`` have of an image, ``other_targets`` have the rest."""
-
-
-class Augmentation(HostAugmentation, Protocol):
-    """Random changes, of each image alone: the same in any batch, for one id and epoch.
-
-    Images are uint8 ``(n, height, width, channels)``, ids int64 ``(n,)`` on the CPU.
-    """
-
-    @property
-    def needs_host(self) -> bool:
-        """Whether ``on_host`` does something."""
-        ...
-
-    @property
-    def mixes(self) -> bool:
-        """Whether ``mix`` is to be called."""
-        ...
-
-    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor: ...
-
-    def mix(
-        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mixes each image with the one behind it.
-
-        Args:
-            images, targets, sample_ids: of ``n + 1`` samples, of which the last is mixed in only.
-
-        Returns:
-            images float32 ``(n, height, width, channels)``, other targets as ``targets`` without the
-            first, shares float32 ``(n,)``.
-        """
-        ...
 
 
 class Batches:

@@ -22,11 +22,42 @@ GPU_CHUNK_BYTES = 32 * 2**20
 """Few kernel launches an epoch, and little of a GPU's memory."""
 
 
-class HostAugmentation(Protocol):
-    """Changes that are made on the CPU, an image at a time."""
+class Augmentation(Protocol):
+    """Random changes of each image alone: the same in any batch, for one id and epoch.
+
+    Images are uint8 ``(n, height, width, channels)``, ids int64 ``(n,)`` on the CPU.
+    """
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether ``on_host`` changes images."""
+        ...
+
+    @property
+    def mixes(self) -> bool:
+        """Whether ``mix`` is to be called."""
+        ...
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
-        """Returns changed copies of uint8 ``(n, height, width, channels)``; ids int64 ``(n,)``."""
+        """Return changed copies of images that are on the CPU; one image at a time."""
+        ...
+
+    def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Return changed images, on their device."""
+        ...
+
+    def mix(
+        self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix each image with the next one.
+
+        Args:
+            images, targets, sample_ids: of ``n + 1`` samples; the last one is only mixed in.
+
+        Returns:
+            images float32 ``(n, height, width, channels)``; the other targets, which are ``targets``
+            without the first; shares of the first targets, float32 ``(n,)``.
+        """
         ...
 
 
@@ -38,7 +69,7 @@ class Request(NamedTuple):
     sample_ids: Tensor | None = None
     """int64 ``(n,)``, on the CPU: by which they are changed."""
     epoch: int = 0
-    augmentation: HostAugmentation | None = None
+    augmentation: Augmentation | None = None
     """Changes them before they go to the device."""
 
 

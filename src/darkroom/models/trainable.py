@@ -2,29 +2,10 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
 
 from torch import nn
 
 from darkroom.errors import UserError, did_you_mean
-
-
-class UnfreezeEntry(Protocol):
-    """Layers that learn from an epoch on."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def layers(self) -> str: ...
-
-
-class LayerOptions(Protocol):
-    """What is read of the ``train`` section; its descriptions say what each means."""
-
-    @property
-    def freeze(self) -> str | Sequence[str]: ...
-    @property
-    def unfreeze(self) -> Sequence[UnfreezeEntry]: ...
 
 
 def parameters_by_name(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -86,37 +67,6 @@ def trainable_in(
     if not learning:
         raise UserError(f"train.freeze: leaves no layer that learns in epoch {epoch}; freeze fewer")
     return learning
-
-
-def set_trainable(model: nn.Module, epoch: int, options: LayerOptions) -> None:
-    """Lets only those parameters learn that are to in ``epoch``, which counts from 1.
-
-    To be called after ``model.train()``: normalisation whose own parameters are all frozen also keeps
-    its running statistics, and normalises by them, as it will when the model is used. A backbone that
-    is frozen as a whole computes the same features as it will then: without dropout, and with all of
-    its residual blocks.
-
-    Raises:
-        UserError: as ``trainable_in``.
-    """
-    named = parameters_by_name(model)
-    unfreeze = [(entry.epoch, entry.layers) for entry in options.unfreeze]
-    learning = trainable_in(epoch, named, options.freeze, unfreeze)
-    for name, parameter in named.items():
-        parameter.requires_grad_(name in learning)
-        if name not in learning:
-            parameter.grad = None  # optimizers decay, and move on by momentum, what has a gradient
-    for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if _has_running_statistics(module) and own and not any(p.requires_grad for p in own):
-            module.eval()
-    backbone = getattr(getattr(model, "network", model), "backbone", None)
-    if backbone is not None and not any(p.requires_grad for p in backbone.parameters()):
-        backbone.eval()
-
-
-def _has_running_statistics(module: nn.Module) -> bool:
-    return any(name == "running_var" for name, _ in module.named_buffers(recurse=False))
 
 
 def _layers_of(names: Iterable[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The report of ``prepare``: the data set on one page, to be looked at before a model learns from it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
@@ -86,7 +86,7 @@ def write_preparation_report(
     pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     folder: Path,
     sets: LabelSets | None = None,
-    more_remarks: Sequence[str] = (),
+    more_remarks: Iterable[str] = (),
 ) -> list[str]:
     """Writes report.html and its pictures as PNG into ``folder``, and returns its remarks.
 

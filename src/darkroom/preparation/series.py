@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from darkroom.collection.entries import SPLITS
-from darkroom.preparation.outcomes import Candidates
-from darkroom.preparation.prepare import Decision
+from darkroom.preparation.candidates import Candidates
+from darkroom.preparation.decision import Decision
 from darkroom.preparation.sequences import CHANCE, Series, count_mates, find_series
 
 

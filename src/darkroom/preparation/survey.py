@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS, Outcome
 from darkroom.collection.labels import LabelSets
-from darkroom.preparation.outcomes import codes
+from darkroom.preparation.candidates import codes
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from darkroom.metrics.remarks import is_multi_label
+from darkroom.reporting.templates import number
 
 
 def macro_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -34,6 +35,18 @@ def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
         "logistic regression": metrics["baseline"]["logistic_regression"]["f1_macro"],
         constant: metrics["baseline"]["most_frequent"]["f1_macro"],
     }
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Return the number of test images, the scores and those of baselines on one line."""
+    scores = {**macro_scores(metrics), **overall_scores(metrics)}
+    baselines = baseline_scores(metrics)
+    beside = f"; macro F1 of {_enumerated(baselines)}" if baselines else ""
+    return f"{metrics['num_images']:,} test images, {_enumerated(scores)}{beside}"
+
+
+def _enumerated(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{title} {number(score)}" for title, score in scores.items())
 
 
 def definition(metrics: Mapping[str, Any]) -> str:

@@ -16,13 +16,14 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self, cast
+from typing import Any, BinaryIO, Self, cast
 
 import torch
 from torch import Tensor
 
 from darkroom.digests import HashingFile
 from darkroom.training.interruption import Interruption
+from darkroom.training.state import TrainingState
 
 NUM_KEPT = 2
 
@@ -33,16 +34,6 @@ LARGEST_SHARE = 0.01
 """Saving takes at most so much of the time: states of little work are not saved."""
 
 _NAME = re.compile(r"(\d{6})-(\d{8})-([0-9a-f]{64})\.pt")
-
-
-class Saved(Protocol):
-    """What is saved: a ``TrainingState``."""
-
-    epoch: int
-    step: int
-
-    def to_dict(self) -> dict[str, Any]: ...
-    def restore(self, values: dict[str, Any]) -> None: ...
 
 
 def scratch_folder(root: Path, *parts: str) -> Path:
@@ -76,7 +67,7 @@ class Checkpoints:
         self._cost_seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
 
-    def restore(self, state: Saved) -> bool:
+    def restore(self, state: TrainingState) -> bool:
         """Brings ``state`` to where the newest sound file was saved; tells whether there is one."""
         for path in reversed(_found(self._folder)):
             if (values := _load(path)) is not None:
@@ -102,7 +93,7 @@ class Checkpoints:
         is_cheap = self._cost_seconds <= LARGEST_SHARE * seconds
         return self._writing is None and is_cheap and (epoch_ended or seconds >= self._interval_seconds)
 
-    def save(self, state: Saved) -> None:
+    def save(self, state: TrainingState) -> None:
         """Copies ``state`` off the device, and writes it while the training goes on.
 
         A state that cannot be written (a full disk) costs a line of warning, not the training.

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.reporting.advice import OVERFITTING_ADVICE
-from darkroom.training.kept import Course, course_metrics, course_of
-from darkroom.training.overfitting import overfits_since
-from darkroom.training.state import EpochResult
+from darkroom.training.course import Course, EpochResult, course_metrics, course_of, overfits_since
 
 if TYPE_CHECKING:
     import pandas as pd

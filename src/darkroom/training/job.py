@@ -75,9 +75,10 @@ class Job:
         return self.features is not None and self.features.train is not None
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
-        """Returns the options with numbers for ``auto``, and with ``changes``."""
-        values = {**self.config.train.model_dump(), "batch_size": self.batch_size, "lr": lr, **changes}
-        return SettledTrain.model_validate(values)
+        """Return the ``train`` section with numbers for ``auto``, and with ``changes``."""
+        # its values were validated as params.yaml was read
+        values = {**dict(self.config.train), "batch_size": self.batch_size, "lr": lr, **changes}
+        return SettledTrain.model_construct(**values)
 
     def new_state(self, options: SettledTrain, model: nn.Module | None = None) -> TrainingState:
         """Returns the state in which a training of ``model`` begins, by default of the job's own."""

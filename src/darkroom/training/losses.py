@@ -1,12 +1,13 @@
 """Losses, by name: each maps logits and targets to the loss of every image."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from darkroom.config.train import Train
 from darkroom.errors import UserError, did_you_mean, listed
 from darkroom.loading.batches import TrainBatch
 
@@ -15,21 +16,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 labels, float32 ``(n, num_classes)`` of 0 and 1; returns float ``(n,)`` in nats."""
 
 
-class LossOptions(Protocol):
-    """What is read of the ``train`` section."""
-
-    @property
-    def loss(self) -> str: ...
-    @property
-    def focal_gamma(self) -> float | None: ...
-    @property
-    def label_smoothing(self) -> float: ...
-    @property
-    def class_weights(self) -> Literal["balanced"] | Mapping[str, float] | None: ...
-
-
 def make_loss(
-    options: LossOptions,
+    options: Train,
     class_names: Sequence[str],
     counts: Sequence[int],
     device: torch.device,
@@ -167,7 +155,7 @@ def _class_weights(
     return (weights * per_class.sum() / (weights * per_class).sum()).float()
 
 
-def _check(options: LossOptions, num_classes: int, several: bool) -> None:
+def _check(options: Train, num_classes: int, several: bool) -> None:
     if several and options.loss in ("cross_entropy", "nll"):
         raise UserError(
             f"train.loss: {options.loss} takes one label an image, and here an image may have several; "

@@ -10,13 +10,15 @@ from itertools import count, islice
 from pathlib import Path
 
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from darkroom.config.train import SettledTrain
 from darkroom.digests import Mismatch, seal, unseal
 from darkroom.errors import UserError, brief
 from darkroom.loading.batches import TrainBatch
-from darkroom.models.trainable import set_trainable
 from darkroom.progress import progress_bar
-from darkroom.training.engine import TrainBatches, TrainOptions, train_step
+from darkroom.training.engine import TrainBatches, train_step
+from darkroom.training.freezing import set_trainable
 from darkroom.training.job import Job
 from darkroom.training.losses import Loss
 from darkroom.training.state import TrainingState
@@ -52,7 +54,7 @@ def range_test(
     network: nn.Module,
     train_batches: TrainBatches,
     loss: Loss,
-    options: TrainOptions,
+    options: SettledTrain,
     num_steps: int = NUM_STEPS,
 ) -> RangeTest:
     """Learns from ``num_steps`` batches, or until the loss has blown up.
@@ -65,16 +67,13 @@ def range_test(
         UserError: the loss is no finite number from the beginning.
     """
     factor = (MOST_LR / LEAST_LR) ** (1 / (num_steps - 1))
-    rates = [group["lr"] for group in state.optimizer.param_groups]
+    state.schedule = LambdaLR(state.optimizer, lambda step: factor**step)
     lrs: list[float] = []
     losses: list[float] = []
     average = 0.0
     state.model.train()
     set_trainable(state.model, 1, options)
     for step, batch in enumerate(islice(_endless(train_batches), num_steps)):
-        for group, rate in zip(state.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor**step
-        state.step = 0
         state.losses.zero_()
         train_step(state, network, batch, loss, options)
         average = SMOOTHING * average + (1 - SMOOTHING) * float(state.losses[0]) / len(batch.targets)

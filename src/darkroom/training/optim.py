@@ -1,16 +1,16 @@
 """Optimizers by name, their groups of parameters, and what is done to gradients before a step."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
+from darkroom.config.train import SettledTrain
 from darkroom.errors import UserError
 from darkroom.models.trainable import in_head, matching, parameters_by_name
-from darkroom.training.lazy_dynamo import put_off_dynamo
 
 FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}
 """Those of which torch has one kernel for all parameters of a group, on CPU and CUDA."""
@@ -19,27 +19,8 @@ POSITIONS = ("*.position*", "*.pos_embed*", "*.relative_position*", "*.class_tok
 """Names of what says where a patch lies: it is added to features, and no factor of them."""
 
 
-class OptimOptions(Protocol):
-    """What is read of the ``train`` section; its descriptions say what each means."""
-
-    @property
-    def optimizer(self) -> str: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def momentum(self) -> float | None: ...
-    @property
-    def nesterov(self) -> bool | None: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def layer_decay(self) -> float | None: ...
-    @property
-    def lr_factors(self) -> Mapping[str, float]: ...
-
-
 def make_optimizer(
-    model: nn.Module, options: OptimOptions, layers: Sequence[Sequence[str]] = ()
+    model: nn.Module, options: SettledTrain, layers: Sequence[Sequence[str]] = ()
 ) -> Optimizer:
     """Makes the optimizer of all parameters, also of those that are frozen for now.
 
@@ -52,7 +33,6 @@ def make_optimizer(
     Raises:
         UserError: a pattern of ``lr_factors`` matches nothing, or the optimizer does not fit.
     """
-    put_off_dynamo()
     fused = options.optimizer in FUSED and all(
         parameter.device.type in ("cpu", "cuda") for parameter in model.parameters()
     )
@@ -66,7 +46,7 @@ def make_optimizer(
 
 
 def lr_factors(
-    names: Collection[str], options: OptimOptions, layers: Sequence[Sequence[str]] = ()
+    names: Collection[str], options: SettledTrain, layers: Sequence[Sequence[str]] = ()
 ) -> dict[str, float]:
     """Returns the factor of the learning rate of each of ``names``.
 
@@ -90,45 +70,24 @@ def lr_factors(
     return {name: factor * by_pattern.get(name, 1.0) for name, factor in factors.items()}
 
 
+@torch.no_grad()
 def add_l1(optimizer: Optimizer, l1: float) -> None:
-    """Adds to the gradients those of ``l1`` times the sum of absolute values of what is decayed.
+    """Add the gradient of ``l1`` times the sum of the absolute values of all decayed parameters.
 
-    The lasso of Tibshirani, 1996. At zero, where there are many, the subgradient is 0. To be called
-    once a step, with gradients that are not scaled, before they are clipped.
+    The lasso (Tibshirani, 1996); at zero, the subgradient is 0. The gradients must be unscaled, and not
+    yet clipped.
     """
+    if l1 == 0:
+        return
     for group in optimizer.param_groups:
-        learning = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if l1 > 0 and group["is_decayed"] and learning:
-            with torch.no_grad():
-                signs = torch._foreach_sign(learning)
-                torch._foreach_add_([parameter.grad for parameter in learning], signs, alpha=l1)
-
-
-def clip_gradients(
-    parameters: Iterable[Tensor], clip_norm: float | None, clip_value: float | None
-) -> Tensor | None:
-    """Clips the gradients of all ``parameters`` together, in place.
-
-    Args:
-        clip_norm: longest gradient (Pascanu et al., "On the Difficulty of Training Recurrent Neural
-            Networks", 2013).
-        clip_value: largest absolute value in it.
-
-    Returns:
-        The gradient's norm before, float ``()`` on its device, for which nobody has waited; None where
-        the norm is not clipped.
-    """
-    parameters = list(parameters)
-    if clip_value is not None:
-        nn.utils.clip_grad_value_(parameters, clip_value)
-    if clip_norm is None:
-        return None
-    return nn.utils.clip_grad_norm_(parameters, clip_norm)
+        for parameter in group["params"]:
+            if group["is_decayed"] and parameter.grad is not None:
+                parameter.grad.add_(parameter.sign(), alpha=l1)
 
 
 def _groups(
     model: nn.Module,
-    options: OptimOptions,
+    options: SettledTrain,
     layers: Sequence[Sequence[str]],
     is_taken: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
@@ -167,7 +126,7 @@ def _backbone_matrices(model: nn.Module) -> set[str]:
     }
 
 
-def _make_sgd(groups: list[dict[str, Any]], options: OptimOptions, fused: bool) -> Optimizer:
+def _make_sgd(groups: list[dict[str, Any]], options: SettledTrain, fused: bool) -> Optimizer:
     momentum = options.momentum or 0.0
     nesterov = bool(options.nesterov) and momentum > 0
     sgd = SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)
@@ -180,7 +139,7 @@ def _make_sgd(groups: list[dict[str, Any]], options: OptimOptions, fused: bool) 
     return sgd
 
 
-MAKERS: dict[str, Callable[[list[dict[str, Any]], OptimOptions, bool], Optimizer]] = {
+MAKERS: dict[str, Callable[[list[dict[str, Any]], SettledTrain, bool], Optimizer]] = {
     "sgd": _make_sgd,
     "adam": lambda groups, _, fused: Adam(groups, fused=fused, foreach=not fused),
     "adamw": lambda groups, _, fused: AdamW(groups, fused=fused, foreach=not fused),

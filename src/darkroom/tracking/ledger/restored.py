@@ -21,7 +21,7 @@ from darkroom.tracking.recorder import run_name
 from darkroom.tracking.records import End, File, Record, Start
 from darkroom.tracking.reports import Files, report_inputs, report_outcome
 from darkroom.tracking.run import Run
-from darkroom.training.kept import course_metrics
+from darkroom.training.course import course_metrics
 
 RESTORED_TAG = "restored"
 ORIGINAL_TAG = "restored.original"

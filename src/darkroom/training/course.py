@@ -13,7 +13,17 @@ best as it will be until a better one comes.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+LEAST_EPOCHS = 3
+"""So many after the best one must have come: one alone may be chance."""
+
+LEAST_RISE = 0.1
+"""Relative to the least validation loss."""
+
+LEAST_RISE_NATS = 0.02
+"""Less is no harm, however small the least validation loss was."""
 
 EARLY_ADVICE = (
     "later epochs did worse on the validation images than chance explains; a lower train.lr, more "
@@ -22,23 +32,29 @@ EARLY_ADVICE = (
 )
 
 
-class Scored(Protocol):
-    """What is read of an epoch's result."""
+@dataclass(frozen=True)
+class EpochResult:
+    """The outcome of an epoch. Losses are means over images, in nats."""
 
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def val_loss(self) -> float: ...
-    @property
-    def val_accuracy(self) -> float: ...
-    @property
-    def val_f1_macro(self) -> float: ...
-    @property
-    def val_f1_standard_error(self) -> float: ...
-    @property
-    def is_best(self) -> bool: ...
-    @property
-    def is_kept(self) -> bool: ...
+    epoch: int
+    """Counted from 1."""
+    lr: float
+    """Learning rate of the epoch's last step."""
+    train_loss: float
+    """Loss of the augmented images during training, with label smoothing, weights and mixing."""
+    grad_norm: float | None
+    """Mean gradient norm before clipping; None if gradients are not clipped by norm."""
+    val_loss: float
+    """Without label smoothing or weights."""
+    val_accuracy: float
+    """Share of the images that are classified correctly; with several labels, all must be correct."""
+    val_f1_macro: float
+    val_f1_standard_error: float
+    """Standard error of val_f1_macro, by the bootstrap over images."""
+    is_best: bool
+    """Whether val_f1_macro is higher than in all earlier epochs."""
+    is_kept: bool
+    """Whether the weights were kept: the latest within one standard error of the best so far."""
 
 
 class Verdict(NamedTuple):
@@ -50,7 +66,7 @@ class Verdict(NamedTuple):
     """Whether it is the latest within one standard error of the best so far."""
 
 
-def judge(f1_macro: float, best: Scored | None) -> Verdict:
+def judge(f1_macro: float, best: EpochResult | None) -> Verdict:
     """Compares a new epoch's score with the best epoch before it, which the first one has not.
 
     A score that is not a number is neither better nor kept, unless it is the first.
@@ -65,8 +81,8 @@ def judge(f1_macro: float, best: Scored | None) -> Verdict:
 class Course(NamedTuple):
     """The epochs that matter of a training."""
 
-    kept: Scored
-    best: Scored
+    kept: EpochResult
+    best: EpochResult
     num_epochs: int
     """Epochs that were trained."""
 
@@ -129,7 +145,7 @@ class Course(NamedTuple):
         }
 
 
-def course_of(results: Sequence[Scored]) -> Course:
+def course_of(results: Sequence[EpochResult]) -> Course:
     """Returns the epochs that matter, of results whose flags were set as ``judge`` says.
 
     Args:
@@ -158,3 +174,23 @@ def course_metrics(kept: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str
         "val/best_f1_macro": best.get("val_f1_macro"),
     }
     return {name: float(value) for name, value in named.items() if value is not None}
+
+
+def overfits_since(results: Sequence[EpochResult]) -> int | None:
+    """Returns the epoch, from 1, after which only the training images were learnt better, or None.
+
+    That is the epoch of the least validation loss, if at least three have come since, the training loss
+    has gone on falling, and the mean validation loss of the last three is more than a tenth and more
+    than 0.02 nats above the least one.
+    """
+    if not results:
+        return None
+    best = min(results, key=lambda result: result.val_loss)
+    since = [result for result in results if result.epoch > best.epoch]
+    if len(since) < LEAST_EPOCHS:
+        return None
+    last = since[-LEAST_EPOCHS:]
+    still_falling = last[-1].train_loss < best.train_loss
+    recent = sum(result.val_loss for result in last) / len(last)
+    has_risen = recent > best.val_loss + max(LEAST_RISE * best.val_loss, LEAST_RISE_NATS)
+    return best.epoch if still_falling and has_risen else None

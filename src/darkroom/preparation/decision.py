@@ -1,0 +1,79 @@
+"""The split of every candidate, or why it is excluded."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import Outcome
+from darkroom.collection.trouble import Trouble, Troubles
+from darkroom.config.prepare import Prepare
+from darkroom.errors import UserError
+from darkroom.preparation.candidates import Candidates
+from darkroom.preparation.curation import SHOWN, Curation, Duplicates
+from darkroom.preparation.splits import assign_splits
+from darkroom.preparation.unsplit import SplitError, SplitRule, Unsplit
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of the candidates: one value each."""
+
+    splits: NDArray[np.int8]
+    """Index in ``SPLITS``, -1 for those that are left out."""
+    left_out: dict[int, tuple[Outcome, str]]
+    duplicates: Duplicates
+
+
+def decide(
+    candidates: Candidates,
+    curation: Curation,
+    duplicates: Duplicates,
+    options: Prepare,
+    seed: int,
+    troubles: Troubles,
+) -> Decision:
+    """Gives every candidate that is not left out a split.
+
+    Args:
+        troubles: told what ``assign_splits`` refuses, with the first of the images at fault; the
+            decision then leaves all images out.
+    """
+    kept = np.flatnonzero(curation.groups >= 0)
+    keys = candidates.digests.copy()
+    grouped = candidates.groups >= 0
+    group_keys = [hashlib.sha256(group.encode()).digest()[:8] for group in candidates.group_names]
+    keys[grouped] = np.frombuffer(b"".join(group_keys), np.uint64)[candidates.groups[grouped]]
+    fold, _, num_folds = (options.fold or "").partition("/")
+    rule = SplitRule(
+        options.split,
+        options.val_fraction,
+        options.test_fraction,
+        (int(fold), int(num_folds)) if fold else None,
+        seed,
+    )
+    unsplit = Unsplit(
+        candidates.class_names,
+        candidates.labels[kept],
+        curation.groups[kept],
+        candidates.given[kept],
+        keys[kept],
+        None if candidates.sets is None else candidates.sets.members,
+    )
+    try:
+        assigned = assign_splits(unsplit, rule)
+    except SplitError as error:
+        shown = ", ".join(candidates.path(index) for index in kept[error.images[:SHOWN]].tolist())
+        message = f"{error}: {shown}{', ...' if len(error.images) > SHOWN else ''}"
+        troubles.add(Trouble("Splits", message))
+        assigned = np.full(len(kept), -1, np.int8)
+    except UserError as error:
+        troubles.add(Trouble("Splits", f"{error}"))
+        assigned = np.full(len(kept), -1, np.int8)
+    splits = np.full(len(candidates), -1, np.int8)
+    splits[kept] = assigned
+    left_out = dict(curation.outcomes)
+    for index in kept[assigned < 0].tolist():
+        left_out[index] = ("duplicate", "its copy is in a later split, and stable splits move no image")
+    return Decision(splits, left_out, duplicates)

@@ -1,0 +1,111 @@
+"""manifest.parquet, one row per file found, and problems.csv, the rows of the unused files."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from darkroom.collection.entries import SPLITS
+from darkroom.preparation.candidates import Candidates
+from darkroom.preparation.decision import Decision
+from darkroom.preparation.outcomes import PROBLEMS, describe_files, problems_of
+
+MANIFEST = pa.schema(
+    [
+        ("path", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("split", pa.string()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("weight", pa.float64()),
+        ("duplicate_of", pa.string()),
+        ("difference", pa.float64()),
+        ("file_sha256", pa.string()),
+        ("pixel_sha256", pa.string()),
+        ("format", pa.string()),
+        ("mode", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("animated", pa.bool_()),
+        ("brightness", pa.float64()),
+        ("sharpness", pa.float64()),
+    ]
+)
+"""One row for every file found, in the order of their paths. ``pixel_sha256``, ``brightness`` (mean
+grey, 0..255) and ``sharpness`` (variance of the Laplacian) are of the prepared pixels; width and height
+are of the file, in pixels, as displayed. ``duplicate_of`` names an image with the same pixels
+(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place. Several
+labels are sorted, with ``data.label_separator`` in between."""
+
+
+def write_manifest(candidates: Candidates, decision: Decision, path: Path, problems: Path) -> None:
+    """Writes a row for every file found, as Parquet, with the same bytes for the same rows.
+
+    Args:
+        problems: CSV that gets those which are not used.
+    """
+    copies = _nearest_original(decision)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = 0
+    with (
+        pq.ParquetWriter(path, MANIFEST, compression="zstd") as writer,
+        pyarrow.csv.CSVWriter(problems, PROBLEMS) as problems_writer,
+    ):
+        for rows in describe_files(candidates.collection, candidates.images):
+            used = pc.equal(rows["outcome"], "used").to_numpy()
+            indices = np.full(len(rows), -1)
+            indices[used] = np.arange(done, done + used.sum())
+            done += int(used.sum())
+            decided = _manifest_rows(rows, indices, candidates, decision, copies)
+            writer.write_table(decided)
+            problems_writer.write_table(problems_of(decided))
+
+
+def _manifest_rows(
+    rows: pa.Table,
+    indices: NDArray[np.int64],
+    candidates: Candidates,
+    decision: Decision,
+    copies: tuple[NDArray[np.int64], NDArray[np.float64]],
+) -> pa.Table:
+    """Completes rows with what was decided; ``indices`` are those of the candidates, -1 for others."""
+    columns = {name: rows[name].to_pylist() for name in MANIFEST.names if name in rows.column_names}
+    columns["split"] = [None] * len(rows)
+    columns["duplicate_of"] = [None] * len(rows)
+    columns["difference"] = [None] * len(rows)
+    for row in np.flatnonzero(indices >= 0).tolist():
+        index = int(indices[row])
+        if decision.splits[index] >= 0:
+            columns["split"][row] = SPLITS[decision.splits[index]]
+        else:
+            columns["outcome"][row], columns["reason"][row] = decision.left_out[index]
+        original, difference = int(copies[0][index]), float(copies[1][index])
+        if original >= 0:
+            columns["duplicate_of"][row] = candidates.path(original)
+            columns["difference"][row] = difference
+    for name in ("file_sha256", "pixel_sha256"):
+        columns[name] = [None if digest is None else digest.hex() for digest in columns[name]]
+    return pa.table({name: columns[name] for name in MANIFEST.names}, schema=MANIFEST)
+
+
+def _nearest_original(decision: Decision) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns for each candidate the one that it is a copy of, -1 for none, and how unlike they are.
+
+    That is the earlier one, but where only the later one is used, the later; of several the most
+    alike, of these the first.
+    """
+    duplicates, used = decision.duplicates, decision.splits >= 0
+    original = np.full(len(used), -1)
+    difference = np.zeros(len(used))
+    for pair in np.argsort(duplicates.difference, kind="stable")[::-1]:
+        kept, copy = duplicates.first[pair], duplicates.second[pair]
+        if used[copy] and not used[kept]:
+            kept, copy = copy, kept
+        original[copy] = kept
+        difference[copy] = duplicates.difference[pair]
+    return original, difference

@@ -85,7 +85,7 @@ def test_without_arguments_the_candidate_waits_for_a_reason(store: Store) -> Non
     before = everything(store.client)
     result = promote()
     assert result.exit_code == 2
-    assert "version 3 is not promoted: say why, with --why" in words(result)
+    assert "version 3 is not promoted: give the reason with --why" in words(result)
     assert everything(store.client) == before
 
 
@@ -145,7 +145,7 @@ def test_a_dry_run_shows_and_changes_nothing(store: Store, dry: str) -> None:
     assert result.exit_code == 0
     assert "test macro F1 0.8000 0.8500 +0.0500" in words(result)
     assert everything(store.client) == before
-    assert "version 1 is the champion already" in promote("1", dry).output
+    assert "version 1 is already the champion" in promote("1", dry).output
 
 
 def test_a_list_tells_versions_aliases_scores_and_reasons(store: Store) -> None:
@@ -171,7 +171,7 @@ def test_the_champion_again_is_no_event(store: Store) -> None:
     promote("--why", "first")
     before = everything(store.client)
     result = promote("3", "--why", "again")
-    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "version 3 is the champion already")
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "version 3 is already the champion")
     assert everything(store.client) == before
 
 
@@ -421,7 +421,7 @@ def test_a_version_whose_files_are_not_those_exported_is_refused(
 
 def test_a_damaged_champion_is_told_and_a_sound_one_too(store: Store) -> None:
     assert promote("--why", "good").exit_code == 0
-    assert "version 3 is the champion already" in promote("3").output
+    assert "version 3 is already the champion" in promote("3").output
     flip(artifacts_of(store, 3) / "model.onnx")
     result = promote("3")
     assert result.exit_code == 2

@@ -305,7 +305,7 @@ def test_a_run_that_is_still_at_work_is_left_to_its_own_sender(made_elsewhere: P
     try:
         code, output = sync()
         assert code == 0
-        assert "1 run still at work" in output
+        assert "1 run still in progress" in output
     finally:
         recorder.close("FINISHED")
     assert rows(made_elsewhere, "select status from runs where name = 'working'") == [("FINISHED",)]

@@ -57,7 +57,7 @@ def test_runs_and_the_folder_lead_to_the_same(synced: Path) -> None:
         assert trails(known["run_id"]) == [trail]
         assert trails(known["name"]) == [trail]
     code, output = run("trace", "0" * 32)
-    assert (code, "no run" in output) == (2, True)
+    assert (code, "there is no file, run" in output) == (2, True)
 
 
 def test_a_folder_is_known_too(synced: Path) -> None:

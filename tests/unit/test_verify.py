@@ -356,7 +356,7 @@ def test_an_exported_folder_is_checked_alone(exported: Path) -> None:
     assert "2 files and model.json: all as recorded" in result.stderr
     assert verify(str(exported / "model.safetensors")).exit_code == 0
     (exported / "more.txt").touch()
-    assert "more.txt: model.json does not record it" in verify(str(exported)).stderr
+    assert "more.txt: model.json does not name it" in verify(str(exported)).stderr
 
 
 @pytest.mark.parametrize("name", ["README.md", "model.safetensors"])

@@ -12,13 +12,17 @@ import click
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write CSV here, whole or not at all.")
-@click.option("--force", is_flag=True, help="Replace the file of --out even if it is no predictions.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write CSV to this file, completely or not at all."
+)
+@click.option(
+    "--force", is_flag=True, help="Replace the file of --out even if it does not hold predictions."
+)
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
-    help="Classes an image.  [default: 1; where it may have several labels, those that reach their"
-    " threshold]",
+    help="Number of classes per image.  [default: 1; if an image may have several labels, those that"
+    " reach their threshold]",
 )
 @click.option("--tiff", is_flag=True, help="Read TIFF files too.")
 def predict(
@@ -31,9 +35,9 @@ def predict(
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
-    Prints a line an image: path, class, probability, tab-separated. Where an image may have several
-    labels, they are joined by |, and so are their probabilities. Files that are no readable image are
-    named on standard error, the others are still done, and the exit status is then 1.
+    Prints one line per image: path, class, probability, separated by tabs. If an image may have
+    several labels, labels and probabilities are joined by |. Unreadable files are named on standard
+    error, all others are classified, and the exit status is then 1.
     """
     from darkroom.errors import counted
     from darkroom.escape import for_line
@@ -43,7 +47,7 @@ def predict(
 
     paths = find_images(images)
     if out:
-        if len(paths) > 1:  # a table that was left among the images is none of them
+        if len(paths) > 1:  # skip an earlier table among the images
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
     predictor = Predictor(model, tiff)

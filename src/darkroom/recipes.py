@@ -108,16 +108,16 @@ def use_recipe(name: str, folder: Path, params: Path) -> Used:
 
 def _on_one_line(value: Any, before: Any = None) -> Any:
     """Return a list or map that ruamel writes on one line, with the comment of the previous value."""
-    made: Any = value
+    line: Any = value
     if isinstance(value, dict):
-        made = CommentedMap({key: _on_one_line(entry) for key, entry in value.items()})
+        line = CommentedMap({key: _on_one_line(entry) for key, entry in value.items()})
     elif isinstance(value, list):
-        made = CommentedSeq([_on_one_line(entry) for entry in value])
-    if made is not value:
-        made.fa.set_flow_style()
+        line = CommentedSeq([_on_one_line(entry) for entry in value])
+    if line is not value:
+        line.fa.set_flow_style()
         if isinstance(before, CommentedMap | CommentedSeq):
-            made.ca.comment = before.ca.comment
-    return made
+            line.ca.comment = before.ca.comment
+    return line
 
 
 def _round_trip() -> YAML:

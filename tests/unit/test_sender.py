@@ -20,7 +20,8 @@ from darkroom.tracking.journal.trouble import OutOfReach, Trouble, read_trouble
 from darkroom.tracking.journal.writer import create_journal
 from darkroom.tracking.mlflow import sender as sender_module
 from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
-from darkroom.tracking.mlflow.sender import LOG_BYTES, NUM_KEPT, Sender, has_sender, start_sender
+from darkroom.tracking.mlflow.sender import NUM_KEPT, Sender
+from darkroom.tracking.mlflow.sender_process import LOG_BYTES, has_sender, start_sender
 from darkroom.tracking.mlflow.store import QUIET, open_store
 from darkroom.tracking.records import End, Metrics, NotResumed, Params, Record, Resumed, Start, Status
 

@@ -80,9 +80,9 @@ def _lines(trail: "Trail", shows_all: bool) -> Iterator[tuple[str, str]]:
     for revision in trail.revisions:
         yield _revision(revision)
     for stage, result in trail.results.items():
-        made = ", ".join(f"{path} {content.md5}" for path, content in result.outs.items())
+        outputs = ", ".join(f"{path} {content.md5}" for path, content in result.outs.items())
         if shows_all:
-            yield "dvc.lock", f"{stage}: {made}"
+            yield "dvc.lock", f"{stage}: {outputs}"
     if trail.raw_md5 or trail.prepared_digest:
         yield "data", f"raw MD5 {trail.raw_md5}, prepared {trail.prepared_digest}"
     shown = sorted(trail.metrics) if shows_all else SCORES_SHOWN

@@ -22,7 +22,7 @@ from darkroom.tracking.journal.file import (
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import Trouble, read_trouble
 from darkroom.tracking.journal.writer import Writer, create_journal, with_copies
-from darkroom.tracking.mlflow.sender import has_sender, start_sender
+from darkroom.tracking.mlflow.sender_process import has_sender, start_sender
 from darkroom.tracking.person import user_name
 from darkroom.tracking.records import (
     End,
@@ -187,10 +187,10 @@ class Recorder:
         for line in earlier.read().lines:
             if isinstance(line.record, Metrics):
                 self._points |= {(line.producer, name, line.record.step) for name in line.record.values}
-        new, own, said = self._journal, self._writer, self._journal.read().lines
+        new, own, lines = self._journal, self._writer, self._journal.read().lines
         self._writer = Writer(earlier)
         self._append(Resumed(timestamp_ms=_now_ms()))
-        for line in said:
+        for line in lines:
             if not isinstance(line.record, Start):
                 self._append(line.record, line.producer)
         own.close()

@@ -49,8 +49,8 @@ def board_folder(stage: str, given: str) -> Path:
     folder = (root / given).resolve()
     if any(folder.is_relative_to(root / own) for own in OWN_FOLDERS):
         raise UserError(
-            f"environment: DARKROOM_TENSORBOARD={given} is not allowed; what lies in "
-            f"{', '.join(OWN_FOLDERS)} is the pipeline's (a usual folder is runs)"
+            f"environment: DARKROOM_TENSORBOARD={given} is not allowed; the folders "
+            f"{', '.join(OWN_FOLDERS)} belong to the pipeline (a common choice is runs)"
         )
     return folder / f"{stage}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
@@ -116,7 +116,7 @@ class _Board:
             action()
         except Exception as error:  # of any kind: an observer must not stop the work
             self._has_failed = True
-            warn("no more is written for TensorBoard", error)
+            warn("nothing more is written for TensorBoard", error)
 
     def _write(self, record: Record | LiveRecord) -> None:
         match record:

@@ -52,7 +52,7 @@ def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Addr
     """Write the journal of a run for a result that has none, from the result's files.
 
     Args:
-        root: of the project, where journals lie.
+        root: the project's folder, which holds the journals.
 
     Raises:
         OutputMissing, OutputDamaged: a file cannot be found intact; nothing is written.

@@ -17,7 +17,8 @@ from darkroom.tracking.ledger.restored import write_restored
 from darkroom.tracking.ledger.results import WORKSPACE
 from darkroom.tracking.ledger.revisions import Revisions
 from darkroom.tracking.ledger.stages import Stages
-from darkroom.tracking.mlflow.sender import LINGER_SECONDS, Sender, only_sender, start_sender
+from darkroom.tracking.mlflow.sender import LINGER_SECONDS, Sender
+from darkroom.tracking.mlflow.sender_process import only_sender, start_sender
 from darkroom.tracking.root import project_root
 
 POLL_SECONDS = 0.1

@@ -156,8 +156,8 @@ def _tracked(root: Path, entries: Iterable[tuple], remarks: list[str]) -> Iterab
             if inside is not None:
                 if inside.path == path and inside.md5 != md5:
                     remarks.append(
-                        f"{owner} has read another version of {path} than {inside.owner} has made; "
-                        f"`dvc repro {owner}` brings them together"
+                        f"{owner} has read another version of {path} than {inside.owner} has written; "
+                        f"`dvc repro {owner}` runs it on the current version"
                     )
                 continue
             if (path, md5) in seen:

@@ -6,15 +6,12 @@ stage. Because it is the only writer, no two processes compete for the database.
 """
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import (
@@ -25,7 +22,7 @@ from darkroom.tracking.journal.file import (
     journals,
     tidy,
 )
-from darkroom.tracking.journal.private import FILE_MODE, open_private, private_folder
+from darkroom.tracking.journal.private import private_folder
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import (
     Misconfigured,
@@ -36,6 +33,7 @@ from darkroom.tracking.journal.trouble import (
     reason,
 )
 from darkroom.tracking.journal.writer import close_dead
+from darkroom.tracking.mlflow.sender_process import is_successor_waiting, only_sender
 from darkroom.tracking.records import Metrics, NotResumed
 from darkroom.tracking.secrets import redact, redacted_output
 
@@ -62,81 +60,8 @@ LEAST_PAUSE_SECONDS, GREATEST_PAUSE_SECONDS = 1.0, 30.0
 PUT_OFF_SECONDS = 30.0
 """How long a journal is skipped after it could not be read, or its receipt not be written."""
 
-LOG_BYTES = 1 << 20
-"""Size at which a new log is started; the previous one is kept."""
-
 NUM_KEPT = 8
 """Number of kept journals of runs that did not finish, which a training may resume."""
-
-
-class DetachedProcess(subprocess.Popen[bytes]):
-    """A process that outlives its parent."""
-
-    def __del__(self) -> None:
-        """Give no ResourceWarning, as ``Popen`` does: the process is meant to run on."""
-
-
-def start_sender(root: Path) -> DetachedProcess:
-    """Start a sender for the project at ``root`` and the MLflow that the environment names."""
-    path = root / JOURNALS / "sender.log"
-    with suppress(OSError):
-        if path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_suffix(".1.log"))
-    with open_private(path, "ab") as log:
-        return DetachedProcess(
-            [sys.executable, "-m", "darkroom.tracking.mlflow.sender", str(root)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=root,  # relative addresses refer to it
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is meant for the stage
-        )
-
-
-@contextmanager
-def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
-    """Yield whether this process is the only sender to ``address`` while the block runs.
-
-    Waits at most ``seconds`` for another sender, which stops early for us if it cannot reach MLflow.
-    """
-    private_folder(root / JOURNALS)
-    lock, next_lock = _lock(root, address), _lock(root, address, "-next")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        try:
-            with suppress(Timeout):
-                next_lock.acquire(timeout=1)
-            lock.acquire(timeout=seconds)
-        except Timeout:
-            yield False
-            return
-        finally:
-            next_lock.release()
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-def has_sender(root: Path, address: Address) -> bool:
-    """Return whether a process is sending to ``address``."""
-    return _is_held(_lock(root, address))
-
-
-def _lock(root: Path, address: Address, who: str = "") -> FileLock:
-    """Return the lock of the sender, or of the process that waits to be the sender."""
-    return FileLock(root / JOURNALS / f"sender-{address.digest}{who}.lock", mode=FILE_MODE)
-
-
-def _is_held(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 class Sender:
@@ -241,10 +166,10 @@ class Sender:
 
     def _is_due(self, journal: Journal, receipt: Receipt, reading: Reading) -> bool:
         """Return whether a growing journal has records to send at once, or that waited long enough."""
-        said = [line.record for line in reading.lines]
+        records = [line.record for line in reading.lines]
         if not receipt.run_id and journal.start().may_resume:
-            return any(isinstance(record, NotResumed) for record in said)
-        if any(not isinstance(record, Metrics) for record in said):
+            return any(isinstance(record, NotResumed) for record in records)
+        if any(not isinstance(record, Metrics) for record in records):
             return True
         return time.monotonic() - self._sent_at.get(journal.name, 0.0) >= FLUSH_SECONDS
 
@@ -336,7 +261,7 @@ class Sender:
 
     def _is_relieved(self) -> bool:
         """Return whether a newer sender waits, whose password may be the correct one."""
-        return _is_held(_lock(self._root, self._address, "-next"))
+        return is_successor_waiting(self._root, self._address)
 
     def num_growing(self) -> int:
         """Return the number of our journals that may still grow."""

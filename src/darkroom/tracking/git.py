@@ -61,10 +61,6 @@ class Repository:
         name = self._run("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
         return name.decode().strip() if name else None
 
-    def is_shallow(self) -> bool:
-        """Return whether the clone lacks older commits."""
-        return self.lines("rev-parse", "--is-shallow-repository") == ["true"]
-
     def file(self, rev: str, path: str, max_bytes: int | None = None) -> bytes | None:
         """Return the bytes of a committed file, or None if there is no such file.
 

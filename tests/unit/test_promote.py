@@ -181,7 +181,7 @@ def test_the_champion_again_is_no_event(store: Store) -> None:
         (("9", "--why", "x"), "darkroom has no version 9, the latest is 3; `darkroom promote --list`"),
         (("--why", "  "), "--why is empty"),
         (("2", "--why", ""), "--why is empty"),
-        (("2",), "version 2 is not promoted: say why"),
+        (("2",), "version 2 is not promoted: give the reason"),
         (("0", "--why", "x"), "Invalid value for '[VERSION]'"),
         (("best", "--why", "x"), "Invalid value for '[VERSION]'"),
     ],
@@ -238,7 +238,7 @@ def test_scores_of_other_data_do_not_compare(store: Store, project: Path) -> Non
     path, record = make_record(project, 4.0, 0.95)
     log_onnx(store, run_id, path, record.model_copy(update={"dataset": ("prepared", "e" * 64)}))
     propose(store, run_id, record.file.sha256, record.timestamp_ms)
-    assert "tested on different data: their scores do not compare" in words(promote("-n"))
+    assert "tested on different data, so their scores are not comparable" in words(promote("-n"))
 
 
 def test_a_version_whose_model_is_gone_has_no_scores(store: Store) -> None:

@@ -178,7 +178,7 @@ def test_what_is_in_the_remote_alone(copy: Project, tmp_path: Path) -> None:
     assert outputs.read(train, MODEL) == model_of(0.2)
     assert outputs.read(train, CURVE) == model_of(0.2)
     assert not (copy.folder / ".dvc/cache/files").exists()
-    with pytest.raises(OutputMissing, match=r"nor git$"):
+    with pytest.raises(OutputMissing, match=r"or git$"):
         reader(copy, use_remote=False)[1].read(train, MODEL)
 
     faster = at(Revisions(copy.folder), "faster")

@@ -15,7 +15,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.prepared import open_split
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate
-    from darkroom.evaluation.features import features_of
+    from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
@@ -34,8 +34,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
 
     info = load_info(DATASET)
     train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
-    features = features_of(model.to(device), spec.training)
-    baseline = fit_baseline(features, train, val, len(spec.class_names), device)
+    extractor = make_extractor(model.to(device), spec.training)
+    baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():

@@ -217,7 +217,7 @@ def test_the_report_has_each_label_with_its_threshold(
         assert row[2:] == [*(f"{metrics[name]:.3f}" for name in names), f"{metrics['support']}"]
     for name in ("f1_macro", "exact_match", "hamming_loss"):
         assert f"<b>{evaluation.metrics[name]:.4f}</b>" in text
-    assert "5 labels, of which an image may have several or none" in text
+    assert "5 labels, any number of them per image" in text
     assert len(page.sources) == 6 + len(["labels.png", "precision_recall.png", "roc.png"])
     assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
     assert "<script>" not in text

@@ -103,7 +103,7 @@ def run_stages(project: Path, *stages: str, **settings: str) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = make_project(tmp_path_factory.mktemp("several") / "project", sets_of_labels())
     params = (project / "params.yaml").read_text()
-    params = params.replace("fetch: []", "fetch: [digits]").replace("patience: null", "patience: 8")
+    params = params.replace("fetch: []", "fetch: [digits]").replace("patience: ", "patience: 8 ")
     (project / "params.yaml").write_text(params)
     stages = ("fetch", "prepare", "train", "evaluate", "export")
     (project / "said.txt").write_text(run_stages(project, *stages, DARKROOM_TRACKING="on"))
@@ -227,7 +227,7 @@ def test_what_takes_one_label_an_image_is_refused_by_name(project: Path, tmp_pat
     for option, value in (("loss", "cross_entropy"), ("sampling", "balanced")):
         other = make_project(tmp_path / option, sets_of_labels(), **{option: value})
         shutil.copytree(project / "data", other / "data")
-        message = f"train.{option}: {value} takes one label an image"
+        message = f"train.{option}: {value} needs one label per image"
         processes[message] = start_python(STAGES, "train", cwd=other, **SETTINGS)
     for message, process in processes.items():
         output, errors = process.communicate()

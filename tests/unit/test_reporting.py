@@ -887,7 +887,7 @@ def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Eval
 def test_training_names_the_classes_without_validation_images() -> None:
     assert on_validation({"a": 1, "b": 2}) == []
     assert on_validation({"a": 0, "b": 2, "c\x1b": 0}) == [
-        "classes without a validation image: a, 'c\\x1b'; they do not count in val macro F1"
+        "classes without validation images: a, 'c\\x1b'; the validation macro F1 excludes them"
     ]
 
 
@@ -896,7 +896,7 @@ def test_a_class_that_is_never_predicted_is_named() -> None:
     logits = torch.eye(3)[targets].double()
     logits[:, 2] = -1
     measured = metrics_file(classification_metrics(targets, logits.softmax(dim=1), ["a", "b", "c"]))
-    assert remarks_on(measured) == ["Never predicted, which counts as a precision of 0: c."]
+    assert remarks_on(measured) == ["Classes that are never predicted, so that their precision is 0: c."]
 
 
 # the model card
@@ -1015,8 +1015,8 @@ def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baseline
     write_model_card(partly.spec, info, metrics, [], tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     rows = rows_of(text)
-    assert rows["for comparison, macro F1 of logistic regression"] == ["0.9000"]
-    assert rows["for comparison, macro F1 of most frequent class"] == ["0.2500"]
+    assert rows["baseline: macro F1 of logistic regression"] == ["0.9000"]
+    assert rows["baseline: macro F1 of most frequent class"] == ["0.2500"]
     assert rows["macro precision"] == ["–"]  # noqa: RUF001
     assert [rows[" ".join(name.split())][3] != "" for name in HOSTILE_NAMES] == [
         True,
@@ -1025,7 +1025,7 @@ def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baseline
         False,
     ]
     assert definition(metrics) in text
-    assert "Classes without a test image" in text
+    assert "Classes without test images" in text
 
 
 def test_the_model_card_has_a_row_of_five_cells_for_every_class(tmp_path: Path) -> None:

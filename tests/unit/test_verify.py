@@ -364,7 +364,7 @@ def test_a_flip_in_any_exported_file_is_named(exported: Path, name: str) -> None
     flip(exported / name)
     result = verify(str(exported))
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"{exported / name}: the bytes are not those recorded")
+    assert result.stdout.startswith(f"{exported / name}: the bytes differ from the recorded ones")
     if name == "model.safetensors":
         assert verify(str(exported / name)).exit_code == 2
     (exported / name).unlink()

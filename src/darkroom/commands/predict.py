@@ -1,4 +1,4 @@
-"""darkroom predict: classifies images with an exported model."""
+"""darkroom predict: classify images with an exported model."""
 
 import csv
 import sys
@@ -15,16 +15,14 @@ import click
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write CSV to this file, completely or not at all."
 )
-@click.option(
-    "--force", is_flag=True, help="Replace the file of --out even if it does not hold predictions."
-)
+@click.option("--force", is_flag=True, help="Replace the file of --out whatever it holds.")
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
     help="Number of classes per image.  [default: 1; if an image may have several labels, those that"
     " reach their threshold]",
 )
-@click.option("--tiff", is_flag=True, help="Read TIFF files too.")
+@click.option("--tiff", is_flag=True, help="Also read TIFF files.")
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -35,19 +33,19 @@ def predict(
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
-    Prints one line per image: path, class, probability, separated by tabs. If an image may have
-    several labels, labels and probabilities are joined by |. Unreadable files are named on standard
-    error, all others are classified, and the exit status is then 1.
+    Prints one line per image: path, class and probability, separated by tabs. If an image may have
+    several labels, labels and probabilities are joined by |. Files that cannot be read are reported on
+    standard error; the other files are still classified, and the exit status is 1.
     """
     from darkroom.errors import counted
     from darkroom.escape import for_line
-    from darkroom.predict import Failure, Predictor, find_images
-    from darkroom.predictions import check_target, is_own, open_table
+    from darkroom.prediction.predictor import Failure, Predictor, find_images
+    from darkroom.prediction.table import check_target, is_own, open_table
     from darkroom.progress import progress_bar
 
     paths = find_images(images)
     if out:
-        if len(paths) > 1:  # skip an earlier table among the images
+        if len(paths) > 1:  # an earlier table among the images is not an image
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
     predictor = Predictor(model, tiff)

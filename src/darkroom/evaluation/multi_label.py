@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.errors import counted
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.metrics.counts import Counts, counts_of_labels
 from darkroom.metrics.multi_label import labels_at
@@ -22,7 +23,7 @@ class MultiLabelEvaluation(Evaluation):
     """Predictions and scores of a model that predicts any number of labels per image."""
 
     thresholds: tuple[float, ...]
-    """The probability from which on each label is predicted, 0..1."""
+    """The lowest probability at which each label is predicted, 0..1."""
 
     @cached_property
     def preds(self) -> Tensor:
@@ -67,25 +68,29 @@ class MultiLabelEvaluation(Evaluation):
 
     def mistakes(self, index: int) -> list[str]:
         true, pred = self.targets[index].bool(), self.preds[index]
-        labels = {"misses": true & ~pred, "has wrongly": ~true & pred}
+        labels = {"missed": true & ~pred, "wrong": ~true & pred}
         return [
-            f"{mistake} {'|'.join(self._names_of(row))}" for mistake, row in labels.items() if row.any()
+            f"{mistake}: {'|'.join(self._names_of(row))}" for mistake, row in labels.items() if row.any()
         ]
 
     @property
     def target_description(self) -> str:
-        return f"{len(self.class_names)} labels, of which an image may have several or none"
+        return f"{counted(len(self.class_names), 'label')}, any number of them per image"
 
     @property
     def confusion_caption(self) -> str:
         return (
-            "Rows are true labels. A missed label stands against each that was predicted wrongly "
-            f"for the same image, or against {self.confused_names[-1]!r}."
+            "Rows are true labels, columns are predicted labels. A missed label is counted against each "
+            "wrong prediction for the same image; if there is none, against "
+            f"{self.confused_names[-1]!r}."
         )
 
     @property
     def hardest_caption(self) -> str:
-        return "The true labels, the probability of just these, and the mistakes."
+        return (
+            "The images whose true labels have the lowest probability. Each caption shows the true "
+            "labels, their joint probability and the mistakes."
+        )
 
     def _names_of(self, labels: Tensor) -> list[str]:
         return [self.class_names[index] for index in labels.nonzero()[:, 0].tolist()]

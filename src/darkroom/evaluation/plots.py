@@ -60,7 +60,7 @@ def _draw_labels(evaluation: MultiLabelEvaluation, path: Path) -> None:
     counts = evaluation.label_counts
     shown = most_mistaken(counts)
     draw_label_counts(
-        right=counts.true_positives[shown].tolist(),
+        correct=counts.true_positives[shown].tolist(),
         wrong=counts.false_positives[shown].tolist(),
         missed=counts.false_negatives[shown].tolist(),
         class_names=[evaluation.class_names[label] for label in shown],

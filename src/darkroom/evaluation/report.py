@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from darkroom.errors import counted
 from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.hardest import HardImage
@@ -38,14 +39,14 @@ def write_report(
     cards = {
         **macro_scores(metrics),
         **overall_scores(metrics),
-        **{f"macro F1: {title}": value for title, value in baseline_scores(metrics).items()},
+        **{f"macro F1 of {title}": value for title, value in baseline_scores(metrics).items()},
     }
     write_page(
         Path(__file__).with_name("report.html.j2"),
         path,
-        title=f"{spec.name} on {metrics['num_images']:,} test images",
-        subtitle=f"{evaluation.target_description}, images of {height} x {width} x "
-        f"{spec.channels} pixels. The test images were not seen in training.",
+        title=f"{spec.name} on {counted(metrics['num_images'], 'test image')}",
+        subtitle=f"{evaluation.target_description}; images of {height} x {width} pixels, "
+        f"{'grey' if spec.channels == 1 else 'RGB'}. The test images were not used in training.",
         headline=[
             *((name, number(value)) for name, value in cards.items()),
             ("test images", f"{metrics['num_images']:,}"),
@@ -79,7 +80,7 @@ def _remarks_on_training(training: Mapping[str, Any]) -> list[str]:
     remarks = list(training.get("kept", {}).get("remarks", []))
     since = training.get("overfits_since_epoch")
     if since is not None:
-        remarks.insert(0, f"the training overfits since epoch {since}: {OVERFITTING_ADVICE}")
+        remarks.insert(0, f"the training overfits from epoch {since} on: {OVERFITTING_ADVICE}")
     return [f"{_capitalized(remark)}." for remark in remarks]
 
 
@@ -90,19 +91,19 @@ def _sections(
     if isinstance(evaluation, MultiLabelEvaluation):
         num_shown, num_labels = len(most_mistaken(evaluation.label_counts)), len(evaluation.class_names)
         which = (
-            "Each label" if num_shown == num_labels else f"The {num_shown} labels with the most mistakes"
+            "All labels" if num_shown == num_labels else f"The {num_shown} labels with the most mistakes"
         )
-        caption = f"{which}: images that rightly have it, have it wrongly, and miss it"
-        yield "Right, wrong and missed", [(caption, plots / "labels.png")]
+        caption = f"{which}: number of images with correct, missed and wrong predictions"
+        yield "Correct, missed and wrong labels", [(caption, plots / "labels.png")]
     yield (
-        "Over all thresholds",
+        "Curves over all thresholds",
         [
-            ("Precision over recall, interpolated", plots / "precision_recall.png"),
-            ("Receiver operating characteristic", plots / "roc.png"),
+            ("Precision-recall curves, interpolated", plots / "precision_recall.png"),
+            ("Receiver operating characteristic (ROC) curves", plots / "roc.png"),
         ],
     )
     if "history" in training:  # model files of earlier versions have none
-        yield "How it was trained", [(_capitalized(training["kept"]["reason"]), plots / "training.png")]
+        yield "Training", [(_capitalized(training["kept"]["reason"]), plots / "training.png")]
 
 
 def _capitalized(sentence: str) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.errors import counted
 from darkroom.evaluation.evaluation import Evaluation
 
 
@@ -49,16 +50,19 @@ class SingleLabelEvaluation(Evaluation):
 
     def mistakes(self, index: int) -> list[str]:
         target, pred = self.targets[index], self.preds[index]
-        return [] if pred == target else [f"taken for {self.class_names[pred]}"]
+        return [] if pred == target else [f"predicted: {self.class_names[pred]}"]
 
     @property
     def target_description(self) -> str:
-        return f"{len(self.class_names)} classes"
+        return counted(len(self.class_names), "class")
 
     @property
     def confusion_caption(self) -> str:
-        return "Rows are true classes, columns what they were taken for, in images."
+        return "Number of images by true class (rows) and predicted class (columns)."
 
     @property
     def hardest_caption(self) -> str:
-        return "The true class with its probability, and what the image was taken for."
+        return (
+            "The images whose true class has the lowest probability. Each caption shows the true class, "
+            "its probability and the wrong prediction."
+        )

@@ -61,12 +61,12 @@ class Kills:
         Args:
             damage: how probably a kill takes the newest state with it, as a loss of power may.
         """
+        patience = self.longest_seconds
         while True:
             child = server.start(folder)
-            if not select.select([server.answers], [], [], self.random.uniform(0, self.longest_seconds))[
-                0
-            ]:
+            if not select.select([server.answers], [], [], self.random.uniform(0, patience))[0]:
                 kill(child.pid, signal.SIGKILL)
+            patience *= 1.05  # on a busy machine, too, a training ends at last
             status = child.end()
             if status == 0:
                 return (folder / "hash").read_text()
@@ -97,7 +97,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
 ) -> None:
     kills = Kills(random.Random(0), longest_seconds=0.2)
     num_trainings = 0
-    while kills.total < 25:
+    while kills.total < 10:
         num_trainings += 1
         assert kills.train(server, tmp_path / f"{num_trainings}", damage=0.3) == undisturbed
     assert kills.num_damaged > 0

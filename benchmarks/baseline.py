@@ -21,7 +21,7 @@ from torch import Tensor
 from darkroom.compute.determinism import set_determinism
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.baseline import fit_baseline
-from darkroom.evaluation.features import BackboneFeatures, Features, GreyPixels
+from darkroom.evaluation.features import BackboneFeatures, FeatureExtractor, GreyPixels
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
@@ -39,7 +39,7 @@ class MadeFeatures:
     def __init__(self, num_pixels: int) -> None:
         self._mixture = torch.randn(num_pixels, 1280, generator=torch.Generator().manual_seed(0)) / 64
 
-    def of(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
         return (images.flatten(1).float() / 255 @ self._mixture).relu()
 
     @contextmanager
@@ -82,7 +82,7 @@ def classifier(num_classes: int) -> Classifier:
 
 
 def seconds(
-    features: Features,
+    extractor: FeatureExtractor,
     num_classes: int,
     num_train: int = NUM_TRAIN,
     num_val: int = NUM_VAL,
@@ -93,7 +93,7 @@ def seconds(
         train = write(Path(folder, "train"), num_train, side, num_classes, 1)
         val = write(Path(folder, "val"), num_val, side, num_classes, 2)
         started = time.process_time()
-        fit_baseline(features, train, val, num_classes, torch.device("cpu"))
+        fit_baseline(extractor, train, val, num_classes, torch.device("cpu"))
         return round(time.process_time() - started, 2)
 
 

@@ -14,12 +14,18 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.evaluation.baseline import fit_baseline
-    from darkroom.evaluation.evaluation import make_evaluation
-    from darkroom.evaluation.features import features_of
+    from darkroom.evaluation.evaluate import evaluate
+    from darkroom.evaluation.features import make_extractor
+    from darkroom.evaluation.hardest import hardest_images
+    from darkroom.evaluation.plots import write_plots
+    from darkroom.evaluation.report import write_report
+    from darkroom.evaluation.tables import write_predictions
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
+    from darkroom.metrics.remarks import remarks_on
     from darkroom.models.file import load_model
     from darkroom.progress import progress_bar
+    from darkroom.reporting.scores import summary
     from darkroom.reporting.tables import write_json
 
     set_determinism(0, config.num_threads)
@@ -28,25 +34,27 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
 
     info = load_info(DATASET)
     train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
-    features = features_of(model.to(device), spec.training)
-    baseline = fit_baseline(features, train, val, len(spec.class_names), device)
+    extractor = make_extractor(model.to(device), spec.training)
+    baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
         logits, targets = compute_logits(model, bar.count(batches))
 
-    beside = baseline.scores(targets.cpu())
-    evaluation = make_evaluation(spec, test_split, targets.cpu(), logits.cpu(), beside)
+    baseline_scores = baseline.scores(targets.cpu())
+    evaluation = evaluate(spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores)
+    hardest = hardest_images(evaluation, test_split)
     test = metrics_file(evaluation.metrics)
+
     write_json({"test": test}, METRICS)
-    evaluation.write_predictions(PREDICTIONS)
-    evaluation.write_plots(EVALUATE_PLOTS)
-    evaluation.write_report(EVALUATE_PLOTS, REPORT)
+    write_predictions(evaluation, test_split.paths, PREDICTIONS)
+    write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
+    write_report(evaluation, hardest, spec, EVALUATE_PLOTS, REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
-    for remark in evaluation.remarks():
+    for remark in remarks_on(test):
         print(f"evaluate: {remark}")
-    print(f"evaluate: {evaluation.summary()}; see {REPORT}")
+    print(f"evaluate: {summary(test)}; see {REPORT}")
 
 
 if __name__ == "__main__":

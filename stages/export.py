@@ -1,6 +1,7 @@
 """export: model, data/prepared/test/, metrics.json -> export/{model.*, README.md, parity.json}"""
 
 from darkroom.config.export import ExportConfig
+from darkroom.errors import counted
 from darkroom.paths import DATASET, EXPORT, METRICS, MODEL, PREPARED
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
@@ -27,7 +28,9 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
     images, paths = open_split(PREPARED / "test", info).evenly_spaced(options.parity_images)
-    with spinner(f"export: reloading each file and comparing it on {len(images)} test images"):
+    with spinner(
+        f"export: reloading each file and comparing it on {counted(len(images), 'test image')}"
+    ):
         parities = check_parity(
             model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds, paths
         )
@@ -39,7 +42,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         spec,
         info,
         metrics,
-        [(FORMATS[name].file_name, FORMATS[name].about) for name in options.formats],
+        [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats],
         card,
     )
     description = describe_export(spec.preprocessing(), [*files, parity_file, card])
@@ -47,8 +50,8 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     worst = max(parity.max_abs_difference for parity in parities.values())
     print(
-        f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they agree with "
-        f"the checkpoint on {len(images)} test images to {worst:.1e}"
+        f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they differ from the "
+        f"checkpoint by at most {worst:.1e} on {counted(len(images), 'test image')}"
     )
 
 

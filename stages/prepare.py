@@ -21,6 +21,7 @@ from darkroom.tracking.run import Run
 
 def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.collection.collection import find_collection
+    from darkroom.collection.trouble import Troubles
     from darkroom.dataset.storage import choose_storage
     from darkroom.preparation.candidates import check_candidates, select_candidates
     from darkroom.preparation.counts import count, count_by_label, summarise
@@ -32,7 +33,6 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.preparation.prepared_manifest import write_manifest
     from darkroom.preparation.report import write_preparation_report
     from darkroom.preparation.series import series_remarks
-    from darkroom.preparation.trouble import Troubles
     from darkroom.preparation.trouble_page import write_trouble_page
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import write_json
@@ -40,7 +40,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     options, workers, troubles = config.prepare, runtime.workers, Troubles()
     shutil.rmtree(REPORT_PREPARE, ignore_errors=True)  # of an earlier run, if DVC has not removed it
     with spinner("list files"):
-        collection = find_collection(config.data, CACHE)
+        collection = find_collection(config.data, CACHE, troubles)
     with progress_bar("read headers", collection.num_to_read) as bar:
         layout = settle_layout(collection, options, workers, bar.advance)
     storage = choose_storage(options.storage, layout.shape, collection.num_to_read)

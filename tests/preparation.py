@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from darkroom.collection.collection import find_collection
 from darkroom.collection.entries import SPLITS
+from darkroom.collection.trouble import Troubles
 from darkroom.config.data import DataSource
 from darkroom.config.prepare import PrepareConfig
 from darkroom.dataset.info import DatasetInfo
@@ -25,7 +26,6 @@ from darkroom.preparation.layout import settle_layout
 from darkroom.preparation.prepared_dataset import write_splits
 from darkroom.preparation.prepared_manifest import write_manifest
 from darkroom.preparation.series import series_remarks
-from darkroom.preparation.trouble import Troubles
 from darkroom.reporting.tables import write_json
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -115,12 +115,12 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     def ignore(num_done: int) -> None:
         pass
 
-    collection = find_collection(config.data, cache)
+    troubles = Troubles()
+    collection = find_collection(config.data, cache, troubles)
     layout = settle_layout(collection, asked, workers, ignore)
     storage = choose_storage(asked.storage, layout.shape, collection.num_to_read)
     images = ingest(collection, layout, storage, asked.tiff, cache, workers, ignore)
     problems = out / "problems.csv"
-    troubles = Troubles()
     candidates = select_candidates(collection, images)
     check_candidates(candidates, asked, problems, troubles)
     duplicates = find_duplicates(candidates, asked.near_duplicates, ignore)

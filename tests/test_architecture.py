@@ -21,6 +21,8 @@ from darkroom.config.params import Params
 from darkroom.config.prepare import PrepareConfig
 from darkroom.config.section import StageConfig
 from darkroom.config.train import TrainConfig
+from darkroom.errors import UserError
+from darkroom.params import load_params
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
@@ -256,6 +258,15 @@ def test_every_link_in_the_documentation_leads_somewhere() -> None:
     readme = ROOT / "README.md"
     links = "[a](nowhere.md) [b](https://example.org) [c](#nowhere) [d](docs/) [e](#two-commands)"
     assert broken_links(readme, f"## Two commands\n{links}") == ["nowhere.md", "#nowhere"]
+
+
+def test_the_message_that_the_readme_quotes_is_true(tmp_path: Path) -> None:
+    params = (ROOT / "params.yaml").read_text().replace("optimizer:", "optimiser:")
+    (tmp_path / "params.yaml").write_text(params)
+    with pytest.raises(UserError) as refusal:
+        load_params(tmp_path / "params.yaml")
+    message = f"{refusal.value}".removeprefix(f"{tmp_path}/")
+    assert f"```\n{message}\n```" in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_stays_a_first_page() -> None:

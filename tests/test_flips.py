@@ -18,7 +18,7 @@ from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError
 from darkroom.models.file import load_model
-from darkroom.predict import Predictor
+from darkroom.prediction.predictor import Predictor
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal
 from darkroom.tracking.ledger.soundness import Soundness

@@ -115,6 +115,21 @@ def test_a_changed_param_concerns_train_and_not_what_comes_before(finished: Proj
     assert finished.git("status", "--porcelain") == ""
 
 
+def test_an_edited_description_of_a_train_parameter_concerns_train_and_not_prepare(
+    finished: Project,
+) -> None:
+    path = finished.folder / "src/darkroom/config/train.py"
+    before = path.read_text()
+    edited = before.replace('description="number of passes', 'description="the number of passes')
+    assert edited != before
+    path.write_text(edited)
+    try:
+        assert stages_run(finished.dvc("repro", "--dry")) == ["train"]
+    finally:
+        path.write_text(before)
+    assert stages_run(finished.dvc("repro", "--dry")) == []
+
+
 @pytest.mark.slow
 def test_a_changed_param_reruns_what_it_touches_and_changing_back_runs_nothing(
     finished: Project,

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# On a machine with a CUDA GPU: runs the tests that need one, and measures training on it.
-#   bash tools/gpu.sh [tests loop mode checkpoint start resume peers]    (all, if none is named)
-# It needs torch, torchvision, pyarrow, Pillow and pytest; Lightning and timm are measured where they are
-# installed, and the stage's own start where all packages of requirements.lock are. PYTHON is the interpreter,
-# CIFAR10 the archive of images that peers.py asks for. Figures are added to benchmarks/results/.
+# Runs the tests that need a CUDA GPU, and measures training on it.
+#   bash tools/gpu.sh [tests loop mode checkpoint start resume peers]    (default: all)
+# Needs torch, torchvision, pyarrow, Pillow and pytest. Lightning and timm are measured if they are installed,
+# and the start of the stage if all packages of requirements.lock are. PYTHON is the interpreter, and CIFAR10
+# the archive of images for peers.py. Figures are appended to benchmarks/results/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -12,7 +12,7 @@ steps=("$@")
 [ $# -gt 0 ] || steps=(tests loop mode checkpoint start resume peers)
 
 "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
-    echo "gpu: torch finds no CUDA GPU here" >&2
+    echo "gpu: torch finds no CUDA GPU on this machine" >&2
     exit 2
 }
 
@@ -26,7 +26,7 @@ run_tests() {
 
 run_peers() {
     if [ -z "${CIFAR10:-}" ]; then
-        echo "gpu: peers left out; say where the images are: CIFAR10=cifar10-jpeg.tar.xz" >&2
+        echo "gpu: peers skipped; set the archive of images: CIFAR10=cifar10-jpeg.tar.xz" >&2
         return
     fi
     "$python" benchmarks/peers.py "$CIFAR10" --device cuda --epochs 4

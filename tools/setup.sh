@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment $1 with exactly the packages of requirements.lock.
-# Needs Python 3.11 or newer, and nothing else: uv is used if it is there, else installed into $1.
+# Creates the virtual environment $1 with exactly the packages of requirements.lock.
+# Needs only Python 3.11 or newer. Uses uv if it is installed, otherwise installs it into $1.
 set -euo pipefail
 venv=$1
 unset PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
@@ -13,15 +13,15 @@ find_python() {
             return
         fi
     done
-    echo "setup: Python 3.11 or newer is needed and was not found; install one, or say PYTHON=/path/to/python make setup" >&2
+    echo "setup: Python 3.11 or newer was not found; install it, or run: PYTHON=/path/to/python make setup" >&2
     return 1
 }
 
-# Installs uv by the line and the hashes that requirements.lock has of it, as all else is.
+# Installs uv with the version and hashes in requirements.lock, like every other package.
 install_uv() {
     local wanted
     wanted=$(mktemp)
-    # the line `uv==...` and what it is continued by
+    # the line `uv==...` and its continuation lines
     awk '/^uv==/ { found = 1 } found { print; if (!/\\$/) exit }' requirements.lock > "$wanted"
     if grep -q -e '--hash=sha256:' "$wanted"; then
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement "$wanted"
@@ -29,7 +29,7 @@ install_uv() {
     rm -f "$wanted"
 }
 
-echo "setup: making $venv (about 6 GB; a minute, or more on a slow network)"
+echo "setup: creating $venv (about 6 GB; a minute or more, depending on the network)"
 if [ ! -x "$venv/bin/python" ]; then
     python=$(find_python)
     "$python" -m venv "$venv" || {
@@ -52,7 +52,7 @@ if "$uv" --version >/dev/null 2>&1; then
     "$uv" pip sync --quiet --require-hashes --compile-bytecode requirements.lock
     "$uv" pip install --quiet --no-deps --no-build-isolation --editable .
 else
-    echo "setup: no uv for this platform; pip takes some minutes"
+    echo "setup: uv is not available for this platform; pip takes a few minutes"
     "$venv/bin/python" -m pip install --quiet --require-hashes --requirement requirements.lock
     "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 fi

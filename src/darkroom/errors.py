@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a person can mend."""
+"""The exception for mistakes of the user, and the words that messages are built from."""
 
 import difflib
 import re
@@ -9,31 +9,31 @@ _TERMINAL_CODES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b
 
 
 class UserError(Exception):
-    """A mistake its reader can mend.
+    """A mistake that the user can correct.
 
-    The message says what was given, where, what is allowed and what to do. It is printed
-    without a traceback and ends the program with exit status 2.
+    The message says what was given, where, what is allowed and what to do. It is printed without a
+    traceback, and the program exits with status 2.
     """
 
 
 def closest(given: str, allowed: Iterable[str]) -> str:
-    """Returns the one of ``allowed`` that is most like ``given``, or an empty string."""
+    """Return the name in ``allowed`` that is closest to ``given``, or an empty string."""
     by_lower = {name.lower(): name for name in allowed}
     nearest = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[nearest[0]] if nearest else ""
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
-    """Returns ``"; did you mean NAME?"`` for the closest of ``allowed``, or an empty string."""
+    """Return ``"; did you mean NAME?"`` with the closest name in ``allowed``, or an empty string."""
     near = closest(given, allowed)
     return f"; did you mean {listed([near])}?" if near else ""
 
 
 def listed(names: Iterable[object], most: int | None = None) -> str:
-    """Returns names joined by commas, in quotes where a reader could not tell where one ends.
+    """Return names joined by commas; names with punctuation or control characters are in quotes.
 
     Args:
-        most: name at most this many, and say how many more there are.
+        most: maximum number of names; the rest are counted.
     """
     every = [f"{name}" for name in names]
     shown = [name if _is_plain(name) else repr(name) for name in every[:most]]
@@ -41,15 +41,21 @@ def listed(names: Iterable[object], most: int | None = None) -> str:
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 image`` or ``2 images``, ``1 class`` or ``2 classes``, with a comma in thousands."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def _is_plain(name: str) -> bool:
     return name.isprintable() and _PLAIN.fullmatch(name) is not None
 
 
 def brief(error: BaseException | str, most: int = 300) -> str:
-    """Returns what a library's error says, as a part of a message of ours.
+    """Return the text of a library's error for use inside a message of ours.
 
-    That is its first line, without colour codes, closing punctuation and what only leads to the next
-    line, cut between words after ``most`` characters. An error without a text is named by its type.
+    This is the first line that is not empty, without colour codes and trailing punctuation, cut between
+    words after ``most`` characters. For an error without text it is the name of the error's type.
     """
     text = _TERMINAL_CODES.sub("", f"{error}")
     lines = (" ".join(line.split()) for line in text.splitlines())

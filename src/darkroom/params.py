@@ -1,4 +1,4 @@
-"""Reads params.yaml as DVC does (YAML 1.2, ruamel), and explains every mistake in it at once."""
+"""Read params.yaml as DVC does (YAML 1.2, ruamel) and report all of its mistakes at once."""
 
 import re
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from darkroom.config.params import Params
 from darkroom.errors import UserError, closest, did_you_mean, listed
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-"""Pydantic's names of bounds, in words."""
+"""Pydantic's names of bounds in words."""
 
 
 def load_params(path: Path) -> Params:
-    """Reads and checks the whole of ``path``.
+    """Return the checked values of a params.yaml.
 
     Raises:
-        UserError: one line a mistake: ``FILE:LINE: NAME ...``, what is allowed, the nearest name.
+        UserError: one line per mistake: ``FILE:LINE: NAME ...``, what is allowed, the closest name.
     """
     try:
         text = read_text(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file here; run from the project's root") from None
+        raise UserError(f"{path}: no such file; run the command in the project's root folder") from None
     try:
         values = load_yaml(text)
         marked = load_yaml(text, "rt")  # the same values, with their lines
@@ -39,10 +39,10 @@ def load_params(path: Path) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        found = list(_one_a_place(error.errors()))
+        found = list(_one_per_value(error.errors()))
         mistakes = [(_line(marked, e["loc"]), _explain(e, _key(values, e["loc"]))) for e in found]
     else:
-        combinations = _without_consequences(list(params.mistaken_combinations()), params.model.name)
+        combinations = _only_missing_network(list(params.mistaken_combinations()), params.model.name)
         mistakes = [
             (_line(marked, tuple(name.split("."))), f"{name}: {problem}")
             for name, problem in combinations
@@ -53,9 +53,9 @@ def load_params(path: Path) -> Params:
 
 
 def flatten(section: BaseModel) -> dict[str, Any]:
-    """Returns ``{"train.lr": 0.1, ...}``, in the order of the classes' fields.
+    """Return ``{"train.lr": 0.1, ...}`` in the order of the fields.
 
-    A parameter's value may itself be a dict, as ``train.lr_factors`` is.
+    The value of a parameter may itself be a dict, for example that of ``train.lr_factors``.
     """
 
     def walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -70,7 +70,7 @@ def flatten(section: BaseModel) -> dict[str, Any]:
 
 
 def parameters() -> Iterator[tuple[str, str, str]]:
-    """Yields ``(full name, what is allowed, description)`` of every parameter."""
+    """Yield ``(full name, allowed values, description)`` of every parameter."""
     root = Params.model_json_schema()
 
     def walk(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
@@ -83,14 +83,16 @@ def parameters() -> Iterator[tuple[str, str, str]]:
     yield from walk(root, "")
 
 
-def _one_a_place(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Drops what would be said twice.
+def _one_per_value(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Yield the most helpful error for each value.
 
-    A union reports an error for each of its members, of which the one that came furthest into the value
-    tells most; and a misspelled name is both unknown and missing.
+    A union reports an error for each of its members; the one deepest in the value is the most specific.
+    A misspelled name is reported as unknown and as missing; only the former is yielded.
     """
     misspelled = {
-        _nearest(_name(e["loc"])) for e in errors if e["type"] == "extra_forbidden" and not _is_within(e)
+        _closest_name(_name(e["loc"]))
+        for e in errors
+        if e["type"] == "extra_forbidden" and not _is_within(e)
     }
     by_place: dict[tuple[str, int | None], list[ErrorDetails]] = {}
     for error in errors:
@@ -102,8 +104,8 @@ def _one_a_place(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
         yield max(of_place, key=lambda error: len(error["loc"]))
 
 
-def _nearest(name: str) -> str:
-    """Returns the right name that ``name`` most likely means, or an empty string."""
+def _closest_name(name: str) -> str:
+    """Return the full name that ``name`` most likely means, or an empty string."""
     section, _, last = name.rpartition(".")
     known = [full for full, _, _ in parameters()]
     siblings = [n for n in (*known, *Params.model_fields) if n.rpartition(".")[0] == section]
@@ -115,39 +117,43 @@ def _nearest(name: str) -> str:
 
 
 def _explain(error: ErrorDetails, key: str) -> str:
-    """Puts an error into words; ``key`` is of the entry of the value that is at fault, or empty."""
+    """Return an error in words.
+
+    Args:
+        key: the key within the parameter's value that the error is about, or an empty string.
+    """
     name = _name(error["loc"])
-    known = {full: (allowed, about) for full, allowed, about in parameters()}
+    known = {full: (allowed, description) for full, allowed, description in parameters()}
     if error["type"] in ("extra_forbidden", "invalid_key") and not _is_within(error):
-        near = _nearest(name)
+        near = _closest_name(name)
         return f"{name} is not a parameter{near and f'; did you mean {near}?'}"
     if name in known:
-        allowed, about = known[name]
+        allowed, description = known[name]
     else:
-        allowed, about = f"a section with {_members(name, known)}", ""
+        allowed, description = f"a section with {_members(name, known)}", ""
     if error["type"] == "missing" and not _is_within(error):
-        return f"{name} is missing{about and f': {about}'}; it must be {allowed}"
+        return f"{name} is missing{description and f': {description}'}; it must be {allowed}"
     if key and error["type"] == "missing":
-        return f"{name}: {shown(error['input'])} has no {key}; it must be {allowed}"
+        return f"{name}: {shown(error['input'])} lacks the key {key}; it must be {allowed}"
     if key and error["type"] == "extra_forbidden":
-        return f"{name}: {listed([key])} is not a part of it; it must be {allowed}"
+        return f"{name}: unknown key {listed([key])}; it must be {allowed}"
     if key and (bound := _bound(error)):
         at_fault = f"{listed([key])}: {shown(error['input'])}"
         return f"{name}: {at_fault} is not allowed; it must be {bound}, in {allowed}"
     if error["loc"][-1] == "[key]":
         key = shown(error["input"])
-        return f"{name}: the key {key} is not text; write '{key}', as a part of {allowed}"
+        return f"{name}: the key {key} is not text; write '{key}', as in {allowed}"
     near = did_you_mean(error["input"], _choices(error)) if isinstance(error["input"], str) else ""
     return f"{name}: {shown(error['input'])} is not allowed; it must be {allowed}{near}"
 
 
-def _without_consequences(mistakes: list[tuple[str, str]], model: str) -> list[tuple[str, str]]:
-    """Says of a library's network that does not exist only that, not what else it would need.
+def _only_missing_network(mistakes: list[tuple[str, str]], model: str) -> list[tuple[str, str]]:
+    """Return the mistakes; of a network that its library lacks, only that.
 
-    The libraries are imported for that, which takes seconds, so only where there is a mistake.
+    Importing the library takes seconds, so this is done only if ``model`` has a mistake.
     """
     library, _, name = model.partition(":")
-    others = [(of, problem) for of, problem in mistakes if not of.startswith("model.")]
+    others = [mistake for mistake in mistakes if not mistake[0].startswith("model.")]
     if not name or len(others) == len(mistakes):
         return mistakes
     try:
@@ -161,7 +167,7 @@ def _without_consequences(mistakes: list[tuple[str, str]], model: str) -> list[t
             known = timm.list_models()
     except ImportError:
         return mistakes
-    name = name.partition(".")[0]  # what follows names timm's weights
+    name = name.partition(".")[0]  # the rest names timm's weights
     if name in known:
         return mistakes
     near = did_you_mean(name, known) or "."
@@ -170,27 +176,27 @@ def _without_consequences(mistakes: list[tuple[str, str]], model: str) -> list[t
 
 
 def _key(values: Any, location: tuple[str | int, ...]) -> str:
-    """Returns the key in a parameter's value that an error is about; empty where there is none."""
+    """Return the key within a parameter's value that an error is about, or an empty string."""
     key = ""
     for depth, part in enumerate(location):
         is_there = isinstance(values, dict) and part in values
         if is_there or (isinstance(values, list) and isinstance(part, int)):
             values = values[part]
         elif depth < len(location) - 1 or not isinstance(values, dict):
-            continue  # a union's member
+            continue  # a member of a union
         if depth > 1 and isinstance(part, str):
             key = part
     return key
 
 
 def _bound(error: ErrorDetails) -> str:
-    """Returns the bound that a number is beyond, in words, or an empty string."""
+    """Return the bound that a number violates in words, or an empty string."""
     context = error.get("ctx", {})
     return next((f"{word} {context[key]:,g}" for key, word in _BOUNDS.items() if key in context), "")
 
 
 def _choices(error: ErrorDetails) -> list[str]:
-    """Returns the names of which one was wanted, if any."""
+    """Return the names that were allowed, if the value had to be a name."""
     context = error.get("ctx", {})
     if error["type"] == "literal_error":
         return re.findall("'([^']*)'", context["expected"])
@@ -200,7 +206,7 @@ def _choices(error: ErrorDetails) -> list[str]:
 
 
 def _is_within(error: ErrorDetails) -> bool:
-    """Whether the mistake is in a part of a parameter's value, as in an entry of a list."""
+    """Whether the mistake is inside the value of a parameter, for example in an entry of a list."""
     return len(error["loc"]) > len(_name(error["loc"]).split("."))
 
 
@@ -209,7 +215,7 @@ def _members(section: str, known: dict[str, Any]) -> str:
 
 
 def _name(location: tuple[str | int, ...]) -> str:
-    """Makes ``train.lr`` of a location; what is deeper (a list's index, a union's member) goes."""
+    """Return the full name in a location, without list indices and members of unions."""
     depth = 2 if len(location) > 1 and isinstance(location[1], str) else 1
     first = Params.model_fields.get(str(location[0]))
     if first is None or not isinstance(first.annotation, type):
@@ -220,7 +226,7 @@ def _name(location: tuple[str | int, ...]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as YAML has it, cut to 80 letters."""
+    """Return a value as in YAML, shortened to 80 characters."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -230,7 +236,7 @@ def shown(value: Any) -> str:
 
 
 def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
-    """Returns the line, from 1, of the deepest key on the way to ``location`` that is there."""
+    """Return the line, from 1, of the deepest existing key on the way to ``location``."""
     line, node = 1, marked
     for part in location:
         if isinstance(node, CommentedMap) and part in node:
@@ -245,7 +251,7 @@ def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """Puts a field's JSON schema into words."""
+    """Return a field's JSON schema in words."""
     if "examples" in schema:
         return schema["examples"][0]
     if "anyOf" in schema:

@@ -75,7 +75,7 @@ def assert_goes_on_to(expected: Project, project: Project) -> None:
     """Trains to the end, from a state and not from the beginning."""
     assert states(project)
     output = project.run(*TRAIN, **ENVIRON)
-    assert "train: goes on after step" in output
+    assert "train: resumes after step" in output
     assert results(project) == results(expected)
     assert list((project.folder / ".darkroom/train").iterdir()) == []
 
@@ -87,7 +87,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 def undisturbed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project that was trained without a kill."""
     project = longer_copy_of(finished, tmp_path_factory.mktemp("undisturbed") / "project")
-    assert "goes on" not in project.run("python", "stages/train.py", **ENVIRON)
+    assert "resumes" not in project.run("python", "stages/train.py", **ENVIRON)
     assert list((project.folder / ".darkroom/train").iterdir()) == []
     return project
 
@@ -165,14 +165,14 @@ def test_other_params_and_other_code_begin_anew(
     [before] = {path.parent for path in states(project)}
 
     project.set_params(train__lr=0.0999)
-    assert "goes on" not in project.run(*TRAIN, **ENVIRON)
+    assert "resumes" not in project.run(*TRAIN, **ENVIRON)
     assert results(project) != results(undisturbed)
     project.set_params(train__lr=0.1)
 
     engine = project.folder / "src/darkroom/training/engine.py"
     code = engine.read_text()
     engine.write_text(f"{code}# edited\n")
-    assert "goes on" not in project.run(*TRAIN, **ENVIRON)
+    assert "resumes" not in project.run(*TRAIN, **ENVIRON)
     assert results(project) == results(undisturbed)
     engine.write_text(code)
 

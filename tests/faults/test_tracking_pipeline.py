@@ -110,7 +110,7 @@ def test_a_training_killed_again_and_again_is_one_run(finished: Project, tmp_pat
     with train(project) as process:
         output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert "goes on after step" in output
+    assert "resumes after step" in output
     [run] = runs(project)
     assert run.info.status == "FINISHED"
     assert "error" not in run.data.tags
@@ -131,7 +131,7 @@ def test_a_training_killed_again_and_again_is_one_run(finished: Project, tmp_pat
         journal.remove()
     with train(project) as process:
         output, _ = process.communicate()
-    assert "goes on after step" in output
+    assert "resumes after step" in output
     [_, killed, whole] = runs(project)
     assert (killed.info.status, whole.info.status) == ("KILLED", "FINISHED")
     steps = Counter((name, step) for name, _, _, step in points_of(client, whole))

@@ -121,7 +121,7 @@ def train(
     from darkroom.training.losses import make_loss
     from darkroom.training.state import TrainingState
 
-    checkpoint.LARGEST_SHARE = math.inf
+    checkpoint.MAX_SHARE = math.inf
     interruption.GRACE_SECONDS = grace
     phases = shared_numbers(folder)
     write = checkpoint._write

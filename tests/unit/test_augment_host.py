@@ -103,19 +103,20 @@ def test_nothing_is_made_where_nothing_is_asked_for() -> None:
         (
             {"GausianBlur": {"kernel_size": 3}},
             "augment.transforms: torchvision.transforms.v2 has no transform GausianBlur; did you mean "
-            "GaussianBlur? There are: ",
+            "GaussianBlur? The transforms are: ",
         ),
         (
             {"functional": {}},
-            "augment.transforms: torchvision.transforms.v2 has no transform functional. There are: ",
+            "augment.transforms: torchvision.transforms.v2 has no transform functional. "
+            "The transforms are: ",
         ),
         (
             {"GaussianBlur": {"size": 3}},
-            "augment.transforms: GaussianBlur cannot be made with {'size': 3} (",
+            "augment.transforms: GaussianBlur rejects the arguments {'size': 3} (",
         ),
         (
             {"GaussianBlur": {"kernel_size": 4}},
-            "augment.transforms: GaussianBlur cannot be made with {'kernel_size': 4} (",
+            "augment.transforms: GaussianBlur rejects the arguments {'kernel_size': 4} (",
         ),
     ],
 )
@@ -126,22 +127,23 @@ def test_what_torchvision_cannot_make_is_refused(named: dict, beginning: str) ->
 
 
 @pytest.mark.parametrize(
-    ("named", "made"),
+    ("named", "name", "result"),
     [
-        ({"Resize": {"size": 8}}, "Resize makes a uint8 image of 8 x 8 pixels and 3 channels"),
+        ({"Resize": {"size": 8}}, "Resize", "uint8 image of 8 x 8 pixels and 3 channels"),
         (
             {"ConvertImageDtype": {}},
-            "ConvertImageDtype makes a float32 image of 16 x 16 pixels and 3 channels",
+            "ConvertImageDtype",
+            "float32 image of 16 x 16 pixels and 3 channels",
         ),
-        ({"ToPILImage": {}}, "ToPILImage makes a PIL Image"),
+        ({"ToPILImage": {}}, "ToPILImage", "PIL Image"),
     ],
 )
-def test_what_does_not_keep_type_and_size_is_refused(named: dict, made: str) -> None:
+def test_what_does_not_keep_type_and_size_is_refused(named: dict, name: str, result: str) -> None:
     with pytest.raises(UserError) as refused:
         transform_each(make_transforms(None, [named]), random_images(), 0, 0, IDS)
     assert str(refused.value) == (
-        f"augment.transforms: {made} of a uint8 image of 16 x 16 pixels and 3 channels; only what keeps"
-        " type and size is allowed, so leave it out"
+        f"augment.transforms: {name} turns a uint8 image of 16 x 16 pixels and 3 channels into a "
+        f"{result}; only transforms that keep type and size are allowed, so remove it"
     )
 
 
@@ -149,7 +151,7 @@ def test_a_transform_that_fails_is_named() -> None:
     transforms = make_transforms(None, [{"RandomCrop": {"size": 20}}])
     before = torch.get_rng_state()
     with pytest.raises(
-        UserError, match=r"^augment.transforms: RandomCrop cannot change a uint8 image of "
+        UserError, match=r"^augment.transforms: RandomCrop cannot transform a uint8 image of "
     ):
         transform_each(transforms, random_images(), 0, 0, IDS)
     assert torch.equal(torch.get_rng_state(), before)

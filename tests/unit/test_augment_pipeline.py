@@ -192,8 +192,7 @@ def refusal(old: str, new: str, folder: Path) -> str:
 
 def test_two_kinds_of_crop_are_refused(tmp_path: Path) -> None:
     assert refusal("  resized_crop: null", "  resized_crop: 0.08", tmp_path) == (
-        "augment.resized_crop: 0.08 crops, and so does augment.crop_padding 1; set this to null or that"
-        " to 0"
+        "augment.resized_crop: 0.08 and augment.crop_padding 1 both crop; set this to null or that to 0"
     )
 
 

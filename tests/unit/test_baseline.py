@@ -24,7 +24,7 @@ from darkroom.evaluation.baseline import (
     most_frequent,
     stratified_sample,
 )
-from darkroom.evaluation.features import BackboneFeatures, GreyPixels, features_of
+from darkroom.evaluation.features import BackboneFeatures, GreyPixels, make_extractor
 from darkroom.evaluation.regression import STRENGTHS
 from darkroom.metrics.multi_label import best_thresholds
 from darkroom.metrics.remarks import remarks_on
@@ -154,7 +154,7 @@ def test_colour_becomes_grey_and_large_pictures_small() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), dtype=np.uint8)
     grey = images @ np.array([0.299, 0.587, 0.114]) / 255
     expected = grey.reshape(2, 16, 4, 16, 2).mean(axis=(2, 4)).reshape(2, -1)
-    np.testing.assert_allclose(GreyPixels(model).of(chw(images)).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(GreyPixels(model).extract(chw(images)).numpy(), expected, atol=1e-6)
 
 
 # which features
@@ -184,7 +184,7 @@ def test_colour_becomes_grey_and_large_pictures_small() -> None:
 def test_features_are_the_backbones_if_no_epoch_changed_it(
     changes: dict[str, Any], expected: str
 ) -> None:
-    assert features_of(classifier(), {"train.epochs": 5, **changes}).name == expected
+    assert make_extractor(classifier(), {"train.epochs": 5, **changes}).name == expected
 
 
 # several labels per image

@@ -464,14 +464,14 @@ GIB = 2**30
 IN_PROCESS, BY_TWO = "in this process", "by 2 worker processes"
 PLACEMENTS: list[tuple[str, Storage, int, bool, int, type, str]] = [
     ("cpu", "decoded", 2, False, 4, HostImages, "memory-mapped: the page cache"),
-    ("cpu", "decoded", 2, True, 1, WorkerImages, f"changed {BY_TWO}: the policy"),
-    ("cpu", "decoded", 0, True, 4, HostImages, f"changed {IN_PROCESS}: the policy"),
+    ("cpu", "decoded", 2, True, 1, WorkerImages, f"augmented {BY_TWO}: the policy"),
+    ("cpu", "decoded", 0, True, 4, HostImages, f"augmented {IN_PROCESS}: the policy"),
     ("cpu", "encoded", 2, False, 4, WorkerImages, f"decoded {BY_TWO}: they are stored encoded"),
     ("cpu", "encoded", 2, False, 1, HostImages, f"decoded {IN_PROCESS}: they are stored encoded"),
-    ("cpu", "encoded", 1, True, 1, WorkerImages, "changed by 1 worker process: the policy"),
+    ("cpu", "encoded", 1, True, 1, WorkerImages, "augmented by 1 worker process: the policy"),
     ("mps", "decoded", 2, False, 4, HostImages, "memory-mapped, and copied to the device"),
-    ("cuda", "decoded", 2, True, 4, WorkerImages, f"changed {BY_TWO}: the policy"),
-    ("cuda", "encoded", 2, True, 4, WorkerImages, f"changed {BY_TWO}: the policy"),
+    ("cuda", "decoded", 2, True, 4, WorkerImages, f"augmented {BY_TWO}: the policy"),
+    ("cuda", "encoded", 2, True, 4, WorkerImages, f"augmented {BY_TWO}: the policy"),
 ]
 
 
@@ -511,12 +511,12 @@ def test_a_gpu_holds_images_that_fill_at_most_half_of_its_free_memory(
     machine(free_bytes=2 * IMAGES.nbytes)
     images, said = placement.place_images(shards, cuda, 2, False)
     assert images == "resident"
-    assert said == "images on the GPU: they are 0.0 GiB, and 0.0 GiB are free there"
+    assert said == "images kept on the GPU: they take 0.0 GiB, and 0.0 GiB are free on the GPU"
     machine(free_bytes=2 * IMAGES.nbytes - 2)
     images, said = placement.place_images(shards, cuda, 2, False)
     assert images != "resident"
-    text = {"decoded": "memory-mapped and copied ahead to the GPU", "encoded": f"decoded {BY_TWO}"}
-    assert said.startswith(f"images {text[storage]}: they are ")
+    text = {"decoded": "memory-mapped and copied to the GPU in advance", "encoded": f"decoded {BY_TWO}"}
+    assert said.startswith(f"images {text[storage]}: they ")
 
 
 def test_ahead_keeps_the_order_and_takes_no_more_than_its_depth() -> None:

@@ -54,7 +54,7 @@ class Weights:
 
 @pytest.fixture(autouse=True)
 def save_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", float("inf"))
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", float("inf"))
 
 
 def checkpoints_in(folder: Path, interval_seconds: float = 0) -> Checkpoints:
@@ -176,7 +176,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "monotonic", clock)
-    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", 0.01)
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", 0.01)
     return clock
 
 
@@ -374,9 +374,9 @@ def test_whichever_call_of_a_save_fails_the_state_before_is_found_and_the_next_i
                 assert errors == ""
             else:
                 assert errors.count("\n") == 1, (call, fault, errors)
-                assert f"could not be saved in {tmp_path / 'faulty'}" in errors
+                assert f"no checkpoint could be saved in {tmp_path / 'faulty'}" in errors
                 assert os.strerror(getattr(errno, fault.removeprefix("short "))) in errors
-                assert "training goes on" in errors
+                assert "the training continues" in errors
     assert len(outcomes) > 50
     # up to the renaming nothing of the new state is there; from then on it is whole
     renamed = calls.index("replace")
@@ -462,7 +462,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(
         state = restored(tmp_path)
         assert state is not None
         assert state.value == 1, how
-        assert capfd.readouterr().err == f"train: {newest}: damaged, not used\n"
+        assert capfd.readouterr().err == f"train: {newest}: damaged, ignored\n"
         assert not newest.exists()
         num_damaged += 1
     assert num_damaged > 150
@@ -560,7 +560,7 @@ def test_a_signal_waits_for_the_next_state(signum: int, tmp_path: Path, heard: l
     with Interruption() as asked, Checkpoints(tmp_path, 1e9, asked) as checkpoints:
         assert not checkpoints.is_due()
         signal.raise_signal(signum)
-        assert asked.is_asked_for
+        assert asked.is_requested
         assert heard == []
         assert checkpoints.is_due()
         checkpoints.save(Weights(5, step=5))
@@ -605,7 +605,7 @@ def test_an_error_is_not_hidden_by_a_signal(heard: list[int]) -> None:
 def test_without_a_signal_nothing_happens(heard: list[int]) -> None:
     with Interruption() as asked:
         asked.check()
-        assert not asked.is_asked_for
+        assert not asked.is_requested
     assert heard == []
 
 
@@ -632,9 +632,9 @@ def test_a_signal_that_is_ignored_stays_ignored(heard: list[int], tmp_path: Path
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup, or behind a shell's &
     with Interruption() as asked:
         signal.raise_signal(signal.SIGINT)
-        assert not asked.is_asked_for
+        assert not asked.is_requested
         signal.raise_signal(signal.SIGTERM)
-        assert asked.is_asked_for
+        assert asked.is_requested
     assert heard == [signal.SIGTERM]
 
 

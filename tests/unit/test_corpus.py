@@ -24,7 +24,8 @@ from corpus import (
 )
 from PIL import Image
 
-from darkroom.decoding.decode import BadImage, Header, PixelLayout, decode, read_header
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import Header, PixelLayout, decode, read_header
 
 # pytest sets aside the filters that decode.py installs
 pytestmark = [
@@ -135,7 +136,8 @@ def test_no_two_pictures_are_the_same(corpus: tuple[Path, list[Case]]) -> None:
 DECODE_ALL = """
 import re, sys
 from pathlib import Path
-from darkroom.decoding.decode import BadImage, PixelLayout, decode
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import PixelLayout, decode
 outcomes = []
 for path in sys.argv[2:]:
     try:

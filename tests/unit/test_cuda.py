@@ -28,9 +28,9 @@ from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.training import checkpoint
 from darkroom.training.checkpoint import Checkpoints
-from darkroom.training.compiled import compiled
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
+from darkroom.training.job import compiled
 from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
 
@@ -259,7 +259,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def test_training_is_exact_also_when_it_is_resumed(
     device: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "LARGEST_SHARE", 1e9)  # save at every step
+    monkeypatch.setattr(checkpoint, "MAX_SHARE", 1e9)  # save at every step
     write_split(tmp_path / "train")
     wanted = train(tmp_path / "train", device, **options)
     assert train(tmp_path / "train", device, **options) == wanted

@@ -15,12 +15,12 @@ from preparation import Prepared, prepare, read_csv
 from darkroom.collection.collection import SCHEMA, Collection
 from darkroom.collection.entries import SPLITS
 from darkroom.collection.folder import FolderFiles
+from darkroom.collection.trouble import Troubles
 from darkroom.errors import UserError
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.curation import SHOWN, Curation, Duplicates, curate
 from darkroom.preparation.duplicates import exact_duplicates
 from darkroom.preparation.ingest import IngestedImages
-from darkroom.preparation.trouble import Troubles
 
 TRAIN, VAL, TEST, NOT_GIVEN = 0, 1, 2, -1
 
@@ -317,10 +317,10 @@ def test_one_run_tells_all_kinds_of_trouble(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         troubles.refuse("page.html")
     first, *messages, last = str(refused.value).split("\n\n")
-    assert first == "3 kinds of trouble stop prepare:"
+    assert first == "3 kinds of mistakes stop prepare:"
     assert messages == [trouble.message for trouble in troubles]
     assert "the group 'g1' (of data.group_column or data.group_pattern) has images" in messages[2]
-    assert last == "All of this, with pictures of the pairs, is in page.html"
+    assert last == "page.html shows all of this, with pictures of the pairs"
 
 
 def test_a_kind_of_trouble_alone_is_told_without_a_count_of_kinds(tmp_path: Path) -> None:

@@ -15,15 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, features
 
-from darkroom.decoding.decode import (
-    MAX_PIXELS,
-    MAX_PIXELS_OF_COPIES,
-    BadImage,
-    PixelLayout,
-    decode,
-    decoder_version,
-    read_header,
-)
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import PixelLayout, decode, decoder_version, read_header
+from darkroom.decoding.formats import MAX_PIXELS, MAX_PIXELS_OF_COPIES
 
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (12, 17), dtype=np.uint8)

@@ -9,7 +9,7 @@ from support import augment_options, train_options
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
-from darkroom.training.doubts import check_padding, doubts
+from darkroom.training.doubts import check_data, doubts
 
 
 def prepared(height: int = 8, width: int = 8, num_images: int = 100) -> DatasetInfo:
@@ -19,6 +19,7 @@ def prepared(height: int = 8, width: int = 8, num_images: int = 100) -> DatasetI
         labels_per_image={"train": [0, num_images]},
         input_size=(height, width),
         channels=1,
+        multi_label=False,
     )
 
 
@@ -34,25 +35,30 @@ def sentences(
     return list(doubts(config, info, batch_size))  # type: ignore[arg-type]
 
 
+def check_padding(padding: int, info: DatasetInfo) -> None:
+    config = SimpleNamespace(augment=augment_options(crop_padding=padding), train=train_options())
+    check_data(config, info)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("padding", [0, 1, 7])
 def test_a_padding_below_the_side_passes(padding: int) -> None:
-    check_padding(augment_options(crop_padding=padding), prepared(8, 12))
+    check_padding(padding, prepared(8, 12))
 
 
 @pytest.mark.parametrize("padding", [8, 9, 256])
 def test_a_padding_of_the_shorter_side_or_more_is_refused(padding: int) -> None:
     with pytest.raises(UserError) as refused:
-        check_padding(augment_options(crop_padding=padding), prepared(12, 8))
+        check_padding(padding, prepared(12, 8))
     assert str(refused.value) == (
-        f"augment.crop_padding: {padding} would move images of 8 pixels out of sight altogether; it must"
-        " be below 8 (an eighth is usual: 1)"
+        f"augment.crop_padding: {padding} can move images of 8 pixels completely out of view; it must be"
+        " below 8 (usual: an eighth, 1)"
     )
 
 
 def test_images_of_one_pixel_need_no_padding() -> None:
-    check_padding(augment_options(crop_padding=0), prepared(1, 1))
+    check_padding(0, prepared(1, 1))
     with pytest.raises(UserError, match="must be below 1"):
-        check_padding(augment_options(crop_padding=1), prepared(1, 1))
+        check_padding(1, prepared(1, 1))
 
 
 UNFREEZE = [{"epoch": 2, "layers": "backbone"}]

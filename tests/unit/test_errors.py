@@ -2,7 +2,7 @@
 
 import pytest
 
-from darkroom.errors import brief, did_you_mean, listed
+from darkroom.errors import brief, counted, did_you_mean, listed
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,8 @@ def test_a_suggestion_shows_the_blanks_of_a_name() -> None:
 )  # fmt: skip
 def test_what_a_library_says_becomes_a_part_of_a_sentence(error: Exception | str, text: str) -> None:
     assert brief(error) == text
+
+
+def test_a_number_of_things_is_singular_only_for_one() -> None:
+    told = [counted(number, "image") for number in (0, 1, 2, 1_000)]
+    assert told == ["0 images", "1 image", "2 images", "1,000 images"]

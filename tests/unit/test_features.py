@@ -171,15 +171,15 @@ def test_a_backbone_that_learns_has_no_features(tmp_path: Path, options: dict[st
 
 def test_too_many_features_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bytes_per_image = 4 * 8 * 4 * 4  # float32, 8 channels of 4 x 4
-    monkeypatch.setattr(features, "LARGEST_BYTES", bytes_per_image * NUM_TRAIN)
+    monkeypatch.setattr(features, "MAX_BYTES", bytes_per_image * NUM_TRAIN)
     found = make_job(tmp_path).with_features().features
     assert found is not None
     assert found.train is not None
-    monkeypatch.setattr(features, "LARGEST_BYTES", bytes_per_image * NUM_TRAIN - 1)
+    monkeypatch.setattr(features, "MAX_BYTES", bytes_per_image * NUM_TRAIN - 1)
     found = make_job(tmp_path).with_features().features
     assert found is not None
     assert found.train is None
-    monkeypatch.setattr(features, "LARGEST_BYTES", bytes_per_image * NUM_VAL - 1)
+    monkeypatch.setattr(features, "MAX_BYTES", bytes_per_image * NUM_VAL - 1)
     job = make_job(tmp_path).with_features()
     assert job.features is None
     assert job.validation is job.val

@@ -22,6 +22,7 @@ def test_the_first_image_and_the_number_are_named(value: float) -> None:
         check_finite(outputs, ["a.png", "b.png", "c.png", "d.png"], "evaluate: the model")
     message = str(refused.value)
     expected = (
-        f"evaluate: the model gives no finite numbers for 2 of 4 images, first for b.png ({value});"
+        "evaluate: the model has outputs that are not finite for 2 of 4 images, the first of them b.png "
+        f"({value});"
     )
     assert message.startswith(expected)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from darkroom.preparation.iterative import stratify_iteratively
+from darkroom.preparation.stratify import stratify_iteratively
 
 Matrix = NDArray[np.int64]
 

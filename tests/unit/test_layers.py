@@ -110,8 +110,8 @@ def test_what_learns_is_a_function_of_the_epoch(
         (["head", "heat"], [], "train.freeze: heat matches no layer; did you mean head?"),
         # long before its epoch
         ("backbone", [Entry(99, "heat")], "train.unfreeze: heat matches no layer; did you mean head?"),
-        (["*"], [], "train.freeze: leaves no layer that learns in epoch 1; freeze fewer"),
-        (["*"], [Entry(2, "*")], "train.freeze: leaves no layer that learns in epoch 1; freeze fewer"),
+        (["*"], [], "train.freeze: all layers are frozen in epoch 1; freeze fewer"),
+        (["*"], [Entry(2, "*")], "train.freeze: all layers are frozen in epoch 1; freeze fewer"),
     ],
 )
 def test_what_cannot_learn_is_refused(freeze: Any, unfreeze: list[Entry], message: str) -> None:

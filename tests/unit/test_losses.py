@@ -275,24 +275,24 @@ def message(make: Callable[[], Loss]) -> str:
 
 def test_weights_of_an_unknown_class_are_refused() -> None:
     assert message(lambda: loss_of("nll", class_weights={"cat": 1.0, "hose": 2.0})) == (
-        "train.class_weights: 'hose' is no class of the data; did you mean horse? "
-        "There are: cat, dog, horse"
+        "train.class_weights: 'hose' is not a class of the data; did you mean horse? "
+        "The classes are: cat, dog, horse"
     )
     assert message(lambda: several("bce", class_weights={"zebra": 2.0})) == (
-        "train.class_weights: 'zebra' is no class of the data. There are: cat, dog, horse"
+        "train.class_weights: 'zebra' is not a class of the data. The classes are: cat, dog, horse"
     )
 
 
 def test_losses_that_do_not_go_with_the_data_are_refused() -> None:
     ten = tuple("abcdefghij")
     assert message(lambda: loss_of("bce", ten, (5,) * 10)) == (
-        "train.loss: bce is for two classes, or several labels an image, and here are 10 classes that"
-        " exclude each other; take cross_entropy, or focal"
+        "train.loss: bce needs two classes or several labels per image, and this dataset has 10 classes"
+        " and one label per image; use cross_entropy or focal"
     )
     for name in ("cross_entropy", "nll"):
         assert message(lambda name=name: several(name)) == (
-            f"train.loss: {name} takes one label an image, and here an image may have several; take"
-            " bce, or focal"
+            f"train.loss: {name} needs one label per image, and these images may have several; use bce"
+            " or focal"
         )
     for name in ("cross_entropy", "nll", "focal"):
         loss_of(name, ten, (5,) * 10)

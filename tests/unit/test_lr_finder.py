@@ -14,10 +14,10 @@ from darkroom.errors import UserError
 from darkroom.loading.batches import TrainBatch
 from darkroom.models.factory import make_classifier
 from darkroom.training import lr_finder
-from darkroom.training.lr_finder import LEAST_LR, MOST_LR, RangeTest, range_test, settle_lr
+from darkroom.training.lr_finder import MAX_LR, MIN_LR, RangeTest, range_test, settle_lr
 from darkroom.training.state import TrainingState
 
-OPTIONS = {"lr": LEAST_LR, "schedule": "constant", "warmup_fraction": None}
+OPTIONS = {"lr": MIN_LR, "schedule": "constant", "warmup_fraction": None}
 
 
 def batches(epoch: int, step: int, size: int = 16) -> list[TrainBatch]:
@@ -37,9 +37,9 @@ def range_tested(make: Any = None, num_steps: int = 60, **changes: Any) -> tuple
 
 def test_rates_rise_by_one_factor_from_the_least_to_the_most() -> None:
     found, _ = range_tested()
-    assert found.lrs[0] == LEAST_LR
+    assert found.lrs[0] == MIN_LR
     ratios = [b / a for a, b in zip(found.lrs[:-1], found.lrs[1:], strict=True)]
-    assert ratios == pytest.approx([(MOST_LR / LEAST_LR) ** (1 / 59)] * len(ratios))
+    assert ratios == pytest.approx([(MAX_LR / MIN_LR) ** (1 / 59)] * len(ratios))
     assert len(found.losses) == len(found.lrs)
 
 
@@ -81,7 +81,7 @@ def test_a_loss_that_is_no_number_from_the_beginning_is_said() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return self.head(images.flatten(1).float()) * math.nan
 
-    with pytest.raises(UserError, match="no finite number from the first step"):
+    with pytest.raises(UserError, match="not finite from the first step"):
         range_tested(Bad)
 
 
@@ -112,7 +112,7 @@ def test_groups_keep_their_ratios() -> None:
     range_test(state, model, batches, plain_loss(options), options, 20)
     assert len(seen) > 10
     for step, rates in enumerate(seen):
-        base = LEAST_LR * (MOST_LR / LEAST_LR) ** (step / 19)
+        base = MIN_LR * (MAX_LR / MIN_LR) ** (step / 19)
         assert {round(rate / base, 6) for rate in rates} == {0.1, 1.0}
 
 

@@ -358,8 +358,8 @@ REFUSED = {
     ),
     "ragged": (
         "path,label,split,group,weight\n1.png,cat,,,\n\n2.png,cat,dog,,,\n",
-        "ROOT/labels.csv: line 4 has 6 fields, the first line has 5; put text with ',' into"
-        " double quotes",
+        "ROOT/labels.csv: line 4 has 6 fields, the first line has 5; enclose text that"
+        " contains ',' in double quotes",
     ),
     "short": ("path,label,split,group,weight\n1.png,cat\n", "line 2 has 2 fields, the first line has 5"),
     "open quote": ('path,label,split,group,weight\n1.png,"cat,,,\n', "unexpected end of data"),
@@ -402,10 +402,14 @@ TYPED_REFUSED = {
         b'{"path": "1.png", "label": ["cat"]}',
         "line 1 has the label ['cat'], a list",
     ),
-    "no object": ("labels.jsonl", b'{"path": "1.png", "label": "a"}\n3\n', "line 2 is no JSON object"),
-    "array": ("labels.jsonl", b'[\n{"path": "1.png"}\n]', "line 1 is no JSON ("),
-    "deep": ("labels.jsonl", b"[" * 100_000, "line 1 is no JSON ("),
-    "cut": ("labels.jsonl", b'{"path": "1.png", "label": "a"}\n{"path": "2', "line 2 is no JSON ("),
+    "no object": (
+        "labels.jsonl",
+        b'{"path": "1.png", "label": "a"}\n3\n',
+        "line 2 is not a JSON object",
+    ),
+    "array": ("labels.jsonl", b'[\n{"path": "1.png"}\n]', "line 1 is not JSON ("),
+    "deep": ("labels.jsonl", b"[" * 100_000, "line 1 is not JSON ("),
+    "cut": ("labels.jsonl", b'{"path": "1.png", "label": "a"}\n{"path": "2', "line 2 is not JSON ("),
     "bytes": ("labels.jsonl", b'{"path": "1.png", "label": "\xe9"}', "line 1 is not UTF-8"),
     "surrogate": ("labels.jsonl", b'{"path": "1.png", "label": "\\ud800"}', "which is no valid Unicode"),
     "no path": ("labels.jsonl", b'{"label": "a"}', "line 1 has no path"),
@@ -426,11 +430,15 @@ TYPED_REFUSED = {
         parquet([{"path": "1", "lable": "a"}]),
         "among path, lable; did you mean lable?",
     ),
-    "no parquet": ("labels.parquet", b"path,label\n", "labels.parquet is no Parquet file, or damaged ("),
+    "no parquet": (
+        "labels.parquet",
+        b"path,label\n",
+        "labels.parquet is not a Parquet file, or is dam",
+    ),
     "cut parquet": (
         "labels.parquet",
         parquet([{"path": "1", "label": "a"}])[:-9],
-        "no Parquet file, or damaged (",
+        "not a Parquet file, or is damaged (",
     ),
 }
 

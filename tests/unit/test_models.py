@@ -170,7 +170,7 @@ def test_an_unknown_torchvision_name_is_refused_with_the_nearest(given: str, mea
 
 @pytest.mark.parametrize("name", ["zzzzzzzz", "get_model", "fasterrcnn_resnet50_fpn", "raft_large"])
 def test_what_is_no_classification_model_is_refused_with_a_list(name: str) -> None:
-    with pytest.raises(UserError, match=rf"model {name}[.;].*There are: .*resnet18, "):
+    with pytest.raises(UserError, match=rf"model {name}[.;].*The models are: .*resnet18, "):
         make_classifier(make_spec(name=f"torchvision:{name}", channels=3))
 
 
@@ -314,16 +314,19 @@ def without_a_tensor(path: Path) -> None:
 
 FUTURE = {**make_spec().to_dict(), "format_version": 3}
 DAMAGES = {
-    "missing": (lambda path: path.unlink(), "no such file.*dvc repro train"),
+    "missing": (lambda path: path.unlink(), "file not found.*dvc repro train"),
     "empty": (lambda path: truncated(path, 0), "damaged"),
     "cut in the header": (lambda path: truncated(path, 0.1), "damaged"),
     "cut in the weights": (lambda path: truncated(path, 0.9), "damaged"),
     "text": (lambda path: path.write_text("this is not a model " * 50), "damaged"),
-    "foreign": (lambda path: described(path, None), "not written by darkroom"),
-    "foreign with metadata": (lambda path: described(path, {"format": "pt"}), "not written by darkroom"),
+    "foreign": (lambda path: described(path, None), "not a model file of darkroom"),
+    "foreign with metadata": (
+        lambda path: described(path, {"format": "pt"}),
+        "not a model file of darkroom",
+    ),
     "of another version": (
         lambda path: described(path, {"darkroom": json.dumps(FUTURE)}),
-        "format 3, this darkroom reads 2",
+        "format 3, but this version of darkroom reads 2",
     ),
     "not JSON": (lambda path: described(path, {"darkroom": "{"}), "model.safetensors"),
     "another's JSON": (lambda path: described(path, {"darkroom": "[1]"}), "model.safetensors"),

@@ -11,15 +11,26 @@ import pytest
 import torch
 from PIL import Image
 from support import make_spec
-from test_reporting import HOSTILE_NAMES, SHOWN_NAMES, Page, is_picture, rows_of
+from test_reporting import (
+    HOSTILE_NAMES,
+    SHOWN_NAMES,
+    Evaluated,
+    Page,
+    evaluated,
+    is_picture,
+    rows_of,
+)
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards, ShardWriter
-from darkroom.evaluation.evaluation import Evaluation, MultiLabelEvaluation, make_evaluation
+from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.figures import draw_label_counts
+from darkroom.evaluation.multi_label import MultiLabelEvaluation
+from darkroom.evaluation.single_label import SingleLabelEvaluation
 from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import metrics_file
 from darkroom.models.spec import ModelSpec
+from darkroom.reporting.scores import summary
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
@@ -40,7 +51,7 @@ def spec_of(names: tuple[str, ...] = NAMES, thresholds: tuple[float, ...] = THRE
     return make_spec(class_names=names, multi_label=True, thresholds=thresholds)
 
 
-def evaluate(folder: Path, seed: int = 0, skill: float = 1.0, num_labels: int = 5) -> Evaluation:
+def evaluate_noise(folder: Path, seed: int = 0, skill: float = 1.0, num_labels: int = 5) -> Evaluated:
     """An outcome on 40 grey images; the last of the labels is the rarest."""
     random = np.random.default_rng(seed)
     labels = random.random((NUM_IMAGES, num_labels)) < np.array([0.5, 0.4, 0.3, 0.3, 0.1])[:num_labels]
@@ -51,16 +62,16 @@ def evaluate(folder: Path, seed: int = 0, skill: float = 1.0, num_labels: int = 
             writer.add(image, np.flatnonzero(labels[index]).tolist(), f"{index:04d}.png")
     spec = spec_of(NAMES[:num_labels], THRESHOLDS[:num_labels])
     targets = torch.from_numpy(labels).float()
-    return make_evaluation(spec, Shards(folder), targets, torch.from_numpy(logits).float())
+    return evaluated(spec, Shards(folder), targets, torch.from_numpy(logits).float())
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return evaluate(tmp_path_factory.mktemp("shards"))
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    return evaluate_noise(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture(scope="module")
-def plots(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plots(evaluation: Evaluated, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plots")
     evaluation.write_plots(folder)
     return folder
@@ -71,18 +82,18 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_kind_of_evaluation_is_that_of_the_spec(evaluation: Evaluation) -> None:
-    assert isinstance(evaluation, MultiLabelEvaluation)
+def test_the_kind_of_evaluation_is_that_of_the_spec(evaluation: Evaluated) -> None:
+    assert isinstance(evaluation.evaluation, MultiLabelEvaluation)
     spec, targets = make_spec(class_names=NAMES), torch.arange(NUM_IMAGES) % 5
-    logits = torch.zeros(NUM_IMAGES, 5)
-    assert type(make_evaluation(spec, evaluation.shards, targets, logits)) is Evaluation
+    single = evaluate(spec, targets, torch.zeros(NUM_IMAGES, 5), evaluation.shards.paths)
+    assert isinstance(single, SingleLabelEvaluation)
 
 
 # predictions
 
 
 def test_predictions_are_the_labels_that_reach_their_threshold(
-    evaluation: Evaluation, tmp_path: Path
+    evaluation: Evaluated, tmp_path: Path
 ) -> None:
     evaluation.write_predictions(tmp_path / "new" / "predictions.parquet")
     rows = pq.read_table(tmp_path / "new" / "predictions.parquet").to_pylist()
@@ -102,7 +113,7 @@ def test_predictions_are_the_labels_that_reach_their_threshold(
 
 def test_predictions_are_equal_bytes_again_and_others_for_another_outcome(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        evaluate(tmp_path / f"shards {name}", seed).write_predictions(tmp_path / name)
+        evaluate_noise(tmp_path / f"shards {name}", seed).write_predictions(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
@@ -122,19 +133,19 @@ def test_the_files_that_dvc_plots_are_there_beside_counts_by_label(plots: Path) 
 
 
 def test_the_table_of_confusions_names_what_is_no_label_unlike_any_class(
-    plots: Path, evaluation: Evaluation
+    plots: Path, evaluation: Evaluated
 ) -> None:
     rows = table(plots / "confusion.csv")
     assert {name for row in rows for name in row.values()} == {*NAMES, "(no label)"}
     for index, name in enumerate(NAMES):
-        hits = int((evaluation.targets[:, index].bool() & evaluation.preds[:, index]).sum())
+        hits = int((evaluation.targets[:, index].bool() & evaluation.evaluation.preds[:, index]).sum())
         assert sum(row == {"actual": name, "predicted": name} for row in rows) == hits
-    neither = (~evaluation.targets.bool() & ~evaluation.preds).all(dim=1)
+    neither = (~evaluation.targets.bool() & ~evaluation.evaluation.preds).all(dim=1)
     nothing = {"actual": "(no label)", "predicted": "(no label)"}
     assert sum(row == nothing for row in rows) == int(neither.sum()) > 0
 
 
-def test_the_table_of_labels_has_their_counts(plots: Path, evaluation: Evaluation) -> None:
+def test_the_table_of_labels_has_their_counts(plots: Path, evaluation: Evaluated) -> None:
     rows = table(plots / "labels.csv")
     assert [row["label"] for row in rows] == list(NAMES)
     assert [float(row["threshold"]) for row in rows] == list(THRESHOLDS)
@@ -156,8 +167,8 @@ def test_the_table_of_labels_has_their_counts(plots: Path, evaluation: Evaluatio
 
 
 def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path, tmp_path: Path) -> None:
-    evaluate(tmp_path / "shards").write_plots(tmp_path / "again")
-    faultless = evaluate(tmp_path / "other shards", skill=50)
+    evaluate_noise(tmp_path / "shards").write_plots(tmp_path / "again")
+    faultless = evaluate_noise(tmp_path / "other shards", skill=50)
     faultless.write_plots(tmp_path / "another")
     for file in plots.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
@@ -180,7 +191,7 @@ def test_counts_of_few_and_many_labels_are_drawn_the_same_again(num_labels: int,
 
 
 def test_one_label_alone_can_be_drawn_and_reported(tmp_path: Path) -> None:
-    alone = evaluate(tmp_path / "shards", num_labels=1)
+    alone = evaluate_noise(tmp_path / "shards", num_labels=1)
     alone.write_plots(tmp_path / "plots")
     alone.write_report(tmp_path / "plots", tmp_path / "report.html")
     assert len(Page((tmp_path / "report.html").read_text()).rows) == 2
@@ -190,7 +201,7 @@ def test_one_label_alone_can_be_drawn_and_reported(tmp_path: Path) -> None:
 
 
 def test_the_report_has_each_label_with_its_threshold(
-    evaluation: Evaluation, plots: Path, tmp_path: Path
+    evaluation: Evaluated, plots: Path, tmp_path: Path
 ) -> None:
     evaluation.write_report(plots, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -206,14 +217,14 @@ def test_the_report_has_each_label_with_its_threshold(
         assert row[2:] == [*(f"{metrics[name]:.3f}" for name in names), f"{metrics['support']}"]
     for name in ("f1_macro", "exact_match", "hamming_loss"):
         assert f"<b>{evaluation.metrics[name]:.4f}</b>" in text
-    assert "5 labels, of which an image may have several or none" in text
+    assert "5 labels, any number of them per image" in text
     assert len(page.sources) == 6 + len(["labels.png", "precision_recall.png", "roc.png"])
     assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
     assert "<script>" not in text
 
 
-def test_the_last_line_of_the_stage_tells_of_exact_matches(evaluation: Evaluation) -> None:
-    told = evaluation.summary()
+def test_the_last_line_of_the_stage_tells_of_exact_matches(evaluation: Evaluated) -> None:
+    told = summary(evaluation.metrics)
     match = re.fullmatch(
         r"40 test images, macro F1 (\S+), macro precision (\S+), macro recall (\S+), exact match (\S+), "
         r"Hamming loss (\S+)",
@@ -224,7 +235,7 @@ def test_the_last_line_of_the_stage_tells_of_exact_matches(evaluation: Evaluatio
     assert list(match.groups()) == [f"{evaluation.metrics[name]:.4f}" for name in names]
 
 
-def test_the_hardest_images_come_first(evaluation: Evaluation, plots: Path) -> None:
+def test_the_hardest_images_come_first(evaluation: Evaluated, plots: Path) -> None:
     """The first picture has the pixels of the image whose true labels are the least probable."""
     p = evaluation.probabilities.numpy()
     true = evaluation.targets.numpy() == 1
@@ -247,7 +258,7 @@ def test_only_a_model_of_several_labels_describes_thresholds() -> None:
     assert {"multi_label", "thresholds"}.isdisjoint(make_spec().preprocessing())
 
 
-def test_the_card_has_a_threshold_a_label(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_the_card_has_a_threshold_a_label(evaluation: Evaluated, tmp_path: Path) -> None:
     counts = {split: dict.fromkeys(NAMES, 7) for split in ("train", "val", "test")}
     info = DatasetInfo(
         format_version=1,

@@ -17,8 +17,11 @@ from ruamel.yaml import YAML
 from sklearn.metrics import f1_score
 from support import output_of, start_python
 
+from darkroom.config.train import TrainConfig
+from darkroom.dataset.info import load_info
 from darkroom.models.file import load_model, load_spec
-from darkroom.paths import MODEL
+from darkroom.params import load_params
+from darkroom.paths import DATASET, MODEL
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal, journals
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
@@ -27,6 +30,7 @@ from darkroom.tracking.ledger.restored import Missing, write_restored
 from darkroom.tracking.ledger.results import Content, Result, parse_results
 from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.records import Dataset, File, Input, Metrics, Model, Note, Params, Tags
+from darkroom.training.doubts import doubts
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 90
@@ -99,7 +103,8 @@ def run_stages(project: Path, *stages: str, **settings: str) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = make_project(tmp_path_factory.mktemp("several") / "project", sets_of_labels())
     params = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(params.replace("fetch: []", "fetch: [digits]"))
+    params = params.replace("fetch: []", "fetch: [digits]").replace("patience: ", "patience: 8 ")
+    (project / "params.yaml").write_text(params)
     stages = ("fetch", "prepare", "train", "evaluate", "export")
     (project / "said.txt").write_text(run_stages(project, *stages, DARKROOM_TRACKING="on"))
     return project
@@ -120,6 +125,17 @@ def test_the_labels_are_learnt(project: Path) -> None:
     said = (project / "said.txt").read_text()
     assert f"macro F1 {metrics['f1_macro']:.4f}" in said
     assert f"exact match {metrics['exact_match']:.4f}" in said
+
+
+def test_a_doubtful_value_is_named_on_the_terminal_and_in_a_tag(project: Path) -> None:
+    config = TrainConfig.of(load_params(project / "params.yaml"))
+    [doubt] = doubts(config, load_info(project / DATASET), batch_size=16)
+    assert doubt.startswith("train.patience: 8 ")
+    said = (project / "said.txt").read_text().splitlines()
+    assert said.count(f"train: {doubt}") == 1
+    [train] = [journal for journal in journals(project) if journal.start().stage == "train"]
+    tags = [line.record.values for line in train.read().lines if isinstance(line.record, Tags)]
+    assert [values["doubts"] for values in tags if "doubts" in values] == [doubt]
 
 
 def test_predictions_are_of_the_labels_in_the_manifest(project: Path) -> None:
@@ -218,7 +234,7 @@ def test_what_takes_one_label_per_image_is_refused_by_name(
     process = start_python(STAGES, "train", cwd=other, **SETTINGS)
     output, errors = process.communicate()
     assert (process.returncode, output) == (2, "")
-    assert errors.startswith(f"train.{option}: {value} takes one label an image")
+    assert errors.startswith(f"train.{option}: {value} needs one label per image")
     assert len(errors.splitlines()) == 1
 
 

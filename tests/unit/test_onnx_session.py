@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from darkroom.errors import UserError
-from darkroom.onnx_session import OnnxClassifier
+from darkroom.prediction.onnx_session import OnnxClassifier
 
 UINT8, FLOAT, INT64 = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
 IMAGES = ["batch", 3, 4, 4]

@@ -522,14 +522,12 @@ def test_muon_without_matrices_or_without_torchs_is_refused(monkeypatch: pytest.
     with pytest.raises(UserError) as refused:
         make_optimizer(make_classifier(make_spec()), options_of("muon"))
     assert str(refused.value) == (
-        "train.optimizer: muon is for matrices, and this network's backbone has none; take adamw"
+        "train.optimizer: muon optimizes matrices, and this network's backbone has none; use adamw"
     )
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(UserError) as refused:
         make_optimizer(Layered(), options_of("muon"))
-    assert str(refused.value) == (
-        f"train.optimizer: PyTorch {torch.__version__} has no muon; take adamw"
-    )
+    assert str(refused.value) == (f"train.optimizer: PyTorch {torch.__version__} has no muon; use adamw")
 
 
 # gradients

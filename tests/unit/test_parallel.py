@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from darkroom.decoding.decode import BadImage
+from darkroom.decoding.bad_image import BadImage
 from darkroom.errors import UserError
 from darkroom.parallel import ordered_map
 

@@ -35,7 +35,7 @@ OPTIMIZERS = "one of sgd, adam, adamw, adagrad, adadelta, rmsprop, muon"
 SCHEDULES = "one of constant, one_cycle, cosine, step, multi_step, exponential, plateau"
 MODELS = "mlp or cnn or resnet or vit or torchvision:NAME or timm:NAME"
 EPOCHS = "a whole number at least 1 and at most 10,000 or a list of such numbers or null"
-FROZEN = "one of none, backbone or a list of patterns of layers' names"
+FROZEN = "one of none, backbone or a list of layer name patterns"
 UNFROZEN = "a list with any of {epoch: 3, layers: pattern}"
 FACTORS = "{pattern: factor}, such as {backbone.*: 0.1}"
 CLASS_WEIGHTS = "balanced or {class: weight} or null"
@@ -129,10 +129,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"model.depth": "depth: 2\nlr: 1"}, "model.lr is not a parameter; did you mean train.lr?"),
     ({"seed": "seed: 0\nmomentum: 0"}, "momentum is not a parameter; did you mean train.momentum?"),
     # what is not there
-    ({"seed": ""}, f"seed is missing: every random choice follows from it; it must be {SEED}"),
+    ({"seed": ""}, f"seed is missing: seed of all random choices; it must be {SEED}"),
     (
         {"train.epochs": ""},
-        f"train.epochs is missing: passes over the training images; it must be {TO_10_000}",
+        f"train.epochs is missing: number of passes over the training images; it must be {TO_10_000}",
     ),
     ({"evaluate": ""}, "evaluate is missing; it must be a section with batch_size"),
     (
@@ -171,24 +171,27 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"prepare.split": "split: stable", "prepare.channels": "channels: 1"},
-        "prepare.image_size: auto may change with a new image, and move others, where prepare.split is "
-        "stable; set a number",
+        "prepare.image_size: auto can change when images are added, and would then move others to "
+        "another split; prepare.split stable needs a number",
     ),
     (
         {"prepare.split": "split: stable", "prepare.image_size": "image_size: 8"},
-        "prepare.channels: auto may change with a new image, and move others, where prepare.split is "
-        "stable; set a number",
+        "prepare.channels: auto can change when images are added, and would then move others to "
+        "another split; prepare.split stable needs a number",
     ),
-    ({"prepare.fold": "fold: 6/5"}, "prepare.fold: 6/5 is no fold; of 5 folds there are 1/5 to 5/5"),
-    ({"prepare.fold": "fold: 1/1"}, "prepare.fold: 1/1 is no fold; a fold is one of at least two"),
+    ({"prepare.fold": "fold: 6/5"}, "prepare.fold: 6/5 is not a valid fold; 5 folds are 1/5 to 5/5"),
+    (
+        {"prepare.fold": "fold: 1/1"},
+        "prepare.fold: 1/1 is not a valid fold; there must be at least two folds",
+    ),
     (
         {"prepare.fold": "fold: 1/2", "prepare.val_fraction": "val_fraction: 0.5"},
-        "prepare.val_fraction: 0.5 and the fold of 1/2 leave nothing to train on; their sum must be "
+        "prepare.val_fraction: 0.5 and a fold of 1/2 leave no training images; their sum must be "
         "below 1",
     ),
     (
         {"prepare.fold": "fold: 1/2", "prepare.split": "split: given"},
-        "prepare.fold: 1/2 cuts a test split, but prepare.split is given, which cuts nothing",
+        "prepare.fold: 1/2 makes a test split, but prepare.split is given, which makes none",
     ),
     (
         {"data.fetch": "fetch: [hf:me/birds]"},
@@ -312,13 +315,12 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     # values that do not go together
     (
         {"prepare.val_fraction": "val_fraction: 0.5", "prepare.test_fraction": "test_fraction: 0.5"},
-        "prepare.test_fraction: 0.5 and prepare.val_fraction 0.5 leave nothing to train on; "
+        "prepare.test_fraction: 0.5 and prepare.val_fraction 0.5 leave no training images; "
         "their sum must be below 1",
     ),
     (
         {"data.label_separator": 'label_separator: "|"'},
-        "data.label_separator: '|' parts labels of a manifest, but data.manifest is null; set both or"
-        " none",
+        "data.label_separator: '|' needs a manifest, but data.manifest is null; set both or neither",
     ),
     (
         {"data.label_separator": 'label_separator: ""', "data.manifest": "manifest: labels.csv"},
@@ -326,8 +328,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"data.image_root": "image_root: images"},
-        "data.image_root: 'images' is a folder of the paths in a manifest, but data.manifest is null;"
-        " set both or none",
+        "data.image_root: 'images' needs a manifest, but data.manifest is null; set both or neither",
     ),
     *(
         (
@@ -341,32 +342,30 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         for root, advice in {
             "data/mine/images": "it is relative to data.path, so write images",
             "data/mine": "it is relative to data.path, so write .",
-            "/photos": "DVC follows data.path alone, so the images must lie in it: set data.path to a"
-            " folder that holds manifest and images, and data.image_root to the folder of the images in"
-            " it",
-            "../photos": "DVC follows data.path alone, so the images must lie in it: set data.path to a"
-            " folder that holds manifest and images, and data.image_root to the folder of the images in"
-            " it",
+            "/photos": "DVC tracks only data.path, so the images must be inside it: set data.path to a"
+            " folder that contains the manifest and the images, and data.image_root to the image folder",
+            "../photos": "DVC tracks only data.path, so the images must be inside it: set data.path to a"
+            " folder that contains the manifest and the images, and data.image_root to the image folder",
         }.items()
     ),
     (
         {"data.group_pattern": "group_pattern: ^(.*)_", "data.group_column": "group_column: patient"},
-        "data.group_pattern: '^(.*)_' names groups, and so does data.group_column 'patient'; set one of"
+        "data.group_pattern: '^(.*)_' and data.group_column 'patient' both define groups; set one of"
         " them to null",
     ),
     (
         {"data.merge_labels": "merge_labels: {7: seven}"},
-        "data.merge_labels: the key 7 is not text; write '7', as a part of {label: label}, as"
-        " {Cat: cat}",
+        "data.merge_labels: the key 7 is not text; write '7', as in {label: class}, such as {Cat: cat}",
     ),
     (
         {"data.merge_labels": "merge_labels: {Cat: cat, cat: animal}"},
-        "data.merge_labels: 'Cat' is merged into 'cat', which is merged into 'animal'; map both to one",
+        "data.merge_labels: 'Cat' is merged into 'cat', which is merged into 'animal'; map both to"
+        " 'animal'",
     ),
     (
         {"data.merge_labels": "merge_labels: {'cat ': cat}"},
-        "data.merge_labels: 'cat ' has blanks around it, and labels are read without them; leave them"
-        " out",
+        "data.merge_labels: 'cat ' is blank, or begins or ends with a blank, which is removed from"
+        " labels when they are read; remove the blanks here too",
     ),
     (
         {
@@ -374,23 +373,24 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
             "data.manifest": "manifest: labels.csv",
             "data.label_separator": 'label_separator: "|"',
         },
-        "data.merge_labels: 'Cat' or 'cat|dog' holds data.label_separator '|'; name single labels",
+        "data.merge_labels: 'Cat' or 'cat|dog' contains data.label_separator '|'; each must be a"
+        " single label",
     ),
     (
         {
             "data.merge_labels": "merge_labels: {Cat: cat}",
             "train.class_weights": "class_weights: {Cat: 2}",
         },
-        "train.class_weights: data.merge_labels merges 'Cat' into 'cat'; weight 'cat' instead",
+        "train.class_weights: data.merge_labels merges 'Cat' into 'cat'; set the weight of 'cat'",
     ),
     (
         {"data.fetch": "fetch: [MNIST, digits, MNIST]"},
-        "data.fetch: ['MNIST', 'digits', 'MNIST'] names a set twice; name each once",
+        "data.fetch: ['MNIST', 'digits', 'MNIST'] contains a data set twice; list each data set once",
     ),
     *(
         (
             {"model.name": f"name: {name}", f"model.{option}": f"{option}: null"},
-            f"model.{option}: null is not allowed where model.name is {name}",
+            f"model.{option}: null is not allowed when model.name is {name}",
         )
         for name in ("mlp", "cnn", "resnet")
         for option in OWN_OPTIONS
@@ -401,43 +401,44 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
                 "model.name": f"name: {name}",
                 **{f"model.{o}": f"{o}: {value if o == option else 'null'}" for o in OWN_OPTIONS},
             },
-            f"model.{option}: {value} has no effect where model.name is {name}; it must be null there",
+            f"model.{option}: {value} has no effect when model.name is {name}; it must be null",
         )
         for name in ("torchvision:resnet18", "timm:resnet18.a1_in1k")
         for option, value in OWN_OPTIONS.items()
     ),
     (
         {"model.name": "name: resnet", "model.width": "width: 7"},
-        "model.width: 7 is too narrow for resnet; it must be at least 8 there, because torch's kernel"
-        " for its shortcuts writes beyond its memory on a CPU with fewer",
+        "model.width: 7 is too narrow for resnet; it must be at least 8, because PyTorch's CPU kernel"
+        " for its shortcuts writes out of bounds for fewer channels",
     ),
     (
         {"model.name": "name: vit"},
-        "model.patch_size: null is not allowed where model.name is vit",
+        "model.patch_size: null is not allowed when model.name is vit",
     ),
     (
         {"model.patch_size": "patch_size: 4"},
-        "model.patch_size: 4 has no effect where model.name is cnn; it must be null there",
+        "model.patch_size: 4 has no effect when model.name is cnn; it must be null",
     ),
     (
         {"model.stochastic_depth": "stochastic_depth: 0.25"},
-        "model.stochastic_depth: 0.25 leaves out residual blocks, and cnn has none; it must be 0 there",
+        "model.stochastic_depth: 0.25 skips residual blocks, but cnn has none; it must be 0",
     ),
     (
         {"model.name": "name: mlp", "model.head": "head: concat_pool"},
-        "model.head: concat_pool pools maps of features, and mlp has none; take linear or mlp",
+        "model.head: concat_pool pools feature maps, but mlp has none; choose linear or mlp",
     ),
     (
         {"model.weights": "weights: default"},
-        "model.weights: default is the library's, and cnn comes from none; take random or a file",
+        "model.weights: default means a library's pretrained weights, but cnn has none; choose random or"
+        " a file",
     ),
     (
         {"train.loss": "loss: focal"},
-        "train.focal_gamma: null is not allowed where train.loss is focal",
+        "train.focal_gamma: null is not allowed when train.loss is focal",
     ),
     (
         {"train.focal_gamma": "focal_gamma: 2"},
-        "train.focal_gamma: 2.0 has no effect where train.loss is cross_entropy; it must be null there",
+        "train.focal_gamma: 2.0 has no effect when train.loss is cross_entropy; it must be null",
     ),
     *(
         (
@@ -446,115 +447,110 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
                 "train.momentum": "momentum: null",
                 "train.nesterov": f"nesterov: {'true' if name == 'sgd' else 'null'}",
             },
-            f"train.momentum: null is not allowed where train.optimizer is {name}",
+            f"train.momentum: null is not allowed when train.optimizer is {name}",
         )
         for name in ("sgd", "rmsprop", "muon")
     ),
     *(
         (
             {"train.optimizer": f"optimizer: {name}", "train.nesterov": "nesterov: null"},
-            f"train.momentum: 0.9 has no effect where train.optimizer is {name}; it must be null there",
+            f"train.momentum: 0.9 has no effect when train.optimizer is {name}; it must be null",
         )
         for name in ("adam", "adamw", "adagrad", "adadelta")
     ),
     (
         {"train.nesterov": "nesterov: null"},
-        "train.nesterov: null is not allowed where train.optimizer is sgd",
+        "train.nesterov: null is not allowed when train.optimizer is sgd",
     ),
     (
         {"train.optimizer": "optimizer: muon", "train.nesterov": "nesterov: false"},
-        "train.nesterov: false has no effect where train.optimizer is muon; it must be null there",
+        "train.nesterov: false has no effect when train.optimizer is muon; it must be null",
     ),
     (
         {"train.momentum": "momentum: 0"},
-        "train.nesterov: true looks ahead by the momentum, and train.momentum is 0; "
-        "it must be false there",
+        "train.nesterov: true needs momentum, but train.momentum is 0; it must be false",
     ),
     *(
         (
             {"train.schedule": f"schedule: {name}", "train.warmup_fraction": "warmup_fraction: null"},
-            f"train.warmup_fraction: null is not allowed where train.schedule is {name}",
+            f"train.warmup_fraction: null is not allowed when train.schedule is {name}",
         )
         for name in ("one_cycle", "cosine")
     ),
     (
         {"train.warmup_fraction": "warmup_fraction: 0"},
-        "train.warmup_fraction: 0 is not allowed where train.schedule is one_cycle; 0.3 is usual",
+        "train.warmup_fraction: 0 is not allowed when train.schedule is one_cycle; usual: 0.3",
     ),
     *(
         (
             scheduled(name, **{**values, "warmup_fraction": "0.3"}),
-            f"train.warmup_fraction: 0.3 has no effect where train.schedule is {name}; "
-            "it must be null there",
+            f"train.warmup_fraction: 0.3 has no effect when train.schedule is {name}; it must be null",
         )
         for name, values in FALLS.items()
     ),
     *(
         (
             scheduled(name, **{**values, option: "null"}),
-            f"train.{option}: null is not allowed where train.schedule is {name}",
+            f"train.{option}: null is not allowed when train.schedule is {name}",
         )
         for name, values in FALLS.items()
         for option in values
     ),
     (
         {"train.decay_factor": "decay_factor: 0.1"},
-        "train.decay_factor: 0.1 has no effect where train.schedule is one_cycle; it must be null there",
+        "train.decay_factor: 0.1 has no effect when train.schedule is one_cycle; it must be null",
     ),
     (
         scheduled("exponential", decay_factor="0.9", decay_epochs="[2, 3]"),
-        "train.decay_epochs: [2, 3] has no effect where train.schedule is exponential; "
-        "it must be null there",
+        "train.decay_epochs: [2, 3] has no effect when train.schedule is exponential; it must be null",
     ),
     *(
         (
             scheduled(name, decay_factor="0.1", decay_epochs="[2, 3]"),
-            f"train.decay_epochs: [2, 3] is not allowed where train.schedule is {name}; "
-            "it must be one whole number there",
+            f"train.decay_epochs: [2, 3] is not allowed when train.schedule is {name}; "
+            "it must be one whole number",
         )
         for name in ("step", "plateau")
     ),
     (
         scheduled("multi_step", decay_factor="0.1", decay_epochs="3"),
-        "train.decay_epochs: 3 is not allowed where train.schedule is multi_step; "
-        "it must be a list of epochs there",
+        "train.decay_epochs: 3 is not allowed when train.schedule is multi_step; "
+        "it must be a list of epochs",
     ),
     *(
         (
             scheduled("multi_step", decay_factor="0.1", decay_epochs=epochs),
-            f"train.decay_epochs: {epochs} does not rise; name each epoch once",
+            f"train.decay_epochs: {epochs} is not ascending; list each epoch once, in order",
         )
         for epochs in ("[3, 2]", "[2, 2]")
     ),
     (
         {"train.clip_norm": "clip_norm: 1", "train.clip_value": "clip_value: 1"},
-        "train.clip_value: train.clip_norm clips already; set one of them to null",
+        "train.clip_value: train.clip_norm already clips the gradients; set one of them to null",
     ),
     (
         {"train.class_weights": "class_weights: balanced", "train.sampling": "sampling: balanced"},
-        "train.class_weights: train.sampling is balanced already, and both together favour rare classes "
-        "twice; set one of them to null or natural",
+        "train.class_weights: train.sampling is already balanced, and together they would favour rare "
+        "classes twice; set this to null or train.sampling to natural",
     ),
     (
         {"train.unfreeze": "unfreeze: [{epoch: 3, layers: backbone.*}]"},
-        "train.unfreeze: nothing is frozen, since train.freeze is none; [] is right there",
+        "train.unfreeze: nothing is frozen, because train.freeze is none; it must be []",
     ),
     (
         {
             "train.freeze": "freeze: backbone",
             "train.unfreeze": "unfreeze: [{epoch: 20, layers: '*.1'}, {epoch: 41, layers: '*.2'}]",
         },
-        "train.unfreeze: epoch 41 never comes, since train.epochs is 40",
+        "train.unfreeze: epoch 41 is never reached, because train.epochs is 40",
     ),
     (
         {**FROZEN_BACKBONE, "train.layer_decay": "layer_decay: 0.75"},
-        "train.layer_decay: 0.75 has no effect where the whole backbone is frozen; "
-        "it must be null there",
+        "train.layer_decay: 0.75 has no effect when the whole backbone is frozen; it must be null",
     ),
     (
         {**FROZEN_BACKBONE, "train.lr_factors": "lr_factors: {head.*: 2, backbone.stages.*: 0.1}"},
-        "train.lr_factors: backbone.stages.* has no effect where the whole backbone is frozen; leave it "
-        "out",
+        "train.lr_factors: backbone.stages.* has no effect when the whole backbone is frozen; remove it",
     ),
     (
         {
@@ -562,46 +558,45 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
             "model.name": "name: resnet",
             "model.stochastic_depth": "stochastic_depth: 0.1",
         },
-        "model.stochastic_depth: 0.1 has no effect where the whole backbone is frozen; it must be 0 "
-        "there",
+        "model.stochastic_depth: 0.1 has no effect when the whole backbone is frozen; it must be 0",
     ),
     (
         {"train.freeze": "freeze: backbone"},
-        "train.freeze: backbone would keep its random weights, since model.weights is random, and never "
-        "learn; take other weights, or none here",
+        "train.freeze: backbone would never be trained and keep its random weights, because "
+        "model.weights is random; choose other weights, or set this to none",
     ),
     # what would happen only after the last epoch
     *(
         (
             scheduled(name, decay_factor="0.1", decay_epochs=f"{epochs}"),
-            f"train.decay_epochs: after {epochs} epochs nothing is left to learn at a lower rate, since "
-            "train.epochs is 40; take fewer, or train.schedule: constant",
+            f"train.decay_epochs: a decay after {epochs} epochs has no effect, because train.epochs "
+            "is 40; lower it, or set train.schedule to constant",
         )
         for name in ("step", "plateau")
         for epochs in (40, 41)
     ),
     (
         scheduled("multi_step", decay_factor="0.1", decay_epochs="[20, 40, 60]"),
-        "train.decay_epochs: after epoch 40 nothing is left to learn at a lower rate, since "
-        "train.epochs is 40; leave it out",
+        "train.decay_epochs: a decay after epoch 40 has no effect, because train.epochs is 40; "
+        "remove it",
     ),
     (
         {"train.micro_batches": "micro_batches: 65"},
-        "train.micro_batches: 65 parts are more than the 64 images of a batch; it must be at most "
-        "train.batch_size",
+        "train.micro_batches: 65 is more than the number of images per batch; it must be at most "
+        "train.batch_size, 64",
     ),
     # what leaves nothing of an image
     *(
         (
             {"prepare.image_size": "image_size: 16", "augment.crop_padding": f"crop_padding: {padding}"},
-            f"augment.crop_padding: {padding} would move images of 16 pixels out of sight altogether; "
-            "it must be below 16 (an eighth is usual: 2)",
+            f"augment.crop_padding: {padding} can move images of 16 pixels completely out of view; "
+            "it must be below 16 (usual: an eighth, 2)",
         )
         for padding in (16, 100)
     ),
     (
         {"augment.translate": "translate: 1"},
-        "augment.translate: 1 moves images out of sight altogether; it must be below 1",
+        "augment.translate: 1 can move images completely out of view; it must be below 1",
     ),
     # parts of a parameter's value
     *(
@@ -622,8 +617,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         for entry, told in (
             ("{epoch: 1, layers: x}", "epoch: 1 is not allowed; it must be at least 2, in "),
             ("{epoch: 10001, layers: x}", "epoch: 10001 is not allowed; it must be at most 10,000, in "),
-            ("{epoch: 3, layer: x}", "{'epoch': 3, 'layer': 'x'} has no layers; it must be "),
-            ("{epoch: 3, layers: x, lr: 0.1}", "lr is not a part of it; it must be "),
+            ("{epoch: 3, layer: x}", "{'epoch': 3, 'layer': 'x'} lacks the key layers; it must be "),
+            ("{epoch: 3, layers: x, lr: 0.1}", "unknown key lr; it must be "),
         )
     ),
     *(
@@ -678,13 +673,13 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
                 "class_weights",
                 CLASS_WEIGHTS,
                 "{1: 2}",
-                "the key 1 is not text; write '1', as a part of ",
+                "the key 1 is not text; write '1', as in ",
             ),
         )
     ),
     (
         {"export.formats": "formats: [onnx, onnx]"},
-        "export.formats: ['onnx', 'onnx'] names a format twice; name each once",
+        "export.formats: ['onnx', 'onnx'] contains a format twice; list each format once",
     ),
 ]
 
@@ -725,7 +720,7 @@ def test_a_network_that_no_library_has_is_told_before_what_it_would_need(
 
 def test_a_network_that_a_library_has_is_told_what_it_needs() -> None:
     told = refusal(edited({"model.name": "name: torchvision:resnet18"}))
-    assert "model.width: 32 has no effect where model.name is torchvision:resnet18" in told
+    assert "model.width: 32 has no effect when model.name is torchvision:resnet18" in told
 
 
 NOT_YAML = {
@@ -774,7 +769,7 @@ def test_a_missing_file_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         load_params(Path("elsewhere/params.yaml"))
     assert str(refused.value) == (
-        "elsewhere/params.yaml: there is no such file here; run from the project's root"
+        "elsewhere/params.yaml: no such file; run the command in the project's root folder"
     )
 
 

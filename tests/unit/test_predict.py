@@ -28,7 +28,7 @@ from darkroom.export.formats import write_formats
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
-from darkroom.predict import BATCH_SIZE, find_images
+from darkroom.prediction.predictor import BATCH_SIZE, find_images
 from darkroom.reporting.tables import write_json
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +223,7 @@ def test_prediction_never_imports_torch(exported: Path, photos: Path, anywhere: 
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     modules = result.stdout.split()
     assert "onnxruntime" in modules
-    assert "darkroom.predict" in modules
+    assert "darkroom.prediction.predictor" in modules
     assert [name for name in HEAVY if name in modules] == []
 
 
@@ -560,7 +560,7 @@ def test_files_of_two_exports_are_not_mixed(
     shutil.copy(other / name, copied)
     message = refused("predict", copied, photos)
     assert message.startswith(f"{copied / 'model.onnx'}: the ")
-    assert "take the whole folder from one export" in message
+    assert "copy the whole folder of one export" in message
 
 
 def test_an_export_without_digests_is_refused_with_what_to_do(
@@ -607,7 +607,7 @@ def test_an_image_without_finite_probabilities_is_named_and_the_others_are_done(
     draw(anywhere / "other.png", 1)
     result = run("predict", copied, "black.png", "other.png")
     assert result.exit_code == 1
-    assert "black.png: not classified: the model gives no finite probabilities for it" in result.stderr
+    assert "black.png: not classified: the model's probabilities for it are not finite" in result.stderr
     [row] = csv.reader(result.stdout.splitlines(), delimiter="\t")
     assert row == ["other.png", SPEC.class_names[2], "0.400000"]
 
@@ -694,7 +694,7 @@ def test_thresholds_that_do_not_fit_the_labels_are_refused(
     [
         (["--help"], ["predict", "params", "Reproducible image classification"]),
         (["-h"], ["predict", "params"]),
-        (["predict", "--help"], ["EXPORT", "IMAGES", "--out", "--top-k", "exit status is then 1"]),
+        (["predict", "--help"], ["EXPORT", "IMAGES", "--out", "--top-k", "exit status is 1"]),
         (["params", "-h"], ["--check", "--file", "what is allowed"]),
         (["--version"], ["darkroom, version 0.1"]),
     ],
@@ -770,4 +770,6 @@ def test_a_mistake_in_params_is_told_by_line(options: tuple[str, ...], params_fi
 
 
 def test_params_outside_a_project_says_so(anywhere: Path) -> None:
-    assert "params.yaml: there is no such file here" in refused("params", "--check")
+    assert "params.yaml: no such file; run the command in the project's root folder" in refused(
+        "params", "--check"
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import UserError
-from darkroom.predictions import check_target, is_own, is_predictions, open_table
+from darkroom.prediction.table import check_target, is_own, is_predictions, open_table
 
 OURS = "path,class,probability\na.png,cat,0.9\n"
 
@@ -54,7 +54,7 @@ def test_what_is_not_its_own_is_refused(there: Path) -> None:
     (there / "labels.csv").write_text("path,class\n")
     (there / "binary").write_bytes(bytes(10_000))
     for name in ("notes.csv", "labels.csv", "binary"):
-        with pytest.raises(UserError, match=f"--out {name}: .*no table of predictions.*--force"):
+        with pytest.raises(UserError, match=f"--out {name}: .*not a table of predictions.*--force"):
             check(name)
         check(name, force=True)
 
@@ -67,15 +67,15 @@ def test_what_nothing_may_replace(there: Path) -> None:
     (there / "way").symlink_to("export", target_is_directory=True)
     refused = {
         "images": "not a regular file",
-        ".": "lies in|not a regular file",
-        "link.csv": "a link; name its target",
-        "dangling.csv": "a link that leads nowhere",
-        "images/a.png": "one of the files to be classified",
-        "hard.png": "one of the files to be classified",
-        "export/preds.csv": "lies in export",
-        "export/model.json": "lies in export",
-        "inner/../export/preds.csv": "lies in export",
-        "way/preds.csv": "lies in export",
+        ".": "is in|not a regular file",
+        "link.csv": "a link; to replace its target",
+        "dangling.csv": "a broken link",
+        "images/a.png": "is one of the images to classify",
+        "hard.png": "is one of the images to classify",
+        "export/preds.csv": "is in export",
+        "export/model.json": "is in export",
+        "inner/../export/preds.csv": "is in export",
+        "way/preds.csv": "is in export",
         "none/preds.csv": "there is no folder none",
         "ours.csv/preds.csv": "there is no folder ours.csv",
     }

@@ -24,7 +24,7 @@ from darkroom.preparation.prepared_manifest import MANIFEST
 from darkroom.preparation.remarks import remarks
 from darkroom.preparation.report import MAX_CLASSES, MAX_FILES, MAX_PAIRS, write_preparation_report
 from darkroom.preparation.survey import load_survey
-from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
+from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spread
 
 HOSTILE = '<script src="//evil">$5 & 日本 \'"'
 
@@ -491,7 +491,7 @@ def test_a_long_list_is_cut_and_what_is_cut_is_told(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 50), max_size=12), st.integers(0, 120))
 @settings(deadline=None, derandomize=True, max_examples=100)
 def test_room_is_shared_fairly_and_none_is_wasted(sizes: list[int], room: int) -> None:
-    shares = share_out(sizes, room)
+    shares = equal_shares(sizes, room)
     assert sum(shares) == min(room, sum(sizes))
     assert all(0 <= share <= size for share, size in zip(shares, sizes, strict=True))
     cut = [share for share, size in zip(shares, sizes, strict=True) if share < size]

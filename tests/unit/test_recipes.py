@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.commands.use import use
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
 from darkroom.recipes import MADE_FOR, is_data_decision, list_recipes, use_recipe
@@ -176,7 +178,7 @@ def test_recipes_of_named_sets_say_what_they_were_made_for(name: str) -> None:
 MISTAKES = {
     "train: {lrr: 0.1}": "train.lrr is not a parameter; did you mean train.lr?",
     "train: {lr: -1}": "train.lr: -1 is not allowed",
-    "train: {optimizer: adamw}": "has no effect where train.optimizer is adamw",
+    "train: {optimizer: adamw}": "has no effect when train.optimizer is adamw",
     "train: {lr: 0.1": "mine.yaml:1: expected",
 }
 
@@ -197,3 +199,45 @@ def test_a_mistaken_recipe_is_refused_and_nothing_is_written(
 def test_an_unknown_recipe_is_answered_with_the_nearest(params: Path) -> None:
     with pytest.raises(UserError, match="cifar10-fats is no recipe; did you mean cifar10-fast"):
         use_recipe("cifar10-fats", RECIPES, params)
+
+
+# the command
+
+
+@pytest.fixture
+def project(params: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped params.yaml and the recipes ``mine`` and ``other``."""
+    recipe(params.parent / "recipes", "# For tests.\n# Fast.\ntrain: {epochs: 3, lr: 0.5}\n")
+    made_for = "made_for: {data.fetch: [CIFAR10], prepare.fold: 1/5, data.path: data/fetched/digits}\n"
+    recipe(params.parent / "recipes", f"# For others.\n{made_for}train: {{epochs: 3}}\n", "other")
+    monkeypatch.chdir(params.parent)
+    return params.parent
+
+
+def test_use_without_a_recipe_lists_all_and_changes_nothing(project: Path) -> None:
+    before = (project / "params.yaml").read_text()
+    result = CliRunner().invoke(use, [])
+    assert result.exit_code == 0
+    assert result.stdout == "mine\n    For tests. Fast.\nother\n    For others.\n"
+    assert (project / "params.yaml").read_text() == before
+
+
+def test_use_shows_each_value_that_it_changes(project: Path) -> None:
+    result = CliRunner().invoke(use, ["mine"])
+    assert result.exit_code == 0
+    assert result.stdout == "train.epochs: 40 -> 3\ntrain.lr: 0.05 -> 0.5\n"
+    assert result.stderr.splitlines()[0] == "params.yaml: 2 values changed"
+    assert result.stderr.splitlines()[-1] == "next: dvc repro"
+    assert values_of(project / "params.yaml")["train.lr"] == 0.5
+    again = CliRunner().invoke(use, ["mine"])
+    assert (again.stdout, again.stderr.splitlines()[0]) == ("", "params.yaml: 0 values changed")
+
+
+def test_use_names_the_data_that_a_recipe_was_made_for_as_they_are_set(project: Path) -> None:
+    result = CliRunner().invoke(use, ["other"])
+    assert result.stdout == "train.epochs: 40 -> 3\n"
+    assert "params.yaml: 1 value changed\n" in result.stderr
+    assert "  data.fetch: [CIFAR10]\n" in result.stderr
+    assert "  prepare.fold: 1/5\n" in result.stderr
+    assert "data.path" not in result.stderr  # it does not differ
+    assert values_of(project / "params.yaml")["data.fetch"] == ["digits"]

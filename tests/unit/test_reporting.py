@@ -9,7 +9,8 @@ import math
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,24 @@ import torch
 from PIL import Image
 from sklearn import metrics as sk
 from support import NO_WARNINGS, make_spec, output_of, start_python, write_shards
+from torch import Tensor
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
 from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
-from darkroom.evaluation.evaluation import Evaluation, make_evaluation
+from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
-from darkroom.evaluation.hardest import hardest
+from darkroom.evaluation.hardest import HardImage, hardest, hardest_images
+from darkroom.evaluation.plots import write_plots
 from darkroom.evaluation.report import write_report
+from darkroom.evaluation.tables import write_predictions
 from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.remarks import on_validation, remarks_on
+from darkroom.models.spec import ModelSpec
 from darkroom.preparation.figures import (
     draw_class_histogram,
     draw_image_grid,
@@ -396,34 +402,73 @@ def test_a_history_of_before_kept_its_best_epoch() -> None:
 # evaluation
 
 
-def evaluate(folder: Path, seed: int = 0, skill: float = 1.0) -> Evaluation:
-    """An outcome on 40 grey images of four classes with awkward names."""
+@dataclass(frozen=True)
+class Evaluated:
+    """A model's evaluation with what the files about it need."""
+
+    spec: ModelSpec
+    shards: Shards
+    evaluation: Evaluation
+
+    @cached_property
+    def hardest(self) -> list[HardImage]:
+        return hardest_images(self.evaluation, self.shards)
+
+    def write_predictions(self, path: Path) -> None:
+        write_predictions(self.evaluation, self.shards.paths, path)
+
+    def write_plots(self, folder: Path) -> None:
+        write_plots(self.evaluation, self.hardest, self.spec.training.get("history"), folder)
+
+    def write_report(self, plots: Path, path: Path) -> None:
+        write_report(self.evaluation, self.hardest, self.spec, plots, path)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return self.evaluation.metrics
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self.evaluation.probabilities
+
+    @property
+    def targets(self) -> Tensor:
+        return self.evaluation.targets
+
+    def with_metrics(self, metrics: dict[str, Any]) -> "Evaluated":
+        return replace(self, evaluation=replace(self.evaluation, metrics=metrics))
+
+
+def evaluated(spec: ModelSpec, shards: Shards, targets: Tensor, logits: Tensor) -> Evaluated:
+    return Evaluated(spec, shards, evaluate(spec, targets, logits, shards.paths))
+
+
+def evaluate_noise(folder: Path, seed: int = 0, skill: float = 1.0) -> Evaluated:
+    """An evaluation on 40 grey images of four classes with awkward names."""
     random = np.random.default_rng(seed)
     targets = np.arange(40) % 4
     logits = random.normal(0, 1, (40, 4))
     logits[np.arange(40), targets] += skill
     images = random.integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
     shards = Shards(write_shards(folder, images, targets))
-    probabilities = torch.from_numpy(logits).softmax(dim=1)
-    metrics = classification_metrics(torch.from_numpy(targets), probabilities, list(HOSTILE_NAMES))
     spec = make_spec(class_names=HOSTILE_NAMES, training=history(*EPOCHS).outcome())
-    return Evaluation(spec, shards, torch.from_numpy(targets), probabilities, metrics)
+    return evaluated(spec, shards, torch.from_numpy(targets), torch.from_numpy(logits))
 
 
 @pytest.fixture(scope="module")
-def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return evaluate(tmp_path_factory.mktemp("shards"))
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    return evaluate_noise(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture(scope="module")
-def plots(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plots(evaluation: Evaluated, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plots")
     evaluation.write_plots(folder)
     return folder
 
 
 def test_predictions_have_a_row_an_image_that_agrees_with_the_probabilities(
-    evaluation: Evaluation, tmp_path: Path
+    evaluation: Evaluated, tmp_path: Path
 ) -> None:
     evaluation.write_predictions(tmp_path / "new" / "predictions.parquet")
     rows = pq.read_table(tmp_path / "new" / "predictions.parquet").to_pylist()
@@ -442,7 +487,7 @@ def test_predictions_have_a_row_an_image_that_agrees_with_the_probabilities(
 
 def test_predictions_are_equal_bytes_again_and_others_for_another_outcome(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        evaluate(tmp_path / f"shards {name}", seed).write_predictions(tmp_path / name)
+        evaluate_noise(tmp_path / f"shards {name}", seed).write_predictions(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
 
@@ -455,7 +500,7 @@ def test_plots_are_tables_with_a_picture_each(plots: Path) -> None:
     assert all(is_picture(picture) for picture in pictures)
 
 
-def test_the_table_of_confusions_has_a_row_an_image(evaluation: Evaluation, plots: Path) -> None:
+def test_the_table_of_confusions_has_a_row_an_image(evaluation: Evaluated, plots: Path) -> None:
     with (plots / "confusion.csv").open(encoding="utf-8", newline="") as file:
         rows = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
     preds = evaluation.probabilities.argmax(dim=1).tolist()
@@ -468,7 +513,7 @@ def table_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_table_of_classes_has_their_scores(evaluation: Evaluation, plots: Path) -> None:
+def test_the_table_of_classes_has_their_scores(evaluation: Evaluated, plots: Path) -> None:
     rows = {row.pop("class"): row for row in table_of(plots / "classes.csv")}
     assert list(rows) == list(HOSTILE_NAMES)
     for name, row in rows.items():
@@ -476,7 +521,7 @@ def test_the_table_of_classes_has_their_scores(evaluation: Evaluation, plots: Pa
         assert {column: float(cell) for column, cell in row.items()} == pytest.approx(expected)
 
 
-def test_the_whole_matrix_is_a_table(evaluation: Evaluation, plots: Path) -> None:
+def test_the_whole_matrix_is_a_table(evaluation: Evaluated, plots: Path) -> None:
     preds = evaluation.probabilities.argmax(dim=1).tolist()
     expected = sk.confusion_matrix(evaluation.targets.tolist(), preds, labels=range(4))
     rows = table_of(plots / "confusion_matrix.csv")
@@ -493,7 +538,7 @@ def test_the_whole_matrix_is_a_table(evaluation: Evaluation, plots: Path) -> Non
     ],
 )
 def test_the_tables_of_curves_hold_the_curves(
-    file: str, across: str, upward: str, function: Callable, evaluation: Evaluation, plots: Path
+    file: str, across: str, upward: str, function: Callable, evaluation: Evaluated, plots: Path
 ) -> None:
     with (plots / file).open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
@@ -508,7 +553,7 @@ def test_the_tables_of_curves_hold_the_curves(
 
 def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path, tmp_path: Path) -> None:
     for name, seed in (("again", 0), ("another", 1)):
-        evaluate(tmp_path / f"shards {name}", seed).write_plots(tmp_path / name)
+        evaluate_noise(tmp_path / f"shards {name}", seed).write_plots(tmp_path / name)
     for file in plots.iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
         if file.name != "training.png":  # of the same training
@@ -516,7 +561,7 @@ def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path,
 
 
 def test_a_faultless_outcome_can_be_drawn_and_reported(tmp_path: Path) -> None:
-    faultless = evaluate(tmp_path / "shards", skill=50)
+    faultless = evaluate_noise(tmp_path / "shards", skill=50)
     assert faultless.metrics["accuracy"] == 1
     faultless.write_plots(tmp_path / "plots")
     faultless.write_report(tmp_path / "plots", tmp_path / "report.html")
@@ -578,7 +623,7 @@ def test_few_images_are_all_shown() -> None:
     assert hardest(torch.tensor([0.5, 0.25]), np.array([0, 0])) == [1, 0]
 
 
-def test_the_report_names_the_files_of_the_hardest_images(html: str, evaluation: Evaluation) -> None:
+def test_the_report_names_the_files_of_the_hardest_images(html: str, evaluation: Evaluated) -> None:
     paths = [image.path for image in evaluation.hardest]
     assert len(paths) == 30
     assert all(f'<span dir="auto">{path}</span>' in html for path in paths)
@@ -602,7 +647,7 @@ def test_a_thousand_classes_are_all_in_the_table_and_no_picture_is_larger(tmp_pa
     images = random.integers(0, 256, (2_000, 8, 8, 1), dtype=np.uint8)
     shards = Shards(write_shards(tmp_path / "shards", images, targets))
     names = tuple(f"class {index} {'x' * (index % 60)}" for index in range(1_000))
-    large = make_evaluation(
+    large = evaluated(
         make_spec(class_names=names), shards, torch.from_numpy(targets), torch.from_numpy(logits)
     )
     large.write_plots(tmp_path / "plots")
@@ -658,7 +703,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def html(evaluation: Evaluation, plots: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def html(evaluation: Evaluated, plots: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("report") / "new" / "report.html"
     evaluation.write_report(plots, path)
     return path.read_text(encoding="utf-8")
@@ -682,7 +727,7 @@ def test_the_report_needs_nothing_from_outside(html: str) -> None:
 
 
 def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_images(
-    html: str, plots: Path, evaluation: Evaluation
+    html: str, plots: Path, evaluation: Evaluated
 ) -> None:
     inside = [base64.b64decode(source.partition(",")[2]) for source in Page(html).sources]
     curves = ("precision_recall.png", "roc.png", "training.png")
@@ -695,7 +740,7 @@ def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_imag
 
 
 def test_the_report_shows_the_course_of_the_training(
-    evaluation: Evaluation, html: str, plots: Path, tmp_path: Path
+    evaluation: Evaluated, html: str, plots: Path, tmp_path: Path
 ) -> None:
     history(*EPOCHS).draw(tmp_path / "history.png")  # train's own picture
     assert (plots / "training.png").read_bytes() == (tmp_path / "history.png").read_bytes()
@@ -716,7 +761,7 @@ def test_the_report_shows_the_course_of_the_training(
     assert "The kept epoch 3 of 5 is not among the last third: " in (tmp_path / "early.html").read_text()
 
 
-def test_a_model_file_of_before_has_no_course_to_show(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_model_file_of_before_has_no_course_to_show(evaluation: Evaluated, tmp_path: Path) -> None:
     older = replace(evaluation, spec=make_spec(class_names=HOSTILE_NAMES))
     older.write_plots(tmp_path)
     older.write_report(tmp_path, tmp_path / "report.html")
@@ -743,7 +788,7 @@ def test_terminal_escapes_and_changes_of_direction_are_visible_in_the_report(tmp
     targets = torch.arange(8) % 4
     shards = Shards(write_shards(tmp_path / "shards", images, targets.numpy()))
     logits = torch.eye(4)[(targets + (torch.arange(8) > 5)) % 4]
-    evaluation = make_evaluation(make_spec(class_names=names), shards, targets, logits)
+    evaluation = evaluated(make_spec(class_names=names), shards, targets, logits)
     evaluation.write_plots(tmp_path / "plots")
     evaluation.write_report(tmp_path / "plots", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -752,7 +797,7 @@ def test_terminal_escapes_and_changes_of_direction_are_visible_in_the_report(tmp
         assert {row[0] for row in table[1:]} == {r"\x1b[31mred", r"a\nb", r"\u202eabc", "日本語"}
 
 
-def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluation) -> None:
+def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluated) -> None:
     header, *rows = Page(html).rows
     columns = [title.lower().replace(" ", "_") for title in header]
     assert columns[0] == "class"
@@ -769,26 +814,30 @@ def test_the_report_has_the_metrics_of_each_class(html: str, evaluation: Evaluat
 
 
 def test_the_report_is_equal_bytes_again_and_other_for_other_metrics(
-    html: str, evaluation: Evaluation, plots: Path, tmp_path: Path
+    html: str, evaluation: Evaluated, plots: Path, tmp_path: Path
 ) -> None:
     evaluation.write_report(plots, tmp_path / "a.html")
     assert (tmp_path / "a.html").read_text(encoding="utf-8") == html
     changed = {**evaluation.metrics, "accuracy": 0.1234}
-    write_report("t", "s", changed, [], [], tmp_path / "b.html")
+    evaluation.with_metrics(changed).write_report(plots, tmp_path / "b.html")
     assert "0.1234" in (tmp_path / "b.html").read_text(encoding="utf-8")
     assert "0.1234" not in html
 
 
-def test_a_metric_that_is_not_defined_is_blank(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_metric_that_is_not_defined_is_blank(
+    evaluation: Evaluated, plots: Path, tmp_path: Path
+) -> None:
     row = {**evaluation.metrics["per_class"]["<b>&"], "roc_auc": None}
-    metrics = {**evaluation.metrics, "per_class": {"<b>&": row}}
-    write_report("<i>t</i>", "s", metrics, [], [], tmp_path / "a.html")
+    changed = evaluation.with_metrics({**evaluation.metrics, "per_class": {"<b>&": row}})
+    replace(changed, spec=replace(changed.spec, name="<i>t</i>")).write_report(
+        plots, tmp_path / "a.html"
+    )
     page = Page((tmp_path / "a.html").read_text(encoding="utf-8"))
     assert page.rows[1][4] == ""
     assert "i" not in page.tags
 
 
-def unmeasured(folder: Path, multi_label: bool = False) -> Evaluation:
+def unmeasured(folder: Path, multi_label: bool = False) -> Evaluated:
     """Forty images of the first two of four classes, one of which is taken for the third."""
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
     targets = torch.arange(40) % 2
@@ -798,7 +847,7 @@ def unmeasured(folder: Path, multi_label: bool = False) -> Evaluation:
     thresholds = (0.5,) * 4 if multi_label else None
     spec = make_spec(class_names=HOSTILE_NAMES, multi_label=multi_label, thresholds=thresholds)
     given = torch.eye(4)[targets] if multi_label else targets
-    return make_evaluation(spec, shards, given, logits)
+    return evaluated(spec, shards, given, logits)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -812,7 +861,7 @@ def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     assert capfd.readouterr() == ("", "")  # no library says anything
     assert partly.metrics["f1_macro"] == pytest.approx((2 * 19 / 39 + 1) / 2, abs=1e-6)
 
-    [remark] = [line for line in partly.remarks() if "not measured" in line]
+    [remark] = [line for line in remarks_on(metrics_file(partly.metrics)) if "not measured" in line]
     assert ": </td><script>, " in remark
     assert '"it\'s, a\\tclass"' in remark
     assert "<b>&" not in remark
@@ -831,14 +880,14 @@ def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     assert [row["f1"] is None for row in written["per_class"]] == [False, False, True, True]
 
 
-def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Evaluation) -> None:
-    assert not [line for line in evaluation.remarks() if "not measured" in line]
+def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Evaluated) -> None:
+    assert not [line for line in remarks_on(metrics_file(evaluation.metrics)) if "not measured" in line]
 
 
 def test_training_names_the_classes_without_validation_images() -> None:
     assert on_validation({"a": 1, "b": 2}) == []
     assert on_validation({"a": 0, "b": 2, "c\x1b": 0}) == [
-        "classes without a validation image: a, 'c\\x1b'; they do not count in val macro F1"
+        "classes without validation images: a, 'c\\x1b'; the validation macro F1 excludes them"
     ]
 
 
@@ -847,7 +896,7 @@ def test_a_class_that_is_never_predicted_is_named() -> None:
     logits = torch.eye(3)[targets].double()
     logits[:, 2] = -1
     measured = metrics_file(classification_metrics(targets, logits.softmax(dim=1), ["a", "b", "c"]))
-    assert remarks_on(measured) == ["Never predicted, which counts as a precision of 0: c."]
+    assert remarks_on(measured) == ["Classes that are never predicted, so that their precision is 0: c."]
 
 
 # the model card
@@ -966,8 +1015,8 @@ def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baseline
     write_model_card(partly.spec, info, metrics, [], tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     rows = rows_of(text)
-    assert rows["for comparison, macro F1 of logistic regression"] == ["0.9000"]
-    assert rows["for comparison, macro F1 of most frequent class"] == ["0.2500"]
+    assert rows["baseline: macro F1 of logistic regression"] == ["0.9000"]
+    assert rows["baseline: macro F1 of most frequent class"] == ["0.2500"]
     assert rows["macro precision"] == ["–"]  # noqa: RUF001
     assert [rows[" ".join(name.split())][3] != "" for name in HOSTILE_NAMES] == [
         True,
@@ -976,7 +1025,7 @@ def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baseline
         False,
     ]
     assert definition(metrics) in text
-    assert "Classes without a test image" in text
+    assert "Classes without test images" in text
 
 
 def test_the_model_card_has_a_row_of_five_cells_for_every_class(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_least_size_passes_and_one_less_does_not(windows: list[Window]) -> N
 def test_too_small_images_are_refused_with_the_least_size() -> None:
     windows = [Window(3), Window(2, stride=2), Window(3)]
     require_size("net", (8, 9), windows)
-    with pytest.raises(UserError, match=r"net .* at least 8 x 8 pixels, and they have 7 x 9"):
+    with pytest.raises(UserError, match=r"net .* at least 8 x 8 pixels, but they have 7 x 9"):
         require_size("net", (7, 9), windows)
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from darkroom.errors import UserError
-from darkroom.preparation.splits import (
+from darkroom.preparation.splits import assign_splits
+from darkroom.preparation.unsplit import (
     LEFT_OUT,
     NOT_GIVEN,
     TEST,
@@ -24,7 +25,6 @@ from darkroom.preparation.splits import (
     SplitRule,
     Splits,
     Unsplit,
-    assign_splits,
 )
 
 RULE = SplitRule("stratified", val_fraction=0.15, test_fraction=0.2, fold=None, seed=0)
@@ -224,7 +224,7 @@ def test_given_needs_a_split_for_every_image_and_every_split() -> None:
     assert refused.value.images.tolist() == [3, 5]
 
     images = make_images(a=2, b=2, given=[TRAIN, TEST, TRAIN, TEST])
-    with pytest.raises(UserError, match="given, but no image is given as val; give some, or set"):
+    with pytest.raises(UserError, match="given, but no image has the split val; add some, or"):
         assign_splits(images, replace(RULE, method="given"))
 
 
@@ -238,9 +238,7 @@ def test_given_splits_may_lack_classes_but_train_may_not() -> None:
     images = make_images(a=3, b=3, given=[TRAIN, VAL, TEST, VAL, TEST, TEST])
     with pytest.raises(UserError) as refused:
         assign_splits(images, replace(RULE, method="given"))
-    assert str(refused.value) == (
-        "the given splits leave train without b (3 in all); add images, or merge or remove these classes"
-    )
+    assert str(refused.value) == ("data.path: the given val split has classes that train lacks: b")
 
 
 # --- groups
@@ -413,9 +411,19 @@ def test_folds_of_given_splits_are_refused(method: Any, split: int, name: str) -
     with pytest.raises(UserError) as refused:
         assign_splits(images, replace(RULE, method=method, fold=(2, 5)))
     assert str(refused.value) == (
-        f"prepare.fold: 2/5 cuts val and test, but {name} is given with the images; set prepare.fold:"
-        " null, or give no splits"
+        f"prepare.fold: 2/5 cuts val and test, but the collection already gives {name}; set"
+        " prepare.fold: null, or remove the given splits"
     )
+
+
+@pytest.mark.parametrize("method", ["stratified", "stable", "given"])
+@pytest.mark.parametrize(("split", "name"), [(VAL, "val"), (TEST, "test")])
+def test_classes_that_only_val_or_test_is_given_are_refused(method: Any, split: int, name: str) -> None:
+    rest = [TRAIN] * 5 + [VAL] * 5 + [TEST] * 5
+    images = make_images(a=15, b=15, c=1, d=1, given=[*rest, *rest, split, split])
+    with pytest.raises(UserError) as refused:
+        assign_splits(images, replace(RULE, method=method))
+    assert str(refused.value) == f"data.path: the given {name} split has classes that train lacks: c, d"
 
 
 # --- stable
@@ -598,11 +606,6 @@ ADD = "; add images, or merge or remove the class"
             make_images(a=8, b=8, given=[TRAIN] * 6 + [TEST] * 2 + [TRAIN] + [TEST] * 7),
             None,
             " beside those given as test for train and val: b has 1; a class needs at least 2" + ADD,
-        ),
-        (
-            make_images(a=3, b=2, given=[TRAIN, VAL, TEST, VAL, TEST]),
-            None,
-            " beside those given as val and test for train: b has 0; a class needs at least 1" + ADD,
         ),
     ],
 )

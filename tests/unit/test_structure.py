@@ -7,7 +7,8 @@ import pytest
 from overwork import OVERWORK, Overwork, jpeg, jpeg_with_scans
 from PIL import Image
 
-from darkroom.decoding.decode import BadImage, PixelLayout, decode, read_header
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import PixelLayout, decode, read_header
 from darkroom.decoding.structure import MAX_SCANS, TooMuchWork, check_structure
 
 LAYOUT = PixelLayout(8, 8, 3, "stretch")

@@ -14,7 +14,7 @@ from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_spec, save_model
 from darkroom.models.weights import start_from
-from darkroom.training.thresholds import choose_thresholds
+from darkroom.training.outputs import choose_thresholds
 
 SPEC = make_spec(class_names=("a", "b", "c"), multi_label=True)
 NUM_IMAGES = 80

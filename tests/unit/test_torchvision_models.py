@@ -227,8 +227,8 @@ def test_dropout_before_the_last_layer_is_the_heads() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("squeezenet1_1", (4, 7), "takes 17 x 17 or more"),
-        ("alexnet", (20, 20), "takes 63 x 63 or more"),
+        ("squeezenet1_1", (4, 7), "needs at least 17 x 17"),
+        ("alexnet", (20, 20), "needs at least 63 x 63"),
         ("vit_b_16", (32, 40), "square images whose side is a multiple of 16"),
         ("vit_b_16", (40, 40), "square images whose side is a multiple of 16"),
         ("maxvit_t", (64, 64), "not divisible by partition size 7"),

@@ -11,10 +11,10 @@ from preparation import prepare, read_csv
 from test_curation import candidates, duplicates
 from test_preparation_report import Node, parse
 
+from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.errors import UserError
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.curation import curate
-from darkroom.preparation.trouble import Trouble, Troubles
 from darkroom.preparation.trouble_page import MAX_PAIRS, write_trouble_page
 
 PHOTOGRAPHS = photographs(30, 32, seed=6)
@@ -56,7 +56,7 @@ def refusal(folder: Path, out: Path, **options: Any) -> str:
 def test_one_run_tells_of_files_classes_conflicts_leaks_and_splits(tmp_path: Path) -> None:
     folder = troubled(tmp_path / "images")
     first, files, class_of_bad, conflict, leak, splits = refusal(folder, tmp_path / "out").split("\n\n")
-    assert first == "5 kinds of trouble stop prepare:"
+    assert first == "5 kinds of mistakes stop prepare:"
     assert files.startswith(f"data.path: 2 of 21 files in {folder} cannot be used")
     assert "prepare.on_bad_image: skip" in files
     assert class_of_bad.startswith(
@@ -95,8 +95,73 @@ def test_what_is_decided_is_no_longer_told(tmp_path: Path, options: Any, decided
         "too few images",
     }
     message = refusal(folder, tmp_path / "out", **options)
-    assert message.startswith("4 kinds of trouble stop prepare:\n\n")
+    assert message.startswith("4 kinds of mistakes stop prepare:\n\n")
     assert {kind for kind in kinds if kind in message} == kinds - {decided}
+
+
+def look_alikes(folder: Path, kind: str) -> dict[str, Any]:
+    """Adds a class ``Cat`` to the troubled collection; returns the options that label it.
+
+    Args:
+        kind: how files get their labels.
+    """
+    troubled(folder)
+    save(folder, {f"train/Cat/{i}.png": PHOTOGRAPHS[21 + i] for i in range(4)})
+    if kind == "folders":
+        return {}
+    if kind == "merged":
+        return {"merge_labels": {"owl": "dog", "dog": "dog"}}
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    lines = [f"{path},{path.parts[1]},{path.parts[0]}" for path in paths]
+    options = {"manifest": "list.csv", "split_column": "split"}
+    if kind == "label sets":
+        lines = [line.replace("cat,", "cat|furry,", 1) if ",cat," in line else line for line in lines]
+        options["label_separator"] = "|"
+    (folder / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    return options
+
+
+@pytest.mark.parametrize("kind", ["folders", "merged", "manifest", "label sets"])
+def test_look_alike_classes_are_told_with_everything_else(tmp_path: Path, kind: str) -> None:
+    options = look_alikes(tmp_path / "images", kind)
+    message = refusal(tmp_path / "images", tmp_path / "out", **options)
+    first, alike, files, *_ = message.split("\n\n")
+    assert first.endswith("kinds of mistakes stop prepare:")
+    assert "has classes whose names differ only in case, blanks" in alike
+    assert "merge_labels: {" in alike
+    assert f"data.path: 2 of {26 if 'list.csv' in options.values() else 25} files in" in files
+    assert "the same pixels and different labels" in message
+    assert "different given splits, so the test would leak" in message
+    assert read_csv(tmp_path / "out/problems.csv")
+
+
+def test_split_folders_inside_class_folders_are_told_with_bad_files(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    save(
+        folder,
+        {
+            f"{c}/{s}/{i}.png": PHOTOGRAPHS[8 * (c == "dog") + 4 * (s == "test") + i]
+            for c in ("cat", "dog")
+            for s in ("train", "test")
+            for i in range(4)
+        },
+    )
+    (folder / "cat/train/torn.png").write_bytes(b"")
+    first, inside, files = refusal(folder, tmp_path / "out").split("\n\n")
+    assert first == "2 kinds of mistakes stop prepare:"
+    assert inside.startswith(
+        f"data.path: the folders test, train are inside the class folders of {folder}"
+    )
+    assert files.startswith(f"data.path: 1 of 17 files in {folder} cannot be used")
+
+
+def test_what_hides_everything_else_stops_at_once_with_what_was_found(tmp_path: Path) -> None:
+    folder = save(tmp_path / "images", {"cat/1.png": PHOTOGRAPHS[0]})
+    (folder / "dog").mkdir()
+    first, empty, single = refusal(folder, tmp_path / "out").split("\n\n")
+    assert first == "2 kinds of mistakes stop prepare:"
+    assert empty == f"data.path: empty class folders: {folder}/dog; fill or remove them"
+    assert single.startswith(f"data.path: {folder} holds 1 class (cat); at least two are needed")
 
 
 # the page

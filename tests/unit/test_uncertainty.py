@@ -80,7 +80,7 @@ def test_it_is_a_function_of_predictions_and_seed_alone(
         monkeypatch.setattr(uncertainty, "_CHUNK", most)
         monkeypatch.setattr(uncertainty, "_MATRIX", most)
         assert macro_f1_standard_error(*predictions, seed=0) == error
-    monkeypatch.setattr(uncertainty, "_LARGEST_EXACT", 1)
+    monkeypatch.setattr(uncertainty, "_MAX_EXACT", 1)
     assert macro_f1_standard_error(*predictions, seed=0) == error
 
 

@@ -103,7 +103,7 @@ def test_initial_weights_have_a_deviation_of_two_hundredths() -> None:
     [
         ({"patch_size": 5}, r"model\.patch_size: .*5 x 5 do not cover .*32 x 32.*1, 2, 4, 8, 16, 32"),
         ({"patch_size": 16, "input_size": (32, 24)}, r"16 x 16 do not cover .*32 x 24.*1, 2, 4, 8,"),
-        ({"width": 100}, r"model\.width: 100 .* 3 heads .*multiple of 32, such as 96"),
+        ({"width": 100}, r"model\.width: 100 .* 3 attention heads.*multiple of 32, such as 96"),
     ],
 )
 def test_sizes_that_do_not_go_together_are_refused(changes: dict, message: str) -> None:

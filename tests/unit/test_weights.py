@@ -136,10 +136,10 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": Evil()}, "damaged, or holds more than weights, such as code"),
-        ([1, 2], "holds no weights by name"),
-        ({}, "holds no weights by name"),
-        ({"epoch": 3}, "holds no weights by name"),
+        ({"state_dict": Evil()}, "damaged, or contains more than weights, such as code"),
+        ([1, 2], "contains no weights by name"),
+        ({}, "contains no weights by name"),
+        ({"epoch": 3}, "contains no weights by name"),
     ],
 )
 def test_what_is_no_weights_is_refused_and_no_code_runs(
@@ -175,12 +175,12 @@ def test_a_file_must_lie_where_dvc_sees_it(
     inside = save(state, Path("weights.pth"))
     for path in (f"{inside}", f"{inside.absolute()}", "models/weights/../../weights.pth"):
         with pytest.raises(
-            UserError, match=r"DVC does not see .* move it to models/weights/weights.pth"
+            UserError, match=r"DVC would not notice changes .* move it to models/weights/weights.pth"
         ):
             start_from(path, library_spec())
     outside = save(state, tmp_path_factory.mktemp("outside") / "weights.pth")
     start = start_from(f"{outside}", library_spec())
-    assert start.remark == f"{outside} lies outside of the project: DVC does not see when it changes"
+    assert start.remark == f"{outside} is outside of the project, so DVC does not notice changes"
     # DVC may link files to its cache
     link = weights / "link.pth"
     link.symlink_to(inside.absolute())
@@ -197,7 +197,7 @@ def test_a_missing_file_is_refused_with_those_that_are_there(weights: Path) -> N
     with pytest.raises(UserError, match=r"holds models/weights/b\.pth$"):
         start_from("models/weights/a.pth", library_spec())
     for given in ("pretrained", "models/weights", "models/weights/README.md"):
-        with pytest.raises(UserError, match=rf"{given} is neither random nor default nor a file"):
+        with pytest.raises(UserError, match=rf"{given} is neither random, nor default, nor a file"):
             start_from(given, library_spec())
 
 
@@ -233,9 +233,7 @@ def test_a_file_of_another_model_is_refused(weights: Path, state: dict[str, torc
     with pytest.raises(UserError, match=r"do not fit cnn: .*of another shape: stages\.0\.0\.weight"):
         start_from(f"{path}", make_spec(width=5))
     foreign = save(state, weights / "foreign.pth")
-    with pytest.raises(
-        UserError, match="no model file of darkroom's, and cnn can begin with nothing else"
-    ):
+    with pytest.raises(UserError, match="not a model file of darkroom, which cnn requires"):
         start_from(f"{foreign}", make_spec())
 
 

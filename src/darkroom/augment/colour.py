@@ -1,43 +1,43 @@
-"""Changes of colour, each sample with its own, as torchvision's ColorJitter in a fixed order."""
+"""Random colour changes per sample, like torchvision's ColorJitter in a fixed order."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.augment.draws import ONE, Ints, uniform, whole
+from darkroom.augment.draws import ONE, Ints, rounded, uniform
 
-# Grey is red * 0.2989 + green * 0.587 + blue * 0.114 as in torchvision, with weights of 16 bits, so
-# that float32 holds every sum exactly.
+# Grey is red * 0.2989 + green * 0.587 + blue * 0.114 as in torchvision. The weights are rounded to 16
+# bits, so that float32 holds every sum exactly.
 GREY_WEIGHTS = (19589 / ONE, 38470 / ONE, 7471 / ONE)
 
 Strengths = tuple[float, float, float, float]
-"""Of brightness, contrast, saturation (each at least 0) and hue (0..0.5)."""
+"""Strengths of brightness, contrast, saturation (each at least 0) and hue (0..0.5)."""
 
 
 def draw_jitter(words: Ints, height: int, width: int, strengths: Strengths) -> Ints:
-    """Draws factors of brightness, contrast and saturation, and a turn of the hue.
+    """Draw factors of brightness, contrast and saturation, and a rotation of the hue.
 
     Args:
         words: int64 ``(n, 4)``.
 
     Returns:
-        int64 ``(n, 4)`` in units of 1 / ONE: factors in max(0, 1 - strength)..1 + strength, and part
-        of a full turn in -hue..hue.
+        int64 ``(n, 4)`` in units of 1 / ONE: factors in max(0, 1 - strength)..1 + strength, and a
+        fraction of a full rotation in -hue..hue.
     """
     lowest = [max(0.0, 1 - strength) for strength in strengths[:3]] + [-strengths[3]]
     highest = [1 + strength for strength in strengths[:3]] + [strengths[3]]
-    return whole(
+    return rounded(
         np.stack([uniform(*part) for part in zip(words.T, lowest, highest, strict=True)], 1) * ONE
     )
 
 
 def jitter(images: Tensor, changes: Tensor, strengths: Strengths) -> Tensor:
-    """Changes brightness, contrast, saturation and hue of each image, in this order.
+    """Change the brightness, contrast, saturation and hue of each image, always in this order.
 
-    torchvision draws an order for each call; here it is always the same.
+    torchvision draws a new order for each call.
 
     Args:
-        images: uint8 ``(n, height, width, channels)``; saturation and hue leave grey images alone.
+        images: uint8 ``(n, height, width, channels)``; saturation and hue do not apply to grey images.
         changes: int64 ``(n, 4)``, as ``draw_jitter`` returns.
 
     Returns:
@@ -54,7 +54,7 @@ def jitter(images: Tensor, changes: Tensor, strengths: Strengths) -> Tensor:
 
 
 def adjust_brightness(planes: Tensor, factors: Tensor) -> Tensor:
-    """Multiplies each image by its factor; the same as torchvision's.
+    """Multiply each image by its factor, exactly like torchvision.
 
     Args:
         planes: float32 ``(n, channels, pixels)``, whole numbers 0..255.
@@ -67,33 +67,34 @@ def adjust_brightness(planes: Tensor, factors: Tensor) -> Tensor:
 
 
 def adjust_contrast(planes: Tensor, factors: Tensor) -> Tensor:
-    """Moves each image from (or towards) the mean of its greys; takes and returns as the others.
+    """Move each image away from, or towards, its mean grey level; see ``adjust_brightness``.
 
-    For factors up to 2 at most one level from torchvision's, where a sum is next to a whole number.
+    For factors up to 2, the result differs from torchvision's by at most one level.
     """
     grey = planes if planes.shape[1] == 1 else _grey(planes)
-    # summed as whole numbers, so that the order does not matter
+    # an integer sum does not depend on the order
     mean = (grey.sum((1, 2), dtype=torch.int64) / grey.shape[2])[:, None, None]
     return (planes * factors + mean * (1 - factors)).clamp_(0, 255).floor_()
 
 
 def adjust_saturation(planes: Tensor, factors: Tensor) -> Tensor:
-    """Moves each pixel from (or towards) its grey; takes and returns as the others, RGB only.
+    """Move each pixel away from, or towards, its grey level; see ``adjust_brightness``. RGB only.
 
-    For factors up to 2 at most one level from torchvision's, where a sum is next to a whole number.
+    For factors up to 2, the result differs from torchvision's by at most one level.
     """
     return (planes * factors + _grey(planes) * (1 - factors)).clamp_(0, 255).floor_()
 
 
 def adjust_hue(planes: Tensor, turns: Tensor) -> Tensor:
-    """Turns the hue by ``turns`` of a full circle; takes and returns as the others, RGB only.
+    """Rotate the hue by ``turns`` of a full circle; see ``adjust_brightness``. RGB only.
 
-    By way of HSV, as torchvision's, but rounded to the nearest level: at most one level from it.
+    Computed in HSV like torchvision's, but rounded to the nearest level: the results differ by at most
+    one level.
     """
     red, green, blue = planes.unbind(1)  # (n, pixels) each
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    divisor = chroma.clamp(min=1)  # where chroma is 0 the hue does not count
+    divisor = chroma.clamp(min=1)  # if chroma is 0, the hue has no effect
     hue = torch.where(
         value == red,
         (green - blue) / divisor,

@@ -1,7 +1,7 @@
-"""Random words of the augmentations: which of them each change is drawn from.
+"""Random draws of the augmentations.
 
-Every change has blocks of four words of its own, so that switching one on leaves the others as
-they were drawn.
+Each augmentation has its own blocks of four random words, so that enabling one does not change the draws
+of the others.
 """
 
 import math
@@ -24,20 +24,20 @@ MIX = range(15, 16)
 HOST = range(16, 17)
 
 ONE = 1 << 16
-"""What stands for 1 where a share or a factor is held as a whole number."""
+"""Unit of shares and factors that are stored as integers."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 def draw_words(seed: int, epoch: int, sample_ids: Tensor, blocks: Sequence[int]) -> Ints:
-    """Returns four random words a sample and block.
+    """Return four random words per sample and block.
 
     Args:
         seed: 0..2**32 - 1.
         epoch: counted from 0.
         sample_ids: int64 ``(n,)`` on the CPU, 0..2**32 - 1.
-        blocks: numbers of blocks; those of block 0 are ``philox.words(seed, STREAM, ...)``.
+        blocks: numbers of blocks; block 0 holds ``philox.words(seed, STREAM, ...)``.
 
     Returns:
         int64 ``(n, 4 * len(blocks))``, uniform in 0..2**32 - 1.
@@ -50,20 +50,20 @@ def draw_words(seed: int, epoch: int, sample_ids: Tensor, blocks: Sequence[int])
 
 
 def uniform(words: Ints, low: float = 0.0, high: float = 1.0) -> Floats:
-    """Maps words to numbers in ``[low, high)``, float64."""
+    """Map words to float64 in ``[low, high)``."""
     return low + words / 2**32 * (high - low)
 
 
-def whole(values: Floats) -> Ints:
-    """Rounds to the nearest whole number, a half to the even one."""
+def rounded(values: Floats) -> Ints:
+    """Round to the nearest integer, half to even."""
     return np.rint(values).astype(np.int64)
 
 
-def each(function: Callable[[float], float], values: Floats) -> Floats:
-    """Applies one of ``math``'s functions to each value.
+def elementwise(function: Callable[[float], float], values: Floats) -> Floats:
+    """Apply a function of ``math`` to each value.
 
-    numpy's own may round differently in the lanes of a vector and in its rest, so that a sample's
-    draw would depend on its neighbours.
+    NumPy's functions may round differently in the vectorised part of an array and in its remainder, so
+    that a sample's draw would depend on its neighbours.
     """
     return np.array([function(value) for value in values.ravel().tolist()]).reshape(values.shape)
 
@@ -76,23 +76,23 @@ def draw_rectangles(
     height: int,
     width: int,
 ) -> tuple[Ints, NDArray[np.bool_]]:
-    """Draws rectangles as torchvision does for RandomResizedCrop and RandomErasing.
+    """Draw rectangles like torchvision's RandomResizedCrop and RandomErasing.
 
-    The first of ten attempts whose sides fit: the area is uniform, the logarithm of the ratio of
-    width to height is uniform, and so is the place.
+    The result is the first of ten attempts whose sides fit. The area, the logarithm of the ratio of
+    width to height, and the position are uniform.
 
     Args:
         words: int64 ``(n, 22 or more)``.
-        areas: smallest and largest share of the image's area.
-        ratios: smallest and largest width / height.
-        largest: height and width that a rectangle may have.
+        areas: minimum and maximum share of the image's area.
+        ratios: minimum and maximum of width / height.
+        largest: maximum height and width.
 
     Returns:
-        int64 ``(n, 4)``: top, left, height and width in pixels; and whether one did fit.
+        int64 ``(n, 4)``: top, left, height and width in pixels; bool ``(n,)``: whether an attempt fit.
     """
     area = uniform(words[:, :10], *areas) * (height * width)
-    ratio = each(math.exp, uniform(words[:, 10:20], math.log(ratios[0]), math.log(ratios[1])))
-    heights, widths = whole(np.sqrt(area / ratio)), whole(np.sqrt(area * ratio))
+    ratio = elementwise(math.exp, uniform(words[:, 10:20], math.log(ratios[0]), math.log(ratios[1])))
+    heights, widths = rounded(np.sqrt(area / ratio)), rounded(np.sqrt(area * ratio))
     fits = (heights >= 1) & (heights <= largest[0]) & (widths >= 1) & (widths <= largest[1])
     first = (np.arange(len(words)), fits.argmax(axis=1))
     found = fits[first]

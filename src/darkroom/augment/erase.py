@@ -1,4 +1,4 @@
-"""Erased rectangles, each sample with its own, as torchvision's RandomErasing."""
+"""Random erasing of a rectangle per sample, like torchvision's RandomErasing."""
 
 from typing import Literal
 
@@ -9,16 +9,16 @@ from darkroom.augment.draws import Ints, draw_rectangles, uniform
 
 
 def draw_erasures(words: Ints, height: int, width: int, probability: float) -> Ints:
-    """Draws rectangles of 0.02 to 0.33 of the area, with height / width between 0.3 and 3.3.
+    """Draw rectangles of 0.02 to 0.33 of the area, with height / width between 0.3 and 3.3.
 
-    A rectangle is at least a pixel high and wide, and does not span the image.
+    A rectangle is at least one pixel high and wide, and never as high or wide as the image.
 
     Args:
         words: int64 ``(n, 24)``.
         probability: of erasing anything.
 
     Returns:
-        int64 ``(n, 4)``: top, left, height and width in pixels; zeros where nothing is erased.
+        int64 ``(n, 4)``: top, left, height and width in pixels; zeros if nothing is erased.
     """
     rectangles, found = draw_rectangles(
         words, (0.02, 0.33), (1 / 3.3, 1 / 0.3), (height - 1, width - 1), height, width
@@ -28,12 +28,12 @@ def draw_erasures(words: Ints, height: int, width: int, probability: float) -> I
 
 
 def erase(images: Tensor, rectangles: Tensor, fill: int | Literal["mean"]) -> Tensor:
-    """Fills a rectangle of each image.
+    """Fill a rectangle of each image.
 
     Args:
         images: uint8 ``(n, height, width, channels)``.
         rectangles: int64 ``(n, 4)``, as ``draw_erasures`` returns.
-        fill: a level 0..255, or the image's own mean colour, rounded to whole levels.
+        fill: a level 0..255, or the mean colour of the image, rounded.
 
     Returns:
         As ``images``.
@@ -50,7 +50,7 @@ def erase(images: Tensor, rectangles: Tensor, fill: int | Literal["mean"]) -> Te
 
 
 def inside(rectangles: Tensor, shape: torch.Size) -> Tensor:
-    """Says which values lie in a rectangle.
+    """Return which values lie in a rectangle.
 
     Args:
         rectangles: int64 ``(n, 4)``: top, left, height and width in pixels.

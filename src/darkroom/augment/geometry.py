@@ -1,4 +1,4 @@
-"""Where the pixels of an image go: crops, flips, and affine changes, each sample with its own."""
+"""Random crops, flips and affine transforms per sample."""
 
 import math
 
@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darkroom.augment.draws import Ints, draw_rectangles, each, uniform, whole
+from darkroom.augment.draws import Ints, draw_rectangles, elementwise, rounded, uniform
 from darkroom.loading.philox import below
 
 STEP_BITS = 8
 STEPS = 1 << STEP_BITS
-"""Places that are told apart from one pixel to the next."""
+"""Number of positions that are distinguished between two pixels."""
 
 AFFINE_BITS = 20
 AFFINE_ONE = 1 << AFFINE_BITS
-"""What stands for 1 in the coefficients of an affine change."""
+"""Unit of the coefficients of an affine transform, which are integers."""
 
 
 def draw_shifts_and_flips(
@@ -27,17 +27,17 @@ def draw_shifts_and_flips(
     horizontal_flip: bool,
     vertical_flip: bool,
 ) -> Ints:
-    """Draws a crop after padding, and flips.
+    """Draw a crop after padding, and flips.
 
     Args:
         words: int64 ``(n, 4)``.
-        crop_padding: largest shift in pixels, in each direction.
-        horizontal_flip: whether every other sample is mirrored.
-        vertical_flip: whether every other sample is turned upside down.
+        crop_padding: maximum shift in pixels, in each direction.
+        horizontal_flip: whether half of the samples are flipped horizontally.
+        vertical_flip: whether half of the samples are flipped vertically.
 
     Returns:
-        int64 ``(n, 4)``: shift down and shift right, each -crop_padding..crop_padding; 1 where the
-        sample is mirrored, else 0; 1 where it is turned upside down.
+        int64 ``(n, 4)``: shift down and shift right, each -crop_padding..crop_padding; 1 for a
+        horizontal flip, else 0; 1 for a vertical flip, else 0.
     """
     shifts = below(words[:, :2], 2 * crop_padding + 1) - crop_padding
     flips = below(words[:, 2:], 2) * np.array([horizontal_flip, vertical_flip])
@@ -45,9 +45,9 @@ def draw_shifts_and_flips(
 
 
 def shift_and_flip(images: Tensor, changes: Tensor) -> Tensor:
-    """Shifts and flips each image; what comes in from outside repeats the edge.
+    """Shift and flip each image; the edge is repeated outside of it.
 
-    The same as padding by replication, cropping back to size, and then flipping.
+    This equals padding by replication, cropping back to size, and then flipping.
 
     Args:
         images: any dtype, ``(n, height, width, channels)``.
@@ -57,30 +57,30 @@ def shift_and_flip(images: Tensor, changes: Tensor) -> Tensor:
         As ``images``.
     """
     num_images, height, width, channels = images.shape
-    down, right, mirror, upside_down = changes.unsqueeze(2).unbind(1)  # (n, 1) each
+    down, right, horizontal, vertical = changes.unsqueeze(2).unbind(1)  # (n, 1) each
     rows = torch.arange(height, device=images.device)
-    rows = torch.where(upside_down == 1, height - 1 - rows, rows)
+    rows = torch.where(vertical == 1, height - 1 - rows, rows)
     rows = (rows + down).clamp(0, height - 1)  # (n, height)
     columns = torch.arange(width, device=images.device)
-    columns = torch.where(mirror == 1, width - 1 - columns, columns)
+    columns = torch.where(horizontal == 1, width - 1 - columns, columns)
     columns = (columns + right).clamp(0, width - 1)  # (n, width)
     rows += torch.arange(num_images, device=images.device)[:, None] * height
     index = ((rows * width)[:, :, None] + columns[:, None, :]).flatten()
-    # whole pixels by index_select: a quarter of the time of indexing by three tensors
+    # index_select takes a quarter of the time of indexing with three tensors
     pixels = images.reshape(-1) if channels == 1 else images.reshape(-1, channels)
     return pixels.index_select(0, index).view(images.shape)
 
 
 def draw_resized_crops(words: Ints, height: int, width: int, smallest: float) -> Ints:
-    """Draws crops as torchvision's RandomResizedCrop does, of a ratio between 3/4 and 4/3.
+    """Draw crops like torchvision's RandomResizedCrop, with a ratio between 3/4 and 4/3.
 
     Args:
         words: int64 ``(n, 24)``.
-        smallest: smallest share of the area, 0 < smallest <= 1; the largest is 1.
+        smallest: minimum share of the area, 0 < smallest <= 1; the maximum is 1.
 
     Returns:
-        int64 ``(n, 4)``: top, left, height and width in pixels. Where no attempt fits, the largest
-        crop at the centre.
+        int64 ``(n, 4)``: top, left, height and width in pixels. If no attempt fits, it is the
+        largest crop at the centre.
     """
     crops, found = draw_rectangles(
         words, (smallest, 1.0), (3 / 4, 4 / 3), (height, width), height, width
@@ -91,10 +91,10 @@ def draw_resized_crops(words: Ints, height: int, width: int, smallest: float) ->
 
 
 def resized_crop(images: Tensor, crops: Tensor) -> Tensor:
-    """Enlarges a crop of each image to the whole size, by bilinear interpolation.
+    """Enlarge a crop of each image to the size of the image, by bilinear interpolation.
 
-    torchvision rounds to whole grey levels after each of two passes, this only once, so they differ
-    by one level here and there.
+    Results may differ from torchvision's by one grey level, because torchvision rounds after each of two
+    passes.
 
     Args:
         images: uint8 ``(n, height, width, channels)``.
@@ -103,46 +103,46 @@ def resized_crop(images: Tensor, crops: Tensor) -> Tensor:
     Returns:
         As ``images``.
     """
-    places = []
+    positions = []
     for start, length, size in zip(
         crops[:, :2, None].unbind(1), crops[:, 2:, None].unbind(1), images.shape[1:3], strict=True
     ):
         doubled = 2 * torch.arange(size, device=images.device) + 1
-        place = (doubled * length * STEPS - size * STEPS + size) // (2 * size)  # (n, size)
-        places.append(place.clamp(torch.zeros_like(length), (length - 1) * STEPS) + start * STEPS)
-    rows, columns = places
+        position = (doubled * length * STEPS - size * STEPS + size) // (2 * size)  # (n, size)
+        positions.append(position.clamp(torch.zeros_like(length), (length - 1) * STEPS) + start * STEPS)
+    rows, columns = positions
     return sample_bilinear(images, rows[:, :, None], columns[:, None, :])
 
 
 def draw_affine(
     words: Ints, height: int, width: int, rotate: float, translate: float, scale: float
 ) -> Ints:
-    """Draws a turn, a shift by whole pixels and a change of size, as torchvision's RandomAffine.
+    """Draw a rotation, a shift by whole pixels and a scaling, like torchvision's RandomAffine.
 
     Args:
         words: int64 ``(n, 4)``.
-        rotate: largest angle in degrees, 0..180.
-        translate: largest shift as a share of the side, 0..1.
-        scale: largest relative change of size, 0 <= scale < 1.
+        rotate: maximum angle in degrees, 0..180.
+        translate: maximum shift as a share of the side, 0..1.
+        scale: maximum relative change of size, 0 <= scale < 1.
 
     Returns:
-        int64 ``(n, 4)``: cosine and sine of the angle, both over the factor of size and in units of
+        int64 ``(n, 4)``: cosine and sine of the angle, both divided by the scaling and in units of
         1 / AFFINE_ONE; shift down and shift right in pixels.
     """
     angles = uniform(words[:, 0], -math.radians(rotate), math.radians(rotate))
     factors = uniform(words[:, 1], 1 - scale, 1 + scale)
-    cosines = whole(each(math.cos, angles) / factors * AFFINE_ONE)
-    sines = whole(each(math.sin, angles) / factors * AFFINE_ONE)
+    cosines = rounded(elementwise(math.cos, angles) / factors * AFFINE_ONE)
+    sines = rounded(elementwise(math.sin, angles) / factors * AFFINE_ONE)
     largest = np.array([height, width]) * translate
-    shifts = whole(uniform(words[:, 2:]) * 2 * largest - largest)
+    shifts = rounded(uniform(words[:, 2:]) * 2 * largest - largest)
     return np.concatenate((np.stack((cosines, sines), axis=1), shifts), axis=1)
 
 
 def affine(images: Tensor, changes: Tensor) -> Tensor:
-    """Turns, resizes and shifts each image around its centre, by bilinear interpolation.
+    """Rotate, scale and shift each image around its centre, by bilinear interpolation.
 
-    A positive angle turns clockwise, as in torchvision's ``affine``. What comes in from outside
-    repeats the edge. The result is at most one grey level from exact interpolation, rounded.
+    A positive angle rotates clockwise, as in torchvision's ``affine``. The edge is repeated outside of
+    the image. The result differs from exact interpolation, rounded, by at most one grey level.
 
     Args:
         images: uint8 ``(n, height, width, channels)``.
@@ -153,7 +153,7 @@ def affine(images: Tensor, changes: Tensor) -> Tensor:
     """
     _, height, width, _ = images.shape
     cosine, sine, down, right = changes.unsqueeze(2).unbind(1)  # (n, 1) each
-    # twice the distance from the centre, a whole number also where the side is even
+    # twice the distance from the centre, which is an integer for even sides, too
     y = 2 * torch.arange(height, device=images.device) - (height - 1) - 2 * down  # (n, height)
     x = 2 * torch.arange(width, device=images.device) - (width - 1) - 2 * right  # (n, width)
     to_steps = AFFINE_BITS + 1 - STEP_BITS
@@ -168,19 +168,19 @@ def affine(images: Tensor, changes: Tensor) -> Tensor:
 
 
 def sample_bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Reads each image at places between its pixels.
+    """Sample each image at positions between its pixels.
 
-    Places are whole 256ths of a pixel. So a weight has 16 bits and a weighted sum of grey levels
-    24, which float32 holds exactly: the result is the same in any order of the sum, with fused
-    multiplication or without, on any device.
+    Positions are multiples of 1/256 of a pixel. A weight then has 16 bits and a weighted sum of grey
+    levels 24, which float32 holds exactly. The result is therefore the same in any order of the sum,
+    with or without fused multiplication, and on any device.
 
     Args:
         images: uint8 ``(n, height, width, channels)``.
-        rows: int64, which ``(n, height, width)`` can be broadcast from, 0..(height - 1) * STEPS.
-        columns: the same, 0..(width - 1) * STEPS.
+        rows: int64, broadcastable to ``(n, height, width)``, 0..(height - 1) * STEPS.
+        columns: like ``rows``, 0..(width - 1) * STEPS.
 
     Returns:
-        As ``images``, rounded to the nearest level, a half up.
+        As ``images``, rounded to the nearest level, half up.
     """
     num_images, height, width, channels = images.shape
     rows, columns = rows.int(), columns.int()
@@ -200,7 +200,7 @@ def sample_bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     for corner, (line, column, vertical, horizontal) in enumerate(corners):
         index[..., corner] = line + column
         weights[..., corner] = vertical * horizontal
-    # an embedding bag is a weighted sum of rows of a table, here of four pixels
+    # an embedding bag computes weighted sums of rows of a table: here, of four pixels
     sums = F.embedding_bag(
         index.view(-1, 4),
         images.reshape(-1, channels).float(),

@@ -1,4 +1,4 @@
-"""torchvision's transforms and policies, a sample at a time, on the CPU."""
+"""torchvision's transforms and policies, on the CPU, one sample at a time."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,35 +26,35 @@ Transform = Callable[[Tensor], Tensor]
 def make_transforms(
     policy: str | None, transforms: Sequence[Mapping[str, Mapping[str, Any]]]
 ) -> list[tuple[str, Transform]]:
-    """Makes the transforms and then the policy, with the names by which a mistake is reported.
+    """Return the transforms and then the policy, with their names for error messages.
 
     Raises:
-        UserError: torchvision has no such transform, or not with these arguments.
+        UserError: torchvision has no such transform, or it rejects these arguments.
     """
     if policy is None and not transforms:
         return []
     from torchvision.transforms import v2  # 3.5 s to import
 
     classes = dict(inspect.getmembers(v2, lambda member: inspect.isclass(member)))
-    known = [name for name, made in classes.items() if issubclass(made, v2.Transform)]
-    made: list[tuple[str, Transform]] = []
+    known = [name for name, kind in classes.items() if issubclass(kind, v2.Transform)]
+    created: list[tuple[str, Transform]] = []
     for name, arguments in (item for transform in transforms for item in transform.items()):
         if name not in known:
             near = did_you_mean(name, known) or "."
             raise UserError(
                 f"augment.transforms: torchvision.transforms.v2 has no transform {name}{near}"
-                f" There are: {', '.join(known)}"
+                f" The transforms are: {', '.join(known)}"
             )
         try:
-            made.append((f"augment.transforms: {name}", classes[name](**arguments)))
+            created.append((f"augment.transforms: {name}", classes[name](**arguments)))
         except Exception as error:
             raise UserError(
-                f"augment.transforms: {name} cannot be made with {dict(arguments)} ({brief(error)});"
-                f" it takes {inspect.signature(classes[name])}"
+                f"augment.transforms: {name} rejects the arguments {dict(arguments)} ({brief(error)});"
+                f" its signature is {inspect.signature(classes[name])}"
             ) from None
     if policy is not None:
-        made.append((f"augment.policy: {policy}", classes[POLICIES[policy]]()))
-    return made
+        created.append((f"augment.policy: {policy}", classes[POLICIES[policy]]()))
+    return created
 
 
 def transform_each(
@@ -64,9 +64,9 @@ def transform_each(
     epoch: int,
     sample_ids: Tensor,
 ) -> Tensor:
-    """Applies the transforms to one sample after the other.
+    """Apply the transforms to one sample after the other.
 
-    They draw from torch's global generator, which is seeded for each sample and then put back.
+    They draw from torch's global generator, which is seeded for each sample and restored at the end.
 
     Args:
         images: uint8 ``(n, height, width, channels)`` on the CPU.
@@ -76,7 +76,7 @@ def transform_each(
         As ``images``.
 
     Raises:
-        UserError: a transform does not take such an image or does not return one.
+        UserError: a transform rejects such an image, or does not return one.
     """
     words = draw_words(seed, epoch, sample_ids, HOST)
     seeds = join(words).tolist()
@@ -95,15 +95,15 @@ def _transform(transforms: Sequence[tuple[str, Transform]], image: Tensor) -> Te
             image = transform(image)
         except Exception as error:
             raise UserError(
-                f"{name} cannot change a uint8 image of {_size(given)} ({brief(error)}); leave it out"
+                f"{name} cannot transform a uint8 image of {_size(given)} ({brief(error)}); remove it"
             ) from None
         if not isinstance(image, Tensor) or (image.dtype, image.shape) != (given.dtype, given.shape):
-            made = f"{type(image).__module__.split('.')[0]} {type(image).__name__}"
+            result = f"{type(image).__module__.split('.')[0]} {type(image).__name__}"
             if isinstance(image, Tensor) and image.ndim == 3:
-                made = f"{str(image.dtype).removeprefix('torch.')} image of {_size(image)}"
+                result = f"{str(image.dtype).removeprefix('torch.')} image of {_size(image)}"
             raise UserError(
-                f"{name} makes a {made} of a uint8 image of {_size(given)};"
-                " only what keeps type and size is allowed, so leave it out"
+                f"{name} turns a uint8 image of {_size(given)} into a {result};"
+                " only transforms that keep type and size are allowed, so remove it"
             )
     return image
 
@@ -115,7 +115,7 @@ def _size(image: Tensor) -> str:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Lets torch compute with one thread, since another number may sum floats in another order."""
+    """Let torch compute with one thread: another number may change the order of a sum."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

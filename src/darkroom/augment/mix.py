@@ -1,29 +1,29 @@
-"""Mixup and CutMix: each sample is mixed with one partner, in a share of its own."""
+"""Mixup and CutMix: each sample is mixed with a partner, with its own share."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.augment.draws import ONE, Floats, Ints, uniform, whole
+from darkroom.augment.draws import ONE, Floats, Ints, rounded, uniform
 from darkroom.augment.erase import inside
 from darkroom.loading.philox import below
 
 
 def draw_mixes(words: Ints, height: int, width: int, mixup: float | None, cutmix: float | None) -> Ints:
-    """Draws how each sample is mixed: by mixup, by CutMix, or where both are given by either.
+    """Draw how each sample is mixed: by mixup, by CutMix, or, if both are given, by one of them.
 
-    Mixup is of Zhang et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018), CutMix of Yun
-    et al., "CutMix: Regularization Strategy to Train Strong Classifiers" (ICCV 2019), with the
-    rectangles of torchvision's CutMix.
+    Mixup: Zhang et al., "mixup: Beyond Empirical Risk Minimization" (ICLR 2018). CutMix: Yun et al.,
+    "CutMix: Regularization Strategy to Train Strong Classifiers" (ICCV 2019), with the rectangles of
+    torchvision's CutMix.
 
     Args:
         words: int64 ``(n, 4)``.
-        mixup: alpha of the share's Beta(alpha, alpha), above 0; None: no mixup.
-        cutmix: the same, of the share before the rectangle is clipped and rounded to pixels.
+        mixup: alpha > 0 of the share's distribution Beta(alpha, alpha); None for no mixup.
+        cutmix: the same for CutMix, before the rectangle is clipped and rounded to pixels.
 
     Returns:
-        int64 ``(n, 5)``: share of the sample's own pixels outside of the rectangle in units of
-        1 / ONE; top, left, height and width of the rectangle that is the partner's.
+        int64 ``(n, 5)``: the sample's share outside of the rectangle, in units of 1 / ONE; top, left,
+        height and width of the rectangle that comes from the partner.
     """
     is_cut = np.full(len(words), cutmix is not None)
     if mixup is not None and cutmix is not None:
@@ -31,7 +31,7 @@ def draw_mixes(words: Ints, height: int, width: int, mixup: float | None, cutmix
     shares = np.full(len(words), ONE)
     rectangles = np.zeros((len(words), 4), dtype=np.int64)
     if mixup is not None:
-        shares[~is_cut] = whole(_beta(words[~is_cut, 1], mixup) * ONE)
+        shares[~is_cut] = rounded(_beta(words[~is_cut, 1], mixup) * ONE)
     if cutmix is not None:
         size = np.array([height, width])
         sides = 0.5 * np.sqrt(1 - _beta(words[is_cut, 1], cutmix))[:, None] * size
@@ -43,18 +43,18 @@ def draw_mixes(words: Ints, height: int, width: int, mixup: float | None, cutmix
 
 
 def mix_images(images: Tensor, mixes: Tensor, is_cut: bool) -> tuple[Tensor, Tensor]:
-    """Mixes each image with the next one.
+    """Mix each image with the next one.
 
     A share has 16 bits and a level 8, so float32 holds every product and sum exactly.
 
     Args:
         images: uint8 ``(n + 1, height, width, channels)``.
         mixes: int64 ``(n, 5)``, as ``draw_mixes`` returns.
-        is_cut: whether there is any rectangle.
+        is_cut: whether there are rectangles.
 
     Returns:
-        float32 ``(n, height, width, channels)``, 0..255; and float32 ``(n,)``: the share of an
-        image's own pixels, of what lies in the rectangle counted by its area.
+        float32 ``(n, height, width, channels)``, 0..255; and float32 ``(n,)``: each image's share, in
+        which a rectangle counts by its area.
     """
     num_images, height, width, channels = images[:-1].shape
     shares, rectangles = mixes[:, 0] / ONE, mixes[:, 1:]
@@ -68,7 +68,7 @@ def mix_images(images: Tensor, mixes: Tensor, is_cut: bool) -> tuple[Tensor, Ten
 
 
 def _beta(words: Ints, alpha: float) -> Floats:
-    """Maps words to draws from Beta(alpha, alpha), by the inverse of its distribution function."""
+    """Map words to draws from Beta(alpha, alpha), by the inverse of its distribution function."""
     from scipy.special import betaincinv  # 0.2 s to import, and only needed here
 
     return betaincinv(alpha, alpha, uniform(words))

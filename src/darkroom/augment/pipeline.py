@@ -1,4 +1,4 @@
-"""All augmentations that are switched on, as functions of (seed, epoch, sample id)."""
+"""All enabled augmentations, as functions of the seed, the epoch and the sample id."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,81 +26,81 @@ from darkroom.config.augment import Augment
 from darkroom.loading.placement import send
 
 PIXELS_AT_ONCE = 1 << 17
-"""On a CPU: larger arrays leave its caches, and each is memory that the system gives out anew."""
+"""On a CPU; larger arrays do not fit its caches, and their memory is allocated anew each time."""
 
 
 class _Step(NamedTuple):
-    """A change of batches on the device."""
+    """An augmentation of batches on the device."""
 
     blocks: range
     draw: Callable[[Ints, int, int], Ints]
-    """Takes the words of these blocks, ``(n, 4 * len(blocks))``, the height and the width, and
-    returns whole numbers, ``(n, ...)``."""
+    """Takes the words of these blocks, ``(n, 4 * len(blocks))``, the height and the width; returns
+    integers ``(n, ...)``."""
     apply: Callable[[Tensor, Tensor], Tensor]
-    """Takes the images and what was drawn, on their device."""
+    """Takes the images, and these integers on the same device; returns the images."""
 
 
 class Augmentation:
-    """Changes training images, each by numbers of its own.
+    """Random changes of training images.
 
-    They are changed on the host (transforms, then the policy), then on the device (resized crop,
-    shift and flips, affine change, colour, erasure), then mixed. What a sample becomes depends on
-    the seed, the epoch and its id alone, not on the batch, the device or the process.
+    Images are changed on the host (transforms, then the policy), then on the device (resized crop, shift
+    and flips, affine transform, colour, erasing), then mixed. The result depends only on the seed, the
+    epoch and the sample id, not on the batch, the device or the process.
     """
 
     def __init__(self, options: Augment, seed: int) -> None:
-        """Takes the options, and the seed 0..2**32 - 1.
+        """Take the options and the seed, 0..2**32 - 1.
 
         Raises:
-            UserError: ``options.transforms`` names what torchvision cannot make.
+            UserError: ``options.transforms`` is not possible with torchvision.
         """
         self._seed = seed
         self._transforms = make_transforms(options.policy, options.transforms)
         self._steps = _make_steps(options)
         self._mixup, self._cutmix = options.mixup, options.cutmix
         self.needs_host = bool(self._transforms)
-        """Whether there is work for ``on_host``."""
+        """Whether ``on_host`` changes images."""
         self.mixes = options.mixup is not None or options.cutmix is not None
-        """Whether there is work for ``mix``."""
+        """Whether ``mix`` is to be called."""
         self.changes_images = self.needs_host or bool(self._steps) or self.mixes
-        """Whether an image differs from epoch to epoch."""
+        """Whether an image differs between epochs."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
-        """Applies torchvision's transforms and policy, a sample at a time.
+        """Apply torchvision's transforms and policy, one sample at a time.
 
-        They seed torch's global generator and put it back, and so must not run beside another
-        thread that draws from it.
+        This seeds torch's global generator and restores it, so no other thread may draw from it at the
+        same time.
 
         Args:
             images: uint8 ``(n, height, width, channels)`` on the CPU.
             sample_ids: int64 ``(n,)`` on the CPU.
 
         Returns:
-            As ``images``; the same object where nothing is switched on.
+            As ``images``; the same object if nothing is enabled.
 
         Raises:
-            UserError: a transform does not take such an image or does not return one.
+            UserError: a transform rejects such an image, or does not return one.
         """
         if not self._transforms:
             return images
         return transform_each(self._transforms, images, self._seed, epoch, sample_ids)
 
     def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
-        """Applies what works on batches.
+        """Apply the augmentations that work on batches.
 
         Args:
             images: uint8 ``(n, height, width, channels)``, on any device.
             sample_ids: int64 ``(n,)`` on the CPU.
 
         Returns:
-            As ``images``; the same object where nothing is switched on.
+            As ``images``; the same object if nothing is enabled.
         """
         if not self._steps:
             return images
         num_images, height, width, _ = images.shape
         drawn = self._draw(sample_ids, epoch, height, width)
         widths = [values.shape[1] for values in drawn]
-        # one copy to the device, whatever is switched on
+        # a single copy to the device, whatever is enabled
         changes = send(torch.from_numpy(np.concatenate(drawn, axis=1)), images.device)
         num_parts = 1
         if images.device.type == "cpu":
@@ -115,7 +115,7 @@ class Augmentation:
         return changed[0] if num_parts == 1 else torch.cat(changed)
 
     def _draw(self, sample_ids: Tensor, epoch: int, height: int, width: int) -> list[Ints]:
-        """Returns what each step draws: whole numbers, ``(n, ...)``."""
+        """Return what each step draws: integers ``(n, ...)``."""
         blocks = [block for step in self._steps for block in step.blocks]
         words = draw_words(self._seed, epoch, sample_ids, blocks)
         drawn, start = [], 0
@@ -128,12 +128,12 @@ class Augmentation:
     def mix(
         self, images: Tensor, targets: Tensor, sample_ids: Tensor, epoch: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mixes each image with the next one.
+        """Mix each image with the next one.
 
         Args:
             images: uint8 ``(n + 1, height, width, channels)``, on any device.
             targets: int64 ``(n + 1,)``, on the same device.
-            sample_ids: int64 on the CPU, of which the first ``n`` are read.
+            sample_ids: int64 on the CPU; only the first ``n`` are used.
 
         Returns:
             images: float32 ``(n, height, width, channels)``, 0..255;
@@ -148,7 +148,7 @@ class Augmentation:
 
 
 def _make_steps(options: Augment) -> list[_Step]:
-    """Leaves out what the options leave as it is."""
+    """Return the steps that the options enable."""
     steps = []
     if options.resized_crop is not None:
         draw_crops = partial(draw_resized_crops, smallest=options.resized_crop)

@@ -13,7 +13,8 @@ from darkroom.collection.grouping import check_groups
 from darkroom.collection.labels import classes_in
 from darkroom.collection.listing import explain_missing
 from darkroom.collection.manifest import NOT_THERE, OUT
-from darkroom.collection.names import Renaming, refuse_look_alikes
+from darkroom.collection.names import Renaming, explain_look_alikes
+from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError, listed
 
@@ -47,18 +48,19 @@ def check_collection(
     is_labelled_by_folders: bool,
     missing: str,
     rename: Renaming,
+    troubles: Troubles,
 ) -> None:
-    """Checks the entries of a collection as a whole.
+    """Check the entries of a collection as a whole.
 
     Args:
         table: rows of ``collection.SCHEMA``, sorted by path.
-        missing: what ``explain_not_found`` returned.
-        rename: what has read the labels.
+        missing: the result of ``explain_not_found``.
+        rename: the renaming that has read the labels.
+        troubles: gets classes whose names look alike, and split folders inside class folders.
 
     Raises:
-        UserError: a path comes twice, nothing is labelled, there are fewer than two classes or some that
-            look alike, ``data.merge_labels`` or ``data.group_pattern`` do not fit, or given splits have
-            classes that train lacks.
+        UserError: a path occurs twice, nothing is labelled, there are fewer than two classes, or
+            ``data.merge_labels`` or ``data.group_pattern`` do not fit the collection.
     """
     name = source.path
     paths = table["path"].combine_chunks()
@@ -72,7 +74,8 @@ def check_collection(
         raise UserError(_explain_nothing(table, files, source, is_labelled_by_folders, missing))
     rename.check()
     separator = source.label_separator
-    refuse_look_alikes(_count_classes(table, separator), source.merge_labels, name)
+    if message := explain_look_alikes(_count_classes(table, separator), source.merge_labels, name):
+        troubles.add(Trouble("Classes whose names look alike", message))
     if separator is not None:
         if not _classes(to_read, separator):
             raise UserError(
@@ -86,39 +89,28 @@ def check_collection(
         advice = _explain_folders(table, files) if is_labelled_by_folders else ""
         example = f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
         raise UserError(f"data.path: {problem}{f'; {advice}' if advice else example}")
-    if is_labelled_by_folders and source.class_name == "top":
-        _refuse_splits_in_classes(to_read, name)
+    is_top = is_labelled_by_folders and source.class_name == "top"
+    if is_top and (message := _explain_splits_in_classes(to_read, name)):
+        troubles.add(Trouble("Split folders inside class folders", message))
     if source.group_pattern is not None:
         check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
-    in_train = pc.fill_null(pc.equal(to_read["split"], "train"), True)
-    known = _classes(to_read.filter(in_train), separator)
-    for split in ("val", "test"):
-        given = to_read.filter(pc.fill_null(pc.equal(to_read["split"], split), False))
-        unknown = sorted(_classes(given, separator) - known)
-        if unknown:
-            raise UserError(
-                f"data.path: the given {split} split of {name} has classes that train lacks: "
-                + listed(unknown)
-            )
 
 
-def _refuse_splits_in_classes(to_read: pa.Table, name: str) -> None:
-    """Refuses class folders that hold nothing but folders of splits, which would be ignored."""
-    if (
-        len(to_read["split"].drop_null())
-        or split_called((f"{to_read['path'][0]}/".split("/"))[1]) is None
-    ):
-        return
+def _explain_splits_in_classes(to_read: pa.Table, name: str) -> str:
+    """Return a message if class folders hold only split folders, which would be ignored; else empty."""
+    if len(to_read["split"].drop_null()) or split_called(f"{to_read['path'][0]}/".split("/")[1]) is None:
+        return ""
     folders = pc.extract_regex(to_read["path"], "^(?P<top>[^/]+)/(?P<next>[^/]+)/").combine_chunks()
     inside = set(pc.struct_field(folders, "next").unique().to_pylist())
     splits = {split_called(folder or "") for folder in inside}
-    if folders.null_count == 0 and None not in splits and "train" in splits and len(splits) > 1:
-        top = str(to_read["path"][0]).split("/")[0]
-        train = min(folder for folder in inside if split_called(folder) == "train")
-        raise UserError(
-            f"data.path: the folders {listed(sorted(inside))} lie inside of the class folders in {name},"
-            f" where they would not split the images; put them above the classes, as {train}/{top}"
-        )
+    if folders.null_count or None in splits or "train" not in splits or len(splits) == 1:
+        return ""
+    top = str(to_read["path"][0]).split("/")[0]
+    train = min(folder for folder in inside if split_called(folder) == "train")
+    return (
+        f"data.path: the folders {listed(sorted(inside))} are inside the class folders of {name}, where"
+        f" they do not split the images; put them above the classes, as in {train}/{top}"
+    )
 
 
 def _explain_nothing(

@@ -1,4 +1,4 @@
-"""Finds the labelled images of a collection: one row for every file, in the order of their paths."""
+"""Finds the labelled images of a collection: one row per file, sorted by path."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,11 +19,12 @@ from darkroom.collection.idx import IdxFiles, find_idx
 from darkroom.collection.manifest import Columns, label_by_manifest
 from darkroom.collection.names import Renaming, is_blank, quoted
 from darkroom.collection.system_files import is_hidden
+from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError
 
 BATCH = 8_192
-"""Rows that are held in memory at once."""
+"""Maximum number of rows that are unpacked at once."""
 
 SCHEMA = pa.schema(
     [
@@ -38,46 +39,61 @@ SCHEMA = pa.schema(
         ("size", pa.int64()),
     ]
 )
-"""One row an ``Entry``."""
+"""The fields of ``Entry``."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What was found, and the place to read it from."""
+    """The files that were found, and the place to read them from."""
 
     files: Files
     table: pa.Table
     """``SCHEMA``, sorted by path, memory-mapped."""
     separator: str | None = None
-    """What parts the labels of an image, which are a set of classes; None: its label is one class."""
+    """Separator of the labels of an image, which are a set of classes; None: one class per image."""
     is_labelled_by_folders: bool = False
-    """Whether everything in a class folder counts as an image of that class, unlike in a manifest,
-    which lists each one."""
+    """Whether every file in a class folder counts as an image of that class. A manifest, in contrast,
+    lists each image."""
     missing: str = ""
-    """What is to be said of listed files that are not there; empty if there are none."""
+    """Message about listed files that are missing; empty if there are none."""
 
     @property
     def num_to_read(self) -> int:
         return self.table["outcome"].null_count
 
     def rows(self) -> Iterator[Entry]:
-        """Yields the entries, a few thousand of them in memory at a time."""
+        """Yield the entries, with a few thousand of them in memory at a time."""
         return _unpack(self.table)
 
 
-def find_collection(source: DataSource, scratch: Path) -> Collection:
-    """Lists every file of ``source`` with its label.
+def find_collection(source: DataSource, scratch: Path, troubles: Troubles | None = None) -> Collection:
+    """List every file of ``source`` with its label.
 
-    Labels come from the manifest if one is named, from idx files or a Hugging Face copy if the
-    folder is one, else from class folders: ``CLASS/**`` or ``{train,val,test}/CLASS/**``. The order
-    of files on disk is irrelevant.
+    Labels come from the manifest if one is named; else from idx files or a Hugging Face copy if the
+    folder is one; else from class folders: ``CLASS/**`` or ``{train,val,test}/CLASS/**``. The order of
+    files on disk does not matter.
 
     Args:
         scratch: folder for the table, which is memory-mapped because it may have millions of rows.
+        troubles: gets mistakes that do not prevent other checks; None: they are raised.
 
     Raises:
-        UserError: there is nothing at ``source.path``, or it is not arranged in one of these ways.
+        UserError: there is nothing at ``source.path``, or its arrangement is unknown. The message
+            includes the mistakes in ``troubles``.
     """
+    found = Troubles() if troubles is None else troubles
+    try:
+        collection = _find(source, scratch, found)
+    except UserError as error:
+        found.add(Trouble("Collection", f"{error}"))
+        found.refuse()
+        raise
+    if troubles is None:
+        found.refuse()
+    return collection
+
+
+def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
     scratch.mkdir(parents=True, exist_ok=True)
     rename = Renaming(source.merge_labels)
     pattern = None if source.group_pattern is None else GroupPattern(source.group_pattern)
@@ -97,19 +113,19 @@ def find_collection(source: DataSource, scratch: Path) -> Collection:
     elif not by_folders:
         entries = _rename(files, rename)
     else:
-        found = _pack(files.entries(), scratch / "found.arrow")
-        entries = _label_by_folders(files, found, source.class_name, rename)
-    table = _sort(_pack(entries, scratch / "unsorted.arrow", pattern), scratch)
+        found = _tabulate(files.entries())
+        entries = _label_by_folders(files, found, source.class_name, rename, troubles)
+    table = _write_sorted(_tabulate(entries, pattern), scratch / "collection.arrow")
     missing = explain_not_found(table, source)
-    check_collection(table, files, source, by_folders, missing, rename)
+    check_collection(table, files, source, by_folders, missing, rename, troubles)
     return Collection(files, table, source.label_separator, by_folders, missing)
 
 
 def open_files(path: Path, scratch: Path) -> Files:
-    """Returns the place that ``path`` is: a folder, a tar, idx files, a Hugging Face copy.
+    """Return the files at ``path``: a folder, a tar, idx files, or a Hugging Face copy.
 
     Raises:
-        UserError: it is none of these.
+        UserError: ``path`` is none of these.
     """
     if problem := explain_path(str(path)):
         raise UserError(f"data.path: {problem}")
@@ -123,7 +139,7 @@ def open_files(path: Path, scratch: Path) -> Files:
 
 
 def _rename(files: Files, rename: Renaming) -> Iterator[Entry]:
-    """Yields the entries of a place that labels its files itself, with their classes."""
+    """Yield the entries of a place that labels its files itself, with merged labels."""
     for entry in files.entries():
         yield (
             entry if entry.label is None else replace(entry, label=_class_of(entry.label, files, rename))
@@ -131,10 +147,10 @@ def _rename(files: Files, rename: Renaming) -> Iterator[Entry]:
 
 
 def _class_of(label: str, files: Files, rename: Renaming) -> str:
-    """Returns the class of a label.
+    """Return the class of a label.
 
     Raises:
-        UserError: nothing of the label can be seen.
+        UserError: the label has no visible character.
     """
     if is_blank(label):
         raise UserError(
@@ -145,16 +161,19 @@ def _class_of(label: str, files: Files, rename: Renaming) -> str:
 
 
 def _label_by_folders(
-    files: Files, found: pa.Table, class_name: str, rename: Renaming
+    files: Files, found: pa.Table, class_name: str, rename: Renaming, troubles: Troubles
 ) -> Iterator[Entry]:
-    """Takes label and split from the folders that a file lies in.
+    """Yield entries with label and split taken from the folders that contain the file.
+
+    Args:
+        troubles: gets empty class folders.
 
     Raises:
-        UserError: a class folder is empty, has a name of blanks, or is a link that leaves the
-            collection; or folders of splits are mixed with others.
+        UserError: a class folder has a blank name or is a link that leaves the collection, or split
+            folders are mixed with other folders.
     """
     tops = {e.path.split("/")[0] for e in _unpack(found) if "/" in e.path and e.outcome != "hidden"}
-    tops -= {"", ".."}  # of members that climb out of an archive
+    tops -= {"", ".."}  # from archive members outside of the archive's root
     splits = _split_folders(files.name, sorted(tops | _subfolders(files, "")))
     empty = set()
     for parent in splits or [""]:
@@ -168,7 +187,7 @@ def _label_by_folders(
         if entry.outcome == "hidden":
             yield entry
         elif entry.outcome and (not classes or folders[0] in ("", "..")):
-            yield entry  # such as a link to a class folder elsewhere
+            yield entry  # for example a link to a file elsewhere
         elif not classes:
             yield replace(entry, outcome="unlisted", reason="outside of the class folders")
         else:
@@ -180,24 +199,25 @@ def _label_by_folders(
             yield replace(entry, label=label, split=split)
     if empty:
         names = ", ".join(f"{files.name}/{name}" for name in sorted(empty))
-        raise UserError(f"data.path: empty class folders: {names}; fill or remove them")
+        message = f"data.path: empty class folders: {names}; fill or remove them"
+        troubles.add(Trouble("Empty class folders", message))
 
 
 def _refuse_linked_folder(files: Files, path: str, splits: Mapping[str, Split]) -> None:
-    """Refuses a linked folder where a class or a split should be: all of its images would be missing."""
+    """Refuse a link in place of a class or split folder, because all of its images would be missing."""
     parent, _, name = path.rpartition("/")
     if parent and parent not in splits:
-        return  # somewhere inside of a class
+        return  # inside a class folder
     kind = "split" if not parent and split_called(name) else "class"
     raise UserError(
-        f"data.path: the {kind} folder {path} is a link that leaves"
-        f" {files.name}, and DVC would not notice changes there; copy the folder into {files.name}, or"
-        " name a data.path that holds both"
+        f"data.path: the {kind} folder {path} is a link that leads out of {files.name}, and DVC would"
+        f" not notice changes there; copy the folder into {files.name}, or set data.path to a folder"
+        " that contains both"
     )
 
 
 def _subfolders(files: Files, parent: str) -> set[str]:
-    """Returns the folders in ``parent``, but links that leave; an archive lists files alone."""
+    """Return the folders in ``parent``, without links that leave; none in an archive."""
     if not isinstance(files, FolderFiles):
         return set()
     root = files.root.resolve()
@@ -208,48 +228,41 @@ def _subfolders(files: Files, parent: str) -> set[str]:
 
 
 def _split_folders(name: str, tops: list[str]) -> dict[str, Split]:
-    """Returns the folders of given splits; none if the top folders are classes."""
+    """Return the split of each split folder; empty if the top folders are classes."""
     splits = {top: split for top in tops if (split := split_called(top))}
     given = set(splits.values())
     if "train" not in given or (len(given) == 1 and len(tops) > 1):
         return {}  # a class may be called train
     if len(splits) < len(tops) or len(given) < len(splits):
         raise UserError(
-            f"data.path: {name} holds {', '.join(tops)}; it must hold either one folder a class, or"
-            " one folder for train and at most one for each of val and test, with class folders inside"
+            f"data.path: {name} contains {', '.join(tops)}; it must contain either one folder per class,"
+            " or one folder for train and at most one each for val and test, with class folders inside"
         )
     return splits
 
 
-def _pack(entries: Iterable[Entry], path: Path, pattern: GroupPattern | None = None) -> pa.Table:
-    """Writes entries to a file and returns it as a memory-mapped table."""
-
-    def tables() -> Iterator[pa.Table]:
-        for batch in _batched(entries):
-            columns = {name: [getattr(entry, name) for entry in batch] for name in SCHEMA.names}
-            table = pa.table(columns, schema=SCHEMA)
-            if pattern is not None:
-                groups = pattern.groups(table["path"].combine_chunks())
-                table = table.set_column(SCHEMA.get_field_index("group"), "group", groups)
-            yield table
-
-    return _write(tables(), path)
+def _tabulate(entries: Iterable[Entry], pattern: GroupPattern | None = None) -> pa.Table:
+    """Return entries as a table in memory, in about 150 bytes per entry."""
+    batches = []
+    for batch in _batched(entries):
+        columns = {name: [getattr(entry, name) for entry in batch] for name in SCHEMA.names}
+        table = pa.table(columns, schema=SCHEMA)
+        if pattern is not None:
+            groups = pattern.groups(table["path"].combine_chunks())
+            table = table.set_column(SCHEMA.get_field_index("group"), "group", groups)
+        batches += table.to_batches()
+    return pa.Table.from_batches(batches, SCHEMA).combine_chunks()
 
 
-def _write(tables: Iterable[pa.Table], path: Path) -> pa.Table:
+def _write_sorted(table: pa.Table, path: Path) -> pa.Table:
+    """Write a table to a file, sorted by path, and return it memory-mapped."""
+    order = pc.sort_indices(table, [("path", "ascending")])
     part = path.with_suffix(".part")
     with pa.ipc.new_file(part, SCHEMA) as writer:
-        for table in tables:
-            writer.write_table(table)
-    part.replace(path)  # whoever has mapped the old one keeps it
+        for start in range(0, len(order), BATCH):
+            writer.write_table(table.take(order.slice(start, BATCH)))
+    part.replace(path)  # processes that have mapped the old file keep it
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-
-
-def _sort(table: pa.Table, scratch: Path) -> pa.Table:
-    order = pc.sort_indices(table, [("path", "ascending")])
-    whole = table.combine_chunks()  # else each `take` would do it
-    starts = range(0, len(order), BATCH)
-    return _write((whole.take(order.slice(start, BATCH)) for start in starts), scratch / "sorted.arrow")
 
 
 def _unpack(table: pa.Table) -> Iterator[Entry]:

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from darkroom.errors import UserError, did_you_mean, listed
+from darkroom.errors import UserError, counted, did_you_mean, listed
 
 _IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
 """Invisible characters that are not of Unicode's category Cf: fillers and variation selectors."""
@@ -80,16 +80,18 @@ def is_blank(name: str) -> bool:
     return not look_alike_key(name)
 
 
-def refuse_look_alikes(counts: Mapping[str, int], merge: Mapping[str, str], where: str) -> None:
-    """Refuses classes whose names look alike, unless each is mapped to itself.
+def explain_look_alikes(counts: Mapping[str, int], merge: Mapping[str, str], collection: str) -> str:
+    """Return a message about classes whose names look alike; empty if there are none.
+
+    Classes that ``data.merge_labels`` maps to themselves are different on purpose.
 
     Args:
-        counts: files of each class, after merging.
+        counts: number of files of each class, after merging.
         merge: ``data.merge_labels``.
-        where: the collection, for the message.
+        collection: the name of the collection.
 
-    Raises:
-        UserError: there are such classes; the message counts them and has the lines for params.yaml.
+    Returns:
+        The classes with their counts, and both ways to set ``data.merge_labels``.
     """
     by_key: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(counts):
@@ -100,23 +102,23 @@ def refuse_look_alikes(counts: Mapping[str, int], merge: Mapping[str, str], wher
         if len(names) > 1 and not all(merge.get(name) == name for name in names)
     ]
     if not groups:
-        return
+        return ""
     groups.sort()
     lines = [
-        "  " + ", ".join(f"{quoted(name)} ({_files(counts[name])})" for name in names)
+        "  " + ", ".join(f"{quoted(name)} ({counted(counts[name], 'file')})" for name in names)
         for names in groups[:MAX_SHOWN]
     ]
     if len(groups) > MAX_SHOWN:
-        lines.append(f"  and {len(groups) - MAX_SHOWN:,} more such groups")
+        lines.append(f"  and {counted(len(groups) - MAX_SHOWN, 'more group')}")
     one_class = {name: _commonest(names, counts) for names in groups for name in names}
     one_class = {name: target for name, target in one_class.items() if name != target}
     kept = {name: one_class.get(target, target) for name, target in merge.items()}
     apart = {name: name for names in groups for name in names}
-    raise UserError(
-        f"data.path: {where} has classes whose names differ only in case, blanks, invisible characters"
-        " or Unicode form:\n"
+    return (
+        f"data.path: {collection} has classes whose names differ only in case, blanks, invisible"
+        " characters or Unicode form:\n"
         + "\n".join(lines)
-        + "\nIf those on a line are one class, set under data in params.yaml:\n"
+        + "\nIf the names on a line mean one class, set under data in params.yaml:\n"
         + f"  merge_labels: {_flow(kept | one_class)}\n"
         + "If they are different classes, map each to itself:\n"
         + f"  merge_labels: {_flow(dict(merge) | apart)}"
@@ -153,7 +155,3 @@ def _flow(mapping: Mapping[str, str]) -> str:
 def _commonest(names: list[str], counts: Mapping[str, int]) -> str:
     """Returns the name of most files; of equal ones that in small letters, then the first."""
     return min(names, key=lambda name: (-counts[name], name != name.lower(), name))
-
-
-def _files(count: int) -> str:
-    return f"{count:,} {'file' if count == 1 else 'files'}"

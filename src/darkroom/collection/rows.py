@@ -1,4 +1,4 @@
-"""The rows of a table in a file: CSV, Parquet or JSON Lines, with values as they are stored."""
+"""Reads the rows of a table in CSV, Parquet or JSON Lines, with the values as they are stored."""
 
 import csv
 import io
@@ -8,35 +8,39 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from darkroom.errors import UserError, brief, did_you_mean, listed
+from darkroom.errors import UserError, brief, counted, did_you_mean, listed
 
 Rows = Iterator[tuple[int, list[Any]]]
-"""Number of the line (in Parquet: of the row), from 1, and the values of the wanted columns."""
+"""The number of the line (in Parquet: the row) from 1, and the values of the wanted columns."""
 
 _DELIMITERS = (",", ";", "\t")
 _ROWS_PER_BATCH = 8192
 
 MAX_ROWS = 20_000_000
-"""Of a Parquet file, which can hold billions in a few kB."""
+"""Maximum for a Parquet file, which can hold billions of rows in a few kB."""
 
-MAX_TABLE_BYTES = 2**32
-"""Of a Parquet file's wanted columns when they are unpacked."""
+MAX_TABLE_BYTES = 2**31
+"""Maximum size of a table, and of the uncompressed wanted columns of a Parquet file."""
+
+MAX_CELL_BYTES = 2**16
+"""Maximum size of a value in a Parquet file. Python's ``csv`` has a similar limit."""
 
 
 def read_rows(name: str, content: bytes, columns: dict[str, str]) -> Rows:
-    """Reads a file whose kind is told by its suffix, one of ``READERS``.
+    """Read the rows of a file in the format of its suffix, one of ``READERS``.
 
-    Nothing is converted: ``007`` and ``NA`` in a CSV stay text. Blank lines are no rows, and blanks
-    around a CSV's column names do not count.
+    Values are not converted: ``007`` and ``NA`` in a CSV stay text. Blank lines, and blanks around the
+    column names of a CSV, are ignored.
 
     Args:
-        name: of the file, for its suffix and for messages.
-        columns: parameter that names a column -> name of the column.
+        name: name of the file, for its suffix and for messages.
+        columns: the name of each wanted column, by the parameter that sets it.
 
     Raises:
-        UserError: the file is damaged, or not UTF-8, or a column or a field of a row is missing.
+        UserError: the file is damaged, too large or not UTF-8, or a column or a field is missing.
     """
     return READERS[PurePosixPath(name).suffix.lower()](name, content, columns)
 
@@ -60,8 +64,8 @@ def _read_delimited(name: str, content: bytes, columns: dict[str, str]) -> Rows:
                 continue
             if len(row) != len(header):
                 raise UserError(
-                    f"{name}: line {line} has {len(row)} fields, the first line has {len(header)}; "
-                    f"put text with {delimiter!r} into double quotes"
+                    f"{name}: line {line} has {counted(len(row), 'field')}, the first line has"
+                    f" {len(header)}; enclose text that contains {delimiter!r} in double quotes"
                 )
             yield line, [row[position] for position in positions]
     except csv.Error as error:
@@ -83,9 +87,9 @@ def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}: line {number} is no JSON ({brief(error)})") from None
+            raise UserError(f"{name}: line {number} is not JSON ({brief(error)})") from None
         if not isinstance(row, dict):
-            raise UserError(f"{name}: line {number} is no JSON object")
+            raise UserError(f"{name}: line {number} is not a JSON object")
         found |= dict.fromkeys(row)
         yield number, [row.get(column) for column in columns.values()]
     if found:
@@ -94,33 +98,60 @@ def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows
 
 def _read_parquet(name: str, content: bytes, columns: dict[str, str]) -> Rows:
     try:
+        wanted = list(dict.fromkeys(columns.values()))
         file = pq.ParquetFile(pa.BufferReader(content))
         _check_columns(name, file.schema_arrow.names, columns)
-        wanted = list(dict.fromkeys(columns.values()))
         _check_size(name, file.metadata, wanted)
+        # as dictionaries, so that a long value is not copied into every row that has it
+        leaves = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=leaves)
         number = 0
         for batch in file.iter_batches(_ROWS_PER_BATCH, columns=wanted):
+            for column in wanted:
+                if _longest(batch.column(column)) > MAX_CELL_BYTES:
+                    raise _huge_value(name, column)
             lists = [batch.column(column).to_pylist() for column in columns.values()]
             for values in zip(*lists, strict=True):
                 number += 1
                 yield number, list(values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name} is no Parquet file, or damaged ({brief(error)})") from None
+        raise UserError(f"{name} is not a Parquet file, or is damaged ({brief(error)})") from None
 
 
 def _check_size(name: str, metadata: pq.FileMetaData, wanted: list[str]) -> None:
-    """Refuses a Parquet file that is small and holds more than memory does."""
+    """Refuse a Parquet file that is small but would exceed the memory."""
     if metadata.num_rows > MAX_ROWS:
         raise UserError(f"{name}: {metadata.num_rows:,} rows; at most {MAX_ROWS:,} are read")
-    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
-    columns = (group.column(index) for group in groups for index in range(group.num_columns))
-    num_bytes = sum(
-        column.total_uncompressed_size
-        for column in columns
-        if column.path_in_schema.split(".")[0] in wanted
-    )
+    num_bytes = 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema.split(".")[0] not in wanted:
+                continue
+            num_bytes += column.total_uncompressed_size
+            if column.total_uncompressed_size > MAX_CELL_BYTES * (group.num_rows + 1):
+                raise _huge_value(name, column.path_in_schema.split(".")[0])
     if num_bytes > MAX_TABLE_BYTES:
-        raise UserError(f"{name}: {num_bytes:,} bytes unpacked; at most {MAX_TABLE_BYTES:,} are read")
+        raise UserError(
+            f"{name}: {num_bytes:,} bytes uncompressed; at most {MAX_TABLE_BYTES:,} are read"
+        )
+
+
+def _longest(values: pa.Array) -> int:
+    """Return the size in bytes of the longest text in an array, or in its lists."""
+    if pa.types.is_dictionary(values.type):
+        return _longest(values.dictionary)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        return _longest(values.flatten())
+    if pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+        return pc.max(pc.binary_length(values)).as_py() or 0
+    return 0
+
+
+def _huge_value(name: str, column: str) -> UserError:
+    return UserError(
+        f"{name}: the column {listed([column])} has a value of more than {MAX_CELL_BYTES:,} bytes;"
+        " shorten it, or name another column"
+    )
 
 
 READERS: dict[str, Callable[[str, bytes, dict[str, str]], Rows]] = {

@@ -1,4 +1,4 @@
-"""darkroom predict: classifies images with an exported model."""
+"""darkroom predict: classify images with an exported model."""
 
 import csv
 import sys
@@ -12,15 +12,17 @@ import click
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Write CSV here, whole or not at all.")
-@click.option("--force", is_flag=True, help="Replace the file of --out even if it is no predictions.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write CSV to this file, completely or not at all."
+)
+@click.option("--force", is_flag=True, help="Replace the file of --out whatever it holds.")
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
-    help="Classes an image.  [default: 1; where it may have several labels, those that reach their"
-    " threshold]",
+    help="Number of classes per image.  [default: 1; if an image may have several labels, those that"
+    " reach their threshold]",
 )
-@click.option("--tiff", is_flag=True, help="Read TIFF files too.")
+@click.option("--tiff", is_flag=True, help="Also read TIFF files.")
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -31,18 +33,19 @@ def predict(
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
-    Prints a line an image: path, class, probability, tab-separated. Where an image may have several
-    labels, they are joined by |, and so are their probabilities. Files that are no readable image are
-    named on standard error, the others are still done, and the exit status is then 1.
+    Prints one line per image: path, class and probability, separated by tabs. If an image may have
+    several labels, labels and probabilities are joined by |. Files that cannot be read are reported on
+    standard error; the other files are still classified, and the exit status is 1.
     """
+    from darkroom.errors import counted
     from darkroom.escape import for_line
-    from darkroom.predict import Failure, Predictor, find_images
-    from darkroom.predictions import check_target, is_own, open_table
+    from darkroom.prediction.predictor import Failure, Predictor, find_images
+    from darkroom.prediction.table import check_target, is_own, open_table
     from darkroom.progress import progress_bar
 
     paths = find_images(images)
     if out:
-        if len(paths) > 1:  # a table that was left among the images is none of them
+        if len(paths) > 1:  # an earlier table among the images is not an image
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
     predictor = Predictor(model, tiff)
@@ -69,7 +72,7 @@ def predict(
                 bar.advance(1)
     num_done = len(paths) - num_failures
     if out:
-        click.echo(f"{out}: {num_done} images classified", err=True)
+        click.echo(f"{out}: {counted(num_done, 'image')} classified", err=True)
     if num_failures:
         click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
         sys.exit(1)

@@ -12,6 +12,7 @@ def use(recipe: str | None) -> None:
     splits) are yours: a recipe never changes them, and the values it was made for are shown where yours
     differ. `git diff params.yaml` shows what has changed.
     """
+    from darkroom.errors import counted
     from darkroom.params import shown
     from darkroom.paths import PARAMS, RECIPES
     from darkroom.recipes import list_recipes, use_recipe
@@ -23,7 +24,7 @@ def use(recipe: str | None) -> None:
     used = use_recipe(recipe, RECIPES, PARAMS)
     for name, before, now in used.changes:
         click.echo(f"{name}: {shown(before)} -> {shown(now)}")
-    click.echo(f"{PARAMS}: {len(used.changes)} values changed", err=True)
+    click.echo(f"{PARAMS}: {counted(len(used.changes), 'value')} changed", err=True)
     if used.made_for:
         click.echo(
             f"{recipe} was made for other data than {PARAMS} names, which stay as they are; for the"

@@ -1,29 +1,32 @@
-"""Where the model runs, and whether its memory is exhausted."""
+"""The device that computes, and errors of its memory."""
 
 import torch
 
 from darkroom.errors import UserError
 
 
-def select_device(wanted: str) -> torch.device:
-    """Returns the device called ``wanted``; for ``auto`` CUDA if there is one, else MPS, else CPU.
+def select_device(name: str) -> torch.device:
+    """Return the device called ``name``; for ``auto`` the first available of CUDA, MPS and CPU.
 
     Raises:
-        UserError: the device asked for is not there.
+        UserError: the device is not available.
     """
-    there = {
+    is_available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if wanted == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[wanted]:
-        available = ", ".join(name for name, is_there in there.items() if is_there)
-        raise UserError(f"environment: DARKROOM_DEVICE={wanted}, but here is only {available}")
-    return torch.device(wanted)
+    available = [device for device, is_there in is_available.items() if is_there]
+    if name == "auto":
+        return torch.device(available[0])
+    if not is_available[name]:
+        raise UserError(
+            f"environment: DARKROOM_DEVICE={name} is not available on this machine, only "
+            f"{', '.join(available)}"
+        )
+    return torch.device(name)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tells whether an allocation failed, on a GPU or a CPU."""
+    """Return whether the error is a failed allocation, on a GPU or a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""What the bytes depend on beside data, params and code: platform, packages, device."""
+"""What results depend on besides data, parameters and code: platform, packages and device."""
 
 import hashlib
 import json
@@ -26,11 +26,11 @@ PACKAGES = (
     "torchmetrics",
     "torchvision",
 )
-"""Those whose version can change an output."""
+"""Packages whose version can change an output."""
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
-    """Returns what must be equal for bytes to be equal, in words."""
+    """Return the properties of the environment that must be equal for outputs to be equal."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "cpu": cpu_vendor(),
@@ -39,12 +39,12 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "platform": f"{sys.platform} {platform.machine()}",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         **{package: version(package) for package in PACKAGES},
-        "torch": torch.__version__,  # with the build, as 2.15.0+cpu
+        "torch": torch.__version__,  # with the build, such as 2.15.0+cpu
     }
 
 
 def cpu_vendor() -> str:
-    """Returns who made the CPU, as it says itself: ``GenuineIntel``, ``AuthenticAMD``, ..."""
+    """Return the vendor of the CPU, such as ``GenuineIntel`` or ``AuthenticAMD``."""
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -54,12 +54,12 @@ def cpu_vendor() -> str:
 
 
 def fingerprint(environment: dict[str, str]) -> str:
-    """Names an environment: SHA-256 of its description."""
+    """Return the SHA-256 of an environment's description."""
     return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()
 
 
 def write_environment(environment: dict[str, str], path: Path) -> None:
-    """Writes the description and its fingerprint, unless the file says the same already."""
+    """Write the description and its fingerprint, unless the file has the same content."""
     content = {"fingerprint": fingerprint(environment), **environment}
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

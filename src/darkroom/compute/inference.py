@@ -1,6 +1,6 @@
-"""Runs a model over batches without learning."""
+"""A model's logits or features of every image, without training."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -8,34 +8,52 @@ from torch import Tensor, nn
 from darkroom.compute.device import is_out_of_memory
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch
+from darkroom.models.classifier import Classifier
 
 
-@torch.inference_mode()
 def compute_logits(
     model: nn.Module, batches: Iterable[Batch], batch_size: str = "evaluate.batch_size"
 ) -> tuple[Tensor, Tensor]:
-    """Computes the logits of every image.
+    """Return the logits of every image.
 
     Args:
-        batch_size: the parameter that says how many images are in a batch.
+        batch_size: name of the parameter that sets the number of images per batch, for messages.
 
     Returns:
-        logits float32 ``(n, num_classes)`` and targets int64 ``(n,)``, on the model's device.
+        Logits float32 ``(n, num_classes)``, and targets as in ``Batch``, on the model's device.
 
     Raises:
         UserError: a batch does not fit into memory.
     """
+    return _compute(model, model, batches, batch_size)
+
+
+def compute_features(model: Classifier, batches: Iterable[Batch], batch_size: str) -> Tensor:
+    """Return the backbone's features of every image: float32 ``(n, C, h, w)`` or ``(n, C)``.
+
+    Arguments and exceptions are those of ``compute_logits``.
+    """
+    return _compute(model, model.features, batches, batch_size)[0]
+
+
+@torch.inference_mode()
+def _compute(
+    model: nn.Module,
+    function: Callable[[Tensor], Tensor],
+    batches: Iterable[Batch],
+    batch_size: str,
+) -> tuple[Tensor, Tensor]:
     model.eval()
-    logits, targets = [], []
+    outputs, targets = [], []
     for images, batch_targets in batches:
         try:
-            logits.append(model(images))
+            outputs.append(function(images))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise UserError(
                 f"{len(images)} images of {images.shape[2]} x {images.shape[3]} pixels at once do not "
-                f"fit into the memory of {images.device}, even without learning; lower {batch_size}"
+                f"fit into the memory of {images.device}, even without training; lower {batch_size}"
             ) from None
         targets.append(batch_targets)
-    return torch.cat(logits), torch.cat(targets)
+    return torch.cat(outputs), torch.cat(targets)

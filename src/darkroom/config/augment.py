@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from darkroom.config.section import Section
+from darkroom.config.section import Mistakes, Section
 
 Alpha = Annotated[float, Field(gt=0, le=100)]
 
@@ -20,53 +20,81 @@ class Augment(Section):
     crop_padding: int = Field(
         ge=0,
         le=256,
-        description="pixels of edge padding before a random crop back to size, so the largest shift",
+        description="edge padding in pixels before a random crop back to the image's size, which is also"
+        " the maximum shift; 0: off",
     )
     resized_crop: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        description="smallest share of the area of a random crop (3:4 to 4:3) that is enlarged back to"
-        " size; null: none"
+        description="random resized crop: minimum area of the crop as a fraction of the image, at an"
+        " aspect ratio of 3:4 to 4:3; null: off"
     )
-    horizontal_flip: bool = Field(description="mirror every other image (not for text or digits)")
-    vertical_flip: bool = Field(description="turn every other image upside down")
-    rotate: float = Field(ge=0, le=180, description="largest angle in degrees, either way")
-    translate: float = Field(ge=0, le=1, description="largest shift as a share of the side")
+    horizontal_flip: bool = Field(
+        description="mirror each image with probability 0.5; unsuitable for text and digits"
+    )
+    vertical_flip: bool = Field(description="turn each image upside down with probability 0.5")
+    rotate: float = Field(
+        ge=0, le=180, description="maximum rotation in degrees, in either direction; 0: off"
+    )
+    translate: float = Field(
+        ge=0, le=1, description="maximum translation as a fraction of the image's side; 0: off"
+    )
     scale: float = Field(
-        ge=0, le=0.9, description="largest relative change of size; 0.2: from 0.8 to 1.2 times"
+        ge=0, le=0.9, description="maximum relative change of scale; 0.2: factors of 0.8 to 1.2; 0: off"
     )
     brightness: float = Field(
-        ge=0, le=10, description="largest relative change of brightness; 0.4: factors 0.6 to 1.4"
+        ge=0,
+        le=10,
+        description="maximum relative change of brightness; 0.4: factors of 0.6 to 1.4; 0: off",
     )
-    contrast: float = Field(ge=0, le=10, description="largest relative change of contrast")
-    saturation: float = Field(ge=0, le=10, description="largest relative change of saturation")
-    hue: float = Field(ge=0, le=0.5, description="largest turn of the hue as a share of the circle")
+    contrast: float = Field(
+        ge=0, le=10, description="maximum relative change of contrast, as for brightness; 0: off"
+    )
+    saturation: float = Field(
+        ge=0, le=10, description="maximum relative change of saturation, as for brightness; 0: off"
+    )
+    hue: float = Field(
+        ge=0, le=0.5, description="maximum hue shift as a fraction of the colour circle; 0: off"
+    )
     policy: Literal["randaugment", "trivialaugment", "autoaugment", "augmix"] | None = Field(
-        description="torchvision's policy of that name with its usual settings; slow, on the CPU; null:"
-        " none"
+        description="torchvision's augmentation policy of this name with its default settings; slow,"
+        " because it runs on the CPU; null: none"
     )
     transforms: list[NamedTransform] = Field(
-        description="transforms of torchvision.transforms.v2 with their arguments, before the policy;"
-        " slow, on the CPU; [] none"
+        description="transforms of torchvision.transforms.v2 with their arguments, applied before the"
+        " policy; slow, because they run on the CPU; []: none"
     )
     erase: float = Field(
-        ge=0, le=1, description="probability of erasing a rectangle of 2 to 33 % of the image"
+        ge=0,
+        le=1,
+        description="random erasing: probability of erasing a rectangle of 2 to 33 % of the image;"
+        " 0: off",
     )
     erase_fill: Literal["mean"] | Annotated[int, Field(ge=0, le=255)] = Field(
-        description="level of what is erased; mean: the image's own mean colour"
+        description="level of erased pixels; mean: the mean colour of the image"
     )
     mixup: Alpha | None = Field(
-        description="alpha of the Beta distribution of shares in which two images are blended; null:"
-        " none"
+        description="mixup: alpha of the Beta distribution that the blending weights of two images are"
+        " drawn from; null: off"
     )
     cutmix: Alpha | None = Field(
-        description="alpha of the Beta distribution of shares in which a rectangle comes from another"
-        " image; null: none; with mixup every image has one of the two"
+        description="CutMix: alpha of the Beta distribution that the area replaced by a rectangle of"
+        " another image is drawn from; null: off; with mixup, each image gets one of the two"
     )
 
+    def mistaken_combinations(self) -> Mistakes:
+        if self.crop_padding > 0 and self.resized_crop is not None:
+            yield (
+                "augment.resized_crop",
+                f"{self.resized_crop:g} and augment.crop_padding {self.crop_padding} both crop; set this"
+                " to null or that to 0",
+            )
+        if self.translate == 1:
+            yield "augment.translate", "1 can move images completely out of view; it must be below 1"
+
     def padding_problem(self, side: int) -> str | None:
-        """Returns what is wrong with ``crop_padding`` for images whose shorter side is ``side``."""
+        """Return what is wrong with ``crop_padding`` for images whose shorter side is ``side``."""
         if self.crop_padding == 0 or self.crop_padding < side:
             return None
         return (
-            f"{self.crop_padding} would move images of {side} pixels out of sight altogether; it must be"
-            f" below {side} (an eighth is usual: {side // 8})"
+            f"{self.crop_padding} can move images of {side} pixels completely out of view; it must be"
+            f" below {side} (usual: an eighth, {side // 8})"
         )

@@ -1,16 +1,15 @@
 """The part of ``data`` that ``prepare`` reads: where the images and their labels are."""
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from darkroom.config.section import Section
+from darkroom.config.section import Mistakes, Section
 
 Column = Annotated[str, Field(min_length=1)]
 
-_MERGE_EXAMPLE = "{label: label}, as {Cat: cat}"
+_MERGE_EXAMPLE = "{label: class}, such as {Cat: cat}"
 
 
 class DataSource(Section):
@@ -18,70 +17,74 @@ class DataSource(Section):
 
     path: str = Field(
         min_length=1,
-        description="a folder or an uncompressed tar of class folders, or of train, val and test folders"
-        " of class folders; or with a manifest; or MNIST-style idx files; or a Hugging Face copy",
+        description="the images: a folder or an uncompressed tar file with one folder per class, or with"
+        " train, val and test folders that hold them; or with a manifest; or MNIST-style idx files; or a"
+        " downloaded Hugging Face data set",
     )
     class_name: Literal["top", "path", "leaf"] = Field(
-        description="of the nested folder a/b: its class is a (top), a/b (path) or b (leaf)"
+        description="class of the images in nested folders a/b: a (top), a/b (path) or b (leaf)"
     )
     manifest: Column | None = Field(
-        description="table in path that labels the files: CSV, Parquet or JSON Lines; null: folders are"
-        " the labels"
+        description="CSV, Parquet or JSON Lines table in data.path with one row per image; null: the"
+        " folders are the labels"
     )
     image_root: Column | None = Field(
-        description="folder in path that the manifest's file paths are relative to; null: the manifest's"
-        " own folder; . is path itself"
+        description="folder in data.path that the manifest's image paths are relative to; . is data.path"
+        " itself; null: the manifest's own folder"
     )
-    path_column: Column = Field(description="the manifest's column of file paths")
-    label_column: Column = Field(description="the manifest's column of labels, taken as text")
+    path_column: Column = Field(description="manifest column with the path of each image")
+    label_column: Column = Field(description="manifest column with the label of each image, as text")
     label_separator: Column | None = Field(
-        description="what parts the labels of an image that has several, such as |, in the manifest's"
-        " label column; null: an image has one label"
+        description="separator between the labels in the label column, such as |, if an image may have"
+        " several; null: each image has one label"
     )
     merge_labels: Annotated[dict[Column, Column], Field(examples=[_MERGE_EXAMPLE])] = Field(
-        description="labels that become one class, as {Cat: cat, kitten: cat}; labels that only look"
-        " alike and are different classes are mapped to themselves, as {a: a, A: A}; {} none"
+        description="labels to merge into one class, for example {Cat: cat, kitten: cat}; labels that"
+        " look alike but are different classes are mapped to themselves, for example {a: a, A: A}; {}:"
+        " none"
     )
     split_column: Column | None = Field(
-        description="the manifest's column that says train, val, test or nothing; null: none"
+        description="manifest column with the split of each image: train, val, test or empty; null: none"
     )
     group_column: Column | None = Field(
-        description="the manifest's column of what must not be split (patient, scene); null: none"
+        description="manifest column with the group of each image, such as a patient or a scene; each"
+        " group stays in one split; null: none"
     )
     group_pattern: Column | None = Field(
-        description="regular expression (RE2) that is searched in each path below data.path; what its"
-        " groups, or the group named group, match must not be split, as ^(.*)_frame; null: none"
+        description="regular expression (RE2) that is searched in each path below data.path; images that"
+        " match with the same captures (or the same capture named group) form a group, which stays in"
+        " one split, for example ^(.*)_frame; null: none"
     )
     weight_column: Column | None = Field(
-        description="the manifest's column of weights in the training loss; null: all count the same"
+        description="manifest column with the weight of each image in the training loss; null: equal"
+        " weights"
     )
 
-    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
-        """Yields ``(full name, what is wrong)`` for values that do not go together."""
-        for option in ("label_separator", "image_root"):
-            value = getattr(self, option)
-            if value is not None and self.manifest is None:
-                does = (
-                    "parts labels of" if option == "label_separator" else "is a folder of the paths in"
-                )
-                yield (
-                    f"data.{option}",
-                    f"{value!r} {does} a manifest, but data.manifest is null; set both or none",
-                )
+    def mistaken_combinations(self) -> Mistakes:
+        yield from self._options_without_manifest()
         if self.image_root is not None and (advice := self._stray_root(self.image_root)):
             yield "data.image_root", f"{self.image_root!r} is not a folder in data.path; {advice}"
         if self.group_pattern is not None and self.group_column is not None:
             yield (
                 "data.group_pattern",
-                f"{self.group_pattern!r} names groups, and so does data.group_column"
-                f" {self.group_column!r}; set one of them to null",
+                f"{self.group_pattern!r} and data.group_column {self.group_column!r} both define groups;"
+                " set one of them to null",
             )
         for label, target in self.merge_labels.items():
             if problem := self._mistaken_merge(label, target):
                 yield "data.merge_labels", problem
 
+    def _options_without_manifest(self) -> Mistakes:
+        for option in ("label_separator", "image_root"):
+            value = getattr(self, option)
+            if value is not None and self.manifest is None:
+                yield (
+                    f"data.{option}",
+                    f"{value!r} needs a manifest, but data.manifest is null; set both or neither",
+                )
+
     def _stray_root(self, root: str) -> str:
-        """Returns what to do about an ``image_root`` that is not inside ``path``, else nothing."""
+        """Return what to do about an ``image_root`` outside ``path``; empty if it is inside."""
         parts = root.replace("\\", "/").split("/")
         path = self.path.replace("\\", "/").rstrip("/")
         if f"{root.rstrip('/')}/".startswith(f"{path}/"):
@@ -89,28 +92,30 @@ class DataSource(Section):
             return f"it is relative to data.path, so write {inside}"
         if root.startswith("/") or ".." in parts or re.match(r"[A-Za-z]:", root):
             return (
-                "DVC follows data.path alone, so the images must lie in it: set data.path to a folder"
-                " that holds manifest and images, and data.image_root to the folder of the images in it"
+                "DVC tracks only data.path, so the images must be inside it: set data.path to a folder"
+                " that contains the manifest and the images, and data.image_root to the image folder"
             )
         return ""
 
     def _mistaken_merge(self, label: str, target: str) -> str:
-        """Returns what is wrong with merging ``label`` into ``target``, or nothing."""
+        """Return what is wrong with merging ``label`` into ``target``; empty if nothing is."""
         for name in (label, target):
             if name != name.strip() or not name.strip():
-                return f"{name!r} has blanks around it, and labels are read without them; leave them out"
+                return (
+                    f"{name!r} is blank, or begins or ends with a blank, which is removed from labels"
+                    " when they are read; remove the blanks here too"
+                )
         if self.label_separator is not None and self.label_separator in label + "\n" + target:
             return (
-                f"{label!r} or {target!r} holds data.label_separator {self.label_separator!r}; name"
-                " single labels"
+                f"{label!r} or {target!r} contains data.label_separator {self.label_separator!r}; each"
+                " must be a single label"
             )
         onward = self.merge_labels.get(target, target)
-        if onward != target:
-            if onward == label:
-                return (
-                    f"{label!r} and {target!r} are merged into each other; keep one of the two entries"
-                )
-            return (
-                f"{label!r} is merged into {target!r}, which is merged into {onward!r}; map both to one"
-            )
-        return ""
+        if onward == target:
+            return ""
+        if onward == label:
+            return f"{label!r} and {target!r} are merged into each other; keep one of the two entries"
+        return (
+            f"{label!r} is merged into {target!r}, which is merged into {onward!r}; map both to"
+            f" {onward!r}"
+        )

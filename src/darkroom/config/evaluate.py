@@ -6,9 +6,9 @@ from darkroom.config.section import Section, StageConfig
 
 
 class Evaluate(Section):
-    """The measurement on the test split."""
+    """The evaluation on the test split."""
 
-    batch_size: int = Field(ge=1, le=65_536, description="images a batch")
+    batch_size: int = Field(ge=1, le=65_536, description="number of images per batch")
 
 
 class EvaluateConfig(StageConfig):

@@ -4,21 +4,29 @@ from typing import Literal
 
 from pydantic import Field
 
-from darkroom.config.section import Section, StageConfig
+from darkroom.config.section import Mistakes, Section, StageConfig
 
 
 class Export(Section):
-    """The files that leave the project."""
+    """The exported model files."""
 
     formats: list[Literal["onnx", "pt2"]] = Field(
-        description="formats beside safetensors; darkroom predict needs onnx"
+        description="formats to export in addition to safetensors; `darkroom predict` needs onnx"
     )
     parity_images: int = Field(
-        ge=1, le=10_000, description="test images on which each format is compared"
+        ge=1,
+        le=10_000,
+        description="number of test images that each format is compared on with the model",
     )
     parity_tolerance: float = Field(
-        gt=0, le=1, description="largest difference of a probability between a format and the model"
+        gt=0,
+        le=1,
+        description="maximum difference of a probability between a format and the model",
     )
+
+    def mistaken_combinations(self) -> Mistakes:
+        if len(set(self.formats)) < len(self.formats):
+            yield "export.formats", f"{self.formats} contains a format twice; list each format once"
 
 
 class ExportConfig(StageConfig):

@@ -1,10 +1,10 @@
-"""The part of ``data`` that ``fetch`` reads: which public sets to bring."""
+"""The part of ``data`` that ``fetch`` reads: which public data sets to download."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from darkroom.config.section import Section, StageConfig
+from darkroom.config.section import Mistakes, Section, StageConfig
 
 NamedSet = Literal[
     "digits",
@@ -28,7 +28,7 @@ NamedSet = Literal[
     "SVHN",
     "USPS",
 ]
-"""Public sets that ``fetch`` can bring: scikit-learn's digits, and torchvision's by class name."""
+"""Public data sets that ``fetch`` can download: scikit-learn's digits, torchvision's by class name."""
 
 
 HuggingFaceSet = Annotated[
@@ -39,16 +39,20 @@ HuggingFaceSet = Annotated[
         examples=["hf--OWNER--NAME"],
     ),
 ]
-"""The hub's own rules for names: no ``..`` and no ``--``, so these are never the path of a folder."""
+"""The Hub allows neither ``..`` nor ``--`` in names, so a name is never the path of a folder."""
 
 
 class PublicSets(Section):
     """The part of ``data`` that ``fetch`` reads."""
 
     fetch: list[NamedSet | HuggingFaceSet] = Field(
-        description="public sets to fetch into data/fetched/NAME; hf--OWNER--NAME is OWNER/NAME on the"
-        " Hugging Face hub; [] for images of your own"
+        description="public data sets to download into data/fetched/NAME; hf--OWNER--NAME is OWNER/NAME"
+        " on the Hugging Face Hub; []: none, for your own images"
     )
+
+    def mistaken_combinations(self) -> Mistakes:
+        if len(set(self.fetch)) < len(self.fetch):
+            yield "data.fetch", f"{self.fetch} contains a data set twice; list each data set once"
 
 
 class FetchConfig(StageConfig):

@@ -1,11 +1,10 @@
 """The section ``model``: the network."""
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from darkroom.config.section import Section, only_if
+from darkroom.config.section import Mistakes, Section, null_unless
 
 
 class Model(Section):
@@ -13,65 +12,75 @@ class Model(Section):
 
     name: str = Field(
         pattern=r"^(mlp|cnn|resnet|vit|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+)$",
-        description="mlp, cnn, resnet or vit, which are made for small images, or torchvision:NAME or"
-        " timm:NAME; `darkroom models` lists them",
+        description="network: mlp, cnn, resnet or vit, which are designed for small images, or"
+        " torchvision:NAME or timm:NAME; `darkroom models` lists them",
     )
     width: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        description="mlp: units of a layer; cnn, resnet: channels of the first layer; vit: numbers a"
-        " patch; null for a library's network"
+        description="mlp: units per layer; cnn, resnet: channels of the first layer; vit: embedding"
+        " dimension; null for networks of torchvision and timm"
     )
     depth: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        description="mlp: hidden layers; cnn: stages of two convolutions, each halving the image;"
-        " resnet: residual blocks in each of its three stages; vit: blocks; null for a library's network"
+        description="mlp: hidden layers; cnn: stages of two convolutions, each of which halves the"
+        " resolution; resnet: residual blocks in each of its three stages; vit: transformer blocks; null"
+        " for networks of torchvision and timm"
     )
     patch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
-        description="vit: pixels of a patch's side; null for all others"
+        description="vit: side of a patch in pixels; null for other networks"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="probability of dropping a feature before the last layer (mlp, vit: also between"
-        " layers)"
+        description="dropout probability before the last layer (mlp, vit: also between layers)"
     )
     stochastic_depth: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="probability of leaving out the last residual block for an image, rising to it from"
-        " 0 at the first (Huang et al., 2016); for resnet, vit, and libraries' networks that have it"
+        description="stochastic depth: probability of skipping the last residual block, rising linearly"
+        " from 0 at the first (Huang et al., 2016); for resnet, vit, and networks of torchvision and"
+        " timm that support it"
     )
     head: Literal["linear", "mlp", "concat_pool"] = Field(
-        description="what makes classes of features: linear; mlp: one hidden layer; concat_pool: average"
-        " and maximum of each feature's map, then two layers with batch normalisation"
+        description="classification head: linear; mlp: one hidden layer; concat_pool: concatenated"
+        " average and maximum pooling, then two layers with batch normalisation"
     )
     weights: str = Field(
         min_length=1,
-        description="what training begins with: random; default: the library's, downloaded once; or a"
-        " file in models/weights/, .pth or .safetensors",
+        description="initial weights: random; default: the library's pretrained weights, downloaded"
+        " once; or a .pth or .safetensors file in models/weights/",
     )
 
-    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
-        """Yields ``(full name, what is wrong)`` for values that do not go together."""
-        is_own = ":" not in self.name
-        for option in ("width", "depth", "patch_size"):
-            applies = self.name == "vit" if option == "patch_size" else is_own
-            yield from only_if(
-                f"model.{option}", getattr(self, option), applies, f"where model.name is {self.name}"
-            )
+    @property
+    def is_own(self) -> bool:
+        """Whether the network is one of darkroom's own, not of torchvision or timm."""
+        return ":" not in self.name
+
+    def mistaken_combinations(self) -> Mistakes:
+        yield from self._mistaken_size()
+        yield from self._unsupported_options()
+
+    def _mistaken_size(self) -> Mistakes:
+        name = f"model.name is {self.name}"
+        yield from null_unless(self.is_own, name, "model.width", self.width)
+        yield from null_unless(self.is_own, name, "model.depth", self.depth)
+        yield from null_unless(self.name == "vit", name, "model.patch_size", self.patch_size)
         if self.name == "resnet" and self.width is not None and self.width < 8:
             yield (
                 "model.width",
-                f"{self.width} is too narrow for resnet; it must be at least 8 there, because torch's "
-                "kernel for its shortcuts writes beyond its memory on a CPU with fewer",
+                f"{self.width} is too narrow for resnet; it must be at least 8, because PyTorch's CPU"
+                " kernel for its shortcuts writes out of bounds for fewer channels",
             )
+
+    def _unsupported_options(self) -> Mistakes:
         if self.stochastic_depth > 0 and self.name in ("mlp", "cnn"):
             yield (
                 "model.stochastic_depth",
-                f"{self.stochastic_depth:g} leaves out residual blocks, and {self.name} has none; "
-                "it must be 0 there",
+                f"{self.stochastic_depth:g} skips residual blocks, but {self.name} has none; it must be"
+                " 0",
             )
         if self.head == "concat_pool" and self.name in ("mlp", "vit"):
             yield (
                 "model.head",
-                f"concat_pool pools maps of features, and {self.name} has none; take linear or mlp",
+                f"concat_pool pools feature maps, but {self.name} has none; choose linear or mlp",
             )
-        if self.weights == "default" and is_own:
+        if self.weights == "default" and self.is_own:
             yield (
                 "model.weights",
-                f"default is the library's, and {self.name} comes from none; take random or a file",
+                f"default means a library's pretrained weights, but {self.name} has none; choose random"
+                " or a file",
             )

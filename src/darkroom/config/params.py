@@ -1,6 +1,4 @@
-"""The whole of params.yaml: all sections, and the combinations of their values that are mistakes."""
-
-from collections.abc import Iterator
+"""The whole of params.yaml, and the combinations of values in different sections that are mistakes."""
 
 from pydantic import Field
 
@@ -11,7 +9,7 @@ from darkroom.config.export import Export
 from darkroom.config.fetch import PublicSets
 from darkroom.config.model import Model
 from darkroom.config.prepare import Prepare
-from darkroom.config.section import Section
+from darkroom.config.section import Mistakes, Section
 from darkroom.config.train import Train
 from darkroom.paths import FETCHED, fetched_name, mistaken_input
 
@@ -19,13 +17,37 @@ from darkroom.paths import FETCHED, fetched_name, mistaken_input
 class Data(PublicSets, DataSource):
     """Where the images come from."""
 
+    def mistaken_combinations(self) -> Mistakes:
+        yield from PublicSets.mistaken_combinations(self)
+        yield from DataSource.mistaken_combinations(self)
+        if problem := mistaken_input(self.path) or self._not_fetched():
+            yield "data.path", problem
+
+    def _not_fetched(self) -> str:
+        """Return what is wrong with a path that is not what ``fetch`` downloads; empty if nothing is."""
+        if self.path in (f"data/{name}" for name in self.fetch):
+            return (
+                f"{self.path} is where fetch used to write; it now writes to {FETCHED}/: set"
+                f" {FETCHED}/{self.path.removeprefix('data/')}, or data.fetch: [] to use the folder as"
+                " your own"
+            )
+        if self.fetch and (name := fetched_name(self.path)) not in ("", *self.fetch):
+            return (
+                f"{self.path} is not fetched: data.fetch lists {', '.join(self.fetch)}, but not {name};"
+                " your own images belong elsewhere, for example in data/mine"
+            )
+        return ""
+
 
 class Params(Section):
     """All of params.yaml."""
 
-    seed: int = Field(ge=0, le=2**32 - 1, description="every random choice follows from it")
+    seed: int = Field(ge=0, le=2**32 - 1, description="seed of all random choices")
     num_threads: int = Field(
-        ge=1, le=256, description="CPU threads of a computation; another number rounds differently"
+        ge=1,
+        le=256,
+        description="number of CPU threads per computation; another number can change the rounding of"
+        " results",
     )
     data: Data
     prepare: Prepare
@@ -35,92 +57,40 @@ class Params(Section):
     evaluate: Evaluate
     export: Export
 
-    def mistaken_combinations(self) -> Iterator[tuple[str, str]]:
-        """Yields ``(full name, what is wrong)`` for values that do not go together."""
-        prepare, augment, model, train = self.prepare, self.augment, self.model, self.train
-        if prepare.fold is not None:
-            fold, num_folds = (int(part) for part in prepare.fold.split("/"))
-            if num_folds < 2:
-                yield "prepare.fold", f"{prepare.fold} is no fold; a fold is one of at least two"
-            elif fold > num_folds:
-                there_are = f"1/{num_folds} to {num_folds}/{num_folds}"
+    def mistaken_combinations(self) -> Mistakes:
+        sections = (self.data, self.prepare, self.augment, self.model, self.train, self.export)
+        for section in sections:
+            yield from section.mistaken_combinations()
+        yield from self._weights_of_merged_labels()
+        yield from self._padding_beyond_image_size()
+        yield from self._useless_with_frozen_backbone()
+
+    def _weights_of_merged_labels(self) -> Mistakes:
+        weights = self.train.class_weights
+        for name in weights if isinstance(weights, dict) else ():
+            if (target := self.data.merge_labels.get(name, name)) != name:
                 yield (
-                    "prepare.fold",
-                    f"{prepare.fold} is no fold; of {num_folds} folds there are {there_are}",
+                    "train.class_weights",
+                    f"data.merge_labels merges {name!r} into {target!r}; set the weight of {target!r}",
                 )
-            elif prepare.val_fraction + 1 / num_folds >= 1:
-                yield (
-                    "prepare.val_fraction",
-                    f"{prepare.val_fraction:g} and the fold of 1/{num_folds} leave nothing to train on; "
-                    "their sum must be below 1",
-                )
-            if prepare.split == "given":
-                yield (
-                    "prepare.fold",
-                    f"{prepare.fold} cuts a test split, but prepare.split is given, which cuts nothing",
-                )
-        elif prepare.val_fraction + prepare.test_fraction >= 1:
-            yield (
-                "prepare.test_fraction",
-                f"{prepare.test_fraction:g} and prepare.val_fraction {prepare.val_fraction:g} leave "
-                "nothing to train on; their sum must be below 1",
-            )
-        for option in ("image_size", "channels"):
-            if prepare.split == "stable" and getattr(prepare, option) == "auto":
-                yield (
-                    f"prepare.{option}",
-                    "auto may change with a new image, and move others, where prepare.split is stable; "
-                    "set a number",
-                )
-        if problem := mistaken_input(self.data.path):
-            yield "data.path", problem
-        elif self.data.path in (f"data/{name}" for name in self.data.fetch):
-            yield (
-                "data.path",
-                f"{self.data.path} is where fetch wrote before; it writes to {FETCHED}/ now: set"
-                f" {FETCHED}/{self.data.path.removeprefix('data/')}, or data.fetch: [] to use the"
-                " folder as your own",
-            )
-        elif self.data.fetch and (name := fetched_name(self.data.path)) not in ("", *self.data.fetch):
-            yield (
-                "data.path",
-                f"{self.data.path} is not fetched: data.fetch names {', '.join(self.data.fetch)} and not"
-                f" {name}; images of your own belong elsewhere, such as in data/mine",
-            )
-        yield from self.data.mistaken_combinations()
-        if isinstance(train.class_weights, dict):
-            for name in train.class_weights:
-                if (target := self.data.merge_labels.get(name, name)) != name:
-                    yield (
-                        "train.class_weights",
-                        f"data.merge_labels merges {name!r} into {target!r}; weight {target!r} instead",
-                    )
-        if len(set(self.data.fetch)) < len(self.data.fetch):
-            yield "data.fetch", f"{self.data.fetch} names a set twice; name each once"
-        if augment.crop_padding > 0 and augment.resized_crop is not None:
-            yield (
-                "augment.resized_crop",
-                f"{augment.resized_crop:g} crops, and so does augment.crop_padding"
-                f" {augment.crop_padding}; set this to null or that to 0",
-            )
-        side = prepare.image_size
-        if isinstance(side, int) and (out_of_sight := augment.padding_problem(side)):
-            yield "augment.crop_padding", out_of_sight
-        if augment.translate == 1:
-            yield "augment.translate", "1 moves images out of sight altogether; it must be below 1"
-        yield from model.mistaken_combinations()
-        yield from train.mistaken_combinations()
-        if train.freezes_backbone and model.weights == "random":
+
+    def _padding_beyond_image_size(self) -> Mistakes:
+        size = self.prepare.image_size
+        if isinstance(size, int) and (problem := self.augment.padding_problem(size)):
+            yield "augment.crop_padding", problem
+
+    def _useless_with_frozen_backbone(self) -> Mistakes:
+        if not self.train.freezes_backbone:
+            return
+        if self.model.weights == "random":
             yield (
                 "train.freeze",
-                "backbone would keep its random weights, since model.weights is random, and never learn;"
-                " take other weights, or none here",
+                "backbone would never be trained and keep its random weights, because model.weights is"
+                " random; choose other weights, or set this to none",
             )
-        if train.freezes_backbone and model.stochastic_depth > 0:
+        if self.model.stochastic_depth > 0:
             yield (
                 "model.stochastic_depth",
-                f"{model.stochastic_depth:g} has no effect where the whole backbone is frozen; "
-                "it must be 0 there",
+                f"{self.model.stochastic_depth:g} has no effect when the whole backbone is frozen; it"
+                " must be 0",
             )
-        if len(set(self.export.formats)) < len(self.export.formats):
-            yield "export.formats", f"{self.export.formats} names a format twice; name each once"

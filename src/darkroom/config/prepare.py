@@ -5,71 +5,114 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from darkroom.config.data import DataSource
-from darkroom.config.section import Fraction, Section, StageConfig
+from darkroom.config.section import Fraction, Mistakes, Section, StageConfig
 
 Fold = Annotated[str, Field(pattern=r"^[1-9][0-9]?/[1-9][0-9]?$", examples=["K/N, such as 2/5,"])]
 
 
 def _text_or_whole(value: object) -> object:
-    """Refuses ``true`` and ``1.0``, which are equal to 1."""
+    """Reject ``true`` and ``1.0``, which Python considers equal to 1."""
     if type(value) not in (str, int):
-        raise ValueError("neither text nor a whole number")
+        raise ValueError("neither text nor an integer")
     return value
 
 
 class Prepare(Section):
-    """How images become arrays, and how they are split."""
+    """How images are decoded, deduplicated and split."""
 
     image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
-        description="side in pixels after resizing; auto: the images' own size if at least 95 %"
-        " share one of at most 224, else the median shorter side rounded down to a multiple of 32,"
-        " from 32 to 224"
+        description="side of the prepared images in pixels; auto: the original size if at least 95 % of"
+        " the images share one of at most 224, otherwise the median shorter side, rounded down to a"
+        " multiple of 32 from 32 to 224"
     )
     channels: Annotated[Literal["auto", 1, 3], BeforeValidator(_text_or_whole)] = Field(
-        description="1: grey, 3: RGB, auto: grey if every image is grey"
+        description="1: grey; 3: RGB; auto: grey if every image is grey, otherwise RGB"
     )
     resize: Literal["stretch", "crop", "pad"] = Field(
-        description="how an image of another shape becomes square: stretch both sides, crop the"
-        " longer one at the centre, or pad the shorter one with black"
+        description="how images become square: stretch both sides, crop the longer side at the centre,"
+        " or pad the shorter side with black"
     )
     tiff: bool = Field(
-        description="read TIFF files too; off, because its decoder has the longest record of holes"
+        description="read TIFF files; off by default, because TIFF decoders have had the most security"
+        " holes"
     )
     storage: Literal["auto", "decoded", "encoded"] = Field(
-        description="decoded: pixels as they are, fastest to train on; encoded: the same pixels as"
-        " lossless WebP, about half as large; auto: encoded above 32 GiB of pixels"
+        description="decoded: raw pixels, the fastest to train on; encoded: the same pixels as lossless"
+        " WebP, about half the size; auto: encoded above 32 GiB of pixels"
     )
     on_bad_image: Literal["error", "skip"] = Field(
-        description="what to do with files that cannot be used: stop and name them, or leave them out"
-        " and count them"
+        description="files that cannot be used: error: stop and list them; skip: exclude and count them"
     )
     split: Literal["stratified", "stable", "given"] = Field(
-        description="stratified: each class in equal shares; stable: by content, so that a new image"
-        " never moves an old one; given: as the data say, nothing is cut"
+        description="how images are split: stratified: each class in the same proportions; stable: by"
+        " content, so that new images never move existing ones; given: only as in the data"
     )
     val_fraction: Fraction = Field(
-        description="share of the images for validation (of the training folder, where only"
-        " train and test are given); unused where the data come with a val folder"
+        description="fraction of the images for validation (of the train folder, if the data have only"
+        " train and test folders); unused if the data have a val folder"
     )
     test_fraction: Fraction = Field(
-        description="share of the images for the test; unused where the data come with a test folder"
-        " or fold is set"
+        description="fraction of the images for testing; unused if the data have a test folder or if"
+        " fold is set"
     )
     fold: Fold | None = Field(
-        description="cross-validation: 2/5 tests on the second of five folds; null: no folds"
+        description="cross-validation fold to test on; 2/5: the second of five; null: none"
     )
     duplicates: Literal["group", "drop", "error", "keep"] = Field(
-        description="images with the same or nearly the same pixels: group: kept in one split; drop: one"
-        " of them is used; error: stop and name them; keep: as they come, even across splits"
+        description="images with identical or nearly identical pixels: group: keep them in one split;"
+        " drop: use one of them; error: stop and list them; keep: ignore, so that they may be in several"
+        " splits"
     )
     near_duplicates: Annotated[float, Field(gt=0, le=0.15)] | None = Field(
-        description="largest difference at any place between images that count as nearly the same, as a"
-        " share of the range of brightness, after undoing a change of the whole image by up to a tenth;"
-        " images with other look-alikes must agree in detail too; null: only the very same pixels count"
+        description="near-duplicate threshold: maximum difference between two images in any coarse cell,"
+        " as a fraction of the brightness range, after correcting changes of brightness and contrast of"
+        " up to 10 %; images that resemble several others must also agree in detail; null: only"
+        " identical pixels count"
     )
     on_conflict: Literal["error", "drop"] = Field(
-        description="the same pixels under several labels: stop and name them, or use none of them"
+        description="identical pixels with different labels: error: stop and list them; drop: exclude"
+        " them all"
     )
+
+    def mistaken_combinations(self) -> Mistakes:
+        yield from self._mistaken_fractions() if self.fold is None else self._mistaken_fold(self.fold)
+        for option in ("image_size", "channels"):
+            if self.split == "stable" and getattr(self, option) == "auto":
+                yield (
+                    f"prepare.{option}",
+                    "auto can change when images are added, and would then move others to another split;"
+                    " prepare.split stable needs a number",
+                )
+
+    def _mistaken_fractions(self) -> Mistakes:
+        if self.val_fraction + self.test_fraction >= 1:
+            yield (
+                "prepare.test_fraction",
+                f"{self.test_fraction:g} and prepare.val_fraction {self.val_fraction:g} leave no"
+                " training images; their sum must be below 1",
+            )
+
+    def _mistaken_fold(self, fold: str) -> Mistakes:
+        number, num_folds = (int(part) for part in fold.split("/"))
+        if num_folds < 2:
+            yield "prepare.fold", f"{fold} is not a valid fold; there must be at least two folds"
+        elif number > num_folds:
+            yield (
+                "prepare.fold",
+                f"{fold} is not a valid fold; {num_folds} folds are 1/{num_folds} to"
+                f" {num_folds}/{num_folds}",
+            )
+        elif self.val_fraction + 1 / num_folds >= 1:
+            yield (
+                "prepare.val_fraction",
+                f"{self.val_fraction:g} and a fold of 1/{num_folds} leave no training images; their sum"
+                " must be below 1",
+            )
+        if self.split == "given":
+            yield (
+                "prepare.fold",
+                f"{fold} makes a test split, but prepare.split is given, which makes none",
+            )
 
 
 class PrepareConfig(StageConfig):

@@ -1,4 +1,4 @@
-"""What every section of params.yaml is, and what a stage reads of the sections.
+"""The base class of the sections of params.yaml, and of what a stage reads from them.
 
 There are no defaults: ``params.yaml`` holds every value, so DVC sees every value.
 """
@@ -10,30 +10,41 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+Mistakes = Iterator[tuple[str, str]]
+"""(full name of a parameter, what is wrong with its value)"""
+
 
 class Section(BaseModel):
-    """A frozen group of parameters that refuses unknown names and never converts a value."""
+    """A frozen group of parameters that rejects unknown names and never converts a value."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    def mistaken_combinations(self) -> Mistakes:
+        """Yield a message for each combination of values that makes no sense together."""
+        yield from ()
 
-def only_if(name: str, value: object, applies: bool, where: str) -> Iterator[tuple[str, str]]:
-    """Yields what is wrong with a parameter that is to be null where it does not apply, else not."""
+
+def null_unless(applies: bool, condition: str, name: str, value: object) -> Mistakes:
+    """Yield a message if a parameter is null although it applies, or set although it does not.
+
+    Args:
+        condition: the setting that decides whether the parameter applies, as "train.loss is focal".
+    """
     if applies and value is None:
-        yield name, f"null is not allowed {where}"
+        yield name, f"null is not allowed when {condition}"
     if not applies and value is not None:
         shown = str(value).lower() if isinstance(value, bool) else value
-        yield name, f"{shown} has no effect {where}; it must be null there"
+        yield name, f"{shown} has no effect when {condition}; it must be null"
 
 
 class StageConfig(Section):
-    """What one stage reads of params.yaml: its fields are the ``params`` of the stage in dvc.yaml."""
+    """What one stage reads from params.yaml; the fields are the stage's ``params`` in dvc.yaml."""
 
     @classmethod
     def of(cls, params: Section) -> Self:
-        """Takes this stage's part of ``params``."""
+        """Return the part of ``params`` that this stage reads."""
         values = params.model_dump()
         return cls.model_validate({name: _part(values[name], cls, name) for name in cls.model_fields})
 
@@ -44,7 +55,7 @@ class StageConfig(Section):
 
 
 def _part(value: Any, config: type[StageConfig], name: str) -> Any:
-    """Leaves out of a section what the stage does not read."""
+    """Return a section without the parameters that the stage does not read."""
     section = config.model_fields[name].annotation
     if not isinstance(value, dict) or not isinstance(section, type):
         return value

@@ -1,4 +1,4 @@
-"""What any model should beat: the most frequent class, and a logistic regression on simple features."""
+"""Baselines that any model should beat: the most frequent class, and a logistic regression."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from torch import Tensor
 
 from darkroom.dataset.shards import Shards
-from darkroom.evaluation.features import Features
+from darkroom.evaluation.features import FeatureExtractor
 from darkroom.evaluation.regression import (
     STRENGTHS,
     Probabilities,
@@ -26,26 +26,26 @@ from darkroom.metrics.multi_label import best_thresholds, exact_matches, labels_
 from darkroom.progress import Bar, progress_bar
 
 MAX_TRAIN_IMAGES, MAX_VAL_IMAGES = 10_000, 2_000
-"""What is used of each split, by which the time is bounded."""
+"""Maximum number of images per split, which bounds the time."""
 CHUNK_BYTES = 16 * 2**20
-"""Of images that become vectors at a time."""
+"""Size of the images whose features are extracted at a time."""
 
 
 @dataclass
 class Baseline:
-    """Both baselines, fitted."""
+    """Both fitted baselines."""
 
     num_classes: int
-    features: Features
+    extractor: FeatureExtractor
     most_frequent: Tensor
-    """int64 ``()``, the class; or bool ``(num_classes,)``, the labels of the most frequent set."""
+    """The most frequent class, int64 ``()``, or set of labels, bool ``(num_classes,)``."""
     reduction: Pipeline
     probabilities: Probabilities
     thresholds: list[float] | None
-    """Of each label, if an image may have several."""
+    """The threshold of each label, if an image may have several."""
     strength: float
     num_images: int
-    """Training images that the regression was fitted on."""
+    """Number of training images that the regression was fitted on."""
     _preds: list[Tensor] = field(default_factory=list)
 
     def predict(self, vectors: Tensor) -> Tensor:
@@ -62,26 +62,26 @@ class Baseline:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Predict every image that the model classifies within the block, from the same batches."""
+        """Also predict every image that the model classifies in the block."""
         self._preds = []
         with (
             one_thread(),
-            self.features.passed_to(lambda vectors: self._preds.append(self.predict(vectors))),
+            self.extractor.passed_to(lambda vectors: self._preds.append(self.predict(vectors))),
         ):
             yield
 
     def scores(self, targets: Tensor) -> dict[str, dict[str, Any]]:
-        """Return what metrics.json says of the baselines on the images that were watched.
+        """Return the scores of the baselines on the watched images, as in metrics.json.
 
         Args:
-            targets: int64 ``(n,)`` or ``(n, num_classes)`` of 0 and 1, on the CPU, in their order.
+            targets: int64 ``(n,)`` or ``(n, num_classes)`` of 0 and 1, on the CPU, in the same order.
         """
         constant = self.most_frequent.expand(targets.shape)
         return {
             "most_frequent": _scores(targets, constant, self.num_classes),
             "logistic_regression": {
                 **_scores(targets, torch.cat(self._preds), self.num_classes),
-                "features": self.features.name,
+                "features": self.extractor.name,
                 "inverse_regularisation": self.strength,
                 "train_images": self.num_images,
             },
@@ -89,25 +89,25 @@ class Baseline:
 
 
 def fit_baseline(
-    features: Features, train: Shards, val: Shards, num_classes: int, device: torch.device
+    extractor: FeatureExtractor, train: Shards, val: Shards, num_classes: int, device: torch.device
 ) -> Baseline:
-    """Fit the baselines on training images; validation images choose the regularisation.
+    """Fit the baselines on training images, and choose the regularisation on validation images.
 
-    The strength with the highest macro F1 on the validation images is taken, of equals the one with the
-    lowest cross entropy. At most 10,000 training and 2,000 validation images are used, the same every
-    time: every class keeps its share. Nothing is drawn at random.
+    The strength with the highest macro F1 is chosen; among equals, the one with the lowest cross
+    entropy. At most 10,000 training and 2,000 validation images are used, in which every class keeps
+    its proportion. Nothing is random.
     """
     chosen = [
         (split, stratified_sample(split.labels, most))
         for split, most in ((train, MAX_TRAIN_IMAGES), (val, MAX_VAL_IMAGES))
     ]
     with progress_bar("evaluate: images for the baseline", sum(len(rows) for _, rows in chosen)) as bar:
-        vectors = [_vectors(features, split, rows, device, bar) for split, rows in chosen]
+        vectors = [_vectors(extractor, split, rows, device, bar) for split, rows in chosen]
     train_labels, val_labels = (split.labels[rows] for split, rows in chosen)
     val_targets = torch.from_numpy(val_labels)
 
     with one_thread(), progress_bar("evaluate: baseline", len(STRENGTHS), unit="fits") as bar:
-        reduction = make_reduction(features.name, vectors[0])
+        reduction = make_reduction(extractor.name, vectors[0])
         reduced = [reduction.transform(array) for array in vectors]
         best: tuple[float, float] | None = None
         for strength, probabilities in regressions(reduced[0], train_labels, num_classes):
@@ -120,7 +120,7 @@ def fit_baseline(
             bar.advance(1)
     return Baseline(
         num_classes,
-        features,
+        extractor,
         most_frequent(train.labels),
         reduction,
         *kept,
@@ -129,7 +129,7 @@ def fit_baseline(
 
 
 def most_frequent(labels: NDArray[Any]) -> Tensor:
-    """Return the most frequent class, or set of labels; of equals the first in the order of classes.
+    """Return the most frequent class or set of labels; among equals, the first in class order.
 
     Args:
         labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
@@ -143,15 +143,15 @@ def most_frequent(labels: NDArray[Any]) -> Tensor:
 
 
 def stratified_sample(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
-    """Return about ``most`` images in which each class has its share, and at least one image.
+    """Return about ``most`` images, in which each class keeps its proportion and has at least one image.
 
-    They lie at equal distances when the images are sorted by class, or by set of labels.
+    The images are at equal distances in the order of classes, or of sets of labels.
 
     Args:
         labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
 
     Returns:
-        int64, ascending: all images, or ``most`` and at most one more per class.
+        ascending indices, int64: all images, or ``most`` and at most one more per class.
     """
     if len(labels) <= most:
         return np.arange(len(labels))
@@ -165,13 +165,13 @@ def stratified_sample(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
 
 
 def _vectors(
-    features: Features, shards: Shards, rows: NDArray[np.int64], device: torch.device, bar: Bar
+    extractor: FeatureExtractor, shards: Shards, rows: NDArray[np.int64], device: torch.device, bar: Bar
 ) -> NDArray[np.float64]:
     per_chunk = max(CHUNK_BYTES // int(np.prod(shards.shape)), 1)
     vectors = []
     for start in range(0, len(rows), per_chunk):
         images = torch.from_numpy(shards.gather(rows[start : start + per_chunk])).to(device)
-        vectors.append(_as_array(features.of(images.permute(0, 3, 1, 2))))
+        vectors.append(_as_array(extractor.extract(images.permute(0, 3, 1, 2))))
         bar.advance(len(images))
     return np.concatenate(vectors)
 
@@ -199,7 +199,7 @@ def _scores(targets: Tensor, preds: Tensor, num_classes: int) -> dict[str, float
 
 
 def _cross_entropy(targets: Tensor, probabilities: Tensor) -> float:
-    """Return it in nats, as a mean over images, or over the labels of all images."""
+    """Return the mean cross entropy over images, or over the labels of all images, in nats."""
     if targets.ndim == 1:
         of_truth = probabilities.gather(1, targets[:, None])
     else:

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the whole matrix if it is small, else the classes confused most."""
+"""Select what a report shows of a confusion matrix: all of it, or the classes confused most often."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,41 +6,43 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.metrics.counts import Counts
+
 MAX_CLASSES = 40
-"""A matrix of more classes is too large to read."""
+"""Maximum number of classes for which the whole matrix is readable."""
 NUM_SHOWN = 25
-"""Classes shown of a larger matrix."""
+"""Number of classes that are shown of a larger matrix."""
 NUM_LISTED = 30
-"""Confusions listed, the most frequent first."""
+"""Maximum number of listed confusions."""
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images of one class that were taken for another."""
+    """The images of one class that were predicted as another."""
 
     true: str
     predicted: str
     count: int
     share: float
-    """Of all images of the true class, 0..1."""
+    """Fraction of all images of the true class, 0..1."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows and columns of a confusion matrix that are shown."""
+    """The rows and columns of a confusion matrix that are shown."""
 
     row_names: list[str]
     column_names: list[str]
-    """As the rows; of a part of the matrix also ``other classes``, all columns that are not shown."""
+    """The same names; for a part of the matrix also ``other classes``, the sum of all other columns."""
     counts: NDArray[np.int64]
-    """``(rows, columns)``: rows are true, columns predicted classes."""
+    """``(rows, columns)``: rows are true classes, columns are predicted classes."""
     shares: NDArray[np.float64]
-    """Counts as shares of all images of the true class, 0..1; 0 for a class without images."""
+    """Counts as fractions of all images of the true class, 0..1; 0 for a class without images."""
     is_whole: bool
 
 
 def shown_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> Matrix:
-    """Return the matrix, or of more than 40 classes the 25 that are confused most.
+    """Return the whole matrix, or the 25 classes confused most often if there are more than 40.
 
     Args:
         counts: int64 ``(num_classes, num_classes)``: rows are true, columns predicted classes.
@@ -58,9 +60,9 @@ def shown_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> Matri
 
 
 def most_confused(counts: NDArray[np.int64], most: int) -> list[int]:
-    """Return up to ``most`` classes, in their order: those of the most frequent confusions.
+    """Return up to ``most`` classes of the most frequent confusions, in class order.
 
-    If there are fewer confusions than that, the first of the other classes make up the number.
+    If these are fewer, the first of the other classes are added.
     """
     chosen: dict[int, None] = {}
     for true, pred, _ in _confusions(counts):
@@ -73,8 +75,14 @@ def most_confused(counts: NDArray[np.int64], most: int) -> list[int]:
     )
 
 
+def most_mistaken(counts: Counts) -> list[int]:
+    """Return all labels, or the 40 with the most mistakes, in label order."""
+    mistakes = counts.false_positives + counts.false_negatives
+    return sorted(mistakes.argsort(descending=True, stable=True)[:MAX_CLASSES].tolist())
+
+
 def frequent_confusions(counts: NDArray[np.int64], class_names: Sequence[str]) -> list[Confusion]:
-    """Return the most frequent confusions, at most 30, the most frequent first."""
+    """Return up to 30 confusions, the most frequent first."""
     totals = counts.sum(axis=1)
     return [
         Confusion(class_names[true], class_names[pred], count, count / int(totals[true]))
@@ -83,7 +91,7 @@ def frequent_confusions(counts: NDArray[np.int64], class_names: Sequence[str]) -
 
 
 def _confusions(counts: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """Return true class, predicted class and count, the largest counts first, then in class order."""
+    """Return true class, predicted class and count, by descending count, then in class order."""
     true, pred = np.nonzero(counts)
     wrong = true != pred
     true, pred = true[wrong], pred[wrong]

@@ -1,4 +1,4 @@
-"""What a baseline is fitted on: a vector per image, of small grey pixels or of a frozen backbone."""
+"""Feature vectors for the baseline: small grey pixels, or the features of a frozen backbone."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ from darkroom.models.heads import average
 from darkroom.models.trainable import in_head, parameters_by_name, trainable_in
 
 SIDE = 16
-"""Maximum side of a grey picture, in pixels."""
+"""Maximum side of the reduced grey image in pixels."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
-class Features(Protocol):
-    """Makes a vector of each image."""
+class FeatureExtractor(Protocol):
+    """Computes a feature vector per image."""
 
     @property
     def name(self) -> str:
-        """As in metrics.json: a key of ``metrics.remarks.FEATURES``."""
+        """The name in metrics.json, a key of ``metrics.remarks.FEATURES``."""
         ...
 
-    def of(self, images: Tensor) -> Tensor:
-        """Return vectors of images.
+    def extract(self, images: Tensor) -> Tensor:
+        """Return the feature vectors of images.
 
         Args:
             images: uint8 ``(n, channels, height, width)``, 0..255, on the model's device.
@@ -39,12 +39,12 @@ class Features(Protocol):
 
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
-        """Hand the vectors of each batch that the model classifies within the block to ``take``."""
+        """Pass the vectors of each batch that the model classifies in the block to ``take``."""
         ...
 
 
 class GreyPixels:
-    """The image in grey, 0..1, reduced to at most 16 x 16 pixels by averaging."""
+    """The image in grey, 0..1, averaged down to at most 16 x 16 pixels."""
 
     name = "pixels"
 
@@ -52,7 +52,7 @@ class GreyPixels:
         self._model = model
 
     @torch.inference_mode()
-    def of(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
         pixels = images.float() / 255
         if pixels.shape[1] == 3:
             weights = torch.tensor(LUMA, device=images.device).reshape(1, 3, 1, 1)
@@ -62,12 +62,12 @@ class GreyPixels:
 
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
-        with _on_inputs_of(self._model, lambda images: take(self.of(images))):
+        with _on_inputs_of(self._model, lambda images: take(self.extract(images))):
             yield
 
 
 class BackboneFeatures:
-    """What the model's backbone makes of an image; a map of features is averaged over its places."""
+    """The features of the model's backbone; feature maps are averaged over their positions."""
 
     name = "backbone"
 
@@ -75,7 +75,7 @@ class BackboneFeatures:
         self._model = model
 
     @torch.inference_mode()
-    def of(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
         return average(self._model.features(images))
 
     @contextmanager
@@ -85,19 +85,19 @@ class BackboneFeatures:
             yield
 
 
-def features_of(model: Classifier, training: Mapping[str, Any]) -> Features:
-    """Return the backbone's features if the training never changed the backbone, else grey pixels.
+def make_extractor(model: Classifier, training: Mapping[str, Any]) -> FeatureExtractor:
+    """Return the extractor of backbone features if training left the backbone unchanged, else of pixels.
 
     Args:
         model: on its device, in evaluation mode.
-        training: what the model file records of its training.
+        training: the training parameters in the model file.
     """
     kind = BackboneFeatures if _is_frozen(model, training) else GreyPixels
     return kind(model)
 
 
 def _is_frozen(model: nn.Module, training: Mapping[str, Any]) -> bool:
-    """Whether only the head learned in every epoch; what has begun to learn never stops."""
+    """Whether only the head was trained; layers that are unfrozen once stay unfrozen to the end."""
     freeze = training.get("train.freeze", "none")
     if freeze == "none":
         return False

@@ -66,7 +66,7 @@ def draw_confusion_matrix(
 
 
 def draw_label_counts(
-    right: Sequence[int],
+    correct: Sequence[int],
     wrong: Sequence[int],
     missed: Sequence[int],
     class_names: Sequence[str],
@@ -80,8 +80,8 @@ def draw_label_counts(
     positions = np.arange(len(class_names))
     figure, axes = new_figure(6.5, min(1.6 + 0.32 * len(class_names), 14))
     bars = (
-        ("right", right, np.zeros(len(right)), BLUE),
-        ("missed", missed, np.array(right), GREY),
+        ("correct", correct, np.zeros(len(correct)), BLUE),
+        ("missed", missed, np.array(correct), GREY),
         ("wrong", -np.array(wrong), np.zeros(len(wrong)), ORANGE),
     )
     for label, counts, starts, color in bars:
@@ -128,7 +128,7 @@ def draw_curves(
     for index, (name, values) in enumerate(curves.items()):
         color = colors[index] if few else GREY
         axes.plot(grid, values, color=color, linewidth=1, label=_in_legend(name) if few else None)
-    axes.plot(grid, macro, color="black", linewidth=2, label="mean of the classes")
+    axes.plot(grid, macro, color="black", linewidth=2, label="mean over classes")
     axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
     if few:
         axes.legend(frameon=False, fontsize=8)

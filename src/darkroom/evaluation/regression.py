@@ -1,4 +1,4 @@
-"""Logistic regressions by scikit-learn, from strong to weak regularisation, in bounded time."""
+"""Logistic regressions of scikit-learn, from strong to weak regularisation, in bounded time."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,31 +15,30 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""scikit-learn's ``C``, the inverse of the regularisation's strength."""
+"""Values of scikit-learn's ``C``, the inverse of the regularisation strength."""
 
 MAX_ITERATIONS = 100
 MIN_ITERATIONS = 20
 MAX_PRODUCTS = 2e10
-"""Products in the iterations of one fit; more images, features or classes mean fewer iterations."""
+"""Maximum number of multiplications per fit; larger problems get fewer iterations."""
 
 Vectors = NDArray[np.float64]
 """``(n, num_features)``"""
 Probabilities = Callable[[Vectors], NDArray[np.float64]]
-"""Returns ``(n, num_classes)``, 0..1: of each class, or of each label by itself."""
+"""Returns probabilities of classes or labels, ``(n, num_classes)``, 0..1."""
 
 
 def one_thread() -> threadpool_limits:
-    """Return a context in which sums do not depend on the number of cores."""
+    """Return a context in which BLAS uses one thread, so that sums do not depend on the machine."""
     return threadpool_limits(1, user_api="blas")
 
 
 def make_reduction(name: str, vectors: Vectors) -> Pipeline:
-    """Return fitted steps that bring vectors to a form in which the regression converges fast.
+    """Return fitted transformations after which the regression converges fast.
 
     Args:
-        name: ``pixels`` are reduced to 64 principal components, which are then scaled alike.
-            ``backbone``: each feature is scaled alike, then up to 512 principal components are taken,
-            which lose nothing if there are at most 512 images or features.
+        name: ``pixels``: reduce to 64 principal components, then standardise. ``backbone``: standardise,
+            then reduce to 512 principal components, which is lossless for up to 512 images or features.
     """
     size = min(vectors.shape)
     if name == "pixels":
@@ -53,15 +52,15 @@ def make_reduction(name: str, vectors: Vectors) -> Pipeline:
 def regressions(
     vectors: Vectors, labels: NDArray[Any], num_classes: int
 ) -> Iterator[tuple[float, Probabilities]]:
-    """Yield a fitted regression for each of ``STRENGTHS``; each fit begins with the one before.
+    """Yield each of ``STRENGTHS`` with a fitted regression; each fit starts from the previous one.
 
     Args:
-        labels: int64 ``(n,)``: one multinomial regression; or uint8 ``(n, num_classes)`` of 0 and 1: a
-            regression per label.
+        labels: int64 ``(n,)`` for a multinomial regression, or uint8 ``(n, num_classes)`` of 0 and 1 for
+            one regression per label.
     """
     limit = int(np.clip(MAX_PRODUCTS // (vectors.size * num_classes), MIN_ITERATIONS, MAX_ITERATIONS))
     columns = [labels] if labels.ndim == 1 else list(labels.T)
-    # without two classes there is nothing to fit
+    # a single class cannot be fitted
     models = [
         LogisticRegression(max_iter=limit, warm_start=True) if len(np.unique(column)) > 1 else column[0]
         for column in columns
@@ -69,7 +68,7 @@ def regressions(
     for strength in STRENGTHS:
         for model, column in zip(models, columns, strict=True):
             if isinstance(model, LogisticRegression):
-                with _silent():  # of fits that the limit ended
+                with _silent():  # fits that stop at the limit warn
                     model.set_params(C=strength).fit(vectors, column)
         if labels.ndim == 1:
             yield strength, partial(_of_classes, deepcopy(models[0]), num_classes)
@@ -91,7 +90,7 @@ def _of_labels(models: list[Any], vectors: Vectors) -> NDArray[np.float64]:
 
 
 def _pca(num_components: int) -> PCA:
-    return PCA(num_components, svd_solver="covariance_eigh")  # exact; nothing is drawn
+    return PCA(num_components, svd_solver="covariance_eigh")  # exact, not randomised
 
 
 def _silent() -> warnings.catch_warnings:

@@ -1,4 +1,4 @@
-"""Exported formats: each writes a file whose bytes depend on the model alone, not on the folder."""
+"""Write exported formats; the bytes of a file depend only on the model."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ from darkroom.models.spec import ModelSpec
 
 
 class ExportedModel(nn.Module):
-    """What leaves the project: raw pixels in, logits and probabilities out.
+    """The exported model: raw pixels in, logits and probabilities out.
 
     Args:
-        multi_label: whether an image may have several labels, or none.
+        multi_label: whether an image may have any number of labels.
     """
 
     def __init__(self, classifier: nn.Module, multi_label: bool = False) -> None:
@@ -26,32 +26,32 @@ class ExportedModel(nn.Module):
         self.multi_label = multi_label
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 ``(n, channels, height, width)`` -> logits and probabilities, ``(n, num_classes)``."""
+        """Return logits and probabilities, ``(n, num_classes)``, of uint8 NCHW images."""
         logits = self.classifier(images)
         return logits, probabilities_of(logits, self.multi_label)
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a model."""
+    """An exported format."""
 
     file_name: str
-    about: str
+    description: str
     write: Callable[[nn.Module, ModelSpec, Path], None]
 
 
 def write_pt2(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Writes a ``torch.export`` archive for any number of images."""
+    """Write a ``torch.export`` archive for any number of images."""
     program = _capture(classifier, spec)
     for node in program.graph.nodes:
-        # these hold the absolute path of every source line on the way
+        # these hold absolute paths of source files
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
             node.meta.pop(key, None)
     torch.export.save(program, path)
 
 
 def write_onnx(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Writes ONNX with input ``images`` and outputs ``logits`` and ``probabilities``."""
+    """Write ONNX with the input ``images`` and the outputs ``logits`` and ``probabilities``."""
     program = torch.onnx.export(
         _capture(classifier, spec),
         input_names=["images"],
@@ -66,7 +66,7 @@ def write_onnx(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
 
 
 FORMATS = {
-    "onnx": Format("model.onnx", "ONNX, for ONNX Runtime and `darkroom predict`", write_onnx),
+    "onnx": Format("model.onnx", "ONNX model, for ONNX Runtime and `darkroom predict`", write_onnx),
     "pt2": Format("model.pt2", "`torch.export` archive, for `torch.export.load`", write_pt2),
 }
 
@@ -74,10 +74,10 @@ FORMATS = {
 def write_formats(
     names: Sequence[str], checkpoint: Path, classifier: nn.Module, spec: ModelSpec, folder: Path
 ) -> list[Path]:
-    """Copies the checkpoint into ``folder`` and writes the formats called ``names`` beside it.
+    """Copy the checkpoint into ``folder`` and write the formats ``names`` next to it.
 
     Returns:
-        The files, the checkpoint first.
+        the files, the checkpoint first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [Path(shutil.copyfile(checkpoint, folder / "model.safetensors"))]
@@ -88,7 +88,7 @@ def write_formats(
 
 
 def _capture(classifier: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
-    # two images: with one, the tracer would take the batch size for a constant
+    # two images, because the tracer treats a batch size of 1 as a constant
     images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
     exported = ExportedModel(classifier, spec.multi_label).eval()
@@ -96,7 +96,7 @@ def _capture(classifier: nn.Module, spec: ModelSpec) -> torch.export.ExportedPro
 
 
 def _strip_traces(model: ModelProto) -> None:
-    """Removes what names files and lines of the machine that exported."""
+    """Remove metadata with paths of the exporting machine."""
     del model.metadata_props[:]
     for function in model.functions:
         del function.metadata_props[:]

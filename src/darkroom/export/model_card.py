@@ -1,4 +1,4 @@
-"""The model card: data, split, parameters, metrics, environment and intended use on one page.
+"""Write the model card: intended use, scores, data, parameters and environment on one page.
 
 After Mitchell et al., "Model Cards for Model Reporting" (2019).
 """
@@ -14,7 +14,7 @@ from darkroom.reporting.scores import baseline_scores, definition, macro_scores,
 from darkroom.reporting.templates import load_template
 
 COURSE = ("kept", "best", "num_epochs", "history")
-"""What a model file records of its epochs, which the card tells in a sentence."""
+"""Entries of the training in a model file that the card does not list as parameters."""
 
 
 def write_model_card(
@@ -24,11 +24,11 @@ def write_model_card(
     files: Sequence[tuple[str, str]],
     path: Path,
 ) -> None:
-    """Writes the card as Markdown.
+    """Write the model card as Markdown.
 
     Args:
-        metrics: of the test split, as in metrics.json.
-        files: (name, what it is) of the exported formats.
+        metrics: the scores on the test split, as in metrics.json.
+        files: (name, description) of the exported formats.
     """
     text = load_template(Path(__file__).with_name("model_card.md.j2"), autoescape=False).render(
         spec=spec,

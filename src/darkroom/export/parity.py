@@ -1,4 +1,4 @@
-"""Compares exported files with the checkpoint they were made of, each in a fresh process."""
+"""Compare exported files with the checkpoint, each reloaded in a new process."""
 
 import math
 import subprocess
@@ -23,26 +23,26 @@ SMALLEST_BOUND = 1e-5
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported file is from the checkpoint, over the probabilities of all images."""
+    """The difference between an exported file and the checkpoint in the probabilities of all images."""
 
     max_abs_difference: float
     agreement: float
-    """Share of the images, 0..1, that get the same class, or the same set of labels."""
+    """Fraction of the images, 0..1, with the same class or set of labels."""
     multi_label: bool = False
 
     @property
     def bound(self) -> float:
-        """The power of ten, at least 1e-5, that the difference stays below.
+        """The lowest power of ten, at least 1e-5, above the difference.
 
-        ONNX Runtime rounds by the instruction set of the CPU it finds, which cannot be pinned: the
-        exact difference is a figure of one machine, the bound holds on all.
+        ONNX Runtime's rounding depends on the instruction set of the CPU, which cannot be pinned. The
+        exact difference holds for one machine only, the bound for all.
         """
         if self.max_abs_difference < SMALLEST_BOUND:
             return SMALLEST_BOUND
         return 10.0 ** (math.floor(math.log10(self.max_abs_difference)) + 1)
 
     def to_dict(self) -> dict[str, float]:
-        """Returns what parity.json says, the same on every machine."""
+        """Return the entry in parity.json, which is the same on every machine."""
         return {
             "max_abs_difference_below": self.bound,
             f"{'labels' if self.multi_label else 'argmax'}_agreement": self.agreement,
@@ -58,19 +58,20 @@ def check_parity(
     thresholds: Sequence[float] | None = None,
     paths: Sequence[str] | None = None,
 ) -> dict[str, Parity]:
-    """Reloads each file in a process of its own and compares it with ``model``.
+    """Reload each file in a new process and compare it with ``model``.
 
     Args:
         images: uint8 ``(n, channels, height, width)``.
-        tolerance: largest difference of a probability that is let through.
-        thresholds: one a label, where an image may have several; None: each has one.
-        paths: of the images, for messages.
+        tolerance: maximum difference of a probability.
+        thresholds: one per label, if an image may have several; None: each image has one class.
+        paths: the images' files, for messages.
 
     Returns:
-        The outcome by file name.
+        the difference by file name.
 
     Raises:
-        UserError: a file does not load, gives no finite numbers, or differs by more than ``tolerance``.
+        UserError: a file does not load, or its outputs are not finite or differ by more than
+            ``tolerance``.
     """
     with torch.inference_mode():
         logits = model(torch.from_numpy(images))
@@ -100,7 +101,7 @@ def compare(
     actual: NDArray[np.float32],
     thresholds: Sequence[float] | None = None,
 ) -> Parity:
-    """Compares probabilities, float32 ``(n, num_classes)`` each.
+    """Return the difference between probabilities, float32 ``(n, num_classes)`` each.
 
     Args:
         thresholds: as in ``check_parity``.
@@ -120,13 +121,13 @@ def compare(
 def _reload_and_run(
     files: Sequence[Path], images: NDArray[np.uint8], num_threads: int
 ) -> list[NDArray[np.float32]]:
-    """Runs each file on the images in a process of its own, all of them side by side.
+    """Run each file on the images in a new process, all in parallel.
 
     Args:
         images: uint8 ``(n, channels, height, width)``.
 
     Returns:
-        For each file the probabilities, float32 ``(n, num_classes)``.
+        the probabilities of each file, float32 ``(n, num_classes)``.
 
     Raises:
         UserError: a file does not load or run.
@@ -154,5 +155,5 @@ def _reload_and_run(
         for file, process in zip(files, processes, strict=True):
             _, errors = process.communicate()
             if process.returncode != 0:
-                raise UserError(f"export: {file} does not load and run in a fresh process:\n{errors}")
+                raise UserError(f"export: {file} does not load and run in a new process:\n{errors}")
         return [np.load(out) for out in outputs]

@@ -1,4 +1,4 @@
-"""Runs one exported file on images, in a process of its own: ``python -m darkroom.export.reload``."""
+"""Run an exported file on images: ``python -m darkroom.export.reload`` in a new process."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Runs the checkpoint. As the others: uint8 NCHW in, probabilities ``(n, num_classes)`` out."""
+    """Return the checkpoint's probabilities, ``(n, num_classes)``, of uint8 NCHW images."""
     import torch
 
     from darkroom.models.classifier import probabilities_of
@@ -20,7 +20,7 @@ def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 def run_pt2(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Runs a ``torch.export`` archive."""
+    """Return the probabilities of a ``torch.export`` archive, as ``run_safetensors``."""
     import torch
 
     model = torch.export.load(path).module()
@@ -30,7 +30,7 @@ def run_pt2(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Runs an ONNX file with ONNX Runtime, on the CPU."""
+    """Return the probabilities of an ONNX file on the CPU, as ``run_safetensors``."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Work done ahead of its use: by worker processes, by a thread, by a GPU's copy engine."""
+"""Loading ahead of use: by worker processes, by a thread, by a GPU's copy engine."""
 
 import multiprocessing
 import os
@@ -19,34 +19,34 @@ Item = TypeVar("Item")
 
 
 def loading_workers(function: partial[Tensor], workers: int) -> Workers[Any, Tensor]:
-    """Starts processes that load images beside the training.
+    """Start processes that load images while the model is trained.
 
     Args:
-        function: takes a request. The tensors that it returns come back in shared memory.
+        function: takes a request; returns a tensor, which is passed back in shared memory.
     """
-    # A fork beside threads may hang, and each spawned worker imports torch anew. A fork server
-    # imports it once, from now on, beside what this process does until the first request.
+    # A fork of a process with threads may hang, and each spawned worker imports torch anew. A fork
+    # server imports it once, from now on, in parallel with this process. multiprocessing documents no
+    # way to start it before the first worker; ensure_running is what it calls itself.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
         context.set_forkserver_preload([function.func.__module__])
         forkserver.ensure_running()
-    return Workers(function, workers, context, _stand_back)
+    return Workers(function, workers, context, _yield_cores)
 
 
-def _stand_back() -> None:
-    """Leaves a worker's cores to the training."""
+def _yield_cores() -> None:
+    """Let the training have priority over this worker."""
     torch.set_num_threads(1)
     if hasattr(os, "nice"):
-        os.nice(10)  # a step on the CPU waits for the slowest of its threads
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent decides what is still needed
+        os.nice(10)  # a step on the CPU waits for its slowest thread
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
 
 
 def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
-    """Yields ``items`` in their order, of which a thread takes ``depth`` before they are asked for.
+    """Yield ``items`` in order; a thread takes ``depth`` of them in advance.
 
-    What taking one raises is raised here, in its turn. The thread ends with the iteration, also with
-    one that is closed early.
+    An exception is raised in its turn. The thread ends with the iteration, even if that is closed early.
     """
     with ThreadPoolExecutor(1) as thread:
         pending = deque(thread.submit(next, items, None) for _ in range(depth))
@@ -56,10 +56,10 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
 
 
 def copied_ahead(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Yields copies on a GPU of tensors of the CPU, made while the GPU computes.
+    """Yield copies of CPU tensors on a GPU, made while the GPU computes.
 
-    A thread takes the chunks and has them copied on a stream of its own. The stream that computes waits
-    for the copy; nothing waits on the CPU.
+    A thread takes the chunks and copies them on a stream of its own. The computing stream waits for the
+    copy; the CPU does not.
     """
     stream = torch.cuda.Stream(device)
 
@@ -73,5 +73,5 @@ def copied_ahead(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Ten
     for images, copied in ahead(copies()):
         computing = torch.cuda.current_stream(device)
         computing.wait_event(copied)
-        images.record_stream(computing)  # else its memory could be filled anew too early
+        images.record_stream(computing)  # else its memory could be reused too early
         yield images

@@ -1,4 +1,4 @@
-"""Batches of prepared images, on the device, in an order that depends on (seed, epoch) alone."""
+"""Batches of prepared images on the device, in an order that depends on seed and epoch alone."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -22,35 +22,35 @@ from darkroom.loading.sampling import Sampling, balanced_order, natural_order
 
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
-targets: int64 ``(n,)``; or where an image may have several labels, float32 ``(n, num_classes)``, 1 for
-each that it has and 0 for the others. Both on the device, as all that follows."""
+targets: int64 ``(n,)``, or, if an image may have several labels, float32 ``(n, num_classes)``, 1 for
+each label of the image and 0 for the others. Both are on the device."""
 
 
 class TrainBatch(NamedTuple):
-    """A batch to learn from."""
+    """A batch of training images. All tensors are on the device."""
 
     images: Tensor
-    """As in ``Batch``, but float32 where they are mixed."""
+    """As in ``Batch``; float32 if images are mixed."""
     targets: Tensor
     """As in ``Batch``."""
     weights: Tensor | None = None
-    """float32 ``(n,)`` for the loss, 1 in the mean of the whole split; None: all count the same."""
+    """float32 ``(n,)`` for the loss, with mean 1 over the split; None if all images count the same."""
     other_targets: Tensor | None = None
-    """As ``targets``, of the images that were mixed in; None: nothing is mixed."""
+    """Targets of the images that were mixed in; None if images are not mixed."""
     shares: Tensor | None = None
-    """float32 ``(n,)``, 0..1: what ``targets`` have of an image, ``other_targets`` have the rest."""
+    """float32 ``(n,)``, 0..1: weight of ``targets``; the rest is the weight of ``other_targets``."""
 
 
 class Batches:
-    """One split on the device, cut into batches whose sizes differ by at most one image.
+    """The images of one split in batches whose sizes differ by at most one.
 
-    So no small rest is left over, on which batch normalisation would fail. Images are loaded and changed
-    some batches at a time where these are small: each operation has a cost of its own.
+    There is thus no small last batch, on which batch normalisation would fail. Small batches are loaded
+    and augmented several at a time, because each operation has a fixed cost.
 
     Args:
-        workers: processes for what is costly to load; with 0 this process does it.
-        needs_host: whether an augmentation will come whose ``needs_host`` is true.
-        sampling: of the images of an epoch.
+        workers: number of processes that load images if that is costly; with 0, this process loads them.
+        needs_host: whether ``epoch`` will be called with an augmentation whose ``needs_host`` is true.
+        sampling: how the images of an epoch are chosen.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Batches:
         self._device = device
 
     def with_features(self, features: Tensor) -> Self:
-        """Returns the same samples, labels and orders with features in place of images.
+        """Return the same samples, labels and orders with features instead of images.
 
         Args:
-            features: float32 ``(n, C, h, w)`` or ``(n, C)`` on the device, in the order of the shards. A
-                vector is given as a map of one place, ``(n, C, 1, 1)``.
+            features: float32 ``(n, C, h, w)`` or ``(n, C)`` on the device, in the order of the shards.
+                Batches hold a vector as a map of one pixel, ``(n, C, 1, 1)``.
         """
         if features.ndim == 2:
             features = features[:, :, None, None]
@@ -94,7 +94,7 @@ class Batches:
         return max(self._images.chunk_bytes // bytes_per_image // self._batch_size, 1)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yields every image once, in the order of the shards."""
+        """Yield every image once, in the order of the shards."""
         indices = torch.arange(self.num_images)
         labels = send(self._labels, self._device)
         chunks = self._chunks(0)
@@ -106,16 +106,15 @@ class Batches:
     def epoch(
         self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
     ) -> Iterator[TrainBatch]:
-        """Yields an epoch's images, in the order and with the changes of ``(seed, epoch)``.
+        """Yield an epoch's images in the order, and with the augmentation, of ``(seed, epoch)``.
 
-        Where images are mixed, each is with the one that follows in this order, and the last with the
-        first.
+        If images are mixed, each is mixed with the next one in this order, and the last with the first.
 
         Args:
-            first_step: the batch to begin with; those before it cost nothing.
+            first_step: the first batch to yield; skipping the earlier ones costs nothing.
 
         Raises:
-            ValueError: the augmentation needs the host, and ``needs_host`` was not given.
+            ValueError: the augmentation needs the host, and ``needs_host`` was not set.
         """
         on_host = augmentation if augmentation is not None and augmentation.needs_host else None
         if on_host is not None and not self._needs_host:
@@ -147,7 +146,7 @@ class Batches:
             yield from map(TrainBatch, *_cut(chunk, *parts))
 
     def _chunks(self, first_step: int) -> list[list[int]]:
-        """Returns of each chunk where its batches begin, and where the last one ends."""
+        """Return for each chunk the positions where its batches begin, and the end of the last."""
         size, num_larger = divmod(self.num_images, self.num_steps)
         bounds = [step * size + min(step, num_larger) for step in range(self.num_steps + 1)]
         starts = range(first_step, self.num_steps, self._chunk_steps)
@@ -155,7 +154,7 @@ class Batches:
 
 
 def _targets(labels: Tensor) -> Tensor:
-    """Returns labels as ``Batch`` has them; the loss of several takes fractions, and bytes are less."""
+    """Return labels as in ``Batch``. Multi-label ones are stored as bytes; their loss takes floats."""
     return labels.float() if labels.ndim == 2 else labels
 
 
@@ -164,6 +163,6 @@ def _chw(images: Tensor) -> Tensor:
 
 
 def _cut(bounds: list[int], *parts: Tensor | None) -> list[Sequence[Any]]:
-    """Cuts what a chunk consists of into what its batches consist of."""
+    """Split the tensors of a chunk into those of its batches."""
     sizes = [stop - start for start, stop in pairwise(bounds)]
     return [[None] * len(sizes) if part is None else part.split(sizes) for part in parts]

@@ -1,8 +1,8 @@
-"""Randomness without state: numbers that are a pure function of seed and counter.
+"""Random numbers without state: each is a pure function of the seed and a counter.
 
 Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3"
-(SC 2011), in integer tensor arithmetic: the same numbers on CPU and GPU, in any order, in any
-number of workers.
+(SC 2011), in integer tensor arithmetic. The numbers are the same on CPU and GPU, in any order
+and with any number of workers.
 """
 
 from typing import TypeVar
@@ -21,7 +21,7 @@ _ROUNDS = 10
 
 
 def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
-    """Encrypts counters into random words.
+    """Return random words for counters.
 
     Args:
         counter: int64 ``(n, 4)``, each word 0..2**32 - 1.
@@ -33,7 +33,7 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
     x0, x1, x2, x3 = counter.unbind(1)
     k0, k1 = key
     for _ in range(_ROUNDS):
-        # the products wrap around in int64; shift and mask bring back the unsigned halves
+        # products wrap around in int64; shift and mask restore the unsigned halves
         p0, p1 = x0 * _MULTIPLIERS[0], x2 * _MULTIPLIERS[1]
         high0, low0 = (p0 >> 32) & _MASK, p0 & _MASK
         high1, low1 = (p1 >> 32) & _MASK, p1 & _MASK
@@ -43,11 +43,11 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
 
 
 def words(seed: int, stream: int, epoch: int, sample_ids: Tensor) -> Tensor:
-    """Returns four random words a sample.
+    """Return four random words per sample.
 
     Args:
         seed: 0..2**32 - 1.
-        stream: what the words are for, so that two uses never share them.
+        stream: a number per purpose, so that two purposes never share words.
         epoch: counted from 0.
         sample_ids: int64 ``(n,)``, 0..2**32 - 1.
 
@@ -65,11 +65,11 @@ def join(words: Words) -> Words:
 
 
 def below(words: Words, limit: Words | int) -> Words:
-    """Maps words to whole numbers 0..limit - 1, each as likely as the other to within 2**-32."""
+    """Map words to integers 0..limit - 1, uniform to within 2**-32."""
     return (words * limit) >> 32
 
 
 def permutation(seed: int, stream: int, epoch: int, num_samples: int) -> Tensor:
-    """Returns a random order of ``num_samples`` samples: int64 ``(num_samples,)``, on the CPU."""
+    """Return a random permutation of ``num_samples`` indices: int64 ``(num_samples,)``, on the CPU."""
     drawn = words(seed, stream, epoch, torch.arange(num_samples))
     return torch.argsort(join(drawn), stable=True)

@@ -1,7 +1,7 @@
-"""Where a split's images lie while they are used, and how chunks of them come to the device.
+"""Where a split's images are kept while they are used, and how chunks of them reach the device.
 
-Three storages, equal in every bit that they deliver: resident on a GPU; memory-mapped; loaded by worker
-processes, which decode what is stored encoded, and change what can only be changed an image at a time.
+There are three placements, which deliver the same bits: on the GPU; memory-mapped; and loaded by worker
+processes, which decode encoded images and apply augmentations that take one image at a time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,13 +17,13 @@ from darkroom.loading.ahead import copied_ahead, loading_workers
 from darkroom.runtime import available_cores
 
 HOST_CHUNK_BYTES = 2 * 2**20
-"""Stays in a CPU's caches from the gathering to the augmentation."""
+"""Stays in a CPU's caches from loading to augmentation."""
 GPU_CHUNK_BYTES = 32 * 2**20
-"""Few kernel launches an epoch, and little of a GPU's memory."""
+"""Needs few kernel launches per epoch and little GPU memory."""
 
 
 class Augmentation(Protocol):
-    """Random changes of each image alone: the same in any batch, for one id and epoch.
+    """Random changes of images. They depend on an image's id and the epoch, not on the batch.
 
     Images are uint8 ``(n, height, width, channels)``, ids int64 ``(n,)`` on the CPU.
     """
@@ -62,36 +62,36 @@ class Augmentation(Protocol):
 
 
 class Request(NamedTuple):
-    """PlacedImages to load."""
+    """Images to load."""
 
     indices: Tensor
     """int64 ``(n,)``, on the CPU."""
     sample_ids: Tensor | None = None
-    """int64 ``(n,)``, on the CPU: by which they are changed."""
+    """int64 ``(n,)``, on the CPU: what the augmentation depends on."""
     epoch: int = 0
     augmentation: Augmentation | None = None
-    """Changes them before they go to the device."""
+    """Its ``on_host`` changes the images before they are copied to the device."""
 
 
 class PlacedImages(Protocol):
-    """A split's images, wherever they lie."""
+    """The images of a split, wherever they are kept."""
 
     chunk_bytes: int
-    """What is best loaded at once."""
+    """The best amount to load at once; 0 means a batch."""
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
-        """Yields for each request uint8 ``(n, height, width, channels)``, on the device.
+        """Yield the images of each request, uint8 ``(n, height, width, channels)``, on the device.
 
-        Features that stand in place of images are float32.
+        Features that replace images are float32.
         """
         ...
 
 
 def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tensor:
-    """Returns a request's images: uint8 ``(n, height, width, channels)``, on the CPU.
+    """Return the images of a request: uint8 ``(n, height, width, channels)``, on the CPU.
 
     Args:
-        pinned: into memory that a GPU copies from without waiting.
+        pinned: load into pinned memory, from which a GPU copies without waiting.
     """
     shape = (len(request.indices), *shards.shape)
     images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
@@ -102,7 +102,7 @@ def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tenso
 
 
 class HostImages:
-    """PlacedImages that stay in the shards, and are copied (or decoded) in this process."""
+    """Images that stay in the shards and are copied or decoded by this process."""
 
     def __init__(self, shards: Shards, device: torch.device, needs_host: bool) -> None:
         self._load = partial(load_images, shards, pinned=device.type == "cuda")
@@ -110,20 +110,20 @@ class HostImages:
         self._needs_host = needs_host
         self.chunk_bytes = GPU_CHUNK_BYTES if device.type == "cuda" else HOST_CHUNK_BYTES
         if needs_host:
-            self.chunk_bytes = 0  # a batch: policies are so slow that the first step would have to wait
+            self.chunk_bytes = 0  # policies are so slow that the first step would have to wait
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
         chunks = map(self._load, requests)
         if self._needs_host:
-            # policies seed torch's global generator, so none may run in a thread beside this one
+            # policies seed torch's global generator, so they must not run in another thread
             return (send(chunk, self._device) for chunk in chunks)
         return _to_device(chunks, self._device)
 
 
 class WorkerImages:
-    """PlacedImages that worker processes load."""
+    """Images that worker processes load."""
 
-    chunk_bytes = 0  # a batch: the sooner the first one comes, and the more evenly all are busy
+    chunk_bytes = 0  # the first batch comes sooner, and workers are busy more evenly
 
     def __init__(self, shards: Shards, device: torch.device, workers: int) -> None:
         self._workers = loading_workers(partial(load_images, shards), workers)
@@ -134,7 +134,7 @@ class WorkerImages:
 
 
 class ResidentImages:
-    """PlacedImages that lie on the device, whole."""
+    """Images that are all on the device."""
 
     chunk_bytes = GPU_CHUNK_BYTES
 
@@ -151,12 +151,12 @@ class ResidentImages:
 
 
 class ComputedFeatures:
-    """Features in place of images, whole on the device."""
+    """Features instead of images, all on the device."""
 
     chunk_bytes = HOST_CHUNK_BYTES
 
     def __init__(self, features: Tensor) -> None:
-        """Takes float ``(n, height, width, channels)``."""
+        """Take float ``(n, height, width, channels)``."""
         self._features = features
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
@@ -171,7 +171,7 @@ def _to_device(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Tenso
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copies a tensor of the CPU to the device, without waiting for what a GPU has still to do."""
+    """Copy a CPU tensor to the device without waiting for the GPU's pending work."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
@@ -180,17 +180,17 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def place_images(
     shards: Shards, device: torch.device, workers: int, needs_host: bool
 ) -> tuple[PlacedImages, str]:
-    """Chooses the storage, and says which and why.
+    """Return the placed images, and a sentence on the choice of the placement.
 
     Args:
-        workers: processes that load images which must be decoded, or changed one at a time;
-            with 0 this process does it.
-        needs_host: whether the augmentation changes images one at a time, on the CPU.
+        workers: number of processes that load images which must be decoded or augmented one at a time;
+            with 0, this process does it.
+        needs_host: whether the augmentation takes one image at a time, on the CPU.
     """
     is_encoded = shards.storage == "encoded"
-    # measured: where training has all the cores, threads between two steps are the quicker decoders
-    decodes_beside = device.type != "cpu" or available_cores() > torch.get_num_threads()
-    if not (needs_host or (is_encoded and decodes_beside)):
+    # measured: if training uses all cores, threads that decode between two steps are faster
+    workers_are_faster = device.type != "cpu" or available_cores() > torch.get_num_threads()
+    if not (needs_host or (is_encoded and workers_are_faster)):
         workers = 0
     processes = f"{workers} worker process{'es' * (workers > 1)}"
     by_whom = f"by {processes}" if workers else "in this process"
@@ -198,17 +198,17 @@ def place_images(
     if workers:
         images = WorkerImages(shards, device, workers)
     if needs_host:
-        return images, f"images changed {by_whom}: the policy takes them one at a time, on the CPU"
+        return images, f"images augmented {by_whom}: the policy takes one at a time, on the CPU"
     if device.type == "cuda":
         num_bytes = len(shards) * int(np.prod(shards.shape))
         free_bytes, _ = torch.cuda.mem_get_info(device)
-        sizes = f"{num_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free there"
+        sizes = f"{num_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free on the GPU"
         if num_bytes <= free_bytes // 2:
-            return ResidentImages(images, shards, device), f"images on the GPU: they are {sizes}"
+            return ResidentImages(images, shards, device), f"images kept on the GPU: they take {sizes}"
         if not is_encoded:
-            return images, f"images memory-mapped and copied ahead to the GPU: they are {sizes}"
+            return images, f"images memory-mapped and copied to the GPU in advance: they take {sizes}"
     if is_encoded:
         return images, f"images decoded {by_whom}: they are stored encoded"
     if device.type == "cpu":
-        return images, "images memory-mapped: the page cache is the memory they lie in"
+        return images, "images memory-mapped: the page cache keeps them in memory"
     return images, "images memory-mapped, and copied to the device in chunks"

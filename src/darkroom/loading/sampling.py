@@ -1,4 +1,4 @@
-"""Which images an epoch consists of, and in what order: functions of (seed, epoch) alone."""
+"""The images of an epoch and their order, as functions of seed and epoch alone."""
 
 from typing import Literal, NamedTuple
 
@@ -14,30 +14,30 @@ Sampling = Literal["natural", "balanced"]
 
 
 class Order(NamedTuple):
-    """The images of an epoch, one behind the other. Both int64 ``(n,)``, on the CPU."""
+    """The images of an epoch in order. Both fields are int64 ``(n,)``, on the CPU."""
 
     indices: Tensor
-    """Which image."""
+    """Positions of the images in the split."""
     sample_ids: Tensor
-    """By which it is augmented: the index, but for the copies of an image that comes again, which are
-    numbered from the number of images on."""
+    """What the augmentation depends on: the index, or, for the repetitions of an image, a number that is
+    at least the number of images."""
 
 
 def natural_order(seed: int, epoch: int, num_images: int) -> Order:
-    """Returns every image once."""
+    """Return every image once."""
     indices = permutation(seed, ORDER_STREAM, epoch, num_images)
     return Order(indices, indices)
 
 
 def balanced_order(seed: int, epoch: int, labels: Tensor) -> Order:
-    """Returns as many images as there are, of each class as many as of the others, to within one.
+    """Return as many images as the split has, with the same number per class, to within one.
 
-    Each class is gone through again and again, in another order each time, and an epoch goes on where
-    the one before it stopped. So no image comes a second time before all of its class have come, within
-    an epoch and across them.
+    The images of a class are used in rounds, each in a new order, and an epoch continues the round of
+    the epoch before it. No image is thus repeated before all others of its class were used, within an
+    epoch and across epochs.
 
     Args:
-        labels: int64 ``(n,)``, of which each value that occurs is a class.
+        labels: int64 ``(n,)``; each value that occurs is a class.
     """
     num_images = len(labels)
     sizes = labels.unique(return_counts=True)[1].tolist()
@@ -48,7 +48,7 @@ def balanced_order(seed: int, epoch: int, labels: Tensor) -> Order:
         _rounds(seed, members, start=epoch * count, count=count)
         for members, count in zip(members_of, counts, strict=True)
     ]
-    # which places a class gets is random; in them its images keep their order
+    # the places of a class are random; its images keep their order in them
     places = torch.repeat_interleave(torch.tensor(counts))[
         permutation(seed, ORDER_STREAM, epoch, num_images)
     ].argsort(stable=True)
@@ -58,10 +58,10 @@ def balanced_order(seed: int, epoch: int, labels: Tensor) -> Order:
 
 
 def _rounds(seed: int, members: Tensor, start: int, count: int) -> Tensor:
-    """Returns ``count`` images of the endless row of a class's rounds, from ``start`` on.
+    """Return ``count`` images from the endless sequence of a class's rounds, from ``start`` on.
 
     Args:
-        members: int64 ``(n,)``, the images that come in each round, shuffled by its number.
+        members: int64 ``(n,)``, the images of the class; each round is a permutation of them.
     """
     size = len(members)
     first, skipped = divmod(start, size)
@@ -75,7 +75,7 @@ def _rounds(seed: int, members: Tensor, start: int, count: int) -> Tensor:
 
 
 def _distinct_ids(indices: Tensor) -> Tensor:
-    """Returns the indices, but other numbers below ``2 * n`` for those that came before."""
+    """Return the indices, with another number below ``2 * n`` for each repetition."""
     order = indices.argsort(stable=True)
     by_index = indices[order]
     again = order[1:][by_index[1:] == by_index[:-1]].sort().values

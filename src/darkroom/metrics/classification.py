@@ -1,4 +1,4 @@
-"""Precision, recall, F1 and friends where each image has one class."""
+"""Scores of a model that predicts one class per image."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from darkroom.metrics.ranking import mean_area, ranking_areas
 def classification_metrics(
     targets: Tensor, probabilities: Tensor, class_names: list[str]
 ) -> dict[str, Any]:
-    """Measure a classifier on one split.
+    """Return the scores of a classifier on one split.
 
     Macro averages are over the classes that have images in the split, as scikit-learn's with
-    ``labels=numpy.unique(targets)`` and ``zero_division=0``; see ``docs/evaluate.md``. What cannot be
-    measured is None: every score of a class without images, and ROC AUC and average precision (one
-    against the rest) of a class that all images are of.
+    ``labels=numpy.unique(targets)`` and ``zero_division=0``; see ``docs/evaluate.md``. Scores that
+    cannot be measured are None: all scores of a class without images, and ROC AUC and average precision
+    (one-vs-rest) of a class that has all images.
 
     Args:
         targets: int64 ``(n,)``.
@@ -49,7 +49,7 @@ def classification_metrics(
 
 
 def rows_by_class(class_names: list[str], columns: dict[str, list[Any]]) -> dict[str, dict[str, Any]]:
-    """Return by class name what each column has of the class."""
+    """Return a row of all columns for each class."""
     return {
         name: dict(zip(columns, values, strict=True))
         for name, *values in zip(class_names, *columns.values(), strict=True)
@@ -57,6 +57,6 @@ def rows_by_class(class_names: list[str], columns: dict[str, list[Any]]) -> dict
 
 
 def metrics_file(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Put the classes into a list, which DVC's tables of metrics do not show."""
+    """Return the metrics with a list of classes, which DVC leaves out of its tables."""
     rows = [{"class": name, **row} for name, row in metrics["per_class"].items()]
     return {**metrics, "per_class": rows}

@@ -1,13 +1,13 @@
-"""The confusion matrix, counted exactly on the device, and F1 from it."""
+"""The confusion matrix as exact counts, and accuracy and F1 computed from it."""
 
 import torch
 from torch import Tensor
 
 
 def confusion_matrix(targets: Tensor, preds: Tensor, num_classes: int) -> Tensor:
-    """Counts how often each class was taken for each.
+    """Return how often each class was predicted as each class.
 
-    Integer counts are the same in any order and on any device.
+    Integer counts do not depend on the order of images or on the device.
 
     Args:
         targets: int64 ``(n,)``, true classes.
@@ -24,8 +24,8 @@ def confusion_matrix(targets: Tensor, preds: Tensor, num_classes: int) -> Tensor
 def macro_f1(confusion: Tensor) -> float:
     """Return the mean of ``2 TP / (2 TP + FP + FN)`` over the classes that have images.
 
-    A class without images cannot be measured and does not count; an image wrongly predicted as such a
-    class counts as a miss of its own class. This is scikit-learn's ``f1_score(targets, preds,
+    A class without images cannot be measured and is excluded; an image wrongly predicted as such a class
+    still counts as a miss of its true class. This is scikit-learn's ``f1_score(targets, preds,
     labels=numpy.unique(targets), average="macro", zero_division=0)``.
     """
     counts = confusion.cpu().double()
@@ -37,5 +37,5 @@ def macro_f1(confusion: Tensor) -> float:
 
 
 def accuracy(confusion: Tensor) -> float:
-    """Returns the share of samples on the diagonal."""
+    """Return the fraction of images on the diagonal."""
     return float(confusion.diagonal().sum()) / float(confusion.sum())

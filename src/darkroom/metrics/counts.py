@@ -1,15 +1,15 @@
-"""Precision, recall and F1 from exact counts, of classes and of labels alike."""
+"""Precision, recall and F1 from exact counts, for classes and for labels."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
 DIGITS = 6
-"""To which scores are rounded; torchmetrics divides in float32, whose seventh digit is noise."""
+"""Digits of rounded scores; torchmetrics divides in float32, whose seventh digit is noise."""
 
 
 class Counts(NamedTuple):
-    """What became of each class, in images: int64 ``(num_classes,)`` each, on the CPU."""
+    """The outcomes of each class in images, int64 ``(num_classes,)`` each, on the CPU."""
 
     true_positives: Tensor
     false_positives: Tensor
@@ -18,17 +18,17 @@ class Counts(NamedTuple):
 
     @property
     def support(self) -> Tensor:
-        """Images of the class."""
+        """The number of images of each class."""
         return self.true_positives + self.false_negatives
 
     @property
     def num_predicted(self) -> Tensor:
-        """Images that were predicted to be of the class, rightly or not."""
+        """The number of predictions of each class, correct or not."""
         return self.true_positives + self.false_positives
 
 
 def counts_of_classes(confusion: Tensor) -> Counts:
-    """Count each class of a confusion matrix against the rest.
+    """Return the counts of each class against the rest.
 
     Args:
         confusion: int64 ``(num_classes, num_classes)``: rows are true, columns predicted classes.
@@ -40,21 +40,21 @@ def counts_of_classes(confusion: Tensor) -> Counts:
 
 
 def counts_of_labels(targets: Tensor, preds: Tensor) -> Counts:
-    """Count each label by itself.
+    """Return the counts of each label.
 
     Args:
         targets, preds: ``(n, num_labels)`` of 0 and 1.
     """
-    has_it, said_so = targets.bool().cpu(), preds.bool().cpu()
-    cases = (has_it & said_so, ~has_it & said_so, has_it & ~said_so, ~has_it & ~said_so)
+    true, predicted = targets.bool().cpu(), preds.bool().cpu()
+    cases = (true & predicted, ~true & predicted, true & ~predicted, ~true & ~predicted)
     return Counts(*(case.sum(dim=0) for case in cases))
 
 
 def scores_by_class(counts: Counts) -> dict[str, list[float | None]]:
     """Return ``precision``, ``recall`` and ``f1`` of each class, 0..1, rounded to six digits.
 
-    A class without images has None, since it cannot be measured. A class with images that is never
-    predicted has a precision of 0, as in scikit-learn and torchmetrics.
+    The scores of a class without images are None, because they cannot be measured. The precision of a
+    class with images that is never predicted is 0, as in scikit-learn and torchmetrics.
     """
     measurable = (counts.support > 0).tolist()
     return {
@@ -69,9 +69,9 @@ def scores_by_class(counts: Counts) -> dict[str, list[float | None]]:
 def averaged_scores(counts: Counts) -> dict[str, float | None]:
     """Return ``f1_macro``, ``precision_weighted`` and so on, 0..1, rounded to six digits.
 
-    ``macro`` is the mean over the classes that have images; ``weighted`` weights them by their number
-    of images; ``micro`` is of all decisions together, those on classes without images included. None
-    if no class has an image.
+    ``macro`` is the mean over the classes with images; ``weighted`` is weighted by their number of
+    images; ``micro`` counts all decisions together, including those on classes without images. All are
+    None if no class has images.
     """
     support = counts.support
     measurable = support > 0

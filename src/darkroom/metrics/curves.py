@@ -1,4 +1,4 @@
-"""Precision-recall and ROC curves, by torchmetrics, on a grid that tables and plots can share."""
+"""Precision-recall and ROC curves of torchmetrics, interpolated on a common grid."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
 
 Curve = Callable[[Tensor, Tensor], NDArray[np.float64]]
-"""Takes scores and 0/1 targets, returns values on ``GRID``."""
+"""Returns the values of a curve on ``GRID`` for scores and 0/1 targets."""
 
 GRID = np.linspace(0.0, 1.0, 101)
 TOLERANCE = 1e-6
-"""torchmetrics computes rates in float32: 0.7 is 0.69999999 there."""
+"""torchmetrics computes rates in float32, in which 0.7 is 0.69999999."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One curve a class, over ``grid``.
+    """One curve per class over a common grid.
 
-    ``values`` maps class names to float64 ``(len(grid),)``. Classes without images, or without
-    images of others, have no curve.
+    ``values`` maps class names to float64 ``(len(grid),)``. A class that all images or no images have is
+    left out.
     """
 
     grid: NDArray[np.float64]
@@ -30,20 +30,20 @@ class Curves:
 
     @property
     def macro(self) -> NDArray[np.float64]:
-        """The mean over classes; NaN where none has a curve."""
+        """The mean over classes; NaN if there are no curves."""
         if not self.values:
             return np.full(len(self.grid), np.nan)
         return np.mean(list(self.values.values()), axis=0)
 
 
 def precision_recall_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
-    """Returns interpolated precision over recall, each class against the rest.
+    """Return the interpolated precision-recall curve of each class against the rest.
 
     Interpolated precision at a recall is the highest at that recall or above it (Manning et al.,
     "Introduction to Information Retrieval", 2008, section 8.4).
 
     Args:
-        targets: int64 ``(n,)``, or of several labels ``(n, num_classes)`` of 0 and 1.
+        targets: int64 ``(n,)``, or for several labels ``(n, num_classes)`` of 0 and 1.
         probabilities: float ``(n, num_classes)``.
     """
 
@@ -57,16 +57,16 @@ def precision_recall_curves(targets: Tensor, probabilities: Tensor, class_names:
 
 
 def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
-    """Returns the true positive rate over the false positive rate, each class against the rest.
+    """Return the ROC curve of each class against the rest.
 
     Args:
-        targets: int64 ``(n,)``, or of several labels ``(n, num_classes)`` of 0 and 1.
+        targets: int64 ``(n,)``, or for several labels ``(n, num_classes)`` of 0 and 1.
         probabilities: float ``(n, num_classes)``.
     """
 
     def curve(scores: Tensor, positive: Tensor) -> NDArray[np.float64]:
         false_rate, true_rate, _ = binary_roc(scores, positive)
-        # the highest true rate reached at most at that false rate
+        # the highest true positive rate up to this false positive rate
         last = np.searchsorted(false_rate.double().numpy(), GRID + TOLERANCE, side="right") - 1
         return true_rate.double().numpy()[last]
 

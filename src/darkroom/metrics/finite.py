@@ -1,23 +1,23 @@
-"""Refuses what a model computes where it is no number."""
+"""Reject model outputs that are NaN or infinite."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, counted
 
 
 def check_finite(outputs: NDArray[np.floating], paths: Sequence[str], source: str) -> None:
-    """Checks that a model gave a number for every image and class.
+    """Check that a model's outputs are finite.
 
     Args:
         outputs: logits or probabilities, ``(n, num_classes)``.
-        paths: of the images, for the message.
-        source: what gave the outputs, as the subject of the message.
+        paths: the images' files, for the message.
+        source: the model, as the subject of the message.
 
     Raises:
-        UserError: an output is NaN or infinite; names the first image and the number of such images.
+        UserError: an output is NaN or infinite; the message names the first such image and their number.
     """
     is_bad = ~np.isfinite(outputs).all(axis=1)
     if not is_bad.any():
@@ -26,7 +26,7 @@ def check_finite(outputs: NDArray[np.floating], paths: Sequence[str], source: st
     values = outputs[first]
     value = values[~np.isfinite(values)][0]
     raise UserError(
-        f"{source} gives no finite numbers for {int(is_bad.sum()):,} of {len(is_bad):,} images, first "
-        f"for {paths[first]} ({value}); its weights have diverged: train again with a lower train.lr "
-        "or with train.clip_norm"
+        f"{source} has outputs that are not finite for {int(is_bad.sum()):,} of "
+        f"{counted(len(is_bad), 'image')}, the first of them {paths[first]} ({value}); its weights have "
+        "diverged: train again with a lower train.lr or with train.clip_norm"
     )

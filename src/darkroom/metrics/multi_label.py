@@ -1,4 +1,4 @@
-"""F1 and thresholds where an image may have several labels, from counts that are exact."""
+"""F1 and thresholds of labels, if an image may have several."""
 
 from collections.abc import Sequence
 
@@ -34,14 +34,14 @@ def macro_f1_of_labels(targets: Tensor, preds: Tensor) -> float:
 
 
 def exact_matches(targets: Tensor, preds: Tensor) -> float:
-    """Returns the share of the images of which every label is right."""
+    """Return the fraction of the images with every label correct."""
     return float((targets.bool() == preds.bool()).all(dim=1).cpu().double().mean())
 
 
 def labels_at(thresholds: Sequence[float], probabilities: Tensor) -> Tensor:
-    """Returns which labels are predicted: those whose probability is at least their threshold.
+    """Return the predicted labels: those whose probability is at least their threshold.
 
-    Compared in float64: in float32 a threshold of four digits is another number.
+    The comparison is in float64, because a threshold of four digits changes its value in float32.
 
     Args:
         probabilities: float ``(n, num_labels)``.
@@ -54,18 +54,18 @@ def labels_at(thresholds: Sequence[float], probabilities: Tensor) -> Tensor:
 
 
 def best_thresholds(targets: Tensor, probabilities: Tensor) -> list[float]:
-    """Returns for each label the threshold with the highest F1, of equals the one nearest to 0.5.
+    """Return the threshold of each label with the highest F1; among equals, the one closest to 0.5.
 
-    A label is predicted where its probability is at least the threshold. Candidates lie halfway between
-    neighbouring probabilities, and between 0 and the least one, rounded to four digits, so that small
-    changes of a weight do not move them.
+    A label is predicted if its probability is at least the threshold. Candidates are halfway between
+    neighbouring probabilities, and between 0 and the lowest one, rounded to four digits so that small
+    changes of the weights do not move them.
 
     Args:
         targets: ``(n, num_labels)`` of 0 and 1.
         probabilities: float ``(n, num_labels)``.
 
     Returns:
-        as many as labels, each 0..1; 0.5 for a label without positives.
+        one threshold per label, 0..1; 0.5 for a label that no image has.
     """
     targets, probabilities = targets.cpu().long(), probabilities.cpu().double()
     return [
@@ -76,13 +76,13 @@ def best_thresholds(targets: Tensor, probabilities: Tensor) -> list[float]:
 def _best_threshold(targets: Tensor, probabilities: Tensor) -> float:
     if not targets.any():
         return 0.5
-    # below the least one every image has the label, which nothing beats where the model knows nothing
+    # the lowest candidate predicts the label for every image, the best guess of an untrained model
     values = torch.cat((torch.zeros(1, dtype=torch.float64), torch.unique(probabilities)))
     halfway = ((values[1:] + values[:-1]) / 2 * 1e4).round() / 1e4
     candidates = torch.unique(torch.cat((halfway, torch.tensor([0.5], dtype=torch.float64))))
     order = probabilities.argsort(descending=True, stable=True)
     hits = torch.cat((torch.zeros(1, dtype=torch.int64), targets[order].cumsum(0)))
-    # as many are predicted as lie at the threshold or above it
+    # probabilities at or above the threshold
     num_predicted = len(probabilities) - torch.searchsorted(
         probabilities.sort().values, candidates, side="left"
     )

@@ -1,4 +1,4 @@
-"""Precision, recall, F1 and friends where an image may have several labels, from exact counts."""
+"""Scores and confusions of a model that predicts any number of labels per image."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -14,19 +14,19 @@ from darkroom.metrics.ranking import mean_area, ranking_areas
 
 
 def confused_labels(targets: Tensor, preds: Tensor) -> list[tuple[int, int]]:
-    """Returns pairs of a true and a predicted label, by which a confusion matrix counts.
+    """Return the pairs of a true and a predicted label that a confusion matrix counts.
 
-    Of each image: every label that is right with itself; every label that is missed with every one that
-    is wrong. ``num_labels`` stands for no label: what is missed where nothing is wrong has it for its
-    partner, and what is wrong where nothing is missed; an image that rightly got no label is one pair of
-    it. Where every image has one label and gets one, these are the pairs of the usual confusion matrix.
+    For each image, every correct label is paired with itself, and every missed label with every wrong
+    one. ``num_labels`` stands for "no label": missed labels are paired with it if no label is wrong,
+    wrong labels if none is missed, and an image that correctly has no label is one pair of it. If every
+    image has one label and one prediction, these are the pairs of the usual confusion matrix.
 
     Args:
         targets, preds: ``(n, num_labels)`` of 0 and 1.
     """
     none = targets.shape[1]
     pairs: list[tuple[int, int]] = []
-    # numpy, whose operations on a few numbers take a tenth of torch's time
+    # NumPy takes a tenth of PyTorch's time for a few numbers
     rows = (labels.bool().cpu().numpy() for labels in (targets, preds))
     for its, said in zip(*rows, strict=True):
         right, missed, wrong = (
@@ -41,11 +41,11 @@ def confused_labels(targets: Tensor, preds: Tensor) -> list[tuple[int, int]]:
 def multi_label_metrics(
     targets: Tensor, probabilities: Tensor, thresholds: Sequence[float], class_names: list[str]
 ) -> dict[str, Any]:
-    """Measure a classifier on one split.
+    """Return the scores of a classifier on one split.
 
     Names and rules are those of ``classification_metrics``: macro averages are over the labels that at
-    least one image has, a label with images that is never predicted has a precision of 0, and what
-    cannot be measured is None.
+    least one image has, a label with images that is never predicted has a precision of 0, and scores
+    that cannot be measured are None.
 
     Args:
         targets: ``(n, num_labels)`` of 0 and 1.
@@ -53,8 +53,8 @@ def multi_label_metrics(
         thresholds: one per label.
 
     Returns:
-        ``precision_macro``, ``f1_weighted``, ... in 0..1, ``exact_match`` (share of the images of which
-        every label is right), ``hamming_loss`` (share of the labels of all images that are wrong),
+        ``precision_macro``, ``f1_weighted``, ... in 0..1, ``exact_match`` (fraction of the images with
+        every label correct), ``hamming_loss`` (fraction of all labels of all images that are wrong),
         ``num_images``, and ``per_class``: for each label precision, recall, f1, roc_auc,
         average_precision, support, predicted, threshold.
     """

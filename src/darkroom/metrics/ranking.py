@@ -1,4 +1,4 @@
-"""How well scores rank the images of a class before the others: areas below curves, by torchmetrics."""
+"""Areas under the ROC and precision-recall curves, computed by torchmetrics."""
 
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
@@ -12,12 +12,12 @@ def ranking_areas(positive: Tensor, probabilities: Tensor) -> dict[str, list[flo
     """Return ROC AUC and average precision of each class against the rest.
 
     Args:
-        positive: bool ``(n, num_classes)``, whether an image is of the class.
+        positive: bool ``(n, num_classes)``, whether an image has the class.
         probabilities: float ``(n, num_classes)``, 0..1.
 
     Returns:
         ``roc_auc`` and ``average_precision``: a value in 0..1 per class, rounded to six digits; None
-        for a class that all images are of, or none, since there is nothing to rank.
+        for a class that all images or no images have, because there is nothing to rank.
     """
     num_positives = positive.sum(dim=0).tolist()
     return {

@@ -1,4 +1,4 @@
-"""What a reader of metrics.json should know first: for the terminal, the reports and MLflow."""
+"""Remarks on the scores in metrics.json, for the terminal, the reports and MLflow."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 from darkroom.errors import listed
 
 MAX_NAMES = 10
-"""Classes that a sentence names."""
+"""Maximum number of classes that a remark names."""
 
 FEATURES = {"backbone": "the features of its frozen backbone", "pixels": "small grey pixels"}
-"""What a logistic regression was fitted on, by the name in metrics.json."""
+"""The features that a logistic regression was fitted on, by their names in metrics.json."""
 
 _ADVICE = {
     "backbone": (
-        "The head can learn at least as much from these features: try more train.epochs, a higher "
-        "train.lr, gentler augment (a larger resized_crop) or a smaller train.weight_decay"
+        "The head could do at least as well with these features: try more train.epochs, a higher "
+        "train.lr, weaker augmentation (a larger augment.resized_crop) or a lower train.weight_decay"
     ),
     "pixels": (
-        "Try more train.epochs, another train.lr (`darkroom lr` suggests one), gentler augment, or "
-        "weights that were trained on other images (`model.weights: default`)"
+        "Try more train.epochs, another train.lr (`darkroom lr` suggests one), weaker augmentation, or "
+        "pretrained weights (`model.weights: default`)"
     ),
 }
 
 
 def remarks_on(test: Mapping[str, Any]) -> list[str]:
-    """Return a sentence or two for each reason not to take the scores as they stand.
+    """Return one remark for each reason to be careful with the scores.
 
     Args:
         test: the scores of a test split, as in metrics.json.
@@ -33,29 +33,30 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
 
 
 def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
-    """Return a sentence that names the classes of which no validation image is, if there are any."""
+    """Return a remark that names the classes without validation images, if there are any."""
     without = [name for name, num_images in images_of_class.items() if num_images == 0]
     if not without:
         return []
     names = listed(without, MAX_NAMES)
-    return [f"classes without a validation image: {names}; they do not count in val macro F1"]
+    return [f"classes without validation images: {names}; the validation macro F1 excludes them"]
 
 
 def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     rows = test["per_class"]
+    several = "Labels" if is_multi_label(test) else "Classes"
     without = [row for row in rows if row.get("support") == 0]
     if without:
         names = listed((row["class"] for row in without), MAX_NAMES)
         num_taken = sum(row.get("predicted", 0) for row in without)
-        what = (
-            "Labels that no test image has" if is_multi_label(test) else "Classes without a test image"
+        wrong = f" (wrong predictions of them: {num_taken:,})" if num_taken else ""
+        yield (
+            f"{several} without test images: {names}. They are not measured{wrong}, and macro averages "
+            "exclude them."
         )
-        also = f" (wrong predictions of them: {num_taken:,})" if num_taken else ""
-        yield f"{what}: {names}. They are not measured{also}, and do not count in macro averages."
     never = [row["class"] for row in rows if row.get("support") and row.get("predicted") == 0]
     if never:
         names = listed(never, MAX_NAMES)
-        yield f"Never predicted, which counts as a precision of 0: {names}."
+        yield f"{several} that are never predicted, so that their precision is 0: {names}."
 
 
 def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:
@@ -73,11 +74,11 @@ def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:
         what = "set of labels" if is_multi_label(test) else "class"
         yield (
             f"The model does not beat predicting the most frequent {what} for every image: macro F1 "
-            f"{f1:.4f} against {constant['f1_macro']:.4f}. Check that the labels fit the images, then "
-            "lower train.lr, or set `train.class_weights: balanced`."
+            f"{f1:.4f} against {constant['f1_macro']:.4f}. Check that the labels match the images, then "
+            "try a lower train.lr or `train.class_weights: balanced`."
         )
 
 
 def is_multi_label(test: Mapping[str, Any]) -> bool:
-    """Whether the scores are of images that may have several labels, or none."""
+    """Whether the scores are of images that may have any number of labels."""
     return "exact_match" in test

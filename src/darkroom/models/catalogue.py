@@ -1,4 +1,4 @@
-"""The models that there are, and what each costs."""
+"""The available models, and what each costs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ OWN_MODELS: dict[str, dict[str, Any]] = {
     "resnet": {"width": 16, "depth": 3},
     "vit": {"width": 128, "depth": 6, "patch_size": 4},
 }
-"""Sizes that suit images of 32 x 32 pixels."""
+"""Sizes for images of 32 x 32 pixels."""
 
 OWN_SIDE = 32
 NUM_CLASSES = {"own": 10, "library": 1000}
-"""What the numbers count with: those of CIFAR-10 and ImageNet, as in the papers."""
+"""Number of classes that the counts assume: those of CIFAR-10 and ImageNet, as in the papers."""
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model, for RGB images of its usual size and with a linear head."""
+    """What a model costs for RGB images of its usual size, with a linear head."""
 
     name: str
     sizes: str
@@ -37,10 +37,10 @@ class ListedModel:
 
 
 def matching_names(pattern: str | None) -> list[str]:
-    """Returns our own models, torchvision's, and timm's where it is installed.
+    """Return the names of our own models, torchvision's, and timm's if it is installed.
 
     Args:
-        pattern: a glob, or a part of the name; ``None``: all but timm's thousand.
+        pattern: a glob or a part of the name; None for all models except timm's thousand.
     """
     names = [*OWN_MODELS, *_names_of("torchvision")]
     if pattern is None:
@@ -61,7 +61,7 @@ def num_timm() -> int:
 
 
 def list_models(names: list[str]) -> Iterator[ListedModel]:
-    """Yields what is known of each model, computed from shapes alone, without its weights."""
+    """Yield what each model costs, computed from shapes alone, without its weights."""
     for name in names:
         spec = _spec(name)
         summary = summarize(make_without_weights(spec), spec)
@@ -71,7 +71,7 @@ def list_models(names: list[str]) -> Iterator[ListedModel]:
 
 
 def make_without_weights(spec: ModelSpec) -> Classifier:
-    """Makes the classifier of ``spec`` on the ``meta`` device, which computes shapes only."""
+    """Return the classifier of ``spec`` on the ``meta`` device, which computes only shapes."""
     with ShapesOnly():
         return make_classifier(spec).to("meta")
 
@@ -104,10 +104,10 @@ def _spec(name: str) -> ModelSpec:
 def blank_spec(
     *, input_size: tuple[int, int], channels: int, num_classes: int, **model: Any
 ) -> ModelSpec:
-    """Makes a spec for counting, of no data in particular.
+    """Return a spec without data, for counting parameters and operations.
 
     Args:
-        model: the fields of the ``model`` section but for weights.
+        model: the fields of the ``model`` section except weights.
     """
     return ModelSpec(
         **model,

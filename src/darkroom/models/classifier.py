@@ -1,4 +1,4 @@
-"""A classifier from raw pixels to logits: normalisation is a part of it, in every stage alike."""
+"""A classifier from raw pixels to logits, with the normalisation inside."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from darkroom.models.network import Network
 
 
 class Classifier(nn.Module):
-    """Normalises raw pixels and hands them to a network.
+    """Normalise raw pixels and pass them to a network.
 
-    ``mean`` and ``std`` have a value a channel, or three for grey images whose network learnt from RGB
-    ones. Train, evaluate and every exported format run this one module, so their preprocessing
+    ``mean`` and ``std`` have one value per channel, or three for grey images if the network was trained
+    on RGB images. Train, evaluate and every exported format run this module, so their preprocessing
     cannot differ.
     """
 
@@ -25,7 +25,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Computes logits.
+        """Return the logits of images.
 
         Args:
             images: uint8 or float ``(n, channels, height, width)``, 0..255.
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         return self.network(self._normalised(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Computes what the head makes logits of.
+        """Return the features from which the head computes logits.
 
         Args:
             images: as in ``forward``.
@@ -51,14 +51,14 @@ class Classifier(nn.Module):
 
 
 def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
-    """Returns what logits stand for.
+    """Return the probabilities that logits stand for.
 
     Args:
         logits: float ``(n, num_classes)``.
         multi_label: whether an image may have several labels, or none.
 
     Returns:
-        float ``(n, num_classes)`` in 0..1: of each label by itself, or else of each class, so that a row
-        sums to 1.
+        float ``(n, num_classes)`` in 0..1: independent probabilities of labels, or probabilities of
+        classes, which sum to 1 in each row.
     """
     return logits.sigmoid() if multi_label else logits.softmax(dim=1)

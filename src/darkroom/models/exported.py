@@ -1,4 +1,4 @@
-"""model.json: what an exported folder says of its model, and the digests that bind its files."""
+"""model.json: the description of an exported model, with digests of the files beside it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,18 +13,18 @@ from darkroom.errors import UserError, brief, listed
 DESCRIPTION = "model.json"
 
 FILES = "files"
-"""The key under which the digests stand, by the file's name."""
+"""Key of the digests by file name."""
 
-REMEDY = "take the whole folder from one export, or make it anew with `dvc repro --force export`"
+REMEDY = "copy the whole folder of one export, or create it again with `dvc repro --force export`"
 
 MAX_BYTES = 16 * 2**20
-"""Of model.json: 100,000 classes with names of 100 characters take less."""
+"""Maximum size of model.json; 100,000 classes with names of 100 characters take less."""
 
 _DIGESTS = TypeAdapter(dict[str, FileDigest])
 
 
 def describe_export(preprocessing: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]:
-    """Returns what model.json holds: ``preprocessing``, the digest of each file, and one of all that.
+    """Return the content of model.json: ``preprocessing``, a digest per file, and a digest of it all.
 
     Raises:
         OSError: a file cannot be read.
@@ -34,13 +34,13 @@ def describe_export(preprocessing: Mapping[str, Any], files: Iterable[Path]) -> 
 
 
 def load_description(folder: Path) -> tuple[dict[str, Any], dict[str, FileDigest]]:
-    """Reads model.json.
+    """Read model.json.
 
     Returns:
-        Its values, and the digests of the files beside it.
+        The values, and the digests of the files beside it.
 
     Raises:
-        UserError: model.json is missing, damaged, edited, or of an earlier version.
+        UserError: model.json is missing, damaged, edited, or from an earlier version.
     """
     path = folder / DESCRIPTION
     try:
@@ -70,13 +70,13 @@ def load_description(folder: Path) -> tuple[dict[str, Any], dict[str, FileDigest
 
 
 def check_exported(folder: Path, digests: Mapping[str, FileDigest], name: str) -> Path:
-    """Returns the path of a file of an exported folder, after its bytes were compared.
+    """Return the path of a file in an exported folder, after checking its digest.
 
     Args:
-        digests: as ``load_description`` returns.
+        digests: those that ``load_description`` returned.
 
     Raises:
-        UserError: the file was not exported, or is missing, damaged or of another export.
+        UserError: the file was not exported, or is missing, damaged, or from another export.
     """
     path = folder / name
     if name not in digests:

@@ -1,4 +1,4 @@
-"""Makes the classifier that a spec describes."""
+"""Classifiers from their specs."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -19,16 +19,16 @@ from darkroom.models.spec import ModelSpec
 
 
 def make_classifier(spec: ModelSpec) -> Classifier:
-    """Makes a classifier with random weights, drawn from torch's global generator.
+    """Return a classifier with random weights, drawn from torch's global generator.
 
     Raises:
-        UserError: there is no such model, or it cannot take images of the spec's size, or have its head.
+        UserError: there is no such model, or it does not support the spec's image size or head.
     """
     return Classifier(make_network(spec), spec.mean, spec.std)
 
 
 def make_network(spec: ModelSpec) -> Network:
-    """Makes the network of ``make_classifier``; its backbone's weights are drawn first."""
+    """Return the network for a spec; the weights of the backbone are drawn first."""
     is_own = ":" not in spec.name
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
     feature_shape = _feature_shape(backbone, spec)
@@ -37,8 +37,8 @@ def make_network(spec: ModelSpec) -> Network:
 
 
 def library(name: str) -> tuple[ModuleType, str]:
-    """Returns the module for the models of a library, and the model's name there."""
-    # importing one costs seconds, so only where it is asked for
+    """Return our module for a library's models, and the model's name in that library."""
+    # imported here because each import takes seconds
     prefix, _, model_name = name.partition(":")
     if prefix == "torchvision":
         from darkroom.models.backbones import torchvision
@@ -85,7 +85,7 @@ OWN_BACKBONES: dict[str, Callable[[ModelSpec], nn.Module]] = {
 
 
 def _whole(value: int | None) -> int:
-    assert value is not None  # config.Model sees to it
+    assert value is not None  # config.Model checks this
     return value
 
 
@@ -100,16 +100,16 @@ def _library_backbone(spec: ModelSpec) -> nn.Module:
 
 @torch.no_grad()
 def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
-    """Runs the backbone on a blank image, so that an unfit size is refused before any work.
+    """Run the backbone on a blank image, so that an unsuitable size is rejected before any work.
 
     Returns:
-        ``(C, h, w)`` of a map or ``(C,)`` of a vector.
+        ``(C, h, w)`` if the features are a map, ``(C,)`` if they are a vector.
     """
     channels = spec.channels if ":" not in spec.name else 3
     backbone.eval()
     try:
         image = torch.zeros(1, channels, *spec.input_size)
-        shape = backbone.to(image.device)(image).shape[1:]  # meta within ShapesOnly
+        shape = backbone.to(image.device)(image).shape[1:]  # on meta within ShapesOnly
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _unfit(spec, error, _least_side(backbone, spec, channels)) from None
     backbone.train()
@@ -119,14 +119,14 @@ def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
 
 
 def _puts_channels_last(backbone: nn.Module, shape: torch.Size) -> bool:
-    """Whether it is one of timm's networks whose maps are ``(n, h, w, C)``."""
+    """Return whether this is one of timm's networks with maps ``(n, h, w, C)``."""
     num_features = getattr(backbone, "num_features", shape[0])
     return shape[2] == num_features != shape[0]
 
 
 def _least_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | None:
-    """Returns the smallest side of a square image that the backbone takes, where there is one."""
-    backbone.to("meta")  # it computes shapes only, at no cost
+    """Return the minimum side of a square image for the backbone, or None if there is none."""
+    backbone.to("meta")  # computes only shapes, at no cost
     for side in range(min(spec.input_size) + 1, 257):
         try:
             backbone(torch.zeros(1, channels, side, side, device="meta"))
@@ -138,8 +138,8 @@ def _least_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | No
 
 def _unfit(spec: ModelSpec, error: Exception, least: int | None = None) -> UserError:
     height, width = spec.input_size
-    at_least = f"; it takes {least} x {least} or more" if least else ""
+    at_least = f"; it needs at least {least} x {least}" if least else ""
     return UserError(
-        f"model.name: {spec.name} cannot take images of {height} x {width} pixels{at_least} "
+        f"model.name: {spec.name} does not support images of {height} x {width} pixels{at_least} "
         f"({brief(error)}); change prepare.image_size"
     )

@@ -1,4 +1,4 @@
-"""Model files: safetensors that describe themselves, with the same bytes for the same model."""
+"""Model files: safetensors with a description inside; the same model gives the same bytes."""
 
 import json
 from pathlib import Path
@@ -14,9 +14,9 @@ from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 
 
 def save_model(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
-    """Writes weights, spec, and a digest of both."""
+    """Write the weights, the spec, and a digest of both."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in classifier.state_dict().items()}
-    # with more than one metadata key safetensors writes them in random order
+    # safetensors writes several metadata keys in random order, so there is only one
     metadata = {METADATA_KEY: json.dumps({**spec.to_dict(), KEY: BLANK}, sort_keys=True)}
     content = bytearray(save(tensors, metadata))
     fill_digest(content)
@@ -25,10 +25,10 @@ def save_model(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
 
 
 def load_model(path: Path) -> tuple[Classifier, ModelSpec]:
-    """Reads the model at ``path``, on the CPU and in evaluation mode.
+    """Load the model at ``path`` on the CPU, in evaluation mode.
 
     Raises:
-        UserError: as ``load_spec`` and ``check_digest``.
+        UserError: see ``load_spec`` and ``check_digest``.
     """
     spec = load_spec(path)
     check_digest(path)

@@ -1,4 +1,4 @@
-"""Heads: what makes logits of features."""
+"""Heads, which compute logits from features."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def average(features: Tensor) -> Tensor:
 
 
 class LinearHead(nn.Module):
-    """The average of the map, dropout, one linear layer."""
+    """Average pooling, dropout and a linear layer."""
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LinearHead(nn.Module):
 
 
 class MLPHead(nn.Module):
-    """The average of the map, one hidden layer of as many units as there are features."""
+    """Average pooling and a hidden layer with as many units as there are features."""
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class MLPHead(nn.Module):
 
 
 class ConcatPoolHead(nn.Module):
-    """Average and maximum of the map, joined, then two layers with batch normalisation.
+    """Average and maximum pooling, concatenated, then two layers with batch normalisation.
 
     The head of fast.ai's vision learners (Howard and Gugger, "fastai: A Layered API for Deep
     Learning", 2020).
@@ -79,10 +79,10 @@ HEADS: dict[str, type[nn.Module]] = {
 def make_head(
     name: str, model_name: str, feature_shape: Sequence[int], num_classes: int, dropout: float
 ) -> nn.Module:
-    """Makes the head called ``name`` for features of shape ``(C, h, w)`` or ``(C,)``.
+    """Return the head called ``name`` for features of shape ``(C, h, w)`` or ``(C,)``.
 
     Raises:
-        UserError: it pools a map, and the model gives none.
+        UserError: the head pools a map of features, and the model has none.
     """
     if name == "concat_pool" and len(feature_shape) != 3:
         raise no_map(model_name)
@@ -90,7 +90,7 @@ def make_head(
 
 
 def no_map(model_name: str) -> UserError:
-    """Says that ``model_name`` cannot have a head that pools."""
+    """Return the error for a head that pools maps, which ``model_name`` does not have."""
     return UserError(
         f"model.head: concat_pool pools maps of features, and {model_name} has none; take linear or mlp"
     )

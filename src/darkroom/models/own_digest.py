@@ -1,7 +1,7 @@
-"""The digest that a model file holds of itself.
+"""The digest of a model file inside the file.
 
-It is the SHA-256 of the whole file with its own 64 digits replaced by zeros, so it covers every byte:
-header, description and weights. It stands in the description, under ``sha256``.
+It is the SHA-256 of the whole file with its own 64 digits replaced by zeros, so it covers the header,
+the description and the weights. The description holds it as ``sha256``.
 """
 
 import hashlib
@@ -12,21 +12,21 @@ from darkroom.digests import CHUNK_BYTES
 from darkroom.errors import UserError
 
 KEY = "sha256"
-"""Of the digest in the description."""
+"""Key of the digest in the description."""
 
 BLANK = "0" * 64
-"""What the description holds where the digest is to be."""
+"""Placeholder for the digest in the description."""
 
 MAX_HEADER_BYTES = 100_000_000
-"""safetensors reads no longer header."""
+"""safetensors rejects longer headers."""
 
 _LENGTH_BYTES = 8
-# the description is JSON within JSON; quotes within its own strings are escaped once more
+# the description is JSON within JSON; quotes within its strings are escaped once more
 _DIGEST = re.compile(rb'\\"sha256\\": \\"([0-9a-f]{64})\\"')
 
 
 def fill_digest(content: bytearray) -> None:
-    """Puts the digest into the bytes of a model file whose description holds ``BLANK``."""
+    """Replace ``BLANK`` in the bytes of a model file by the digest."""
     found = _find(content[: _LENGTH_BYTES + _header_length(content)])
     assert found is not None
     start, end = found.span(1)
@@ -36,13 +36,13 @@ def fill_digest(content: bytearray) -> None:
 def check_digest(
     path: Path, remedy: str = "run `darkroom verify`, or `dvc repro --force train`"
 ) -> None:
-    """Compares a model file with the digest that it holds, reading all of it in bounded memory.
+    """Check a model file against the digest that it contains, in bounded memory.
 
     Args:
         remedy: what to do about a damaged file, as the end of a message.
 
     Raises:
-        UserError: the file has other bytes, or holds no digest, or cannot be read.
+        UserError: the digest is wrong or missing, or the file cannot be read.
     """
     try:
         with path.open("rb", buffering=0) as file:
@@ -51,8 +51,8 @@ def check_digest(
             found = _find(start + header)
             if found is None:
                 raise UserError(
-                    f"{path}: holds no digest of itself, so it is damaged, or was made by an earlier "
-                    f"version of darkroom; {remedy}"
+                    f"{path}: contains no digest of itself, so it is damaged, or was written by an "
+                    f"earlier version of darkroom; {remedy}"
                 )
             blanked = bytearray(start + header)
             blanked[slice(*found.span(1))] = BLANK.encode()
@@ -62,7 +62,7 @@ def check_digest(
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     if sha256.hexdigest() != found[1].decode():
-        raise UserError(f"{path}: damaged: its bytes are not those of the digest it holds; {remedy}")
+        raise UserError(f"{path}: damaged: its bytes do not match its digest; {remedy}")
 
 
 def _header_length(start: bytes | bytearray) -> int:
@@ -70,6 +70,6 @@ def _header_length(start: bytes | bytearray) -> int:
 
 
 def _find(header: bytes | bytearray) -> re.Match[bytes] | None:
-    """Returns where the digest stands, or None where it does not stand exactly once."""
+    """Return the position of the digest, or None unless there is exactly one."""
     found = list(_DIGEST.finditer(bytes(header)))
     return found[0] if len(found) == 1 else None

@@ -1,4 +1,4 @@
-"""What a model file says of itself: everything that is needed to use the model."""
+"""The description in a model file: everything that is needed to use the model."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,19 +14,19 @@ FORMAT_VERSION = 2
 """Version 2 added the file's own digest."""
 
 READ_VERSIONS = (1, FORMAT_VERSION)
-"""Formats whose description is understood, as of models that a ledger restores."""
+"""Formats whose description can be read, for example to restore runs of older models."""
 
 METADATA_KEY = "darkroom"
-"""Under which a model file has it, as JSON, in its header."""
+"""Key of the description, which is JSON, in the header of a model file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Architecture and preprocessing of a classifier.
 
-    ``training`` and ``environment`` record what it was made with; nothing depends on them.
-    ``mean`` and ``std`` have a value a channel, of pixels scaled to 0..1; ``input_size`` is
-    ``(height, width)`` in pixels; ``resize`` is how an image of another shape is brought to it.
+    ``training`` and ``environment`` record how the model was trained; nothing depends on them.
+    ``mean`` and ``std`` have one value per channel, of pixels scaled to 0..1; ``input_size`` is
+    ``(height, width)`` in pixels; ``resize`` says how other images are brought to that size.
     """
 
     name: str
@@ -44,19 +44,19 @@ class ModelSpec:
     std: tuple[float, ...]
     training: dict[str, Any]
     environment: dict[str, str]
-    # with defaults, since older files do not say so and are read as well
+    # with defaults, because older files lack these fields
     multi_label: bool = False
     """Whether an image may have several of the classes as labels, or none."""
     thresholds: tuple[float, ...] | None = None
-    """Where so, the probability from which each label is predicted; None until it is trained."""
+    """Minimum probability at which each label is predicted; None for one class per image."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns values that JSON can hold."""
+        """Return values that JSON can represent."""
         return asdict(self)
 
     def preprocessing(self) -> dict[str, Any]:
-        """Returns what one must know to use the model without darkroom."""
+        """Return what is needed to use the model without darkroom."""
         labels = {"multi_label": True, "thresholds": self.thresholds} if self.multi_label else {}
         return {
             "class_names": self.class_names,
@@ -71,7 +71,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Takes back what ``to_dict`` gave, through JSON too."""
+        """Return the spec from what ``to_dict`` returned, before or after JSON."""
         plain: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != DIGEST_KEY
         }
@@ -79,25 +79,25 @@ class ModelSpec:
 
 
 def load_spec(path: Path) -> ModelSpec:
-    """Reads what the model file at ``path`` says of itself, without a check of its bytes.
+    """Load the description of the model file at ``path`` without checking the digest.
 
     Raises:
-        UserError: it is no model file of darkroom's, is damaged, or of another version.
+        UserError: the file is missing, not a model file of darkroom, damaged, or of another version.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; run `dvc repro train`") from None
+        raise UserError(f"{path}: file not found; run `dvc repro train`") from None
     except SafetensorError as error:
-        raise UserError(f"{path}: damaged or no safetensors file ({brief(error)})") from None
+        raise UserError(f"{path}: damaged, or not a safetensors file ({brief(error)})") from None
     if METADATA_KEY not in metadata:
-        raise UserError(f"{path}: not written by darkroom (it does not describe itself)")
+        raise UserError(f"{path}: not a model file of darkroom (it contains no description)")
     try:
         values = json.loads(metadata[METADATA_KEY])
         version = values["format_version"]
         if version in READ_VERSIONS:
             return ModelSpec.from_dict(values)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: what it says of itself is damaged ({error!r})") from None
-    raise UserError(f"{path}: format {version}, this darkroom reads {FORMAT_VERSION}")
+        raise UserError(f"{path}: the description is damaged ({error!r})") from None
+    raise UserError(f"{path}: format {version}, but this version of darkroom reads {FORMAT_VERSION}")

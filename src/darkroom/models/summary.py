@@ -1,4 +1,4 @@
-"""What a network consists of, layer by layer, and what it costs."""
+"""The layers of a network and what they cost."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ COLUMNS = ("layer", "kind", "output", "parameters")
 
 @dataclass(frozen=True)
 class Layer:
-    """A module without parts, or one with parameters beside those of its parts.
+    """A module without submodules, or with parameters of its own.
 
-    The shape is of its output for one image; ``()`` where another module uses its weights.
+    The shape is that of the output for one image; ``()`` if another module uses the weights.
     """
 
     name: str
@@ -25,14 +25,14 @@ class Layer:
     num_parameters: int
 
     def cells(self) -> tuple[str, str, str, str]:
-        """Returns the text of ``COLUMNS``."""
+        """Return the texts for ``COLUMNS``."""
         shape = " x ".join(str(size) for size in self.output_shape)
         return self.name, self.kind, shape, f"{self.num_parameters:,}" if self.num_parameters else ""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Layers and totals; of operations those of convolutions and matrix products are counted."""
+    """Layers and totals; only operations of convolutions and matrix products are counted."""
 
     layers: list[Layer]
     num_parameters: int
@@ -44,9 +44,10 @@ class Summary:
 
 @torch.no_grad()
 def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
-    """Runs the network once on a blank image, on its device, which may be ``meta``.
+    """Return the layers of a network, by running it on a blank image on its device, maybe ``meta``.
 
-    Names are as in ``train.freeze``: relative to the network. Neither weights nor generators change.
+    Names are relative to the network, as in ``train.freeze``. Weights and random generators are not
+    changed.
     """
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
@@ -57,7 +58,7 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     modules = dict(classifier.network.named_modules())
     handles = [module.register_forward_hook(note) for module in modules.values()]
     was_training = classifier.training
-    from torch.utils.flop_counter import FlopCounterMode  # imports triton, for which no start waits
+    from torch.utils.flop_counter import FlopCounterMode  # slow: imports triton
 
     classifier.eval()
     image = torch.zeros(1, spec.channels, *spec.input_size, device=classifier.mean.device)
@@ -72,19 +73,19 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     for name, module in modules.items():
         count = sum(p.numel() for p in module.parameters(recurse=False))
         is_used_leaf = module in shapes and not list(module.children())
-        if count or is_used_leaf:  # attention reads weights of a layer that it does not call
+        if count or is_used_leaf:  # attention uses the weights of a layer without calling it
             layers.append(Layer(name, type(module).__name__, shapes.get(module, ()), count))
     num_parameters = sum(layer.num_parameters for layer in layers)
     return Summary(layers, num_parameters, counter.get_total_flops() // 2)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Returns how many numbers a model learns, or could."""
+    """Return the number of parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def summary_text(classifier: Classifier, spec: ModelSpec) -> str:
-    """Returns ``summarize`` as lines of plain text."""
+    """Return the result of ``summarize`` as plain text."""
     summary = summarize(classifier, spec)
     rows = [COLUMNS, *(layer.cells() for layer in summary.layers)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]

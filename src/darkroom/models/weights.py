@@ -1,4 +1,4 @@
-"""What training begins with: random weights, the library's, or those of a file."""
+"""The initial weights of a training: random ones, a library's, or those of a file."""
 
 import hashlib
 import os
@@ -27,16 +27,16 @@ MAX_LISTED = 10
 BACKBONE, HEAD = "network.backbone.", "network.head."
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of a channel, of pixels scaled to 0..1."""
+"""Mean and standard deviation per channel, of pixels scaled to 0..1."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A classifier as its training begins, and where its weights come from.
+    """A classifier with its initial weights, and their origin.
 
-    ``spec`` has the weights' mean and std, so that the images come to the network as they did when
-    the weights were learnt. ``sha256`` is the weights' (empty where they are random), and ``remark``
-    what the user should know.
+    ``spec`` has the mean and std that belong to the weights, so that images are normalised as they were
+    when the weights were trained. ``sha256`` is the digest of the weights, or empty if they are random.
+    ``remark`` says what the user should know, if anything.
     """
 
     classifier: Classifier
@@ -47,7 +47,7 @@ class Start:
 
 @dataclass(frozen=True)
 class _Weights:
-    """Weights by the names of the backbone's and the head's parameters."""
+    """Weights of a backbone, and maybe of a head, by parameter name."""
 
     origin: str
     sha256: str
@@ -58,16 +58,16 @@ class _Weights:
 
 
 def start_from(weights: str, spec: ModelSpec) -> Start:
-    """Makes the classifier of ``spec`` with the backbone of ``weights`` and a new head.
+    """Return the classifier of ``spec`` with the backbone from ``weights`` and a new head.
 
-    The head is the file's, too, where that is a model file of darkroom's for the same classes, which
-    exclude each other in both or in neither.
+    The head comes from ``weights``, too, if that is a model file of darkroom with the same classes, the
+    same kind of head and the same kind of labels.
 
     Args:
-        weights: ``random``; ``default``, the library's own; or the path of a file.
+        weights: ``random``; ``default`` for the library's own; or the path of a file.
 
     Raises:
-        UserError: as ``make_classifier``; or there are no such weights, or they do not fit.
+        UserError: see ``make_classifier``; or there are no such weights, or they do not fit.
     """
     if weights == "random":
         return Start(make_classifier(spec), spec)
@@ -75,40 +75,40 @@ def start_from(weights: str, spec: ModelSpec) -> Start:
     mean, std = found.statistics
     spec = replace(spec, mean=mean, std=std)
     classifier = make_classifier(spec)
-    _take_over(classifier.network.backbone, found.backbone, found.origin, spec.name)
+    _copy_into(classifier.network.backbone, found.backbone, found.origin, spec.name)
     if found.head:
-        _take_over(classifier.network.head, found.head, found.origin, spec.name)
+        _copy_into(classifier.network.head, found.head, found.origin, spec.name)
     return Start(classifier, spec, found.sha256, found.remark)
 
 
 def _default(spec: ModelSpec) -> _Weights:
-    """Gets the weights that the library recommends."""
+    """Return the weights that the library recommends."""
     module, name = library(spec.name)
     origin = spec.name
     try:
         if spec.name.startswith("timm:"):
             tensors = module.default_weights(name, spec.input_size)
-            sha256 = _digest_of_tensors(tensors)  # timm does not say where the file lies
+            sha256 = _digest_of_tensors(tensors)  # timm does not say where the file is
         else:
             tensors, path = module.default_weights(name)
             sha256 = file_sha256(path)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"model.weights: those of {origin} could not be downloaded ({brief(error)}); download them "
-            f"where there is a network, put the file into {WEIGHTS}/ and set model.weights to its path"
+            f"model.weights: the weights of {origin} could not be downloaded ({brief(error)}); download "
+            f"them on another machine, put the file into {WEIGHTS}/ and set model.weights to its path"
         ) from None
     return _Weights(origin, sha256, _library_backbone(spec, tensors), module.weights_statistics(name))
 
 
 def _from_file(path: Path, spec: ModelSpec) -> _Weights:
-    """Reads a file of darkroom's or a library's weights."""
+    """Return the weights in a model file of darkroom or in a file of a library."""
     remark = _check_place(path)
     if path.suffix == ".safetensors" and _describes_itself(path):
         return _from_model_file(path, spec, remark)
     if ":" not in spec.name:
         raise UserError(
-            f"model.weights: {path} is no model file of darkroom's, and {spec.name} can begin with "
-            "nothing else; take one that train has written, or random"
+            f"model.weights: {path} is not a model file of darkroom, which {spec.name} requires; use a "
+            "file that train has written, or random"
         )
     module, name = library(spec.name)
     tensors = _library_backbone(spec, _read(path))
@@ -120,11 +120,11 @@ def _from_file(path: Path, spec: ModelSpec) -> _Weights:
 def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
     written = load_spec(path)
     if written.format_version > 1:  # older files hold no digest, like those of libraries
-        check_digest(path, "take another copy of the file, or train it again")
+        check_digest(path, "use another copy of the file, or train it again")
     if written.name != spec.name:
         raise UserError(
             f"model.weights: {path} holds a {written.name}, but model.name is {spec.name}; "
-            f"set model.name to {written.name}, or take another file"
+            f"set model.name to {written.name}, or use another file"
         )
     tensors = load_file(path)
     same_head = all(
@@ -133,33 +133,33 @@ def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
     return _Weights(
         f"{path}",
         file_sha256(path),
-        backbone=_below(tensors, BACKBONE),
+        backbone=_without_prefix(tensors, BACKBONE),
         statistics=(written.mean, written.std),
-        head=_below(tensors, HEAD) if same_head else {},
+        head=_without_prefix(tensors, HEAD) if same_head else {},
         remark=remark,
     )
 
 
 def _library_backbone(spec: ModelSpec, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Leaves out of a library's weights what the backbone does not have: the last layer, mostly."""
+    """Return a library's weights without those that the backbone lacks, usually the last layer."""
     module, name = library(spec.name)
     if spec.name.startswith("torchvision:"):
         tensors = module.fitted(name, tensors, spec.input_size)
     with ShapesOnly():
         backbone = module.make_backbone(name, spec.input_size, spec.head == "concat_pool", 0)
-    left_out = module.names_of_whole(name) - set(backbone.state_dict())
-    return {key: tensor for key, tensor in tensors.items() if key not in left_out}
+    unused = module.names_of_whole(name) - set(backbone.state_dict())
+    return {key: tensor for key, tensor in tensors.items() if key not in unused}
 
 
 def _check_place(path: Path) -> str:
-    """Returns a remark on a file that DVC does not see.
+    """Return a remark if DVC does not track the file.
 
     Raises:
-        UserError: there is no such file, or it lies where its change would go unnoticed.
+        UserError: there is no such file, or it is in the project but not tracked by DVC.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(
-            f"model.weights: {path} is neither random nor default nor a file of weights "
+            f"model.weights: {path} is neither random, nor default, nor a file of weights "
             f"({', '.join(SUFFIXES)})"
         )
     if not path.is_file():
@@ -167,13 +167,12 @@ def _check_place(path: Path) -> str:
         raise UserError(
             f"model.weights: there is no file {path}; {WEIGHTS}/ holds {there_are or 'no weights'}"
         )
-    place = Path(os.path.abspath(path))  # a link in the folder to DVC's cache counts as in the folder
+    place = Path(os.path.abspath(path))  # links into DVC's cache count as files of the folder
     if not place.is_relative_to(Path.cwd()):
-        return f"{path} lies outside of the project: DVC does not see when it changes"
+        return f"{path} is outside of the project, so DVC does not notice changes"
     if not place.is_relative_to(Path.cwd() / WEIGHTS):
         raise UserError(
-            f"model.weights: {path} lies where DVC does not see when it changes; move it to "
-            f"{WEIGHTS / path.name}"
+            f"model.weights: DVC would not notice changes of {path}; move it to {WEIGHTS / path.name}"
         )
     return ""
 
@@ -184,12 +183,12 @@ def _describes_itself(path: Path) -> bool:
             return METADATA_KEY in (file.metadata() or {})
     except SafetensorError as error:
         raise UserError(
-            f"model.weights: {path}: damaged or no safetensors file ({brief(error)})"
+            f"model.weights: {path}: damaged, or not a safetensors file ({brief(error)})"
         ) from None
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Reads a library's weights from a file, without running code that it may hold."""
+    """Load a library's weights from a file, without running code that it may contain."""
     if path.suffix == ".safetensors":
         return load_file(path)
     try:
@@ -197,8 +196,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"model.weights: {path} is damaged, or holds more than weights, such as code, which is not "
-            f"run ({reason}); save the model's state_dict() alone"
+            f"model.weights: {path} is damaged, or contains more than weights, such as code, which is "
+            f"not run ({reason}); save only the model's state_dict()"
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(values, Mapping) and isinstance(values.get(key), Mapping):
@@ -209,24 +208,24 @@ def _read(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(tensor, Tensor) for tensor in values.values())
     ):
         raise UserError(
-            f"model.weights: {path} holds no weights by name; save the model's state_dict() alone"
+            f"model.weights: {path} contains no weights by name; save only the model's state_dict()"
         )
     return {key.removeprefix("module."): tensor for key, tensor in values.items()}
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
 
 
 @torch.no_grad()
-def _take_over(module: nn.Module, tensors: dict[str, Tensor], origin: str, name: str) -> None:
-    """Copies ``tensors`` into the module of the same names.
+def _copy_into(module: nn.Module, tensors: dict[str, Tensor], origin: str, name: str) -> None:
+    """Copy ``tensors`` into the parameters and buffers of a module, by name.
 
     Raises:
         UserError: names or shapes differ.
     """
     own = module.state_dict()
-    # files from before torch 0.4.1 do not count batches, and nothing here depends on the count
+    # files of torch before 0.4.1 have no count of batches, and the count is not used here
     missing = [key for key in own if key not in tensors and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in tensors if key not in own]
     differing = [

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from darkroom.collection.collection import BATCH, Collection
 from darkroom.collection.entries import BAD, SPLITS
 from darkroom.collection.labels import LabelSets, classes_in, make_label_sets
+from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.prepare import Prepare
 from darkroom.errors import listed
 from darkroom.preparation.ingest import IngestedImages
 from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.outcomes import Outcomes, describe_files, write_problems
-from darkroom.preparation.trouble import Trouble, Troubles
 
 MAX_NAMES = 20
 """Classes that a message names."""

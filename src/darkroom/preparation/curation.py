@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS, Outcome
+from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.duplicates import exact_duplicates, group_of, near_duplicates
-from darkroom.preparation.trouble import Trouble, Troubles
 
 SHOWN = 5
 """Pairs that a message shows; the rest is in the file it names."""

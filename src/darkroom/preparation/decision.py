@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.collection.entries import Outcome
+from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.prepare import Prepare
 from darkroom.errors import UserError
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.curation import SHOWN, Curation, Duplicates
-from darkroom.preparation.splits import SplitError, SplitRule, Unsplit, assign_splits
-from darkroom.preparation.trouble import Trouble, Troubles
+from darkroom.preparation.splits import assign_splits
+from darkroom.preparation.unsplit import SplitError, SplitRule, Unsplit
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from darkroom.collection.entries import Files
 from darkroom.dataset import storage as storage_module
 from darkroom.dataset.storage import Storage, pack_images
 from darkroom.decoding import decode as decode_module
-from darkroom.decoding import structure as structure_module
-from darkroom.decoding.decode import BadImage, Header, PixelLayout, decode, decoder_version, read_header
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import Header, PixelLayout, decode, decoder_version, read_header
 from darkroom.decoding.reading import MAX_FILE_BYTES
 from darkroom.decoding.watch import Watch, watching
 from darkroom.parallel import ordered_map
@@ -243,7 +243,8 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
 
 def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool) -> str:
     """Names what prepared pixels depend on beside the file: the layout, our code, the libraries."""
-    modules = (decode_module, measures_module, storage_module, structure_module)
-    code = [Path(str(module.__file__)).read_bytes() for module in modules]
+    decoding = Path(str(decode_module.__file__)).parent
+    modules = (Path(str(module.__file__)) for module in (measures_module, storage_module))
+    code = [path.read_bytes() for path in (*sorted(decoding.glob("*.py")), *modules)]
     parts = [repr((layout, storage, tiff, decoder_version(), SCHEMA)).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -6,7 +6,7 @@ import numpy as np
 
 from darkroom.collection.entries import BAD
 from darkroom.dataset.info import DatasetInfo
-from darkroom.decoding.decode import GREY_MODES
+from darkroom.decoding.colour import GREY_MODES
 from darkroom.errors import listed
 from darkroom.preparation.curation import Duplicates
 from darkroom.preparation.duplicates import MAX_NEIGHBOURS, group_of

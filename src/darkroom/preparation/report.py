@@ -24,7 +24,7 @@ from darkroom.preparation.figures import (
 from darkroom.preparation.remarks import remarks
 from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
 from darkroom.reporting.page import embed_png, write_page
-from darkroom.reporting.samples import lowest, most_doubtful, share_out, spread
+from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spread
 from darkroom.reporting.shown import Shown, thumbnail
 
 MAX_CLASSES = 50
@@ -239,7 +239,7 @@ def _fates_of_pairs(survey: Survey, duplicates: Duplicates) -> dict[str, int]:
 
 def _not_used(survey: Survey) -> Iterator[NotUsed]:
     totals = [(outcome, total) for outcome, total in survey.num_files.items() if outcome != "used"]
-    shares = share_out([total for _, total in totals], MAX_FILES)
+    shares = equal_shares([total for _, total in totals], MAX_FILES)
     for (outcome, total), share in zip(totals, shares, strict=True):
         rows = np.flatnonzero(survey.outcomes == OUTCOMES.index(outcome))[:share]
         yield NotUsed(outcome, total, survey.describe(rows))

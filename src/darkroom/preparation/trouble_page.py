@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS
+from darkroom.collection.trouble import Trouble
 from darkroom.preparation.candidates import Candidates
-from darkroom.preparation.trouble import Trouble
 from darkroom.reporting.page import write_page
 from darkroom.reporting.shown import Shown, thumbnail
 

@@ -1,6 +1,7 @@
-"""What to try, where a training went wrong: said by train and in evaluate's report alike."""
+"""Advice against overfitting, which train prints and the evaluation report repeats."""
 
 OVERFITTING_ADVICE = (
-    "the training loss went on falling while the validation loss rose; more augment, weight_decay, "
-    "dropout or label_smoothing, a smaller model, or train.patience help, and more images most"
+    "the training loss kept falling while the validation loss rose; more training images help most; "
+    "otherwise try stronger augmentation, more weight_decay, dropout or label_smoothing, a smaller "
+    "model, or train.patience"
 )

@@ -1,4 +1,4 @@
-"""HTML pages of one look: one file each that needs no network, with all pictures inside."""
+"""Write HTML pages with a common look, as single files with embedded pictures."""
 
 import base64
 import io
@@ -12,22 +12,22 @@ from darkroom.dataset.storage import as_picture
 from darkroom.reporting.templates import load_template
 
 LARGEST_LOSSLESS = 64
-"""Side in pixels up to which an image is embedded as PNG, so that single pixels can be looked at."""
+"""Side in pixels up to which an image is embedded as PNG, so that single pixels stay visible."""
 
 
 def write_page(template: Path, path: Path, **values: Any) -> None:
-    """Writes what ``template``, which extends ``page.html.j2``, makes of ``values``."""
+    """Render ``template``, which extends ``page.html.j2``, with ``values``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(load_template(template, autoescape=True).render(values), encoding="utf-8")
 
 
 def embed_png(picture: Path) -> str:
-    """Returns a PNG file as an address for ``<img src>``."""
+    """Return a PNG file as a data URL."""
     return _address("png", picture.read_bytes())
 
 
 def embed_image(image: NDArray[np.uint8]) -> str:
-    """Returns an image as an address for ``<img src>``, a large one as JPEG.
+    """Return an image as a data URL: PNG if it is small, otherwise JPEG.
 
     Args:
         image: uint8 ``(height, width, channels)``, 0..255.

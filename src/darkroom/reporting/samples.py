@@ -1,4 +1,4 @@
-"""Picks which images to look at."""
+"""Choose which images a report shows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,28 +8,28 @@ from numpy.typing import NDArray
 
 
 def spread(images: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Returns up to ``count`` of the images, at equal distances, from the first one on."""
+    """Return up to ``count`` images at equal distances, beginning with the first."""
     count = min(count, len(images))
     return images[np.arange(count) * len(images) // max(count, 1)]
 
 
 def lowest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Returns the indices of the lowest values, the lowest first; of equal ones the earlier."""
+    """Return the indices of the lowest values in ascending order; ties keep their order."""
     return np.argsort(values, kind="stable")[:count]
 
 
 def most_doubtful(
     differences: NDArray[np.float64], same_label: NDArray[np.bool_], count: int
 ) -> NDArray[np.int64]:
-    """Returns the indices of the pairs that are least likely to be copies of each other.
+    """Return the indices of the pairs that are least likely to be duplicates.
 
-    Those with different labels come first, then those that differ most.
+    Pairs with different labels come first, then those with the largest differences.
     """
     return np.lexsort((-differences, same_label))[:count]
 
 
-def share_out(sizes: Sequence[int], room: int) -> list[int]:
-    """Divides ``room`` among groups: equal shares, and what a small group leaves goes to the others."""
+def equal_shares(sizes: Sequence[int], room: int) -> list[int]:
+    """Return equal shares of ``room``; what a small group does not need goes to the others."""
     shares = [0] * len(sizes)
     for rank, group in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
         shares[group] = min(sizes[group], room // (len(sizes) - rank))
@@ -38,11 +38,11 @@ def share_out(sizes: Sequence[int], room: int) -> list[int]:
 
 
 def spread_over(groups: NDArray[np.int64], order: NDArray[np.int64], count: int, most: int) -> list[int]:
-    """Return the first ``count`` images of ``order``, but at most ``most`` of one group.
+    """Return the first ``count`` images in ``order``, but at most ``most`` per group.
 
     Args:
-        groups: of each image, ``(n,)``.
-        order: images, ``(n,)``, those wanted most first.
+        groups: the group of each image, ``(n,)``.
+        order: the images in order of preference, ``(n,)``.
     """
     chosen: list[int] = []
     taken: Counter[int] = Counter()

@@ -1,13 +1,15 @@
-"""How scores are shown to people, and what the averages among them are."""
+"""Titles, definitions and a summary of the scores in metrics.json."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from darkroom.errors import counted
 from darkroom.metrics.remarks import is_multi_label
+from darkroom.reporting.templates import number
 
 
 def macro_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the averages over classes by their titles."""
+    """Return the macro averages by their titles."""
     return {f"macro {title}": metrics[f"{name}_macro"] for name, title in _AVERAGED.items()}
 
 
@@ -26,7 +28,7 @@ def overall_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the macro F1 of each baseline by its title; nothing if none was measured."""
+    """Return the macro F1 of each baseline by its title; empty if there are none."""
     if "baseline" not in metrics:
         return {}
     constant = "most frequent labels" if is_multi_label(metrics) else "most frequent class"
@@ -36,11 +38,23 @@ def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
+def summary(metrics: Mapping[str, Any]) -> str:
+    """Return the number of test images, the scores and those of baselines on one line."""
+    scores = {**macro_scores(metrics), **overall_scores(metrics)}
+    baselines = baseline_scores(metrics)
+    beside = f"; macro F1 of {_enumerated(baselines)}" if baselines else ""
+    return f"{counted(metrics['num_images'], 'test image')}, {_enumerated(scores)}{beside}"
+
+
+def _enumerated(scores: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{title} {number(score)}" for title, score in scores.items())
+
+
 def definition(metrics: Mapping[str, Any]) -> str:
-    """Return what the macro averages are, for a reader of the numbers."""
+    """Return how the macro averages are defined."""
     several, one = ("labels", "label") if is_multi_label(metrics) else ("classes", "class")
     return (
-        f"Macro F1, precision and recall are means over the {several} that have test images, each "
-        f"counting the same. A {one} without test images is not measured, and its cells are blank; the "
-        f"precision of a {one} that is never predicted counts as 0."
+        f"Macro F1, precision and recall are unweighted means over the {several} with test images. A "
+        f"{one} without test images is not measured, and its cells are blank. A {one} that is never "
+        "predicted has a precision of 0."
     )

@@ -1,4 +1,4 @@
-"""Images on a page: made small, with what is known of each."""
+"""Images in a report, reduced to thumbnails."""
 
 from dataclasses import dataclass
 
@@ -10,41 +10,41 @@ from darkroom.dataset.storage import as_picture
 from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image
 
 THUMBNAIL = 160
-"""Longest side of an image on a page, in pixels."""
+"""Maximum side of a thumbnail in pixels."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An image on the page."""
+    """An image in a report."""
 
     thumbnail: NDArray[np.uint8]
-    """Prepared pixels, made smaller if they are many: ``(height, width, channels)``, 0..255."""
+    """The prepared image, reduced if it is large: ``(height, width, channels)``, 0..255."""
     path: str
     label: str
     split: str | None
     outcome: str
-    """Empty if that is not decided."""
+    """Empty if it is not decided yet."""
 
     @property
     def address(self) -> str:
-        """For ``<img src>``."""
+        """The thumbnail as a data URL."""
         return embed_image(self.thumbnail)
 
     @property
     def is_tiny(self) -> bool:
-        """Whether single pixels are to be seen."""
+        """Whether single pixels should be visible."""
         return max(self.thumbnail.shape) <= LARGEST_LOSSLESS
 
     @property
     def fate(self) -> str:
-        """The split, or why there is none."""
+        """The split, or the reason for the exclusion."""
         if self.split is None and not self.outcome:
             return "no split given"
         return self.split or f"left out: {self.outcome}"
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns an image with sides of at most ``THUMBNAIL``: uint8 ``(height, width, channels)``."""
+    """Return an image with sides of at most ``THUMBNAIL``, uint8 ``(height, width, channels)``."""
     height, width, channels = image.shape
     longest = max(height, width)
     if longest <= THUMBNAIL:

@@ -1,4 +1,4 @@
-"""Tables and JSON files: sorted keys, a newline at the end, the same bytes for the same values."""
+"""Read and write CSV and JSON files: the same bytes for the same values."""
 
 import csv
 import json
@@ -8,19 +8,19 @@ from typing import Any
 
 
 def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Writes indented JSON; NaN and infinity are refused with a ``ValueError``."""
+    """Write indented JSON with sorted keys; raise ``ValueError`` for NaN and infinity."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file that an earlier stage wrote."""
+    """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:
-    """Writes a comma-separated table with a header."""
+    """Write a comma-separated table with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Loads the templates that lie beside the modules that fill them."""
+"""Load Jinja templates, which are next to the modules that render them."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ BLANK = "–"  # noqa: RUF001
 
 
 def load_template(file: Path, autoescape: bool) -> Template:
-    """Return the template in ``file``; rendering it without a value that it asks for raises an error.
+    """Return the template in ``file``; rendering it raises an error if a value is missing.
 
     Args:
-        file: the template, which may extend or import those beside this module.
+        file: the template, which may extend or import the templates of this folder.
         autoescape: whether values are escaped for HTML.
     """
     environment = Environment(
@@ -29,5 +29,5 @@ def load_template(file: Path, autoescape: bool) -> Template:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a score as text; a dash if it could not be measured."""
+    """Return a score as text, or a dash if it was not measured."""
     return BLANK if value is None else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""How many images a step takes, where memory decides it."""
+"""The batch size, if it depends on the available memory."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,47 +11,47 @@ from torch import nn
 from darkroom.compute.device import is_out_of_memory
 from darkroom.errors import UserError
 
-AUTO_MOST = 1024
-"""More images a step make training faster only where it is tuned for them."""
+AUTO_MAX = 1024
+"""Larger batches speed up training only if its other parameters are tuned for them."""
 
-AUTO_LEAST_STEPS = 20
-"""An epoch has at least so many steps, else too little is learnt in it."""
+AUTO_MIN_STEPS = 20
+"""Minimum number of steps per epoch; with fewer, too little is learned in an epoch."""
 
 AUTO_ON_CPU = 64
-"""A CPU gains nothing from more."""
+"""Larger batches are not faster on a CPU."""
 
-LARGEST_SHARE = 0.9
-"""Of a GPU's memory; the rest is for what differs between steps."""
+MAX_SHARE = 0.9
+"""Maximum share of a GPU's memory; the rest is for the differences between steps."""
 
 
 def settle_batch_size(
-    asked: Literal["auto"] | int, model: nn.Module, image_shape: Sequence[int], num_images: int
+    value: Literal["auto"] | int, model: nn.Module, image_shape: Sequence[int], num_images: int
 ) -> int:
-    """Returns the batch size that ``asked`` means for ``model`` on its device.
+    """Return ``value``, or the batch size that ``auto`` stands for.
 
-    ``auto`` is a power of two: the largest at which a step fits into the GPU's memory, at most 1024
-    and a twentieth of the images.
+    This is the largest power of two with which a step fits into the GPU's memory, up to 1024 and a
+    twentieth of the training images.
 
     Args:
         image_shape: ``(channels, height, width)``.
-        num_images: for training.
+        num_images: number of training images.
     """
-    if asked != "auto":
-        return asked
-    most = min(AUTO_MOST, _power_of_two(num_images // AUTO_LEAST_STEPS))
+    if value != "auto":
+        return value
+    limit = min(AUTO_MAX, _power_of_two(num_images // AUTO_MIN_STEPS))
     if next(model.parameters()).device.type != "cuda":
-        return min(AUTO_ON_CPU, most)
-    return largest_fitting(most, lambda size: _step_fits(model, image_shape, size))
+        return min(AUTO_ON_CPU, limit)
+    return largest_fitting(limit, lambda size: _step_fits(model, image_shape, size))
 
 
 def out_of_memory(model: nn.Module, images: torch.Tensor, micro_batches: int) -> UserError:
-    """Returns the message for a step on ``images`` that did not fit, with sizes that do."""
+    """Return the error for a step on ``images`` that ran out of memory; it names sizes that fit."""
     at_once = -(-len(images) // micro_batches)
     pixels = f"{images.shape[2]} x {images.shape[3]} pixels"
     if at_once == 1:
         return UserError(
-            f"train: not even one image of {pixels} fits into the memory of {images.device}; take a "
-            "smaller model, or a smaller prepare.image_size"
+            f"train: not even one image of {pixels} fits into the memory of {images.device}; choose a "
+            "smaller model or a smaller prepare.image_size"
         )
     fitting = largest_fitting(
         _power_of_two(at_once - 1), lambda size: _step_fits(model, images.shape[1:], size)
@@ -64,21 +64,20 @@ def out_of_memory(model: nn.Module, images: torch.Tensor, micro_batches: int) ->
     )
 
 
-def largest_fitting(most: int, fits: Callable[[int], bool]) -> int:
-    """Returns the first of ``most``, its half, its quarter, ..., 1 that fits; 1 if none does."""
-    size = most
+def largest_fitting(size: int, fits: Callable[[int], bool]) -> int:
+    """Return the first of ``size``, its half, its quarter, ..., 1 that fits; 1 if none does."""
     while size > 1 and not fits(size):
         size //= 2
     return size
 
 
 def _power_of_two(number: int) -> int:
-    """Returns the largest power of two up to ``number``, at least 1."""
+    """Return the largest power of two up to ``number``, at least 1."""
     return 1 << max(number.bit_length() - 1, 0) if number > 0 else 1
 
 
 def _step_fits(model: nn.Module, image_shape: Sequence[int], size: int) -> bool:
-    """Learns from blank images with a copy of ``model``; the copy stands for what an optimizer holds."""
+    """Try a step on blank images with a copy of ``model``, which stands for the optimizer's state."""
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -93,7 +92,7 @@ def _step_fits(model: nn.Module, image_shape: Sequence[int], size: int) -> bool:
         if not on_gpu:
             return True
         total = torch.cuda.get_device_properties(device).total_memory
-        return torch.cuda.max_memory_reserved(device) <= LARGEST_SHARE * total
+        return torch.cuda.max_memory_reserved(device) <= MAX_SHARE * total
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

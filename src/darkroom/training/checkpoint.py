@@ -1,8 +1,8 @@
-"""States of a training on disk, from which it goes on after any end.
+"""Checkpoints: states of a training on disk, from which it resumes whenever it was interrupted.
 
-A file's name holds the position it was saved at and the SHA-256 of its bytes. It is written under
-another name, flushed to the disk and renamed, so a file with its final name is whole, or its checksum
-says that it is not. The last two are kept.
+The name of a file holds the position in the training and the SHA-256 of its bytes. A file is written
+under a temporary name, flushed to disk and renamed, so a file under its final name is either complete or
+has another checksum. The last two are kept.
 """
 
 import hashlib
@@ -28,19 +28,19 @@ from darkroom.training.state import TrainingState
 NUM_KEPT = 2
 
 NUM_OTHERS = 3
-"""States of other trainings that are kept."""
+"""Number of other trainings whose checkpoints are kept."""
 
-LARGEST_SHARE = 0.01
-"""Saving takes at most so much of the time: states of little work are not saved."""
+MAX_SHARE = 0.01
+"""Maximum share of the time that is spent on saving; states of little work are not saved."""
 
 _NAME = re.compile(r"(\d{6})-(\d{8})-([0-9a-f]{64})\.pt")
 
 
 def scratch_folder(root: Path, *parts: str) -> Path:
-    """Returns the folder in ``root`` for a training that depends on ``parts`` and on nothing else.
+    """Return the folder in ``root`` for the training whose result depends on ``parts`` alone.
 
-    The same training finds it again, and any other does not. Of what other trainings left behind when
-    they were killed, the latest few are kept.
+    The same parts give the same folder. Of the folders that other, killed trainings left behind, the
+    oldest are removed.
     """
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     others = [path for path in root.glob("*/") if path.name != name]
@@ -50,16 +50,16 @@ def scratch_folder(root: Path, *parts: str) -> Path:
 
 
 class Checkpoints:
-    """The saved states of one training, in a folder of its own.
+    """The checkpoints of one training, in a folder of its own.
 
     Args:
-        interval_seconds: longest time between two states, beside those at the end of each epoch.
-        interruption: where it is asked for, the next state is saved and the process ended.
+        interval_seconds: maximum time between two checkpoints; each epoch's end may add one.
+        interruption: if one is requested, the next state is saved and the process ends.
     """
 
     def __init__(self, folder: Path, interval_seconds: float, interruption: Interruption) -> None:
         self._interruption = interruption
-        self._folder = folder
+        self.folder = folder
         self._interval_seconds = interval_seconds
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[float] | None = None
@@ -68,53 +68,53 @@ class Checkpoints:
         folder.mkdir(parents=True, exist_ok=True)
 
     def restore(self, state: TrainingState) -> bool:
-        """Brings ``state`` to where the newest sound file was saved; tells whether there is one."""
-        for path in reversed(_found(self._folder)):
+        """Restore ``state`` from the newest undamaged file; return whether there is one."""
+        for path in reversed(_found(self.folder)):
             if (values := _load(path)) is not None:
                 state.restore(values)
                 return True
-            print(f"train: {path}: damaged, not used", file=sys.stderr)
+            print(f"train: {path}: damaged, ignored", file=sys.stderr)
             path.unlink(missing_ok=True)
         return False
 
     @property
     def newest(self) -> Path | None:
-        """The file of the newest state."""
+        """The newest file, or None."""
         self._collect(wait=True)
-        found = _found(self._folder)
+        found = _found(self.folder)
         return found[-1] if found else None
 
     def is_due(self, epoch_ended: bool = False) -> bool:
-        """Whether a state should be saved now."""
-        if self._interruption.is_asked_for:
+        """Return whether a state should be saved now."""
+        if self._interruption.is_requested:
             return True
         self._collect(wait=False)
         seconds = time.monotonic() - self._saved_at
-        is_cheap = self._cost_seconds <= LARGEST_SHARE * seconds
+        is_cheap = self._cost_seconds <= MAX_SHARE * seconds
         return self._writing is None and is_cheap and (epoch_ended or seconds >= self._interval_seconds)
 
     def save(self, state: TrainingState) -> None:
-        """Copies ``state`` off the device, and writes it while the training goes on.
+        """Copy ``state`` off the device and write it in the background.
 
-        A state that cannot be written (a full disk) costs a line of warning, not the training.
+        If it cannot be written (the disk is full), a warning is printed and the training continues.
         """
         self._collect(wait=True)
         began = time.monotonic()
         values = _copied(state.to_dict())
         self._saved_at = time.monotonic()
         self._cost_seconds = self._saved_at - began
-        self._writing = self._writer.submit(_write, self._folder, state.epoch, state.step, values)
-        if self._interruption.is_asked_for:
+        self._writing = self._writer.submit(_write, self.folder, state.epoch, state.step, values)
+        if self._interruption.is_requested:
             self._collect(wait=True)
             self._interruption.check()
 
     def remove(self) -> None:
-        """Removes all states: the training is over, and its results are written."""
+        """Remove all checkpoints, once the results of the training are written."""
         self._collect(wait=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _collect(self, wait: bool) -> None:
-        """Takes note of how the last write ended."""
+        """Take the outcome of the last write, if there is one."""
         if self._writing is None or not (wait or self._writing.done()):
             return
         writing, self._writing = self._writing, None
@@ -122,8 +122,8 @@ class Checkpoints:
             self._cost_seconds += writing.result()
         except OSError as error:
             print(
-                f"train: the state could not be saved in {self._folder} ({error.strerror or error}); "
-                "training goes on",
+                f"train: no checkpoint could be saved in {self.folder} ({error.strerror or error}); "
+                "the training continues",
                 file=sys.stderr,
             )
 
@@ -136,18 +136,18 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Waits for what is being written."""
+        """Wait until the last checkpoint is written."""
         self._collect(wait=True)
         self._writer.shutdown()
 
 
 def _found(folder: Path) -> list[Path]:
-    """Returns the files of states, the newest last."""
+    """Return the files of checkpoints, the newest last."""
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def _load(path: Path) -> dict[str, Any] | None:
-    """Returns what a file holds, or None if it is not what was written."""
+    """Return the content of a file, or None if it is damaged."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     try:
@@ -158,12 +158,12 @@ def _load(path: Path) -> dict[str, Any] | None:
         return None
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # holds more than values and tensors: nobody's here
+    except pickle.UnpicklingError:  # something other than values and tensors, so not written here
         return None
 
 
 def _copied(value: Any) -> Any:
-    """Returns nested values with a copy of each tensor, on the CPU."""
+    """Return nested values with each tensor copied to the CPU."""
     if isinstance(value, Tensor):
         return value.to("cpu", copy=True)
     if isinstance(value, dict):
@@ -174,10 +174,10 @@ def _copied(value: Any) -> Any:
 
 
 def _write(folder: Path, epoch: int, step: int, values: dict[str, Any]) -> float:
-    """Writes a state, and removes those before the last one. Returns the CPU seconds it took.
+    """Write a state and remove all but the last two; return the CPU seconds this took.
 
     Raises:
-        OSError: it could not be written. Earlier states are as they were.
+        OSError: the state could not be written; earlier ones are left as they were.
     """
     began = time.thread_time()
     part = folder / "state.part"
@@ -186,13 +186,13 @@ def _write(folder: Path, epoch: int, step: int, values: dict[str, Any]) -> float
             sink = HashingFile(file)
             try:
                 torch.save(values, cast(BinaryIO, sink))
-            except RuntimeError:  # torch raises one in place of what the sink had raised
+            except RuntimeError:  # torch raises it instead of the sink's own error
                 raise sink.error or OSError("torch.save failed") from None
             os.fsync(file.fileno())
         os.replace(part, folder / f"{epoch:06d}-{step:08d}-{sink.digest.sha256}.pt")
         _flush(folder)
     except OSError:
-        part.unlink(missing_ok=True)  # of a full disk
+        part.unlink(missing_ok=True)  # the disk may be full
         raise
     for old in _found(folder)[:-NUM_KEPT]:
         old.unlink()
@@ -200,7 +200,7 @@ def _write(folder: Path, epoch: int, step: int, values: dict[str, Any]) -> float
 
 
 def _flush(folder: Path) -> None:
-    """Makes a new name in ``folder`` outlast a loss of power."""
+    """Flush ``folder``, so that a new name survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,14 +1,14 @@
-"""Which epoch's weights are kept: Breiman's one-standard-error rule.
+"""The results of epochs: which one is kept, and whether the training overfits.
 
-On a small validation set the scores of epochs differ by chance: the highest may be that of a model that
-has hardly learnt. The rule keeps the latest epoch whose macro F1 is within one standard error of the
-best, because the later weights have learnt more (Breiman et al., "Classification and Regression Trees",
-1984, section 3.4.3, where it picks the simplest tree).
+The kept epoch follows Breiman's one-standard-error rule. On a small validation set, the scores of epochs
+differ by chance, and the highest may be that of a model that has hardly learned. The rule keeps the
+latest epoch whose macro F1 is within one standard error of the best, because later weights have learned
+more (Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3, where the rule picks
+the simplest tree). The best epoch is the first one with the highest score.
 
-The best epoch is the first of those with the highest score. Only one set of weights must be held: an
-epoch before the best cannot be the latest within its error, since the best itself is; so what was kept
-before a new best is out, whatever the standard errors are, and each later epoch is compared with the
-best as it will be until a better one comes.
+One set of weights in memory is enough. When a new epoch is the best, the weights kept so far can be
+dropped, because the new epoch is also the latest within its own error. Later epochs are compared with
+it until a better one comes.
 """
 
 import math
@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-LEAST_EPOCHS = 3
-"""So many after the best one must have come: one alone may be chance."""
+MIN_EPOCHS = 3
+"""Number of epochs after the best one before overfitting is reported: one alone may be chance."""
 
-LEAST_RISE = 0.1
-"""Relative to the least validation loss."""
+MIN_RISE = 0.1
+"""Minimum rise of the validation loss, relative to its minimum."""
 
-LEAST_RISE_NATS = 0.02
-"""Less is no harm, however small the least validation loss was."""
+MIN_RISE_NATS = 0.02
+"""A smaller rise does no harm, however small the minimum was."""
 
 EARLY_ADVICE = (
     "later epochs did worse on the validation images than chance explains; a lower train.lr, more "
@@ -58,47 +58,47 @@ class EpochResult:
 
 
 class Verdict(NamedTuple):
-    """What an epoch is beside those before it."""
+    """How an epoch compares with the epochs before it."""
 
     is_best: bool
-    """Whether its score is higher than all before; an equal one is not."""
+    """Whether its score is higher than all earlier scores; an equal score does not count."""
     is_kept: bool
     """Whether it is the latest within one standard error of the best so far."""
 
 
 def judge(f1_macro: float, best: EpochResult | None) -> Verdict:
-    """Compares a new epoch's score with the best epoch before it, which the first one has not.
+    """Compare a new epoch's score with the best epoch before it; None for the first epoch.
 
-    A score that is not a number is neither better nor kept, unless it is the first.
+    An epoch whose score is not a number is neither best nor kept, unless it is the first.
     """
     if best is None or (math.isnan(best.val_f1_macro) and not math.isnan(f1_macro)):
         return Verdict(is_best=True, is_kept=True)
     is_best = f1_macro > best.val_f1_macro
-    is_near = f1_macro >= best.val_f1_macro - best.val_f1_standard_error
-    return Verdict(is_best, is_kept=is_best or is_near or f1_macro == best.val_f1_macro)
+    is_within = f1_macro >= best.val_f1_macro - best.val_f1_standard_error
+    return Verdict(is_best, is_kept=is_best or is_within or f1_macro == best.val_f1_macro)
 
 
 class Course(NamedTuple):
-    """The epochs that matter of a training."""
+    """The kept and the best epoch of a training."""
 
     kept: EpochResult
     best: EpochResult
     num_epochs: int
-    """Epochs that were trained."""
+    """Number of epochs that were trained."""
 
     @property
     def below_best(self) -> float:
-        """By how much the kept epoch's macro F1 is lower than the best."""
+        """Difference between the best macro F1 and that of the kept epoch."""
         return self.best.val_f1_macro - self.kept.val_f1_macro
 
     @property
     def is_early(self) -> bool:
-        """Whether the kept epoch is not among the last third."""
+        """Whether the kept epoch is not in the last third."""
         return 3 * self.kept.epoch <= 2 * self.num_epochs
 
     @property
     def reason(self) -> str:
-        """Says why this epoch was kept, as the end of a sentence that names its score."""
+        """Why this epoch was kept, as the end of a sentence that names its score."""
         within = f"within one standard error ({self.best.val_f1_standard_error:.3f})"
         if self.kept.epoch == self.best.epoch == self.num_epochs:
             return "the best"
@@ -111,21 +111,21 @@ class Course(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Says which epoch was kept, of how many, with which score, and why."""
+        """Which epoch was kept, with its score and the reason."""
         f1 = f"{self.kept.val_f1_macro:.4f}"
         which = f"epoch {self.kept.epoch} of {self.num_epochs}"
         return f"kept {which}: validation macro F1 {f1}, {self.reason}"
 
     @property
     def remarks(self) -> list[str]:
-        """Says if the kept epoch is an early one, and what to try."""
+        """Advice if the kept epoch is an early one."""
         if not self.is_early:
             return []
         which = f"epoch {self.kept.epoch} of {self.num_epochs}"
         return [f"the kept {which} is not among the last third: {EARLY_ADVICE}"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what a model file records of it."""
+        """Return what a model file records."""
         return {
             "kept": {
                 "epoch": self.kept.epoch,
@@ -146,10 +146,10 @@ class Course(NamedTuple):
 
 
 def course_of(results: Sequence[EpochResult]) -> Course:
-    """Returns the epochs that matter, of results whose flags were set as ``judge`` says.
+    """Return the kept and the best epoch of results whose flags ``judge`` has set.
 
     Args:
-        results: at least one, in order.
+        results: of all epochs, in order; at least one.
     """
     kept = next(result for result in reversed(results) if result.is_kept)
     best = next(result for result in reversed(results) if result.is_best)
@@ -157,14 +157,14 @@ def course_of(results: Sequence[EpochResult]) -> Course:
 
 
 def course_metrics(kept: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str, float]:
-    """Returns what is kept and best so far, under the names that they have in MLflow.
+    """Return the figures of the kept and the best epoch so far, by their names in MLflow.
 
-    Logged at every epoch: MLflow's table of runs shows the last point of a metric, which is then that of
-    the model itself, while the last point of ``val/f1_macro`` is the last epoch's.
+    They are logged at every epoch. MLflow's table of runs shows the last value of a metric, which is
+    then that of the kept model; the last value of ``val/f1_macro`` is that of the last epoch.
 
     Args:
         kept: columns of the kept epoch, as numbers or as in history.csv; some may be missing.
-        best: of the best epoch.
+        best: columns of the best epoch.
     """
     named = {
         "val/kept_epoch": kept.get("epoch"),
@@ -177,20 +177,20 @@ def course_metrics(kept: Mapping[str, Any], best: Mapping[str, Any]) -> dict[str
 
 
 def overfits_since(results: Sequence[EpochResult]) -> int | None:
-    """Returns the epoch, from 1, after which only the training images were learnt better, or None.
+    """Return the epoch, from 1, after which the training overfits, or None.
 
-    That is the epoch of the least validation loss, if at least three have come since, the training loss
-    has gone on falling, and the mean validation loss of the last three is more than a tenth and more
-    than 0.02 nats above the least one.
+    This is the epoch with the lowest validation loss, if at least three epochs followed, the training
+    loss fell further, and the mean validation loss of the last three is above the lowest by more than a
+    tenth and by more than 0.02 nats.
     """
     if not results:
         return None
     best = min(results, key=lambda result: result.val_loss)
     since = [result for result in results if result.epoch > best.epoch]
-    if len(since) < LEAST_EPOCHS:
+    if len(since) < MIN_EPOCHS:
         return None
-    last = since[-LEAST_EPOCHS:]
+    last = since[-MIN_EPOCHS:]
     still_falling = last[-1].train_loss < best.train_loss
     recent = sum(result.val_loss for result in last) / len(last)
-    has_risen = recent > best.val_loss + max(LEAST_RISE * best.val_loss, LEAST_RISE_NATS)
+    has_risen = recent > best.val_loss + max(MIN_RISE * best.val_loss, MIN_RISE_NATS)
     return best.epoch if still_falling and has_risen else None

@@ -1,34 +1,39 @@
-"""Values of parameters that make little sense for the prepared data: refused, or named in a sentence.
+"""Parameter values that do not fit the prepared data: rejected, or doubted in a sentence.
 
-What parameters say without the data is checked in ``darkroom.config``.
+``darkroom.config`` checks what can be checked without the data.
 """
 
 from collections.abc import Iterator
 
-from darkroom.config.augment import Augment
 from darkroom.config.train import TrainConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
 
 LARGE_SHIFT = 0.5
-"""Share of an image's side by which a shift leaves less than half of the image."""
+"""Shifts by more than this share of an image's side leave less than half of the image."""
 
 
-def check_padding(augment: Augment, info: DatasetInfo) -> None:
-    """Refuses shifts by which nothing of an image is left.
+def check_data(config: TrainConfig, info: DatasetInfo) -> None:
+    """Check the parameters that the prepared data may rule out.
 
     Raises:
-        UserError: ``augment.crop_padding`` is not below the shorter side of the images.
+        UserError: ``augment.crop_padding`` would leave nothing of an image, or ``train.sampling`` needs
+            one label per image.
     """
-    if problem := augment.padding_problem(min(info.input_size)):
+    if problem := config.augment.padding_problem(min(info.input_size)):
         raise UserError(f"augment.crop_padding: {problem}")
+    if info.multi_label and config.train.sampling == "balanced":
+        raise UserError(
+            "train.sampling: balanced needs one label per image, and these images may have several; use "
+            "natural, with train.class_weights: balanced for rare labels"
+        )
 
 
 def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[str]:
-    """Yields a sentence for each value that makes little sense, but may be wanted.
+    """Yield a sentence for each value that makes little sense but may be intended.
 
     Args:
-        batch_size: in images, as it was settled.
+        batch_size: in images; never ``auto``.
     """
     augment, model, train = config.augment, config.model, config.train
     num_images, side = info.num_images("train"), min(info.input_size)

@@ -1,4 +1,4 @@
-"""The course of a training, epoch by epoch: as metrics, as a table, as a picture, as a line."""
+"""The results of a training's epochs: as metrics, as a table, as a figure, as text."""
 
 import time
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from darkroom.training.course import Course, EpochResult, course_metrics, course
 if TYPE_CHECKING:
     import pandas as pd
 
-DRAWN = (
+CURVES = (
     "epoch",
     "train_loss",
     "val_loss",
@@ -21,14 +21,14 @@ DRAWN = (
     "is_best",
     "is_kept",
 )
-"""The columns that a picture of a training needs, and that a model file has of each epoch."""
+"""Columns that are drawn, and recorded for each epoch in the model file."""
 
 
 class History:
-    """Collects the results of the epochs.
+    """Collect the results of the epochs.
 
     Args:
-        num_earlier: epochs of an earlier process, whose durations are not known.
+        num_earlier: number of epochs that an earlier process trained; their durations are unknown.
     """
 
     def __init__(self, num_earlier: int = 0) -> None:
@@ -38,6 +38,7 @@ class History:
         self._started = time.monotonic()
 
     def add(self, result: EpochResult) -> None:
+        """Append the result of the next epoch."""
         self._results.append(result)
         now = time.monotonic()
         self._seconds, self._started = now - self._started, now
@@ -48,7 +49,7 @@ class History:
         return course_of(self._results)
 
     def metrics(self) -> dict[str, float]:
-        """Returns the last epoch's numbers, and what is kept so far, under their names in MLflow."""
+        """Return the last epoch's figures, and those of the kept epoch, by their names in MLflow."""
         last, course = self._results[-1], self.course
         metrics = {
             "train/lr": last.lr,
@@ -66,7 +67,7 @@ class History:
         return metrics
 
     def last_line(self) -> str:
-        """Describes the last epoch, for the progress bar."""
+        """Return a line on the last epoch, for the progress bar."""
         last = self._results[-1]
         return (
             f"epoch {last.epoch}: loss {last.train_loss:.4f}, val loss {last.val_loss:.4f}, "
@@ -74,7 +75,7 @@ class History:
         )
 
     def outcome(self) -> dict[str, Any]:
-        """Returns what a model file says of its training's course, the epochs' figures included."""
+        """Return what a model file records about the epochs."""
         return {
             **self.course.to_dict(),
             "overfits_since_epoch": overfits_since(self._results),
@@ -82,34 +83,34 @@ class History:
         }
 
     def remarks(self) -> list[str]:
-        """Returns what should be said aloud of the course."""
+        """Return remarks for the terminal: overfitting, or a kept epoch that is an early one."""
         since = overfits_since(self._results)
         overfits = [] if since is None else [f"overfits since epoch {since}: {OVERFITTING_ADVICE}"]
         return [*overfits, *self.course.remarks]
 
     def write_csv(self, path: Path) -> None:
-        """Writes a row an epoch. Durations are left out: they differ every time."""
+        """Write one row per epoch, without durations, which differ between runs."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._table().to_csv(path, index=False, lineterminator="\n")
 
     def draw(self, path: Path) -> None:
-        """Draws losses and scores by epoch."""
+        """Draw losses and scores by epoch."""
         from darkroom.reporting.figures import draw_history
 
         draw_history(self._curves(), path)
 
     def _curves(self) -> dict[str, list[Any]]:
-        """Returns a list for each of the columns that ``draw_history`` draws."""
+        """Return the values of each of the ``CURVES``, rounded to six digits."""
         rows = [vars(result) for result in self._results]
-        return {column: [_rounded(row[column]) for row in rows] for column in DRAWN}
+        return {column: [_rounded(row[column]) for row in rows] for column in CURVES}
 
     def _table(self) -> "pd.DataFrame":
-        import pandas as pd  # it and matplotlib cost a second, which a training need not begin with
+        import pandas as pd  # takes a second, for which the start of a training should not wait
 
         table = pd.DataFrame([asdict(result) for result in self._results])
-        return table.dropna(axis="columns", how="all")  # norms that were not computed
+        return table.dropna(axis="columns", how="all")  # gradient norms, if there is no clipping
 
 
 def _rounded(value: Any) -> Any:
-    """Returns six digits of a number: a model file has thousands."""
+    """Round a number to six digits: a model file holds thousands of them."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

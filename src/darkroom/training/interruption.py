@@ -1,4 +1,4 @@
-"""Lets a signal wait until the state of a training is whole and saved."""
+"""Delay signals until the state of a training is complete and saved."""
 
 import signal
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from typing import Any, Self
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 GRACE_SECONDS = 3.0
-"""A step that takes longer is given up; the last saved state stays."""
+"""A step that takes longer is abandoned; the last checkpoint remains."""
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Interruption:
-    """Holds SIGTERM and Ctrl-C back while the block runs; ``check`` lets them through.
+    """Hold back SIGTERM and Ctrl-C while the block runs, until ``check`` is called.
 
-    What they do then is what they did before: the process ends with its usual status. A second
-    signal, and a step of more than ``GRACE_SECONDS``, ends it at once.
+    They then do what they did before: the process ends with its usual status. A second signal, or a step
+    that takes more than ``GRACE_SECONDS``, ends it immediately.
     """
 
     def __init__(self) -> None:
@@ -25,18 +25,18 @@ class Interruption:
         self._signum: int | None = None
 
     @property
-    def is_asked_for(self) -> bool:
-        """Whether a signal has come."""
+    def is_requested(self) -> bool:
+        """Whether a signal was received."""
         return self._signum is not None
 
     def check(self) -> None:
-        """Does what the signal that came would have done; nothing, if none came."""
+        """Let a signal that was received take effect."""
         if self._signum is not None:
             self._let_through(self._signum)
 
     def __enter__(self) -> Self:
         for signum in SIGNALS:
-            if signal.getsignal(signum) is not signal.SIG_IGN:  # as it is under nohup
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # ignored, for example under nohup
                 self._earlier[signum] = signal.signal(signum, self._hold_back)
         self._earlier[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda *_: self.check())
         return self

@@ -1,8 +1,8 @@
-"""Everything that a training consists of, made of params and the prepared data."""
+"""Everything that a training needs, built from the parameters and the prepared data."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,9 +14,7 @@ from darkroom.compute.environment import describe_environment
 from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
-from darkroom.errors import UserError
 from darkroom.loading.batches import Batches, TrainBatch
-from darkroom.loading.sampling import Sampling
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
@@ -24,16 +22,15 @@ from darkroom.models.weights import start_from
 from darkroom.paths import DATASET, PREPARED
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
-from darkroom.training.compiled import compiled
-from darkroom.training.doubts import check_padding, doubts
-from darkroom.training.features import Features, Head, Watch, compute_features
+from darkroom.training.doubts import check_data, doubts
+from darkroom.training.features import Features, Head, Watch, precompute_features
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what, and how. All on ``device``."""
+    """The model, the data and the options of a training, all on ``device``."""
 
     config: TrainConfig
     device: torch.device
@@ -47,19 +44,19 @@ class Job:
     augmentation: Augmentation
     loss: Loss
     weights_sha256: str
-    """Of the file of weights that the model begins with; empty where they are random."""
+    """SHA-256 of the file of initial weights; empty if they are random."""
     remark: str
-    """On those weights."""
+    """A remark on those weights, or an empty string."""
     doubts: tuple[str, ...] = ()
-    """What of the parameters makes little sense for the data, in sentences."""
+    """A sentence for each parameter value that makes little sense for the data."""
     features: Features | None = None
-    """In place of images, where the whole backbone is frozen."""
+    """Features to train on instead of images, if the whole backbone is frozen."""
 
     def with_features(self, watch: Watch = lambda batches: batches) -> "Job":
-        """Returns the job with features in place of images, if each epoch would compute the same ones.
+        """Return the job with features instead of images if each epoch would compute the same ones.
 
         Args:
-            watch: passes on the batches of images.
+            watch: receives the batches of images and yields them unchanged.
 
         Raises:
             UserError: a batch does not fit into memory.
@@ -67,33 +64,29 @@ class Job:
         if self.config.train.freeze != "backbone" or self.config.train.unfreeze:
             return self
         changes = self.augmentation.changes_images
-        features = compute_features(self.model, self.train, self.val, changes, watch)
+        features = precompute_features(self.model, self.train, self.val, changes, watch)
         return replace(self, features=features)
 
-    @property
-    def _learns_from_features(self) -> bool:
-        return self.features is not None and self.features.train is not None
-
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
-        """Return the ``train`` section with numbers for ``auto``, and with ``changes``."""
-        # its values were validated as params.yaml was read
+        """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``."""
+        # the values were validated when params.yaml was read
         values = {**dict(self.config.train), "batch_size": self.batch_size, "lr": lr, **changes}
         return SettledTrain.model_construct(**values)
 
     def new_state(self, options: SettledTrain, model: nn.Module | None = None) -> TrainingState:
-        """Returns the state in which a training of ``model`` begins, by default of the job's own."""
+        """Return the initial state of a training of ``model``, by default the job's own model."""
         assert isinstance(self.model.network, Network)
         layers = backbone_layers(self.model.network)
         return TrainingState(model or self.model, options, self.train.num_steps, layers)
 
     def network(self, model: nn.Module | None = None) -> nn.Module:
-        """Returns what computes the model's logits in training: itself or its head, maybe compiled."""
+        """Return the module that computes the logits in training: the model or its head."""
         model = model or self.model
-        part = Head(model) if self._learns_from_features else model
-        return compiled(part, self.config.train.compile)
+        trains_on_features = self.features is not None and self.features.train is not None
+        return compiled(Head(model) if trains_on_features else model, self.config.train.compile)
 
     def validated(self, model: nn.Module) -> nn.Module:
-        """Returns what computes a model's logits of ``validation``: itself or its head."""
+        """Return the module that computes a model's logits of ``validation``: the model or its head."""
         return model if self.features is None else Head(model)
 
     @property
@@ -102,24 +95,23 @@ class Job:
         return self.val if self.features is None else self.features.val
 
     def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
-        """Returns an epoch's batches, from a step on; both count from 0."""
+        """Return an epoch's batches from a step on; both are counted from 0."""
         if self.features is not None and self.features.train is not None:
             return self.features.train.epoch(self.config.seed, epoch, None, step)
         return self.train.epoch(self.config.seed, epoch, self.augmentation, step)
 
 
 def make_job(config: TrainConfig, runtime: Runtime) -> Job:
-    """Makes the parts, after torch has been set to repeat what it computes.
+    """Build a job; PyTorch is first set to repeat its results.
 
     Raises:
-        UserError: parameters do not go with the data, the device or each other.
+        UserError: parameters do not fit the data, the device or each other.
     """
     options = config.train
     set_determinism(config.seed, config.num_threads, options.deterministic, options.tf32)
     device = select_device(runtime.device)
     info = load_info(DATASET)
-    _check_sampling(options.sampling, info)
-    check_padding(config.augment, info)
+    check_data(config, info)
     environment = describe_environment(device)
     class_counts = [info.counts["train"][name] for name in info.class_names]
     num_images = info.num_images("train") if info.multi_label else None
@@ -150,7 +142,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         device=device,
         environment=environment,
         info=info,
-        spec=replace(start.spec, training={}),
+        spec=start.spec,
         model=model,
         batch_size=batch_size,
         train=Batches(
@@ -170,9 +162,17 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     )
 
 
-def _check_sampling(sampling: Sampling, info: DatasetInfo) -> None:
-    if info.multi_label and sampling == "balanced":
-        raise UserError(
-            "train.sampling: balanced takes one label an image, and here an image may have several; "
-            "take natural, with train.class_weights: balanced where labels are rare"
-        )
+def compiled(model: nn.Module, mode: Literal["default", "cuda_graphs"] | None) -> nn.Module:
+    """Return ``model`` compiled by torch.compile, with shared weights, or itself if ``mode`` is None.
+
+    Args:
+        mode: ``cuda_graphs`` records the kernels of a pass once and replays them without Python.
+    """
+    if mode is None:
+        return model
+    # set_determinism does not set the compiler's own flag, because that would import the compiler
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
+    # there are two batch sizes, which differ by one image; each has a graph of its own
+    name = "reduce-overhead" if mode == "cuda_graphs" else "default"
+    network: nn.Module = torch.compile(model, mode=name, dynamic=False)  # type: ignore[assignment]
+    return network

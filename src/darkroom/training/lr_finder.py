@@ -23,20 +23,20 @@ from darkroom.training.job import Job
 from darkroom.training.losses import Loss
 from darkroom.training.state import TrainingState
 
-LEAST_LR = 1e-6
-MOST_LR = 10.0
+MIN_LR = 1e-6
+MAX_LR = 10.0
 NUM_STEPS = 100
 SMOOTHING = 0.9
-"""Of the loss so far, at each step: a batch's own loss jumps about."""
-BLOWN_UP = 4.0
-"""The test ends where the loss is so many times the least one."""
-BELOW_LEAST = 10.0
-"""The suggested rate is so many times below that of the least loss, where it still falls steeply."""
+"""Weight of the earlier losses in the smoothed loss; the losses of single batches vary a lot."""
+DIVERGED = 4.0
+"""The test ends when the loss is this many times the lowest one."""
+BELOW_MINIMUM = 10.0
+"""The suggested rate is that of the lowest loss over this: there the loss still falls steeply."""
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Losses of steps whose learning rate rises from step to step by the same factor."""
+    """The losses of steps whose learning rate rises by a constant factor."""
 
     lrs: list[float]
     losses: list[float]
@@ -44,9 +44,9 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the learning rate at which the loss is least, to two digits."""
-        least = min(range(len(self.losses)), key=self.losses.__getitem__)
-        return float(f"{self.lrs[least] / BELOW_LEAST:.1e}")
+        """A tenth of the learning rate with the lowest loss, to two digits."""
+        lowest = min(range(len(self.losses)), key=self.losses.__getitem__)
+        return float(f"{self.lrs[lowest] / BELOW_MINIMUM:.1e}")
 
 
 def range_test(
@@ -57,16 +57,16 @@ def range_test(
     options: SettledTrain,
     num_steps: int = NUM_STEPS,
 ) -> RangeTest:
-    """Learns from ``num_steps`` batches, or until the loss has blown up.
+    """Train for ``num_steps`` steps, or until the loss diverges.
 
     Args:
-        state: of a model that is not used otherwise, whose optimizer begins with ``LEAST_LR``.
+        state: the initial state, with a learning rate of ``MIN_LR``; its model is trained.
         network: computes the model's logits.
 
     Raises:
-        UserError: the loss is no finite number from the beginning.
+        UserError: the loss is not finite from the first step.
     """
-    factor = (MOST_LR / LEAST_LR) ** (1 / (num_steps - 1))
+    factor = (MAX_LR / MIN_LR) ** (1 / (num_steps - 1))
     state.schedule = LambdaLR(state.optimizer, lambda step: factor**step)
     lrs: list[float] = []
     losses: list[float] = []
@@ -78,13 +78,13 @@ def range_test(
         train_step(state, network, batch, loss, options)
         average = SMOOTHING * average + (1 - SMOOTHING) * float(state.losses[0]) / len(batch.targets)
         smoothed = average / (1 - SMOOTHING ** (step + 1))
-        if not math.isfinite(smoothed) or smoothed > BLOWN_UP * min([*losses, smoothed]):
+        if not math.isfinite(smoothed) or smoothed > DIVERGED * min([*losses, smoothed]):
             break
-        lrs.append(LEAST_LR * factor**step)
+        lrs.append(MIN_LR * factor**step)
         losses.append(smoothed)
     if not losses:
         raise UserError(
-            "train.lr: auto cannot be found: the loss is no finite number from the first step"
+            "train.lr: auto is not possible, because the loss is not finite from the first step"
         )
     return RangeTest(lrs, losses)
 
@@ -95,13 +95,13 @@ def _endless(train_batches: TrainBatches) -> Iterator[TrainBatch]:
 
 
 def find_lr(job: Job) -> RangeTest:
-    """Makes the range test of a job, on a copy of its model: a function of the job alone.
+    """Run the range test of a job on a copy of its model; the result depends on the job alone.
 
     Raises:
-        UserError: as ``range_test``.
+        UserError: see ``range_test``.
     """
     options = job.settled(
-        LEAST_LR,
+        MIN_LR,
         schedule="constant",
         warmup_fraction=None,
         decay_epochs=None,
@@ -120,21 +120,21 @@ def find_lr(job: Job) -> RangeTest:
 
 
 def settle_lr(job: Job, scratch: Path) -> float:
-    """Returns the learning rate that ``train.lr`` means.
+    """Return ``train.lr``, or the rate that the range test suggests if it is ``auto``.
 
-    What the range test has found is kept in ``scratch``, from where a training that resumes has it. If
-    the file is damaged, the test is run again, with the same result.
+    The suggestion is stored in ``scratch`` for a training that resumes. If the file is damaged, the test
+    is run again, with the same result.
     """
-    asked = job.config.train.lr
-    if asked != "auto":
-        return asked
+    configured = job.config.train.lr
+    if configured != "auto":
+        return configured
     found = scratch / "lr.json"
     try:
         return float(unseal(json.loads(found.read_bytes()))["lr"])
     except FileNotFoundError:
         pass
     except (OSError, ValueError, Mismatch) as error:
-        print(f"train: {found}: damaged ({brief(error)}); the rate is found again", file=sys.stderr)
+        print(f"train: {found}: damaged ({brief(error)}); the test is run again", file=sys.stderr)
     lr = find_lr(job).suggestion
     part = found.with_suffix(".part")
     part.write_text(json.dumps(seal({"lr": lr})), encoding="utf-8")

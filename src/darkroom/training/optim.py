@@ -1,4 +1,4 @@
-"""Optimizers by name, their groups of parameters, and what is done to gradients before a step."""
+"""Optimizers by name, their groups of parameters, and the L1 penalty."""
 
 from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
@@ -13,25 +13,26 @@ from darkroom.errors import UserError
 from darkroom.models.trainable import in_head, matching, parameters_by_name
 
 FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}
-"""Those of which torch has one kernel for all parameters of a group, on CPU and CUDA."""
+"""Optimizers for which torch has one kernel for all parameters of a group, on CPU and CUDA."""
 
 POSITIONS = ("*.position*", "*.pos_embed*", "*.relative_position*", "*.class_token", "*.cls_token")
-"""Names of what says where a patch lies: it is added to features, and no factor of them."""
+"""Names of position embeddings and tokens, which are added to features instead of multiplying them."""
 
 
 def make_optimizer(
     model: nn.Module, options: SettledTrain, layers: Sequence[Sequence[str]] = ()
 ) -> Optimizer:
-    """Makes the optimizer of all parameters, also of those that are frozen for now.
+    """Return the optimizer of all parameters, including those that are frozen at first.
 
-    Parameters with the same learning rate and decay are one group, which says under ``is_decayed``
-    whether they are decayed: norms and biases (parameters with one dimension) and positions are not.
+    Parameters with the same learning rate and decay form a group. Its ``is_decayed`` says whether they
+    are decayed: norms and biases (parameters with one dimension) and positions are not.
 
     Args:
-        layers: the backbone's, from the image on, as names of parameters; for ``layer_decay`` alone.
+        layers: parameter names of each layer of the backbone, the layer closest to the image first;
+            only for ``layer_decay``.
 
     Raises:
-        UserError: a pattern of ``lr_factors`` matches nothing, or the optimizer does not fit.
+        UserError: a pattern of ``lr_factors`` matches nothing, or the network does not suit muon.
     """
     fused = options.optimizer in FUSED and all(
         parameter.device.type in ("cpu", "cuda") for parameter in model.parameters()
@@ -48,22 +49,23 @@ def make_optimizer(
 def lr_factors(
     names: Collection[str], options: SettledTrain, layers: Sequence[Sequence[str]] = ()
 ) -> dict[str, float]:
-    """Returns the factor of the learning rate of each of ``names``.
+    """Return the factor of the learning rate of each of ``names``.
 
-    ``layer_decay``: 1 for the head, ``decay`` for the last of ``layers``, ``decay ** 2`` for the one
-    before it, and so on (Clark et al., "ELECTRA", 2020); what is in none of them goes with the first.
-    Times that of ``lr_factors``, of whose matching patterns the last counts.
+    With ``layer_decay``, the factor is 1 for the head, ``decay`` for the last of ``layers``, its
+    square for the layer before it, and so on (Clark et al., "ELECTRA", 2020). A parameter outside all
+    layers has the factor of the first layer. The factor is multiplied by that of the last pattern of
+    ``lr_factors`` that matches.
 
     Raises:
         UserError: a pattern matches nothing.
     """
     factors = dict.fromkeys(names, 1.0)
     if options.layer_decay is not None:
-        assert layers, "layer_decay goes by the order of layers"
-        heights = {name: height for height, of in enumerate(layers) for name in of}
+        assert layers, "layer_decay needs the layers"
+        depths = {name: depth for depth, layer in enumerate(layers) for name in layer}
         for name in names:
             if not in_head(name):
-                factors[name] = options.layer_decay ** (len(layers) - heights.get(name, 0))
+                factors[name] = options.layer_decay ** (len(layers) - depths.get(name, 0))
     by_pattern: dict[str, float] = {}
     for pattern, factor in options.lr_factors.items():
         by_pattern |= dict.fromkeys(matching(pattern, names, "train.lr_factors"), factor)
@@ -89,13 +91,13 @@ def _groups(
     model: nn.Module,
     options: SettledTrain,
     layers: Sequence[Sequence[str]],
-    is_taken: Callable[[str], bool] = lambda name: True,
+    is_included: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
-    """Returns groups as torch takes them, of the parameters whose names are taken."""
+    """Return groups, as torch takes them, of the parameters whose names are included."""
     named = parameters_by_name(model)
     factors = lr_factors(named, options, layers)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name in filter(is_taken, named):
+    for name in filter(is_included, named):
         is_decayed = named[name].ndim > 1 and not _is_position(name)
         groups.setdefault((factors[name], is_decayed), []).append(named[name])
     return [
@@ -114,7 +116,7 @@ def _is_position(name: str) -> bool:
 
 
 def _backbone_matrices(model: nn.Module) -> set[str]:
-    """Names what ``muon`` is for: factors of features, between the embeddings and the head."""
+    """Return the names of the parameters for ``muon``: matrices other than embeddings and the head."""
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     return {
         name
@@ -131,8 +133,8 @@ def _make_sgd(groups: list[dict[str, Any]], options: SettledTrain, fused: bool) 
     nesterov = bool(options.nesterov) and momentum > 0
     sgd = SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)
     if momentum > 0:
-        # torch's kernel takes no group of which only some have a velocity, as where a layer joins in
-        # later, and leaves it unset where it skips the first step (float16). At rest is the same.
+        # torch's fused kernel fails on a group in which only some parameters have a velocity, such as
+        # after unfreezing, and leaves it unset if it skips the first step (float16). 0 has no effect.
         for group in groups:
             for parameter in group["params"]:
                 sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -155,25 +157,25 @@ def _make_muon(
     matrices: list[dict[str, Any]], others: list[dict[str, Any]], momentum: float, fused: bool
 ) -> Optimizer:
     if not hasattr(torch.optim, "Muon"):
-        raise UserError(f"train.optimizer: PyTorch {torch.__version__} has no muon; take adamw")
+        raise UserError(f"train.optimizer: PyTorch {torch.__version__} has no muon; use adamw")
     if not matrices:
         raise UserError(
-            "train.optimizer: muon is for matrices, and this network's backbone has none; take adamw"
+            "train.optimizer: muon optimizes matrices, and this network's backbone has none; use adamw"
         )
     return MuonAndAdamW(
-        # the rate that makes a matrix move as far as adamw would (Liu et al., "Muon is Scalable for LLM
-        # Training", 2025), so that one train.lr does for both
+        # scales the rate so that a matrix moves as far as with adamw (Liu et al., "Muon is Scalable for
+        # LLM Training", 2025); one train.lr then suits both
         torch.optim.Muon(matrices, momentum=momentum, adjust_lr_fn="match_rms_adamw"),
         AdamW(others, fused=fused, foreach=not fused),
     )
 
 
 class MuonAndAdamW(Optimizer):
-    """Two optimizers as one, of whose groups the first are Muon's.
+    """Muon for the first groups and AdamW for the others, as one optimizer.
 
     Muon makes all singular values of a matrix's step nearly 1 (Jordan, "Muon: An optimizer for hidden
-    layers in neural networks", 2024), with Nesterov's momentum; torch's documentation of
-    ``torch.optim.Muon`` says to leave all that is no hidden matrix to AdamW.
+    layers in neural networks", 2024), with Nesterov momentum. The documentation of ``torch.optim.Muon``
+    recommends AdamW for everything except hidden matrices.
     """
 
     def __init__(self, muon: Optimizer, adamw: Optimizer) -> None:
@@ -183,19 +185,19 @@ class MuonAndAdamW(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Lets both work on the groups and the state of this one, which are saved and scheduled."""
+        """Let both use the groups and the state of this optimizer, which are saved and scheduled."""
         muon, adamw = self._parts
         muon.state = adamw.state = self.state
         muon.param_groups = self.param_groups[: self._num_matrix_groups]
         adamw.param_groups = self.param_groups[self._num_matrix_groups :]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes back what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         super().load_state_dict(state_dict)
         self._share()
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Takes a step with each."""
+        """Take a step with both."""
         loss = None if closure is None else closure()
         for part in self._parts:
             part.step()

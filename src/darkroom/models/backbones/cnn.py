@@ -33,13 +33,13 @@ class CNN(nn.Module):
 
     @staticmethod
     def windows(depth: int) -> list[Window]:
-        """Returns what its convolutions and poolings look at."""
+        """Return the windows of the convolutions and poolings."""
         convolutions = [Window(3, padding=1)] * 2
         return convolutions + [Window(2, stride=2), *convolutions] * (depth - 1)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """Returns a 3 x 3 convolution that keeps the size, batch normalisation and ReLU."""
+    """Return a 3 x 3 convolution that keeps the size, batch normalisation and ReLU."""
     return [
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),

@@ -1,4 +1,4 @@
-"""Layers that several networks share."""
+"""Layers that several networks use."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual branch for some of the images (Huang et al., 2016).
+    """Drop a residual branch for some of the images (Huang et al., 2016).
 
-    Those kept are scaled by ``1 / (1 - probability)``, so that the mean stays; when evaluating,
-    nothing happens.
+    The other branches are scaled by ``1 / (1 - probability)``, which preserves the mean. In evaluation
+    mode nothing is dropped.
     """
 
     def __init__(self, probability: float) -> None:
@@ -29,14 +29,15 @@ class StochasticDepth(nn.Module):
 
 
 def rising(probability: float, num_blocks: int) -> list[float]:
-    """Returns the probability of each block: from 0 at the first, linearly, to that at the last."""
+    """Return each block's probability, which rises linearly from 0 to ``probability``."""
     return [probability * block / max(1, num_blocks - 1) for block in range(num_blocks)]
 
 
 class BatchNorm1d(nn.BatchNorm1d):
-    """Batch normalisation of vectors, also of a batch of one image, which has no variance.
+    """Batch normalisation of vectors that also accepts a batch of one image, which has no variance.
 
-    The running statistics are used for it, where torch would raise; an epoch's last batch may be so.
+    torch would raise an exception; here the running statistics are used. An epoch's last batch may have
+    one image.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class BatchNorm1d(nn.BatchNorm1d):
 
 
 class AveragePool(nn.Module):
-    """``nn.AdaptiveAvgPool2d`` as two matrix products, whose gradients repeat on CUDA, too."""
+    """``nn.AdaptiveAvgPool2d`` as two matrix products, with deterministic gradients on CUDA."""
 
     def __init__(self, output_size: tuple[int, int]) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class AveragePool(nn.Module):
 
 
 def _shares(size: int, num_bins: int, like: Tensor) -> Tensor:
-    """Returns the share that each of ``size`` values has in each bin's mean: ``(num_bins, size)``."""
+    """Return the weights of ``size`` values in the mean of each bin: ``(num_bins, size)``."""
     bins = torch.arange(num_bins, device=like.device)[:, None]
     places = torch.arange(size, device=like.device)
     first, end = bins * size // num_bins, ((bins + 1) * size + num_bins - 1) // num_bins

@@ -1,4 +1,4 @@
-"""A multilayer perceptron, for very small images and as the baseline that convolutions must beat."""
+"""A multilayer perceptron, for very small images and as a baseline for convolutions."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from darkroom.models.backbones.layers import BatchNorm1d
 class MLP(nn.Module):
     """Layers of ``width`` units over all pixels: linear, batch normalisation, ReLU.
 
-    Dropout lies between the layers; before the last one, it is the head's.
+    There is dropout between the layers; the head has its own.
     """
 
     def __init__(self, num_inputs: int, width: int, depth: int, dropout: float) -> None:
@@ -18,7 +18,7 @@ class MLP(nn.Module):
             layers.append(
                 nn.Sequential(
                     nn.Dropout(dropout if layer > 0 else 0),
-                    nn.Linear(num_inputs, width, bias=False),  # the norm has one
+                    nn.Linear(num_inputs, width, bias=False),  # batch normalisation has one
                     BatchNorm1d(width),
                     nn.ReLU(),
                 )

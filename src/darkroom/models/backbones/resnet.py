@@ -1,4 +1,4 @@
-"""A residual network for small images: no stem that shrinks them before they are seen."""
+"""A residual network for small images, without a stem that reduces their size."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Three stages of residual blocks with widths w, 2w, 4w, the last two halving the image.
+    """Three stages of residual blocks with widths w, 2w and 4w; the last two halve the image.
 
     As for CIFAR-10 in "Deep Residual Learning" (He et al., 2016, section 4.2), with projection
     shortcuts: ``width=16, depth=3`` and a linear head are ResNet-20 (6 * depth + 2 layers).

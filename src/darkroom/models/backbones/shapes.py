@@ -1,4 +1,4 @@
-"""Sizes of what convolutions and poolings make, and the smallest image that a network can take."""
+"""Output sizes of convolutions and poolings, and the minimum image size of a network."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from darkroom.errors import UserError
 
 
 class Window(NamedTuple):
-    """What a convolution or a pooling looks at, along one side, in pixels."""
+    """The window of a convolution or a pooling along one side, in pixels."""
 
     kernel: int
     stride: int = 1
@@ -19,10 +19,10 @@ class Window(NamedTuple):
 
 
 def output_size(size: int, windows: Sequence[Window]) -> int:
-    """Returns the side of what is left of ``size`` pixels after ``windows``, one after the other.
+    """Return the output size for ``size`` pixels after all ``windows``.
 
-    The formula is that of ``torch.nn.Conv2d`` and ``torch.nn.MaxPool2d``; 0 or less where a window
-    is larger than what it should look at.
+    The formula is that of ``torch.nn.Conv2d`` and ``torch.nn.MaxPool2d``; the result is 0 or less if a
+    window is larger than its input.
     """
     for window in windows:
         kernel = window.dilation * (window.kernel - 1) + 1
@@ -33,7 +33,7 @@ def output_size(size: int, windows: Sequence[Window]) -> int:
 
 
 def least_size(windows: Sequence[Window]) -> int:
-    """Returns the smallest side of which ``windows`` leave something."""
+    """Return the minimum size for which the output of ``windows`` is not empty."""
     size = 1
     while output_size(size, windows) < 1:
         size += 1
@@ -41,26 +41,26 @@ def least_size(windows: Sequence[Window]) -> int:
 
 
 def require_size(name: str, input_size: tuple[int, int], windows: Sequence[Window]) -> None:
-    """Refuses images that are too small for the model called ``name``.
+    """Check that images are large enough for the model called ``name``.
 
     Raises:
-        UserError: with the least size.
+        UserError: they are not; the message says the minimum size.
     """
     least = least_size(windows)
     if min(input_size) < least:
         height, width = input_size
         raise UserError(
-            f"model.name: {name} of this depth needs images of at least {least} x {least} pixels, and "
+            f"model.name: {name} of this depth needs images of at least {least} x {least} pixels, but "
             f"they have {height} x {width}; set prepare.image_size to {least} or more, or lower "
             "model.depth"
         )
 
 
 class ShapesOnly(TorchFunctionMode):
-    """Within it, networks are made without memory for their weights, on the ``meta`` device.
+    """Create networks on the ``meta`` device within a block, without memory for their weights.
 
-    Unlike ``torch.device("meta")`` it leaves the arithmetic with which some libraries find out how
-    many layers there are.
+    Unlike ``torch.device("meta")``, this does not affect the arithmetic with which some libraries
+    compute the number of layers.
     """
 
     def __torch_function__(

@@ -10,23 +10,23 @@ from darkroom.models.backbones.shapes import ShapesOnly
 
 
 def load_timm() -> ModuleType:
-    """Imports timm.
+    """Return the module timm.
 
     Raises:
-        UserError: it is not installed.
+        UserError: timm is not installed.
     """
     try:
         import timm
     except ImportError:
         raise UserError(
-            "model.name: timm's models need the package timm; install it with"
+            "model.name: models of timm need the package timm; install it with"
             " `pip install 'darkroom[timm]'`"
         ) from None
     return timm
 
 
 def list_names() -> list[str]:
-    """Returns the names of all models."""
+    """Return the names of all models."""
     return load_timm().list_models()
 
 
@@ -37,11 +37,11 @@ def make_backbone(
     stochastic_depth: float,
     pretrained: bool = False,
 ) -> nn.Module:
-    """Makes timm's model called ``name`` without its last layer.
+    """Return timm's model called ``name`` without its last layer.
 
     Args:
-        makes_map: stop before the pooling, where the features are a map.
-        pretrained: with the weights that timm recommends, downloaded once.
+        makes_map: stop before the pooling, so that the features are a map.
+        pretrained: load the weights that timm recommends, which are downloaded once.
 
     Raises:
         UserError: timm is not installed, or has no such model, or this one has no stochastic depth.
@@ -62,11 +62,11 @@ def make_backbone(
             return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
         except TypeError as error:
             if "'img_size'" in str(error):
-                del options["img_size"]  # it takes images of any size
+                del options["img_size"]  # the model accepts images of any size
             elif "'drop_path_rate'" in str(error):
                 raise UserError(
-                    f"model.stochastic_depth: {stochastic_depth:g} leaves out residual blocks, which "
-                    f"timm:{name} does not offer; it must be 0 there"
+                    f"model.stochastic_depth: {stochastic_depth:g} is not possible, because "
+                    f"timm:{name} does not offer it; it must be 0"
                 ) from None
             else:
                 raise
@@ -74,22 +74,22 @@ def make_backbone(
 
 
 def names_of_whole(name: str) -> set[str]:
-    """Returns the names in the state dict of the model, last layer and all."""
+    """Return the names in the state dict of the whole model, with its last layer."""
     with ShapesOnly():
         return set(load_timm().create_model(name, pretrained=False).state_dict())
 
 
 def default_weights(name: str, input_size: tuple[int, int]) -> dict[str, Tensor]:
-    """Downloads the weights that timm recommends, once, and fits them to the images' size."""
+    """Return the weights that timm recommends, downloaded once, for the given image size."""
     return make_backbone(name, input_size, False, 0, pretrained=True).state_dict()
 
 
 def weights_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of the images that timm's weights learnt from."""
+    """Return the mean and standard deviation of the images that timm's weights were trained on."""
     config = load_timm().get_pretrained_cfg(name)
     return tuple(config.mean), tuple(config.std)
 
 
 def default_side(name: str) -> int:
-    """Returns the side in pixels of the images that the model was made for."""
+    """Return the side, in pixels, of the images that the model was designed for."""
     return load_timm().get_pretrained_cfg(name).input_size[1]

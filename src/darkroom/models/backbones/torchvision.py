@@ -1,4 +1,4 @@
-"""torchvision's classification models, with the last layer taken out."""
+"""torchvision's classification models without their last layer."""
 
 import re
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from darkroom.models.backbones.layers import AveragePool, rising
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.heads import no_map
 
-# Auxiliary heads return tuples in training; they are left out.
+# Auxiliary heads, which return tuples in training, are disabled.
 _WITHOUT_AUXILIARY: dict[str, Any] = {"aux_logits": False, "init_weights": True}
 _OPTIONS = {"inception_v3": _WITHOUT_AUXILIARY, "googlenet": _WITHOUT_AUXILIARY}
 
@@ -38,41 +38,41 @@ _LAST_OF_THE_MAP: dict[type[nn.Module], str] = {
     models.SwinTransformer: "permute",
     models.VGG: "features",
 }
-"""The child that makes the last map, behind which pooling and classifier follow."""
+"""The child that computes the last map, which pooling and classifier follow."""
 
 _OLD_NAMES = [
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)"), r"\1\2"),
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1"), r"\1.0"),
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2"), r"\1.3"),
 ]
-"""How the files of densenet and vit call what the models call otherwise."""
+"""Names in the files of densenet and vit that differ from those of the models."""
 
 
 def list_names() -> list[str]:
-    """Returns the names of all classification models."""
+    """Return the names of all classification models."""
     return models.list_models(module=models)
 
 
 def make_backbone(
     name: str, input_size: tuple[int, int], makes_map: bool, stochastic_depth: float
 ) -> nn.Module:
-    """Makes ``torchvision.models.NAME`` without its last layer, with random weights.
+    """Return ``torchvision.models.NAME`` without its last layer, with random weights.
 
-    The names of its parameters are torchvision's. Dropout right before the last layer goes with it,
-    since the head has its own.
+    The parameters have torchvision's names. Dropout directly before the last layer is removed, too,
+    because the head has its own.
 
     Args:
-        makes_map: stop before the pooling, where the features are a map.
+        makes_map: stop before the pooling, so that the features are a map.
 
     Raises:
-        UserError: torchvision has no classification model of that name, or this one takes no such
-            images, has no map, or no stochastic depth.
+        UserError: torchvision has no classification model of that name, or the model does not support
+            such images, maps, or stochastic depth.
     """
     if name not in list_names():
         near = did_you_mean(name, list_names()) or "."
         raise UserError(
             f"model.name: torchvision has no classification model {name}{near}"
-            f" There are: {', '.join(list_names())}"
+            f" The models are: {', '.join(list_names())}"
         )
     options = _OPTIONS.get(name, {}) | _size_options(name, input_size)
     network = models.get_model(name, weights=None, **options)
@@ -91,22 +91,23 @@ def make_backbone(
 
 
 class _MNASNet(models.MNASNet):
-    """Takes weights back also where they do not say which version of the class they are of.
+    """MNASNet that also loads weights without the version number of the class.
 
-    torchvision's refuses them, and neither safetensors nor a copied state dict can say it.
+    torchvision's method rejects them, and neither safetensors nor a copied state dict has that number.
+    torch has no public way to override how a module loads its own state.
     """
 
     _load_from_state_dict = nn.Module._load_from_state_dict
 
 
 def names_of_whole(name: str) -> set[str]:
-    """Returns the names in the state dict of ``torchvision.models.NAME``, last layer and all."""
+    """Return the names in the state dict of ``torchvision.models.NAME``, with its last layer."""
     with ShapesOnly():
         return set(models.get_model(name, weights=None).state_dict())
 
 
 def default_weights(name: str) -> tuple[dict[str, Tensor], Path]:
-    """Downloads the weights that torchvision recommends, once; returns also where they lie.
+    """Return the weights that torchvision recommends, downloaded once, and their file.
 
     Raises:
         OSError, RuntimeError: there is no network, or the file is damaged.
@@ -117,9 +118,9 @@ def default_weights(name: str) -> tuple[dict[str, Tensor], Path]:
 
 
 def fitted(name: str, tensors: dict[str, Tensor], input_size: tuple[int, int]) -> dict[str, Tensor]:
-    """Gives the weights of a file today's names, and a vision transformer as many positions as it needs.
+    """Return weights with the models' current names.
 
-    Positions are interpolated as by ``interpolate_embeddings``.
+    The positions of a vision transformer are interpolated to the image size.
     """
     fitted: OrderedDict[str, Tensor] = OrderedDict()
     for key, tensor in tensors.items():
@@ -132,21 +133,21 @@ def fitted(name: str, tensors: dict[str, Tensor], input_size: tuple[int, int]) -
 
 
 def weights_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of the images that torchvision's weights learnt from."""
+    """Return mean and standard deviation of the images that torchvision's weights were trained on."""
     if name in ("googlenet", "inception_v3"):
-        # with weights, torchvision's models turn ImageNet's statistics into these themselves
+        # with weights, torchvision's models convert ImageNet's statistics into these themselves
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     transforms = models.get_model_weights(name).DEFAULT.transforms()
     return tuple(transforms.mean), tuple(transforms.std)
 
 
 def default_side(name: str) -> int:
-    """Returns the side in pixels of the images that torchvision's weights are measured with."""
+    """Return the side, in pixels, of the images with which torchvision evaluates its weights."""
     return models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
 
 
 def _size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:
-    """Returns the arguments of models that are made for one size of images."""
+    """Return the size arguments of models that are built for one image size."""
     if name.startswith("maxvit_"):
         return {"input_size": input_size}
     if not name.startswith("vit_"):
@@ -156,7 +157,7 @@ def _size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:
     if height != width or height % patch:
         raise UserError(
             f"model.name: torchvision:{name} needs square images whose side is a multiple of {patch} "
-            f"pixels, and they have {height} x {width}; change prepare.image_size"
+            f"pixels, but they have {height} x {width}; change prepare.image_size"
         )
     return {"image_size": height}
 
@@ -166,12 +167,12 @@ def _patch_size(name: str) -> int:
 
 
 def _set_stochastic_depth(network: nn.Module, name: str, probability: float) -> None:
-    """Replaces the library's probabilities, some of which are not 0 unless one says so."""
+    """Set the probabilities of all layers; some of the library's defaults are not 0."""
     layers = [module for module in network.modules() if isinstance(module, StochasticDepth)]
     if probability > 0 and not layers:
         raise UserError(
-            f"model.stochastic_depth: {probability:g} leaves out residual blocks, which "
-            f"torchvision:{name} does not offer; it must be 0 there"
+            f"model.stochastic_depth: {probability:g} is not possible, because "
+            f"torchvision:{name} does not offer it; it must be 0"
         )
     for layer, p in zip(layers, rising(probability, len(layers)), strict=True):
         layer.p = p
@@ -196,5 +197,5 @@ def _until_the_map(network: nn.Module, name: str) -> nn.Module:
         if child_name == last:
             break
     if isinstance(network, models.DenseNet):
-        children["relu"] = nn.ReLU()  # which its forward calls as a function
+        children["relu"] = nn.ReLU()  # its forward calls the function instead
     return nn.Sequential(children)

@@ -9,14 +9,13 @@ from darkroom.errors import UserError
 from darkroom.models.backbones.layers import StochasticDepth, rising
 from darkroom.models.backbones.shapes import Window, output_size
 
-NUMBERS_A_HEAD = 32
+HEAD_WIDTH = 32
 
 
 class Attention(nn.Module):
-    """Self-attention with several heads (Vaswani et al., 2017), written out.
+    """Multi-head self-attention (Vaswani et al., 2017), without ``scaled_dot_product_attention``.
 
-    ``scaled_dot_product_attention`` chooses kernels by device and size, and not all of them repeat
-    their gradients.
+    That function chooses kernels by device and size, and not all of them have deterministic gradients.
     """
 
     def __init__(self, width: int, num_heads: int, dropout: float) -> None:
@@ -28,15 +27,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float ``(n, patches, width)`` -> the same shape."""
-        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (n, patches, 3, heads, numbers)
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (n, heads, patches, numbers)
+        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, -1))  # (n, patches, 3, heads, width)
+        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind()  # (n, heads, patches, width) each
         scores = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])
         mixed = scores.softmax(dim=3) @ values
         return self.dropout(self.project(mixed.transpose(1, 2).flatten(2)))
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron of 4 x width units; each normalises first and adds to its input."""
+    """Attention and a perceptron with 4 x width units, each pre-normalised and residual."""
 
     def __init__(self, width: int, num_heads: int, dropout: float, stochastic_depth: float) -> None:
         super().__init__()
@@ -61,11 +60,12 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches with learned positions, blocks, and the mean over the patches.
 
-    The mean does as well as a class token and needs none (Beyer et al., "Better plain ViT baselines
-    for ImageNet-1k", 2022). A head of attention has 32 numbers, or a few more.
+    The mean performs as well as a class token (Beyer et al., "Better plain ViT baselines for
+    ImageNet-1k", 2022). The width of an attention head is 32 or slightly more.
 
     Raises:
-        UserError: the patches do not cover the image, or the heads do not share ``width`` evenly.
+        UserError: the patches do not cover the image, or ``width`` is not a multiple of the number of
+            heads.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ViT(nn.Module):
         stochastic_depth: float,
     ) -> None:
         super().__init__()
-        num_heads = max(1, width // NUMBERS_A_HEAD)
+        num_heads = max(1, width // HEAD_WIDTH)
         _check(input_size, patch_size, width, num_heads)
         window = Window(patch_size, stride=patch_size)
         num_patches = math.prod(output_size(side, [window]) for side in input_size)
@@ -111,12 +111,12 @@ def _check(input_size: tuple[int, int], patch_size: int, width: int, num_heads: 
         height, image_width = input_size
         raise UserError(
             f"model.patch_size: patches of {patch_size} x {patch_size} do not cover images of "
-            f"{height} x {image_width} pixels; take one of {', '.join(sides)}, or change "
+            f"{height} x {image_width} pixels; use one of {', '.join(sides)}, or change "
             "prepare.image_size"
         )
     if width % num_heads:
-        below = width // NUMBERS_A_HEAD * NUMBERS_A_HEAD
+        below = width // HEAD_WIDTH * HEAD_WIDTH
         raise UserError(
-            f"model.width: {width} numbers a patch cannot be shared evenly by {num_heads} heads of "
-            f"attention; take a multiple of {NUMBERS_A_HEAD}, such as {below}"
+            f"model.width: {width} is not a multiple of the {num_heads} attention heads; use a multiple "
+            f"of {HEAD_WIDTH}, such as {below}"
         )

@@ -1,4 +1,4 @@
-"""Everything that keeps a collection from being prepared, gathered so that one run tells all of it."""
+"""Collects everything that stops ``prepare``, so that one run reports all of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,20 +11,20 @@ from darkroom.errors import UserError
 
 @dataclass(frozen=True)
 class Trouble:
-    """One kind of trouble."""
+    """One kind of mistake in the data."""
 
     title: str
-    """A few words, as a heading."""
+    """A heading of a few words."""
     message: str
-    """What is wrong, how often, the first examples, and which parameter decides."""
+    """What is wrong, how often, the first examples, and the parameter that decides about it."""
     pairs: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
-    """``(m, 2)``: the pairs of candidates that it is about, if any."""
+    """``(m, 2)``: the pairs of candidates at fault, if any."""
     differences: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """``(m,)``: how far each pair is apart, 0 for the same pixels."""
+    """``(m,)``: the difference of each pair, 0 for the same pixels."""
 
 
 class Troubles:
-    """Gathers trouble while a stage goes through its checks."""
+    """The mistakes found so far. Empty if there are none."""
 
     def __init__(self) -> None:
         self._found: list[Trouble] = []
@@ -36,23 +36,23 @@ class Troubles:
         return len(self._found)
 
     def add(self, trouble: Trouble) -> None:
-        """Notes one more kind of trouble."""
+        """Add one kind of mistake."""
         self._found.append(trouble)
 
     def refuse(self, page: str = "") -> None:
-        """Stops if there is any trouble.
+        """Raise all mistakes, if there are any, as one error.
 
         Args:
-            page: where it can be looked at, if anywhere.
+            page: a page that shows them, if there is one.
 
         Raises:
-            UserError: with the messages of all kinds.
+            UserError: there are mistakes; the message joins theirs.
         """
         if not self._found:
             return
         parts = [trouble.message for trouble in self._found]
         if len(parts) > 1:
-            parts.insert(0, f"{len(parts)} kinds of trouble stop prepare:")
+            parts.insert(0, f"{len(parts)} kinds of mistakes stop prepare:")
         if page:
-            parts.append(f"All of this, with pictures of the pairs, is in {page}")
+            parts.append(f"{page} shows all of this, with pictures of the pairs")
         raise UserError(("\n\n" if len(parts) > 2 else "\n").join(parts))

@@ -1,4 +1,4 @@
-"""The CSV of ``darkroom predict --out``: written whole or not at all, and over nothing but its own."""
+"""The CSV file of ``darkroom predict --out``: written completely or not at all, and replaced safely."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ _HEADERS = ("path,class,probability", "path,labels,probabilities")
 
 
 def is_predictions(path: Path) -> bool:
-    """Tells whether a regular file is a table of ours, or empty."""
+    """Return whether a regular file is a table of predictions, or empty."""
     with path.open("rb") as file:
         start = file.read(256)
     line = start.split(b"\n")[0].decode("utf-8", "replace")
@@ -22,27 +22,27 @@ def is_predictions(path: Path) -> bool:
 
 
 def is_own(path: Path, target: Path) -> bool:
-    """Tells whether ``path`` is ``target``, and a table of ours."""
+    """Return whether ``path`` is the same file as ``target`` and a table of predictions."""
     with contextlib.suppress(OSError):
         return path.is_file() and path.samefile(target) and is_predictions(path)
     return False
 
 
 def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = False) -> None:
-    """Checks that ``path`` may be written, or written over.
+    """Check that ``path`` may be written or replaced.
 
     Args:
-        model: the exported folder, which holds nothing but what the export stage wrote.
-        images: the files to be classified.
-        force: replace a regular file whatever it is, but for the files above.
+        model: the exported folder, which only the export stage writes to.
+        images: the files to classify.
+        force: replace any regular file except the files above.
 
     Raises:
-        UserError: it may not; the message says why.
+        UserError: ``path`` may not be written; the message says why.
     """
     place = f"--out {path}"
     if _resolved(path.parent).is_relative_to(_resolved(model)):
         raise UserError(
-            f"{place}: lies in {model}, where the export stage alone writes; choose another place"
+            f"{place}: is in {model}, which only the export stage writes to; choose another folder"
         )
     if not path.parent.is_dir():
         raise UserError(f"{place}: there is no folder {path.parent}")
@@ -50,9 +50,7 @@ def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = 
         status = path.stat()
     except FileNotFoundError:
         if path.is_symlink():
-            raise UserError(
-                f"{place}: a link that leads nowhere; remove it, or name its target"
-            ) from None
+            raise UserError(f"{place}: a broken link; remove it, or use its target") from None
         return
     except OSError as error:
         raise UserError(f"{place}: cannot be written ({error.strerror})") from None
@@ -61,25 +59,26 @@ def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = 
     if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{place}: not a regular file")
     if path.is_symlink():
-        raise UserError(f"{place}: a link; name its target, {_resolved(path)}, to replace that")
+        raise UserError(f"{place}: a link; to replace its target, use {_resolved(path)}")
     if any(_is_same(status, image) for image in images):
-        raise UserError(f"{place}: one of the files to be classified")
+        raise UserError(f"{place}: is one of the images to classify")
     try:
         is_ours = force or is_predictions(path)
     except OSError as error:
         raise UserError(f"{place}: cannot be read ({error.strerror})") from None
     if not is_ours:
         raise UserError(
-            f"{place}: there is such a file, and it is no table of predictions; choose another name, or "
-            "replace it with --force"
+            f"{place}: exists and is not a table of predictions; choose another name, or replace it "
+            "with --force"
         )
 
 
 @contextlib.contextmanager
 def open_table(path: Path) -> Iterator[TextIO]:
-    """Gives a file to write to, which takes the place of ``path`` when the block ends well.
+    """Open a temporary file that replaces ``path`` when the block succeeds.
 
-    Until then ``path`` stays as it is. A pipe or a device (``/dev/stdout``) is written to directly.
+    If the block fails, ``path`` is unchanged. Pipes and devices such as ``/dev/stdout`` are written
+    directly.
     """
     with contextlib.suppress(FileNotFoundError):
         if _is_stream(path, path.stat()):
@@ -93,7 +92,7 @@ def open_table(path: Path) -> Iterator[TextIO]:
     written = Path(name)
     try:
         with open(handle, "w", encoding="utf-8", newline="") as file:
-            with contextlib.suppress(OSError):  # not every file system has them
+            with contextlib.suppress(OSError):  # some file systems have no permissions
                 os.fchmod(file.fileno(), _mode(path))
             yield file
             file.flush()
@@ -106,7 +105,7 @@ def open_table(path: Path) -> Iterator[TextIO]:
 
 
 def _mode(path: Path) -> int:
-    """Returns the permissions of the file that is replaced, or those of a new one."""
+    """Return the permissions of the existing file, or those of a new file."""
     with contextlib.suppress(FileNotFoundError):
         return stat.S_IMODE(path.stat().st_mode)
     umask = os.umask(0)
@@ -115,7 +114,7 @@ def _mode(path: Path) -> int:
 
 
 def _is_stream(path: Path, status: os.stat_result) -> bool:
-    """Whether nothing is replaced by writing; ``/dev/stdout`` may lead to a file that a shell opened."""
+    """Whether writing replaces nothing; ``/dev/stdout`` may be a file that the shell has opened."""
     if path.parent in (Path("/dev"), Path("/dev/fd")) and not stat.S_ISBLK(status.st_mode):
         return not stat.S_ISDIR(status.st_mode)
     return stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)

@@ -1,4 +1,4 @@
-"""An ONNX file as a classifier: anything else that ONNX Runtime can load is refused by name."""
+"""Run an ONNX file as a classifier, and reject files that are not one."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.errors import UserError, brief
+from darkroom.errors import UserError, brief, counted
 
 OUTPUT = "probabilities"
 
 
 class OnnxClassifier:
-    """A session of ONNX Runtime.
+    """An ONNX Runtime session of an exported classifier.
 
     Args:
-        model: the file.
+        model: the ONNX file.
         input_shape: ``(channels, height, width)`` of an image.
-        num_classes: width of the output.
-        description: the file that says so, for messages.
+        num_classes: number of classes.
+        description: the file that shape and classes come from, for messages.
 
     Raises:
-        UserError: the file cannot be loaded (not ONNX, damaged, needs operators or files that are not
-            there), or is not a classifier of such images.
+        UserError: the file cannot be loaded (it is not ONNX, is damaged, or needs missing operators or
+            files), or does not classify such images.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class OnnxClassifier:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what it would print is in the exception
+        options.log_severity_level = 4  # the exception holds what would be printed
         try:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's own classes share no other base
+        except Exception as error:  # ONNX Runtime's exceptions share no other base class
             raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
         self._model = model
         inputs = {one.name: (one.type, one.shape) for one in self._session.get_inputs()}
@@ -57,17 +57,17 @@ class OnnxClassifier:
         if found != (list(input_shape), [num_classes]):
             classes = ", ".join(map(str, found[1])) or "no"
             raise UserError(
-                f"{description}: describes another model than {model}, which takes {found[0]} "
-                f"(channels, height, width) and tells {classes} classes apart"
+                f"{description}: describes another model than {model}, which takes images of {found[0]} "
+                f"(channels, height, width) and has {classes} classes"
             )
         self._num_classes = num_classes
         self.probabilities(np.zeros((1, *input_shape), np.uint8))
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns float32 ``(n, num_classes)`` for uint8 ``(n, channels, height, width)``.
+        """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``.
 
         Raises:
-            UserError: the model fails, or gives something else.
+            UserError: the model fails, or returns another shape.
         """
         try:
             [found] = self._session.run([OUTPUT], {self._input: images})
@@ -76,7 +76,7 @@ class OnnxClassifier:
         if not isinstance(found, np.ndarray) or found.shape != (len(images), self._num_classes):
             shape = getattr(found, "shape", type(found).__name__)
             raise UserError(
-                f"{self._model}: gives {shape} for {len(images)} images; "
+                f"{self._model}: returned {shape} for {counted(len(images), 'image')}; "
                 f"({len(images)}, {self._num_classes}) is expected"
             )
         return found

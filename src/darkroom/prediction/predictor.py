@@ -1,4 +1,4 @@
-"""Classifies images with an exported folder alone: ONNX Runtime and Pillow, no torch."""
+"""Classify images with an exported folder, using ONNX Runtime and Pillow but not PyTorch."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,31 +14,32 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.collection.system_files import is_hidden
-from darkroom.decoding.decode import BadImage, PixelLayout, Resize, decode
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.decode import PixelLayout, Resize, decode
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
-from darkroom.errors import UserError
+from darkroom.errors import UserError, counted
 from darkroom.models.exported import DESCRIPTION, check_exported, load_description
-from darkroom.onnx_session import OnnxClassifier
+from darkroom.prediction.onnx_session import OnnxClassifier
 
 BATCH_SIZE = 64
 
 
 class _Description(BaseModel):
-    """What is needed of model.json."""
+    """The values of model.json that a prediction needs."""
 
     class_names: list[str] = Field(min_length=1)
     input_size: tuple[PositiveInt, PositiveInt]
     channels: Literal[1, 3]
     resize: Resize
-    # those of an image with one label are not told of
+    # not in model.json if each image has one label
     multi_label: bool = False
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The classes of one image that were asked for, the most probable first."""
+    """The predicted classes of one image, the most probable first."""
 
     path: Path
     classes: tuple[str, ...]
@@ -47,20 +48,22 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be classified, and why."""
+    """A file that could not be classified, with the reason."""
 
     path: Path
     reason: str
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Resolves files, folders (searched to any depth, without files that systems leave
-    behind) and globs. Pipes, devices and links that lead nowhere are found too, to be named.
+    """Return the files that names, folders and globs stand for, each once.
+
+    Folders are searched recursively, without hidden and system files. Pipes, devices and broken links
+    are included, so that they can be reported.
 
     Raises:
-        UserError: a name or pattern matches nothing.
+        UserError: a name or glob matches nothing.
     """
-    found: dict[Path, None] = {}  # keeps the order, drops repetitions
+    found: dict[Path, None] = {}  # ordered, without repetitions
     for pattern in patterns:
         path = Path(pattern)
         if path.is_dir():
@@ -81,15 +84,14 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
 
 
 class Predictor:
-    """A model as ``darkroom`` exported it.
+    """An exported model.
 
     Args:
-        folder: with ``model.onnx`` and ``model.json``, as the export stage writes them.
-        tiff: read TIFF files too.
+        folder: a folder with ``model.onnx`` and ``model.json``, as the export stage writes them.
+        tiff: also read TIFF files.
 
     Raises:
-        UserError: the folder lacks one of the files, they are damaged or of several exports, or cannot
-            be read.
+        UserError: a file is missing, damaged, unreadable, or from another export.
     """
 
     def __init__(self, folder: Path, tiff: bool = False) -> None:
@@ -100,16 +102,16 @@ class Predictor:
         except ValueError as error:
             problem = str(error).splitlines()
             raise UserError(
-                f"{description}: not as darkroom writes it ({' '.join(problem[1:3]) or problem[0]})"
+                f"{description}: not in darkroom's format ({' '.join(problem[1:3]) or problem[0]})"
             ) from None
         self.class_names = described.class_names
         self.is_multi_label = described.multi_label
-        """Whether an image may have several labels, or none."""
+        """Whether an image may have any number of labels."""
         self._thresholds = np.array(described.thresholds or [], np.float64)
         if self.is_multi_label and len(self._thresholds) != len(self.class_names):
             raise UserError(
-                f"{description}: has {len(self._thresholds)} thresholds "
-                f"for {len(self.class_names)} labels"
+                f"{description}: has {counted(len(self._thresholds), 'threshold')} "
+                f"for {counted(len(self.class_names), 'label')}"
             )
         self._tiff = tiff
         height, width = described.input_size
@@ -118,15 +120,15 @@ class Predictor:
         self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Returns float32 ``(n, num_classes)`` for uint8 ``(n, channels, height, width)``."""
+        """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``."""
         return self._classifier.probabilities(images)
 
     def predict(self, paths: Sequence[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
-        """Yields an outcome for every path, in order; bad files do not stop the others.
+        """Yield the outcome of each path in order; a bad file does not stop the others.
 
         Args:
-            top_k: how many classes; None: one, or where an image may have several labels, those whose
-                probability reaches their threshold.
+            top_k: number of classes; None: the most probable one, or, if an image may have several
+                labels, those whose probability reaches their threshold.
         """
         remaining = iter(paths)
         with ThreadPoolExecutor() as pool:
@@ -142,7 +144,7 @@ class Predictor:
                     elif np.isfinite(row := next(rows)).all():
                         yield self._prediction(path, row, top_k)
                     else:
-                        yield Failure(path, "the model gives no finite probabilities for it")
+                        yield Failure(path, "the model's probabilities for it are not finite")
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | str:
         try:
@@ -159,7 +161,7 @@ class Predictor:
     ) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")
         if top_k is None and self.is_multi_label:
-            # in float32 a threshold would be another number
+            # a threshold changes its value in float32
             best = best[probabilities[best].astype(np.float64) >= self._thresholds[best]]
         else:
             best = best[: top_k or 1]

@@ -1,0 +1,108 @@
+"""One training job as a session: set up or resumed, run epoch by epoch, and cleaned up."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from darkroom.compute.environment import fingerprint
+from darkroom.config.train import SettledTrain
+from darkroom.loading.batches import TrainBatch
+from darkroom.metrics.remarks import on_validation
+from darkroom.paths import CACHE
+from darkroom.progress import progress_bar
+from darkroom.training.checkpoint import Checkpoints, scratch_folder
+from darkroom.training.course import EpochResult
+from darkroom.training.engine import fit
+from darkroom.training.history import History
+from darkroom.training.interruption import Interruption
+from darkroom.training.job import Job
+from darkroom.training.lr_finder import settle_lr
+from darkroom.training.state import TrainingState
+
+Watch = Callable[[Iterable[Any], nn.Module], Iterable[Any]]
+"""Takes batches of images and the model; yields the batches unchanged."""
+
+
+class Session:
+    """A job with everything that its training changes."""
+
+    def __init__(
+        self,
+        job: Job,
+        options: SettledTrain,
+        state: TrainingState,
+        checkpoints: Checkpoints,
+        watch: Watch,
+    ) -> None:
+        self.job = job
+        self.options = options
+        self.state = state
+        self.checkpoints = checkpoints
+        self.history = History(num_earlier=state.epoch)
+        self._watch = watch
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Train to the end; yield the result of each epoch, earlier ones too, once it is in the history.
+
+        Raises:
+            UserError: see ``fit``.
+        """
+        job, state = self.job, self.state
+        num_left = (self.options.epochs - state.epoch) * job.train.num_images - state.num_images
+        with progress_bar("train", num_left) as bar:
+
+            def train_batches(epoch: int, step: int) -> Iterable[TrainBatch]:
+                return bar.count(self._watch(job.epoch(epoch, step), job.model))
+
+            for result in fit(
+                state,
+                train_batches,
+                job.validation,
+                job.loss,
+                self.options,
+                job.config.seed,
+                self.checkpoints,
+                job.network(),
+                job.validated,
+            ):
+                self.history.add(result)
+                bar.note(self.history.last_line())
+                yield result
+
+
+@contextmanager
+def open_session(
+    job: Job, code: str, checkpoint_seconds: float, watch: Watch = lambda batches, model: batches
+) -> Iterator[Session]:
+    """Set up the training of a job, or resume it from its newest checkpoint.
+
+    Within the block, SIGTERM and Ctrl-C first save a checkpoint.
+
+    Args:
+        code: digest of the code and parameters; checkpoints of other code are not used.
+        checkpoint_seconds: see ``Checkpoints``.
+        watch: observes all batches of images.
+    """
+    for line in (job.remark, job.train.placement, *job.doubts, *on_validation(job.info.counts["val"])):
+        if line:
+            print(f"train: {line}")
+    job = job.with_features(lambda batches: watch(batches, job.model))
+    folder = scratch_folder(
+        CACHE / "train",
+        code,
+        job.info.digest,
+        fingerprint(job.environment),
+        f"{job.batch_size}",
+        job.weights_sha256,
+    )
+    with (
+        Interruption() as interruption,
+        Checkpoints(folder, checkpoint_seconds, interruption) as checkpoints,
+    ):
+        options = job.settled(settle_lr(job, folder))
+        state = job.new_state(options)
+        if checkpoints.restore(state):
+            print(f"train: resumes after step {state.step} of epoch {state.epoch + 1}")
+        yield Session(job, options, state, checkpoints, watch)

@@ -1111,7 +1111,7 @@ def _links(corpus: _Builder) -> None:
     outside.write_bytes(encoded(picture(corpus.colours()), "PNG"))
     add("a link out", "link-out.png", "outside", outside)
     add("a link out by a relative path", "link-up.png", "outside", f"../../{outside.name}")
-    add("a link that leads nowhere", "link-nowhere.png", "missing", "no such file.png")
+    add("a broken link", "link-nowhere.png", "missing", "no such file.png")
     add("a link to itself", "link-itself.png", "missing", "link-itself.png")
     path = corpus.path("pipe.png")
     os.mkfifo(corpus.folder / path)

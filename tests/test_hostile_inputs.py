@@ -294,7 +294,7 @@ def test_a_size_beyond_the_archives_end_is_refused(tmp_path: Path) -> None:
     checksum = sum(content[header : header + 512])
     content[header + 148 : header + 156] = b"%06o\0 " % checksum
     (tmp_path / "huge.tar").write_bytes(content)
-    with pytest.raises(UserError, match=r"huge\.tar is no tar archive, or truncated or damaged"):
+    with pytest.raises(UserError, match=r"huge\.tar is not a tar archive, or is damaged"):
         prepare(tmp_path / "huge.tar", tmp_path / "out", image_size=8)
     assert prepare(tar, tmp_path / "out", image_size=8).outcomes["cat/last.png"] == "used"
 

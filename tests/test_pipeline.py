@@ -297,7 +297,7 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     (tmp_path / "data/mine/night/copy.png").unlink()
     output = project.dvc("repro", "--force", "prepare")
     assert "16 images of 2 classes" in output
-    assert "left out: 1 not an image, 1 truncated" in output
+    assert "excluded: 1 not an image, 1 truncated" in output
     shown = json.loads(project.dvc("metrics", "show", "--json", "reports/prepare/metrics.json"))
     files = shown[""]["data"]["reports/prepare/metrics.json"]["data"]["num_files"]
     assert (files["used"], files["truncated"], files["not_an_image"]) == (16, 1, 1)

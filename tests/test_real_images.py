@@ -27,7 +27,7 @@ def test_cifar10_as_60000_files_by_changing_params_alone(tmp_path: Path) -> None
     project.set_params(train__epochs=1, train__batch_size=128, train__lr=0.2)
     # the official splits are known to share images (Barz and Denzler, "Do we train on test data?", 2020)
     refused = project.dvc("repro", check=False)
-    assert "lie in different given splits, so the test would leak" in refused
+    assert "in different given splits, so the test would leak" in refused
     project.set_params(prepare__duplicates="keep")
     output = project.dvc("repro")
     assert stages_run(output) == ["prepare", "train", "evaluate", "export"]

@@ -1,4 +1,4 @@
-"""SHA-256 digests of files and JSON documents, and the check of both before they are used."""
+"""SHA-256 digests of files and JSON documents, and their verification before use."""
 
 import hashlib
 import io
@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from darkroom.errors import UserError
 
 SEAL = "content_sha256"
-"""The key under which a JSON document holds the digest of everything else in it."""
+"""The key of a JSON document for the digest of all its other values."""
 
 CHUNK_BYTES = 2**18
 
 
 class FileDigest(BaseModel):
-    """What identifies the bytes of a file."""
+    """Digest and size of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class FileDigest(BaseModel):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Reads a file.
+        """Return the digest of a file.
 
         Raises:
             OSError: the file cannot be read.
@@ -38,11 +38,11 @@ class FileDigest(BaseModel):
 
 
 class Mismatch(Exception):
-    """A file is not the one that was recorded; the message says in what it differs."""
+    """A file differs from the recorded one; the message says how."""
 
 
 def file_sha256(path: Path, advance: Callable[[int], None] = lambda num_bytes: None) -> str:
-    """Returns the SHA-256 of a file as 64 hexadecimal digits, in bounded memory.
+    """Return the SHA-256 of a file as 64 hexadecimal digits, in bounded memory.
 
     Args:
         advance: called with the number of bytes read since the last call.
@@ -60,7 +60,7 @@ def file_sha256(path: Path, advance: Callable[[int], None] = lambda num_bytes: N
 
 
 def check_file(path: Path, recorded: FileDigest) -> None:
-    """Compares a file with the digest that was recorded of it; its size first.
+    """Compare a file with its recorded size and digest.
 
     Raises:
         Mismatch: the file is missing, cannot be read, or has other bytes.
@@ -72,21 +72,21 @@ def check_file(path: Path, recorded: FileDigest) -> None:
         if size != recorded.size:
             raise Mismatch(f"the file has {size:,} bytes instead of {recorded.size:,}")
         if file_sha256(path) != recorded.sha256:
-            raise Mismatch("the bytes are not those recorded (another SHA-256)")
+            raise Mismatch("the bytes differ from the recorded ones (another SHA-256)")
     except OSError as error:
         raise Mismatch(f"the file cannot be read ({error.strerror or error})") from None
 
 
 def check_files(folder: Path, recorded: Mapping[str, FileDigest], source: Path, remedy: str) -> None:
-    """Compares the files of a folder with their recorded digests, several at a time.
+    """Compare the files of a folder with their recorded digests, several at a time.
 
     Args:
-        recorded: by the file's name.
+        recorded: the digests by file name.
         source: the file that records the digests, for messages.
         remedy: what to do, as the end of a message.
 
     Raises:
-        UserError: names the first file that is missing, unreadable or different.
+        UserError: a file is missing, unreadable or different; names the first.
     """
 
     def problem(item: tuple[str, FileDigest]) -> str:
@@ -96,22 +96,22 @@ def check_files(folder: Path, recorded: Mapping[str, FileDigest], source: Path, 
             return f"{folder / item[0]}: {error}; {source} records it; {remedy}"
         return ""
 
-    with ThreadPoolExecutor() as pool:  # hashlib lets other threads run
+    with ThreadPoolExecutor() as pool:  # hashlib releases the interpreter's lock
         for message in pool.map(problem, sorted(recorded.items())):
             if message:
                 raise UserError(message)
 
 
 def seal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a JSON document with a digest of them under ``content_sha256``."""
+    """Return the values of a JSON document with their digest under ``content_sha256``."""
     return {**values, SEAL: _content_sha256(values)}
 
 
 def unseal(values: object) -> dict[str, Any]:
-    """Returns the values of a JSON document without the digest, which must be theirs.
+    """Return the values of a JSON document without the digest, after verifying it.
 
     Raises:
-        Mismatch: the document holds no digest, or that of other values.
+        Mismatch: the document has no digest, or that of other values.
     """
     if not isinstance(values, dict):
         raise Mismatch("not a JSON object")
@@ -119,7 +119,7 @@ def unseal(values: object) -> dict[str, Any]:
     if SEAL not in values:
         raise Mismatch(f"no {SEAL}")
     if values[SEAL] != _content_sha256(content):
-        raise Mismatch(f"{SEAL} is that of other values")
+        raise Mismatch(f"{SEAL} belongs to other values")
     return content
 
 
@@ -129,18 +129,18 @@ def _content_sha256(values: Mapping[str, Any]) -> str:
 
 
 class HashingFile(io.RawIOBase):
-    """Passes what is written on to ``file``, to the last byte, and hashes it on the way."""
+    """Writes all bytes to ``file`` and hashes them."""
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
         self._size = 0
         self.error: OSError | None = None
-        """Why the last write failed; libraries may raise another exception in its place."""
+        """Why the last write failed; libraries may raise another exception instead."""
 
     @property
     def digest(self) -> FileDigest:
-        """Of all that was written so far."""
+        """Digest of everything written so far."""
         return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)
 
     def writable(self) -> bool:

@@ -1,4 +1,4 @@
-"""Maps a function over chunks in worker processes: results in order, memory bounded by the workers."""
+"""Maps a function over chunks in worker processes, in order and with bounded memory."""
 
 import multiprocessing
 import os
@@ -20,12 +20,12 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Chunk], Result], chunks: Iterable[Chunk], workers: int
 ) -> Iterator[Result]:
-    """Yields ``function(chunk)`` for every chunk, in their order.
+    """Yield ``function(chunk)`` for every chunk, in order.
 
     Args:
-        function: is pickled once a worker, so it may hold what is costly to hand over.
-        chunks: taken one after the other, about two a worker ahead of the results.
-        workers: processes; with one, everything happens in this process.
+        function: pickled once per worker, so it may contain large objects.
+        chunks: consumed about two per worker ahead of the results.
+        workers: number of processes; with 1, everything runs in this process.
 
     Raises:
         WorkerKilled: a worker process was killed.
@@ -33,7 +33,7 @@ def ordered_map(
     if workers == 1:
         yield from map(function, chunks)
         return
-    # spawn: the same on every platform, and safe beside threads, which a fork is not
+    # spawn works on every platform and, unlike fork, is safe with threads
     pool = Workers(function, workers, multiprocessing.get_context("spawn"))
     try:
         yield from pool.map(chunks)
@@ -42,18 +42,18 @@ def ordered_map(
 
 
 class WorkerKilled(UserError):
-    """A worker process was killed, by the system or by itself."""
+    """A worker process was killed."""
 
 
 class Workers(Generic[Chunk, Result]):
-    """Processes that apply one function to chunks: results in order, the same for any number.
+    """Processes that apply one function to chunks, with the same results for any number of workers.
 
-    They stay from one ``map`` to the next, and end when they are closed, with this object, or with
-    this process, however that ends.
+    The processes are reused by each call of ``map``. They end when ``close`` is called, this object is
+    deleted, or this process ends in any way.
 
     Args:
-        function: is pickled once a worker.
-        begin: is called first in each worker.
+        function: pickled once per worker.
+        begin: called first in each worker.
     """
 
     def __init__(
@@ -66,17 +66,17 @@ class Workers(Generic[Chunk, Result]):
         self._workers = workers
         try:
             self._pool = ProcessPoolExecutor(workers, context, _keep, (function, begin))
-        except (OSError, NotImplementedError) as error:  # of a semaphore, which names no file
+        except (OSError, NotImplementedError) as error:  # from a semaphore; the error names no file
             reason = getattr(error, "strerror", None) or "no semaphores"
             raise UserError(
-                f"worker processes cannot be started ({reason}): they need /dev/shm, which may be "
-                "missing, full or read-only, and open files; set DARKROOM_WORKERS=1 to do without them"
+                f"worker processes cannot be started ({reason}): they need open files and /dev/shm, "
+                "which may be missing, full or read-only; set DARKROOM_WORKERS=1 to work without them"
             ) from None
-        # left to the interpreter's end, the pool would outlive the modules that it needs
+        # at the interpreter's end, the pool would outlive the modules that it needs
         weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
 
     def map(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
-        """Yields ``function(chunk)`` for every chunk; these are taken about two a worker ahead.
+        """Yield ``function(chunk)`` for every chunk; chunks are consumed about two per worker ahead.
 
         Raises:
             WorkerKilled: a worker process was killed.
@@ -91,15 +91,15 @@ class Workers(Generic[Chunk, Result]):
                 yield pending.popleft().result()
         except BrokenProcessPool:
             raise WorkerKilled(
-                "a worker process was killed, as happens where memory runs out; "
-                "run again with fewer, such as DARKROOM_WORKERS=1"
+                "a worker process was killed, perhaps because memory ran out; "
+                "run again with fewer workers, for example DARKROOM_WORKERS=1"
             ) from None
         finally:
             for future in pending:
                 future.cancel()
 
     def close(self) -> None:
-        """Ends the processes, and waits for that."""
+        """End the processes, and wait until they have ended."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -107,12 +107,12 @@ _kept: Callable[[Any], Any]
 
 
 def _keep(function: Callable[[Any], Any], begin: Callable[[], None] | None) -> None:
-    """Begins the life of a worker process."""
+    """Initialise a worker process."""
     global _kept
     _kept = function
     if begin is not None:
         begin()
-    # a pool's workers do not notice that their parent was killed, and would wait for ever
+    # workers of a pool do not notice that their parent was killed, and would wait forever
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

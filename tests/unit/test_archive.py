@@ -126,7 +126,9 @@ def test_members_that_climb_out_are_named_and_not_renamed(path: Path) -> None:
     names = ["../1.png", "cat/../../2.png", "/etc/passwd", "//3.png", ".."]
     entries = outcomes(tar_of(path, *names, "cat/4.png", "cat/../dog/5.png"))
     assert {p for p, (outcome, _) in entries.items() if outcome is None} == {"cat/4.png", "dog/5.png"}
-    outside = {p for p, said in entries.items() if said == ("outside", "a path out of the archive")}
+    outside = {
+        p for p, said in entries.items() if said == ("outside", "a path that leads out of the archive")
+    }
     assert outside == {"../1.png", "../2.png", "/etc/passwd", "//3.png", ".."}
 
 
@@ -173,12 +175,12 @@ def test_links_that_lead_to_no_member_are_not_followed(path: Path, tmp_path: Pat
         add(tar, "dog/pipe", type=tarfile.FIFOTYPE)
     entries = outcomes(TarFiles(path))
     for name in ("cat/absolute", "cat/relative", "cat/hard", "etc"):
-        assert entries[name] == ("outside", "a link out of the archive")
+        assert entries[name] == ("outside", "a link that leads out of the archive")
     for name, target in {
         **{"dangling": "cat/secret", "folder": "dog", "itself": "cat/itself", "pipe": "dog/pipe"},
         **{"hidden-link": ".link", "hidden-pipe": ".pipe"},
     }.items():
-        assert entries[f"cat/{name}"] == ("missing", f"a link to {target}, no file in the archive")
+        assert entries[f"cat/{name}"] == ("missing", f"a link to {target}, which the archive lacks")
     assert entries["dog/pipe"] == ("unreadable", "not a regular file")
     assert contents(TarFiles(path)) == {"dog/1.png": b"1", "etc/passwd": b"only a path"}
 
@@ -241,7 +243,7 @@ def test_a_compressed_archive_is_refused_by_content(
     tar_of(path, "cat/1.png")
     path.write_bytes(compress(path.read_bytes()))
     with pytest.raises(
-        UserError, match=rf"mine\.tar is compressed \({said}\), so .* unpack it into a folder"
+        UserError, match=rf"mine\.tar is compressed \({said}\), so .* unpack it, and set data.path"
     ):
         list(TarFiles(path).entries())
 
@@ -258,7 +260,7 @@ def test_a_truncated_archive_is_refused_wherever_it_is_cut(path: Path) -> None:
     end = whole.rindex(b"dog/2.png") + 512  # the first block after the last member
     for length in [*range(0, end, 128), end]:
         path.write_bytes(whole[:length])
-        assert "truncated or damaged" in refusal(path), length
+        assert "is damaged" in refusal(path), length
     for length in (end + 512, end + 1024, len(whole)):  # with its end, at least in part
         path.write_bytes(whole[:length])
         assert len(listed(TarFiles(path))) == 3
@@ -269,7 +271,7 @@ def test_a_truncated_archive_is_refused_wherever_it_is_cut(path: Path) -> None:
 )
 def test_what_is_no_archive_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    assert refusal(path).startswith(f"{path} is no tar archive, or truncated or damaged (")
+    assert refusal(path).startswith(f"{path} is not a tar archive, or is damaged (")
 
 
 def test_a_missing_archive_is_refused(path: Path) -> None:
@@ -288,7 +290,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(b"cat/2.png") + 3] ^= 1
     path.write_bytes(content)
-    assert "there is no header at byte 1,024" in refusal(path)
+    assert "byte 1,024 begins neither a header" in refusal(path)
 
 
 def test_a_header_that_leads_back_ends(path: Path) -> None:
@@ -414,7 +416,7 @@ def test_the_bytes_follow_from_paths_and_contents_alone(
 
 def test_an_archive_that_is_there_is_kept(folder: Path, path: Path) -> None:
     path.write_bytes(b"precious")
-    with pytest.raises(UserError, match=r"mine\.tar is there already; --force replaces it"):
+    with pytest.raises(UserError, match=r"mine\.tar exists already; --force replaces it"):
         packed(folder, path)
     assert path.read_bytes() == b"precious"
     assert packed(folder, path, overwrite=True) == 5
@@ -436,11 +438,11 @@ def test_a_link_out_is_not_packed(folder: Path, path: Path, tmp_path: Path) -> N
 def test_what_cannot_be_packed_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty/.git").mkdir(parents=True)
     (tmp_path / "empty/.git/x").write_bytes(b"1")
-    with pytest.raises(UserError, match="empty holds no files"):
+    with pytest.raises(UserError, match="empty contains no files"):
         packed(tmp_path / "empty", tmp_path / "empty.tar")
     with pytest.raises(UserError, match=r"labels\.csv is not a folder"):
         packed(folder / "labels.csv", tmp_path / "empty.tar")
-    with pytest.raises(UserError, match="would lie in the folder that it packs"):
+    with pytest.raises(UserError, match="is inside the folder to pack"):
         packed(folder, folder / "cat/mine.tar")
     with pytest.raises(UserError, match=r"cannot be packed .*No such file"):
         packed(folder, tmp_path / "nowhere/mine.tar")
@@ -467,7 +469,7 @@ def test_the_command_packs_beside_the_folder_and_says_what_is_next(
     )
     assert contents(TarFiles(Path("mine.tar"))) == contents(FolderFiles(folder))
     result = CliRunner().invoke(main, ["pack", "mine"])
-    assert (result.exit_code, "is there already" in result.output) == (2, True)
+    assert (result.exit_code, "exists already" in result.output) == (2, True)
     assert CliRunner().invoke(main, ["pack", "mine", "--force"]).exit_code == 0
     assert CliRunner().invoke(main, ["pack", "mine", "--out", "b.tar"]).exit_code == 0
     assert Path("b.tar").read_bytes() == Path("mine.tar").read_bytes()

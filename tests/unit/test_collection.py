@@ -240,8 +240,8 @@ def test_links_out_are_named_wherever_they_are(root: Path, tmp_path: Path) -> No
     collection = find(root)
     assert len(found(collection)) == 2
     assert set_apart(collection) == {
-        "bat": ("missing", None, "a link that leads nowhere"),
-        "cat/more": ("outside", "cat", "a link to a folder out of the folder"),
+        "bat": ("missing", None, "a broken link"),
+        "cat/more": ("outside", "cat", "a link to a folder outside of the folder"),
         "cat/out.png": ("outside", "cat", "a link out of the folder"),
     }
 
@@ -351,8 +351,8 @@ def refusal(path: Path) -> str:
 
 
 NEEDED = "as in ROOT/cat/1.jpg, ROOT/dog/1.jpg"
-EMPTY = "data.path: ROOT holds no labelled files; ROOT is empty, but for what systems leave behind"
-ONE_CLASS = f"data.path: ROOT holds 1 class (cat); at least two are needed, {NEEDED}"
+EMPTY = "data.path: ROOT contains no labelled files; ROOT is empty, except for system files"
+ONE_CLASS = f"data.path: ROOT has only one class (cat); at least two are needed, {NEEDED}"
 EITHER = (
     "it must contain either one folder per class, or one folder for train and at most one each for "
     "val and test, with class folders inside"
@@ -362,11 +362,11 @@ REFUSED = {
     "hidden files alone": (["cat/.DS_Store", ".git/x"], "empty class folders: ROOT/cat"),
     "files without folders": (
         ["1.png", "2.png"],
-        "ROOT holds 2 files and no class folders, such as 1.png; put each class into a folder of",
+        "ROOT contains 2 files and no class folders, for example 1.png; put each class into its own",
     ),
     "split folders without classes": (
         ["train/1.png", "test/1.png"],
-        "ROOT holds test, train with files directly inside, such as test/1.png; one folder per class",
+        "ROOT contains test, train with files directly inside, for example test/1.png; one folder",
     ),
     "one class": (["cat/1.png", "cat/2.png"], ONE_CLASS),
     "one class in splits": (["train/cat/1.png", "test/cat/2.png"], ONE_CLASS),
@@ -409,21 +409,21 @@ def test_what_is_no_collection_is_refused(root: Path, make: Callable[[Path], Non
     if not root.exists():
         assert refusal(root) == "data.path: ROOT does not exist"
     else:
-        assert refusal(root).startswith("ROOT is no tar archive" if root.is_file() else EMPTY)
+        assert refusal(root).startswith("ROOT is not a tar archive" if root.is_file() else EMPTY)
 
 
 WRAPPED = {
-    "a folder": (["dataset/cat/1", "dataset/dog/1"], "holds one folder, dataset", "ROOT/dataset"),
-    "two folders": (["a/b/cat/1", "a/b/dog/1"], "ROOT/a holds one folder, b", "ROOT/a/b"),
-    "beside files": (["d/cat/1", "d/dog/1", "README", "x.csv"], "holds one folder, d", "ROOT/d"),
+    "a folder": (["dataset/cat/1", "dataset/dog/1"], "contains one folder, dataset", "ROOT/dataset"),
+    "two folders": (["a/b/cat/1", "a/b/dog/1"], "ROOT/a contains one folder, b", "ROOT/a/b"),
+    "beside files": (["d/cat/1", "d/dog/1", "README", "x.csv"], "contains one folder, d", "ROOT/d"),
     "beside what systems leave": (
         ["d/cat/1", "d/dog/1", "__MACOSX/cat/1", ".git/x"],
-        "ROOT holds one folder, d, and that holds cat, dog",
+        "ROOT contains one folder, d, which contains cat, dog",
         "ROOT/d",
     ),
     "splits": (
         ["d/train/cat/1", "d/train/dog/1", "d/test/cat/1"],
-        "ROOT holds one folder, d, and that holds test, train",
+        "ROOT contains one folder, d, which contains test, train",
         "ROOT/d",
     ),
 }
@@ -448,7 +448,9 @@ def test_a_tar_of_two_folders_around_the_classes_is_explained(root: Path) -> Non
     with tarfile.open(tarred, "w") as tar:
         tar.add(root / "a", "a")
     said = refusal(tarred)
-    assert "ROOT holds one folder, b, and that holds cat, dog; pack that folder itself, or set" in said
+    assert (
+        "ROOT contains one folder, b, which contains cat, dog; pack that folder itself, or set" in said
+    )
     assert {label for _, label, _ in found(find(tarred, class_name="leaf"))} == {"cat", "dog"}
 
 
@@ -469,9 +471,9 @@ def test_folders_of_splits_inside_of_class_folders_are_refused_and_others_are_no
 
 def test_archives_and_tables_beside_no_class_folder_are_named(root: Path) -> None:
     make_files(root, "dataset.zip")
-    assert refusal(root).endswith("ROOT holds dataset.zip and no class folders; unpack what it holds")
+    assert refusal(root).endswith("ROOT contains dataset.zip and no class folders; unpack the archives")
     make_files(root, "1.jpg", "labels.csv")
-    assert "labels.csv says which file is of which class, set data.manifest: labels.csv" in refusal(root)
+    assert "labels.csv lists the class of each file, set data.manifest: labels.csv" in refusal(root)
 
 
 def test_a_path_that_is_no_collection_is_explained(root: Path, tmp_path: Path) -> None:
@@ -480,11 +482,11 @@ def test_a_path_that_is_no_collection_is_explained(root: Path, tmp_path: Path) -
         "image": f"{tmp_path / 'image'} does not exist; did you mean {root}?",
         "images/cta": f"{root / 'cta'} does not exist; did you mean {root / 'cat'}?",
         "image/cat": f"{tmp_path / 'image/cat'} does not exist"
-        " (image is not there; did you mean images?)",
-        "images/labels.csv": f"{root / 'labels.csv'} is a table; set data.path: {root}, where the images"
-        " are, and data.manifest: labels.csv",
-        "images/1.JPG": f"{root / '1.JPG'} is a single file; set data.path to the folder that holds the"
-        " class folders",
+        " (image does not exist; did you mean images?)",
+        "images/labels.csv": f"{root / 'labels.csv'} is a table; set data.path: {root}, the folder of"
+        " the images, and data.manifest: labels.csv",
+        "images/1.JPG": f"{root / '1.JPG'} is a single file; set data.path to the folder of class"
+        " folders",
         "other": f"{tmp_path / 'other'} does not exist",
     }
     for path, message in said.items():
@@ -494,8 +496,8 @@ def test_a_path_that_is_no_collection_is_explained(root: Path, tmp_path: Path) -
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("nowhere")
     assert refusal(tmp_path / "pipe") == "data.path: ROOT is neither a folder nor a file"
-    assert refusal(tmp_path / "link") == "data.path: ROOT is a link that leads nowhere"
-    with pytest.raises(UserError, match="~ is not replaced here, write /"):
+    assert refusal(tmp_path / "link") == "data.path: ROOT is a broken link"
+    with pytest.raises(UserError, match="~ is not expanded, so write /"):
         find_collection(source(Path("~/images")), tmp_path / ".darkroom")
 
 
@@ -519,7 +521,7 @@ def test_blanks_around_the_names_of_folders_do_not_count(root: Path) -> None:
 def test_a_class_folder_named_by_blanks_is_refused(root: Path, name: str, splits: bool) -> None:
     folder = "train/" if splits else ""
     make_files(root, f"{folder}cat/1.png", f"{folder}{name}/1.png", f"{folder}dog/1.png")
-    assert "consists of blanks or invisible characters alone; rename it" in refusal(root)
+    assert "consists only of blanks or invisible characters; rename it" in refusal(root)
 
 
 LOOK_ALIKES = {
@@ -592,7 +594,7 @@ def test_labels_are_merged_on_purpose_and_mistakes_are_named(root: Path) -> None
         with pytest.raises(UserError) as refused:
             find(root, merge_labels=dict([mapping]))
         assert f"data.merge_labels: {message}" in str(refused.value)
-    with pytest.raises(UserError, match=r"holds 1 class \(dog\); at least two are needed, after"):
+    with pytest.raises(UserError, match=r"has only one class \(dog\); at least two are needed, after"):
         find(root, merge_labels={"tabby": "dog", "siamese": "dog"})
 
 
@@ -618,7 +620,12 @@ def test_labels_of_a_manifest_and_sets_of_labels_are_merged(root: Path) -> None:
 NOT_FOUND = {
     "an image folder": (["images/1.png", "images/2.png"], ["1.png", "2.png"], "images", {}),
     "without suffix": (["images/1.png", "images/2.png"], ["1", "2"], "add the suffix .png", None),
-    "another suffix": (["1.png", "2.png"], ["1.jpg", "2.jpg"], "the suffix is .png, not .jpg", None),
+    "another suffix": (
+        ["1.png", "2.png"],
+        ["1.jpg", "2.jpg"],
+        "write the suffix .png instead of .jpg",
+        None,
+    ),
     "from the project": (
         ["a/1.png", "a/2.png"],
         ["ROOT/a/1.png", "ROOT/a/2.png"],
@@ -630,14 +637,19 @@ NOT_FOUND = {
     "another case": (
         ["a/x1.PNG", "a/x2.PNG"],
         ["A/X1.png", "A/X2.png"],
-        "write names as the files",
+        "write the names exactly as the files",
         None,
     ),
-    "percent signs": (["a b.png", "c d.png"], ["a%20b.png", "c%20d.png"], "write names as the", None),
+    "percent signs": (
+        ["a b.png", "c d.png"],
+        ["a%20b.png", "c%20d.png"],
+        "write the names exactly as the",
+        None,
+    ),
     "nothing like it": (
         ["a/1.png", "a/2.png"],
         ["b/8.png", "b/9.png"],
-        "which holds a/1.png, for",
+        "which contains a/1.png, for",
         None,
     ),
 }
@@ -678,7 +690,7 @@ def test_listed_names_that_lie_in_several_folders_are_explained_by_one(root: Pat
         .replace(str(root), "ROOT")
         .endswith(
             "9 of 9 listed paths are missing, the first: a0; 9 of 9 have the name of a file in one of 3"
-            " folders, a, b, c; write paths relative to ROOT, as a/a0.png for a0"
+            " folders, a, b, c; write paths relative to ROOT, for example a/a0.png for a0"
         )
     )
 
@@ -858,7 +870,7 @@ def test_a_path_that_an_archive_holds_twice_is_refused(tmp_path: Path) -> None:
             for path in ("b/1", "a/1", *again):
                 tar.add(tmp_path / "x" / path, path)
     assert refusal(tmp_path / "twice.tar") == (
-        "data.path: ROOT holds b/1 twice; each file must have a name of its own"
+        "data.path: ROOT contains b/1 twice; each file needs a unique path"
     )
     assert len(found(find(tmp_path / "once.tar"))) == 2
 
@@ -889,7 +901,7 @@ def test_a_manifest_labels_the_files(root: Path) -> None:
     assert rows["x/1.png"] == ("a", None, None, None, None)
     assert rows["labels.csv"][4] == "unlisted"
     (root / "labels.csv").write_text("file,kind\nx/2.png,a\nx/1.png,a\n")
-    with pytest.raises(UserError, match=re.escape("holds 1 class (a); at least two are needed")):
+    with pytest.raises(UserError, match=re.escape("has only one class (a); at least two are needed")):
         find(root, **changes)
 
 

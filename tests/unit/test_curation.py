@@ -119,11 +119,11 @@ def test_drop_leaves_all_but_the_first_out(tmp_path: Path) -> None:
 def test_error_names_the_pairs_and_the_remedy(tmp_path: Path) -> None:
     message = refusal(candidates(PIXELS, "aabaa".replace("b", "a")), "error", tmp_path, NEAR)
     assert message == (
-        "data.path: 2 pairs of images have the same or nearly the same pixels; all are listed in "
+        "data.path: 2 pairs of images with the same or nearly the same pixels; all are listed in "
         f"{tmp_path / 'duplicates.csv'}:\n"
         "  0.png (a) and 2.png (a)\n"
         "  1.png (a) and 4.png (a)\n"
-        "Remove one of each, or set prepare.duplicates to group (kept in one split) or drop"
+        "Remove one image of each, or set prepare.duplicates to group (kept in one split) or drop"
     )
 
 
@@ -164,7 +164,7 @@ def test_all_pairs_are_listed_whatever_the_policy(tmp_path: Path, policy: str) -
 
 def test_conflicting_labels_are_refused_with_both_paths(tmp_path: Path) -> None:
     assert refusal(candidates("xxzx", "abaa"), "group", tmp_path) == (
-        "data.path: 1 pairs of images have the same pixels and different labels; all are listed in "
+        "data.path: 1 pair of images with the same pixels and different labels; all are listed in "
         f"{tmp_path / 'duplicates.csv'}:\n"
         "  0.png (a) and 1.png (b)\n"
         "Correct the labels, or set prepare.on_conflict: drop to use none of these images"
@@ -209,11 +209,11 @@ def test_a_leak_between_given_splits_is_refused_with_the_remedy(tmp_path: Path, 
     images = candidates("xyz" if near else "xxz", given=[TRAIN, TEST, VAL])
     message = refusal(images, "group", tmp_path, *near)
     assert message == (
-        "data.path: 1 pairs of images with the same or nearly the same pixels lie in different given "
+        "data.path: 1 pair of images with the same or nearly the same pixels in different given "
         f"splits, so the test would leak; all are listed in {tmp_path / 'duplicates.csv'}:\n"
         "  0.png (a, train) and 1.png (a, test)\n"
-        "Set prepare.duplicates: drop to leave the copies in the training split out, or keep to take "
-        "the splits as they are"
+        "Set prepare.duplicates: drop to exclude the copies in the training split, or keep to use the "
+        "splits as they are"
         + (
             "; 1 is only nearly the same, and with prepare.near_duplicates: null only the same pixels "
             "count"
@@ -221,7 +221,7 @@ def test_a_leak_between_given_splits_is_refused_with_the_remedy(tmp_path: Path, 
             else ""
         )
     )
-    assert "1 pairs" in refusal(images, "error", tmp_path, *near)
+    assert "1 pair" in refusal(images, "error", tmp_path, *near)
 
 
 def test_within_one_given_split_nothing_leaks(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_drop_keeps_the_copy_that_evaluates(
     reasons = dict.fromkeys(others, f"the same pixels as {kept}.png")
     if near:  # a chain: the ends were not compared with each other
         reasons = {
-            index: ("" if abs(index - kept) == 1 else "by way of other images, ") + f"nearly {reason}"
+            index: ("" if abs(index - kept) == 1 else "through other images, ") + f"nearly {reason}"
             for index, reason in reasons.items()
         }
     assert curation.outcomes == {index: ("duplicate", reason) for index, reason in reasons.items()}
@@ -288,7 +288,7 @@ def test_a_group_in_two_given_splits_is_refused_by_name(tmp_path: Path, policy: 
     images = candidates("uvwxy", given=[TRAIN, TEST, TEST, TRAIN, VAL], groups=[0, 2, 2, 2, -1])
     assert refusal(images, policy, tmp_path) == (
         "data.path: the group 'g2' (of data.group_column or data.group_pattern) has images in several "
-        "given splits (3 images are in such "
+        "given splits (3 images in such "
         "groups); give each group one split"
     )
     whole = candidates("uvwxy", given=[TRAIN, TEST, TEST, NOT_GIVEN, VAL], groups=[0, 2, 2, 2, -1])
@@ -342,7 +342,7 @@ def test_a_torn_group_alone_is_no_leak_of_its_copies(tmp_path: Path) -> None:
 def test_drop_mends_a_leak_but_not_a_group(tmp_path: Path) -> None:
     """Image 0 is left out, and with it the link between group 0 and the test."""
     images = candidates("xxyz", given=[TRAIN, TEST, TRAIN, VAL], groups=[0, -1, 0, -1])
-    assert "lie in different given splits" in refusal(images, "group", tmp_path)
+    assert "in different given splits" in refusal(images, "group", tmp_path)
     assert sorted(decide(images, "drop", tmp_path).outcomes) == [0]
 
 

@@ -367,7 +367,7 @@ def test_what_is_no_image_of_a_known_format_is_refused(file: bytes) -> None:
 
 def test_tiff_is_read_where_it_is_asked_for() -> None:
     file = encoded(RGB, "TIFF")
-    message = "the file is TIFF, which is read only where asked for (prepare.tiff, predict --tiff)"
+    message = "the file is TIFF, which is read only on request (prepare.tiff, predict --tiff)"
     assert bad(file) == ("not an image", message)
     with pytest.raises(BadImage, match=re.escape(message)):
         read_header(file)

@@ -150,7 +150,7 @@ def test_what_people_put_there_is_named_and_left_alone(
     before = sets.tree()
     with pytest.raises(UserError, match=r"nothing was changed.*data/mine") as refused:
         sets.bring(*wanted)
-    assert f"{refused.value}".startswith(f"{place} is not as fetch wrote it")
+    assert f"{refused.value}".startswith(f"{place} was not written by fetch, or was changed since")
     assert sets.tree() == before
     assert sets.downloads == ["a"]
 

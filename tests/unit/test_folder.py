@@ -132,7 +132,7 @@ def test_links_that_lead_nowhere_are_missing(root: Path, tmp_path: Path) -> None
     (root / "cache").symlink_to(tmp_path / f"files/md5/01/{DIGEST}")
     entries = outcomes(root)
     assert len(entries) == 4
-    assert set(entries.values()) == {("missing", "a link that leads nowhere")}
+    assert set(entries.values()) == {("missing", "a broken link")}
 
 
 def test_what_is_no_regular_file_is_not_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +179,9 @@ def loop_in_two_steps(root: Path) -> str:
 def test_a_link_back_into_itself_is_refused(root: Path, make_loop: Callable[[Path], str]) -> None:
     make_files(root, "a/1.png", "b/1.png")
     link = make_loop(root)
-    with pytest.raises(UserError, match=f"{root}/{link}: this link leads back into itself; remove it"):
+    with pytest.raises(
+        UserError, match=f"{root}/{link}: this link leads to a folder that contains it; remove it"
+    ):
         list(FolderFiles(root).entries())
 
 

@@ -60,15 +60,15 @@ def test_quoted_text_opens_no_group() -> None:
     [
         (
             "frame",
-            "has no capturing group, which would name the group; put one into parentheses, such as",
+            "has no capturing group to name the groups of images; add parentheses, for example",
         ),
         ("(?:a)", "has no capturing group"),
         (r"\(a\)", "has no capturing group"),
-        ("(a", "cannot be used (Invalid regular expression: missing ))"),
-        ("(a(?=b))", "has no lookaround and no backreferences, such as ^(.*)_frame"),
+        ("(a", "is not a valid regular expression (Invalid regular expression: missing ))"),
+        ("(a(?=b))", "has no lookaround and no backreferences. Write for example ^(.*)_frame"),
         (r"(a)\1", "has no lookaround and no backreferences"),
-        ("*(a)", "cannot be used ("),
-        ("[(a)", "cannot be used ("),
+        ("*(a)", "is not a valid regular expression ("),
+        ("[(a)", "is not a valid regular expression ("),
     ],
 )
 def test_what_cannot_name_a_group_is_refused_with_an_example(pattern: str, message: str) -> None:
@@ -97,9 +97,9 @@ def test_a_pattern_that_finds_nothing_or_one_group_is_refused() -> None:
     with pytest.raises(UserError) as refused:
         check_groups("(x)", paths, chunked(None, None), "data/mine")
     assert str(refused.value).startswith(
-        "data.group_pattern: '(x)' matches none of the 2 paths in data/mine, such as a/1; it is searched"
+        "data.group_pattern: '(x)' matches none of the 2 paths in data/mine, for example a/1"
     )
-    with pytest.raises(UserError, match="puts all 2 files in data/mine into the one group 'a'"):
+    with pytest.raises(UserError, match="puts all 2 files in data/mine into one group, 'a'"):
         check_groups("(a)", paths, chunked("a", "a"), "data/mine")
     check_groups("(a)", paths, chunked("a", None), "data/mine")
     check_groups("(a)", paths, chunked("a", "b"), "data/mine")

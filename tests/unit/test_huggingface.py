@@ -164,10 +164,10 @@ def test_rows_without_label_or_image_have_an_outcome(folder: Path, scratch: Path
     pq.write_table(table.cast(features.arrow_schema), folder / "train.parquet")
     entries = [e for e in HuggingFaceFiles(folder, scratch).entries() if e.split]
     assert [(e.label, e.outcome, e.reason) for e in entries] == [
-        ("a", "missing", "no bytes are stored for it"),
+        ("a", "missing", "no bytes are stored"),
         (None, "unlisted", "no label"),
         (None, "unlisted", "no label"),
-        ("b", "missing", "no bytes are stored for it"),
+        ("b", "missing", "no bytes are stored"),
         ("b", None, ""),
     ]
     assert entries[4].size == 0
@@ -201,9 +201,9 @@ def test_a_set_without_one_image_and_one_label_is_refused(folder: Path, scratch:
         folder / "b"
     )
     dataset.remove_columns("picture").save_to_disk(folder / "c")
-    assert "has the columns id, picture; one must be" in refusal(folder / "a", scratch)
-    assert "(there are 1 Image and 2 ClassLabel columns)" in refusal(folder / "b", scratch)
-    assert "(there are 0 Image and 1 ClassLabel columns)" in refusal(folder / "c", scratch)
+    assert "has the columns id, picture; exactly one must be" in refusal(folder / "a", scratch)
+    assert "(there are 1 Image column and 2 ClassLabel columns)" in refusal(folder / "b", scratch)
+    assert "(there are 0 Image columns and 1 ClassLabel column)" in refusal(folder / "c", scratch)
 
 
 def test_missing_and_damaged_shards_are_refused(folder: Path, scratch: Path) -> None:
@@ -365,7 +365,7 @@ def test_classes_that_cannot_have_a_folder_are_refused(
     hub: Path, tmp_path: Path, names: list[str]
 ) -> None:
     make_set(4, names=names).to_parquet(hub / "train.parquet")
-    with pytest.raises(UserError, match="cannot have a folder of its own"):
+    with pytest.raises(UserError, match="cannot be the name of its own folder"):
         fetch_set("hf--animals--some", tmp_path / "data/x", Counted())
     assert os.listdir(tmp_path / "data") == []
 

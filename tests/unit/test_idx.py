@@ -157,8 +157,8 @@ def refusal(folder: Path) -> str:
 def test_a_file_without_its_partner_is_refused(folder: Path, tmp_path: Path) -> None:
     write(folder, "train-images-idx3-ubyte", IMAGES)
     assert refusal(folder) == (
-        f"{folder}: train-images-idx3-ubyte has no labels; expected beside it"
-        " train-labels-idx1-ubyte, or the same with .gz"
+        f"{folder}: train-images-idx3-ubyte has no labels; beside it is expected"
+        " train-labels-idx1-ubyte, or that with .gz"
     )
     write(folder, "train-labels-idx1-ubyte", LABELS)
     write(folder, "t10k-labels-idx1-ubyte.gz", LABELS)
@@ -180,7 +180,7 @@ def test_names_that_do_not_say_the_splits_are_refused(folder: Path, names: tuple
     for name in names:
         write(folder, name, IMAGES)
         write(folder, name.replace("images-idx3", "labels-idx1"), LABELS)
-    assert "one may be called train, one val and one test" in refusal(folder)
+    assert "their names must contain train, val or test" in refusal(folder)
 
 
 DAMAGED = {
@@ -195,8 +195,8 @@ DAMAGED = {
     "labels cut": (idx(IMAGES), idx(LABELS)[:-1], "29 bytes, expected 30"),
     "labels with more": (idx(IMAGES), idx(LABELS) + b"0000", "31 bytes or more, expected 30"),
     "header cut": (idx(IMAGES)[:10], idx(LABELS), "10 bytes, expected 16"),
-    "empty": (b"", idx(LABELS), "no idx file; it starts with b''"),
-    "png": (b"\x89PNG", idx(LABELS), "no idx file; it starts with b'\\x89PNG'"),
+    "empty": (b"", idx(LABELS), "not an idx file; it starts with b''"),
+    "png": (b"\x89PNG", idx(LABELS), "not an idx file; it starts with b'\\x89PNG'"),
     "floats": (idx(IMAGES, 13), idx(LABELS), "its type is 13; only 8 (uint8) is read"),
     "two dimensions": (idx(IMAGES[0]), idx(LABELS), "its shape is (5, 7); images are (N, height"),
     "two channels": (idx(np.zeros((30, 5, 7, 2), np.uint8)), idx(LABELS), "its shape is (30, 5, 7, 2)"),

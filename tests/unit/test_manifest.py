@@ -218,9 +218,11 @@ def test_paths_are_relative_to_the_manifest_and_stay_below_it(root: Path, tmp_pa
     found = outcomes(root, text, "meta/labels.csv")
     assert found.pop("meta/a/1.png") == found.pop("meta/2.png") == (None, "")
     assert found.pop("3.png") == ("unlisted", "not in the manifest")
-    assert found.pop("meta/http:/x/1.png") == ("missing", "listed, but not there")
+    assert found.pop("meta/http:/x/1.png") == ("missing", "listed, but missing")
     assert sorted(found) == sorted(listed[2:-1])
-    assert set(found.values()) == {("outside", "a path out of the folder that paths are relative to")}
+    assert set(found.values()) == {
+        ("outside", "a path that leads out of the folder that paths are relative to")
+    }
 
 
 def test_backslashes_separate_unless_a_file_has_them_in_its_name(root: Path) -> None:
@@ -272,10 +274,10 @@ def test_files_listed_but_not_there_are_missing_once(root: Path) -> None:
     text = "path,label\ncat/1.jpg,cat\n2.png,dog\n3.png,dog\n3.png,dog\n3.png,cat\nCat,dog\n"
     assert outcomes(root, text) == {
         "Cat/1.JPG": ("unlisted", "not in the manifest"),
-        "cat/1.jpg": ("missing", "listed, but not there; there is Cat/1.JPG"),
+        "cat/1.jpg": ("missing", "listed, but missing; a similar path is Cat/1.JPG"),
         "2.png": (None, ""),
-        "3.png": ("missing", "listed, but not there"),
-        "Cat": ("missing", "listed, but not there"),
+        "3.png": ("missing", "listed, but missing"),
+        "Cat": ("missing", "listed, but missing"),
     }
 
 
@@ -286,7 +288,7 @@ def test_links_that_leave_stay_outside_and_hidden_files_hidden(root: Path, tmp_p
     (root / "3.png").symlink_to(tmp_path / "secret")
     found = outcomes(root, "path,label\n.hidden.png,cat\n1.png,cat\n2.png,cat\n")
     assert found == {
-        ".hidden.png": ("hidden", "listed, but hidden files are left out"),
+        ".hidden.png": ("hidden", "listed, but hidden files are excluded"),
         ".DS_Store": ("hidden", ""),
         "1.png": (None, ""),
         "2.png": ("outside", "a link out of the folder"),
@@ -411,7 +413,11 @@ TYPED_REFUSED = {
     "deep": ("labels.jsonl", b"[" * 100_000, "line 1 is not JSON ("),
     "cut": ("labels.jsonl", b'{"path": "1.png", "label": "a"}\n{"path": "2', "line 2 is not JSON ("),
     "bytes": ("labels.jsonl", b'{"path": "1.png", "label": "\xe9"}', "line 1 is not UTF-8"),
-    "surrogate": ("labels.jsonl", b'{"path": "1.png", "label": "\\ud800"}', "which is no valid Unicode"),
+    "surrogate": (
+        "labels.jsonl",
+        b'{"path": "1.png", "label": "\\ud800"}',
+        "which is not valid Unicode",
+    ),
     "no path": ("labels.jsonl", b'{"label": "a"}', "line 1 has no path"),
     "no label": ("labels.jsonl", b'{"path": "1.png"}', "has no column label among path"),
     "no lines": ("labels.jsonl", b"\n\n", "labels.jsonl has no rows"),
@@ -500,14 +506,14 @@ SEVERAL_REFUSED = {
     "gap": (
         "|",
         "cat||dog",
-        "has the label 'cat||dog', of which one is empty; write labels with one '|'",
+        "has the label 'cat||dog', one of which is empty; write exactly one '|'",
     ),
-    "blank": ("|", "cat| ", "has the label 'cat| ', of which one is empty"),
-    "separator alone": ("|", "|", "has the label '|', of which one is empty"),
+    "blank": ("|", "cat| ", "has the label 'cat| ', one of which is empty"),
+    "separator alone": ("|", "|", "has the label '|', one of which is empty"),
     "unclear": (
         "||",
         "b||a|",  # sorted that is a|||b, which would be read as a and |b
-        "has the label 'b||a|', in which '||' is a part of labels too; set data.label_separator to",
+        "has the label 'b||a|', in which '||' is also part of a label; set data.label_separator to",
     ),
 }
 
@@ -524,9 +530,9 @@ def test_what_is_no_set_of_labels_is_refused_by_line(
 
 
 LISTS_REFUSED = {
-    "empty label": ('["cat", ""]', "has the label ['cat', ''], of which one is empty"),
-    "no label": ('["cat", null]', "has the label ['cat', None], of which one is empty"),
-    "separator": ('["cat|dog"]', "has the label ['cat|dog'], in which '|' is a part of labels too"),
+    "empty label": ('["cat", ""]', "has the label ['cat', ''], one of which is empty"),
+    "no label": ('["cat", null]', "has the label ['cat', None], one of which is empty"),
+    "separator": ('["cat|dog"]', "has the label ['cat|dog'], in which '|' is also part of a label"),
     "fraction": ('["cat", 1.5]', "has the label 1.5, a float; write it as text"),
     "list of lists": ('[["cat"]]', "has the label ['cat'], a list; write it as text"),
     "object": ('{"cat": 1}', "has the label {'cat': 1}, a dict; write it as text"),
@@ -588,7 +594,7 @@ def test_blanks_around_column_names_do_not_count(root: Path) -> None:
 def test_a_label_of_invisible_characters_is_refused_by_line(root: Path) -> None:
     make_files(root, "1.png")
     assert refusal(root, "path,label\n1.png,\u200b\n", columns=PATH_AND_LABEL) == (
-        "ROOT/labels.csv: line 2 has the label '\\u200b', which consists of invisible characters alone"
+        "ROOT/labels.csv: line 2 has the label '\\u200b', which consists only of invisible characters"
     )
 
 
@@ -610,7 +616,7 @@ def test_paths_may_be_relative_to_another_folder(root: Path) -> None:
         "a/2.png": "missing",
         "../1.png": "outside",
     }
-    with pytest.raises(UserError, match=r"has no files in imagse; did you mean images\?"):
+    with pytest.raises(UserError, match=r"has no files in the folder imagse; did you mean images\?"):
         list(label_by_manifest(FolderFiles(root), "tables/labels.csv", PATH_AND_LABEL, root="imagse"))
 
 
@@ -627,10 +633,10 @@ def test_a_manifest_that_cannot_be_used_is_refused(root: Path, tmp_path: Path) -
     make_files(tmp_path, "outside.csv")
     (root / "link.csv").symlink_to(tmp_path / "outside.csv")
     for manifest, message in {
-        "label.csv": f"data.manifest: {root} holds no label.csv; did you mean labels.csv?",
-        "../outside.csv": f"data.manifest: {root} holds no ../outside.csv",
-        str(root / "labels.csv"): f"data.manifest: {root} holds no {root}/labels.csv",
-        "labels.xlsx": "data.manifest: labels.xlsx is none of .csv, .tsv, .txt, .parquet",
+        "label.csv": f"data.manifest: {root} does not contain label.csv; did you mean labels.csv?",
+        "../outside.csv": f"data.manifest: {root} does not contain ../outside.csv",
+        str(root / "labels.csv"): f"data.manifest: {root} does not contain {root}/labels.csv",
+        "labels.xlsx": "data.manifest: labels.xlsx is not one of .csv, .tsv, .txt, .parquet",
         "link.csv": "data.manifest: link.csv cannot be used: a link out of the folder",
         ".labels.csv": "data.manifest: .labels.csv cannot be used: it is hidden",
     }.items():

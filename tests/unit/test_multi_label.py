@@ -118,7 +118,7 @@ def test_each_image_has_its_labels_in_shards_manifest_and_counts(tmp_path: Path)
     }
     mean = sum(sizes) / NUM_IMAGES
     assert summarise(info, counts).startswith(
-        f"prepare: 60 images of 3 classes ({mean:.2f} an image) as 8 x 8 x 1: "
+        f"prepare: 60 images of 3 classes, {mean:.2f} per image, as 8 x 8 x 1: "
     )
 
 
@@ -249,7 +249,7 @@ def test_the_same_pixels_with_other_sets_of_labels_conflict(tmp_path: Path) -> N
     for index in range(0, 6, 2):
         Image.fromarray(PIXELS[index, ..., 0]).save(images / PATHS[index + 1])
     said = refusal(images, tmp_path / "out").splitlines()
-    assert said[0].startswith("data.path: 2 pairs of images have the same pixels and different labels")
+    assert said[0].startswith("data.path: 2 pairs of images with the same pixels and different labels")
     assert said[1:3] == [
         "  02.png (cat|dog) and 03.png (dog)",
         "  04.png (bus) and 05.png (no label)",
@@ -435,7 +435,7 @@ def test_the_stage_names_the_row_of_a_mistake_without_a_traceback(tmp_path: Path
     done = run_stage(tmp_path, label_separator="|")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == (
-        "images/list.csv: line 6 has the label 'cat||dog', of which one is empty; write labels with one"
-        " '|' between two"
+        "images/list.csv: line 6 has the label 'cat||dog', one of which is empty; write exactly one"
+        " '|' between labels"
     )
     assert "Traceback" not in done.stdout + done.stderr

@@ -120,7 +120,7 @@ def test_one_message_counts_each_kind_and_names_its_first(tmp_path: Path) -> Non
         }.items()
     ]
     assert all(reasons[path] for path, outcome in ODD.items() if outcome in BAD)
-    assert last == "Repair or remove them, or set prepare.on_bad_image: skip to leave them out"
+    assert last == "Repair or remove them, or set prepare.on_bad_image: skip to exclude them"
 
 
 @pytest.mark.parametrize("path", [path for path, outcome in ODD.items() if outcome in BAD])
@@ -351,7 +351,7 @@ def test_a_path_with_several_labels_stops_prepare(tmp_path: Path) -> None:
         message = refusal(folder, tmp_path / "out", manifest="labels.csv", on_bad_image=on_bad_image)
         assert "1 of 13 files" in message
         assert "1 conflicting label, the first: cat/0.png: its label is cat (line 2), dog" in message
-        assert message.endswith("or set prepare.on_conflict: drop to leave them out")
+        assert message.endswith("or set prepare.on_conflict: drop to exclude them")
 
 
 def test_a_path_with_several_labels_can_be_left_out(tmp_path: Path) -> None:

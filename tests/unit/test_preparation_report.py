@@ -301,11 +301,11 @@ def test_sizes_and_formats_are_counted(tmp_path: Path) -> None:
         ("PNG", "L", "4"),
         ("GIF", "P", "2"),
         ("PNG", "RGBA", "2"),
-        ("of these animated", "the first frame is used", "2"),
+        ("animated", "only the first frame is used", "2"),
     ]
     assert "white" in formats[3][1]
     caption = section.all("figcaption")[0].text
-    assert "the 14 images" in caption
+    assert "the 14 readable images" in caption
     assert "enlarged: 2." in caption
     assert "enlarged" not in plain().report(tmp_path / "plain").text
 
@@ -409,7 +409,7 @@ def test_pairs_are_shown_by_kind_with_what_was_done(tmp_path: Path) -> None:
     page = World(rows, pairs).report(tmp_path)
     summary = page.after("Duplicates").text
     assert "2 pairs kept in one split" in summary
-    assert "2 pairs of which one or both are left out" in summary
+    assert "2 pairs with one or both images excluded" in summary
     assert "1 pair in different splits" in summary
 
     conflicts = page.after("Same pixels, different labels")
@@ -618,27 +618,27 @@ def long_shape(world: World) -> None:
         ),
         (without_test, ["without an image in test: c."]),
         (unreadable, ["could not be read as images: 2."]),
-        (conflicting, ["with the same pixels and different labels, so that one may be wrong: 1."]),
+        (conflicting, ["with the same pixels and different labels, one of which may be wrong: 1."]),
         (
             nearly_conflicting,
-            ["nearly the same pixels and different labels, so that one may be wrong: 1."],
+            ["nearly the same pixels and different labels, one of which may be wrong: 1."],
         ),
-        (leaking, ["lie in different splits: 2."]),
-        (chained, ["hang together: 11 of 200 images are one group"]),
+        (leaking, ["Pairs of duplicates in different splits: 2."]),
+        (chained, ["Large group of duplicates: 11 of 200 images are connected"]),
         (chained_twice, []),
         (alike, ["look alike and differ in detail: 2,538."]),
-        (few_outliers, ["than the 8 x 8 pixels of the others: 10 of 200."]),
+        (few_outliers, ["not have the 8 x 8 pixels of the others: 10 of 200."]),
         (many_outliers, []),
         (coloured, ["in colour: 10 of 200."]),
         (grey_as_asked, []),
         (many_coloured, []),
         (little_to_validate, ["Images in val: 49."]),
-        (crowded, ["only the 8 nearest were compared: 3."]),
+        (crowded, ["only the 8 closest were compared: 3."]),
         (
             long_shape,
             [
                 "pixels of the others: 3 of 200.",
-                "as long one way as the other: 2; stretching distorts them.",
+                "one side more than twice as long as the other: 2; stretching distorts them.",
             ],
         ),
     ],
@@ -771,7 +771,7 @@ def test_more_classes_than_tiles_are_shown_at_equal_distances(
     monkeypatch.setattr("darkroom.preparation.report.MAX_TILES", 60)
     names = [f"class {index:03d}" for index in range(120)]
     page = World([image_row(name, name, "train") for name in names]).report(tmp_path)
-    assert "an image of each of 60 classes, at equal distances over the 120." in page.text
+    assert "one image of each of 60 classes, evenly spaced over all 120." in page.text
     tiles = [figure.text for figure in page.all("figure") if figure.text.endswith(" 1 image")]
     assert tiles == [f"{name} 1 image" for name in names[::2]]
 
@@ -784,8 +784,8 @@ def test_a_thousand_classes_fit(tmp_path: Path) -> None:
     assert [row[0] for row in table.rows()] == names
     samples = [h3.text for h3 in page.all("h3") if h3.text.startswith("class")]
     assert samples == names[:: 1000 // MAX_CLASSES]
-    assert f"More of {MAX_CLASSES} classes at equal distances over all" in page.text
-    assert "an image of each class." in page.text
+    assert f"More of {MAX_CLASSES} classes evenly spaced over all" in page.text
+    assert "one image of each class." in page.text
     tiles = [figure.text for figure in page.all("figure") if figure.text.endswith(" 1 image")]
     assert tiles == [f"{name} 1 image" for name in names]
     (small_classes, *_) = page.all("ul")[0].all("li")

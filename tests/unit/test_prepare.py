@@ -207,7 +207,7 @@ def test_counts_add_up_to_the_files_found(images: Path, tmp_path: Path) -> None:
     assert summarise(left.info, left.counts) == (
         "prepare: 23 images of 3 classes as 8 x 8 x 3: "
         + ", ".join(f"{images_by_split[split]} {split}" for split in SPLITS)
-        + "; left out: 1 empty, 3 conflicting label, 1 duplicate, 1 hidden, 1 unlisted"
+        + "; excluded: 1 empty, 3 conflicting label, 1 duplicate, 1 hidden, 1 unlisted"
         "; 3 pairs with same pixels"
     )
 
@@ -641,7 +641,8 @@ def refusal(path: Path) -> str:
 
 
 REMEDY = (
-    "); `darkroom verify` says whether DVC's cache holds it, `dvc repro --force prepare` makes it anew"
+    "); `darkroom verify` tells whether DVC's cache has the file, `dvc repro --force prepare` creates"
+    " it again"
 )
 
 
@@ -649,12 +650,13 @@ def test_a_dataset_json_that_is_missing_or_of_another_version_is_refused(
     images: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "dataset.json"
-    assert refusal(path) == "there is no such file; run `dvc repro prepare`"
+    assert refusal(path) == "the file does not exist; run `dvc repro prepare`"
     info = run(images, tmp_path / "out").info
     for version, age in ((1, "an earlier"), (99, "another")):
         write_json(info.model_copy(update={"format_version": version}).to_document(), path)
         assert refusal(path) == (
-            f"format {version}, made by {age} version of darkroom; this one reads {FORMAT_VERSION}; "
+            f"format {version}, written by {age} version of darkroom; this version reads"
+            f" {FORMAT_VERSION}; "
             "run `dvc repro --force prepare`"
         )
 
@@ -677,7 +679,7 @@ def test_a_dataset_json_that_is_damaged_or_lacks_a_field_is_refused(
     path = tmp_path / "dataset.json"
     path.write_bytes(text.encode("latin-1"))
     said = refusal(path)
-    assert said.startswith(f"damaged, or not what this darkroom wrote ({problem}")
+    assert said.startswith(f"damaged, or not written by darkroom ({problem}")
     assert said.endswith(REMEDY)
 
 
@@ -691,4 +693,4 @@ def test_a_changed_value_in_dataset_json_is_refused(images: Path, tmp_path: Path
     for old, new in ((mean, f"{mean[:10]}{(int(mean[10]) + 1) % 10}{mean[11:]}"), ('"cat"', '"cau"')):
         assert old in text
         path.write_text(text.replace(old, new, 1))
-        assert "content_sha256 is that of other values" in refusal(path)
+        assert "content_sha256 belongs to other values" in refusal(path)

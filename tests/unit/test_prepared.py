@@ -44,7 +44,7 @@ def test_a_flip_anywhere_is_refused_by_name(prepared: Prepared) -> None:
         damaged[place] ^= 1 << place % 8
         file.write_bytes(damaged)
         message = refusal(file.parent, prepared)
-        assert message.startswith(f"{file}: the bytes are not those recorded")
+        assert message.startswith(f"{file}: the bytes differ from the recorded ones")
     file.write_bytes(whole)
     open_split(file.parent, prepared.info)
 

@@ -197,7 +197,7 @@ def test_a_mistaken_recipe_is_refused_and_nothing_is_written(
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest(params: Path) -> None:
-    with pytest.raises(UserError, match="cifar10-fats is no recipe; did you mean cifar10-fast"):
+    with pytest.raises(UserError, match="cifar10-fats is not a recipe; did you mean cifar10-fast"):
         use_recipe("cifar10-fats", RECIPES, params)
 
 

@@ -222,11 +222,11 @@ def test_prepare_suggests_a_pattern_that_settles_the_matter(tmp_path: Path) -> N
     root = drifting(tmp_path / "images")
     options = {"image_size": 32, "channels": 1, "near_duplicates": None}
     (said,) = prepare(root, tmp_path / "out", **options).series_remarks
-    assert "Files that follow one another by number look alike" in said
+    assert "Consecutively numbered files look alike" in said
     pattern = said.split("set data.group_pattern: '")[1].split("'")[0]
     grouped = prepare(root, tmp_path / "grouped", group_pattern=pattern, **options)
     assert grouped.series_remarks == [
-        "Groups that are not split: 24, of 192 images. Test images with an image of their group in"
+        "Groups that are not split: 24, with 192 images. Test images with an image of their group in"
         f" train: 0 of {grouped.counts['num_images']['test']}."
     ]
     split_of: dict[str, set[str]] = {}
@@ -242,6 +242,6 @@ def test_images_in_no_group_are_counted_and_groups_of_a_manifest_reported(tmp_pa
     options = {"image_size": 32, "channels": 1, "near_duplicates": None}
     prepared = prepare(root, tmp_path / "out", group_pattern=r"(./v[0-4])_", **options)
     assert prepared.series_remarks[0].startswith(
-        "Groups that are not split: 10, of 80 images; 112 images are in none, and each counts as a group"
-        " of its own. Test images with an image of their group in train: 0 of "
+        "Groups that are not split: 10, with 80 images; images without a group, each on its own: 112."
+        " Test images with an image of their group in train: 0 of "
     )

@@ -301,7 +301,7 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path, exists: bool) -> Non
         (tmp_path / "val").mkdir()
     with pytest.raises(UserError) as refused:
         Shards(tmp_path / "val")
-    assert str(refused.value) == f"{tmp_path}/val: no shards here; run `dvc repro prepare`"
+    assert str(refused.value) == f"{tmp_path}/val: contains no shards; run `dvc repro prepare`"
 
 
 def refusal(folder: Path) -> str:
@@ -367,8 +367,8 @@ def write_rows(file: Path, shape: tuple[int, int, int] = SHAPE, **columns: pa.Ar
 
 INT = pa.int32()
 WRONG_ROWS = {
-    "a negative label": ({"label": pa.array([0, -1], INT)}, "label -1, where 0 to 2 are allowed"),
-    "a label too high": ({"label": pa.array([3, 0], INT)}, "label 3, where 0 to 2 are allowed"),
+    "a negative label": ({"label": pa.array([0, -1], INT)}, "label -1; allowed are 0 to 2"),
+    "a label too high": ({"label": pa.array([3, 0], INT)}, "label 3; allowed are 0 to 2"),
     "a negative one of several": ({"labels": pa.array([[0], [-1]], pa.list_(INT))}, "label -1"),
     "one of several too high": ({"labels": pa.array([[0, 3], []], pa.list_(INT))}, "label 3"),
     "one of several twice": ({"labels": pa.array([[1, 1], []], pa.list_(INT))}, "a label twice"),
@@ -394,7 +394,7 @@ def test_labels_within_the_range_are_read(tmp_path: Path) -> None:
     assert Shards(tmp_path / "one", num_classes=3).labels.tolist() == [0, 2]
     write_rows(tmp_path / "several" / "00000.arrow", labels=pa.array([[0, 2], []], pa.list_(INT)))
     assert Shards(tmp_path / "several", num_classes=3).labels.tolist() == [[1, 0, 1], [0, 0, 0]]
-    with pytest.raises(UserError, match="labels of 3 classes, where there are 4"):
+    with pytest.raises(UserError, match="labels of 3 classes instead of 4"):
         Shards(tmp_path / "several", num_classes=4)
 
 
@@ -403,7 +403,7 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     for other in ({"weight": pa.array([1.0])}, {"shape": (5, 3, 3)}):
         write_rows(tmp_path / "train" / "00001.arrow", label=pa.array([0], INT), **other)
         message = refusal(tmp_path / "train")
-        assert message.startswith(f"{tmp_path}/train/00001.arrow: damaged (it holds other images")
+        assert message.startswith(f"{tmp_path}/train/00001.arrow: damaged (its kind of images or labels")
 
 
 @pytest.mark.parametrize("end", [-1, 10**9])

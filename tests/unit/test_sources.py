@@ -144,8 +144,8 @@ def test_a_set_of_torchvisions_is_fetched_as_train_and_test_folders(name: str, t
 
 
 ADVICE = (
-    "It needs a network, once; without one, put the images into data/{name}/train/CLASS/ and "
-    "data/{name}/test/CLASS/ yourself and set data.fetch: [] and data.path: data/{name}"
+    "Downloading needs a network, once. Without one, put the images into data/{name}/train/CLASS/ and "
+    "data/{name}/test/CLASS/, and set data.fetch: [] and data.path: data/{name}"
 )
 
 

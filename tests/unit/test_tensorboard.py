@@ -356,5 +356,5 @@ def test_a_full_disk_costs_a_line(read_back: ReadBack) -> None:
     out, err = outcome_of(limit)
     assert out == "done\n"
     assert len(err.splitlines()) == 1, err
-    assert "tracking: no more is written for TensorBoard: [Errno 27] File too large" in err
+    assert "tracking: nothing more is written for TensorBoard: [Errno 27] File too large" in err
     assert outcome_of("")[1] == ""  # and without the limit none

@@ -161,7 +161,7 @@ def test_what_hides_everything_else_stops_at_once_with_what_was_found(tmp_path: 
     first, empty, single = refusal(folder, tmp_path / "out").split("\n\n")
     assert first == "2 kinds of mistakes stop prepare:"
     assert empty == f"data.path: empty class folders: {folder}/dog; fill or remove them"
-    assert single.startswith(f"data.path: {folder} holds 1 class (cat); at least two are needed")
+    assert single.startswith(f"data.path: {folder} has only one class (cat); at least two are needed")
 
 
 # the page

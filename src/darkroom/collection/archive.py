@@ -1,4 +1,4 @@
-"""The files in a tar archive, read in place; and packing a folder into one."""
+"""Reads the files of a tar archive in place, and packs a folder into one."""
 
 import os
 import posixpath
@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from darkroom.collection.entries import Entry
 from darkroom.collection.folder import FolderFiles, as_text
 from darkroom.collection.system_files import is_hidden
-from darkroom.errors import UserError, brief
+from darkroom.errors import UserError, brief, counted
 
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -24,18 +24,18 @@ _COMPRESSED = {
     b"7z\xbc\xaf": "7z",
     b"Rar!": "rar",
 }
-"""What a compressed archive starts with."""
+"""The first bytes of compressed archives."""
 
-_MAX_LINKS = 40  # in a row, as in Linux
+_MAX_LINKS = 40  # followed in a row, as in Linux
 
 
 class TarFiles:
-    """The members of an uncompressed tar (ustar, GNU or pax), which is never unpacked.
+    """The members of an uncompressed tar (ustar, GNU or pax), read without unpacking it.
 
-    A folder that holds everything is left out of the paths, so that a tar of a folder is as good as
-    the folder; unless there is an entry for ``.``, as ``tar -C folder .`` and ``pack`` write it.
-    Links count where they lead to a regular member. Members that climb out are ``outside``; devices,
-    pipes and sparse members are ``unreadable``.
+    If one folder contains everything, it is removed from the paths, so that a tar of a folder equals
+    the folder; unless there is an entry for ``.``, as written by ``tar -C folder .`` and ``pack``.
+    Links to regular members are followed. Members outside of the archive's root are ``outside``;
+    devices, pipes and sparse members are ``unreadable``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,15 +44,15 @@ class TarFiles:
         self._file: FileIO | None = None
 
     def __reduce__(self) -> tuple[type["TarFiles"], tuple[Path]]:
-        return TarFiles, (self.path,)  # an open file cannot go to another process
+        return TarFiles, (self.path,)  # open files cannot be pickled
 
     def entries(self) -> Iterator[Entry]:
-        """Yields the members in the order of the archive, links last.
+        """Yield the members in the order of the archive, links last.
 
-        A path comes twice if the archive holds it twice (as ``tar -r`` makes them).
+        A path that the archive contains twice (after ``tar -r``) is yielded twice.
 
         Raises:
-            UserError: the archive is compressed, truncated, damaged, or no tar.
+            UserError: the archive is compressed, truncated or damaged, or is not a tar.
         """
         top = self._folder_that_holds_everything()
         links: dict[str, str] = {}
@@ -76,7 +76,7 @@ class TarFiles:
         return content
 
     def _folder_that_holds_everything(self) -> str:
-        """Returns ``"mine/"``, say, or an empty string if there is no such folder."""
+        """Return the folder, such as ``"mine/"``, or an empty string if there is none."""
         top = ""
         for member in self._members():
             path = posixpath.normpath(member.name)
@@ -90,19 +90,19 @@ class TarFiles:
         return top
 
     def _members(self) -> Iterator[tarfile.TarInfo]:
-        """Yields all members, and makes sure that there are no more."""
+        """Yield all members, and check that the archive ends after the last."""
         size = self._check_magic()
         try:
             with tarfile.open(self.path, "r:", encoding="utf-8") as tar:
                 while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
+                    tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all of them
                     if _is_plain(member) and not 0 <= member.size <= size - member.offset_data:
                         raise self._damaged(f"{as_text(member.name)} is cut off")
                     if tar.offset <= member.offset:
-                        raise self._damaged(f"the header at byte {member.offset:,} leads back")
+                        raise self._damaged(f"the header at byte {member.offset:,} points backwards")
                     yield member
                 end = tar.offset
-        # what tarfile raises on headers that are none
+        # the exceptions that tarfile raises on invalid headers
         except (tarfile.TarError, ValueError, IndexError, KeyError, EOFError, RecursionError) as error:
             raise self._damaged(str(error)) from None
         except OSError as error:
@@ -110,7 +110,7 @@ class TarFiles:
         self._check_end(end)
 
     def _check_magic(self) -> int:
-        """Returns the size in bytes."""
+        """Check that the file is not compressed, and return its size in bytes."""
         try:
             with self.path.open("rb") as file:
                 start = file.read(8)
@@ -121,13 +121,13 @@ class TarFiles:
             if start.startswith(magic):
                 raise UserError(
                     f"{self.path} is compressed ({compression}), so single images cannot be read from"
-                    " it; unpack it into a folder and name that folder, or a tar that"
-                    " `darkroom pack FOLDER` writes of it"
+                    " it; unpack it, and set data.path to the folder, or to a tar that"
+                    " `darkroom pack FOLDER` writes"
                 )
         return size
 
     def _check_end(self, end: int) -> None:
-        """tarfile takes any block that is no header for the end; the end is nothing but zeros."""
+        """Check that only zeros follow, because tarfile takes any invalid header for the end."""
         with self.path.open("rb") as file:
             file.seek(end)
             chunk = file.read(2**20)
@@ -135,28 +135,30 @@ class TarFiles:
                 raise self._damaged("its end is missing")
             while chunk:
                 if chunk.strip(b"\0"):
-                    raise self._damaged(f"there is no header at byte {end:,}, nor the end")
+                    raise self._damaged(f"byte {end:,} begins neither a header nor the end")
                 chunk = file.read(2**20)
 
     def _damaged(self, reason: str) -> UserError:
         return UserError(
-            f"{self.path} is no tar archive, or truncated or damaged ({reason}); copy it or pack it anew"
+            f"{self.path} is not a tar archive, or is damaged ({reason}); copy it or pack it again"
         )
 
     def _follow(self, links: dict[str, str]) -> Iterator[Entry]:
-        """Yields the links with the offset and size of what they lead to."""
+        """Yield the links with the offset and size of their targets."""
         targets = {path: _last(target, links) for path, target in links.items()}
         wanted = set(targets.values())
         members = (_entry(member) for member in self._members() if _is_plain(member))
         found = {entry.path: entry for entry in members if entry.path in wanted}
         for path, target in targets.items():
             if _is_outside(target):
-                yield Entry(path, outcome="outside", reason="a link out of the archive")
+                yield Entry(path, outcome="outside", reason="a link that leads out of the archive")
             elif entry := found.get(target):
                 yield Entry(path, offset=entry.offset, size=entry.size)
             else:
                 yield Entry(
-                    path, outcome="missing", reason=f"a link to {target}, no file in the archive"
+                    path,
+                    outcome="missing",
+                    reason=f"a link to {target}, which the archive lacks",
                 )
 
 
@@ -168,46 +170,47 @@ def pack(
     *,
     overwrite: bool = False,
 ) -> int:
-    """Writes all files below ``folder``, but hidden ones, into a tar that ``TarFiles`` reads.
+    """Write all files below ``folder``, except hidden ones, to a tar that ``TarFiles`` reads.
 
-    The bytes follow from paths and contents alone: sorted, without times, owners and modes. The
-    archive appears once it is whole.
+    The bytes depend only on paths and contents: members are sorted and have no times, owners or modes.
+    The archive appears only when it is complete.
 
     Args:
-        expect: told the number of files.
-        advance: told how many more are packed.
+        expect: called with the number of files.
+        advance: called with the number of further files that are packed.
+        overwrite: replace an existing ``target``.
 
     Returns:
         The number of files.
 
     Raises:
-        UserError: there is no such folder or nothing in it; a file cannot be packed; ``target`` is
-            there already, or lies in the folder.
+        UserError: the folder is missing or empty, a file cannot be packed, or ``target`` exists already
+            or is inside the folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     if target.exists() and not overwrite:
-        raise UserError(f"{target} is there already; --force replaces it, --out names another file")
+        raise UserError(f"{target} exists already; --force replaces it, --out names another file")
     if target.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{target} would lie in the folder that it packs; --out names another file")
+        raise UserError(f"{target} is inside the folder to pack; --out names another file")
     files = FolderFiles(folder)
     found = [entry for entry in files.entries() if entry.outcome != "hidden"]
     bad = [entry for entry in found if entry.outcome]
     if bad:
         raise UserError(
-            f"{folder}: {len(bad):,} files cannot be packed, such as "
+            f"{folder}: {counted(len(bad), 'file')} cannot be packed, such as "
             + ", ".join(f"{entry.path} ({entry.reason})" for entry in bad[:5])
             + "; remove or replace them"
         )
     if not found:
-        raise UserError(f"{folder} holds no files")
+        raise UserError(f"{folder} contains no files")
     paths = sorted(entry.path for entry in found)
     expect(len(paths))
     try:
         with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             part = Path(scratch, target.name)
             with tarfile.open(part, "w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
-                root = tarfile.TarInfo("./")  # says that nothing is to be left out of the paths
+                root = tarfile.TarInfo("./")  # so that readers remove no folder from the paths
                 root.type, root.mode = tarfile.DIRTYPE, 0o755
                 tar.addfile(root)
                 for path in paths:
@@ -231,7 +234,7 @@ def _entry(member: tarfile.TarInfo) -> Entry:
     path = posixpath.normpath(member.name)
     entry = Entry(as_text(path), offset=member.offset_data, size=member.size)
     if _is_outside(path):
-        return replace(entry, outcome="outside", reason="a path out of the archive")
+        return replace(entry, outcome="outside", reason="a path that leads out of the archive")
     if is_hidden(path):
         return replace(entry, outcome="hidden")
     if entry.path != path:
@@ -244,7 +247,7 @@ def _entry(member: tarfile.TarInfo) -> Entry:
 
 
 def _target(link: tarfile.TarInfo, path: str) -> str:
-    """Returns where a link at ``path`` leads; a hard link's target starts at the archive's root."""
+    """Return the target of a link at ``path``. Targets of hard links are relative to the root."""
     start = "" if link.islnk() else posixpath.dirname(path)
     return posixpath.normpath(posixpath.join(start, as_text(link.linkname)))
 
@@ -254,7 +257,7 @@ def _is_outside(normal_path: str) -> bool:
 
 
 def _last(path: str, links: dict[str, str]) -> str:
-    """Follows links to what is none."""
+    """Follow links until the target is not a link."""
     for _ in range(_MAX_LINKS):
         if path not in links:
             break

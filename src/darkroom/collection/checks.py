@@ -1,4 +1,4 @@
-"""Checks a collection as a whole: what no single file tells, with the cause that is most likely."""
+"""Checks a collection as a whole, and names the most likely cause of each mistake."""
 
 import posixpath
 from collections import Counter
@@ -20,7 +20,7 @@ from darkroom.errors import UserError, listed
 
 
 def explain_not_found(table: pa.Table, source: DataSource) -> str:
-    """Says what would find the files that a manifest lists and that are not there; often nothing."""
+    """Return how listed files that are missing could be found; empty if none are missing."""
     if source.manifest is None:
         return ""
     reasons = pc.fill_null(table["reason"], "")
@@ -67,7 +67,7 @@ def check_collection(
     twice = pc.equal(paths[1:], paths[:-1])
     if pc.any(twice).as_py():
         first = paths[1:].filter(twice)[0]
-        raise UserError(f"data.path: {name} holds {first} twice; each file must have a name of its own")
+        raise UserError(f"data.path: {name} contains {first} twice; each file needs a unique path")
     to_read = table.select(["path", "label", "split", "group", "outcome"])
     to_read = to_read.filter(pc.is_null(to_read["outcome"]))
     if len(to_read) == 0:
@@ -79,11 +79,11 @@ def check_collection(
     if separator is not None:
         if not _classes(to_read, separator):
             raise UserError(
-                f"data.label_column: no file in {name} has a label, the manifest's cells are all empty;"
-                " at least one label is needed"
+                f"data.label_column: no file in {name} has a label, because all cells of the column are"
+                " empty; at least one label is needed"
             )
-    elif (num_classes := len(pc.unique(to_read["label"]))) < 2:
-        problem = f"{name} holds {num_classes} class ({to_read['label'][0]}); at least two are needed"
+    elif len(pc.unique(to_read["label"])) < 2:
+        problem = f"{name} has only one class ({to_read['label'][0]}); at least two are needed"
         if source.merge_labels:
             problem += ", after data.merge_labels"
         advice = _explain_folders(table, files) if is_labelled_by_folders else ""
@@ -116,7 +116,7 @@ def _explain_splits_in_classes(to_read: pa.Table, name: str) -> str:
 def _explain_nothing(
     table: pa.Table, files: Files, source: DataSource, is_labelled_by_folders: bool, missing: str
 ) -> str:
-    """Says why no file is to be read."""
+    """Return why no file can be read."""
     name = source.path
     if missing:
         return f"data.manifest: {source.manifest} labels no file in {name}: {missing}"
@@ -126,7 +126,7 @@ def _explain_nothing(
             f" {source.label_column} is empty"
         )
     advice = _explain_folders(table, files) if is_labelled_by_folders else ""
-    return f"data.path: {name} holds no labelled files; " + (
+    return f"data.path: {name} contains no labelled files; " + (
         advice
         or f"one folder per class is needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest,"
         " a table that labels the files)"
@@ -139,7 +139,7 @@ def _explain_folders(table: pa.Table, files: Files) -> str:
 
 
 def _count_classes(table: pa.Table, separator: str | None) -> Counter[str]:
-    """Counts the files of each class, whatever their outcome."""
+    """Return the number of files of each class, with any outcome."""
     counts: Counter[str] = Counter()
     for row in pc.value_counts(table["label"].drop_null()).to_pylist():
         for label in classes_in([row["values"]], separator):

@@ -154,8 +154,8 @@ def _class_of(label: str, files: Files, rename: Renaming) -> str:
     """
     if is_blank(label):
         raise UserError(
-            f"data.path: {files.name} has a class whose name {quoted(label)} consists of blanks or"
-            " invisible characters alone; rename it"
+            f"data.path: {files.name} has a class whose name {quoted(label)} consists only of blanks"
+            " or invisible characters; rename it"
         )
     return rename(label)
 

@@ -1,4 +1,4 @@
-"""What a collection consists of: one entry for every file found, and the place that holds the files."""
+"""The entries of a collection, one per file, and the interface of places that contain files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ SPLIT_NAMES: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-"""What splits are called, in small letters."""
+"""The accepted names of each split, in lower case; the same for every kind of input."""
 
 
 def split_called(name: str) -> Split | None:
-    """Returns the split of a name in any case, with or without blanks around it; None: no split's."""
+    """Return the split that a name means, ignoring case and surrounding blanks; None: no split."""
     return SPLIT_NAMES.get(name.strip().lower())
 
 
@@ -40,7 +40,7 @@ Outcome = Literal[
     "unlisted",
     "sidecar",
 ]
-"""What became of a file; each has exactly one."""
+"""How a file was used, or why it was not. Every file has exactly one outcome."""
 
 BAD: tuple[Outcome, ...] = (
     "empty",
@@ -61,38 +61,38 @@ class Entry:
     path: str
     """Relative to the collection, with ``/``."""
     label: str | None = None
-    """A class; where an image may have several, as ``labels.join_labels`` writes them."""
+    """A class; if images may have several labels, the text of ``labels.join_labels``."""
     split: Split | None = None
-    """The split that the collection itself gives."""
+    """The split given by the collection."""
     group: str | None = None
-    """Images of one group (a patient, a scene) stay in one split."""
+    """Images of one group (a patient, a scene) get the same split."""
     weight: float | None = None
     outcome: Outcome | None = None
-    """None: to be read; else why it is not."""
+    """None: the file is to be read; otherwise why it is not."""
     reason: str = ""
     offset: int = 0
-    """Where its bytes start, in a place that holds many files in one."""
+    """Where the bytes start, if the place stores many files in one."""
     size: int = 0
     """In bytes."""
 
 
 class Files(Protocol):
-    """A place that holds files: cheap to pickle, opened again in each worker process."""
+    """A place that contains files. It is cheap to pickle, and opened again in each worker process."""
 
     name: str
     """The folder or archive, for messages."""
 
     def entries(self) -> Iterator[Entry]:
-        """Yields every file, in any order, unlabelled.
+        """Yield every file, in any order, without label.
 
-        Hidden files, and links or members that leave the place, have their outcome set.
+        Hidden files, and links or members that lead out of the place, have an outcome.
         """
         ...
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """Returns the bytes of one file.
+        """Return the bytes of one file.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         ...

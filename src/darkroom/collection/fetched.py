@@ -1,6 +1,6 @@
-"""The folder of public sets: ``NAME/`` and ``NAME.json``, the SHA-256 of each of the set's files.
+"""Keeps the folder of public sets: ``NAME/``, and ``NAME.json`` with the SHA-256 of each file.
 
-The list of files tells a set from what people put into the folder, which is never replaced or deleted.
+The digests distinguish a set from files that people put into the folder, which are never changed.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from darkroom.errors import UserError
 
 Digests = dict[str, str]
-"""Path in the set, with ``/`` -> SHA-256 of the file, in hexadecimal digits."""
+"""SHA-256 of each file in hexadecimal digits, by its path in the set, with ``/``."""
 
 DOWNLOADS = "downloads"
 LIST_SUFFIX = ".json"
@@ -22,21 +22,21 @@ LIST_SUFFIX = ".json"
 def bring_sets(
     names: Iterable[str], folder: Path, scratch: Path, fetch: Callable[[str, Path], object]
 ) -> dict[str, int]:
-    """Makes ``folder`` hold the sets called ``names`` and no others.
+    """Make ``folder`` contain exactly the sets ``names``.
 
-    A set that is complete stays as it is. One that is no longer wanted moves to ``scratch`` and comes
-    back from there, so that it is downloaded once.
+    Complete sets stay as they are. A set that is no longer wanted moves to ``scratch``, and returns from
+    there when it is wanted again, so that it is downloaded only once.
 
     Args:
-        scratch: a folder of ours on which nothing depends.
-        fetch: writes the set of a name as a new folder.
+        scratch: a folder that can be deleted at any time.
+        fetch: writes the set of a name to a new folder.
 
     Returns:
         The number of files of each set.
 
     Raises:
-        UserError: ``folder`` holds something that was not fetched, or was changed since. Nothing is
-            changed then. Also whatever ``fetch`` raises.
+        UserError: ``folder`` contains files that were not fetched or were changed. Nothing is changed in
+            this case. Also everything that ``fetch`` raises.
     """
     names = list(names)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def bring_sets(
             continue
         _discard(folder / name)
         if not (listed := _read_list(scratch / name)) or _digests(scratch / name) != listed:
-            shutil.rmtree(downloads, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(downloads, ignore_errors=True)  # from a process that was killed
             downloads.mkdir(parents=True)
             try:
                 fetch(name, downloads / name)
@@ -70,26 +70,26 @@ def bring_sets(
     return {name: len(_read_list(folder / name)) for name in names}
 
 
-def _is_complete(of_set: Path) -> bool:
-    """Tells whether the set has all its files.
+def _is_complete(set_folder: Path) -> bool:
+    """Return whether the set has all its files.
 
     Raises:
-        UserError: it has others than ``fetch`` wrote.
+        UserError: the set has other files than ``fetch`` wrote.
     """
-    listed, found = _read_list(of_set), _digests(of_set)
+    listed, found = _read_list(set_folder), _digests(set_folder)
     foreign = sorted(path for path in found if found[path] != listed.get(path))
     if foreign or not listed:
-        wrong = of_set / foreign[0] if listed else of_set if found else _list_of(of_set)
+        wrong = set_folder / foreign[0] if listed else set_folder if found else _list_of(set_folder)
         raise UserError(
-            f"{wrong} is not as fetch wrote it, and {of_set.parent} is for what fetch writes; nothing"
-            f" was changed. If you need it, move it to a folder of your own, such as data/mine, and set"
-            " data.path; otherwise delete it. Then run `dvc repro` again"
+            f"{wrong} was not written by fetch, or was changed since, and {set_folder.parent} is only"
+            " for fetched sets; nothing was changed. If you need it, move it to another folder, such as"
+            " data/mine, and set data.path; otherwise delete it. Then run `dvc repro` again"
         )
     return found == listed
 
 
 def _digests(folder: Path) -> Digests:
-    """Returns the digest of each file below ``folder``; links to folders are not followed."""
+    """Return the digest of each file below ``folder``; links to folders are not followed."""
     if not folder.is_dir() or folder.is_symlink():
         return {"": ""} if os.path.lexists(folder) else {}
     digests = {}
@@ -101,7 +101,7 @@ def _digests(folder: Path) -> Digests:
 
 
 def _digest(path: Path) -> str:
-    if not path.is_file():  # a pipe would block
+    if not path.is_file():  # reading a pipe would block
         return ""
     try:
         with path.open("rb") as file:
@@ -110,38 +110,38 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _list_of(of_set: Path) -> Path:
-    return of_set.with_name(f"{of_set.name}{LIST_SUFFIX}")
+def _list_of(set_folder: Path) -> Path:
+    return set_folder.with_name(f"{set_folder.name}{LIST_SUFFIX}")
 
 
-def _read_list(of_set: Path) -> Digests:
-    """Returns the list beside the set; an empty one if there is none, or it is something else."""
-    path = _list_of(of_set)
+def _read_list(set_folder: Path) -> Digests:
+    """Return the digests stored beside the set; empty if there are none or the file is invalid."""
+    path = _list_of(set_folder)
     try:
         written = json.loads(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(written, dict) or written.get("set") != of_set.name:
+    if not isinstance(written, dict) or written.get("set") != set_folder.name:
         return {}
     listed = written.get("sha256")
     return listed if isinstance(listed, dict) else {}
 
 
-def _write_list(of_set: Path) -> None:
-    text = json.dumps({"set": of_set.name, "sha256": _digests(of_set)}, indent=0, sort_keys=True)
-    _list_of(of_set).write_text(f"{text}\n", encoding="utf-8")
+def _write_list(set_folder: Path) -> None:
+    text = json.dumps({"set": set_folder.name, "sha256": _digests(set_folder)}, indent=0, sort_keys=True)
+    _list_of(set_folder).write_text(f"{text}\n", encoding="utf-8")
 
 
-def _move(of_set: Path, target: Path) -> None:
-    """Moves a set; its list comes first and goes last, so that it is ours at every moment."""
-    shutil.copy(_list_of(of_set), _list_of(target))
-    if of_set.exists():
-        shutil.move(of_set, target)
-    _list_of(of_set).unlink()
+def _move(set_folder: Path, target: Path) -> None:
+    """Move a set. Its list is copied first and removed last, so that the set always has one."""
+    shutil.copy(_list_of(set_folder), _list_of(target))
+    if set_folder.exists():
+        shutil.move(set_folder, target)
+    _list_of(set_folder).unlink()
 
 
-def _discard(of_set: Path) -> None:
-    """Deletes a set that was found to be ours, or is in scratch."""
-    if of_set.exists():
-        shutil.rmtree(of_set)
-    _list_of(of_set).unlink(missing_ok=True)
+def _discard(set_folder: Path) -> None:
+    """Delete a set that was verified, or is in scratch."""
+    if set_folder.exists():
+        shutil.rmtree(set_folder)
+    _list_of(set_folder).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The files below a folder."""
+"""Lists and reads the files below a folder."""
 
 import os
 import re
@@ -13,16 +13,16 @@ from darkroom.errors import UserError
 
 _DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\Z")
 
-LINKED_FOLDER = "a link to a folder out of the folder"
-"""The reason of a link that is outside, and leads to a folder."""
+LINKED_FOLDER = "a link to a folder outside of the folder"
+"""The reason of links to folders that are ``outside``."""
 
 
 class FolderFiles:
-    """Every file below ``root``, at any depth.
+    """The files below ``root``, at any depth.
 
-    Links are followed to what lies inside ``root`` as well, and to files in a DVC cache (which DVC
-    checks out as links where ``cache.type`` is ``symlink``). Any other link is ``outside``, and is
-    neither opened nor looked into. Below hidden folders no link is followed.
+    Links are followed if their target is inside ``root`` or a file in a DVC cache (to which DVC links
+    if ``cache.type`` is ``symlink``). Any other link is ``outside`` and is never opened. Links below
+    hidden folders are not followed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,13 +30,13 @@ class FolderFiles:
         self.name = str(root)
 
     def entries(self) -> Iterator[Entry]:
-        """Yields the files in the order of the disk.
+        """Yield the files in the order of the disk.
 
         Raises:
-            UserError: a folder cannot be listed, or a linked one holds the link itself.
+            UserError: a folder cannot be listed, or a linked folder contains the link itself.
         """
         real_root = os.path.realpath(self.root)
-        # (path below root, its real path, the real folders of the links that lead to it)
+        # (path below root, real path, real folders of the links that lead there)
         todo: list[tuple[str, str, tuple[str, ...]]] = [("", real_root, ())]
         while todo:
             folder, real_folder, came_by = todo.pop()
@@ -49,13 +49,13 @@ class FolderFiles:
                 elif not os.path.lexists(target := os.path.realpath(item.path)) or os.path.islink(
                     target
                 ):
-                    yield Entry(as_text(path), outcome="missing", reason="a link that leads nowhere")
+                    yield Entry(as_text(path), outcome="missing", reason="a broken link")
                 elif _is_inside(target, real_root) and os.path.isdir(target):
                     links = (*came_by, real_folder)
                     if any(_is_inside(link, target) for link in links):
                         raise UserError(
-                            f"{as_text(str(self.root / path))}: this link leads back into itself;"
-                            " remove it"
+                            f"{as_text(str(self.root / path))}: this link leads to a folder that"
+                            " contains it; remove it"
                         )
                     todo.append((f"{path}/", target, links))
                 elif _is_inside(target, real_root) or _DVC_CACHE.search(target):
@@ -79,7 +79,7 @@ class FolderFiles:
 
 
 def other_files(folder: Path, used: Collection[str], reason: str) -> Iterator[Entry]:
-    """Yields the files of a folder that hold no images themselves, but those in ``used``."""
+    """Yield the files of a folder that are not in ``used``, as ``unlisted`` or ``hidden``."""
     for entry in FolderFiles(folder).entries():
         if entry.outcome == "hidden":
             yield entry
@@ -88,10 +88,10 @@ def other_files(folder: Path, used: Collection[str], reason: str) -> Iterator[En
 
 
 def read_part(file: Path, path: str, offset: int, size: int) -> bytes:
-    """Returns the bytes of ``path``, which lie in a file with others.
+    """Return the bytes of ``path``, which are stored in ``file``.
 
     Raises:
-        OSError: the file cannot be read, or ends too early.
+        OSError: the file cannot be read or ends too early.
     """
     with file.open("rb") as opened:
         opened.seek(offset)
@@ -102,7 +102,7 @@ def read_part(file: Path, path: str, offset: int, size: int) -> bytes:
 
 
 def as_text(path: str) -> str:
-    r"""Writes bytes of ``path`` that are not UTF-8 as ``\xff``, so that it can be stored."""
+    r"""Return a path with bytes that are not UTF-8 written as ``\xff``, so that it can be stored."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -111,7 +111,7 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _entry(path: str, real_path: str) -> Entry:
-    """Describes what is no folder; ``real_path`` is where ``path`` leads."""
+    """Return the entry of a path that is not a folder; ``real_path`` is the target of links."""
     text = as_text(path)
     try:
         status = os.lstat(real_path)

@@ -1,4 +1,4 @@
-"""Groups that must not be split, named by a regular expression that is searched in the paths."""
+"""Groups that must not be split, taken from the paths with a regular expression."""
 
 import re
 
@@ -8,23 +8,23 @@ import pyarrow.compute as pc
 from darkroom.errors import UserError, brief
 
 GROUP = "group"
-"""A capturing group of this name alone names the group."""
+"""If a capturing group has this name, only its text names the group."""
 
-_EXAMPLE = "such as ^(.*)_frame, for which clip3_frame0001.jpg is in the group clip3"
+_EXAMPLE = "for example ^(.*)_frame, which puts clip3_frame0001.jpg into the group clip3"
 
 
 class GroupPattern:
     """A regular expression whose capturing groups name the group of a path.
 
-    Expressions are those of RE2, whose time is linear in the length of a path whatever the expression;
-    so there are no backreferences and no lookaround.
+    RE2 evaluates the expression in a time linear in the length of the path, and therefore has no
+    backreferences and no lookaround.
     """
 
     def __init__(self, pattern: str) -> None:
-        """Checks the expression.
+        """Compile the expression.
 
         Raises:
-            UserError: it is invalid, or captures nothing.
+            UserError: the expression is invalid or has no capturing group.
         """
         self.pattern = pattern
         self._named = _name_groups(pattern)
@@ -33,18 +33,18 @@ class GroupPattern:
         except pa.ArrowInvalid as error:
             reason = brief(str(error).rpartition(": " + self._named)[0] or str(error))
             raise UserError(
-                f"data.group_pattern: {pattern!r} cannot be used ({reason}). It must be a regular"
-                f" expression of RE2, which has no lookaround and no backreferences, {_EXAMPLE}"
+                f"data.group_pattern: {pattern!r} is not a valid regular expression ({reason}). RE2 has"
+                f" no lookaround and no backreferences. Write {_EXAMPLE}"
             ) from None
         self._names = [field.name for field in fields]
         if not self._names:
             raise UserError(
-                f"data.group_pattern: {pattern!r} has no capturing group, which would name the group;"
-                f" put one into parentheses, {_EXAMPLE}"
+                f"data.group_pattern: {pattern!r} has no capturing group to name the groups of images;"
+                f" add parentheses, {_EXAMPLE}"
             )
 
     def groups(self, paths: pa.Array) -> pa.Array:
-        """Returns the group of each path: text, null where the expression captures nothing.
+        """Return the group of each path as text, null if the expression captures nothing.
 
         Args:
             paths: text ``(n,)``, relative to the collection, with ``/``.
@@ -58,28 +58,28 @@ class GroupPattern:
 
 
 def check_groups(pattern: str, paths: pa.ChunkedArray, groups: pa.ChunkedArray, where: str) -> None:
-    """Checks what a pattern found.
+    """Check the groups that a pattern found.
 
     Args:
-        paths, groups: of all files that are to be read; a group is null where there is none.
+        paths, groups: of all files to be read; null if a file has no group.
 
     Raises:
-        UserError: it matches no path, or all files are of one group.
+        UserError: the pattern matches no path, or puts all files into one group.
     """
     if groups.null_count == len(groups):
         raise UserError(
-            f"data.group_pattern: {pattern!r} matches none of the {len(paths):,} paths in {where}, such"
-            f" as {paths[0]}; it is searched in the path below {where}, {_EXAMPLE}"
+            f"data.group_pattern: {pattern!r} matches none of the {len(paths):,} paths in {where}, for"
+            f" example {paths[0]}; it is matched against the path below {where}, {_EXAMPLE}"
         )
     if groups.null_count == 0 and len(pc.unique(groups)) == 1:
         raise UserError(
-            f"data.group_pattern: {pattern!r} puts all {len(paths):,} files in {where} into the one"
-            f" group {groups[0].as_py()!r}, which cannot be split; capture more of {paths[0]}"
+            f"data.group_pattern: {pattern!r} puts all {len(paths):,} files in {where} into one group,"
+            f" {groups[0].as_py()!r}, which cannot be split; capture more of {paths[0]}"
         )
 
 
 def _name_groups(pattern: str) -> str:
-    """Returns an expression in which each capturing group has a name, as Arrow wants it."""
+    """Return the expression with a name for each capturing group, as Arrow requires."""
     number = 0
 
     def name(match: re.Match[str]) -> str:
@@ -89,6 +89,6 @@ def _name_groups(pattern: str) -> str:
         number += 1
         return f"(?P<unnamed_{number}>"
 
-    # what is quoted, escaped or in brackets opens no group, nor does what starts with (?
+    # parentheses that open no group: quoted, escaped, in brackets, or followed by ?
     skipped = r"\\Q.*?(?:\\E|\Z)", r"\\.", r"\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]", r"\(\?"
     return re.sub("|".join((*skipped, r"\(")), name, pattern, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Hugging Face data sets: local copies read in place, and sets of the hub brought by ``datasets``."""
+"""Reads local copies of Hugging Face data sets in place, and loads sets of the hub."""
 
 import json
 import posixpath
@@ -14,32 +14,32 @@ import pyarrow.parquet as pq
 
 from darkroom.collection.entries import SPLIT_NAMES, Entry, Split, split_called
 from darkroom.collection.folder import FolderFiles, other_files, read_part
-from darkroom.errors import UserError, brief, listed
+from darkroom.errors import UserError, brief, counted, listed
 
 _ROWS_PER_BATCH = 256
 
 _Features = dict[str, dict[str, Any]]
-"""Column -> what ``datasets`` says of it, with ``_type`` ``Image``, ``ClassLabel``, ``Value``, ..."""
+"""The feature of each column in ``datasets``; its ``_type`` is ``Image``, ``ClassLabel``, ..."""
 
 
 class HuggingFaceFiles:
-    """The images in a folder that ``save_to_disk`` wrote, or of Parquet shards of the hub.
+    """The images in a folder written by ``save_to_disk``, or in Parquet shards of the hub.
 
-    Each image is a file as it was encoded when the set was made; row 7 of the first shard of train
-    is ``train/data-00000-of-00001/000007``. Labels are the names of the one ``ClassLabel`` column, or
-    else the values of the column ``label``. A ``DatasetDict``, or shards called ``train-...`` and so
-    on, give the splits. Arrow files are memory-mapped; the package ``datasets`` is not needed.
+    Each image is a file with its original encoding; row 7 of the first shard of train is
+    ``train/data-00000-of-00001/000007``. Labels are the names of the only ``ClassLabel`` column, or the
+    values of the column ``label``. Splits are those of a ``DatasetDict``, or of the names of the shards
+    (``train-...``). Arrow files are memory-mapped; the package ``datasets`` is not needed.
     """
 
     def __init__(self, folder: Path, scratch: Path) -> None:
-        """Finds the shards, and rewrites those in Parquet as Arrow files in ``scratch``.
+        """Find the shards, and convert Parquet shards to Arrow files in ``scratch``.
 
         Args:
             scratch: must outlive this object and its copies in other processes.
 
         Raises:
-            UserError: a shard is missing or damaged, a split has another name, or the columns do not
-                say what is the image and what the label.
+            UserError: a shard is missing or damaged, a split has an unknown name, or the columns of
+                image and label are ambiguous.
         """
         self.name = str(folder)
         self._folder = folder
@@ -57,7 +57,7 @@ class HuggingFaceFiles:
                 _rewrite(folder / path, self._arrow_files[stem])
 
     def entries(self) -> Iterator[Entry]:
-        """Yields the images, labelled, and the other files of the folder as ``unlisted``.
+        """Yield the images with their labels, and the other files of the folder as ``unlisted``.
 
         Raises:
             UserError: a shard is damaged.
@@ -72,7 +72,7 @@ class HuggingFaceFiles:
 
 
 def is_hugging_face(folder: Path) -> bool:
-    """Tells whether ``folder`` is what ``save_to_disk`` wrote, or holds Parquet shards of images."""
+    """Return whether ``save_to_disk`` wrote ``folder``, or it contains Parquet shards of images."""
     saved = all((folder / name).is_file() for name in ("state.json", "dataset_info.json"))
     if saved or (folder / "dataset_dict.json").is_file():
         return True
@@ -80,11 +80,11 @@ def is_hugging_face(folder: Path) -> bool:
     try:
         return bool(shards) and bool(_image_columns(_features(pq.read_schema(shards[0]))))
     except (pa.ArrowException, OSError):
-        return False  # a table, perhaps; whoever reads it will say more
+        return False  # perhaps a manifest, whose reader gives a better message
 
 
 def _saved_shards(folder: Path, there: set[str]) -> dict[str, Split | None]:
-    """Returns the Arrow files of ``save_to_disk`` and their splits; none if it is another folder."""
+    """Return the split of each Arrow file of ``save_to_disk``; empty for other folders."""
     states: dict[str, Split | None]
     if "dataset_dict.json" in there:
         names = _read_json(folder / "dataset_dict.json", "splits")
@@ -96,11 +96,11 @@ def _saved_shards(folder: Path, there: set[str]) -> dict[str, Split | None]:
     shards: dict[str, Split | None] = {}
     for state, split in states.items():
         if state not in there:
-            raise UserError(f"{folder} lacks {state}; save the data set anew")
+            raise UserError(f"{folder} lacks {state}; save the data set again")
         for file in _read_json(folder / state, "_data_files"):
             path = posixpath.join(posixpath.dirname(state), str(file["filename"]))
             if path not in there:
-                raise UserError(f"{folder} lacks {path}, which {state} names; save the data set anew")
+                raise UserError(f"{folder} lacks {path}, which {state} names; save the data set again")
             shards[path] = split
     return shards
 
@@ -131,7 +131,7 @@ def _read_json(path: Path, key: str) -> list[Any]:
 
 
 def _rewrite(parquet: Path, arrow_file: Path) -> None:
-    """Copies image and label to where single images can be read; in Parquet they are compressed."""
+    """Copy images and labels to an Arrow file, because single images in Parquet cannot be read."""
     try:
         with pq.ParquetFile(parquet) as file:
             columns = list(_columns(_features(file.schema_arrow), str(parquet)))
@@ -145,7 +145,7 @@ def _rewrite(parquet: Path, arrow_file: Path) -> None:
 
 
 def _images(path: Path) -> Iterator[Entry]:
-    """Yields the rows of an Arrow file, without paths: labels, and where the images' bytes lie."""
+    """Yield the rows of an Arrow file as entries without path, with label, offset and size."""
     try:
         with pa.memory_map(str(path)) as file:
             content = file.read_buffer()
@@ -159,7 +159,7 @@ def _images(path: Path) -> Iterator[Entry]:
                 for value, place in zip(stored, lying, strict=True):
                     text = _label(value, names, path)
                     if place is None:
-                        yield Entry("", text, outcome="missing", reason="no bytes are stored for it")
+                        yield Entry("", text, outcome="missing", reason="no bytes are stored")
                     elif text is None:
                         yield Entry("", None, outcome="unlisted", reason="no label", size=place[1])
                     else:
@@ -169,7 +169,7 @@ def _images(path: Path) -> Iterator[Entry]:
 
 
 def _where(images: pa.Array, content: pa.Buffer, path: Path) -> Iterator[tuple[int, int] | None]:
-    """Yields offset and size in ``content`` of each image's bytes, None where there are none."""
+    """Yield the offset and size of each image in ``content``; None if it has no bytes."""
     values = pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
     if len(values) == 0:
         return
@@ -184,7 +184,7 @@ def _where(images: pa.Array, content: pa.Buffer, path: Path) -> Iterator[tuple[i
 
 
 def _features(schema: pa.Schema) -> _Features:
-    """Returns what ``datasets`` wrote into the schema, or what the types tell."""
+    """Return the features that ``datasets`` wrote into the schema, or guess them from the types."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return {name: dict(features[name]) for name in schema.names}
@@ -203,20 +203,21 @@ def _image_columns(features: _Features) -> list[str]:
 
 
 def _columns(features: _Features, name: str) -> tuple[str, str]:
-    """Returns the columns of the image and of the label."""
+    """Return the names of the image column and of the label column."""
     images = _image_columns(features)
     classes = [column for column, feature in features.items() if feature.get("_type") == "ClassLabel"]
     labels = classes if len(classes) == 1 else [column for column in features if column == "label"]
     if len(images) != 1 or len(labels) != 1:
         raise UserError(
-            f"{name} has the columns {listed(features)}; one must be an Image, and one a ClassLabel"
-            f" or called label (there are {len(images)} Image and {len(classes)} ClassLabel columns)"
+            f"{name} has the columns {listed(features)}; exactly one must be an Image, and one must be a"
+            f" ClassLabel or have the name label (there are {counted(len(images), 'Image column')} and"
+            f" {counted(len(classes), 'ClassLabel column')})"
         )
     return images[0], labels[0]
 
 
 def _label(value: Any, names: list[str] | None, where: object) -> str | None:
-    """Returns a stored label as text, or None if there is none (``datasets`` writes -1)."""
+    """Return a stored label as text, or None if there is none (``datasets`` stores -1)."""
     if value is None or (names is not None and value == -1):
         return None
     if names is None and isinstance(value, str) and not value.strip():
@@ -231,22 +232,22 @@ def _label(value: Any, names: list[str] | None, where: object) -> str | None:
 
 
 def load_hub_set(name: str, cache: Path) -> dict[Split, tuple[int, Iterator[tuple[bytes, str]]]]:
-    """Loads ``hf--OWNER--NAME`` or ``hf--OWNER--NAME--CONFIG`` with the package ``datasets``.
+    """Load ``hf--OWNER--NAME`` or ``hf--OWNER--NAME--CONFIG`` with the package ``datasets``.
 
     Returns:
-        For each split the number of images, and each one encoded, as it is in the set, with the name
-        of its class as a folder can have it.
+        The number of images of each split, and an iterator over the encoded images, each with its class
+        as a valid folder name.
 
     Raises:
-        UserError: the package is missing, the set cannot be loaded, or an image has no label. Also
-            while reading, if there is no image.
+        UserError: the package is missing, the set cannot be loaded, or an image has no label. The
+            iterators raise it if an image is missing.
     """
     try:
         import datasets  # type: ignore[import-untyped]
         from huggingface_hub.constants import HF_HUB_CACHE
     except ImportError:
         raise UserError(
-            f"data.fetch: {name} needs the package datasets: pip install 'darkroom[huggingface]'"
+            f"data.fetch: {name} needs the package datasets; run pip install 'darkroom[huggingface]'"
         ) from None
     owner, repository, config, *_ = [*name.removeprefix("hf--").split("--", 2), "", ""]
     try:
@@ -256,9 +257,8 @@ def load_hub_set(name: str, cache: Path) -> dict[Split, tuple[int, Iterator[tupl
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"data.fetch: {name} could not be loaded from the Hugging Face hub"
-            f" ({error.__cause__ or error}). It needs a"
-            f" network, once; without one, put the images into data/{name}/train/CLASS/ yourself and set"
-            f" data.fetch: [] and data.path: data/{name}"
+            f" ({error.__cause__ or error}). Downloading needs a network, once. Without one, put the"
+            f" images into data/{name}/train/CLASS/ and set data.fetch: [] and data.path: data/{name}"
         ) from None
     downloads = (cache.resolve(), Path(HF_HUB_CACHE).resolve())
     label_of: dict[str, str] = {}
@@ -279,7 +279,7 @@ def load_hub_set(name: str, cache: Path) -> dict[Split, tuple[int, Iterator[tupl
 def _stored(
     rows: Iterable[dict[str, Any]], folders: dict[Any, str], downloads: tuple[Path, ...], name: str
 ) -> Iterator[tuple[bytes, str]]:
-    """Yields the bytes of images, or of the downloaded files that they name; no other is opened."""
+    """Yield the bytes of images, stored or in downloaded files. No other file is opened."""
     for row in rows:
         image, folder = row["image"], folders[row["label"]]
         path = Path(image["path"]).resolve() if image and image["path"] else None
@@ -292,7 +292,7 @@ def _stored(
 
 
 def _class_folder(label: str | None, label_of: dict[str, str], name: str) -> str:
-    """Returns the folder of a class; ``label_of`` holds the folders so far."""
+    """Return the folder name of a class. ``label_of`` maps the names in use to labels."""
     if label is None:
         raise UserError(f"data.fetch: {name}: some images have no label")
     folder = label.strip().replace("/", "_")
@@ -302,5 +302,5 @@ def _class_folder(label: str | None, label_of: dict[str, str], name: str) -> str
         or "\0" in folder
         or label_of.setdefault(folder, label) != label
     ):
-        raise UserError(f"data.fetch: {name}: the class {label!r} cannot have a folder of its own")
+        raise UserError(f"data.fetch: {name}: the class {label!r} cannot be the name of its own folder")
     return folder

@@ -1,4 +1,4 @@
-"""Several labels an image: sets of classes as text, and which classes are in each set."""
+"""Sets of labels, for images with several labels: as text, and as classes."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,65 +12,65 @@ from scipy.sparse import csr_array
 
 @dataclass(frozen=True)
 class LabelSets:
-    """The sets of classes that the images of a collection have."""
+    """The different sets of classes that the images of a collection have."""
 
     names: list[str]
-    """Sorted texts, as ``join_labels`` returns them: ``cat|dog``; empty for the set of none."""
+    """Sorted texts of ``join_labels``, such as ``cat|dog``; empty for the empty set."""
     members: csr_array
-    """int64 ``(num_sets, num_classes)``: 1 where a class is in a set."""
+    """int64 ``(num_sets, num_classes)``: 1 if a class is in a set."""
 
     def classes(self, index: int) -> list[int]:
-        """Returns the classes in one set, ascending."""
+        """Return the classes in one set, in ascending order."""
         start, stop = self.members.indptr[index : index + 2]
         return self.members.indices[start:stop].tolist()
 
     def keys(self) -> NDArray[np.int64]:
-        """Returns a hash of the classes in each set, which no separator changes: ``(num_sets,)``."""
+        """Return a hash of the classes in each set, independent of the separator: ``(num_sets,)``."""
         classes = self.members.indices.astype("<i8")
         sets = (classes[start:stop].tobytes() for start, stop in pairwise(self.members.indptr))
-        return np.frombuffer(b"".join(hashlib.sha256(each).digest()[:8] for each in sets), "<i8")
+        return np.frombuffer(b"".join(hashlib.sha256(codes).digest()[:8] for codes in sets), "<i8")
 
 
 def join_labels(labels: Iterable[str], separator: str) -> str:
-    """Returns the text of a set of labels: stripped, sorted, each once, ``separator`` in between.
+    """Return a set of labels as text: stripped, sorted, without duplicates, joined by ``separator``.
 
     Raises:
-        ValueError: a label is empty, or ``split_labels`` would find other labels in the text.
+        ValueError: a label is empty, or ``split_labels`` would return other labels.
     """
     unique = sorted({label.strip() for label in labels})
     if "" in unique:
-        raise ValueError(f"of which one is empty; write labels with one {separator!r} between two")
+        raise ValueError(f"one of which is empty; write exactly one {separator!r} between labels")
     text = separator.join(unique)
     if split_labels(text, separator) != unique:
         raise ValueError(
-            f"in which {separator!r} is a part of labels too; set data.label_separator to text that no"
-            " label has"
+            f"in which {separator!r} is also part of a label; set data.label_separator to text that no"
+            " label contains"
         )
     return text
 
 
 def split_labels(text: str, separator: str) -> list[str]:
-    """Returns the labels that ``join_labels`` has joined."""
+    """Return the labels that ``join_labels`` has joined."""
     return text.split(separator) if text else []
 
 
 def classes_in(texts: Iterable[str], separator: str | None) -> set[str]:
-    """Returns the classes that occur in labels, each of which is one class if there is no separator."""
+    """Return the classes that occur in texts of labels; without separator, each text is one class."""
     if separator is None:
         return set(texts)
     return {label for text in texts for label in split_labels(text, separator)}
 
 
 def make_label_sets(names: list[str], class_names: Sequence[str], separator: str) -> LabelSets:
-    """Finds the classes in each set.
+    """Return the classes of each set.
 
     Args:
-        names: different texts that ``join_labels`` has returned.
-        class_names: sorted, all that occur in ``names``.
+        names: different texts returned by ``join_labels``.
+        class_names: all classes in ``names``, sorted.
     """
     codes = {name: code for code, name in enumerate(class_names)}
     sets = [[codes[label] for label in split_labels(name, separator)] for name in names]
     ends = np.cumsum([0, *map(len, sets)])
-    indices = np.array([code for each in sets for code in each], np.int64)
+    indices = np.array([code for codes_of_set in sets for code in codes_of_set], np.int64)
     shape = (len(names), len(class_names))
     return LabelSets(names, csr_array((np.ones_like(indices), indices, ends), shape=shape))

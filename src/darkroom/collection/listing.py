@@ -1,4 +1,4 @@
-"""Explains why paths that a manifest lists are not found, and what would find them."""
+"""Explains why paths listed in a manifest are missing, and how they would be found."""
 
 import posixpath
 from collections import Counter, defaultdict
@@ -9,9 +9,9 @@ from urllib.parse import unquote
 from darkroom.errors import listed
 
 MAX_TRIED = 1_000
-"""Missing paths for which a match is searched."""
+"""Maximum number of missing paths for which matches are searched."""
 LEAST_SHARE = 0.5
-"""Share of the matches that one remedy must serve to be named."""
+"""Minimum share of the matches that a suggested remedy must cover."""
 
 
 def _stem(path: str) -> str:
@@ -30,45 +30,45 @@ _WAYS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
     (lambda path: _loose(path), lambda path: _stem(_loose(path))),
     (lambda path: _stem(_loose(path)), lambda path: _stem(_loose(path))),
 )
-"""How a listed path and a file's path are compared, the strictest way first: (listed, file)."""
+"""Ways to compare a listed path with the path of a file, the strictest first: (listed, file)."""
 
 
 @dataclass(frozen=True)
 class _Match:
     root: str
-    """Folder that the rest of the listed path is relative to; empty: the collection."""
+    """Folder to which the rest of the listed path is relative; empty: the collection."""
     dropped: str
-    """What the listed path has in front of the rest, with a slash; often empty."""
+    """Prefix of the listed path before the rest, with a slash; often empty."""
     change: str
-    """How the rest must change, in words; empty: not at all."""
+    """How the rest must be changed, in words; empty: not at all."""
 
 
 def explain_missing(
     missing: Sequence[str], there: Iterable[str], folder: str, place: str, num_listed: int
 ) -> str:
-    """Says how many listed paths are missing, the first, and what would find them.
+    """Return a message with the number of missing paths, the first, and how they would be found.
 
     Args:
-        missing: listed paths as the manifest has them, at least one.
-        there: paths of files in the collection.
-        folder: what listed paths are relative to, in the collection; empty: the collection itself.
-        place: the collection's name.
-        num_listed: how many paths are listed.
+        missing: listed paths as in the manifest, at least one.
+        there: paths of the files in the collection.
+        folder: folder in the collection to which listed paths are relative; empty: the collection.
+        place: name of the collection.
+        num_listed: number of listed paths.
     """
-    said = f"{len(missing):,} of {num_listed:,} listed paths are missing, the first: {missing[0]}"
+    summary = f"{len(missing):,} of {num_listed:,} listed paths are missing, the first: {missing[0]}"
     base = f"{place}/{folder}" if folder else place
     found, example, paths = _search(missing[:MAX_TRIED], list(there))
     if not found:
         looked = f"; paths are relative to {base}"
-        return said + looked + (f", which holds {paths[0]}, for example" if paths else "")
+        return summary + looked + (f", which contains {paths[0]}, for example" if paths else "")
     best, count = found.most_common(1)[0]
     if count < LEAST_SHARE * found.total() and len({match.root for match in found}) > 1:
         roots = sorted({match.root for match in found})
         instead = example.removeprefix(f"{folder}/") if folder else example
         return (
-            f"{said}; {found.total():,} of {min(len(missing), MAX_TRIED):,} have the name of a file in"
-            f" one of {len(roots):,} folders, {listed(roots, most=3)}; write paths relative to {base},"
-            f" as {instead} for {missing[0]}"
+            f"{summary}; {found.total():,} of {min(len(missing), MAX_TRIED):,} have the name of a file"
+            f" in one of {len(roots):,} folders, {listed(roots, most=3)}; write paths relative to"
+            f" {base}, for example {instead} for {missing[0]}"
         )
     remedies = []
     if best.dropped:
@@ -80,13 +80,13 @@ def explain_missing(
     tried = min(len(missing), MAX_TRIED)
     where = f"{place}/{best.root}" if best.root else place
     return (
-        f"{said}; {count:,} of {tried:,} would be found in {where}: {', and '.join(remedies)}"
+        f"{summary}; {count:,} of {tried:,} would be found in {where}: {', and '.join(remedies)}"
         f" (paths are relative to {base})"
     )
 
 
 def _search(missing: Sequence[str], there: list[str]) -> tuple[Counter[_Match], str, list[str]]:
-    """Returns how many missing paths each way finds, the first file found, and any file."""
+    """Return how many missing paths each match covers, the first file found, and any file."""
     there.sort()
     indices = []
     for _, of_file in _WAYS:
@@ -121,7 +121,7 @@ def _match(given: str, indices: Sequence[defaultdict[str, list[str]]]) -> tuple[
 
 
 def _describe(rest: str, path: str) -> str:
-    """Says how ``rest`` must change to be the end of ``path``."""
+    """Return how ``rest`` must be changed to be the end of ``path``."""
     actual = "/".join(path.split("/")[-len(rest.split("/")) :])
     if actual == rest:
         return ""
@@ -129,5 +129,5 @@ def _describe(rest: str, path: str) -> str:
     if actual == rest + suffix:
         return f"add the suffix {suffix}"
     if suffix != given and _stem(actual) == _stem(rest):
-        return f"the suffix is {suffix}, not {given}"
-    return "write names as the files have them (case, blanks, percent signs)"
+        return f"write the suffix {suffix} instead of {given}"
+    return "write the names exactly as the files have them (case, blanks, percent signs)"

@@ -1,4 +1,4 @@
-"""Labels from a table beside the files: CSV, Parquet or JSON Lines."""
+"""Reads labels from a manifest, a table beside the files: CSV, Parquet or JSON Lines."""
 
 import math
 import posixpath
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from darkroom.collection.entries import SPLIT_NAMES, Entry, Files, Split, split_called
 from darkroom.collection.labels import join_labels
 from darkroom.collection.names import Renaming
-from darkroom.collection.rows import READERS, read_rows
+from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
 from darkroom.errors import UserError, did_you_mean
 
 _BATCH = 8192
-"""Rows that are held as Python objects at once."""
+"""Maximum number of rows that are held as Python objects at once."""
 
 _FILES = pa.schema(
     [
@@ -43,21 +43,21 @@ _ROWS = pa.schema(
         ("weight", pa.float64()),
     ]
 )
-"""One row of the manifest: ``number`` is of its line, ``path`` is below the collection's root."""
+"""The rows of the manifest: ``number`` is the line, ``path`` is relative to the collection."""
 
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DRIVE = re.compile(r"[A-Za-z]:/")
 _MAX_NAMED = 5
 
-NOT_THERE = "listed, but not there"
-"""How the reason of a listed file that is missing begins."""
-OUT = "a path out of the folder that paths are relative to"
-"""The reason of a listed path that is outside."""
+NOT_THERE = "listed, but missing"
+"""Beginning of the reason for a listed file that does not exist."""
+OUT = "a path that leads out of the folder that paths are relative to"
+"""Reason for a listed path that is ``outside``."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the manifest's columns; None: there is no such column."""
+    """Names of the manifest's columns; None: the manifest has no such column."""
 
     path: str
     label: str
@@ -74,32 +74,31 @@ def label_by_manifest(
     rename: Callable[[str], str] | None = None,
     root: str | None = None,
 ) -> Iterator[Entry]:
-    """Yields an entry for each file, with what the manifest says of it, and for each listed path.
+    """Yield an entry for each file, with its values from the manifest, and for each missing path.
 
-    Labels are text as written, without blanks around them: ``007``, ``NA`` and ``null`` are classes.
-    Whole numbers and booleans in Parquet and JSON Lines become ``7`` and ``true``. Paths are relative to
-    the manifest's folder, or to ``root``, with ``/``, or with backslashes unless a file has them in its
-    name. A file is found, too, where its name differs in Unicode normalisation alone.
+    Labels are text, without surrounding blanks: ``007``, ``NA`` and ``null`` are classes. Integers and
+    booleans in Parquet and JSON Lines become ``7`` and ``true``. Paths are relative to the folder of the
+    manifest, or to ``root``. They are written with ``/``, or with backslashes unless the name of a file
+    contains one. A path also matches a file whose name differs only in Unicode normalisation.
 
-    With a ``separator`` a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
-    Parquet and JSON Lines. Their order does not matter, and an empty cell is the set of none.
+    With a ``separator``, a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
+    Parquet and JSON Lines. Their order does not matter, and an empty cell is the empty set.
 
-    A file that is not listed, or has no label, is ``unlisted``; a hidden one stays ``hidden``, listed
-    or not. What is listed but not there is ``missing``, and a path out of the folder that paths are
-    relative to ``outside``. A file that is listed several times counts once if all columns agree, else
-    it is ``conflicting label``.
+    A file that is not listed, or has no label, is ``unlisted``; hidden files stay ``hidden``. A listed
+    path without file is ``missing``, and one that leads out of the folder is ``outside``. A file that is
+    listed several times counts once if all columns agree, and is ``conflicting label`` otherwise.
 
     Args:
-        manifest: path in ``files`` of a .csv, .tsv or .txt (with ``,``, ``;`` or tab, as its first
-            line has it), .parquet, .jsonl or .ndjson.
-        separator: what parts the labels of an image; None: an image has one.
-        rename: returns the class of a label; None: a label is its class.
-        root: folder in ``files`` that listed paths are relative to; None: the manifest's own.
+        manifest: path in ``files`` of a .csv, .tsv or .txt (separated by ``,``, ``;`` or tab, according
+            to its first line), .parquet, .jsonl or .ndjson.
+        separator: the separator of the labels of an image; None: an image has one label.
+        rename: returns the class of a label; None: the label is the class.
+        root: folder in ``files`` to which listed paths are relative; None: that of the manifest.
 
     Raises:
-        UserError: the manifest is not there, cannot be read, has no rows, or lacks a column; or a row
-            has no path, no known split, no positive weight, an empty one among several labels, or a
-            value that is not text.
+        UserError: the manifest is missing, too large or unreadable, has no rows, or lacks a column; or a
+            row has no path, an unknown split, a weight that is not positive, an empty label among
+            several, or a value that is not text.
     """
     found = ((e.path, e.outcome, e.reason, e.offset, e.size) for e in files.entries())
     there = _tabulate(found, _FILES)
@@ -115,7 +114,7 @@ def label_by_manifest(
 
 
 def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
-    """Holds rows in tens of bytes each."""
+    """Return rows as a table, in tens of bytes per row."""
     remaining = iter(rows)
     batches = []
     while chunk := list(islice(remaining, _BATCH)):
@@ -126,14 +125,14 @@ def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 
 def _root(files: Files, root: str, there: pa.Table) -> str:
-    """Returns ``data.image_root`` as a normal path, empty for the collection itself."""
+    """Return ``data.image_root`` as a normal path, empty for the collection itself."""
     folder = posixpath.normpath(root.replace("\\", "/"))
     if folder == ".":
         return ""
     if not pc.any(pc.starts_with(there["path"], f"{folder}/")).as_py():
         parents = {path.rpartition("/")[0] for path in there["path"].to_pylist() if "/" in path}
         raise UserError(
-            f"data.image_root: {files.name} has no files in {folder}"
+            f"data.image_root: {files.name} has no files in the folder {folder}"
             + did_you_mean(folder, sorted(parents))
         )
     return folder
@@ -148,7 +147,7 @@ def _read(
     folder: str,
     there: pa.Table,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yields the manifest's rows, as ``_ROWS`` has them."""
+    """Yield the rows of the manifest, as in ``_ROWS``."""
     content = _content(files, manifest, there)
     name = posixpath.join(files.name, manifest)
     counted = _counted(manifest)
@@ -184,19 +183,24 @@ def _read(
 
 def _content(files: Files, manifest: str, there: pa.Table) -> bytes:
     if posixpath.splitext(manifest)[1].lower() not in READERS:
-        raise UserError(f"data.manifest: {manifest} is none of {', '.join(READERS)}")
+        raise UserError(f"data.manifest: the suffix of {manifest} is not one of {', '.join(READERS)}")
     index = pc.index(there["path"], posixpath.normpath(manifest)).as_py()
     if index < 0:
         suffixes = "|".join(suffix.removeprefix(".") for suffix in READERS)
         tables = there["path"].filter(pc.match_substring_regex(there["path"], rf"\.({suffixes})$"))
         raise UserError(
-            f"data.manifest: {files.name} holds no {manifest}"
+            f"data.manifest: {files.name} does not contain {manifest}"
             + did_you_mean(manifest, tables.slice(0, 1000).to_pylist())
         )
     found = there.slice(index, 1).to_pylist()[0]
     if found["outcome"]:
         reason = found["reason"] or f"it is {found['outcome']}"
         raise UserError(f"data.manifest: {manifest} cannot be used: {reason}")
+    if found["size"] > MAX_TABLE_BYTES:
+        raise UserError(
+            f"data.manifest: {manifest} has {found['size']:,} bytes; at most {MAX_TABLE_BYTES:,} are"
+            " read"
+        )
     try:
         return files.read(found["path"], found["offset"], found["size"])
     except OSError as error:
@@ -204,7 +208,7 @@ def _content(files: Files, manifest: str, there: pa.Table) -> bytes:
 
 
 def _text(value: Any, role: str) -> str:
-    """Returns a value as text; raises ValueError if it is none."""
+    """Return a value as text; raise ValueError if it is of another type."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int) or (isinstance(value, float) and role == "weight"):
@@ -216,12 +220,12 @@ def _text(value: Any, role: str) -> str:
     try:
         (value or "").encode()
     except UnicodeEncodeError:
-        raise ValueError(f"has the {role} {value!r}, which is no valid Unicode") from None
+        raise ValueError(f"has the {role} {value!r}, which is not valid Unicode") from None
     return value or ""
 
 
 def _label(text: str, rename: Callable[[str], str]) -> str:
-    """Returns the class of a label, empty if there is none; raises ValueError if it is invisible."""
+    """Return the class of a label, empty if there is none; raise ValueError if it is invisible."""
     try:
         return rename(text) if text.strip() else ""
     except ValueError as error:
@@ -229,7 +233,7 @@ def _label(text: str, rename: Callable[[str], str]) -> str:
 
 
 def _labels(value: Any, separator: str, rename: Callable[[str], str]) -> str:
-    """Returns a set of labels as ``join_labels`` writes it; raises ValueError if it is none."""
+    """Return a set of labels as text of ``join_labels``; raise ValueError if that is impossible."""
     if isinstance(value, list):
         labels = [_text(label, "label") for label in value]
     else:
@@ -259,10 +263,10 @@ def _weight(text: str) -> float | None:
 
 
 def _below(folder: str, path: str, keep: frozenset[str]) -> str | None:
-    """Returns a listed path from the collection's root, or None if it leaves ``folder``.
+    """Return a listed path relative to the collection, or None if it leads out of ``folder``.
 
     Args:
-        keep: paths of files whose names hold backslashes.
+        keep: paths of files whose names contain backslashes.
     """
     normal = posixpath.normpath(path)
     if "\\" in path and posixpath.join(folder, normal) not in keep:
@@ -275,7 +279,7 @@ def _below(folder: str, path: str, keep: frozenset[str]) -> str | None:
 
 
 def _find(rows: pa.Table, paths: pa.Array) -> NDArray[np.int64]:
-    """Returns for each row the index of its file in ``paths``, or -1."""
+    """Return the index of each row's file in ``paths``, or -1."""
     inside = rows["is_inside"].to_numpy()
     index = np.where(inside, _index(rows["path"], paths), -1)
     absent = np.flatnonzero(inside & (index < 0))
@@ -293,7 +297,7 @@ def _index(wanted: pa.ChunkedArray, paths: pa.ChunkedArray) -> NDArray[np.int64]
 
 
 def _absent(rows: pa.Table, paths: pa.ChunkedArray) -> Iterator[Entry]:
-    """Yields, once each, the listed paths that are not there."""
+    """Yield each listed path without a file once."""
     if len(rows) == 0:
         return
     near = paths.take(pc.index_in(pc.utf8_lower(rows["path"]), pc.utf8_lower(paths)))
@@ -307,14 +311,14 @@ def _absent(rows: pa.Table, paths: pa.ChunkedArray) -> Iterator[Entry]:
         if not row["is_inside"]:
             yield replace(entry, outcome="outside", reason=OUT)
         else:
-            hint = f"; there is {other}" if other.is_valid else ""
+            hint = f"; a similar path is {other}" if other.is_valid else ""
             yield replace(entry, outcome="missing", reason=f"{NOT_THERE}{hint}")
 
 
 def _present(
     rows: pa.Table, index: NDArray[np.int64], there: pa.Table, manifest: str, may_have_none: bool
 ) -> Iterator[Entry]:
-    """Yields every file, with the rows that list it; an empty label may mean that it has none."""
+    """Yield every file, with the values of the rows that list it."""
     order = np.argsort(index, kind="stable")
     order = order[np.searchsorted(index[order], 0) :]
     numbered = zip(index[order].tolist(), _unpack(rows.take(order)), strict=True)
@@ -334,7 +338,7 @@ def _present(
 
 
 def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_none: bool) -> Entry:
-    """Returns a file's entry with what the rows that list it say."""
+    """Return the entry of a file with the values of the rows that list it."""
     first = rows[0]
     for column in ("label", "split", "group", "weight"):
         said: dict[Any, int] = {}
@@ -348,7 +352,7 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_non
     has_label = may_have_none or first["label"].strip()
     labelled = replace(entry, label=first["label"] if has_label else None, **known)
     if entry.outcome == "hidden":
-        return replace(labelled, reason="listed, but hidden files are left out")
+        return replace(labelled, reason="listed, but hidden files are excluded")
     if entry.outcome is None and labelled.label is None:
         return replace(labelled, outcome="unlisted", reason="no label in the manifest")
     if entry.outcome is None and len(rows) > 1:

@@ -1,4 +1,4 @@
-"""The names of classes: without blanks around them, merged as asked, and told apart from look-alikes."""
+"""The names of classes: stripped of blanks, merged as configured, and checked for look-alikes."""
 
 import re
 import unicodedata
@@ -8,37 +8,37 @@ from collections.abc import Mapping
 from darkroom.errors import UserError, counted, did_you_mean, listed
 
 _IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
-"""Invisible characters that are not of Unicode's category Cf: fillers and variation selectors."""
+"""Invisible characters outside Unicode's category Cf: fillers and variation selectors."""
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*(?:[ -][A-Za-z0-9_]+)*")
 _NOT_TEXT = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
-"""What YAML 1.1 or 1.2 takes for something else than text, in small letters."""
+"""Words that YAML 1.1 or 1.2 does not read as text, in lower case."""
 
 MAX_SHOWN = 10
-"""Groups of look-alikes that a message shows."""
+"""Maximum number of groups of look-alikes in a message."""
 
 
 class Renaming:
-    """Reads labels without the blanks around them, and merges those that ``data.merge_labels`` maps."""
+    """Strips labels of surrounding blanks, and merges them as ``data.merge_labels`` says."""
 
     def __init__(self, merge: Mapping[str, str]) -> None:
         self.merge = merge
         self._found: set[str] = set()
 
     def __call__(self, label: str) -> str:
-        """Returns the class of a label, which is empty if nothing but blanks is in it.
+        """Return the class of a label, empty if the label consists of blanks.
 
         Raises:
             ValueError: the label consists of invisible characters.
         """
         name = label.strip()
         if name and is_blank(name):
-            raise ValueError("consists of invisible characters alone")
+            raise ValueError("consists only of invisible characters")
         self._found.add(name)
         return self.merge.get(name, name)
 
     def check(self) -> None:
-        """Checks the mapping against the labels that were read.
+        """Check the mapping against the labels that were read.
 
         Raises:
             UserError: the mapping names a label that no file has.
@@ -55,16 +55,17 @@ class Renaming:
             if target not in self._found and sources[target] == 1:
                 raise UserError(
                     f"data.merge_labels: {quoted(label)} is merged into {quoted(target)}, which no file"
-                    f" has as its label{did_you_mean(target, self._found)}; a new name takes two"
-                    " labels or more"
+                    f" has as its label{did_you_mean(target, self._found)}; a new name needs at least"
+                    " two labels"
                 )
 
 
 def look_alike_key(name: str) -> str:
-    """Returns what names share that differ in case, blanks, invisible characters or Unicode form alone.
+    """Return a key that is equal for names that look alike.
 
-    Case is folded and compatibility forms are composed (NFKC: full-width letters, ligatures), as in
-    Unicode's caseless matching (UAX 15, UTS 46); runs of blanks count as one.
+    These differ only in case, blanks, invisible characters or Unicode form. Case is folded and
+    compatibility forms are composed (NFKC: full-width letters, ligatures), as in Unicode's caseless
+    matching (UAX 15, UTS 46); runs of blanks count as one blank.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     visible = "".join(
@@ -76,7 +77,7 @@ def look_alike_key(name: str) -> str:
 
 
 def is_blank(name: str) -> bool:
-    """Tells whether nothing of a name can be seen."""
+    """Return whether a name has no visible character."""
     return not look_alike_key(name)
 
 
@@ -126,10 +127,10 @@ def explain_look_alikes(counts: Mapping[str, int], merge: Mapping[str, str], col
 
 
 def quoted(name: str) -> str:
-    """Returns a name as YAML has it, in which everything can be seen.
+    """Return a name in YAML syntax, with every character visible.
 
-    Names in plain ASCII letters stay as they are; others are in double quotes, with escapes for what
-    is invisible or could be written in two forms.
+    Names of plain ASCII letters stay as they are. Others are put into double quotes, with escapes for
+    characters that are invisible or have several Unicode forms.
     """
     if _PLAIN.fullmatch(name) and name.lower() not in _NOT_TEXT:
         return name
@@ -153,5 +154,5 @@ def _flow(mapping: Mapping[str, str]) -> str:
 
 
 def _commonest(names: list[str], counts: Mapping[str, int]) -> str:
-    """Returns the name of most files; of equal ones that in small letters, then the first."""
+    """Return the name with most files; on a tie the one in lower case, then the first."""
     return min(names, key=lambda name: (-counts[name], name != name.lower(), name))

@@ -1,4 +1,4 @@
-"""Files that describe images and lie beside them: annotations, metadata, notes."""
+"""Recognises sidecars, files that describe the images beside them: annotations, metadata, notes."""
 
 from pathlib import PurePosixPath
 
@@ -12,13 +12,13 @@ _SUFFIXES = frozenset(
     }
 )
 _NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "changelog", "sha256sums"})
-"""Names without a suffix, in small letters."""
+"""File names without a suffix, in lower case."""
 
 
 def is_sidecar(path: str) -> bool:
-    """Tells whether a file has the name of one that describes images (``1.txt``, ``README``).
+    """Return whether a file has the name of a sidecar (``1.txt``, ``README``).
 
-    The content of a file counts for more than its name: an image that is called ``1.txt`` is an image.
+    The caller checks the content first: an image called ``1.txt`` is an image.
     """
     name = PurePosixPath(path)
     return name.suffix.lower() in _SUFFIXES or name.name.lower() in _NAMES

@@ -1,4 +1,4 @@
-"""Brings named public sets into folders of class folders."""
+"""Downloads public sets into folders of class folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ Options = dict[str, Any]
 
 
 class Progress(Protocol):
-    """Is told what to expect and what is done, in images."""
+    """Receives the number of images to expect, and of images done."""
 
     def expect(self, num_images: int) -> None: ...
     def advance(self, num_images: int) -> None: ...
@@ -45,7 +45,7 @@ TORCHVISION_SETS: dict[str, dict[str, Options]] = {
     "SVHN": _SPLITS_BY_NAME,
     "USPS": _TRAIN_AND_TEST,
 }
-"""torchvision's class name -> split folder (none: the set has no splits) -> its arguments."""
+"""Arguments of torchvision's class for each split folder, by class; no folder: no splits."""
 
 _SUFFIXES = {
     b"\xff\xd8\xff": ".jpg",
@@ -56,25 +56,25 @@ _SUFFIXES = {
     b"II*\0": ".tif",
     b"MM\0*": ".tif",
 }
-"""What a file of a format starts with -> its suffix."""
+"""Suffix of each image format, by the first bytes of its files."""
 
 
 def fetch_set(name: str, folder: Path, progress: Progress) -> int:
-    """Writes the set ``name`` as ``folder/CLASS/*.png``, or ``folder/{train,val,test}/CLASS/*.png``.
+    """Write the set ``name`` as ``folder/CLASS/*.png``, or ``folder/{train,val,test}/CLASS/*.png``.
 
-    Images of the Hugging Face hub are written as they are stored there, in their own format.
+    Images of the Hugging Face hub keep their own format.
 
     Returns:
         The number of images.
 
     Raises:
-        UserError: it could not be downloaded.
+        UserError: the set could not be downloaded.
     """
     if name == "digits":
         return _write(*_load_digits(), folder, progress)
     folder.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    # beside the folder: a large download should not fill the system's temporary folder
+    # beside the folder, because a large download could fill the system's temporary folder
     with TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as downloads:
         if name.startswith("hf--"):
             from darkroom.collection.huggingface import load_hub_set
@@ -88,10 +88,9 @@ def fetch_set(name: str, folder: Path, progress: Progress) -> int:
 
 
 def _load_digits() -> tuple[int, Iterator[tuple[Image.Image, str]]]:
-    """Loads scikit-learn's 1,797 handwritten digits, 8 x 8 pixels (from the UCI ML repository).
+    """Load scikit-learn's 1,797 handwritten digits, 8 x 8 pixels (from the UCI ML repository).
 
-    They come with scikit-learn, so no network is needed. Their 17 grey levels, 0..16, are spread
-    over 0..255.
+    They are part of scikit-learn, so no network is needed. Their grey levels 0..16 are scaled to 0..255.
     """
     from sklearn.datasets import load_digits
 
@@ -110,9 +109,9 @@ def _download(
         dataset = getattr(datasets, name)(downloads, download=True, **options)
     except (URLError, OSError, RuntimeError) as error:
         raise UserError(
-            f"data.fetch: {name} could not be downloaded ({brief(error)}). It needs a network, once;"
-            f" without one, put the images into data/{name}/train/CLASS/ and data/{name}/test/CLASS/"
-            f" yourself and set data.fetch: [] and data.path: data/{name}"
+            f"data.fetch: {name} could not be downloaded ({brief(error)}). Downloading needs a network,"
+            f" once. Without one, put the images into data/{name}/train/CLASS/ and"
+            f" data/{name}/test/CLASS/, and set data.fetch: [] and data.path: data/{name}"
         ) from None
     names = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
     samples = (dataset[index] for index in range(len(dataset)))
@@ -147,7 +146,7 @@ def _write_encoded(
 
 
 def _suffix(encoded: bytes) -> str:
-    """Returns the usual suffix of an image format; ``prepare`` goes by content."""
+    """Return the usual suffix of an image format; ``prepare`` itself ignores suffixes."""
     for magic, suffix in _SUFFIXES.items():
         if encoded.startswith(magic):
             return suffix

@@ -1,4 +1,4 @@
-"""Files that systems and programs leave behind: in prepare and predict alike, they are no images."""
+"""Recognises files that systems and programs leave behind, for both prepare and predict."""
 
 _NAMES = frozenset(
     {
@@ -10,7 +10,7 @@ _NAMES = frozenset(
         "desktop.ini",
         "$recycle.bin",
         "system volume information",
-        # macOS; the custom icon of a folder is called "Icon" and a carriage return
+        # macOS; the file of a custom folder icon is named "Icon" and a carriage return
         "__macosx",
         "icon\r",
         "network trash folder",
@@ -32,17 +32,17 @@ _NAMES = frozenset(
         "__pycache__",
     }
 )
-"""Names of files and folders, in small letters."""
+"""Names of files and folders, in lower case."""
 
 _SUFFIXES = (":zone.identifier", ":zone.identifier:$data", "@synoeastream", "@synoresource")
-"""Endings of a file's metadata that Windows or Synology keep beside it, in small letters."""
+"""Endings of metadata files that Windows or Synology keep beside a file, in lower case."""
 
 
 def is_hidden(path: str) -> bool:
-    """Tells whether a file, or a folder that it lies in, was left behind by a system or a program.
+    """Return whether a system or a program left behind a file or one of its folders.
 
-    Those are names that begin with a dot (``.DS_Store``, ``._1.jpg``, ``.git``), and known names in
-    any case (``Thumbs.db``, ``@eaDir``, ``__MACOSX``, ``lost+found``).
+    These have names that begin with a dot (``.DS_Store``, ``._1.jpg``, ``.git``), or known names in any
+    case (``Thumbs.db``, ``@eaDir``, ``__MACOSX``, ``lost+found``).
 
     Args:
         path: relative to the collection, with ``/``.

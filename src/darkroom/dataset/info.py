@@ -1,4 +1,4 @@
-"""dataset.json: what every later stage needs to know of the prepared data."""
+"""dataset.json, the description of the prepared data for all later stages."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ FORMAT_VERSION = 2
 
 
 class DatasetInfo(BaseModel):
-    """The prepared data set in numbers. ``mean`` and ``std`` are of train only, of values 0..1."""
+    """The prepared data set in numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,25 +24,27 @@ class DatasetInfo(BaseModel):
     multi_label: bool
     """Whether an image may have several labels, or none."""
     counts: dict[str, dict[str, int]]
-    """Images by split and class; one with several labels counts in each of its classes."""
+    """Number of images by split and class. An image counts in each of its classes."""
     labels_per_image: dict[str, list[int]]
-    """Of each split, how many images have 0, 1, 2, ... labels."""
+    """Number of images with 0, 1, 2, ... labels, by split."""
     input_size: tuple[int, int]
     """Height and width in pixels."""
     channels: Literal[1, 3]
     resize: Literal["stretch", "crop", "pad"]
     mean: list[float]
+    """Mean of the training pixels, scaled to 0..1, per channel."""
     std: list[float]
+    """Standard deviation, likewise."""
     digest: str
     """SHA-256 over the pixels, labels and splits of all images."""
     files: dict[str, FileDigest] = {}
-    """Of each shard by its path below the prepared folder, ``train/00000.arrow``."""
+    """Digest of each shard, by its path below the prepared folder: ``train/00000.arrow``."""
 
     def num_images(self, split: str) -> int:
         return sum(self.labels_per_image[split])
 
     def shards(self, split: str) -> dict[str, FileDigest]:
-        """Returns the digest of each shard of a split, by the file's name."""
+        """Return the digest of each shard of a split, by file name."""
         prefix = f"{split}/"
         return {
             path.removeprefix(prefix): digest
@@ -51,25 +53,25 @@ class DatasetInfo(BaseModel):
         }
 
     def to_document(self) -> dict[str, Any]:
-        """Returns what dataset.json holds: all values, and a digest of them."""
+        """Return the content of dataset.json: all values, and their digest."""
         return seal(self.model_dump())
 
 
 def profile(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that describe the data, without the digests of files; of any format."""
+    """Return the values that describe the data, of any format version, without digests of files."""
     return {name: value for name, value in values.items() if name not in ("files", SEAL)}
 
 
 def load_info(path: Path) -> DatasetInfo:
-    """Reads dataset.json.
+    """Read dataset.json.
 
     Raises:
-        UserError: there is none, it is damaged or edited, or its format is of another version.
+        UserError: the file is missing, damaged, edited, or of another format version.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; run `dvc repro prepare`") from None
+        raise UserError(f"{path}: the file does not exist; run `dvc repro prepare`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(path, f"{error}") from None
     try:
@@ -80,7 +82,7 @@ def load_info(path: Path) -> DatasetInfo:
     if version != FORMAT_VERSION:
         age = "an earlier" if isinstance(version, int) and version < FORMAT_VERSION else "another"
         raise UserError(
-            f"{path}: format {version}, made by {age} version of darkroom; this one reads "
+            f"{path}: format {version}, written by {age} version of darkroom; this version reads "
             f"{FORMAT_VERSION}; run `dvc repro --force prepare`"
         )
     try:
@@ -95,6 +97,6 @@ def load_info(path: Path) -> DatasetInfo:
 
 def _damaged(path: Path, problem: str) -> UserError:
     return UserError(
-        f"{path}: damaged, or not what this darkroom wrote ({problem}); `darkroom verify` says whether "
-        "DVC's cache holds it, `dvc repro --force prepare` makes it anew"
+        f"{path}: damaged, or not written by darkroom ({problem}); `darkroom verify` tells whether "
+        "DVC's cache has the file, `dvc repro --force prepare` creates it again"
     )

@@ -1,4 +1,4 @@
-"""The prepared splits: opened only after their bytes were compared with dataset.json."""
+"""Opens prepared splits after comparing their bytes with dataset.json."""
 
 from pathlib import Path
 
@@ -9,23 +9,23 @@ from darkroom.errors import UserError
 from darkroom.paths import DATASET
 
 _REMEDY = (
-    "`darkroom verify` says whether DVC's cache holds it, `dvc repro --force prepare` makes all anew"
+    "`darkroom verify` tells whether DVC's cache has it, `dvc repro --force prepare` creates all again"
 )
 
 
 def open_split(folder: Path, info: DatasetInfo) -> Shards:
-    """Returns the images of a split, after each of its files was hashed.
+    """Return the images of a split after verifying the hash of each file.
 
-    Nothing remembers that a file was good: hashing costs little beside what uses the images
-    (``benchmarks/integrity.py``), and a remembered check would not see what a disk does.
+    The result is not remembered: hashing is cheap compared to using the images
+    (``benchmarks/integrity.py``), and a remembered result would miss later damage on disk.
 
     Args:
-        folder: of the split, such as ``data/prepared/train``.
-        info: of the same prepared data.
+        folder: folder of the split, such as ``data/prepared/train``.
+        info: description of the same prepared data.
 
     Raises:
-        UserError: a shard is missing, damaged, of other data, or one too many; or a label is not one of
-            the classes.
+        UserError: a shard is missing, damaged, surplus or of other data, or a label is not one of the
+            classes.
     """
     recorded = info.shards(folder.name)
     for file in sorted(folder.glob("*.arrow")):

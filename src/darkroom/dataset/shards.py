@@ -1,10 +1,10 @@
-"""Arrow IPC shards: the images of one split in a few files that are memory-mapped.
+"""Arrow IPC shards: the images of one split in a few memory-mapped files.
 
-A shard has the columns ``image`` (as ``storage`` says: uint8 height x width x channels, or lossless
-WebP), ``label`` (int32, index into the class names), ``path`` (of the source file) and, where the
-collection has weights, ``weight`` (float64). Where an image may have several labels, or none, ``labels``
-(list of int32, ascending) is in place of ``label``. The schema's metadata holds shape and storage, and
-beside ``labels`` the number of classes. DVC hashes tens of files, whatever the number of images.
+A shard has the columns ``image`` (uint8 height x width x channels, or lossless WebP, according to
+``storage``), ``label`` (int32, index into the class names), ``path`` (of the source file) and, if the
+collection has weights, ``weight`` (float64). If images may have several labels, or none, ``labels``
+(list of int32, ascending) replaces ``label``. The schema's metadata contains the shape, the storage and,
+with ``labels``, the number of classes. DVC hashes tens of files for any number of images.
 """
 
 import json
@@ -27,20 +27,20 @@ from darkroom.errors import UserError, brief
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
 BATCH_BYTES = 64 * 2**20
-"""What a writer holds in memory, and the size of a record batch."""
+"""Size of a record batch, and of the images that a writer holds in memory."""
 LEAST_BYTES_FOR_THREADS = 16 * 2**10
-"""Of an image that threads decode faster than one."""
+"""Minimum size of an image for which several threads decode faster than one."""
 
 
 class ShardWriter:
-    """Writes one split's images, in order, to ``folder/00000.arrow`` and so on.
+    """Writes the images of one split, in order, to ``folder/00000.arrow`` and following files.
 
-    Shards are 64 MiB of pixels, or larger so that there are at most 64.
+    A shard has 64 MiB of pixels, or more if there would be over 64 shards.
 
     Args:
         shape: ``(height, width, channels)`` of every image.
         weighted: whether images have weights.
-        num_classes: where an image may have several labels, or none; None: each has one.
+        num_classes: number of classes if images may have several labels, or none; None: each has one.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ShardWriter:
         self._rows_in_shard = 0
         self._file: _OpenShard | None = None
         self.digests: dict[str, FileDigest] = {}
-        """Of each shard that is complete, by the file's name; of the bytes that were to be written."""
+        """Digest of each complete shard, by file name, computed before its bytes are written."""
         self._begin_batch()
 
     def _begin_batch(self) -> None:
@@ -83,11 +83,11 @@ class ShardWriter:
         self._weights: list[float] = []
 
     def add(self, image: Any, label: int | Sequence[int], path: str, weight: float = 1.0) -> None:
-        """Appends one image.
+        """Append one image.
 
         Args:
-            image: any contiguous buffer with what ``pack_image`` returns: bytes, or an array.
-            label: with ``num_classes`` the labels, ascending.
+            image: the result of ``pack_image`` in any contiguous buffer: bytes or an array.
+            label: the label; with ``num_classes`` all labels, ascending.
         """
         self._images += memoryview(image).cast("B")
         self._ends.append(len(self._images))
@@ -140,7 +140,7 @@ class ShardWriter:
 
 
 class _OpenShard:
-    """A shard that is being written, and hashed on the way."""
+    """A shard that is being written and hashed."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.name = path.name
@@ -155,16 +155,16 @@ class _OpenShard:
 
 
 class Shards:
-    """The images of one split, memory-mapped: reading costs page cache, not memory of ours.
+    """The images of one split, memory-mapped, so that they use the page cache and not the heap.
 
-    Structure, labels and weights are checked here; for the pixels, see ``dataset/prepared.py``.
+    Structure, labels and weights are checked here; pixels are checked in ``dataset/prepared.py``.
 
     Args:
-        num_threads: that decode; None: as many as there are cores.
-        num_classes: that labels may name; None: any number.
+        num_threads: number of threads that decode; None: the number of cores.
+        num_classes: number of classes to check labels against; None: not checked.
 
     Raises:
-        UserError: there is no shard, one is damaged, or they do not belong together.
+        UserError: there is no shard, a shard is damaged, or the shards do not belong together.
     """
 
     def __init__(
@@ -172,11 +172,11 @@ class Shards:
     ) -> None:
         files = sorted(folder.glob("*.arrow"))
         if not files:
-            raise UserError(f"{folder}: no shards here; run `dvc repro prepare`")
+            raise UserError(f"{folder}: contains no shards; run `dvc repro prepare`")
         mapped = [_map(file, num_threads, num_classes) for file in files]
         for file, shard in zip(files, mapped, strict=True):
             if shard.kind != mapped[0].kind:
-                raise _damaged(file, f"it holds other images or labels than {files[0].name}")
+                raise _damaged(file, f"its kind of images or labels differs from {files[0].name}")
         self._folder = folder
         self.shape = mapped[0].shape
         """``(height, width, channels)``"""
@@ -184,11 +184,11 @@ class Shards:
         self._blocks = [block for shard in mapped for block in shard.blocks]
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
         self.labels = np.concatenate([block.labels for block in self._blocks])
-        """int64 ``(num_images,)``, indices into the class names; or where an image may have several
-        labels, uint8 ``(num_images, num_classes)``, 1 for each that it has and 0 for the others."""
+        """int64 ``(num_images,)``, indices into the class names; if images may have several labels,
+        uint8 ``(num_images, num_classes)``, 1 for each label of the image and 0 otherwise."""
         weights = [block.weights for block in self._blocks if block.weights is not None]
         self.weights = np.concatenate(weights) if weights else None
-        """float64 ``(num_images,)``, or None where the collection has no weights."""
+        """float64 ``(num_images,)``, or None if the collection has no weights."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -200,23 +200,23 @@ class Shards:
 
     @property
     def paths(self) -> list[str]:
-        """The source file of each image, relative to the collection's folder."""
+        """The path of the source file of each image, relative to the collection."""
         return [path for block in self._blocks for path in block.paths.to_pylist()]
 
     def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int]]:
-        """A worker process maps the files itself; there are as many of those as cores are to be used."""
+        """Worker processes map the files again, with one thread each: there is one worker per core."""
         return Shards, (self._folder, 1)
 
     def gather(
         self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Copies the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``.
+        """Copy the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``.
 
         Args:
-            out: contiguous, to be filled and returned.
+            out: contiguous array that is filled and returned.
 
         Raises:
-            IndexError: there is no such image.
+            IndexError: an index is out of range.
             UserError: an image is damaged.
         """
         images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
@@ -234,10 +234,10 @@ class Shards:
         return images
 
     def evenly_spaced(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
-        """Copies ``count`` images (or all, if there are fewer), spread over the whole split.
+        """Copy ``count`` evenly spaced images of the split, or all if there are fewer.
 
         Returns:
-            uint8 ``(n, channels, height, width)``, contiguous; and the source file of each.
+            uint8 ``(n, channels, height, width)``, contiguous; and the source file of each image.
         """
         indices = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
         paths = self.paths
@@ -251,7 +251,7 @@ class _DecodedImages:
     """uint8 ``(n, bytes of an image)``, read-only."""
 
     def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        # clip: with the default, numpy fills a copy of out first
+        # with mode="raise", the default, numpy would fill a copy of out first
         np.take(self.rows, indices, axis=0, out=out.reshape(-1, self.rows.shape[1]), mode="clip")
 
 
@@ -265,7 +265,7 @@ class _EncodedImages:
     num_threads: int | None
 
     def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        # small images keep the interpreter's lock for longer than they let others run
+        # for small images, the time without the interpreter's lock is too short
         if self.num_threads == 1 or out[:1].nbytes < LEAST_BYTES_FOR_THREADS:
             for index, image in zip(indices.tolist(), out, strict=True):
                 self._decode(index, image)
@@ -282,7 +282,7 @@ class _EncodedImages:
 
 @cache
 def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
-    """Returns threads for all shards, since each batch gathers; Pillow's decoders let others run."""
+    """Return threads that all shards share. Pillow's decoders release the interpreter's lock."""
     return ThreadPoolExecutor(num_threads)
 
 
@@ -296,7 +296,7 @@ class _Block:
 
     images: _DecodedImages | _EncodedImages
     labels: NDArray[Any]
-    """As those of ``Shards``."""
+    """Like ``Shards.labels``."""
     paths: pa.Array
     weights: NDArray[np.float64] | None
 
@@ -307,20 +307,20 @@ class _Shard:
     storage: Storage
     is_weighted: bool
     num_classes: int | None
-    """Where an image may have several labels, or none; None: each has one."""
+    """Number of classes if images may have several labels, or none; None: each has one."""
     blocks: list[_Block]
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What is the same in all shards of a split."""
+        """The properties that all shards of a split share."""
         return self.shape, self.storage, self.is_weighted, self.num_classes
 
 
 def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shard:
-    """Maps a shard and checks its structure.
+    """Map a shard and check its structure.
 
     Args:
-        num_labelled: the number of classes that labels may name; None: any.
+        num_labelled: number of classes to check labels against; None: not checked.
     """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
@@ -330,10 +330,10 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
         is_weighted = "weight" in reader.schema.names
         if num_classes is not None and num_labelled not in (None, num_classes):
-            raise ValueError(f"labels of {num_classes} classes, where there are {num_labelled}")
+            raise ValueError(f"labels of {num_classes} classes instead of {num_labelled}")
 
         def block(batch: pa.RecordBatch) -> _Block:
-            batch.validate(full=True)  # offsets within their buffers, and text in UTF-8
+            batch.validate(full=True)  # offsets are inside their buffers, and text is UTF-8
             stored = batch["image"]
             images: _DecodedImages | _EncodedImages
             if is_decoded:
@@ -359,10 +359,10 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
 
 
 def _labels(batch: pa.RecordBatch, num_classes: int | None, num_labelled: int | None) -> NDArray[Any]:
-    """Returns the labels of a record batch as ``Shards`` has them.
+    """Return the labels of a record batch in the form of ``Shards.labels``.
 
     Raises:
-        ValueError: a label is out of range, or an image has one twice.
+        ValueError: a label is out of range, or an image has a label twice.
     """
     if num_classes is None:
         labels = np.from_dlpack(batch["label"]).astype(np.int64)
@@ -383,11 +383,11 @@ def _check_range(labels: NDArray[Any], num_classes: int | None) -> None:
     wrong = labels[(labels < 0) | (labels >= (num_classes or np.inf))]
     if len(wrong):
         allowed = f"0 to {num_classes - 1}" if num_classes else "0 and above"
-        raise ValueError(f"label {wrong[0]}, where {allowed} are allowed")
+        raise ValueError(f"label {wrong[0]}; allowed are {allowed}")
 
 
 def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:
-    """Returns the weights of a record batch: float64 ``(n,)``.
+    """Return the weights of a record batch: float64 ``(n,)``.
 
     Raises:
         ValueError: a weight is not a finite number above 0.
@@ -395,5 +395,5 @@ def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:
     weights = np.from_dlpack(batch["weight"]).astype(np.float64, copy=False)
     wrong = weights[~((weights > 0) & np.isfinite(weights))]
     if len(wrong):
-        raise ValueError(f"weight {wrong[0]}, where finite numbers above 0 are allowed")
+        raise ValueError(f"weight {wrong[0]}; allowed are finite numbers above 0")
     return weights

@@ -1,4 +1,4 @@
-"""How one prepared image lies on disk: its pixels as they are, or encoded without loss."""
+"""The two forms of a prepared image on disk: plain pixels, or lossless WebP."""
 
 import io
 import math
@@ -11,13 +11,13 @@ from PIL import Image
 Storage = Literal["decoded", "encoded"]
 
 LARGEST_DECODED_BYTES = 32 * 2**30
-"""``auto`` keeps more pixels than this encoded."""
+"""Maximum size of decoded pixels with ``auto``; larger data sets are encoded."""
 
 
 def choose_storage(
     asked: Literal["auto"] | Storage, shape: tuple[int, int, int], num_images: int
 ) -> Storage:
-    """Settles what ``auto`` means for so many images of ``(height, width, channels)``."""
+    """Return the storage to use for ``num_images`` images of ``(height, width, channels)``."""
     if asked != "auto":
         return asked
     fits = num_images * int(np.prod(shape)) <= LARGEST_DECODED_BYTES
@@ -25,15 +25,15 @@ def choose_storage(
 
 
 def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """Returns Pillow's image of uint8 ``(height, width, channels)``, grey or RGB."""
+    """Return uint8 ``(height, width, channels)`` as a Pillow image, grey or RGB."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def pack_image(pixels: NDArray[np.uint8], storage: Storage) -> bytes:
-    """Returns the bytes to store of an image: uint8 ``(height, width, channels)``.
+    """Return the stored bytes of an image: uint8 ``(height, width, channels)``.
 
-    Encoded means lossless WebP: half the size of photographs, and quicker to decode than PNG. Where it
-    is no smaller (tiny images, noise) the pixels are stored as they are.
+    ``encoded`` is lossless WebP, which halves the size of photographs and decodes faster than PNG. If it
+    is not smaller than the pixels (tiny images, noise), these are stored instead.
     """
     plain = pixels.tobytes()
     if storage == "decoded":
@@ -46,10 +46,10 @@ def pack_image(pixels: NDArray[np.uint8], storage: Storage) -> bytes:
 def pack_images(
     images: NDArray[np.uint8], storage: Storage
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.int64]]:
-    """Packs uint8 ``(n, height, width, channels)``, one behind the other, decoded without a copy.
+    """Pack uint8 ``(n, height, width, channels)``; decoded images without a copy.
 
     Returns:
-        The bytes of all, and the size of each, int64 ``(n,)``.
+        The bytes of all images in order, and the size of each, int64 ``(n,)``.
     """
     if storage == "decoded":
         return images.reshape(-1), np.full(len(images), images[:1].nbytes)
@@ -60,7 +60,7 @@ def pack_images(
 def unpack_image(
     stored: bytes | memoryview, shape: tuple[int, int, int], storage: Storage
 ) -> NDArray[np.uint8]:
-    """Returns the image that ``pack_image`` stored: uint8 ``shape``, perhaps read-only."""
+    """Return the image that ``pack_image`` stored: uint8 ``shape``, possibly read-only."""
     if storage == "encoded" and len(stored) != math.prod(shape):
         with Image.open(io.BytesIO(stored), formats=["WEBP"]) as image:
             return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)

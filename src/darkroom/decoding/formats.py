@@ -87,7 +87,7 @@ def recognise(start: bytes, tiff: bool) -> Format:
     if format.name == "TIFF" and not tiff:
         raise BadImage(
             "not an image",
-            "the file is TIFF, which is read only where asked for (prepare.tiff, predict --tiff)",
+            "the file is TIFF, which is read only on request (prepare.tiff, predict --tiff)",
         )
     if format.name not in FORMATS:
         raise BadImage("unreadable", f"the file is {format.name}, which this Pillow cannot read")

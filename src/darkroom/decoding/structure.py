@@ -1,8 +1,8 @@
-"""Bounds the work that a file's structure asks for, before anything of it is decoded.
+"""Limits the work that decoding a file takes, by its structure, before anything is decoded.
 
-A decoder's time depends on more than the number of pixels: on scans, chunks, comments. Each format's
-check below walks over these parts without looking into them, and stops at a maximum that ordinary
-files are far from.
+The time of a decoder depends not only on the number of pixels, but also on the number of scans, chunks
+and comments. The check of each format walks over these parts without reading their content, and stops
+at a maximum far above that of ordinary files.
 """
 
 import re
@@ -10,65 +10,65 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 MAX_SCANS = 100
-"""Of a JPEG, each of which visits every pixel. Ordinary progressive files have about 10; libtiff has
-the same maximum for JPEG inside of TIFF."""
+"""Maximum number of scans in a JPEG, each of which visits every pixel. Ordinary progressive files have
+about 10; libtiff has the same maximum for JPEG inside TIFF."""
 
 MAX_SEGMENTS = 10_000
-"""Of a JPEG, before its first scan."""
+"""Maximum number of segments in a JPEG before the first scan."""
 
 MAX_METADATA_BYTES = 64 * 2**20
-"""Of a JPEG's segments before its first scan."""
+"""Maximum size of the segments in a JPEG before the first scan."""
 
 MAX_EXIF_BYTES = 4 * 2**20
-"""Of a JPEG's EXIF in several segments, which Pillow joins in quadratic time."""
+"""Maximum size of EXIF in several segments of a JPEG, which Pillow joins in quadratic time."""
 
 MAX_FILLER_BYTES = 2**20
-"""Of bytes between a JPEG's segments, which Pillow skips one by one."""
+"""Maximum number of bytes between the segments of a JPEG, which Pillow skips one by one."""
 
 MAX_CHUNKS = 100_000
-"""Of a PNG. Pixels alone have one chunk per 8 KiB or more."""
+"""Maximum number of chunks in a PNG. Pixels take one chunk per 8 KiB or more."""
 
 MAX_PACKED_CHUNKS = 1_000
-"""Of a PNG's compressed texts and colour profiles, each of which is unpacked, up to 1 MB."""
+"""Maximum number of compressed texts and colour profiles in a PNG, each decompressed up to 1 MB."""
 
 MAX_BLOCKS = 1_000_000
-"""Of a GIF up to its second frame: blocks of at most 255 bytes, of pixels or of comments."""
+"""Maximum number of blocks (up to 255 bytes of pixels or comments) in a GIF up to its second frame."""
 
 MAX_HEADER_BYTES = 2**16
-"""Of a PPM, PGM or PBM with its comments and blanks, which Pillow reads byte by byte."""
+"""Maximum size of the header of a PPM, PGM or PBM with comments, which Pillow reads byte by byte."""
 
 MAX_COMMENTS = 10_000
-"""Of a plain (text) PPM, PGM or PBM. Pillow copies a block of 1 MiB at each."""
+"""Maximum number of comments in a plain-text PPM, PGM or PBM. Pillow copies 1 MiB for each."""
 
 MAX_ENTRIES = 2**16
-"""Of a TIFF's directory. Only BigTIFF can have more."""
+"""Maximum number of entries in the directory of a TIFF. Only BigTIFF can have more."""
 
 MAX_ITEM_BYTES = 2**19
-"""Of the lists of an AVIF's items, which libavif searches in quadratic time."""
+"""Maximum size of the item lists of an AVIF, which libavif searches in quadratic time."""
 
 MAX_BOXES = 10_000
-"""Of an AVIF, at its top."""
+"""Maximum number of boxes at the top level of an AVIF."""
 
 MAX_MOVIE_BYTES = 2**20
-"""Of the tables of an animated AVIF's frames."""
+"""Maximum size of the frame tables of an animated AVIF."""
 
 
 class TooMuchWork(Exception):
-    """A part that a file has too many, or too much, of; the message says how much is allowed."""
+    """Raised if a part of a file exceeds its maximum; the message names part and maximum."""
 
 
 def check_structure(format: str, content: bytes) -> None:
-    """Checks how much work a file asks for.
+    """Check how much work it takes to decode a file.
 
-    Damage is not looked for: where the structure ends early, so does the check.
+    Damage is not reported: if the structure ends early, the check ends too.
 
     Args:
-        format: "JPEG", "PNG", "GIF", "PPM", "TIFF" or "AVIF". Of others (WebP, BMP) nothing is checked,
-            because the time of their decoders depends on the sizes of the image and the file alone.
+        format: "JPEG", "PNG", "GIF", "PPM", "TIFF" or "AVIF". Other formats (WebP, BMP) are not checked,
+            because decoding time depends only on the size of the image and of the file.
         content: the bytes of the file, or its beginning.
 
     Raises:
-        TooMuchWork: a part exceeds the maximums above.
+        TooMuchWork: a part exceeds its maximum.
     """
     if check := _CHECKS.get(format):
         check(content)
@@ -84,7 +84,7 @@ _START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
 
 def _check_jpeg(content: bytes) -> None:
     at = _check_jpeg_header(content)
-    # each scan has a start, which may also occur in a thumbnail or in a further picture
+    # the start marker of scans may also occur in a thumbnail or in a further picture
     if at is None or content.count(b"\xff\xda", at) < MAX_SCANS:
         return
     num_scans = 1
@@ -100,7 +100,7 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _check_jpeg_header(content: bytes) -> int | None:
-    """Checks what comes before the first scan; returns where its pixels begin, or None."""
+    """Check everything before the first scan; return where its pixels begin, or None."""
     at, num_segments, num_bytes, exif_bytes, filler_bytes = 2, 0, 0, 0, 0
     while marker := _MARKER.search(content, at):
         filler_bytes += marker.start() - at
@@ -150,7 +150,7 @@ def _check_gif(content: bytes) -> None:
     while at < size and num_frames < 2:
         kind = content[at : at + 1]
         at += 1
-        num_blocks += 1  # Pillow skips what is neither of these byte by byte
+        num_blocks += 1  # Pillow skips everything else byte by byte
         if kind == b";":
             return
         if kind == b",":
@@ -182,7 +182,7 @@ def _check_ppm(content: bytes) -> None:
 
 
 def _end_of_numbers(header: bytes, num_numbers: int) -> int | None:
-    """Returns where so many numbers have ended, or None."""
+    """Return the end of the given number of numbers, or None."""
     at = 0
     for _ in range(num_numbers):
         number = _NUMBER_AFTER_BLANKS.match(header, at)
@@ -226,7 +226,7 @@ def _check_avif(content: bytes) -> None:
 
 
 def _list_bytes(content: bytes, start: int, end: int) -> Iterator[int]:
-    """Yields the sizes of the lists among some boxes; one for every box, so that they are counted."""
+    """Yield the size of each item list among the boxes, at any depth."""
     for number, (kind, begin, stop) in enumerate(_boxes(content, start, end)):
         _limit(number, MAX_BOXES, "boxes")
         if kind == b"iprp":
@@ -236,7 +236,7 @@ def _list_bytes(content: bytes, start: int, end: int) -> Iterator[int]:
 
 
 def _boxes(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yields ``(kind, start of what it holds, its end)`` of each box."""
+    """Yield the kind, the start of the content and the end of each box."""
     while start + 8 <= end:
         size, kind, header = (
             int.from_bytes(content[start : start + 4], "big"),
@@ -253,9 +253,9 @@ def _boxes(content: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, i
         start += size
 
 
-def _limit(number: int, maximum: int, of_what: str) -> None:
+def _limit(number: int, maximum: int, parts: str) -> None:
     if number > maximum:
-        raise TooMuchWork(f"over {maximum:,} {of_what}")
+        raise TooMuchWork(f"over {maximum:,} {parts}")
 
 
 _CHECKS: dict[str, Callable[[bytes], None]] = {

@@ -1,8 +1,8 @@
-"""Names files that take long to decode, and ends what would take for ever.
+"""Names files that take long to decode, and stops if a file takes too long.
 
-This is a net below the bounds on pixels and structure. Time never becomes an outcome, because outputs
-must not depend on it: a slow file is named on the terminal, and one that exceeds the maximum stops the
-stage.
+This is a safety net in addition to the limits on pixels and structure. Time is never an outcome, because
+outputs must not depend on it: a slow file is named on the terminal, and a file that exceeds the maximum
+stops the stage.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from darkroom.escape import for_line
 from darkroom.parallel import WorkerKilled
 
 SLOW_SECONDS = 10.0
-"""CPU time after which a file is named."""
+"""CPU time above which a file is named."""
 
 MAX_SECONDS = 60.0
-"""CPU time that a file may take. Of all that is decoded, nothing comes near on a machine of today."""
+"""Maximum CPU time per file, far above that of any accepted file on current machines."""
 
 _START = struct.Struct("<d")
 
 
 @contextlib.contextmanager
 def name_if_slow(path: str) -> Iterator[None]:
-    """Names ``path`` on standard error if what is done in the block takes this thread long."""
+    """Name ``path`` on standard error if the block takes this thread over ``SLOW_SECONDS``."""
     started = time.thread_time()
     yield
     seconds = time.thread_time() - started
@@ -44,28 +44,28 @@ def name_if_slow(path: str) -> Iterator[None]:
 
 
 class _TooLong(BaseException):
-    """Not an ``Exception``: those are taken for damage of the file."""
+    """Not an ``Exception``, because these are interpreted as damage of the file."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Knows which file each process is at.
+    """Records which file each process is decoding.
 
     Args:
-        folder: gets a file for each process, with the path of the image that it decodes.
+        folder: gets a file per process with the path of the image that the process decodes.
     """
 
     folder: Path
 
     @contextlib.contextmanager
     def on(self, path: str) -> Iterator[None]:
-        """Limits the CPU time of a block to ``MAX_SECONDS``.
+        """Limit the CPU time of a block to ``MAX_SECONDS``.
 
-        A worker process is ended by the kernel, even within a decoder; ``explain`` then tells why. In
-        the main process the block is left as soon as the decoder returns to Python.
+        A worker process is killed by the kernel, even inside a decoder, and ``explain`` tells why. In
+        the main process the block is interrupted as soon as the decoder returns to Python.
 
         Raises:
-            UserError: the time is up, in the main process.
+            UserError: the time is over, in the main process.
         """
         note = None
         if is_worker := multiprocessing.parent_process() is not None:
@@ -75,7 +75,7 @@ class Watch:
             with name_if_slow(path):
                 yield
             return
-        # SIGPROF counts CPU time, so neither a slow disk nor a sleeping machine uses it up
+        # SIGPROF counts CPU time, which neither a slow disk nor a suspended machine uses up
         before = None if is_worker else signal.signal(signal.SIGPROF, _stop)
         signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
         try:
@@ -91,7 +91,7 @@ class Watch:
                 signal.signal(signal.SIGPROF, before)
 
     def explain(self, killed: WorkerKilled) -> UserError:
-        """Returns why a worker process was killed, judged by the files that they were at."""
+        """Return why a worker process was killed, given the files that the workers were decoding."""
         notes = []
         for file in self.folder.iterdir():
             content = file.read_bytes()
@@ -106,10 +106,10 @@ class Watch:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """Gives a watch for the worker processes of a block.
+    """Yield a watch for the worker processes of a block.
 
     Raises:
-        UserError: one of them was killed; names the files that it may have been at.
+        UserError: a worker was killed. The message names the files that it may have been decoding.
     """
     with tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
         watch = Watch(Path(folder))

@@ -21,38 +21,38 @@ from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.outcomes import Outcomes, describe_files, write_problems
 
 MAX_NAMES = 20
-"""Classes that a message names."""
+"""Maximum number of classes in a message."""
 
 _ARRAYS = ("rows", "reads", "labels", "given", "groups", "weights", "digests", "hashes")
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The images that could be read, in the order of their paths: one value each."""
+    """The readable images, sorted by path. Arrays have one value per image."""
 
     collection: Collection
     images: IngestedImages
     rows: NDArray[np.int64]
-    """Their rows in the collection."""
+    """Index in the rows of the collection."""
     reads: NDArray[np.int64]
-    """Their indices in ``images``."""
+    """Index in ``images``."""
     class_names: list[str]
     """Sorted."""
     labels: NDArray[np.int64]
-    """Index in ``class_names``; where images have several labels, in ``sets``."""
+    """Index in ``class_names``, or in ``sets`` if images may have several labels."""
     given: NDArray[np.int8]
-    """Index in ``SPLITS`` of the split that the collection gives, -1 for none."""
+    """Index in ``SPLITS`` of the given split, -1 for none."""
     groups: NDArray[np.int64]
-    """Number of the group that the collection gives, -1 for none."""
+    """Index in ``group_names`` of the given group, -1 for none."""
     group_names: list[str]
     weights: NDArray[np.float64]
-    """Of the collection, 1 where it gives none."""
+    """Weights given by the collection, 1 by default."""
     digests: NDArray[np.uint64]
     """First eight bytes of the SHA-256 of the prepared pixels."""
     hashes: NDArray[np.uint8]
     """Perceptual hashes."""
     sets: LabelSets | None = None
-    """The sets of labels that occur; None: an image has one label."""
+    """The sets of labels that occur; None: every image has one label."""
     outcomes: Outcomes = field(default_factory=Outcomes)
     """Of all files."""
     unreadable_classes: list[str] = field(default_factory=list)
@@ -62,16 +62,16 @@ class Candidates:
         return len(self.rows)
 
     def path(self, index: int) -> str:
-        """Returns the path of one candidate."""
+        """Return the path of one candidate."""
         return self.collection.table["path"][int(self.rows[index])].as_py()
 
     def label(self, index: int) -> str:
-        """Returns the label of one candidate as text, which is empty if it has none."""
+        """Return the label of one candidate as text, empty if it has none."""
         names = self.class_names if self.sets is None else self.sets.names
         return names[self.labels[index]]
 
     def paths(self, indices: NDArray[np.int64]) -> Iterator[str]:
-        """Yields the paths of many candidates, given in rising order."""
+        """Yield the paths of candidates, given in ascending order."""
         rows, start = self.rows[indices], 0
         for batch in self.collection.table.select(["path"]).to_batches():
             low, high = np.searchsorted(rows, (start, start + len(batch)))
@@ -79,15 +79,15 @@ class Candidates:
             start += len(batch)
 
     def stored(self, index: int) -> pa.Buffer:
-        """Returns the prepared image of one candidate as it is stored, without copying."""
+        """Return the prepared image of one candidate as stored, without a copy."""
         return self.images.stored(int(self.reads[index]))
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns prepared images: uint8 ``(n, height, width, channels)``."""
+        """Return prepared images: uint8 ``(n, height, width, channels)``."""
         return self.images.pixels(self.reads[indices])
 
     def pixel_digests(self, indices: NDArray[np.int64]) -> bytes:
-        """Returns the SHA-256 of each prepared image, one after the other."""
+        """Return the SHA-256 digests of the prepared images, concatenated."""
         parts = np.array_split(self.reads[indices], -(-len(indices) // BATCH))
         digests = (self.images.facts(part)["pixel_sha256"].to_pylist() for part in parts)
         return b"".join(chain.from_iterable(digests))
@@ -170,7 +170,7 @@ def check_candidates(
             + (f"\n{collection.missing}" if collection.missing else "")
             + "\nRepair or remove them, or set "
             + " and ".join(dict.fromkeys(remedies[outcome] for outcome in bad))
-            + " to leave them out"
+            + " to exclude them"
         )
         troubles.add(Trouble("Files that cannot be used", message))
     if not counts["used"]:
@@ -186,5 +186,5 @@ def check_candidates(
 
 
 def codes(values: pa.ChunkedArray, names: pa.Array, dtype: type) -> NDArray:
-    """Returns the index in ``names`` of each value, -1 where it is null."""
+    """Return the index in ``names`` of each value, -1 for null."""
     return pc.fill_null(pc.index_in(values, names), -1).to_numpy().astype(dtype)

@@ -6,17 +6,18 @@ from typing import get_args
 
 from darkroom.collection.entries import SPLITS, Outcome
 from darkroom.dataset.info import DatasetInfo
+from darkroom.errors import counted
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
 
 
 def count(info: DatasetInfo, candidates: Candidates, decision: Decision) -> dict[str, dict[str, int]]:
-    """Returns the key numbers: images by split, files by outcome, pairs of duplicates.
+    """Return the number of images by split, files by outcome, and pairs of duplicates.
 
-    Where images may have several labels also how many have 0, 1, 2, ... of them.
+    If images may have several labels, also the number of images with 0, 1, 2, ... labels.
     """
     final = candidates.outcomes.counts.copy()
-    for outcome, _ in decision.left_out.values():
+    for outcome, _ in decision.excluded.values():
         final[outcome] += 1
         final["used"] -= 1
     same = int((decision.duplicates.difference == 0).sum())
@@ -32,7 +33,7 @@ def count(info: DatasetInfo, candidates: Candidates, decision: Decision) -> dict
 
 
 def count_by_label(info: DatasetInfo) -> dict[str, dict[str, dict[str, int]]]:
-    """Returns the images by split of each label, where images may have several; else nothing."""
+    """Return the number of images of each label by split; empty if images have one label each."""
     if not info.multi_label:
         return {}
     return {
@@ -43,21 +44,25 @@ def count_by_label(info: DatasetInfo) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str:
-    """Says in one line what was prepared, and what was left out."""
+    """Return one line on what was prepared and what was excluded."""
     images, files, pairs = counts["num_images"], counts["num_files"], counts["num_pairs"]
     height, width = info.input_size
-    left_out = [
+    excluded = [
         f"{count:,} {name.replace('_', ' ')}"
         for name, count in files.items()
         if name != "used" and count
     ]
     num_labels = sum(sum(of_split.values()) for of_split in info.counts.values())
-    each = f" ({num_labels / sum(images.values()):.2f} an image)" if info.multi_label else ""
-    alike = [f"{count:,} pairs with {name.replace('_', ' ')}" for name, count in pairs.items() if count]
+    average = f", {num_labels / sum(images.values()):.2f} per image," if info.multi_label else ""
+    alike = [
+        f"{counted(count, 'pair')} with {name.replace('_', ' ')}"
+        for name, count in pairs.items()
+        if count
+    ]
     return (
-        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes{each} as"
+        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes{average} as"
         f" {height} x {width} x {info.channels}: "
         + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
-        + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        + (f"; excluded: {', '.join(excluded)}" if excluded else "")
         + (f"; {', '.join(alike)}" if alike else "")
     )

@@ -1,4 +1,4 @@
-"""Which images are used, and which must stay together: duplicates, conflicting labels, leaks."""
+"""Decides which images are excluded or stay together: duplicates, conflicting labels, leaks."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -11,29 +11,30 @@ from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS, Outcome
 from darkroom.collection.trouble import Trouble, Troubles
+from darkroom.errors import counted
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.duplicates import exact_duplicates, group_of, near_duplicates
 
 SHOWN = 5
-"""Pairs that a message shows; the rest is in the file it names."""
+"""Maximum number of pairs in a message; the file it names lists all."""
 
 LEAST_DIFFERENCE = 1e-4
-"""Of images whose pixels are not the same."""
+"""Minimum difference of images whose pixels are not the same."""
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Pairs of candidates with the same, or nearly the same, pixels, by index."""
+    """Pairs of candidates with the same or nearly the same pixels, by index."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     """Larger than ``first``."""
     difference: NDArray[np.float64]
-    """Largest local difference, a share of the range; 0 where the pixels are the same."""
+    """Largest local difference as a fraction of the range; 0 if the pixels are the same."""
     num_crowded: int = 0
-    """Images with so many look-alikes that only the nearest of them were compared."""
+    """Number of images with so many look-alikes that only the closest were compared."""
     num_look_alikes: int = 0
-    """Pairs that agree in coarse cells, as look-alikes in a crowd do, and differ in detail."""
+    """Number of pairs that agree in coarse cells, but differ in detail."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -41,23 +42,23 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Curation:
-    """What is to be done with the candidates."""
+    """What to do with the candidates."""
 
     outcomes: dict[int, tuple[Outcome, str]]
-    """Candidates that are left out, and why."""
+    """Excluded candidates, with outcome and reason."""
     groups: NDArray[np.int64]
-    """Candidates with equal numbers must share a split; -1: left out."""
+    """Candidates with the same number must get the same split; -1: excluded."""
 
 
 def find_duplicates(
     images: Candidates, threshold: float | None, advance: Callable[[int], None]
 ) -> Duplicates:
-    """Finds images with the same prepared pixels, and, up to ``threshold``, nearly the same ones.
+    """Return pairs of images with the same prepared pixels, or nearly the same up to ``threshold``.
 
-    Of images with the same pixels only the first is compared with others.
+    Of images with the same pixels, only the first is compared with others.
 
     Args:
-        threshold: as ``near_duplicates`` takes it; None: only the same pixels count.
+        threshold: as in ``near_duplicates``; None: only the same pixels count.
     """
     exact = exact_duplicates(images.digests)
     pairs, difference, num_crowded, num_look_alikes = exact, np.zeros(len(exact)), 0, 0
@@ -69,7 +70,7 @@ def find_duplicates(
             images.hashes[kept], lambda indices: images.pixels(kept[indices]), threshold, advance
         )
         pairs = np.concatenate([pairs, kept[near.pairs]])
-        # where only the brightness of the whole image differs, nothing is left; 0 is for the same pixels
+        # 0 is reserved for the same pixels; a change of the overall brightness alone would give 0 too
         difference = np.concatenate([difference, np.maximum(near.difference, LEAST_DIFFERENCE)])
         num_crowded, num_look_alikes = near.num_crowded, near.num_look_alikes
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
@@ -84,14 +85,14 @@ def curate(
     listed: Path,
     troubles: Troubles,
 ) -> Curation:
-    """Decides which images are left out, and which must stay in one split.
+    """Decide which images are excluded, and which must stay in one split.
 
     Args:
         policy: ``prepare.duplicates``.
         on_conflict: what to do with the same pixels under several labels.
-        listed: CSV that gets all pairs, also where the rest is refused.
-        troubles: told of labels that conflict and of duplicates where that is an error, and of
-            duplicates and groups that lie in several given splits; nothing is kept together then.
+        listed: CSV file that gets all pairs, even if there are troubles.
+        troubles: gets conflicting labels and duplicates if these are errors, and duplicates and groups
+            in several given splits, which are then not kept together.
     """
     _write_pairs(images, duplicates, listed)
     pairs = np.stack([duplicates.first, duplicates.second], axis=1)
@@ -102,14 +103,27 @@ def curate(
     is_conflict = same_pixels & (images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]])
     is_conflicting = np.isin(exact, exact[pairs[is_conflict, 0]])
     if is_conflict.any() and on_conflict == "error":
-        troubles.add(_conflict(images, duplicates, is_conflict, listed))
+        message = (
+            f"data.path: {counted(int(is_conflict.sum()), 'pair')} of images with the same pixels and"
+            f" different labels; all are listed in {listed}:"
+        )
+        remedy = "Correct the labels, or set prepare.on_conflict: drop to use none of these images"
+        title = "Same pixels, different labels"
+        troubles.add(_about_pairs(title, message, remedy, images, duplicates, is_conflict))
     elif on_conflict == "drop":
         for index in np.flatnonzero(is_conflicting).tolist():
             outcomes[index] = ("conflicting label", "the same pixels have several labels")
 
     is_in_question: NDArray[np.bool_] = ~np.any(is_conflicting[pairs], axis=1)
     if is_in_question.any() and policy == "error":
-        troubles.add(_refused(images, duplicates, is_in_question, listed))
+        message = (
+            f"data.path: {counted(int(is_in_question.sum()), 'pair')} of images with the same or nearly"
+            f" the same pixels; all are listed in {listed}:"
+        )
+        remedy = (
+            "Remove one image of each, or set prepare.duplicates to group (kept in one split) or drop"
+        )
+        troubles.add(_about_pairs("Duplicates", message, remedy, images, duplicates, is_in_question))
     pairs = pairs[is_in_question]
     if policy == "drop":
         group = group_of(len(images), pairs)
@@ -120,7 +134,7 @@ def curate(
             elif (min(index, kept), max(index, kept)) in compared:
                 relation = "nearly the same pixels as"
             else:
-                relation = "by way of other images, nearly the same pixels as"
+                relation = "through other images, nearly the same pixels as"
             outcomes[index] = ("duplicate", f"{relation} {images.path(kept)}")
     together = is_in_question if policy == "group" else np.zeros_like(is_in_question)
     is_out = np.zeros(len(images), bool)
@@ -130,41 +144,13 @@ def curate(
     return Curation(outcomes, groups)
 
 
-def _conflict(
-    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
-) -> Trouble:
-    return _about_pairs(
-        "Same pixels, different labels",
-        f"data.path: {chosen.sum():,} pairs of images have the same pixels and different labels; "
-        f"all are listed in {listed}:",
-        "Correct the labels, or set prepare.on_conflict: drop to use none of these images",
-        images,
-        duplicates,
-        chosen,
-    )
-
-
-def _refused(
-    images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
-) -> Trouble:
-    return _about_pairs(
-        "Duplicates",
-        f"data.path: {chosen.sum():,} pairs of images have the same or nearly the same pixels; all are "
-        f"listed in {listed}:",
-        "Remove one of each, or set prepare.duplicates to group (kept in one split) or drop",
-        images,
-        duplicates,
-        chosen,
-    )
-
-
 def _leak(
     images: Candidates, duplicates: Duplicates, chosen: NDArray[np.bool_], listed: Path
 ) -> Trouble:
     num_near = int((duplicates.difference[chosen] > 0).sum())
     remedy = (
-        "Set prepare.duplicates: drop to leave the copies in the training split out, or keep to take "
-        "the splits as they are"
+        "Set prepare.duplicates: drop to exclude the copies in the training split, or keep to use the "
+        "splits as they are"
     )
     if num_near:
         remedy += (
@@ -173,8 +159,8 @@ def _leak(
         )
     return _about_pairs(
         "Duplicates in different given splits",
-        f"data.path: {chosen.sum():,} pairs of images with the same or nearly the same pixels lie in "
-        f"different given splits, so the test would leak; all are listed in {listed}:",
+        f"data.path: {counted(int(chosen.sum()), 'pair')} of images with the same or nearly the same"
+        f" pixels in different given splits, so the test would leak; all are listed in {listed}:",
         remedy,
         images,
         duplicates,
@@ -196,10 +182,10 @@ def _about_pairs(
 
 
 def _copies(group: NDArray[np.int64], given: NDArray[np.int8]) -> Iterator[tuple[int, int]]:
-    """Yields ``(image, the one that is kept of its group)``.
+    """Yield each dropped image with the kept image of its group.
 
-    Kept is the first in the given split that comes last: who drops copies of test images from
-    train closes a leak, and the other way round changes the test.
+    The first image in the last of the given splits is kept: dropping copies of test images from train
+    closes a leak, while the opposite would change the test.
     """
     order = np.lexsort((np.arange(len(group)), -given, group))
     _, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
@@ -209,7 +195,7 @@ def _copies(group: NDArray[np.int64], given: NDArray[np.int8]) -> Iterator[tuple
 
 
 def _pairs_of_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Links each image of a group that the collection gives to the first one of that group."""
+    """Return pairs that link each image of a given group to the first image of the group."""
     members = np.flatnonzero(groups >= 0)
     _, firsts, inverse = np.unique(groups[members], return_index=True, return_inverse=True)
     return np.stack([members[firsts][inverse], members], axis=1)
@@ -223,16 +209,17 @@ def _groups_within_splits(
     listed: Path,
     troubles: Troubles,
 ) -> NDArray[np.int64]:
-    """Returns the groups that the pairs chosen by ``together`` and the collection's own groups make.
+    """Return the groups formed by the pairs chosen by ``together`` and the given groups.
 
-    Those with members in several given splits are trouble; then every image is alone.
+    If a group has members in several given splits, it is added to the troubles and every image is its
+    own group.
     """
     pairs = np.stack([duplicates.first, duplicates.second], axis=1)
     of_collection = _pairs_of_groups(images.groups)
     torn = _leaking(group_of(len(images), of_collection), images.given, is_out)
     groups = group_of(len(images), np.concatenate([pairs[together], of_collection]))
     leaking = _leaking(groups, images.given, is_out)
-    # a group that is torn by itself says nothing about its copies
+    # a given group in several splits says nothing about copies
     by_pairs = (
         _leaking(group_of(len(images), pairs[together]), images.given, is_out) if torn.any() else leaking
     )
@@ -245,8 +232,8 @@ def _groups_within_splits(
         index = int(np.flatnonzero(at_fault & (images.groups >= 0))[0])
         message = (
             f"data.path: the group {images.group_names[images.groups[index]]!r} (of data.group_column or"
-            f" data.group_pattern) has images in several given splits ({int(at_fault.sum()):,} images"
-            " are in such groups); give each group one split"
+            " data.group_pattern) has images in several given splits"
+            f" ({counted(int(at_fault.sum()), 'image')} in such groups); give each group one split"
         )
         troubles.add(Trouble("Groups in several given splits", message))
     return np.arange(len(images)) if leaking.any() else groups
@@ -255,7 +242,7 @@ def _groups_within_splits(
 def _leaking(
     groups: NDArray[np.int64], given: NDArray[np.int8], is_out: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Returns which images are in a group with members in several given splits."""
+    """Return which images are in a group with members in several given splits."""
     chosen = np.flatnonzero(~is_out & (given >= 0))
     by_split = np.unique(np.stack([groups[chosen], given[chosen]], axis=1), axis=0)
     ids, num_splits = np.unique(by_split[:, 0], return_counts=True)

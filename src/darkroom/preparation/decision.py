@@ -18,11 +18,12 @@ from darkroom.preparation.unsplit import SplitError, SplitRule, Unsplit
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of the candidates: one value each."""
+    """What is done with the candidates."""
 
     splits: NDArray[np.int8]
-    """Index in ``SPLITS``, -1 for those that are left out."""
-    left_out: dict[int, tuple[Outcome, str]]
+    """Index in ``SPLITS`` of each candidate, -1 if it is excluded."""
+    excluded: dict[int, tuple[Outcome, str]]
+    """Excluded candidates, with outcome and reason."""
     duplicates: Duplicates
 
 
@@ -34,11 +35,11 @@ def decide(
     seed: int,
     troubles: Troubles,
 ) -> Decision:
-    """Gives every candidate that is not left out a split.
+    """Assign a split to every candidate that is not excluded.
 
     Args:
-        troubles: told what ``assign_splits`` refuses, with the first of the images at fault; the
-            decision then leaves all images out.
+        troubles: gets the errors of ``assign_splits``, with the first images at fault; all candidates
+            are then excluded.
     """
     kept = np.flatnonzero(curation.groups >= 0)
     keys = candidates.digests.copy()
@@ -73,7 +74,10 @@ def decide(
         assigned = np.full(len(kept), -1, np.int8)
     splits = np.full(len(candidates), -1, np.int8)
     splits[kept] = assigned
-    left_out = dict(curation.outcomes)
+    excluded = dict(curation.outcomes)
     for index in kept[assigned < 0].tolist():
-        left_out[index] = ("duplicate", "its copy is in a later split, and stable splits move no image")
-    return Decision(splits, left_out, duplicates)
+        excluded[index] = (
+            "duplicate",
+            "a copy is in a later split, and stable splits move no image",
+        )
+    return Decision(splits, excluded, duplicates)

@@ -1,8 +1,8 @@
 """Compares images in detail: whether one is a copy of the other, or only looks like it.
 
-Two drawings of a class can agree in coarse cells by chance, as thin strokes do by the thousand. A copy
-agrees at single pixels too, once what re-encoding and rescaling do to an image as a whole is undone:
-brightness, contrast and sharpness.
+Two drawings of a class can agree in coarse cells by chance, as thousands of drawings with thin strokes
+do. A copy also agrees in single pixels, after undoing what re-encoding and rescaling change in the whole
+image: brightness, contrast and sharpness.
 """
 
 import numpy as np
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from darkroom.preparation.measures import LEVEL, cell_means, grey_of
 
 MAX_CELLS = 64
-"""Cells along a side. An image of up to so many pixels is compared pixel by pixel."""
+"""Maximum number of cells per side. Smaller images are compared pixel by pixel."""
 
-_UNIT = 4 * LEVEL  # of a grey level, because four cells are added up
+_UNIT = 4 * LEVEL  # per grey level, because four cells are summed
 _LARGEST_SHIFT = 255 * _UNIT // 10  # of brightness
 _LARGEST_GAIN = 1.1  # of contrast
-_LARGEST_BLUR = 4.0  # times _softened, about what halving and enlarging an image again does
-_ONE = 1024  # of gain and blur
+_LARGEST_BLUR = 4.0  # times _softened; about the effect of halving and enlarging an image
+_ONE = 1024  # unit of gain and blur
 _LEAST_RANGE = 255 * _UNIT // 4
-_BLOCK_CELLS = 2**19  # of pairs compared at once
+_BLOCK_CELLS = 2**19  # in the pairs that are compared at once
 
 
 def detailed_cells(images: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Returns grey cells of up to ``MAX_CELLS`` a side, each added up with those right of and below it.
+    """Return up to ``MAX_CELLS`` grey cells per side, each summed with those to its right and below.
 
-    That smooths away the pattern which encoders leave in single pixels, and keeps where edges lie.
+    This removes the patterns that encoders leave in single pixels, and keeps the position of edges.
 
     Args:
         images: uint8 ``(n, height, width, channels)``, 0..255.
@@ -42,18 +42,17 @@ def detailed_cells(images: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def detailed_difference(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Compares pairs of images: how far apart they are where they differ most in detail.
+    """Return the largest difference in detail between the images of each pair.
 
-    A change of the whole image in brightness (by at most a tenth of 0..255), contrast (at most a factor
-    of 1.1) and sharpness is undone first, by least squares. What is left is measured in units of the
-    range from the darkest to the brightest cell, the smaller one of the two images, at least a quarter
-    of 0..255.
+    A change of the whole image in brightness (by at most a tenth of 0..255), contrast (by at most a
+    factor of 1.1) and sharpness is undone first, by least squares. The unit is the range from the
+    darkest to the brightest cell of the image with the smaller range, at least a quarter of 0..255.
 
     Args:
         first, second: int32 ``(n, rows, columns)``, as ``detailed_cells`` returns.
 
     Returns:
-        float64 ``(n,)``, 0 for equal images; the same bits if first and second are exchanged.
+        float64 ``(n,)``, 0 for equal images; exchanging first and second gives the same bits.
     """
     differences = np.empty(len(first))
     step = max(1, _BLOCK_CELLS // max(first[0].size, 1)) if len(first) else 1
@@ -79,7 +78,7 @@ def _compare(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.
 
 
 def _softened(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns what blurring by the binomial kernel (1, 2, 1) each way changes, 16-fold."""
+    """Return 16 times the change by blurring with the binomial kernel (1, 2, 1) in each direction."""
     soft = cells
     for axis in (1, 2):
         count = cells.shape[axis]
@@ -93,13 +92,13 @@ def _softened(cells: NDArray[np.int64]) -> NDArray[np.int64]:
 def _unexplained(
     target: NDArray[np.int64], source: NDArray[np.int64], softer: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Returns the largest part of ``target`` that gain and blur do not make of ``source``.
+    """Return the largest remainder of ``target`` after fitting gain and blur of ``source``.
 
-    Sums of whole numbers are exact, and gain and blur are rounded to 1/1024, so that the same pixels
-    give the same bits on every machine.
+    Sums of integers are exact, and gain and blur are rounded to 1/1024, so that the same pixels give the
+    same bits on every machine.
 
     Returns:
-        int64 ``(n,)``, in units of 1/(16 * 1024) of those of the cells.
+        int64 ``(n,)``, in 1/(16 * 1024) of the units of the cells.
     """
     power, soft_power, common = _dot(source, source), _dot(softer, softer), _dot(source, softer)
     along, soft_along = _dot(source, target), _dot(softer, target)
@@ -117,5 +116,5 @@ def _unexplained(
 
 
 def _dot(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns the sums of products of each pair: float64 ``(n,)``."""
+    """Return the dot product of each pair: float64 ``(n,)``."""
     return np.einsum("nij,nij->n", first, second).astype(np.float64)

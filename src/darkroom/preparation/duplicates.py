@@ -1,8 +1,8 @@
-"""Finds images that occur twice: the same pixels, or nearly the same pixels.
+"""Finds images that occur twice, with the same or nearly the same pixels.
 
-Near duplicates are looked up by their perceptual hashes and then compared, in coarse cells and in
-detail, so that images that merely look alike (one scene with and without a defect, two digits of a
-class) stay apart.
+Near duplicates are found by their perceptual hashes and then compared, in coarse cells and in detail, so
+that images that merely look alike (a scene with and without a defect, two digits of a class) are not
+duplicates.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,36 +18,36 @@ from darkroom.preparation.detail import detailed_cells, detailed_difference
 from darkroom.preparation.measures import LEVEL, cell_means
 
 MAX_NEIGHBOURS = 8
-"""Each image is compared with so many of those whose hashes are nearest, at most.
+"""Maximum number of images with which each image is compared: those with the closest hashes.
 
-In a cluster of many look-alikes a pair of images may so be missed, though chains of neighbours
-mostly still join them into one group. Time and memory stay bounded.
+This bounds time and memory. In a cluster of many look-alikes a pair may be missed, although chains of
+neighbours usually still join both images into one group.
 """
 
 _QUERY_BLOCK = 4096  # images
 _COMPARE_BLOCK_BYTES = 2**23
 
-# Hashes that lie farther apart are not compared. Measured: at most 12.4 between photographs and their
-# re-encoded, rescaled and brightened copies; 34 of the 35 pairs in CIFAR-10 that differ by up to 0.1
-# lie within the 16 that this allows.
+# Images with more distant hashes are not compared. Measured distances: at most 12.4 between photographs
+# and their re-encoded, rescaled and brightened copies; below 16, which this allows, for 34 of the 35
+# pairs in CIFAR-10 that differ by up to 0.1.
 _RADIUS = 5.0
 _RADIUS_PER_THRESHOLD = 110.0
 
-# In units of the threshold: how far copies may be apart in detail; those that were changed heavily,
-# where nothing else looks like them; and in coarse cells, where their details agree. Measured in
+# In units of the threshold: the maximum difference in detail of copies; of heavily changed copies that
+# resemble no other image; and in coarse cells, of copies that agree in detail. Measured in
 # benchmarks/near_duplicates.py, see docs/decisions/0016-near-pairs.md.
 _SAME_DETAIL = 0.8
 _SIMILAR_DETAIL = 3.0
 _WORTH_DETAIL = 2.0
 
 _FINER = 4
-"""Times as many cells as the coarse ones show more than they do."""
+"""Minimum ratio of detailed to coarse cells for which details tell more."""
 
 _FEW_LOOK_ALIKES = 2
-"""An image with more of them that are not its copies is in a crowd: two agree there by chance."""
+"""An image with more look-alikes that are not its copies is in a crowd, where some agree by chance."""
 
 _BLANK = 8 * LEVEL
-"""An image whose cells differ by less shows nothing that could be copied."""
+"""An image whose cells differ by less is blank: it shows nothing that could be copied."""
 
 _LARGEST_SHIFT = 255 * LEVEL // 10  # of brightness
 _LARGEST_GAIN = 1.1  # of contrast
@@ -57,27 +57,27 @@ _LEAST_RANGE = 255 * LEVEL // 4
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of images that are nearly the same."""
+    """Pairs of images with nearly the same pixels."""
 
     pairs: NDArray[np.int64]
     """``(m, 2)``, first < second, sorted."""
     difference: NDArray[np.float64]
-    """``(m,)``, as ``difference`` returns, 0 to twice the threshold."""
+    """``(m,)``, the result of ``difference``, 0 to twice the threshold."""
     num_crowded: int
-    """Images with MAX_NEIGHBOURS or more similar hashes, of which only the nearest were compared."""
+    """Number of images with MAX_NEIGHBOURS or more similar hashes; only the closest were compared."""
     num_look_alikes: int
-    """Pairs whose ``difference`` is within the threshold, but which are not copies of each other."""
+    """Number of pairs whose ``difference`` is within the threshold, but which are not copies."""
 
 
 def exact_duplicates(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Pairs each image with the first one that has the same digest.
+    """Return pairs of each image and the first image with the same digest.
 
     Args:
-        digests: uint64 ``(n,)``, the first 8 bytes of a cryptographic hash. That two of a million
-            different images share them has a chance of 3e-8.
+        digests: uint64 ``(n,)``, the first 8 bytes of a cryptographic hash. Among a million different
+            images, two share them with a probability of 3e-8.
 
     Returns:
-        int64 ``(m, 2)``: first occurrence and copy, sorted; a row for each copy.
+        int64 ``(m, 2)``: first occurrence and copy, sorted; one row per copy.
     """
     order = np.argsort(digests, kind="stable")
     starts = _starts_of_runs(digests[order])
@@ -93,25 +93,25 @@ def near_duplicates(
     threshold: float,
     advance: Callable[[int], None],
 ) -> NearDuplicates:
-    """Finds the pairs of images that are nearly the same.
+    """Find the pairs of images with nearly the same pixels.
 
-    A pair counts if its images agree in detail, or if they are within ``threshold`` in coarse cells
-    while next to no other image looks like either of them. In a crowd of look-alikes (drawings of one
-    class, frames of a video) agreement in coarse cells alone is chance. Images that show nothing, such
-    as blank scans, are no copies of each other unless their pixels are the same.
+    A pair counts if its images agree in detail, or if they are within ``threshold`` in coarse cells and
+    hardly any other image looks like one of them. In a crowd of look-alikes (drawings of one class,
+    frames of a video), images agree in coarse cells by chance. Blank images are copies of each other
+    only if their pixels are the same.
 
-    Re-encoded, rescaled, faintly noisy and up to a tenth brighter or darker copies are found;
-    cropped, moved, mirrored, turned and recoloured ones are not. Takes up to 800 bytes of memory an
-    image, and on two cores seconds for 100,000 images, minutes for a million
+    Copies that are re-encoded, rescaled, slightly noisy, or up to a tenth brighter or darker are found;
+    cropped, shifted, mirrored, rotated and recoloured copies are not. The search takes up to 800 bytes
+    of memory per image, and on two cores seconds for 100,000 images and minutes for a million
     (benchmarks/near_duplicates.py).
 
     Args:
-        hashes: uint8 ``(n, HASH_BYTES)``, perceptual hashes. Exact duplicates are better left out:
-            they fill up each other's MAX_NEIGHBOURS.
-        gather: returns prepared images, uint8 ``(k, height, width, channels)``, for ascending
-            indices, int64 ``(k,)``.
-        threshold: 0..0.25, of ``difference``; that of ``detailed_difference`` is 0.8 of it.
-        advance: told how many more images have been looked up.
+        hashes: uint8 ``(n, HASH_BYTES)``, perceptual hashes. Exact duplicates should be excluded,
+            because they fill up each other's MAX_NEIGHBOURS.
+        gather: returns prepared images, uint8 ``(k, height, width, channels)``, for ascending indices,
+            int64 ``(k,)``.
+        threshold: maximum of ``difference``, 0..0.25; that of ``detailed_difference`` is 0.8 of it.
+        advance: called with the number of further images that have been searched for.
     """
     found = _Compared.none()
     num_alike = np.zeros(len(hashes), np.int64)
@@ -155,7 +155,7 @@ class _Compared:
 
     @classmethod
     def join(cls, parts: "Sequence[_Compared]") -> "_Compared":
-        """Sorts the pairs of all parts; a pair that was met from either side stays once."""
+        """Return the pairs of all parts, sorted and without duplicates."""
         pairs, where = np.unique(
             np.concatenate([part.pairs for part in parts]), axis=0, return_index=True
         )
@@ -168,7 +168,7 @@ def _compare(
     gather: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     threshold: float,
 ) -> _Compared:
-    """Compares pairs, first in coarse cells; in detail those that may be copies by them."""
+    """Compare pairs in coarse cells, and those that may be copies in detail."""
     indices, positions = np.unique(pairs, return_inverse=True)
     images = gather(indices)
     cells = comparable_cells(images)
@@ -176,7 +176,7 @@ def _compare(
     first, second = positions.reshape(-1, 2).T
     between = difference(cells[first], cells[second])
     details = detailed_cells(images)
-    # a few pixels hold no more detail than their coarse cells
+    # in small images, pixels show no more detail than coarse cells
     is_finer = details[0].size >= _FINER * cells[0, ..., 0].size
     largest = threshold * (_WORTH_DETAIL if is_finer else 1)
     chosen = (between <= largest) & ~(is_blank[first] & is_blank[second])
@@ -187,32 +187,32 @@ def _compare(
 
 
 def comparable_cells(images: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Averages away what re-encoding and rescaling change.
+    """Return cell means, which re-encoding and rescaling hardly change.
 
-    Cells have 4 pixels and more along a side; 8 to 32 cells, as far as there are pixels.
+    There are 8 to 32 cells per side, of at least 4 pixels if the image is large enough.
 
     Args:
         images: uint8 ``(n, height, width, channels)``.
 
     Returns:
-        As ``cell_means``.
+        The result of ``cell_means``.
     """
     rows, columns = (min(max(side // 4, 8), 32) for side in images.shape[1:3])
     return cell_means(images, rows, columns)
 
 
 def difference(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Compares pairs of images: how far apart they are where they differ most.
+    """Return the largest difference between the images of each pair.
 
-    A change of the whole image in brightness (by at most a tenth of 0..255) and contrast (at most a
-    factor of 1.1) is undone first. What is left is measured in units of the range from the image's
-    darkest to its brightest cell, the smaller one of the two images, at least a quarter of 0..255.
+    A change of the whole image in brightness (by at most a tenth of 0..255) and contrast (by at most a
+    factor of 1.1) is undone first. The unit is the range from the darkest to the brightest cell of the
+    image with the smaller range, at least a quarter of 0..255.
 
     Args:
         first, second: int32 ``(n, rows, columns, channels)``, as ``comparable_cells`` returns.
 
     Returns:
-        float64 ``(n,)``, 0 for equal images; the same bits if first and second are exchanged.
+        float64 ``(n,)``, 0 for equal images; exchanging first and second gives the same bits.
     """
     shape = (len(first), -1)
     spans = np.minimum(_range(first), _range(second))
@@ -224,7 +224,7 @@ def difference(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[n
     shift = means[1] - means[0]
     excess = shift - np.clip(shift, -_LARGEST_SHIFT, _LARGEST_SHIFT)
     x_power, y_power = (_power(cells) for cells in (x, y))
-    # whichever has the lower contrast is raised: otherwise the order of the two would matter
+    # the image with lower contrast is amplified, so that the order of the two does not matter
     x_gain, y_gain = _gain(x_power, y_power), _gain(y_power, x_power)
     y *= y_gain[:, None]
     y += (excess * _GAIN_ONE).astype(np.int32)[:, None]
@@ -235,14 +235,14 @@ def difference(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[n
 
 
 def group_of(num_images: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Joins images that pairs connect, directly or by way of others.
+    """Return groups of images that are connected by pairs, directly or through other images.
 
     Args:
         pairs: int64 ``(m, 2)``, indices below ``num_images``.
 
     Returns:
-        int64 ``(num_images,)``: for each image the smallest index in its group; its own if it is
-        in no pair.
+        int64 ``(num_images,)``: for each image the smallest index in its group, which is its own if it
+        is in no pair.
     """
     edges = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(num_images, num_images))
     _, component = connected_components(edges, directed=False)
@@ -253,21 +253,21 @@ def group_of(num_images: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 def _candidates(
     hashes: NDArray[np.uint8], radius: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Looks up each image's nearest hashes.
+    """Find the images with the closest hashes of each image.
 
     Yields:
         For each block of images: pairs, int64 ``(m, 2)``, first < second, sorted and unique in the
-        block; and how many neighbours each image has, up to MAX_NEIGHBOURS.
+        block; and the number of neighbours of each image, up to MAX_NEIGHBOURS.
     """
-    # Equal points would all lie in one leaf, which each of them would search: n**2. Fractions
-    # of 2**-16 keep them apart, and every sum that the tree compares exact.
+    # Equal points would all be in one leaf, which each of them would search: n**2. Multiples of 2**-16
+    # separate them and keep all sums that the tree compares exact.
     fractions = _rank_among_equals(hashes) % 2**16 / 2**16
     points = hashes.astype(np.float64)
     points[:, 0] += fractions
     tree = cKDTree(points, leafsize=32, copy_data=False)
     for start in range(0, len(points), _QUERY_BLOCK):
         block = points[start : start + _QUERY_BLOCK]
-        # the nearest of all is the image itself
+        # the closest is the image itself
         _, neighbours = tree.query(block, k=MAX_NEIGHBOURS + 1, distance_upper_bound=radius, workers=-1)
         images = np.arange(start, start + len(block))
         is_pair = (neighbours < len(points)) & (neighbours != images[:, None])
@@ -278,7 +278,7 @@ def _candidates(
 
 
 def _rank_among_equals(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Numbers the images that have one and the same hash from 0, in their order."""
+    """Return the rank of each image, from 0, among those with the same hash."""
     order = np.lexsort(hashes.T)
     starts = _starts_of_runs(hashes[order])
     places = np.arange(len(hashes))
@@ -288,7 +288,7 @@ def _rank_among_equals(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _starts_of_runs(rows: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Marks where sorted rows differ from the row before: bool ``(n,)``."""
+    """Return which sorted rows differ from the row before: bool ``(n,)``."""
     starts = np.ones(len(rows), bool)
     differs = rows[1:] != rows[:-1]
     starts[1:] = differs if differs.ndim == 1 else differs.any(axis=1)
@@ -298,7 +298,7 @@ def _starts_of_runs(rows: NDArray[np.generic]) -> NDArray[np.bool_]:
 def _blocks(
     pairs: NDArray[np.int64], gather: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 ) -> Iterator[NDArray[np.int64]]:
-    """Cuts pairs into blocks whose images fit into memory."""
+    """Yield the pairs in blocks whose images fit into memory."""
     if len(pairs):
         image_bytes = gather(pairs[0, :1]).nbytes
         step = max(1, _COMPARE_BLOCK_BYTES // (2 * image_bytes))
@@ -307,7 +307,7 @@ def _blocks(
 
 
 def _range(cells: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Returns ``(n,)``: of the channel where it is largest, and at least ``_LEAST_RANGE``."""
+    """Return the largest range of a channel of each image, at least ``_LEAST_RANGE``: ``(n,)``."""
     return np.maximum(np.ptp(cells, axis=(1, 2)).max(axis=1), _LEAST_RANGE)
 
 
@@ -316,6 +316,6 @@ def _power(centred: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _gain(power: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Returns the factor, in units of 1/_GAIN_ONE, that brings ``power`` up to the other's."""
+    """Return the factor, in units of 1/_GAIN_ONE, that raises ``power`` to ``other``."""
     ratio = np.sqrt(other / np.maximum(power, 1))
     return (_GAIN_ONE * np.clip(ratio, 1, _LARGEST_GAIN)).astype(np.int32)

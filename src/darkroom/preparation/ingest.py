@@ -1,4 +1,4 @@
-"""Reads every file of a collection once, in worker processes, into segments of prepared images."""
+"""Decodes every file of a collection once, in worker processes, into segments of prepared images."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,52 +27,52 @@ from darkroom.preparation.segments import SCHEMA, SegmentIndex, Segments, remove
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_FILES = 256
-"""Files a task: enough to hide the cost of handing it over, and few enough to hold their pixels."""
+"""Files per task: enough to hide its overhead, and few enough to hold their pixels in memory."""
 
 HEADER_BYTES = 64 * 1024
-"""Nearly every header is in the beginning of its file; the others are read whole."""
+"""Nearly all headers are in this many first bytes; other files are read completely."""
 
 SERIAL_FILES, SERIAL_BYTES = 2_000, 32 * 2**20
-"""Collections below both are nearly done before worker processes have started."""
+"""Smaller collections are processed faster than worker processes start."""
 
 Advance = Callable[[int], None]
-"""Told how many more images are done."""
+"""Called with the number of further images that are done."""
 
 Places = list[tuple[str, int, int]]
-"""Path, offset and size of some files."""
+"""Path, offset and size of files."""
 
 
 @dataclass(frozen=True)
 class IngestedImages:
-    """What became of the files that were to be read, in the order of the collection."""
+    """The result of reading files, in the order of the collection."""
 
     segments: Segments
     positions: NDArray[np.int64]
-    """Where each is in ``segments``."""
+    """Position of each file in ``segments``."""
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def facts(self, indices: NDArray[np.int64]) -> pa.Table:
-        """Returns what is known of images but their pixels, in the columns of a segment."""
+        """Return all columns of a segment except the pixels."""
         return self.segments.facts(self.positions[indices])
 
     def stored(self, index: int) -> pa.Buffer:
-        """Returns one image as it is stored, without copying."""
+        """Return one image as stored, without a copy."""
         return self.segments.stored_image(int(self.positions[index]))
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns uint8 ``(n, height, width, channels)``."""
+        """Return the images at ``indices``: uint8 ``(n, height, width, channels)``."""
         return self.segments.images(self.positions[indices])
 
     def remove_other_segments(self) -> None:
-        """Removes from the cache what holds none of these images."""
+        """Remove the segments of the cache that contain none of these files."""
         owners = np.unique(self.segments.owners(self.positions))
         remove_others(self.segments.folder, {self.segments.names[owner] for owner in owners})
 
 
 def read_headers(collection: Collection, tiff: bool, workers: int, advance: Advance) -> Iterator[Header]:
-    """Yields the headers of all files that have a readable one, in order."""
+    """Yield the readable headers of all files, in order."""
     with watching() as watch:
         reader = _HeaderReader(collection.files, tiff, watch)
         for num_files, headers in ordered_map(reader, *_tasks(collection, CHUNK_FILES, workers)):
@@ -89,14 +89,13 @@ def ingest(
     workers: int,
     advance: Advance,
 ) -> IngestedImages:
-    """Decodes every file that an earlier run has not decoded already.
+    """Decode every file that no earlier run has decoded.
 
     Args:
-        cache: folder of earlier segments, and of the new ones, in a folder of its own for each
-            layout, storage and version of the decoder.
+        cache: folder for segments, with one folder per layout, storage and version of the decoder.
 
     Returns:
-        One image for each entry of the collection that was to be read.
+        The result for each entry of the collection to be read.
     """
     folder = cache / "segments" / _cache_key(layout, storage, tiff)
     chunk_files = max(1, min(CHUNK_FILES, CHUNK_BYTES // int(np.prod(layout.shape))))
@@ -119,7 +118,7 @@ def ingest(
 
 @dataclass(frozen=True)
 class _HeaderReader:
-    """In a worker process: files to headers."""
+    """Reads headers in a worker process."""
 
     files: Files
     tiff: bool
@@ -142,7 +141,7 @@ class _HeaderReader:
 
 @dataclass(frozen=True)
 class _Ingest:
-    """In a worker process: files to a segment of those that no segment holds yet."""
+    """Decodes the files that are in no segment yet, in a worker process, and writes a segment."""
 
     files: Files
     layout: PixelLayout
@@ -153,7 +152,7 @@ class _Ingest:
     watch: Watch
 
     def __call__(self, places: Places) -> tuple[NDArray[np.int64], str | None]:
-        """Returns the position of each file, -1 for those of the new segment, and its name."""
+        """Return the position of each file, -1 for files of the new segment, and its name."""
         positions = np.full(len(places), -1, np.int64)
         rows: list[_Row] = []
         images: list[NDArray[np.uint8]] = []
@@ -197,7 +196,7 @@ class _Row(NamedTuple):
 
 
 def _table(rows: list[_Row], images: list[NDArray[np.uint8]], storage: Storage) -> pa.Table:
-    """Puts rows into the columns of a segment; ``images`` are those of the rows with a header."""
+    """Return rows as the columns of a segment; ``images`` belong to the rows with a header."""
     files, outcomes, reasons, headers = zip(*rows, strict=True)
     columns: dict[str, Sequence] = {"file_sha256": files, "outcome": outcomes, "reason": reasons}
     columns |= {name: [getattr(header, name, None) for header in headers] for name in _HEADER}
@@ -218,7 +217,7 @@ def _table(rows: list[_Row], images: list[NDArray[np.uint8]], storage: Storage) 
 
 
 def _binaries(packed: tuple[Any, NDArray[np.int64]], is_used: NDArray[np.bool_]) -> pa.Array:
-    """Makes a column of images without copying them; null where a row has none."""
+    """Return a column of images without copying them; null for rows without image."""
     data, sizes = packed
     lengths = np.zeros(len(is_used) + 1, np.int32)
     lengths[1:][is_used] = sizes
@@ -227,7 +226,7 @@ def _binaries(packed: tuple[Any, NDArray[np.int64]], is_used: NDArray[np.bool_])
 
 
 def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:
-    """Returns the files to read in chunks, and how many worker processes they are worth."""
+    """Return the files to read in chunks, and the number of worker processes to use."""
     table = collection.table.select(["path", "offset", "size", "outcome"])
     small = len(table) < SERIAL_FILES and pc.sum(table["size"]).as_py() < SERIAL_BYTES
 
@@ -242,7 +241,7 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
 
 
 def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool) -> str:
-    """Names what prepared pixels depend on beside the file: the layout, our code, the libraries."""
+    """Return a key for everything that pixels depend on besides the file: layout, code, libraries."""
     decoding = Path(str(decode_module.__file__)).parent
     modules = (Path(str(module.__file__)) for module in (measures_module, storage_module))
     code = [path.read_bytes() for path in (*sorted(decoding.glob("*.py")), *modules)]

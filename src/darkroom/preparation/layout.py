@@ -17,13 +17,13 @@ from darkroom.preparation.ingest import read_headers
 LARGEST_AUTO_SIZE = 224
 SMALLEST_AUTO_SIZE = 32
 LEAST_SHARED_PERCENT = 95
-"""Percentage of the images that share a shape for ``image_size: auto`` to keep that shape."""
+"""Minimum percentage of images with the same shape for ``image_size: auto`` to keep it."""
 
 
 def settle_layout(
     collection: Collection, options: Prepare, workers: int, advance: Callable[[int], None]
 ) -> PixelLayout:
-    """Settles the layout, and reads the headers of all files only where it depends on them."""
+    """Return the layout. Headers are read only if the layout depends on them."""
     if options.image_size != "auto" and options.channels != "auto":
         return PixelLayout(options.image_size, options.image_size, options.channels, options.resize)
     headers = read_headers(collection, options.tiff, workers, advance)
@@ -36,10 +36,10 @@ def choose_layout(
     channels: Literal["auto", 1, 3],
     resize: Resize,
 ) -> PixelLayout:
-    """Settles what ``auto`` means for these images, as the parameters' descriptions say.
+    """Return the layout, with ``auto`` resolved as the descriptions of the parameters say.
 
     Raises:
-        UserError: there is no header.
+        UserError: there are no headers.
     """
     packed = array("q")
     all_grey = True
@@ -58,7 +58,7 @@ def choose_layout(
 
 
 def _auto_shape(packed: NDArray[np.int64]) -> tuple[int, int]:
-    """Returns the height and width that ``image_size: auto`` means.
+    """Return the height and width for ``image_size: auto``.
 
     Args:
         packed: ``(num_images,)``, the height of each image times 2**32 plus its width.

@@ -1,6 +1,6 @@
-"""What is measured of each image while it is decoded: a perceptual hash, brightness and sharpness.
+"""Measures each image while it is decoded: perceptual hash, brightness and sharpness.
 
-Sums are of integers and floats are only divided, multiplied and rooted one by one, so the same
+Only integers are summed, and floats are divided, multiplied and rooted one by one, so that the same
 pixels give the same bits on every machine.
 """
 
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 HASH_BYTES = 12
 
 LEVEL = 16
-"""Cell means are whole numbers of 1/16 of a grey level."""
+"""Cell means are multiples of 1/16 of a grey level."""
 
-_GRID = 16  # cells along a side that the hash looks at, at most
+_GRID = 16  # maximum number of cells per side for the hash
 _FREQUENCIES = tuple((u, v) for u in range(4) for v in range(4) if 0 < u * u + v * v <= 9)  # ten
 _COSINE_ONE = 1024
-_FINE = 2**8  # amplitudes are kept finer than cell means
-_LEAST_STRENGTH = 16  # grey levels; below it the noise of a nearly flat image would be blown up
+_FINE = 2**8  # resolution of amplitudes, in units of cell means
+_LEAST_STRENGTH = 16  # grey levels; a lower value would amplify the noise of nearly flat images
 _MIDDLE = 128  # of a byte
-_BLOCK_PIXELS = 2**15  # measured at once, so that they stay in the processor's cache
+_BLOCK_PIXELS = 2**15  # measured at once, to fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Measures:
     """Measures of ``n`` images."""
 
     hashes: NDArray[np.uint8]
-    """``(n, HASH_BYTES)``. Euclidean distance says how unlike two images look."""
+    """``(n, HASH_BYTES)``. The Euclidean distance tells how different two images look."""
     brightness: NDArray[np.float64]
     """``(n,)``, mean of the grey image, 0..255."""
     sharpness: NDArray[np.float64]
-    """``(n,)``, variance of the grey image's Laplacian, in squared grey levels; low where an image is
-    blurred or flat, 0 where a side is shorter than 3 pixels. (Pech-Pacheco et al., "Diatom
+    """``(n,)``, variance of the grey image's Laplacian, in squared grey levels; low if an image is
+    blurred or flat, 0 if a side is shorter than 3 pixels. (Pech-Pacheco et al., "Diatom
     autofocusing in brightfield microscopy", ICPR 2000.)"""
 
 
 def measure(images: NDArray[np.uint8]) -> Measures:
-    """Measures each image by itself.
+    """Return the measures of each image.
 
     Args:
         images: uint8 ``(n, height, width, channels)``, 0..255; channels 1 or 3, sides 1..2048.
@@ -58,15 +58,14 @@ def measure(images: NDArray[np.uint8]) -> Measures:
 
 
 def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns a short vector that re-encoding, rescaling and slight brightening nearly leave alone.
+    """Return a short vector that re-encoding, rescaling and slight brightening hardly change.
 
-    The ten lowest frequencies (cosine transform) of the grey image, in units of their common
-    strength, and two bytes of mean colour. Bytes are compared by distance, in the manner of
-    Microsoft's PhotoDNA, because the bits of the usual 64-bit hashes flip at random where an image
-    is flat.
+    The vector has the ten lowest frequencies (cosine transform) of the grey image, in units of their
+    common strength, and two bytes of mean colour. Bytes are compared by distance, as in Microsoft's
+    PhotoDNA, because the bits of the usual 64-bit hashes flip at random if an image is flat.
 
     Args:
-        images: as ``measure`` takes.
+        images: like those of ``measure``.
 
     Returns:
         uint8 ``(n, HASH_BYTES)``; 128 stands for zero.
@@ -91,9 +90,9 @@ def perceptual_hash(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def cell_means(images: NDArray[np.uint8], most_rows: int, most_columns: int) -> NDArray[np.int32]:
-    """Averages over as many cells of one size as are allowed.
+    """Return the means of cells of equal size, at most ``most_rows`` x ``most_columns``.
 
-    The last row or column of cells overlaps the one before where the side is no multiple.
+    If the side is not a multiple of the cell size, the last row or column overlaps the one before.
 
     Args:
         images: uint8 ``(n, height, width, channels)``, at most 257 pixels high for each row.
@@ -118,7 +117,7 @@ def cell_means(images: NDArray[np.uint8], most_rows: int, most_columns: int) -> 
 
 
 def _starts(side: int, cell: int, num_cells: int, offset: int) -> slice | NDArray[np.int64]:
-    """Selects the pixel ``offset`` of each cell."""
+    """Return an index that selects pixel ``offset`` of each cell."""
     if side % cell == 0:
         return slice(offset, None, cell)  # several times faster than the indices below
     return np.minimum(np.arange(num_cells) * cell, side - cell) + offset
@@ -126,9 +125,9 @@ def _starts(side: int, cell: int, num_cells: int, offset: int) -> slice | NDArra
 
 @cache
 def _cosines(side: int) -> NDArray[np.int64]:
-    """Returns the four lowest waves over ``side`` cells: int64 ``(4, side)``.
+    """Return the four lowest cosine waves over ``side`` cells: int64 ``(4, side)``.
 
-    Their mean square is ``_COSINE_ONE**2``. Waves that so few cells cannot show are 0.
+    Their mean square is ``_COSINE_ONE**2``. Waves that need more cells are 0.
     """
     waves = np.zeros((4, side), np.int64)
     for u in range(min(4, side)):
@@ -139,7 +138,7 @@ def _cosines(side: int) -> NDArray[np.int64]:
 
 
 def grey_of(images: NDArray[np.uint8] | NDArray[np.int32]) -> NDArray[np.integer]:
-    """Returns ``(n, height, width)``: the channels weighted as in ITU-R BT.601, rounded down."""
+    """Return ``(n, height, width)``: the channels weighted as in ITU-R BT.601, rounded down."""
     wide = np.uint16 if images.dtype == np.uint8 else np.int32
     if images.shape[3] == 1:
         return images[..., 0].astype(wide)
@@ -151,7 +150,7 @@ def grey_of(images: NDArray[np.uint8] | NDArray[np.int32]) -> NDArray[np.integer
 
 
 def _laplacian_variance(grey: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Args: uint16 ``(n, height, width)``, 0..255. Returns float64 ``(n,)``."""
+    """Return float64 ``(n,)`` for grey images: uint16 ``(n, height, width)``, 0..255."""
     num_images, height, width = grey.shape
     if min(height, width) < 3:
         return np.zeros(num_images)
@@ -162,7 +161,7 @@ def _laplacian_variance(grey: NDArray[np.integer]) -> NDArray[np.float64]:
     laplacian -= grey[:, 1:-1, :-2]
     laplacian -= grey[:, 1:-1, 2:]
     wide = laplacian.astype(np.int32)
-    # all but the edge cancels in the sums; a row's squares fit into 31 bits, 2046 * 1020**2
+    # all but the edge cancels in the sums; the squares of a row fit into 31 bits, 2046 * 1020**2
     sums = wide.sum(axis=(1, 2), dtype=np.int32).astype(np.int64)
     squares = np.einsum("nij,nij->ni", wide, wide).sum(axis=1, dtype=np.int64)
     num_values = (height - 2) * (width - 2)

@@ -29,10 +29,10 @@ def write_splits(
     folder: Path,
     advance: Callable[[int], None],
 ) -> DatasetInfo:
-    """Writes ``folder/{train,val,test}/*.arrow``, images in the order of their paths.
+    """Write ``folder/{train,val,test}/*.arrow``, with the images sorted by path.
 
     Returns:
-        What dataset.json holds.
+        The content of dataset.json.
     """
     weights = candidates.collection.table["weight"]
     weighted = weights.null_count < len(weights)
@@ -40,7 +40,7 @@ def write_splits(
     num_classes = None if sets is None else len(names)
     files: dict[str, FileDigest] = {}
     for code, split in enumerate(SPLITS):
-        shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would stay
+        shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would remain
         chosen = np.flatnonzero(decision.splits == code)
         with ShardWriter(
             folder / split, layout.shape, len(chosen), storage, weighted, num_classes
@@ -73,10 +73,10 @@ def write_splits(
 def _count_labels(
     of_splits: Mapping[Split, NDArray[np.int64]], num_classes: int, sets: LabelSets | None
 ) -> tuple[dict[Split, list[int]], dict[Split, list[int]]]:
-    """Counts of each split the images of each class, and those with 0, 1, 2, ... labels.
+    """Count the images of each class, and those with 0, 1, 2, ... labels, by split.
 
     Args:
-        of_splits: the labels of each split, as those of ``Candidates``.
+        of_splits: the labels of each split, as in ``Candidates``.
     """
     if sets is None:
         counts = {
@@ -93,7 +93,7 @@ def _count_labels(
 
 
 def _digest(candidates: Candidates, splits: NDArray[np.int8]) -> str:
-    """Names the prepared data by content: the same pixels, labels, weights and splits, one digest."""
+    """Return a digest of the pixels, labels, weights and splits, whatever the order of the images."""
     used = np.flatnonzero(splits >= 0)
     words = np.frombuffer(candidates.pixel_digests(used), ">u8").reshape(len(used), 4)
     labels = candidates.labels[used]

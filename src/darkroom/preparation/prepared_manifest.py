@@ -36,18 +36,18 @@ MANIFEST = pa.schema(
         ("sharpness", pa.float64()),
     ]
 )
-"""One row for every file found, in the order of their paths. ``pixel_sha256``, ``brightness`` (mean
-grey, 0..255) and ``sharpness`` (variance of the Laplacian) are of the prepared pixels; width and height
-are of the file, in pixels, as displayed. ``duplicate_of`` names an image with the same pixels
-(``difference`` 0) or nearly the same: an earlier one, or that which is used in its place. Several
-labels are sorted, with ``data.label_separator`` in between."""
+"""One row per file, sorted by path. ``pixel_sha256``, ``brightness`` (mean grey, 0..255) and
+``sharpness`` (variance of the Laplacian) describe the prepared pixels; width and height describe the
+file, in pixels, as displayed. ``duplicate_of`` is an image with the same pixels (``difference`` 0) or
+nearly the same: an earlier image, or the one used instead. Several labels are sorted and separated by
+``data.label_separator``."""
 
 
 def write_manifest(candidates: Candidates, decision: Decision, path: Path, problems: Path) -> None:
-    """Writes a row for every file found, as Parquet, with the same bytes for the same rows.
+    """Write a Parquet file with one row per file, with the same bytes for the same rows.
 
     Args:
-        problems: CSV that gets those which are not used.
+        problems: CSV file that lists the unused files.
     """
     copies = _nearest_original(decision)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _manifest_rows(
     decision: Decision,
     copies: tuple[NDArray[np.int64], NDArray[np.float64]],
 ) -> pa.Table:
-    """Completes rows with what was decided; ``indices`` are those of the candidates, -1 for others."""
+    """Return rows with the decision; ``indices`` are those of candidates, -1 for other files."""
     columns = {name: rows[name].to_pylist() for name in MANIFEST.names if name in rows.column_names}
     columns["split"] = [None] * len(rows)
     columns["duplicate_of"] = [None] * len(rows)
@@ -83,7 +83,7 @@ def _manifest_rows(
         if decision.splits[index] >= 0:
             columns["split"][row] = SPLITS[decision.splits[index]]
         else:
-            columns["outcome"][row], columns["reason"][row] = decision.left_out[index]
+            columns["outcome"][row], columns["reason"][row] = decision.excluded[index]
         original, difference = int(copies[0][index]), float(copies[1][index])
         if original >= 0:
             columns["duplicate_of"][row] = candidates.path(original)
@@ -94,10 +94,10 @@ def _manifest_rows(
 
 
 def _nearest_original(decision: Decision) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Returns for each candidate the one that it is a copy of, -1 for none, and how unlike they are.
+    """Return the original of each candidate (-1: it is not a copy), and the difference.
 
-    That is the earlier one, but where only the later one is used, the later; of several the most
-    alike, of these the first.
+    The original of a pair is the earlier image, or the later one if only that is used. If a candidate
+    is in several pairs, the one with the smallest difference counts, then the first.
     """
     duplicates, used = decision.duplicates, decision.splits >= 0
     original = np.full(len(used), -1)

@@ -1,4 +1,4 @@
-"""What of a data set may spoil a training, or the figures that come out of it, in sentences."""
+"""Remarks on properties of a data set that may harm training or distort the metrics."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,19 +13,19 @@ from darkroom.preparation.duplicates import MAX_NEIGHBOURS, group_of
 from darkroom.preparation.survey import Survey
 
 IMBALANCE = 5
-"""The largest class may have this many times the training images of the smallest."""
+"""Maximum ratio of the training images of the largest and the smallest class."""
 SMALL_CLASS = 20
-"""A class with fewer images is called small."""
+"""Minimum number of images of a class that is not small."""
 FEW_TO_MEASURE = 10
-"""Fewer images of a class in val or test say little about that class."""
+"""Minimum number of images in val or test to judge a class by."""
 SMALL_VAL = 50
-"""Fewer images in val say little about which epoch is best."""
+"""Minimum number of images in val to choose an epoch by."""
 OUTLIERS = 0.05
-"""A smaller share of the images than this is called an outlier."""
+"""Maximum fraction of the images that counts as outliers."""
 MAX_NAMES = 10
-"""Classes that a sentence names."""
+"""Maximum number of classes in a remark."""
 LARGE_GROUP = 0.05
-"""A group of duplicates with a larger share of the images is worth a look."""
+"""Fraction of the images above which a group of duplicates is reported."""
 
 _MISSHAPEN = {
     "stretch": "stretching distorts them",
@@ -35,7 +35,7 @@ _MISSHAPEN = {
 
 
 def remarks(survey: Survey, info: DatasetInfo, duplicates: Duplicates) -> Iterator[str]:
-    """Yields a sentence for everything that a person should know before training."""
+    """Yield a remark on everything that a person should know before training."""
     num_bad = sum(survey.num_files.get(outcome, 0) for outcome in BAD)
     if num_bad:
         yield f"Files that could not be read as images: {num_bad:,}."
@@ -55,19 +55,19 @@ def _on_classes(info: DatasetInfo) -> Iterator[str]:
         yield (
             f"The classes are unbalanced: {listed([largest])} has {counts[largest]:,} training images, "
             f"{listed([smallest])} has {counts[smallest]:,}. Set {remedy}, and look at macro F1: "
-            "accuracy hides how the rare classes fare."
+            "accuracy hides the errors of rare classes."
         )
     totals = {
         name: sum(of_split[name] for of_split in info.counts.values()) for name in info.class_names
     }
     small = [name for name, count in totals.items() if count < SMALL_CLASS]
     if small:
-        yield f"Classes of fewer than {SMALL_CLASS} images: {_counted(small, totals)}."
+        yield f"Classes with fewer than {SMALL_CLASS} images: {_counted(small, totals)}."
     without = sum(by_number[0] for by_number in info.labels_per_image.values() if by_number)
     if without:
         yield (
-            f"Images without a label: {without:,}. The model learns from them that none of the classes"
-            " is there; make sure that none was only forgotten."
+            f"Images without a label: {without:,}. From these the model learns that none of the classes"
+            " is present; check that no labels were forgotten."
         )
 
 
@@ -80,18 +80,18 @@ def _on_splits(info: DatasetInfo) -> Iterator[str]:
         if few and split != "train":
             yield (
                 f"Classes with fewer than {FEW_TO_MEASURE} images in {split}: "
-                f"{_counted(few, of_split)}. A single image moves their scores by a tenth and more."
+                f"{_counted(few, of_split)}. A single image changes their scores by over a tenth."
             )
     num_val = info.num_images("val")
     if num_val < SMALL_VAL:
         yield (
-            f"Images in val: {num_val:,}. Which epoch is kept depends on few images; add some, or raise "
-            "prepare.val_fraction where val is cut from train."
+            f"Images in val: {num_val:,}. The choice of the epoch depends on few images; add some, or "
+            "raise prepare.val_fraction if val is cut from train."
         )
 
 
 def _counted(names: list[str], counts: Mapping[str, int]) -> str:
-    """Returns the first names, each with its count."""
+    """Return the first names, each with its count."""
     more = len(names) - MAX_NAMES
     shown = ", ".join(f"{listed([name])} ({counts[name]:,})" for name in names[:MAX_NAMES])
     return shown + (f" and {more:,} more" if more > 0 else "")
@@ -103,7 +103,7 @@ def _on_shapes(survey: Survey, info: DatasetInfo) -> Iterator[str]:
     num_other = int(((survey.heights != height) | (survey.widths != width)).sum())
     if 0 < num_other <= OUTLIERS * num_images:
         yield (
-            f"Images of another shape than the {width} x {height} pixels of the others: {num_other:,} "
+            f"Images that do not have the {width} x {height} pixels of the others: {num_other:,} "
             f"of {num_images:,}. They are resized."
         )
     num_coloured = sum(count for _, mode, count in survey.formats if mode not in GREY_MODES)
@@ -115,7 +115,7 @@ def _on_shapes(survey: Survey, info: DatasetInfo) -> Iterator[str]:
     long = np.maximum(survey.widths, survey.heights) > 2 * np.minimum(survey.widths, survey.heights)
     if long.any():
         yield (
-            f"Images that are more than twice as long one way as the other: {long.sum():,}; "
+            f"Images with one side more than twice as long as the other: {long.sum():,}; "
             f"{_MISSHAPEN[info.resize]}."
         )
 
@@ -128,28 +128,28 @@ def _on_duplicates(survey: Survey, duplicates: Duplicates) -> Iterator[str]:
         (contradicting & (duplicates.difference > 0), "nearly the same pixels"),
     ):
         if pairs.any():
-            yield f"Pairs with {kind} and different labels, so that one may be wrong: {pairs.sum():,}."
+            yield f"Pairs with {kind} and different labels, one of which may be wrong: {pairs.sum():,}."
     groups = group_of(len(survey.splits), np.stack([first, second], axis=1))
     largest = int(np.bincount(groups, minlength=1).max())
     if largest > max(LARGE_GROUP * len(groups), 2):
         yield (
-            f"Duplicates that hang together: {largest:,} of {len(groups):,} images are one group, and go"
-            " into one split. If they are rightly different, lower prepare.near_duplicates."
+            f"Large group of duplicates: {largest:,} of {len(groups):,} images are connected, and get"
+            " the same split. If these are different images, lower prepare.near_duplicates."
         )
     if duplicates.num_crowded:
         yield (
-            f"Images with so many look-alikes that only the {MAX_NEIGHBOURS} nearest were compared: "
+            f"Images with so many look-alikes that only the {MAX_NEIGHBOURS} closest were compared: "
             f"{duplicates.num_crowded:,}. Some duplicates among them may have been missed."
         )
     if duplicates.num_look_alikes:
         yield (
             f"Pairs that look alike and differ in detail: {duplicates.num_look_alikes:,}. They count as "
-            "different images; where they are frames of one scene, give the scene as a group."
+            "different images; if they are frames of one scene, make the scene a group."
         )
     split, other = survey.splits[first], survey.splits[second]
     apart = (split >= 0) & (other >= 0) & (split != other)
     if apart.any():
         yield (
-            f"Pairs of duplicates that lie in different splits: {apart.sum():,}. What was trained on is "
-            "measured again, and the figures flatter the model."
+            f"Pairs of duplicates in different splits: {apart.sum():,}. Images that the model has seen "
+            "are tested again, so the metrics are too good."
         )

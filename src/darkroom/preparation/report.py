@@ -1,4 +1,4 @@
-"""The report of ``prepare``: the data set on one page, to be looked at before a model learns from it."""
+"""The report of ``prepare``: the data set on one page, to look at before training."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from darkroom.collection.entries import SPLITS
 from darkroom.collection.labels import LabelSets
 from darkroom.dataset.info import DatasetInfo
+from darkroom.errors import counted
 from darkroom.preparation.curation import Duplicates
 from darkroom.preparation.figures import (
     draw_class_histogram,
@@ -28,30 +29,30 @@ from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spre
 from darkroom.reporting.shown import Shown, thumbnail
 
 MAX_CLASSES = 50
-"""Classes that get a row of samples each."""
+"""Maximum number of classes with a row of samples."""
 SAMPLES_OF_CLASS = 12
 MAX_TILES = 1_000
-"""Classes of which one image is shown, if they are too many for rows."""
+"""Maximum number of classes with one image, if there are too many for rows."""
 NUM_EXTREMES = 12
 MAX_PAIRS = 24
-"""Pairs shown of each kind."""
+"""Maximum number of pairs of each kind."""
 MAX_FILES = 1_000
-"""Files listed of those that are not used."""
+"""Maximum number of unused files in the list."""
 NUM_SIZES = 10
 
 READ_AS = {
-    **dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "composed on white"),
-    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L"), "16 bits, brought to 8"),
+    **dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), "composited on white"),
+    **dict.fromkeys(("I", "I;16", "I;16B", "I;16L"), "16 bits, reduced to 8"),
     **dict.fromkeys(("CMYK", "HSV", "LAB", "YCbCr"), "colours converted, profile not applied"),
-    "F": "fractions from 0 to 1, brought to 8 bits",
-    "P": "palette looked up",
+    "F": "fractions from 0 to 1, converted to 8 bits",
+    "P": "palette converted to colours",
 }
-"""What becomes of pixels that do not stay as they are, by Pillow's mode."""
+"""How pixels are converted, by Pillow's mode."""
 
 
 @dataclass(frozen=True)
 class Extremes:
-    """The images that go farthest in one direction, the farthest first."""
+    """The most extreme images by one measure, the most extreme first."""
 
     name: str
     about: str
@@ -60,23 +61,23 @@ class Extremes:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of images that are alike in one way."""
+    """Pairs of duplicates of one kind."""
 
     name: str
     about: str
     total: int
     shown: list[tuple[Shown, Shown, float]]
-    """``(first, second, difference)`` of the most doubtful ones."""
+    """``(first, second, difference)`` of the most doubtful pairs."""
 
 
 @dataclass(frozen=True)
 class NotUsed:
-    """Files that share an outcome other than ``used``."""
+    """Files with the same outcome, other than ``used``."""
 
     outcome: str
     total: int
     listed: list[dict[str, Any]]
-    """Path, label and reason of the first ones."""
+    """Path, label and reason of the first files."""
 
 
 def write_preparation_report(
@@ -88,14 +89,14 @@ def write_preparation_report(
     sets: LabelSets | None = None,
     more_remarks: Iterable[str] = (),
 ) -> list[str]:
-    """Writes report.html and its pictures as PNG into ``folder``, and returns its remarks.
+    """Write report.html and its pictures as PNG into ``folder``, and return its remarks.
 
     Args:
-        manifest: as ``write_manifest`` writes it. Candidates are its rows with a ``pixel_sha256``.
+        manifest: a file of ``write_manifest``. Candidates are its rows with a ``pixel_sha256``.
         duplicates: pairs of candidates.
-        pixels: returns prepared images of some candidates, uint8 ``(n, height, width, channels)``.
-        sets: the sets of labels of candidates; None: an image has one label.
-        more_remarks: to be said, too.
+        pixels: returns prepared images of candidates, uint8 ``(n, height, width, channels)``.
+        sets: the sets of labels; None: every image has one label.
+        more_remarks: further remarks.
     """
     survey = load_survey(manifest, info.class_names, sets)
     show = partial(_show, survey, pixels)
@@ -120,8 +121,8 @@ def write_preparation_report(
         Path(__file__).with_name("report.html.j2"),
         folder / "report.html",
         title=f"{num_used:,} images of {len(info.class_names):,} classes",
-        subtitle=f"From {num_files:,} files, brought to {height} x {width} x {info.channels} pixels. "
-        "Look before you train.",
+        subtitle=f"From {counted(num_files, 'file')}, resized to {height} x {width} x {info.channels}. "
+        "Look at the data before training.",
         headline=[
             *((split, f"{info.num_images(split):,}") for split in SPLITS),
             ("files found", f"{num_files:,}"),
@@ -141,7 +142,7 @@ def write_preparation_report(
         samples=samples,
         tiles=tiles,
         extremes=extremes,
-        fates=_fates_of_pairs(survey, duplicates),
+        fates=_pairs_by_fate(survey, duplicates),
         pairs=pairs,
         not_used=list(_not_used(survey)),
     )
@@ -155,7 +156,7 @@ def _of_classes(
     most_classes: int,
     most_images: int,
 ) -> dict[str, list[Shown]]:
-    """Returns images of each class, of classes at equal distances if there are more than told."""
+    """Return images of each class, or of ``most_classes`` evenly spaced classes."""
     labels = spread(np.arange(len(info.class_names)), most_classes).tolist()
     chosen = [spread(survey.used_of_class(label), most_images) for label in labels]
     images = iter(show(np.concatenate(chosen)))
@@ -166,7 +167,7 @@ def _of_classes(
 
 
 def _labels_per_image(info: DatasetInfo) -> dict[int, list[int]]:
-    """Returns for each number of labels how many images of each split have so many."""
+    """Return the number of images in each split with 0, 1, 2, ... labels."""
     by_number = zip_longest(*(info.labels_per_image[split] for split in SPLITS), fillvalue=0)
     return {number: list(of_splits) for number, of_splits in enumerate(by_number)}
 
@@ -177,7 +178,7 @@ def _show(
     candidates: NDArray[np.int64],
 ) -> list[Shown]:
     about = survey.describe(survey.rows[candidates])
-    # one by one: hundreds of large images at once would fill the memory
+    # one by one, because hundreds of large images would fill the memory
     thumbnails = [thumbnail(pixels(candidates[i : i + 1])[0]) for i in range(len(candidates))]
     return [
         Shown(thumbnail, row["path"], row["label"], row["split"], row["outcome"])
@@ -191,7 +192,7 @@ def _extremes(survey: Survey, show: Callable[[NDArray[np.int64]], list[Shown]]) 
         ("brightest", "mean grey of the prepared pixels, 0 to 255", survey.brightness, -1),
         (
             "blurriest",
-            "variance of the Laplacian of the prepared pixels; 0 is one flat colour",
+            "variance of the Laplacian of the prepared pixels; 0: a single colour",
             survey.sharpness,
             1,
         ),
@@ -226,13 +227,13 @@ def _pairs(
         )
 
 
-def _fates_of_pairs(survey: Survey, duplicates: Duplicates) -> dict[str, int]:
-    """Counts the pairs by what was done with them."""
+def _pairs_by_fate(survey: Survey, duplicates: Duplicates) -> dict[str, int]:
+    """Return the number of pairs by what was done with them."""
     first, second = survey.splits[duplicates.first], survey.splits[duplicates.second]
     both_used = (first >= 0) & (second >= 0)
     return {
         "kept in one split": int((both_used & (first == second)).sum()),
-        "of which one or both are left out": int((~both_used).sum()),
+        "with one or both images excluded": int((~both_used).sum()),
         "in different splits": int((both_used & (first != second)).sum()),
     }
 
@@ -250,7 +251,7 @@ def _draw_grid(rows: Mapping[str, Sequence[Shown]], path: Path) -> None:
 
 
 def _draw_pairs(pairs: Sequence[Pairs], path: Path) -> None:
-    """Draws the first pairs, those of each kind in turn, two images side by side."""
+    """Draw the first pairs of all kinds, with the two images side by side."""
     shown = [pair for of_kind in pairs for pair in of_kind.shown][:MAX_PAIRS]
     if not shown:
         draw_note("No two images have the same or nearly the same pixels.", path)

@@ -1,9 +1,8 @@
-"""A cache of decoded images, by the content of their files, outside of DVC's outputs.
+"""A cache of decoded images by the content of their files, outside of DVC's outputs.
 
-A segment is an Arrow IPC file with some hundred files: the outcome of each, what was measured, and
-its prepared pixels. Worker processes write them whole, so a run that was killed finds what its
-workers had finished, and of a collection that grew only the new files are decoded. The folder can be
-deleted at any time.
+A segment is an Arrow IPC file for some hundred files, with the outcome, the measurements and the
+prepared pixels of each. Segments are written atomically, so a run after a kill reuses what was finished,
+and if a collection grows only the new files are decoded. The folder can be deleted at any time.
 """
 
 import io
@@ -40,14 +39,14 @@ SCHEMA = pa.schema(
         ("image", pa.binary()),
     ]
 )
-"""One row a file. ``image`` is stored as in shards; it and what was measured are null where the
+"""One row per file. ``image`` is stored as in shards. The image and its measurements are null if the
 file cannot be used."""
 
 FACTS = [name for name in SCHEMA.names if name != "image"]
 
 
 def write_segment(folder: Path, rows: pa.Table) -> str:
-    """Writes a segment atomically and returns its name, which holds the checksum of its bytes."""
+    """Write a segment atomically and return its name, which contains the checksum of its bytes."""
     part = folder / f"{os.getpid()}.part"
     with part.open("wb", buffering=0) as file:
         sink = _Checksummed(file)
@@ -59,7 +58,7 @@ def write_segment(folder: Path, rows: pa.Table) -> str:
 
 
 class _Checksummed(io.RawIOBase):
-    """Passes what is written on to a file, and sums it up on the way."""
+    """Writes all bytes to a file and computes their checksum."""
 
     def __init__(self, file: io.RawIOBase) -> None:
         self._file = file
@@ -77,7 +76,7 @@ class _Checksummed(io.RawIOBase):
 
 
 class Segments:
-    """The rows of several segments, memory-mapped; a row's position counts over all of them."""
+    """The rows of several segments, memory-mapped. Positions count the rows of all segments."""
 
     def __init__(
         self, folder: Path, names: Sequence[str], shape: tuple[int, int, int], storage: Storage
@@ -93,11 +92,11 @@ class Segments:
         return int(self.starts[-1])
 
     def owners(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Returns the index in ``names`` of the segment of each position."""
+        """Return the index in ``names`` of the segment at each position."""
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def facts(self, positions: NDArray[np.int64]) -> pa.Table:
-        """Returns the rows at ``positions``, in that order, all columns but the images."""
+        """Return the rows at ``positions``, in that order, with all columns except the images."""
         owners = self.owners(positions)
         pieces = [SCHEMA.empty_table().select(FACTS)]
         for owner in np.unique(owners):
@@ -107,12 +106,12 @@ class Segments:
         return pa.concat_tables(pieces).take(np.argsort(gathered))
 
     def stored_image(self, position: int) -> pa.Buffer:
-        """Returns an image as it is stored, without copying."""
+        """Return an image as stored, without a copy."""
         owner = int(np.searchsorted(self.starts, position, side="right")) - 1
         return self._tables[owner].column("image")[position - int(self.starts[owner])].as_buffer()
 
     def images(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns the images at ``positions``: uint8 ``(n, height, width, channels)``."""
+        """Return the images at ``positions``: uint8 ``(n, height, width, channels)``."""
         images = np.empty((len(positions), *self._shape), np.uint8)
         for image, position in zip(images, positions.tolist(), strict=True):
             image[:] = unpack_image(self.stored_image(position), self._shape, self._storage)
@@ -120,13 +119,13 @@ class Segments:
 
 
 class SegmentIndex:
-    """Finds files that earlier runs have decoded. Cheap to pickle: its tables are on disk."""
+    """Finds files that earlier runs have decoded. It is cheap to pickle: its tables are on disk."""
 
     def __init__(self, folder: Path) -> None:
-        """Takes stock of the segments in ``folder``.
+        """Index the segments in ``folder``.
 
-        A segment is trusted only where its bytes agree with the checksum in its name, else removed:
-        Arrow may crash on a damaged file.
+        A segment whose bytes do not match the checksum in its name is removed, because Arrow may crash
+        on a damaged file.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for part in folder.glob("*.part"):
@@ -135,7 +134,7 @@ class SegmentIndex:
         self.names: list[str] = []
         prefixes = [np.empty(0, np.uint64)]
         paths = sorted(folder.glob("*.arrow"))
-        with ThreadPoolExecutor() as pool:  # zlib lets other threads run
+        with ThreadPoolExecutor() as pool:  # zlib releases the interpreter's lock
             are_intact = list(pool.map(_is_intact, paths))
         for path, is_intact in zip(paths, are_intact, strict=True):
             if is_intact:
@@ -162,7 +161,7 @@ class SegmentIndex:
         return prefixes, positions
 
     def find(self, digest: bytes) -> int:
-        """Returns the position of the file with this SHA-256, or -1."""
+        """Return the position of the file with this SHA-256, or -1."""
         if not len(self):
             return -1
         prefixes, positions = self._sorted
@@ -179,9 +178,9 @@ class SegmentIndex:
 
 
 def remove_others(folder: Path, used: Container[str]) -> None:
-    """Removes segments that hold nothing of the collection, and those of other layouts.
+    """Remove the segments that are not in ``used``, and those of other layouts.
 
-    So the cache is never much larger than what it serves.
+    This keeps the cache about as small as the current collection.
     """
     for other in folder.parent.iterdir():
         if other.is_dir() and other != folder:
@@ -208,13 +207,13 @@ def _is_intact(path: Path) -> bool:
 
 
 def _prefixes(table: pa.Table) -> NDArray[np.uint64]:
-    """Returns the first eight bytes of each file's digest; zeros where there is none."""
+    """Return the first eight bytes of the digest of each file; zeros if there is none."""
     digests = (digest or bytes(32) for digest in table.column("file_sha256").to_pylist())
     return np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
 
 
 def _save(path: Path, array: NDArray) -> None:
-    """Replaces a file that another process may have mapped."""
+    """Replace a file that another process may have mapped."""
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         np.save(file, array)

@@ -1,8 +1,8 @@
-"""Finds series of numbered files that look alike one after the other, as frames of a video do.
+"""Finds series of numbered files that look alike, such as frames of a video.
 
-Neighbours in such a series are nearly one image, so that a split which parts them tests what was learnt
-by heart. Whether files look alike is measured against chance: the perceptual hashes of neighbours are
-compared with those of pairs drawn from the same classes.
+Neighbours in a series are nearly the same image. If a split separates them, the test measures memory.
+Whether neighbours look alike is measured against chance: their perceptual hashes are compared with those
+of random pairs of the same classes.
 """
 
 from dataclasses import dataclass
@@ -16,39 +16,39 @@ from darkroom.collection.entries import SPLITS
 from darkroom.collection.grouping import GroupPattern
 
 CHANCE = 0.05
-"""Share of pairs drawn by chance that are nearer than what counts as alike."""
+"""Fraction of random pairs that count as alike."""
 LEAST_SHARE = 1 / 3
-"""Share of neighbours that are alike in frames: measured 0.60 to 0.72 in CamVid, 0.05 in CIFAR-10, and
-0.18 in scikit-learn's digits, whose numbers follow the writers."""
+"""Minimum fraction of alike neighbours in a series. Measured: 0.60 to 0.72 in CamVid, 0.05 in CIFAR-10,
+and 0.18 in scikit-learn's digits, which are sorted by writer."""
 LEAST_PAIRS = 20
-"""Neighbours needed to tell."""
+"""Minimum number of neighbours to judge by."""
 LEAST_LEAK = 0.02
-"""Share of the test images with an alike neighbour in train that is worth a word."""
+"""Minimum fraction of test images with an alike neighbour in train that is reported."""
 LEAST_GROUPS = 10
-"""Groups of a class that leave something to split."""
+"""Minimum number of groups per class that can be split."""
 
 _SEED = 0
-_DRAWS = 4  # pairs by chance for each pair of neighbours
-_MAX_NEIGHBOURS = 50_000  # pairs that are measured; of more, a regular sample
+_DRAWS = 4  # random pairs per pair of neighbours
+_MAX_NEIGHBOURS = 50_000  # measured pairs; if there are more, a regular sample
 _FOLDER, _NUMBER = r"(?P<folder>(?:.*/)?)", r"(?P<number>[0-9]{1,18})"
 _NUMBERED = rf"^{_FOLDER}(?P<head>[^/]*?){_NUMBER}(?P<tail>[^0-9/.]*)(?:\.[^/.]*)?$"
 
 
 @dataclass(frozen=True)
 class Series:
-    """Files that follow one another by number and look alike."""
+    """Consecutively numbered files that look alike."""
 
     pattern: str
-    """For ``data.group_pattern``, so that they are not split."""
+    """A value of ``data.group_pattern`` that keeps the series together."""
     num_groups: int
-    """Groups that the pattern makes of all images."""
+    """Number of groups that the pattern forms from all images."""
     num_neighbours: int
     share_alike: float
-    """Of the neighbours; ``CHANCE`` is what chance would give."""
+    """Fraction of alike neighbours; ``CHANCE`` is the expected value."""
     example: tuple[int, int]
-    """Two alike neighbours, the first in test and the second in train, as indices."""
+    """Indices of two alike neighbours, the first in test and the second in train."""
     num_mates: int
-    """Test images with a training image in the same group."""
+    """Number of test images with a training image in the same group."""
     num_test: int
 
 
@@ -59,13 +59,13 @@ def find_series(
     hashes: NDArray[np.uint8],
     has_split_folders: bool,
 ) -> Series | None:
-    """Returns the series that the splits part; None if there are none.
+    """Return the series that the splits separate; None if there are none.
 
     Args:
         paths: text ``(n,)``, relative to the collection.
-        labels: a number for each label, ``(n,)``.
-        splits: index in ``SPLITS``, -1 for those that are left out: ``(n,)``.
-        hashes: uint8 ``(n, HASH_BYTES)``, perceptual hashes; their distance says how unlike images are.
+        labels: index of the label, ``(n,)``.
+        splits: index in ``SPLITS``, -1 for excluded images: ``(n,)``.
+        hashes: uint8 ``(n, HASH_BYTES)``, perceptual hashes, compared by distance.
         has_split_folders: whether the first folder of a path is its split.
     """
     numbered = pc.extract_regex(paths, _NUMBERED)
@@ -90,28 +90,28 @@ def find_series(
         is_alike = _are_alike(first, second, labels, hashes)
         if is_alike.mean() < LEAST_SHARE:
             continue
-        parted = is_alike & _parts(splits[first], splits[second])
+        separated = is_alike & _separate(splits[first], splits[second])
         num_test = int((splits == SPLITS.index("test")).sum())
         least = max(LEAST_LEAK * num_test, 2)
-        if parted.sum() < least:
+        if separated.sum() < least:
             return None
-        pair = (int(first[parted][0]), int(second[parted][0]))
+        pair = (int(first[separated][0]), int(second[separated][0]))
         if splits[pair[0]] == SPLITS.index("train"):
             pair = pair[::-1]
         pattern, groups = _choose_pattern(paths, labels, splits, has_split_folders, across_folders)
         mates = count_mates(groups, splits)
         if mates < least:
-            return None  # only the ends of blocks that are kept whole touch
+            return None  # only the ends of complete blocks are adjacent
         share = float(is_alike.mean())
         return Series(pattern, int(groups.max()) + 1, len(first), share, pair, mates, num_test)
     return None
 
 
 def count_mates(groups: NDArray[np.int64], splits: NDArray[np.int8]) -> int:
-    """Counts the test images of whose group there is an image in train.
+    """Return the number of test images with an image of their group in train.
 
     Args:
-        groups: number of the group of each image, -1 for those that are each a group of their own.
+        groups: number of the group of each image; -1: the image is alone in its group.
     """
     in_train = np.unique(groups[(splits == SPLITS.index("train")) & (groups >= 0)])
     return int(np.isin(groups[splits == SPLITS.index("test")], in_train).sum())
@@ -127,10 +127,10 @@ def _neighbours(
     folders: NDArray[np.int64],
     across_folders: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs each file with the next number of its series.
+    """Return pairs of each file and the file with the next number in its series.
 
     Args:
-        across_folders: return only pairs that lie in two folders.
+        across_folders: return only pairs from two folders.
     """
     order = np.lexsort((numbers, keys))
     first, second = order[:-1], order[1:]
@@ -148,25 +148,25 @@ def _are_alike(
     labels: NDArray[np.int64],
     hashes: NDArray[np.uint8],
 ) -> NDArray[np.bool_]:
-    """Tells which pairs are nearer than nearly all pairs drawn from their two labels: bool ``(m,)``."""
+    """Return which pairs are closer than nearly all random pairs of their labels: bool ``(m,)``."""
     random = np.random.default_rng(_SEED)
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], labels[second], side="left")
     stops = np.searchsorted(labels[order], labels[second], side="right")
-    by_chance = []
+    at_random = []
     for _ in range(_DRAWS):
         drawn = order[random.integers(starts, stops)]
         is_other = drawn != first
-        by_chance.append(_distance(hashes[first[is_other]], hashes[drawn[is_other]]))
-    return _distance(hashes[first], hashes[second]) < np.quantile(np.concatenate(by_chance), CHANCE)
+        at_random.append(_distance(hashes[first[is_other]], hashes[drawn[is_other]]))
+    return _distance(hashes[first], hashes[second]) < np.quantile(np.concatenate(at_random), CHANCE)
 
 
 def _distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Returns squared Euclidean distances, in integers, so that they are the same everywhere."""
+    """Return squared Euclidean distances as integers, which are the same on every machine."""
     return np.square(one.astype(np.int64) - other).sum(axis=1)
 
 
-def _parts(one: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.bool_]:
+def _separate(one: NDArray[np.int8], other: NDArray[np.int8]) -> NDArray[np.bool_]:
     train, test = SPLITS.index("train"), SPLITS.index("test")
     return ((one == train) & (other == test)) | ((one == test) & (other == train))
 
@@ -178,11 +178,11 @@ def _choose_pattern(
     has_split_folders: bool,
     across_folders: bool,
 ) -> tuple[str, NDArray[np.int64]]:
-    """Returns the coarsest pattern that leaves each label some groups, and the group of each image.
+    """Return the coarsest pattern that gives each label enough groups, and the group of each image.
 
-    The whole number is dropped, or, where a series is all of a label, its last digits alone.
+    The pattern drops the whole number, or only its last digits if a series covers a whole label.
     """
-    has_digit = pc.match_substring_regex(paths, r"\.[^/.]*[0-9][^/.]*$")  # in a suffix, as .jp2
+    has_digit = pc.match_substring_regex(paths, r"\.[^/.]*[0-9][^/.]*$")  # in a suffix such as .jp2
     suffix = r"\.\w+$" if pc.any(has_digit).as_py() else "$"
     start = "^[^/]*/(.*?)" if has_split_folders else "^(.*?)"
     start = "([^/]*?)" if across_folders else start

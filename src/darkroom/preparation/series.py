@@ -1,4 +1,4 @@
-"""What the report of ``prepare`` says of groups, and of files that look like frames of sequences."""
+"""Remarks on groups, and on files that look like frames of a sequence."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from darkroom.collection.entries import SPLITS
+from darkroom.errors import counted
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
 from darkroom.preparation.sequences import CHANCE, Series, count_mates, find_series
 
 
 def series_remarks(candidates: Candidates, decision: Decision) -> Iterator[str]:
-    """Yields sentences on test images that have a mate in train, of their group or sequence."""
+    """Yield remarks on test images with an image of their group or sequence in train."""
     splits = decision.splits
     if (candidates.groups >= 0).any():
         yield _on_groups(candidates, decision)
@@ -33,8 +34,8 @@ def _on_groups(candidates: Candidates, decision: Decision) -> str:
     num_test = int((decision.splits == SPLITS.index("test")).sum())
     mates = count_mates(candidates.groups, decision.splits)
     return (
-        f"Groups that are not split: {num_groups:,}, of {int(grouped.sum()):,} images"
-        + (f"; {alone:,} images are in none, and each counts as a group of its own" if alone else "")
+        f"Groups that are not split: {num_groups:,}, with {counted(int(grouped.sum()), 'image')}"
+        + (f"; images without a group, each on its own: {alone:,}" if alone else "")
         + f". Test images with an image of their group in train: {mates:,} of {num_test:,}."
     )
 
@@ -44,10 +45,10 @@ def _on_series(series: Series, candidates: Candidates, decision: Decision) -> st
         f"{candidates.path(index)} ({SPLITS[decision.splits[index]]})" for index in series.example
     )
     return (
-        "Files that follow one another by number look alike, as frames of a video do:"
-        f" {series.share_alike:.0%} of {series.num_neighbours:,} neighbours, where {CHANCE:.0%} would by"
-        f" chance, such as {one} and {other}. Test images with one of their sequence in train:"
-        f" {series.num_mates:,} of {series.num_test:,} ({series.num_mates / series.num_test:.1%}), and"
-        " of these the test measures memory. If the files are frames, set data.group_pattern:"
+        "Consecutively numbered files look alike, as frames of a video do:"
+        f" {series.share_alike:.0%} of {series.num_neighbours:,} neighbours ({CHANCE:.0%} by chance),"
+        f" for example {one} and {other}. Test images with an image of their sequence in train:"
+        f" {series.num_mates:,} of {series.num_test:,} ({series.num_mates / series.num_test:.1%});"
+        " for these the test measures memory. If the files are frames, set data.group_pattern:"
         f" '{series.pattern}' ({series.num_groups:,} groups)."
     )

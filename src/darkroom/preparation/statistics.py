@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training images, exact."""
+"""Exact mean and standard deviation of the training images."""
 
 import math
 
@@ -9,11 +9,11 @@ from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import as_picture
 
 BLOCK_PIXELS = 2**22
-"""What is held in memory at once."""
+"""Maximum number of pixels in memory at once."""
 
 
 def channel_histogram(shards: Shards) -> NDArray[np.int64]:
-    """Returns how often each value occurs in each channel: int64 ``(channels, 256)``."""
+    """Return how often each value occurs in each channel: int64 ``(channels, 256)``."""
     height, width, channels = shards.shape
     histogram = np.zeros(channels * 256, np.int64)
     step = max(1, BLOCK_PIXELS // (height * width))
@@ -24,7 +24,7 @@ def channel_histogram(shards: Shards) -> NDArray[np.int64]:
 
 
 def mean_and_std(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Returns mean and standard deviation a channel, of pixel values scaled to 0..1.
+    """Return mean and standard deviation per channel, of pixel values scaled to 0..1.
 
     Args:
         histogram: int64 ``(channels, 256)``, how often each value occurs. Sums of integers are
@@ -38,6 +38,6 @@ def mean_and_std(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]
         second = sum(value * value * count for value, count in zip(values, counts, strict=True))
         variance = (second * total - first * first) / total**2
         means.append(first / total / 255)
-        # a constant channel carries nothing; 1 keeps the division by std harmless
+        # a constant channel has no information; 1 makes the division by std harmless
         stds.append(math.sqrt(variance) / 255 if variance > 0 else 1.0)
     return means, stds

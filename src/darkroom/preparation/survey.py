@@ -1,4 +1,4 @@
-"""What the manifest says of all files, as arrays."""
+"""Loads the manifest as arrays, for the report."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,38 +25,39 @@ _REPEATED = ["outcome", "split", "label"]
 
 @dataclass(frozen=True)
 class Survey:
-    """The manifest in numbers. Candidates are its rows with a ``pixel_sha256``, in its order."""
+    """The manifest as arrays. Candidates are its rows with a ``pixel_sha256``, in order."""
 
     files: pa.Table
     """Path, outcome, reason, split and label of all files."""
     outcomes: NDArray[np.int8]
-    """Index in ``OUTCOMES`` of every file."""
+    """Index in ``OUTCOMES`` of each file."""
     rows: NDArray[np.int64]
-    """Rows of the candidates. What follows has one value a candidate."""
+    """Rows of the candidates. The following arrays have one value per candidate."""
     labels: NDArray[np.int32]
-    """Index in the class names; where images have several labels, in ``sets``."""
+    """Index in the class names, or in ``sets`` if images may have several labels."""
     splits: NDArray[np.int8]
-    """Index in ``SPLITS``, -1 for those that are left out."""
+    """Index in ``SPLITS``, -1 for excluded candidates."""
     widths: NDArray[np.int32]
-    """Of the files, in pixels, as are the heights."""
+    """Widths of the files, in pixels."""
     heights: NDArray[np.int32]
+    """Heights of the files, in pixels."""
     brightness: NDArray[np.float64]
     """Mean grey of the prepared pixels, 0..255."""
     sharpness: NDArray[np.float64]
     """Variance of the Laplacian of the prepared pixels."""
     formats: list[tuple[str, str, int]]
-    """``(format, mode, candidates)``, the commonest first."""
+    """``(format, mode, number of candidates)``, the most common first."""
     num_animated: int
     sets: LabelSets | None
-    """The sets of labels; None: an image has one label."""
+    """The sets of labels; None: every image has one label."""
 
     @property
     def used(self) -> NDArray[np.int64]:
-        """The candidates that are not left out."""
+        """The candidates that are not excluded."""
         return np.flatnonzero(self.splits >= 0)
 
     def used_of_class(self, label: int) -> NDArray[np.int64]:
-        """Returns the candidates that are not left out and have one label."""
+        """Return the candidates of a class that are not excluded."""
         labels = self.labels[self.used]
         if self.sets is None:
             return self.used[labels == label]
@@ -65,16 +66,16 @@ class Survey:
 
     @property
     def num_files(self) -> dict[Outcome, int]:
-        """Files by outcome, without the outcomes that none has."""
+        """Number of files by outcome, without outcomes that do not occur."""
         counts = np.bincount(self.outcomes, minlength=len(OUTCOMES)).tolist()
         return {outcome: count for outcome, count in zip(OUTCOMES, counts, strict=True) if count}
 
     def describe(self, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Returns path, outcome, reason, split and label of some files, by row."""
+        """Return path, outcome, reason, split and label of the files in ``rows``."""
         return self.files.take(pa.array(rows)).to_pylist()
 
     def commonest_sizes(self, count: int) -> list[tuple[int, int, int]]:
-        """Returns ``(width, height, candidates)`` of up to ``count`` sizes."""
+        """Return ``(width, height, number of candidates)`` of up to ``count`` sizes."""
         packed = self.widths.astype(np.int64) << 32 | self.heights
         sizes, counts = np.unique(packed, return_counts=True)
         commonest = np.lexsort((sizes, -counts))[:count]
@@ -83,11 +84,11 @@ class Survey:
 
 
 def load_survey(manifest: Path, class_names: Sequence[str], sets: LabelSets | None = None) -> Survey:
-    """Reads what ``write_manifest`` wrote, a piece at a time.
+    """Read the result of ``write_manifest`` in batches.
 
     Args:
-        class_names: what the labels are to be indices in.
-        sets: what they are to be indices in where images have several labels.
+        class_names: the classes that labels become indices of.
+        sets: the sets that labels become indices of instead, if images may have several labels.
     """
     label_names = class_names if sets is None else sets.names
     names, splits, outcomes = (pa.array(values) for values in (label_names, SPLITS, OUTCOMES))

@@ -1,4 +1,4 @@
-"""The page of a ``prepare`` that stopped: each kind of trouble, with pictures of its pairs."""
+"""The page that ``prepare`` writes when it stops: every mistake, with pictures of its pairs."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,24 +8,25 @@ from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS
 from darkroom.collection.trouble import Trouble
+from darkroom.errors import counted
 from darkroom.preparation.candidates import Candidates
 from darkroom.reporting.page import write_page
 from darkroom.reporting.shown import Shown, thumbnail
 
 MAX_PAIRS = 40
-"""Pairs of each kind of which pictures are shown."""
+"""Maximum number of pairs shown for each kind of mistake."""
 
 
 def write_trouble_page(troubles: Iterable[Trouble], candidates: Candidates, path: Path) -> None:
-    """Writes one HTML page with everything that stopped ``prepare``."""
+    """Write an HTML page with everything that stopped ``prepare``."""
     found = list(troubles)
     write_page(
         Path(__file__).with_name("trouble_page.html.j2"),
         path,
         title="Not prepared",
-        subtitle=f"{candidates.collection.files.name}: what stopped prepare, and what to do about it.",
+        subtitle=f"{candidates.collection.files.name}: what stopped prepare, and how to fix it.",
         headline=[
-            (trouble.title, f"{len(trouble.pairs):,} pairs" if len(trouble.pairs) else "stopped")
+            (trouble.title, counted(len(trouble.pairs), "pair") if len(trouble.pairs) else "stopped")
             for trouble in found
         ],
         remarks=[],

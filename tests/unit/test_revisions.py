@@ -275,7 +275,12 @@ def test_in_a_hook_of_another_repository(
 
 
 @pytest.mark.parametrize(
-    ("dvc_folder", "pipeline_folder"), [("ml", "ml"), ("", "pipe line"), ("ml", "ml/größe")]
+    ("dvc_folder", "pipeline_folder"),
+    [
+        pytest.param("ml", "ml", marks=pytest.mark.slow),
+        pytest.param("", "pipe line", marks=pytest.mark.slow),
+        ("ml", "ml/größe"),
+    ],
 )
 def test_a_pipeline_in_a_folder_of_the_repository(
     tmp_path: Path, dvc_folder: str, pipeline_folder: str

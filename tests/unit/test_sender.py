@@ -385,6 +385,7 @@ def senders(root: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_sender_that_is_killed_is_replaced_though_it_was_an_earlier_stages(root: Path) -> None:
     (root / JOURNALS).mkdir()

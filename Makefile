@@ -24,10 +24,10 @@ repro: setup ## run the pipeline: whatever data, params or code have changed sin
 	@dvc repro
 
 test: setup lint ## lint, then the quick tests
-	@pytest -n 2 --dist loadscope -m "not slow"
+	@pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 test-slow: setup ## the long tests
-	@pytest -n 2 --dist loadscope -m slow
+	@pytest -n 2 --dist loadscope --no-loadscope-reorder -m slow
 
 lint: setup ## formatting, lint, types and import layers
 	@ruff format --check --quiet . || { echo "not formatted; run: make format"; exit 1; }

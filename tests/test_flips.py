@@ -21,6 +21,7 @@ from darkroom.models.file import load_model
 from darkroom.prediction.predictor import Predictor
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal
+from darkroom.tracking.journal.writer import create_journal
 from darkroom.tracking.ledger.soundness import Soundness
 from darkroom.tracking.ledger.tracked import load_project
 from darkroom.tracking.mlflow.promotion import Registry
@@ -41,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     start = Start(
         stage="train", name="train", tags={}, destination="0" * 16, address="", timestamp_ms=1_000
     )
-    writer = Journal.create(project.folder, start)
+    writer = create_journal(project.folder, start)
     for step in range(20):
         writer.append(Metrics(values={"loss": 1 / (1 + step)}, step=step, timestamp_ms=2_000 + step))
     writer.append(End(status="FINISHED", timestamp_ms=3_000))

@@ -322,6 +322,7 @@ def test_bombs_are_refused_in_less_than_a_gibibyte(images: Path, tmp_path: Path)
     assert watched.peak < GIBIBYTE
 
 
+@pytest.mark.slow
 def test_bombs_of_the_largest_size_alone_take_little_memory(images: Path, tmp_path: Path) -> None:
     for index in range(20):
         content = png((50_000, 50_000), 8, 2, [bytes([index]) * 150_000] * 20)

@@ -131,7 +131,7 @@ def test_a_clone_with_pulled_results_fills_an_empty_mlflow(
     history.git("clone", "--quiet", ".", f"{tmp_path}/clone")
     clone = Tracked.at(tmp_path / "clone")
     output = clone.run("darkroom", "sync", check=False)
-    assert "neither in the folder, DVC's cache nor git" in output
+    assert "not in the folder, DVC's cache or git" in output
     clone.dvc("remote", "add", "--default", "origin", f"{history.folder}/.dvc/cache")
     clone.sync()
     key = ("", f"{RATES[-1]}")
@@ -216,4 +216,4 @@ def test_what_is_known_nowhere_is_said_so(history: Tracked, tmp_path: Path) -> N
     output = history.run("darkroom", "trace", f"{stranger}", check=False)
     assert "no dvc.lock of this repository, and no run, has these contents" in output
     output = history.run("darkroom", "trace", "nothing-like-it", check=False)
-    assert "no file, no run, no experiment, no git revision and no registered model" in output
+    assert "there is no file, run, experiment, git revision or registered model" in output

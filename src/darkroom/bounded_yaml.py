@@ -1,4 +1,4 @@
-"""Reads YAML 1.2 as DVC does (ruamel.yaml), with bounds on the work that a file can cause."""
+"""Reads YAML 1.2 as DVC does (ruamel.yaml), and limits the work that a file can cause."""
 
 import os
 import re
@@ -29,20 +29,20 @@ MAX_DEPTH = 100
 """Maximum depth of lists and maps inside each other."""
 
 MAX_NODES = 100_000
-"""Maximum number of values after every alias (``*name``) is replaced by what it stands for."""
+"""Maximum number of values after each alias (``*name``) is replaced by its value."""
 
 MAX_BITS = 1_024
-"""Maximum size of a whole number."""
+"""Maximum size of an integer in bits."""
 
 _BRACKETS = re.compile(r"[\[\]{}]")
 
 
 class BadYaml(Exception):
-    """A text that is not YAML, or takes too much work.
+    """A text is not YAML, or takes too much work.
 
     Args:
-        problem: why, in a few words.
-        line: where, from 1; None: not known.
+        problem: the reason, in a few words.
+        line: counted from 1; None if not known.
     """
 
     def __init__(self, problem: str, line: int | None = None) -> None:
@@ -55,7 +55,7 @@ class BadYaml(Exception):
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a YAML file.
+    """Return the text of a YAML file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -63,7 +63,7 @@ def read_text(path: Path) -> str:
             read.
     """
     try:
-        # without waiting: opening a pipe would block until somebody writes to it
+        # non-blocking: opening a pipe would otherwise wait for a writer
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UserError(f"{path}: cannot be read (not a regular file)")
@@ -79,7 +79,7 @@ def read_text(path: Path) -> str:
 
 
 def decode_text(content: bytes) -> str:
-    """Returns the text of a YAML file's bytes.
+    """Return the text of a YAML file's bytes.
 
     Raises:
         BadYaml: more than ``MAX_BYTES``, or not UTF-8.
@@ -93,14 +93,14 @@ def decode_text(content: bytes) -> str:
 
 
 def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
-    """Returns the value of a YAML text.
+    """Return the value of a YAML text.
 
     Args:
-        kind: "safe": plain Python values; "rt" (round trip): ruamel's, which know their lines and
+        kind: "safe": plain Python values; "rt" (round trip): ruamel's values, which know their lines and
             comments.
 
     Raises:
-        BadYaml: the text is not YAML, has a key twice, or is beyond one of the maximums above.
+        BadYaml: the text is not YAML, has a duplicate key, or exceeds one of the maximums above.
     """
     if len(text) > MAX_BYTES:
         raise BadYaml(f"over {MAX_BYTES:,} characters, the maximum of a YAML file")
@@ -118,19 +118,19 @@ def load_yaml(text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
         raise BadYaml(problem, mark.line + 1 if mark else 1) from None
     except RecursionError:
         raise BadYaml(_TOO_DEEP) from None
-    # not only YAMLError: ruamel lets out what Python raises at an impossible date, say
+    # not only YAMLError: ruamel passes on Python's errors, for example about an impossible date
     except (YAMLError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise BadYaml(f"not YAML: {error}".splitlines()[0]) from None
     return values
 
 
-_TOO_DEEP = f"lists and maps inside each other, over {MAX_DEPTH} deep"
+_TOO_DEEP = f"lists and maps nested more than {MAX_DEPTH} deep"
 
 
 def _check_depth(text: str) -> None:
-    """Refuses deep brackets before ruamel sees them, which it takes quadratic time for.
+    """Reject deeply nested brackets, for which ruamel needs quadratic time.
 
-    Brackets inside of quotes count too; nobody writes a hundred that are not closed.
+    Brackets inside quotes count, too; no real file has a hundred unclosed ones.
     """
     depth = 0
     for bracket in _BRACKETS.finditer(text):
@@ -141,9 +141,9 @@ def _check_depth(text: str) -> None:
 
 
 def _check_aliases(events: Iterator[Event]) -> None:
-    """Counts the values as they would be without aliases; never builds them."""
+    """Count the values that the text has without aliases, and never build them."""
     sizes: dict[str, int | None] = {}
-    """Of what each anchor (``&name``) stands for; None while it is not complete."""
+    """Number of values of each anchor (``&name``); None until it is complete."""
     open_nodes: list[tuple[str | None, int]] = []
     total = 0
     for event in events:
@@ -156,9 +156,9 @@ def _check_aliases(events: Iterator[Event]) -> None:
             continue
         line = event.start_mark.line + 1
         if isinstance(event, AliasEvent):
-            size = sizes.get(event.anchor, 0)  # an unknown one is ruamel's to report
+            size = sizes.get(event.anchor, 0)  # ruamel reports unknown anchors
             if size is None:
-                raise BadYaml(f"*{event.anchor} stands for something that holds itself", line)
+                raise BadYaml(f"*{event.anchor} refers to a value that contains itself", line)
             total += size
         elif isinstance(event, ScalarEvent):
             total += 1
@@ -176,11 +176,11 @@ def _check_aliases(events: Iterator[Event]) -> None:
 
 
 def _check_numbers(value: Any, depth: int = 0) -> None:
-    """Refuses whole numbers that Python itself does not print."""
+    """Reject integers that are too large for Python to print."""
     if depth > MAX_DEPTH:
         raise BadYaml(_TOO_DEEP)
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise BadYaml(f"a whole number of {value.bit_length():,} bits; at most {MAX_BITS:,} are read")
+        raise BadYaml(f"an integer of {value.bit_length():,} bits; the maximum is {MAX_BITS:,}")
     if isinstance(value, dict):
         for key, part in value.items():
             _check_numbers(key, depth + 1)

@@ -22,7 +22,7 @@ from darkroom.tracking.secrets import redacted_output
 
 
 class UserErrorsWithoutTraceback(click.Group):
-    """Prints a mistake of the user's, or what the system refuses, as one message; ends with status 2."""
+    """Prints a user's mistake, or a failure of the system, as one message, and exits with status 2."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         with safe_output(), redacted_output(with_stdout=False):
@@ -35,10 +35,10 @@ class UserErrorsWithoutTraceback(click.Group):
             click.echo(error, err=True)
             ctx.exit(2)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
-            raise  # click's own; it ends quietly where nobody reads any longer
+            raise  # handled by click, which exits quietly if the reader has gone
         except Exception as error:
             reason = explain(error)
-            if reason is None:  # a mistake of ours, which needs its traceback
+            if reason is None:  # a bug, which needs its traceback
                 raise
             click.echo(f"{ctx.invoked_subcommand}: {reason}", err=True)
             ctx.exit(2)
@@ -47,7 +47,7 @@ class UserErrorsWithoutTraceback(click.Group):
 @click.group(cls=UserErrorsWithoutTraceback, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="darkroom")
 def main() -> None:
-    """Reproducible image classification. `dvc repro` runs the pipeline; these help around it."""
+    """Reproducible image classification. `dvc repro` runs the pipeline; these commands support it."""
 
 
 for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote, verify):

@@ -1,43 +1,43 @@
-"""Text from data (names of classes, files, branches, runs) made harmless, by where it is shown.
+"""Escape text from data (names of classes, files, branches, runs) for terminals and Markdown.
 
-HTML is escaped by Jinja in the templates themselves, and CSV and JSON by their writers. CSV cells are
-not changed beyond that: the files are read back by programs, to which ``=1+1`` is the name of a class.
+Jinja escapes HTML in the templates, and writers escape CSV and JSON. CSV cells are not changed beyond
+that, because programs read them: ``=1+1`` is the name of a class.
 """
 
 import re
 
-# What turns the direction of the text that follows (Unicode Standard Annex 9), or is a line end to some.
+# Characters that change the direction of text (Unicode Standard Annex 9), or end a line for some.
 _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _LINE_ENDS = "\u2028\u2029"
 _UNSAFE = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_DIRECTIONS}{_LINE_ENDS}\ufeff\ud800-\udfff]")
 _UNSAFE_IN_LINE = re.compile(f"{_UNSAFE.pattern[:-1]}\t\n]")
 
-# Punctuation that begins something in CommonMark or GitHub's Markdown, wherever it is in a line; "_"
-# only at the edge of a word, as in these two, so that `train.batch_size` stays readable.
+# Punctuation with a meaning in CommonMark or GitHub's Markdown anywhere in a line; "_" only at the edge
+# of a word, as in these two, so that `train.batch_size` stays readable.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>&|~$!]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def for_terminal(text: str) -> str:
-    r"""Returns text whose control characters and changes of direction are visible, as ``\x1b``.
+    r"""Return text with escapes such as ``\x1b`` for control characters and changes of direction.
 
-    Tabs and line ends stay. Bytes that were not UTF-8 (surrogates) become ``\udcff``.
+    Tabs and line ends are kept. Bytes that were not UTF-8 (surrogates) become ``\udcff``.
     """
     return _UNSAFE.sub(_visible, text)
 
 
 def for_line(text: str) -> str:
-    """Returns the same as ``for_terminal`` on a single line: tabs and line ends are visible, too."""
+    """Return the text of ``for_terminal`` on one line, with escapes for tabs and line ends too."""
     return _UNSAFE_IN_LINE.sub(_visible, text)
 
 
 def for_markdown(text: object) -> str:
-    """Returns text that Markdown shows as it is, on one line, also in the cell of a table."""
+    """Return text on one line that Markdown shows unchanged, also in a table cell."""
     line = for_line(" ".join(f"{text}".split()))
     return _MARKDOWN.sub(lambda mark: _ENTITIES.get(mark[0], f"\\{mark[0]}"), line)
 
 
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-"""A backslash before these is right in CommonMark, but not everywhere that shows Markdown."""
+"""Characters that some Markdown renderers do not accept a backslash before."""
 
 
 def _visible(mark: re.Match[str]) -> str:

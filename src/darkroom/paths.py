@@ -1,4 +1,4 @@
-"""Where artifacts lie, relative to the project's root, as in dvc.yaml."""
+"""Paths of artifacts relative to the project's root, as in dvc.yaml."""
 
 import os
 import re
@@ -11,25 +11,25 @@ RECIPES = Path("recipes")
 
 DATA = Path("data")
 FETCHED = DATA / "fetched"
-"""Where public sets lie; what people put in there is refused."""
+"""Fetched public data sets; other files in this folder are rejected."""
 
 PREPARED = DATA / "prepared"
 DATASET = PREPARED / "dataset.json"
 MANIFEST = PREPARED / "manifest.parquet"
 
 CACHE = Path(".darkroom")
-"""Scratch that can be deleted at any time."""
+"""Temporary files that can be deleted at any time."""
 
 MODEL = Path("models/model.safetensors")
 WEIGHTS = Path("models/weights")
-"""Where files of weights lie that a training begins with."""
+"""Files with initial weights."""
 
 REPORT_PREPARE = Path("reports/prepare")
 PREPARE_METRICS = REPORT_PREPARE / "metrics.json"
 PROBLEMS = REPORT_PREPARE / "problems.csv"
 DUPLICATES = REPORT_PREPARE / "duplicates.csv"
 TROUBLE = REPORT_PREPARE / "trouble.html"
-"""Stands in place of the report if prepare stopped."""
+"""Written instead of the report if prepare stops."""
 REPORT_TRAIN = Path("reports/train")
 REPORT_EVALUATE = Path("reports/evaluate")
 HISTORY = REPORT_TRAIN / "history.csv"
@@ -53,42 +53,40 @@ WRITTEN = (
     Path(".dvc"),
     Path(".git"),
 )
-"""What the pipeline, MLflow, DVC and git write: no place for anything that is read as input."""
+"""What the pipeline, MLflow, DVC and git write; inputs must not be inside."""
 
 
 def mistaken_input(path: str) -> str:
-    """Says what is wrong with the path of an input in params.yaml; empty if nothing is.
+    """Return what is wrong with the path of an input in params.yaml; empty if nothing is.
 
-    Whether the input exists is not asked.
+    The input need not exist.
     """
     if bad := re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", path):
-        return f"{path!r} has the character {bad[0]!r}; a path is one line of readable text"
+        return f"{path!r} contains the character {bad[0]!r}; a path must be one line of printable text"
     if path != path.strip():
         return f"{path!r} begins or ends with a blank"
     if "://" in path:
-        return f"{path!r} is an address; download it, and name the folder or file on this machine"
+        return f"{path!r} is a URL; download it, and set the path of the folder or file on this machine"
     if path.startswith("~"):
-        return f"{path!r} begins with ~, which stands for nothing here; write the folder out"
+        return f"{path!r} begins with ~, which is not expanded; write the whole path"
     if len(os.fsencode(path)) > 1000 or any(len(os.fsencode(part)) > 255 for part in path.split("/")):
         return f"{path[:40]!r}... is too long for a path"
     places = {os.path.abspath(path)}
     if os.path.isdir(path):  # a file may be a link into DVC's cache
         places.add(os.path.realpath(path))
     if os.path.exists(path) and not (os.path.isdir(path) or os.path.isfile(path)):
-        return f"{path!r} is a device or a pipe; name a folder or a file"
+        return f"{path!r} is a device or a pipe; it must be a folder or a file"
     for own in (Path(), *WRITTEN):
         for place in map(Path, places):
             if (Path.cwd() / own).is_relative_to(place):
-                inner = (
-                    f"{own}/, which is written by the pipeline" if own.parts else "the project itself"
-                )
-                return f"{path!r} holds {inner}; choose a folder of its own, such as data/mine"
+                inner = f"{own}/, which the pipeline writes to" if own.parts else "the project itself"
+                return f"{path!r} contains {inner}; use a separate folder, for example data/mine"
             if own.parts and place.is_relative_to(Path.cwd() / own):
-                return f"{path!r} lies in {own}/, which is written by the pipeline; move it to data/mine"
+                return f"{path!r} is in {own}/, which the pipeline writes to; move it to data/mine"
     return ""
 
 
 def fetched_name(path: str) -> str:
-    """Returns the public set a path lies in: ``digits`` of data/fetched/digits/3; empty if in none."""
+    """Return the public data set of a path: ``digits`` for data/fetched/digits/3; empty if none."""
     place, sets = Path(os.path.normpath(path)), FETCHED.parts
     return place.parts[len(sets)] if place.parts[: len(sets)] == sets and len(place.parts) > 2 else ""

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal a live line with rate and time left, elsewhere a line now and then."""
+"""Progress bars: a live line on a terminal, otherwise a line of text every ten seconds."""
 
 import sys
 import time
@@ -22,13 +22,13 @@ from darkroom.terminal import make_console
 
 LOG_EVERY_SECONDS = 10.0
 SHORT_SECONDS = 2.0
-"""What takes less needs no line in a log."""
+"""Minimum duration for a final line in a log."""
 
 Batch = TypeVar("Batch", bound=tuple[Any, ...])
 
 
 class Bar:
-    """One line of progress that counts images, or what ``unit`` says."""
+    """A progress bar that counts images or other units."""
 
     def __init__(self, title: str, total: int, progress: Progress | None, unit: str = "images") -> None:
         self._title = title
@@ -41,19 +41,19 @@ class Bar:
         self._started = self._logged = time.monotonic()
 
     def expect(self, num_images: int) -> None:
-        """Adds ``num_images`` to the total."""
+        """Add ``num_images`` to the total."""
         self._total += num_images
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, total=self._total)
 
     def count(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Passes batches (images first) on, and counts their images once they are used."""
+        """Yield batches (images first), and count their images when they have been used."""
         for batch in batches:
             yield batch
             self.advance(len(batch[0]))
 
     def advance(self, num_images: int) -> None:
-        """Counts ``num_images`` more."""
+        """Count ``num_images`` more images."""
         self._done += num_images
         if self._progress is not None and self._task is not None:
             self._progress.advance(self._task, num_images)
@@ -68,7 +68,7 @@ class Bar:
             )
 
     def log_end(self) -> None:
-        """Says how long it all took, where there is no live line."""
+        """Print the total time, if there is no live line."""
         seconds = time.monotonic() - self._started
         if seconds >= SHORT_SECONDS and self._done:
             print(
@@ -78,7 +78,7 @@ class Bar:
             )
 
     def note(self, text: str) -> None:
-        """Shows ``text`` (the last loss, say) behind the bar."""
+        """Show ``text``, for example the last loss, after the bar."""
         self._note = text
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, note=text)
@@ -94,7 +94,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(title: str, total: int = 0, unit: str = "images") -> Iterator[Bar]:
-    """Shows a bar for ``total`` images (or other units) on standard error while the block runs."""
+    """Show a bar for ``total`` images or other units on standard error while the block runs."""
     console = make_console(stderr=True)
     if not console.is_terminal:
         bar = Bar(title, total, None, unit)
@@ -115,7 +115,7 @@ def progress_bar(title: str, total: int = 0, unit: str = "images") -> Iterator[B
 
 @contextmanager
 def spinner(text: str) -> Iterator[None]:
-    """Shows that ``text`` is being done, where nothing can be counted."""
+    """Show ``text`` on a terminal while the block runs."""
     console = make_console(stderr=True)
     if not console.is_terminal:
         yield

@@ -1,4 +1,4 @@
-"""Recipes: overlays of params.yaml, each a YAML file whose first comment says what it is for."""
+"""Recipes: overlays of params.yaml, each a YAML file whose first comment describes it."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from darkroom.errors import UserError, did_you_mean
 from darkroom.params import flatten, load_params, parameters
 
 MADE_FOR = "made_for"
-"""The section of a recipe that names the decisions about the data it was made with; never written."""
+"""The section of a recipe that names the decisions about the data it was made with; never applied."""
 
 _DATA_DECISIONS = frozenset(
     f"prepare.{name}"
@@ -37,35 +37,35 @@ class Used:
     """What ``use_recipe`` did, as ``(full name, value before or in params.yaml, other value)``."""
 
     changes: list[tuple[str, Any, Any]]
-    """Parameters that have changed: the value before, and the value now."""
+    """Parameters that have changed: the previous value, and the new one."""
     made_for: list[tuple[str, Any, Any]]
     """Decisions about the data that differ: the value in params.yaml, which stays, and the recipe's."""
 
 
 def is_data_decision(name: str) -> bool:
-    """Tells whether a parameter is a decision about the data, which no recipe may take.
+    """Return whether a parameter is a decision about the data, which no recipe may change.
 
-    That is where the data are, what their labels are, which files are used, and how they are split.
+    These are the location of the data, its labels, the selection of files, and the splits.
     """
     return name.startswith("data.") or name in _DATA_DECISIONS
 
 
 def list_recipes(folder: Path) -> dict[str, str]:
-    """Returns the name of each recipe in ``folder``, and what the file's first lines say of it."""
+    """Return the description of each recipe in ``folder``, from the file's first lines, by name."""
     return {path.stem: _about(path) for path in sorted(folder.glob("*.yaml"))}
 
 
 def use_recipe(name: str, folder: Path, params: Path) -> Used:
-    """Writes a recipe's values into ``params``; comments and all other values stay.
+    """Write a recipe's values into ``params``; comments and all other values stay.
 
     Raises:
-        UserError: there is no such recipe, it names an unknown parameter, it would set a decision about
-            the data, or the result is not valid. ``params`` is then unchanged.
+        UserError: there is no such recipe, it names an unknown parameter, it would change a decision
+            about the data, or the result is invalid. ``params`` is then unchanged.
     """
     recipes = list_recipes(folder)
     if name not in recipes:
         near = did_you_mean(name, recipes) or "."
-        raise UserError(f"{name} is no recipe{near} There are: {', '.join(recipes)}")
+        raise UserError(f"{name} is not a recipe{near} There are: {', '.join(recipes)}")
     path = folder / f"{name}.yaml"
     sections = _read(path)
     made_for = dict(sections.pop(MADE_FOR, None) or {})
@@ -96,7 +96,7 @@ def use_recipe(name: str, folder: Path, params: Path) -> Used:
         try:
             now = flatten(load_params(written))
         except UserError as error:
-            raise UserError(f"{path} does not go with {params}:\n{error}") from None
+            raise UserError(f"{path} does not fit {params}:\n{error}") from None
         written.replace(params)
     finally:
         written.unlink(missing_ok=True)
@@ -107,25 +107,25 @@ def use_recipe(name: str, folder: Path, params: Path) -> Used:
 
 
 def _on_one_line(value: Any, before: Any = None) -> Any:
-    """Returns a list or map as ruamel writes it on one line, with the comment of what was there."""
-    made: Any = value
+    """Return a list or map that ruamel writes on one line, with the comment of the previous value."""
+    line: Any = value
     if isinstance(value, dict):
-        made = CommentedMap({key: _on_one_line(entry) for key, entry in value.items()})
+        line = CommentedMap({key: _on_one_line(entry) for key, entry in value.items()})
     elif isinstance(value, list):
-        made = CommentedSeq([_on_one_line(entry) for entry in value])
-    if made is not value:
-        made.fa.set_flow_style()
+        line = CommentedSeq([_on_one_line(entry) for entry in value])
+    if line is not value:
+        line.fa.set_flow_style()
         if isinstance(before, CommentedMap | CommentedSeq):
-            made.ca.comment = before.ca.comment
-    return made
+            line.ca.comment = before.ca.comment
+    return line
 
 
 def _round_trip() -> YAML:
-    """Returns what reads and writes YAML with its comments."""
+    """Return a YAML reader and writer that keeps comments."""
     yaml = YAML()
     yaml.preserve_quotes = True
-    yaml.width = 4096  # no line is folded
-    # ruamel would write nothing
+    yaml.width = 4096  # never wrap lines
+    # ruamel would write an empty value
     yaml.representer.add_representer(
         type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
     )
@@ -133,7 +133,7 @@ def _round_trip() -> YAML:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Returns the sections of a recipe."""
+    """Return the sections of a recipe."""
     try:
         sections = load_yaml(read_text(path))
     except BadYaml as error:
@@ -145,17 +145,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _values(path: Path, sections: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields ``(full name, value)`` of a recipe."""
+    """Yield ``(full name, value)`` of a recipe."""
     known = [name for name, _, _ in parameters()]
     for section, values in sections.items():
-        # a parameter whose value is a map is no section
+        # a parameter may have a map as its value
         entries = {section: values} if section in known else _prefixed(section, values)
         for name, value in entries.items():
             yield _known(path, name), value
 
 
 def _known(path: Path, name: str) -> str:
-    """Returns ``name`` if it is a parameter.
+    """Return ``name`` if it is a parameter.
 
     Raises:
         UserError: it is not.
@@ -168,12 +168,12 @@ def _known(path: Path, name: str) -> str:
 
 def _prefixed(section: str, values: Any) -> dict[str, Any]:
     if values is not None and not isinstance(values, dict):
-        return {section: values}  # which is no parameter, and is refused as such
+        return {section: values}  # not a parameter, and rejected as such
     return {f"{section}.{key}": value for key, value in values.items()} if values else {}
 
 
 def _about(path: Path) -> str:
-    """Returns the comment at the top of a file, without its marks."""
+    """Return the comment at the top of a file, without the number signs."""
     lines = []
     for line in read_text(path).splitlines():
         if not line.startswith("#"):

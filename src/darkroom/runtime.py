@@ -12,37 +12,43 @@ PREFIX = "DARKROOM_"
 
 
 def available_cores() -> int:
-    """Returns the number of CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Runtime(BaseModel):
-    """What the environment says about this machine. ``DARKROOM_DEVICE=cpu`` sets ``device``."""
+    """Settings of this machine, from the environment: ``DARKROOM_DEVICE=cpu`` sets ``device``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where the model runs; auto: CUDA, else MPS, else CPU"
+        "auto", description="device of the model; auto: CUDA, else MPS, else CPU"
     )
     workers: int = Field(
-        default_factory=available_cores, ge=1, le=1024, description="processes that decode images"
+        default_factory=available_cores,
+        ge=1,
+        le=1024,
+        description="number of processes that decode images",
     )
     checkpoint_seconds: int = Field(
-        60, ge=1, le=86_400, description="a training that is killed loses at most so much of its work"
+        60,
+        ge=1,
+        le=86_400,
+        description="interval of checkpoints: a training that is killed loses at most this much work",
     )
     tracking: Literal["on", "off"] = Field("on", description="off: nothing is sent to MLflow")
     tensorboard: str | None = Field(
-        None, min_length=1, description="the folder that event files for TensorBoard are written to"
+        None, min_length=1, description="folder for TensorBoard's event files"
     )
     system_metrics: Literal["on", "off"] = Field(
-        "off", description="on: the load of processor, memory and GPU is logged, too"
+        "off", description="on: also log the load of CPU, memory and GPU"
     )
 
 
 def load_runtime(environ: Mapping[str, str] = os.environ) -> Runtime:
-    """Reads the ``DARKROOM_*`` variables of ``environ``.
+    """Read the ``DARKROOM_*`` variables of ``environ``.
 
     Raises:
         UserError: a variable is unknown, or its value is not allowed.
@@ -64,7 +70,7 @@ def _explain(given: Mapping[str, str], name: str | int) -> str:
     if field is None:
         known = [f"{PREFIX}{known.upper()}" for known in Runtime.model_fields]
         return (
-            f"environment: {setting} is not a setting of darkroom (there are {', '.join(known)})"
+            f"environment: {setting} is not a setting of darkroom (the settings are {', '.join(known)})"
             f"{did_you_mean(setting, known)}"
         )
     schema = Runtime.model_json_schema()["properties"][str(name)]
@@ -75,5 +81,5 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(schema["enum"])
     if "minimum" in schema:
-        return f"a whole number from {schema['minimum']} to {schema['maximum']}"
+        return f"an integer from {schema['minimum']} to {schema['maximum']}"
     return "a folder, or not set"

@@ -1,4 +1,4 @@
-"""What the system refuses (space, permission, memory, open files), told in one line with the place."""
+"""Explains in one line what the system refused (space, permission, memory, open files), and where."""
 
 import errno
 import os
@@ -46,21 +46,21 @@ _WRITTEN = (
     Path(tempfile.gettempdir()),
     Path("/dev/shm"),
 )
-"""Where stages and commands write."""
+"""The places to which stages and commands write."""
 
 
 def explain(error: BaseException) -> str | None:
-    """Returns one line on what the system refused, or None if ``error`` is about something else.
+    """Return one line that says what the system refused, or None if ``error`` has another cause.
 
-    Libraries raise exceptions of their own for a full disk; they are known by their text. If the error
-    names no file, the folders without space are named.
+    Libraries raise exceptions of their own if the disk is full; they are recognized by their text. If
+    the error names no file, the file systems without space are named.
     """
     if isinstance(error, MemoryError):
         return "out of memory; run again with fewer DARKROOM_WORKERS, or a smaller batch"
     if isinstance(error, OSError):
         number = error.errno
         reason = os.strerror(number) if number in _REMEDIES else error.strerror or brief(error)
-        # of a copy, the second is what is written
+        # if a copy failed, the second is the target
         files = [os.fsdecode(name) for name in (error.filename2, error.filename) if _is_name(name)]
     else:
         number = _number(f"{error}")
@@ -80,7 +80,7 @@ def _is_name(name: object) -> bool:
 
 
 def _number(text: str) -> int | None:
-    """Returns the system's number of an error, by the text of an exception; None for other errors."""
+    """Return the system's error number for an exception's text; None for other errors."""
     if found := _RUST.search(text):
         return int(found[1])
     lower = text.lower()
@@ -90,7 +90,7 @@ def _number(text: str) -> int | None:
 
 
 def _full() -> Iterator[str]:
-    """Yields the places that have no space left, each file system once."""
+    """Yield the places without free space, one per file system."""
     seen = set()
     for place in _WRITTEN:
         there = next((path for path in (place, *place.absolute().parents) if path.exists()), place)

@@ -1,4 +1,4 @@
-"""What is printed: no control characters from data, and no characters that the terminal cannot take."""
+"""Safe output on the terminal: without control characters from data or unsupported characters."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ class _Escaping:
     """A text stream that escapes what is written to it (see ``escape.for_terminal``).
 
     Args:
-        is_patient: go on where nobody reads any longer, as after ``| head``.
+        is_patient: ignore that the reader has gone, as after ``| head``.
     """
 
     def __init__(self, stream: TextIO, is_patient: bool) -> None:
@@ -51,22 +51,22 @@ class _Escaping:
         os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # click would write past this stream where it is ASCII
+        if name == "buffer":  # click would bypass this stream if its encoding is ASCII
             raise AttributeError(name)
         return getattr(self.raw, name)
 
 
 @contextmanager
 def safe_output(is_patient: bool = False) -> Iterator[None]:
-    r"""Escapes what the block prints, and writes what its encoding lacks as ``\u65e5``.
+    """Escape what the block prints, and write unsupported characters as ``\\u65e5``.
 
     Args:
-        is_patient: let nothing fail because standard output was closed.
+        is_patient: do not fail because standard output was closed.
     """
     before = sys.stdout, sys.stderr
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None or isinstance(stream, _Escaping):  # None: it was closed before the start
+        if stream is None or isinstance(stream, _Escaping):  # None if it was closed before the start
             continue
         with suppress(AttributeError, ValueError, OSError):
             stream.reconfigure(errors="backslashreplace")
@@ -82,7 +82,7 @@ def safe_output(is_patient: bool = False) -> Iterator[None]:
 
 
 def make_console(stderr: bool = False) -> "Console":
-    """Returns what draws tables and bars; it takes neither ``[red]`` nor escapes from data."""
+    """Return a console for tables and bars that treats all text as plain, without markup or escapes."""
     from rich.console import Console
     from rich.segment import Segment
 

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS, Journal
+from darkroom.tracking.journal.writer import create_journal
 from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
 from darkroom.tracking.mlflow.store import QUIET
 from darkroom.tracking.records import (
@@ -75,7 +76,7 @@ def write_story(
         address=f"{address}",
         timestamp_ms=START_MS,
     )
-    writer = Journal.create(root, start)
+    writer = create_journal(root, start)
     story = Story(writer.journal, status)
     story.params = {"seed": "0", "train.lr": "0.1"}
     writer.append(Params(values=story.params))

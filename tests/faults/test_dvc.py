@@ -106,7 +106,7 @@ def test_a_killed_dvc_takes_its_training_along_and_the_next_one_goes_on(
             refusal = project.run(*TRAIN, check=False, **ENVIRON)
         finally:
             os.kill(trainer, signal.SIGCONT)
-        assert f"another train is at work in this project, process {trainer};" in refusal
+        assert f"another train is running in this project, process {trainer};" in refusal
         assert "failed to reproduce 'train'" in refusal
         assert_ends_soon(trainer)
     assert_goes_on_to(finished, project)

@@ -16,7 +16,8 @@ from test_dvc import copy_of, states
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal, journals
-from darkroom.tracking.mlflow.sender import Sender, has_sender
+from darkroom.tracking.mlflow.sender import Sender
+from darkroom.tracking.mlflow.sender_process import has_sender
 
 pytestmark = [
     pytest.mark.slow,

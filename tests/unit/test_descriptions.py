@@ -166,13 +166,13 @@ def test_an_evaluation_tells_scores_and_the_worst_classes() -> None:
         "macro precision": "0.6000",
         "macro recall": "0.7000",
         "accuracy": "0.7500",
-        "least F1": "c7 (0.3000), c6 (0.4000), c5 (0.5000), c4 (0.6000), c3 (0.7000)",
+        "lowest F1": "c7 (0.3000), c6 (0.4000), c5 (0.5000), c4 (0.6000), c3 (0.7000)",
         "images": "1,000",
     }
     perfect = {**metrics, "per_class": [{"class": "a", "f1": 1.0}, {"class": "b", "f1": 1.0}]}
-    assert describe_evaluation(perfect)["least F1"] == "1 in every class"
+    assert describe_evaluation(perfect)["lowest F1"] == "1 in every class"
     one = {**metrics, "per_class": [{"class": "a", "f1": 1.0}, {"class": "b", "f1": 0.5}]}
-    assert describe_evaluation(one)["least F1"] == "b (0.5000)"
+    assert describe_evaluation(one)["lowest F1"] == "b (0.5000)"
     assert scores(metrics) == {
         "test/num_images": 1_000,
         "test/accuracy": 0.75,
@@ -209,7 +209,7 @@ def test_an_evaluation_tells_of_baselines_and_of_what_was_not_measured() -> None
     assert "macro precision" not in rows
     assert rows["macro F1 of logistic regression"] == "0.7500"
     assert rows["macro F1 of most frequent"] == "0.1000"
-    assert rows["least F1"] == "seen (0.5000)"
+    assert rows["lowest F1"] == "seen (0.5000)"
     assert "unseen" in rows["remark"]
     assert "does not beat a logistic regression" in rows["remark 2"]
     assert scores(metrics) == {
@@ -247,15 +247,15 @@ def test_a_preparation_tells_images_classes_problems_and_duplicates() -> None:
     }
     assert describe_preparation(make_info(), counts) == {
         "images": "1,200 train, 300 val, 400 test",
-        "as": "8 x 16 x 3",
+        "image size": "8 x 16 x 3",
         "classes": "3: class 0, class 1, class 2",
-        "files left out": "2 truncated",
+        "excluded files": "2 truncated",
         "pairs of duplicates": "3 nearly same pixels",
         "digest": "0123456789ab",
     }
     clean = {**counts, "num_files": {"used": 1}, "num_pairs": {"same_pixels": 0}}
     rows = describe_preparation(make_info(1_000), clean)
-    assert (rows["files left out"], rows["pairs of duplicates"]) == ("none", "none")
+    assert (rows["excluded files"], rows["pairs of duplicates"]) == ("none", "none")
     assert rows["classes"].startswith("1,000: class 0, ")
     assert rows["classes"].endswith("class 19, ...")
 

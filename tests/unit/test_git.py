@@ -3,6 +3,7 @@
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,15 +90,18 @@ def test_a_status_that_takes_too_long_is_left_out_and_leaves_no_lock(
     hook.chmod(0o755)
     run_git("config", "core.fsmonitor", str(hook))  # git asks it at each status
     monkeypatch.setattr(git, "STATUS_SECONDS", 0.3)
-    asked: list[list[str]] = []
+    asked: list[dict[str, str]] = []
     run = subprocess.run
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, **options: asked.append(command) or run(command, **options)
-    )
+
+    def watched(command: list[str], **options: Any) -> Any:
+        asked.extend([options["env"]] if "status" in command else [])
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", watched)
     began = time.monotonic()
     tags = git_tags()
     assert time.monotonic() - began < 5
     assert "git.dirty" not in tags
     assert tags["git.branch"] == "trunk"
-    [status] = [command for command in asked if "status" in command]
-    assert "--no-optional-locks" in status  # one that is stopped would leave it behind
+    [env] = asked
+    assert env["GIT_OPTIONAL_LOCKS"] == "0"  # a git that is stopped would leave its lock behind

@@ -147,9 +147,17 @@ def make_bad_files(root: Path) -> None:
 
 # What is read
 
+ONE_OR_TWO_WORKERS = pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+
 
 @pytest.mark.parametrize(
-    ("workers", "storage"), [(1, "decoded"), (1, "encoded"), (2, "decoded"), (4, "encoded")]
+    ("workers", "storage"),
+    [
+        (1, "decoded"),
+        (1, "encoded"),
+        (2, "decoded"),
+        pytest.param(4, "encoded", marks=pytest.mark.slow),
+    ],
 )
 def test_each_file_has_its_own_facts_and_pixels_for_any_number_of_workers(
     root: Path, tmp_path: Path, in_processes: None, workers: int, storage: Storage
@@ -224,7 +232,7 @@ def test_what_is_not_to_be_read_is_not_read(root: Path, tmp_path: Path) -> None:
     assert {fact["outcome"] for fact in found.facts} == {"used"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@ONE_OR_TWO_WORKERS
 def test_a_file_that_vanishes_after_listing_is_missing(
     root: Path, tmp_path: Path, in_processes: None, workers: int
 ) -> None:
@@ -270,7 +278,7 @@ def test_a_tar_gives_what_its_folder_gives(root: Path, tmp_path: Path) -> None:
     assert read(root, tmp_path / "a") != of_folder
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@ONE_OR_TWO_WORKERS
 def test_headers_come_in_order_of_all_files_that_have_one(
     root: Path, tmp_path: Path, in_processes: None, workers: int
 ) -> None:
@@ -372,7 +380,7 @@ def test_the_same_file_under_two_names_has_both(root: Path, tmp_path: Path) -> N
         assert len(found.paths) == NUM_IMAGES + 1
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@ONE_OR_TWO_WORKERS
 def test_a_damaged_segment_is_named_and_its_images_decoded_again(
     root: Path,
     tmp_path: Path,

@@ -14,13 +14,12 @@ from darkroom.tracking.journal.file import (
     JOURNALS,
     LEFTOVER_SECONDS,
     Journal,
-    Writer,
-    close_dead,
     journals,
-    seal,
     tidy,
 )
+from darkroom.tracking.journal.lines import seal
 from darkroom.tracking.journal.receipts import NAME, Receipt
+from darkroom.tracking.journal.writer import Writer, close_dead, create_journal
 from darkroom.tracking.records import End, Metrics, Params, Record, Start
 
 DIGEST = "0123456789abcdef"
@@ -39,7 +38,7 @@ def start(stage: str = "train", timestamp_ms: int = 1_000) -> Start:
 
 def write(root: Path, *said: Record, stage: str = "train") -> Journal:
     """Writes a journal as a process does that ends without a word more."""
-    writer = Journal.create(root, start(stage))
+    writer = create_journal(root, start(stage))
     for record in said:
         assert writer.append(record) is None
     assert writer.close() is None
@@ -163,7 +162,7 @@ def test_the_end_of_a_run_with_a_long_error_is_found(tmp_path: Path) -> None:
 def test_later_journals_sort_behind_earlier_ones_though_the_clock_is_put_back(tmp_path: Path) -> None:
     written = []
     for timestamp_ms in (5_000, 5_000, 4_000, 1_000, 6_000):
-        writer = Journal.create(tmp_path, start(timestamp_ms=timestamp_ms))
+        writer = create_journal(tmp_path, start(timestamp_ms=timestamp_ms))
         written.append(writer.journal.name)
         writer.close()
         writer.journal.release()
@@ -194,7 +193,7 @@ def test_what_a_killed_process_left_half_made_is_deleted_later(tmp_path: Path, j
 
 
 def test_a_journal_is_held_by_its_writer_and_by_no_one_else(tmp_path: Path) -> None:
-    writer = Journal.create(tmp_path, start())
+    writer = create_journal(tmp_path, start())
     other = Journal(writer.journal.folder)
     assert not other.hold()
     assert not close_dead(other)
@@ -215,14 +214,14 @@ def test_a_removed_journal_cannot_be_held(tmp_path: Path, journal: Journal) -> N
 
 
 def test_a_forked_child_does_not_give_up_what_its_parent_holds(tmp_path: Path) -> None:
-    writer = Journal.create(tmp_path, start())
+    writer = create_journal(tmp_path, start())
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from darkroom.tracking.journal.file import Journal\n"
+        "from darkroom.tracking.journal.writer import create_journal\n"
         "from darkroom.tracking.records import Start\n"
         f"start = Start.model_validate_json({start().model_dump_json()!r})\n"
-        f"writer = Journal.create(Path({str(tmp_path)!r}), start)\n"
+        f"writer = create_journal(Path({str(tmp_path)!r}), start)\n"
         "if os.fork() == 0:\n"
         "    sys.exit(0)\n"  # with all that an interpreter does at its end
         "os.wait()\n"
@@ -244,7 +243,7 @@ def test_a_forked_child_does_not_give_up_what_its_parent_holds(tmp_path: Path) -
 def test_what_the_disk_does_not_take_waits_for_the_next_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = Journal.create(tmp_path, start())
+    writer = create_journal(tmp_path, start())
     pwrite = os.pwrite
 
     def full(file: int, raw: bytes, offset: int) -> int:
@@ -272,12 +271,12 @@ def test_a_journal_that_cannot_begin_leaves_nothing(
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
-        Journal.create(tmp_path, start())
+        create_journal(tmp_path, start())
     assert list((tmp_path / JOURNALS).iterdir()) == []
 
 
 def test_who_deletes_a_journal_that_is_written_is_found_out(tmp_path: Path) -> None:
-    writer = Journal.create(tmp_path, start())
+    writer = create_journal(tmp_path, start())
     Journal(writer.journal.folder).remove()
     assert writer.append(SAID[0]) is None
     assert "deleted" in str(writer.close())
@@ -298,7 +297,7 @@ def test_a_later_writer_goes_on_behind_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_long_journal_is_read_in_seconds(tmp_path: Path) -> None:
-    writer = Journal.create(tmp_path, start())
+    writer = create_journal(tmp_path, start())
     began = time.monotonic()
     for step in range(20_000):
         writer.append(Metrics(values={"loss": 1.0}, step=step, timestamp_ms=step))

@@ -695,7 +695,7 @@ def test_thresholds_that_do_not_fit_the_labels_are_refused(
         (["--help"], ["predict", "params", "Reproducible image classification"]),
         (["-h"], ["predict", "params"]),
         (["predict", "--help"], ["EXPORT", "IMAGES", "--out", "--top-k", "exit status is 1"]),
-        (["params", "-h"], ["--check", "--file", "what is allowed"]),
+        (["params", "-h"], ["--check", "--file", "allowed values"]),
         (["--version"], ["darkroom, version 0.1"]),
     ],
 )

@@ -261,7 +261,10 @@ def in_processes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(
     ("workers", "channels", "storage", "pools"),
-    [(2, "auto", "decoded", [2, 2]), (4, 3, "encoded", [4])],  # for auto, headers are read first
+    [
+        (2, "auto", "decoded", [2, 2]),  # for auto, headers are read first
+        pytest.param(4, 3, "encoded", [4], marks=pytest.mark.slow),
+    ],
 )
 def test_neither_workers_nor_the_folder_change_a_byte(
     everything: Path,

@@ -85,7 +85,7 @@ def test_without_arguments_the_candidate_waits_for_a_reason(store: Store) -> Non
     before = everything(store.client)
     result = promote()
     assert result.exit_code == 2
-    assert "version 3 is not promoted: say why, with --why" in words(result)
+    assert "version 3 is not promoted: give the reason with --why" in words(result)
     assert everything(store.client) == before
 
 
@@ -145,7 +145,7 @@ def test_a_dry_run_shows_and_changes_nothing(store: Store, dry: str) -> None:
     assert result.exit_code == 0
     assert "test macro F1 0.8000 0.8500 +0.0500" in words(result)
     assert everything(store.client) == before
-    assert "version 1 is the champion already" in promote("1", dry).output
+    assert "version 1 is already the champion" in promote("1", dry).output
 
 
 def test_a_list_tells_versions_aliases_scores_and_reasons(store: Store) -> None:
@@ -171,7 +171,7 @@ def test_the_champion_again_is_no_event(store: Store) -> None:
     promote("--why", "first")
     before = everything(store.client)
     result = promote("3", "--why", "again")
-    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "version 3 is the champion already")
+    assert (result.exit_code, result.output.splitlines()[-1]) == (0, "version 3 is already the champion")
     assert everything(store.client) == before
 
 
@@ -181,7 +181,7 @@ def test_the_champion_again_is_no_event(store: Store) -> None:
         (("9", "--why", "x"), "darkroom has no version 9, the latest is 3; `darkroom promote --list`"),
         (("--why", "  "), "--why is empty"),
         (("2", "--why", ""), "--why is empty"),
-        (("2",), "version 2 is not promoted: say why"),
+        (("2",), "version 2 is not promoted: give the reason"),
         (("0", "--why", "x"), "Invalid value for '[VERSION]'"),
         (("best", "--why", "x"), "Invalid value for '[VERSION]'"),
     ],
@@ -238,7 +238,7 @@ def test_scores_of_other_data_do_not_compare(store: Store, project: Path) -> Non
     path, record = make_record(project, 4.0, 0.95)
     log_onnx(store, run_id, path, record.model_copy(update={"dataset": ("prepared", "e" * 64)}))
     propose(store, run_id, record.file.sha256, record.timestamp_ms)
-    assert "tested on different data: their scores do not compare" in words(promote("-n"))
+    assert "tested on different data, so their scores are not comparable" in words(promote("-n"))
 
 
 def test_a_version_whose_model_is_gone_has_no_scores(store: Store) -> None:
@@ -421,7 +421,7 @@ def test_a_version_whose_files_are_not_those_exported_is_refused(
 
 def test_a_damaged_champion_is_told_and_a_sound_one_too(store: Store) -> None:
     assert promote("--why", "good").exit_code == 0
-    assert "version 3 is the champion already" in promote("3").output
+    assert "version 3 is already the champion" in promote("3").output
     flip(artifacts_of(store, 3) / "model.onnx")
     result = promote("3")
     assert result.exit_code == 2

@@ -130,7 +130,7 @@ def test_a_file_that_is_no_onnx_is_refused(store: Store, root: Path) -> None:
     run_id = make_tested_run(store)
     path, record = make_record(root, 1.0)
     path.write_bytes(b"no onnx")
-    with pytest.raises(Refused, match="no ONNX file"):
+    with pytest.raises(Refused, match="not an ONNX file"):
         log_onnx(store, run_id, path, record)
     with pytest.raises(Refused, match="no logged model of these contents"):
         propose(store, run_id, record.file.sha256, 1)

@@ -9,11 +9,11 @@ from darkroom.errors import UserError
 from darkroom.runtime import Runtime, load_runtime
 
 SETTINGS = (
-    "there are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, DARKROOM_TRACKING, "
-    "DARKROOM_TENSORBOARD, DARKROOM_SYSTEM_METRICS"
+    "the settings are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, "
+    "DARKROOM_TRACKING, DARKROOM_TENSORBOARD, DARKROOM_SYSTEM_METRICS"
 )
 DEVICES = "auto or cpu or cuda or mps"
-WORKERS = "a whole number from 1 to 1024"
+WORKERS = "an integer from 1 to 1024"
 
 
 def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:

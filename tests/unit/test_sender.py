@@ -13,12 +13,15 @@ import pytest
 from mlflow import MlflowClient
 
 from darkroom.tracking.address import Address
-from darkroom.tracking.journal.file import JOURNALS, REFUSED, Journal, journals, seal
+from darkroom.tracking.journal.file import JOURNALS, REFUSED, Journal, journals
+from darkroom.tracking.journal.lines import seal
 from darkroom.tracking.journal.receipts import NAME, Receipt
 from darkroom.tracking.journal.trouble import OutOfReach, Trouble, read_trouble
+from darkroom.tracking.journal.writer import create_journal
 from darkroom.tracking.mlflow import sender as sender_module
 from darkroom.tracking.mlflow.delivery import JOURNAL_TAG
-from darkroom.tracking.mlflow.sender import LOG_BYTES, NUM_KEPT, Sender, has_sender, start_sender
+from darkroom.tracking.mlflow.sender import NUM_KEPT, Sender
+from darkroom.tracking.mlflow.sender_process import LOG_BYTES, has_sender, start_sender
 from darkroom.tracking.mlflow.store import QUIET, open_store
 from darkroom.tracking.records import End, Metrics, NotResumed, Params, Record, Resumed, Start, Status
 
@@ -59,7 +62,7 @@ def write(
         may_resume=may_resume,
         timestamp_ms=1_000,
     )
-    writer = Journal.create(root, start)
+    writer = create_journal(root, start)
     for record in said:
         writer.append(record)
     if status:
@@ -210,7 +213,7 @@ def test_a_damaged_copy_of_an_artifact_is_reported_and_stops_nothing(damage: str
     start = Start(
         stage="train", name="train", tags={}, destination=address.digest, address="", timestamp_ms=1
     )
-    writer = Journal.create(root, start)
+    writer = create_journal(root, start)
     file = writer.keep(Path("a.txt"), root / "a.txt")
     for record in (file, *points(0), End(status="FINISHED", timestamp_ms=2)):
         writer.append(record)
@@ -382,6 +385,7 @@ def senders(root: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_sender_that_is_killed_is_replaced_though_it_was_an_earlier_stages(root: Path) -> None:
     (root / JOURNALS).mkdir()

@@ -121,7 +121,7 @@ def test_models_are_found_by_a_part_or_a_glob() -> None:
     assert {"mlp", "cnn", "resnet", "vit"} < set(matching_names(None))
     result = run("models", "squeeze*1")
     assert result.exit_code == 2
-    assert "no model is called like squeeze*1" in result.stderr
+    assert "no model matches squeeze*1" in result.stderr
     result = run("models", "torchvision:squeezenet1_1")
     assert result.exit_code == 0, result.output
     assert "1,235,496" in result.stdout  # torchvision's documentation

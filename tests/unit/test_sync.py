@@ -14,7 +14,8 @@ from darkroom.cli import main
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
-from darkroom.tracking.journal.file import Journal, journals
+from darkroom.tracking.journal.file import journals
+from darkroom.tracking.journal.writer import create_journal
 from darkroom.tracking.ledger.missing import missing_results
 from darkroom.tracking.ledger.restored import Missing
 from darkroom.tracking.ledger.results import Content, Result
@@ -179,14 +180,14 @@ MISTAKES = {
     "localhost:5000": "localhost:5000 has no scheme; did you mean http://localhost:5000?",
     "mlflow.example.org/x": "mlflow.example.org/x has no scheme; did you mean http://mlflow.example.org/x?",
     "runs.db": "runs.db has no scheme; did you mean sqlite:///runs.db?",
-    "./mlruns": "./mlruns is a folder, in which MLflow keeps no runs any more; name a server",
-    "file:///tmp/runs": "file:///tmp/runs is a folder, in which MLflow keeps no runs any more",
+    "./mlruns": "./mlruns is a folder, which MLflow no longer supports; name a server",
+    "file:///tmp/runs": "file:///tmp/runs is a folder, which MLflow no longer supports",
     "htp://host": "htp://host has the scheme htp, which MLflow does not know; did you mean http?",
     "ftp://host": "ftp://host has the scheme ftp, which MLflow does not know",
     "http:/host:5000": "http:/host:5000 is not the address of a server, such as http://127.0.0.1:5000",
     "http://": "http:// is not the address of a server",
     "sqlite://x.db": "sqlite://x.db is not the address of a file, such as sqlite:///mlflow.db",
-    " http://host": "' http://host' begins or ends with a blank",
+    " http://host": "' http://host' starts or ends with whitespace",
     "postgresql+foo://host/db": "postgresql+foo://host/db: Can't load plugin",
 }
 
@@ -226,7 +227,7 @@ def test_an_address_that_may_work_is_left_to_mlflow(uri: str, tmp_path: Path) ->
     ("name", "message"),
     [
         ("x" * 501, "MLFLOW_EXPERIMENT_NAME has 501 characters; MLflow allows 500"),
-        ("  ", "MLFLOW_EXPERIMENT_NAME holds only blanks"),
+        ("  ", "MLFLOW_EXPERIMENT_NAME is blank"),
     ],
 )
 def test_an_experiment_that_mlflow_never_makes_is_told_as_a_mistake(
@@ -276,7 +277,7 @@ def test_a_server_that_is_away_loses_nothing(
         run.log_metrics({"a": 1.0})
     code, output = sync()
     assert code == 2
-    assert "http://127.0.0.1:9 is out of reach (Connection refused); 1 run waits" in output
+    assert "http://127.0.0.1:9 is out of reach (Connection refused); 1 run is waiting" in output
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     code, output = sync()
     assert "1 run for http://127.0.0.1:9 not sent" in output
@@ -291,7 +292,7 @@ def test_a_run_whose_process_died_is_closed_as_killed(made_elsewhere: Path) -> N
     start = Start(
         stage="train", name="died", tags={}, destination="", address="", timestamp_ms=1_700_000_000_000
     )
-    writer = Journal.create(made_elsewhere, start)
+    writer = create_journal(made_elsewhere, start)
     writer.append(Metrics(values={"a": 1.0}, step=3, timestamp_ms=1_700_000_005_000))
     writer.journal.release()  # as the end of its process does
     assert sync()[0] == 0
@@ -304,7 +305,7 @@ def test_a_run_that_is_still_at_work_is_left_to_its_own_sender(made_elsewhere: P
     try:
         code, output = sync()
         assert code == 0
-        assert "1 run still at work" in output
+        assert "1 run still in progress" in output
     finally:
         recorder.close("FINISHED")
     assert rows(made_elsewhere, "select status from runs where name = 'working'") == [("FINISHED",)]
@@ -341,7 +342,7 @@ def test_a_result_is_missing_unless_a_finished_run_made_the_same(
     wanted = [Missing(result(), Revision("ccccccc", "c" * 40), experiment)]
     missing = list(missing_results(wanted, [run]))
     assert bool(missing) == is_missing
-    if is_missing and run.made(result()):
+    if is_missing and run.produced(result()):
         assert missing[0].original == run.run_id
 
 

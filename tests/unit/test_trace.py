@@ -57,7 +57,7 @@ def test_runs_and_the_folder_lead_to_the_same(synced: Path) -> None:
         assert trails(known["run_id"]) == [trail]
         assert trails(known["name"]) == [trail]
     code, output = run("trace", "0" * 32)
-    assert (code, "no run" in output) == (2, True)
+    assert (code, "there is no file, run" in output) == (2, True)
 
 
 def test_a_folder_is_known_too(synced: Path) -> None:
@@ -71,7 +71,7 @@ def test_without_mlflow_the_files_still_tell(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     code, output = run("trace", MODEL)
     assert code == 0
-    assert "MLflow could not be asked (Connection refused)" in output
+    assert "MLflow could not be read (Connection refused)" in output
     assert "test/f1_macro 0.875" in output
     assert "train.lr 0.1" in output
 
@@ -79,7 +79,7 @@ def test_without_mlflow_the_files_still_tell(
 def test_what_is_printed_names_data_runs_and_scores(synced: Path) -> None:
     code, output = run("trace", MODEL)
     assert code == 0
-    for part in ("made by train", "read by evaluate", "run       train,", "folder ", "FINISHED"):
+    for part in ("written by train", "read by evaluate", "run       train,", "folder ", "FINISHED"):
         assert part in output, part
     assert "train.lr 0.1" in output
     assert INFO["digest"] not in output  # there is no prepare in this dvc.lock

@@ -220,7 +220,7 @@ def test_damage_to_a_persons_own_data_is_never_deleted(root: Path) -> None:
     assert "rotten: in: 1 object" in result.stdout
     assert "changed: in: not the recorded bytes: in/a" in result.stdout
     assert "delete" not in result.stdout
-    assert "put a sound copy of in back" in result.stdout
+    assert "put back an intact copy of in" in result.stdout
 
 
 def test_data_of_a_person_with_a_sound_copy_in_the_cache_is_checked_out(root: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_file_in_git_alone_is_checked(root: Path) -> None:
     Path("m.json").write_text("2")
     result = verify()
     assert result.exit_code == 1
-    assert "`git checkout -- m.json`, or `dvc repro --force make` makes it anew" in result.stdout
+    assert "`git checkout -- m.json`, or `dvc repro --force make` makes it again" in result.stdout
 
 
 def test_an_empty_cache_is_one_finding(root: Path) -> None:
@@ -251,7 +251,7 @@ def test_an_empty_cache_is_one_finding(root: Path) -> None:
     if "symlink" in str(root):  # then the files are gone, too
         assert "and 3 of them are not here either" in result.stdout
     else:
-        assert "`dvc commit --force` puts what lies here into the cache" in result.stdout
+        assert "`dvc commit --force` puts the files of this folder into the cache" in result.stdout
 
 
 def test_a_fresh_clone_is_one_finding(root: Path) -> None:
@@ -271,7 +271,7 @@ def test_with_a_remote_it_is_pulled(root: Path) -> None:
     dvc("remote", "add", "--default", "store", "/no/such/folder")
     flip(object_of("single"))
     Path("single").unlink()
-    assert "then `dvc pull --force single`, or, where the remote lacks it, `dvc repro --force make`" in (
+    assert "then `dvc pull --force single`, or, if the remote lacks it, `dvc repro --force make`" in (
         verify().stdout
     )
 
@@ -356,7 +356,7 @@ def test_an_exported_folder_is_checked_alone(exported: Path) -> None:
     assert "2 files and model.json: all as recorded" in result.stderr
     assert verify(str(exported / "model.safetensors")).exit_code == 0
     (exported / "more.txt").touch()
-    assert "more.txt: model.json does not record it" in verify(str(exported)).stderr
+    assert "more.txt: model.json does not name it" in verify(str(exported)).stderr
 
 
 @pytest.mark.parametrize("name", ["README.md", "model.safetensors"])

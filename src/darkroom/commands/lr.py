@@ -10,10 +10,10 @@ import click
     "--out", default="lr.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path)
 )
 def lr(out: Path) -> None:
-    """Suggest a learning rate: a range test on the prepared data, drawn into a picture and logged.
+    """Suggest a learning rate by a range test on the prepared data; draw and log it.
 
-    The rate rises from step to step, from 1e-06 to 10; a tenth of the one at which the loss is least is
-    suggested. `train.lr: auto` takes the same. Smith, "Cyclical Learning Rates", 2017.
+    The rate increases step by step from 1e-06 to 10; the suggestion is a tenth of the rate with the
+    lowest loss. `train.lr: auto` uses the same. Smith, "Cyclical Learning Rates", 2017.
     """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig

@@ -1,4 +1,4 @@
-"""darkroom models: lists what model.name may be."""
+"""darkroom models: lists the values of model.name."""
 
 import click
 
@@ -8,9 +8,10 @@ from darkroom.errors import UserError
 @click.command()
 @click.argument("pattern", required=False)
 def models(pattern: str | None) -> None:
-    """List the models that model.name may be: parameters, multiply-adds an image, usual size.
+    """List the values of model.name: parameters, multiply-adds per image, usual input size.
 
-    PATTERN is a part of the name or a glob, such as 'timm:*vit*'. Without one, timm's are only counted.
+    PATTERN is a part of the name or a glob, for example 'timm:*vit*'. Without PATTERN, timm's models are
+    only counted.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -21,8 +22,8 @@ def models(pattern: str | None) -> None:
 
     names = matching_names(pattern)
     if not names:
-        where = "" if has_timm() else "; timm's are not there: pip install 'darkroom[timm]'"
-        raise UserError(f"no model is called like {pattern}; `darkroom models` lists them{where}")
+        where = "" if has_timm() else "; timm is not installed: pip install 'darkroom[timm]'"
+        raise UserError(f"no model matches {pattern}; `darkroom models` lists them{where}")
     table = Table(box=SIMPLE_HEAD)
     table.add_column("model.name", overflow="fold")
     for heading in ("pixels", "parameters", "million multiply-adds"):
@@ -36,13 +37,13 @@ def models(pattern: str | None) -> None:
             bar.advance(1)
     make_console().print(table)
     click.echo(
-        f"{len(names)} model{'s' * (len(names) > 1)}, of RGB images; our own with "
-        f"{NUM_CLASSES['own']} classes, libraries' with {NUM_CLASSES['library']:,}"
+        f"{len(names)} model{'s' * (len(names) > 1)}, for RGB images; darkroom's own with "
+        f"{NUM_CLASSES['own']} classes, those of libraries with {NUM_CLASSES['library']:,}"
     )
     if pattern is None:
         about = (
             f"{num_timm():,} more, `darkroom models 'timm:*'` lists them"
             if has_timm()
-            else ("a thousand more with pip install 'darkroom[timm]'")
+            else ("about a thousand more after pip install 'darkroom[timm]'")
         )
         click.echo(f"timm: {about}")

@@ -1,4 +1,4 @@
-"""darkroom pack: a folder of images as one file."""
+"""darkroom pack: packs a folder of images into one file."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from darkroom.errors import UserError
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="The archive.  [default: beside FOLDER]")
-@click.option("--force", is_flag=True, help="Replace an archive that is there already.")
+@click.option("--force", is_flag=True, help="Replace an existing archive.")
 def pack(folder: Path, out: Path | None, force: bool) -> None:
-    """Pack FOLDER into a tar, which data.path accepts as well as the folder.
+    """Pack FOLDER into a tar archive, which data.path accepts like the folder.
 
-    DVC then tracks one file. The same files give the same bytes.
+    DVC then tracks a single file. The same files give the same bytes.
     """
     from darkroom.collection.archive import pack
     from darkroom.progress import progress_bar

@@ -9,9 +9,9 @@ import click
 @click.option(
     "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
 )
-@click.option("--check", is_flag=True, help="Only say whether it is right.")
+@click.option("--check", is_flag=True, help="Only check, print nothing if it is valid.")
 def params(file: Path, check: bool) -> None:
-    """Check params.yaml and list every parameter: value, what is allowed, what it means."""
+    """Check params.yaml and list every parameter: value, allowed values, meaning."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 

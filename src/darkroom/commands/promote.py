@@ -1,4 +1,4 @@
-"""darkroom promote: says which version of the model is in use."""
+"""darkroom promote: chooses the version of the model that is in use."""
 
 import click
 
@@ -8,20 +8,23 @@ from darkroom.tracking.secrets import redacted_output
 
 @click.command()
 @click.argument("version", type=click.IntRange(min=1), required=False)
-@click.option("--why", metavar="TEXT", help="The reason, which is kept with the version.")
+@click.option("--why", metavar="TEXT", help="The reason, which is recorded with the version.")
 @click.option(
-    "--dry-run", "-n", is_flag=True, help="Only compare it with the champion, and check its files."
+    "--dry-run",
+    "-n",
+    is_flag=True,
+    help="Only compare the version with the champion, and check its files.",
 )
 @click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
 @redacted_output()
 def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool) -> None:
-    """Make VERSION of the model the champion, the one in use.
+    """Make VERSION of the model the champion, the version in use.
 
-    Without VERSION it is the candidate, which the last `dvc repro` has exported. Whoever uses
-    models:/NAME@champion of MLflow gets it from then on. To go back is the same: promote an older one.
+    The default is the candidate, which the last `dvc repro` exported. Users of MLflow's
+    models:/NAME@champion then get this version. To go back, promote an older version.
 
-    The version's files are read back from MLflow first, and compared with the digests that were recorded
-    when it was exported; a version whose files are gone or differ is not promoted.
+    The version's files are first read back from MLflow and compared with the digests recorded at their
+    export; a version whose files are missing or differ is not promoted.
     """
     from darkroom.terminal import make_console
     from darkroom.tracking.address import Address
@@ -31,7 +34,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     from darkroom.tracking.root import project_root
 
     if why is not None and not why.strip():
-        raise UserError("--why is empty; say in some words why this version is the better one")
+        raise UserError("--why is empty; give the reason why this version is better")
     root, console = project_root(), make_console()
     registry = Registry.open(root, Address.of(root))
     new = registry.version(version) if version else registry.candidate
@@ -43,7 +46,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
         raise UserError("there is no candidate; name the VERSION (`darkroom promote --list`)")
     if is_done:
         click.echo(registry.read_back(new))
-        click.echo(f"version {new.number} is the champion already")
+        click.echo(f"version {new.number} is already the champion")
         return
     console.print(comparison(registry, new))
     for remark in remarks(registry, new):
@@ -53,8 +56,8 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
         return
     if why is None:
         raise UserError(
-            f"version {new.number} is not promoted: say why, with --why 'some words'; "
-            "they are kept with the version"
+            f"version {new.number} is not promoted: give the reason with --why 'some words'; "
+            "it is recorded with the version"
         )
     old = registry.champion
     registry.promote(new, why, user_name())

@@ -1,4 +1,4 @@
-"""darkroom summary: shows the network that params.yaml chooses."""
+"""darkroom summary: shows the network that params.yaml selects."""
 
 from pathlib import Path
 
@@ -10,14 +10,16 @@ import click
     "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
 )
 @click.option(
-    "--size", type=click.IntRange(min=1), help="Pixels of a side.  [default: the prepared data's]"
+    "--size",
+    type=click.IntRange(min=1),
+    help="Height and width in pixels.  [default: of the prepared data]",
 )
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: RGB.")
-@click.option("--classes", type=click.IntRange(min=2), help="How many.")
+@click.option("--classes", type=click.IntRange(min=2), help="Number of classes.")
 def summary(file: Path, size: int | None, channels: str | None, classes: int | None) -> None:
-    """Show the network that params.yaml chooses, layer by layer, for the prepared data.
+    """Show the network that params.yaml selects, layer by layer, for the prepared data.
 
-    Where there is none, for RGB images of 32 x 32 pixels and 10 classes.
+    Without prepared data, the network is for RGB images of 32 x 32 pixels and 10 classes.
     """
     from darkroom.dataset.info import load_info
     from darkroom.models.catalogue import blank_spec, make_without_weights

@@ -1,4 +1,4 @@
-"""darkroom sync: sends what waits for MLflow, and logs the results that it has no run of."""
+"""darkroom sync: sends waiting runs to MLflow, and logs results that have no run."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--all-commits", is_flag=True, help="Log the results of every commit's dvc.lock.")
 @click.option("--all-experiments", is_flag=True, help="Log the results of every DVC experiment.")
-@click.option("--redirect", is_flag=True, help="Also send here what was meant for another MLflow.")
+@click.option("--redirect", is_flag=True, help="Also send runs that were meant for another MLflow.")
 @redacted_output()
 def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
     """Make MLflow complete.
 
-    Sends the runs that wait in mljournal/ because MLflow was away, closes those whose process died,
-    and logs each result in dvc.lock that MLflow has no run of, because DVC restored it from its cache,
-    pulled it, or made it elsewhere. With --all-commits and --all-experiments an empty MLflow is filled
-    from git and DVC. What MLflow has already is left as it is.
+    Sends the runs that wait in mljournal/ because MLflow was out of reach, ends the runs of processes
+    that died, and logs each result in dvc.lock that has no run in MLflow, because DVC restored it from
+    its cache, pulled it, or it was computed elsewhere. --all-commits and --all-experiments fill an
+    empty MLflow from git and DVC. Runs that MLflow already has stay unchanged.
 
-    The exit status is 1 where something could not be sent or logged.
+    The exit status is 1 if something could not be sent or logged.
     """
     from darkroom.progress import progress_bar
     from darkroom.tracking.ledger.sync import sync as sync_all
@@ -38,17 +38,17 @@ def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
     for line in outcome.emptied:
         click.echo(
             f"sync: the artifacts of {line} are gone from {outcome.address}; delete that run there and "
-            "sync again, which logs it from its files",
+            "run `darkroom sync` again, which logs it from its files",
             err=True,
         )
     for address, number in outcome.num_elsewhere.items():
         click.echo(
-            f"sync: {_runs(number)} for {address} not sent; set MLFLOW_TRACKING_URI to it and sync "
-            "again, or send to this one with --redirect",
+            f"sync: {_runs(number)} for {address} not sent; set MLFLOW_TRACKING_URI to that address and "
+            "run `darkroom sync` again, or send them here with --redirect",
             err=True,
         )
     if outcome.num_live:
-        click.echo(f"sync: {_runs(outcome.num_live)} still at work", err=True)
+        click.echo(f"sync: {_runs(outcome.num_live)} still in progress", err=True)
     for name in outcome.restored:
         click.echo(f"sync: {name} logged from its files")
     click.echo(f"sync: {_summary(outcome)}")
@@ -57,7 +57,7 @@ def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
 
 
 def _summary(outcome: "Outcome") -> str:
-    """Says in a line what was done, and whether MLflow is complete now."""
+    """Return in one line what was done, and whether MLflow is complete now."""
     parts = []
     if outcome.num_sent or outcome.restored:
         parts += [f"{_runs(outcome.num_sent)} sent", f"{len(outcome.restored)} logged from files"]
@@ -66,7 +66,7 @@ def _summary(outcome: "Outcome") -> str:
     if outcome.emptied:
         parts.append(f"{_runs(len(outcome.emptied))} without artifacts")
     if outcome.remarks:
-        parts.append("see above for what was refused or cannot be read")
+        parts.append("the messages above say what was refused or is unreadable")
     if not parts:
         others = " that is meant for it" if outcome.num_elsewhere else ""
         return f"{outcome.address} has everything{others}"

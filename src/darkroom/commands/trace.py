@@ -1,4 +1,4 @@
-"""darkroom trace: which run, experiment, commit, data and version belong together."""
+"""darkroom trace: finds the runs, experiments, commits, data and versions that belong together."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from darkroom.tracking.ledger.trace import Trail
 
 NUM_SHOWN = 5
-"""Trainings that are told of in full; --all tells of every one."""
+"""Number of trainings that are shown; --all shows every one."""
 
 SCORES_SHOWN = ("test/f1_macro", "test/precision_macro", "test/recall_macro", "test/accuracy")
 
@@ -33,15 +33,15 @@ PARAMS_SHOWN = (
 
 @click.command()
 @click.argument("name", metavar="X")
-@click.option("--all", "shows_all", is_flag=True, help="Every training and parameter.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--all", "shows_all", is_flag=True, help="Show every training and parameter.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @redacted_output()
 def trace(name: str, shows_all: bool, as_json: bool) -> None:
     """Find what belongs to X, by the hashes of contents.
 
-    X is a file or folder (a model, a report, an exported file, an image, wherever it lies now), an
+    X is a file or folder (a model, a report, an exported file, an image, wherever it is now), an
     MLflow run's id or name, a DVC experiment, a git revision, `workspace`, or a registered model's
-    NAME/VERSION or NAME@ALIAS. Told are the training's runs, experiments, commits, data, parameters,
+    NAME/VERSION or NAME@ALIAS. Prints the training's runs, experiments, commits, data, parameters,
     scores and registered versions.
     """
     from darkroom.tracking.ledger.trace import trace as find
@@ -56,7 +56,7 @@ def trace(name: str, shows_all: bool, as_json: bool) -> None:
     for place in found.places if shows_all else found.places[:NUM_SHOWN]:
         click.echo(f"  is        {place}")
     if not found.trails:
-        click.echo("  no training is known that belongs to it")
+        click.echo("  no training is known to belong to it")
     for trail in found.trails if shows_all else found.trails[:NUM_SHOWN]:
         click.echo()
         for heading, line in _lines(trail, shows_all):
@@ -65,13 +65,13 @@ def trace(name: str, shows_all: bool, as_json: bool) -> None:
         click.echo(f"\n  and {len(found.trails) - NUM_SHOWN} more trainings; --all shows them")
     if found.trouble:
         click.echo(
-            f"MLflow could not be asked ({found.trouble}); this is what git and DVC know", err=True
+            f"MLflow could not be read ({found.trouble}); this is what git and DVC know", err=True
         )
 
 
 def _lines(trail: "Trail", shows_all: bool) -> Iterator[tuple[str, str]]:
     if trail.model_md5:
-        yield "model", f"SHA-256 {trail.model_sha256 or 'not at hand'}, MD5 {trail.model_md5}"
+        yield "model", f"SHA-256 {trail.model_sha256 or 'unknown'}, MD5 {trail.model_md5}"
     for run in sorted(trail.runs, key=lambda run: run.start_ms):
         note = f", {run.tags['restored']}" if "restored" in run.tags else ""
         yield "run", f"{run.name}, {run.run_id}, {run.status}, {_date(run.start_ms)}{note}"
@@ -80,9 +80,9 @@ def _lines(trail: "Trail", shows_all: bool) -> Iterator[tuple[str, str]]:
     for revision in trail.revisions:
         yield _revision(revision)
     for stage, result in trail.results.items():
-        made = ", ".join(f"{path} {content.md5}" for path, content in result.outs.items())
+        outputs = ", ".join(f"{path} {content.md5}" for path, content in result.outs.items())
         if shows_all:
-            yield "dvc.lock", f"{stage}: {made}"
+            yield "dvc.lock", f"{stage}: {outputs}"
     if trail.raw_md5 or trail.prepared_digest:
         yield "data", f"raw MD5 {trail.raw_md5}, prepared {trail.prepared_digest}"
     shown = sorted(trail.metrics) if shows_all else SCORES_SHOWN
@@ -97,7 +97,7 @@ def _lines(trail: "Trail", shows_all: bool) -> Iterator[tuple[str, str]]:
 
 def _revision(revision: "Revision") -> tuple[str, str]:
     if not revision.commit:
-        return "folder", "dvc.lock as it lies here"
+        return "folder", "dvc.lock in this folder"
     date = _date(revision.committed_ms or 0)
     if revision.baseline:
         return "experiment", f"{revision.name}, of {revision.baseline[:7]}, {date}"

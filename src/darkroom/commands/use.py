@@ -1,4 +1,4 @@
-"""darkroom use: writes a recipe into params.yaml."""
+"""darkroom use: applies a recipe to params.yaml."""
 
 import click
 
@@ -6,11 +6,11 @@ import click
 @click.command()
 @click.argument("recipe", required=False)
 def use(recipe: str | None) -> None:
-    """Write RECIPE's values into params.yaml; without RECIPE, list what there is.
+    """Write the values of RECIPE into params.yaml; without RECIPE, list all recipes.
 
     Comments and all other values stay. Decisions about the data (data.*, and how prepare selects and
-    splits) are yours: a recipe never changes them, and the values it was made for are shown where yours
-    differ. `git diff params.yaml` shows what has changed.
+    splits) are yours: a recipe never changes them; those that differ from the recipe's are shown. `git
+    diff params.yaml` shows the changes.
     """
     from darkroom.errors import counted
     from darkroom.params import shown
@@ -27,7 +27,7 @@ def use(recipe: str | None) -> None:
     click.echo(f"{PARAMS}: {counted(len(used.changes), 'value')} changed", err=True)
     if used.made_for:
         click.echo(
-            f"{recipe} was made for other data than {PARAMS} names, which stay as they are; for the"
+            f"{recipe} was made for other data than {PARAMS} names, which is unchanged; for the"
             " recipe's own, set:",
             err=True,
         )

@@ -1,4 +1,4 @@
-"""darkroom verify: hashes what DVC tracks, or an exported folder, and says what is damaged."""
+"""darkroom verify: finds damaged files among those that DVC tracks, or in an exported folder."""
 
 import sys
 from pathlib import Path
@@ -10,20 +10,22 @@ import click
 @click.argument("path", required=False, metavar="[EXPORT]", type=click.Path(path_type=Path, exists=True))
 @click.option("--all", "names_all", is_flag=True, help="Name every damaged file.")
 def verify(path: Path | None, names_all: bool) -> None:
-    """Hash everything that dvc.lock names, here and in DVC's cache, and say what is damaged.
+    """Find damaged files.
 
-    Also hashes what .dvc files track. Each finding says what to do: DVC restores damaged files of its
-    cache as if they were good, so they have to be deleted first. Nothing is changed.
+    Hashes everything that dvc.lock and .dvc files name, in the project and in DVC's cache, and
+    compares it with the recorded hashes. Each finding says how to repair it: DVC restores damaged
+    files of its cache as if they were intact, so they have to be deleted first. Nothing is changed.
 
-    With EXPORT, an exported folder or a model file, only that is checked; this needs no DVC.
+    With EXPORT, an exported folder or a model file, only that is checked, which does not need DVC.
 
-    The exit status is 0 if all is well, 1 if something is damaged, missing or changed.
+    The exit status is 0 if everything is intact, 1 if something is damaged, missing or changed.
     """
     if path is not None:
         _verify_export(path)
         return
     from darkroom.progress import progress_bar
-    from darkroom.tracking.ledger.soundness import NUM_NAMED, Soundness, summarised
+    from darkroom.tracking.ledger.findings import NUM_NAMED, summarised
+    from darkroom.tracking.ledger.soundness import Soundness
     from darkroom.tracking.ledger.tracked import load_project
     from darkroom.tracking.root import project_root
 
@@ -51,7 +53,7 @@ def verify(path: Path | None, names_all: bool) -> None:
 
 
 def _verify_export(path: Path) -> None:
-    """Checks an exported folder, or a model file, against the digests that it holds."""
+    """Check an exported folder, or a model file, against the digests that it holds."""
     from darkroom.errors import UserError
     from darkroom.models.exported import DESCRIPTION, check_exported, load_description
     from darkroom.models.own_digest import check_digest
@@ -72,7 +74,7 @@ def _verify_export(path: Path) -> None:
             bar.advance(digest.size)
     others = sorted(file.name for file in path.iterdir() if file.name not in {*digests, DESCRIPTION})
     for name in others:
-        click.echo(f"verify: {path / name}: {DESCRIPTION} does not record it; not checked", err=True)
+        click.echo(f"verify: {path / name}: {DESCRIPTION} does not name it; not checked", err=True)
     for problem in problems:
         click.echo(problem)
     summary = f"{len(problems)} not as recorded" if problems else "all as recorded"

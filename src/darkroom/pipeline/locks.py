@@ -1,4 +1,4 @@
-"""Keeps a second run of a stage out of the project that a first one works in."""
+"""A lock that keeps a second run of a stage out of the project."""
 
 import os
 from collections.abc import Iterator
@@ -12,24 +12,23 @@ from darkroom.errors import UserError
 
 @contextmanager
 def only_one(stage: str, folder: Path) -> Iterator[None]:
-    """Holds the lock of ``stage`` in ``folder`` while the block runs.
+    """Hold the lock of ``stage`` in ``folder`` while the block runs.
 
-    It ends with the process, however that ends.
-
-    A run whose ``dvc`` was killed lives on for some seconds, and would disturb the next one.
+    The operating system frees the lock when the process ends in any way. A stage whose ``dvc`` was
+    killed lives for some more seconds, and would disturb the next run.
 
     Raises:
         UserError: another process holds the lock; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{stage}.lock", timeout=0)
-    holder = folder / f"{stage}.pid"  # the lock file itself is emptied by whoever tries it
+    holder = folder / f"{stage}.pid"  # a process that tries the lock empties the lock file itself
     try:
         lock.acquire()
     except Timeout:
         raise UserError(
-            f"{stage}: another {stage} is at work in this project, process {_read(holder)}; "
-            "wait for its end, or end it"
+            f"{stage}: another {stage} is running in this project, process {_read(holder)}; "
+            "wait until it ends, or stop it"
         ) from None
     try:
         holder.write_text(str(os.getpid()), encoding="utf-8")

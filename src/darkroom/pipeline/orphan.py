@@ -1,4 +1,4 @@
-"""Ends a stage whose ``dvc`` was killed: it would go on alone, beside the next ``dvc repro``."""
+"""Ends a stage whose ``dvc`` was killed, so that it does not run beside the next ``dvc repro``."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from pathlib import Path
 LOOK_EVERY_SECONDS = 1.0
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "fish"})
-"""DVC runs a command in a shell, which may stand between the two."""
+"""DVC runs a command in a shell, which is then the stage's parent."""
 
 
 def end_with_dvc() -> None:
-    """Watches ``dvc``, where that runs this process, and sends ourselves SIGTERM when it is gone."""
+    """Send this process SIGTERM when the ``dvc`` that runs it, if any, is gone."""
     if "DVC_STAGE" not in os.environ or threading.current_thread() is not threading.main_thread():
         return
     parent = os.getppid()
@@ -24,15 +24,15 @@ def end_with_dvc() -> None:
     def watch() -> None:
         while os.getppid() == parent and all(_started(pid) == began for pid, began in watched.items()):
             time.sleep(LOOK_EVERY_SECONDS)
-        with suppress(OSError):  # who read standard error may be gone with dvc
-            print("dvc is gone; this stage ends too", file=sys.stderr)
+        with suppress(OSError):  # the reader of standard error may be gone, too
+            print("dvc is gone; this stage stops, too", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
 
 
 def _up_to_dvc(pid: int) -> list[int]:
-    """Returns ``pid`` and, as far as it and those above are shells, their parents."""
+    """Return ``pid`` and its ancestors up to the first that is not a shell."""
     pids = [pid]
     while (stat := _stat(pids[-1])) is not None and stat[0] in SHELLS:
         pids.append(int(stat[1][1]))
@@ -40,16 +40,16 @@ def _up_to_dvc(pid: int) -> list[int]:
 
 
 def _started(pid: int) -> str | None:
-    """Returns when a process started, which tells it from a later one of its number.
+    """Return when a process started, which distinguishes it from a later process with its number.
 
-    None where it has ended, and on systems without /proc.
+    None if it has ended, or if the system has no /proc.
     """
     stat = _stat(pid)
     return None if stat is None or stat[1][0] == "Z" else stat[1][19]
 
 
 def _stat(pid: int) -> tuple[str, list[str]] | None:
-    """Returns the name of a process, and the fields behind it (see proc(5), ``/proc/pid/stat``)."""
+    """Return a process's name, and the fields after it in ``/proc/pid/stat`` (see proc(5))."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,5 +1,6 @@
-"""Notices edits during a run: DVC hashes params and code only afterwards, and would record the
-edited ones as what ran."""
+"""Notices edits during a run: DVC hashes params and code only afterward, and would record the edited
+version as the one that ran.
+"""
 
 import hashlib
 import json
@@ -15,53 +16,53 @@ from darkroom.paths import PARAMS, PIPELINE
 
 
 class EditedMeanwhile(Exception):
-    """Params or code are no longer what the run began with."""
+    """Params or code were edited while a stage ran."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a stage depends on beside its data: its params, and a digest of each file of its code."""
+    """What a stage depends on besides data: its params, and a digest of each file of its code."""
 
     config: StageConfig | None
     code: dict[Path, str]
 
     @classmethod
     def take(cls, stage: str, config: StageConfig | None) -> Self:
-        """Keeps ``config``, and reads the code files that dvc.yaml lists for ``stage``."""
+        """Return ``config`` with the digests of the code files that dvc.yaml lists for ``stage``."""
         files = [file for dep in code_deps(stage) for file in _files(dep)]
         return cls(config, {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
 
     @property
     def digest(self) -> str:
-        """Names params and code by content."""
+        """A digest of params and code."""
         code = {str(path): digest for path, digest in sorted(self.code.items())}
         parts = [self.config.model_dump() if self.config else None, code]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def check(self, stage: str) -> None:
-        """Compares with the files as they are now.
+        """Compare the snapshot with the files as they are now.
 
         Raises:
-            EditedMeanwhile: names what was edited.
+            EditedMeanwhile: a file was edited; the message names it.
         """
         assert self.config is not None
         try:
             config = type(self.config).of(load_params(PARAMS))
         except UserError:
-            config = None  # edited into something that is no params.yaml at all
+            config = None  # the edited file is not a valid params.yaml
         now = Snapshot.take(stage, config)
         edited = [] if now.config == self.config else [str(PARAMS)]
         paths = sorted({*self.code, *now.code})
         edited += [str(path) for path in paths if self.code.get(path) != now.code.get(path)]
         if edited:
             raise EditedMeanwhile(
-                f"{', '.join(edited)} edited while {stage} ran: DVC would take the new version for "
-                "what ran, so this result is not kept; run `dvc repro` again"
+                f"{', '.join(edited)} edited while {stage} ran: DVC would record the new version as "
+                "the one that ran, so this result is not kept; run `dvc repro` again"
             )
 
 
 def code_deps(stage: str) -> list[Path]:
-    """Returns the files and folders of code in a stage's ``deps`` in dvc.yaml.
+    """Return the files and folders of code in a stage's ``deps`` in dvc.yaml.
 
     Raises:
         UserError: dvc.yaml is not YAML.
@@ -75,7 +76,7 @@ def code_deps(stage: str) -> list[Path]:
 
 
 def _files(dep: Path) -> list[Path]:
-    """Return every file that DVC hashes for ``dep``; .dvcignore excludes what Python compiles."""
+    """Return every file that DVC hashes for ``dep``; .dvcignore excludes ``__pycache__``."""
     if dep.is_file():
         return [dep]
     return sorted(file for file in dep.rglob("*") if file.is_file() and "__pycache__" not in file.parts)

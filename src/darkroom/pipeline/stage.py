@@ -1,4 +1,4 @@
-"""What every stage does before and after its own work."""
+"""The code around every stage: what happens before and after its own work."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ from darkroom.pipeline.snapshot import EditedMeanwhile, Snapshot
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.system_errors import explain
 from darkroom.terminal import safe_output
-from darkroom.tracking.descriptions import about
+from darkroom.tracking.descriptions import run_subject
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.ledger.key_output import output_tags
 from darkroom.tracking.reports import ProjectFiles, report_inputs, report_outcome
@@ -33,12 +33,12 @@ def run_stage(
     config_type: type[Config],
     main: Callable[[Config, Runtime, Run], None],
 ) -> None:
-    """Runs ``main`` as the stage ``name`` of dvc.yaml.
+    """Run ``main`` as the stage ``name`` of dvc.yaml.
 
-    The CPU's instruction set is pinned before torch loads. What can be mistaken in params.yaml and
-    in the environment is refused before heavy imports, which is why stages import them inside
-    ``main``. A mistake of the user's ends with one message and status 2, params or code that were
-    edited meanwhile with status 1.
+    Mistakes in params.yaml and in the environment are reported before heavy imports, which is why
+    stages import inside ``main``; the CPU's instruction set is pinned before torch is loaded. The exit
+    status is 2, with one message, after a user's mistake, and 1 if params or code were edited during
+    the run.
 
     Args:
         config_type: the stage's part of params.yaml.
@@ -60,9 +60,10 @@ def _run_stage(
         configure_libraries(config.is_deterministic)
         snapshot = Snapshot.take(name, config)
         params = flatten(config)
-        with only_one(name, CACHE / "locks"), tracked(name, runtime, about(params)) as run:
+        with only_one(name, CACHE / "locks"), tracked(name, runtime, run_subject(params)) as run:
             files = ProjectFiles()
-            with suppress(OSError, UserError, ValueError, KeyError):  # main says what is wrong with it
+            # main reports what is wrong with an input
+            with suppress(OSError, UserError, ValueError, KeyError):
                 report_inputs(name, params, run, files)
             main(config, runtime, run)
             try:
@@ -80,13 +81,13 @@ def _run_stage(
         sys.exit(_say(f"{name}: interrupted", 128 + signal.SIGINT))
     except Exception as error:
         reason = explain(error)
-        if reason is None:  # a mistake of ours, which needs its traceback
+        if reason is None:  # a bug, which needs its traceback
             raise
         sys.exit(_say(f"{name}: {reason}", 2))
 
 
 def _record_environment(runtime: Runtime, run: Run) -> None:
-    """Records what the bytes depend on, where torch computed them, beside dvc.lock and in the run."""
+    """Record what the bytes of a result of torch depend on, in environment.json and in the run."""
     if "torch" not in sys.modules:
         return
     from darkroom.compute.device import select_device

@@ -1,4 +1,4 @@
-"""Which MLflow the environment asks for; known without importing MLflow."""
+"""The MLflow that the environment names, determined without importing MLflow."""
 
 import hashlib
 import os
@@ -14,17 +14,17 @@ DEFAULT_EXPERIMENT = "darkroom"
 
 @dataclass(frozen=True)
 class Address:
-    """An MLflow, and the experiment in it that takes the runs."""
+    """An MLflow, and the experiment in it that gets the runs."""
 
     uri: str = field(repr=False)
-    """With its secrets, if it has some: for MLflow alone."""
+    """With its secrets, if any: for MLflow alone."""
     experiment: str
     is_embedded: bool
-    """Is the database in the project's root, and artifacts beside it."""
+    """Whether it is the database in the project's root, with artifacts beside it."""
 
     @classmethod
     def of(cls, root: Path, environ: Mapping[str, str] = os.environ) -> Self:
-        """Reads ``MLFLOW_TRACKING_URI``, else takes ``mlflow.db`` in the project's ``root``."""
+        """Read ``MLFLOW_TRACKING_URI``; the default is ``mlflow.db`` in the project's ``root``."""
         given = environ.get("MLFLOW_TRACKING_URI", "")
         experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
         return cls(given or f"sqlite:///{root / 'mlflow.db'}", experiment, not given)
@@ -34,6 +34,6 @@ class Address:
 
     @property
     def digest(self) -> str:
-        """Tells it from others, without secrets; that of the embedded one moves with the project."""
+        """Identifies the address, without secrets; for the embedded database the same in any folder."""
         place = "embedded" if self.is_embedded else without_secrets(self.uri)
         return hashlib.sha256(f"{place}\n{self.experiment}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What MLflow shows of a run's outcome: rows of its description, facts and scores of a model."""
+"""Summaries of results for MLflow: rows of a run's description, tags, scores and facts of a model."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 NUM_WORST = 5
-"""Classes that are named as the worst."""
+"""Number of classes that are named as the worst."""
 
 NUM_NAMED = 20
-"""Classes that are named at all."""
+"""Maximum number of classes that are named."""
 
 DIGEST_LENGTH = 12
-"""Of digests that are for the eye."""
+"""Characters of a digest that people read."""
 
 TITLES = {
     "f1_macro": "macro F1",
@@ -27,18 +27,18 @@ TITLES = {
     "exact_match": "exact match",
     "hamming_loss": "Hamming loss",
 }
-"""The scores by which models are judged first, by their names in metrics.json."""
+"""The headline scores by their names in metrics.json, with their titles."""
 
 
-def about(params: Mapping[str, Any]) -> str:
-    """Returns the word by which runs of a stage are told apart: the model that is trained."""
+def run_subject(params: Mapping[str, Any]) -> str:
+    """Return what distinguishes the runs of a stage in their names: the model that is trained."""
     return f"{params.get('model.name', '')}"
 
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scores of metrics.json that are numbers, under the names they have in MLflow.
+    """Return the numbers in metrics.json under the names that they have in MLflow.
 
-    What could not be measured is left out. Baselines have names such as
+    Scores that could not be measured are omitted. Nested names are joined by ``/``, for example
     ``test/baseline/logistic_regression/f1_macro``.
     """
     return {f"test/{name}": value for name, value in _numbers(metrics)}
@@ -53,7 +53,7 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def kept_epoch(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a model file says of the epoch whose weights it holds.
+    """Return what a model file records of the epoch whose weights it holds.
 
     Args:
         training: of the file's spec; older files call that epoch the best.
@@ -62,7 +62,7 @@ def kept_epoch(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_tags(training: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the tags by which trainings are found; ``training`` as for ``kept_epoch``."""
+    """Return the tags of a training's run; ``training`` as for ``kept_epoch``."""
     kept, since = kept_epoch(training), training["overfits_since_epoch"]
     return {
         "kept_epoch": f"{kept['epoch']}",
@@ -73,7 +73,7 @@ def training_tags(training: Mapping[str, Any]) -> dict[str, str]:
 
 
 def model_params(spec: "ModelSpec") -> dict[str, str]:
-    """Returns the few facts by which models are told apart."""
+    """Return the facts that distinguish models."""
     height, width = spec.input_size
     return {
         "architecture": spec.name,
@@ -85,17 +85,17 @@ def model_params(spec: "ModelSpec") -> dict[str, str]:
 
 
 def describe_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
-    """Describes the prepared data; ``counts`` as ``data.prepare.count`` returns."""
+    """Describe the prepared data; ``counts`` is the content of reports/prepare/metrics.json."""
     height, width = info.input_size
-    left_out = {name: count for name, count in counts["num_files"].items() if name != "used"}
+    excluded = {name: count for name, count in counts["num_files"].items() if name != "used"}
     names = ", ".join(info.class_names[:NUM_NAMED]) + (
         ", ..." if len(info.class_names) > NUM_NAMED else ""
     )
     return {
         "images": _enumerate(counts["num_images"]),
-        "as": f"{height} x {width} x {info.channels}",
+        "image size": f"{height} x {width} x {info.channels}",
         "classes": f"{len(info.class_names):,}: {names}",
-        "files left out": _enumerate(left_out) or "none",
+        "excluded files": _enumerate(excluded) or "none",
         "pairs of duplicates": _enumerate(counts["num_pairs"]) or "none",
         "digest": info.digest[:DIGEST_LENGTH],
     }
@@ -104,7 +104,7 @@ def describe_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, 
 def describe_training(
     spec: "ModelSpec", info: "DatasetInfo", num_parameters: int | None = None
 ) -> dict[str, str]:
-    """Describes a trained model, whose ``spec`` tells of its training."""
+    """Describe a trained model from the record of its training in ``spec``."""
     size = f", {num_parameters:,} parameters" if num_parameters else ""
     kept, since = kept_epoch(spec.training), spec.training["overfits_since_epoch"]
     num_epochs = spec.training.get("num_epochs", spec.training["train.epochs"])
@@ -122,7 +122,7 @@ def describe_training(
 
 
 def _choice(training: Mapping[str, Any]) -> dict[str, str]:
-    """Describes why that epoch was kept; nothing of older files, which do not say so."""
+    """Describe why the epoch was kept. Older files do not record that."""
     if "kept" not in training:
         return {}
     kept, best = training["kept"], training["best"]
@@ -136,7 +136,7 @@ def _choice(training: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Describes a model's outcome on the test split; ``metrics`` as in metrics.json."""
+    """Describe a model's results on the test split; ``metrics`` as in metrics.json."""
     overall = {
         title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if metrics.get(name) is not None
     }
@@ -145,7 +145,7 @@ def describe_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
         **overall,
         **_baseline_rows(metrics),
-        "least F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
+        "lowest F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
         "images": f"{metrics['num_images']:,}",
         **{"remark" if n == 1 else f"remark {n}": text for n, text in enumerate(remarks_on(metrics), 1)},
     }

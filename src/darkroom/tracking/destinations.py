@@ -1,4 +1,4 @@
-"""Where a run's events go: the destinations that the environment asks for."""
+"""The destinations of a run's records, as the environment asks for them."""
 
 import os
 from collections.abc import Iterator
@@ -11,20 +11,20 @@ from darkroom.tracking.system_metrics import system_metrics
 from darkroom.tracking.tensorboard import board, board_folder
 
 BOARDED = ("train", "evaluate")
-"""The stages with something for TensorBoard to show."""
+"""The stages that log something for TensorBoard to show."""
 
 RESUMABLE = ("train",)
-"""The stages that may go on with an earlier run, and say so once they know."""
+"""The stages that may resume an earlier run; they say so once they know."""
 
 
 @contextmanager
-def tracked(title: str, runtime: Runtime, about: str = "") -> Iterator[Run]:
-    """Makes a run for a stage or a command; one that keeps nothing where nothing is asked for.
+def tracked(title: str, runtime: Runtime, subject: str = "") -> Iterator[Run]:
+    """Yield the run of a stage or a command; without destinations it keeps nothing.
 
-    Of several processes that train together (``torchrun``), the first alone keeps something.
+    Of several processes that train together (``torchrun``), only the first logs.
 
     Args:
-        about: a word for the run's name.
+        subject: a word for the run's name.
 
     Raises:
         UserError: the folder for TensorBoard is one of the pipeline's own.
@@ -36,7 +36,7 @@ def tracked(title: str, runtime: Runtime, about: str = "") -> Iterator[Run]:
     with ExitStack() as stack:
         journal = None
         if is_first and runtime.tracking == "on":
-            journal = stack.enter_context(recording(title, title in RESUMABLE, about))
+            journal = stack.enter_context(recording(title, title in RESUMABLE, subject))
         boards = [stack.enter_context(board(folder))] if folder is not None else []
         run = Run(journal, *boards)
         if is_first and runtime.system_metrics == "on":

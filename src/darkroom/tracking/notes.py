@@ -1,4 +1,4 @@
-"""The description of a run, which MLflow shows at its top: sections of Markdown, each told by itself."""
+"""A run's description, which MLflow shows at the top: independent sections of Markdown."""
 
 import re
 from collections.abc import Mapping
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from darkroom.escape import for_markdown
 
 NOTE_TAG = "mlflow.note.content"
-"""Where MLflow keeps it."""
+"""The tag in which MLflow keeps the description."""
 
 _HEADING = "### "
 
 
 def table(rows: Mapping[str, object]) -> str:
-    """Returns a Markdown table of names and values."""
+    """Return a Markdown table of names and values."""
     lines = (f"| {for_markdown(name)} | {for_markdown(value)} |" for name, value in rows.items())
     return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def with_section(note: str, title: str, text: str) -> str:
-    """Replaces a section of a description, or adds it; all others stay, and what people wrote above.
+    """Replace or add a section of a description; other sections, and text before them, stay.
 
-    A new one comes first: MLflow shows no more than the first lines unasked.
+    A new section comes first, because MLflow shows only the first lines until somebody expands them.
     """
     before, *sections = re.split(rf"^(?={_HEADING})", note, flags=re.MULTILINE)
     new = f"{_HEADING}{title}\n\n{text}"

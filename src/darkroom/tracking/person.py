@@ -1,11 +1,11 @@
-"""Who is at work."""
+"""The user's name."""
 
 import getpass
 
 
 def user_name() -> str:
-    """Returns the name of this process's user."""
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
+    except (KeyError, OSError):  # a container may run as a user id without a name
         return "unknown"

@@ -1,6 +1,6 @@
-"""Writes what a stage says into a journal; a process of its own, the sender, brings that to MLflow.
+"""Writes a stage's records into a journal, which a process of its own, the sender, sends to MLflow.
 
-The stage never imports MLflow and never waits for it, but for some seconds at its end.
+The stage never imports MLflow, and waits for it for a few seconds at the end of its run at most.
 """
 
 import subprocess
@@ -18,12 +18,11 @@ from darkroom.tracking.journal.file import (
     LENGTH_OF_ERROR,
     REFUSED,
     Journal,
-    Writer,
-    with_copies,
 )
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import Trouble, read_trouble
-from darkroom.tracking.mlflow.sender import has_sender, start_sender
+from darkroom.tracking.journal.writer import Writer, create_journal, with_copies
+from darkroom.tracking.mlflow.sender_process import has_sender, start_sender
 from darkroom.tracking.person import user_name
 from darkroom.tracking.records import (
     End,
@@ -41,37 +40,37 @@ from darkroom.tracking.run import warn
 from darkroom.tracking.secrets import redact
 
 WAIT_SECONDS = 60.0
-"""How long a stage waits at most, at its end, for MLflow to have everything."""
+"""Maximum time that a stage waits, at its end, until MLflow has everything."""
 
 STALL_SECONDS = 20.0
-"""How long without any progress."""
+"""Maximum time without progress."""
 
 TROUBLE_SECONDS = 3.0
-"""How long where MLflow is known to be out of reach."""
+"""Maximum time if MLflow is known to be out of reach."""
 
 KILLED_SECONDS = 3.0
-"""How long one that is told to end."""
+"""Maximum time of a stage that was told to stop."""
 
 POLL_SECONDS = 0.05
 
 HOLD_SECONDS = 5.0
-"""How long the sender may hold the journal of a training that goes on."""
+"""How long a training that resumes waits while the sender holds the journal."""
 
 
 @contextmanager
-def recording(title: str, may_resume: bool = False, about: str = "") -> Iterator["Recorder | None"]:
-    """Makes a recorder for a stage or a command; its run's status tells how the block ended.
+def recording(title: str, may_resume: bool = False, subject: str = "") -> Iterator["Recorder | None"]:
+    """Yield a recorder for a stage or a command; close its run with the status in which the block ends.
 
-    FINISHED, FAILED with the error after an exception or an exit with a status, KILLED after a signal.
-    None where nothing can be written.
+    FINISHED; FAILED with the error after an exception or an exit with a status; KILLED after a signal.
+    Yields None if nothing can be written.
 
     Args:
         may_resume: hold the run back from MLflow until ``Recorder.resume`` is called, or the run ends.
-        about: a word for the run's name.
+        subject: a word for the run's name.
     """
     try:
-        recorder = Recorder(project_root(), title, may_resume, about)
-    except Exception as error:  # whatever it is, an observer must not stop the work
+        recorder = Recorder(project_root(), title, may_resume, subject)
+    except Exception as error:  # of any kind: an observer must not stop the work
         warn("this run is not logged", error)
         yield None
         return
@@ -84,7 +83,7 @@ def recording(title: str, may_resume: bool = False, about: str = "") -> Iterator
 
 
 def _ending(error: BaseException) -> tuple[Status, str]:
-    """Returns the status and the error of a run whose process ends so."""
+    """Return the status and the error of a run whose process ends with ``error``."""
     text = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, SystemExit):
         if not error.code:
@@ -95,9 +94,9 @@ def _ending(error: BaseException) -> tuple[Status, str]:
 
 
 class Recorder:
-    """Takes the events of one run. Whatever goes wrong, the work goes on, and one warning is given."""
+    """Takes the records of one run. If anything goes wrong, the work continues, with one warning."""
 
-    def __init__(self, root: Path, title: str, may_resume: bool = False, about: str = "") -> None:
+    def __init__(self, root: Path, title: str, may_resume: bool = False, subject: str = "") -> None:
         self._root = root
         self._address = Address.of(root)
         self._began = time.time()
@@ -108,14 +107,14 @@ class Recorder:
         tags = start_tags(title)
         start = Start(
             stage=title,
-            name=run_name(title, about, tags),
+            name=run_name(title, subject, tags),
             tags=tags,
             destination=self._address.digest,
             address=f"{self._address}",
             may_resume=may_resume,
             timestamp_ms=_now_ms(),
         )
-        self._writer = Journal.create(root, start)
+        self._writer = create_journal(root, start)
         with self._observing():
             self._sender = start_sender(root)
 
@@ -146,7 +145,7 @@ class Recorder:
             memo.write_text(self._journal.name, encoding="utf-8")
 
     def _trouble(self) -> Trouble | None:
-        """Returns why MLflow takes no run; what was so before this run may be over."""
+        """Return why runs cannot be sent; an earlier run's trouble may be over and does not count."""
         return read_trouble(self._root, self._address, self._began)
 
     @staticmethod
@@ -161,11 +160,11 @@ class Recorder:
 
     @contextmanager
     def _observing(self) -> Iterator[None]:
-        """Lets no failure through: an observer must not stop the work. One thread at a time."""
+        """Turn any failure into a warning, so that the work continues. One thread at a time."""
         try:
             with self._mutex:
                 yield
-        except Exception as error:  # whatever it is
+        except Exception as error:  # of any kind
             text = f"{error}".partition("\n")[0] or type(error).__name__
             self._warn(f"not everything of this run is logged: {redact(text)}")
 
@@ -184,14 +183,14 @@ class Recorder:
         return earlier if earlier.hold(HOLD_SECONDS) else None
 
     def _continue(self, earlier: Journal) -> None:
-        """Appends what was said so far to an ``earlier`` journal, and writes there from now on."""
+        """Append this run's records to an ``earlier`` journal, and write there from now on."""
         for line in earlier.read().lines:
             if isinstance(line.record, Metrics):
                 self._points |= {(line.producer, name, line.record.step) for name in line.record.values}
-        new, own, said = self._journal, self._writer, self._journal.read().lines
+        new, own, lines = self._journal, self._writer, self._journal.read().lines
         self._writer = Writer(earlier)
         self._append(Resumed(timestamp_ms=_now_ms()))
-        for line in said:
+        for line in lines:
             if not isinstance(line.record, Start):
                 self._append(line.record, line.producer)
         own.close()
@@ -220,7 +219,7 @@ class Recorder:
             self._warn(f"not all of this run may be kept, {self._journal.folder}: {error.strerror}")
 
     def close(self, status: Status, error: str = "") -> None:
-        """Says how the run ended, and waits a little for MLflow to have it."""
+        """End the run, and wait a little until MLflow has it."""
         with self._observing():
             text = clean(error)[:LENGTH_OF_ERROR]
             self._append(End(status=status, error=text, timestamp_ms=_now_ms()))
@@ -252,7 +251,7 @@ class Recorder:
             )
 
     def _wait(self, size: int, seconds: float) -> bool:
-        """Waits until MLflow has everything, or it is clear that this takes longer; tells which."""
+        """Return whether MLflow has everything before it is clear that this takes longer."""
         began = moved = time.monotonic()
         offset = -1
         try:
@@ -274,14 +273,14 @@ class Recorder:
         return False
 
     def _replace_sender(self) -> None:
-        """Starts a sender where none is at work: ours, or the one it left the work to, was killed."""
+        """Start a sender if none is running: ours, or the one that replaced it, may have been killed."""
         is_over = self._sender is None or self._sender.poll() is not None
         if is_over and not has_sender(self._root, self._address):
             self._sender = start_sender(self._root)
 
 
 def start_tags(title: str) -> dict[str, str]:
-    """Returns the tags that a run begins with: its stage, what was run, by whom, at which commit."""
+    """Return a run's first tags: its stage, script, user and commit."""
     script = Path("stages", f"{title.partition('@')[0]}.py")
     return {
         "stage": title,
@@ -292,11 +291,11 @@ def start_tags(title: str) -> dict[str, str]:
     }
 
 
-def run_name(title: str, about: str, tags: Mapping[str, str]) -> str:
-    """Names a run by its stage, what it is about, and its experiment or commit; + has changes."""
+def run_name(title: str, subject: str, tags: Mapping[str, str]) -> str:
+    """Return a run's name: stage, subject, and experiment or commit; + marks changed files."""
     commit = tags.get("mlflow.source.git.commit", "")[:7]
     mark = "+" if tags.get("git.dirty") == "true" else ""
-    return " ".join(filter(None, (title, about, tags.get("dvc.experiment") or f"{commit}{mark}")))
+    return " ".join(filter(None, (title, subject, tags.get("dvc.experiment") or f"{commit}{mark}")))
 
 
 def _now_ms() -> int:

@@ -1,15 +1,15 @@
-"""The folder in which the project lies."""
+"""The project's folder."""
 
 import os
 from pathlib import Path
 
 
 def project_root() -> Path:
-    """Returns the folder that holds the database, and that relative paths begin at.
+    """Return the project's folder, to which relative paths refer, and which holds the database.
 
-    DVC names it in ``DVC_ROOT``; in the throw-away copies of ``dvc exp run --temp`` that is the
-    project itself, so their runs are kept. A command typed by hand finds it as DVC does: the nearest
-    folder with a ``.dvc`` in it, from here upwards. Where there is none, it is the working folder.
+    DVC names it in ``DVC_ROOT``; in the temporary copies of ``dvc exp run --temp`` that is the project
+    itself, so their runs are kept. Otherwise it is found as DVC finds it: the closest folder with a
+    ``.dvc`` in it, from the working folder upward. If there is none, it is the working folder.
     """
     named = os.environ.get("DVC_ROOT")
     if named:

@@ -1,7 +1,7 @@
-"""Passwords and tokens, as the environment and DVC's and git's settings have them, must not be shown.
+"""Keeps passwords and tokens in the environment and in DVC's and git's settings from being shown.
 
-``redact`` hides them in any text, ``shown_address`` shortens an address to what is safe to show, and
-``redacted_output`` does the former for all that a process prints, tracebacks and libraries included.
+``redact`` hides them in a text, ``shown_address`` shortens an address to what is safe to show, and
+``redacted_output`` redacts everything that a process prints, including tracebacks and libraries' output.
 """
 
 import json
@@ -38,7 +38,7 @@ _SECRET_WORDS = frozenset(
     }
     | {"bearer", "hmac", "jwt", "otp", "pin", "salt", "webhook"}
 )
-"""Parts of a name between underscores; what is a secret anywhere in a name is in ``_SECRET_PARTS``."""
+"""Words in a name that mark a secret; ``_SECRET_PARTS`` mark one anywhere in a name."""
 
 _SECRET_PARTS = re.compile(
     r"passw|passphrase|secret|credential|token|cookie|api_?key|access_?key|private_?key|account_?key"
@@ -60,13 +60,13 @@ _NO_SECRETS = frozenset(
     }
     | {"disable", "disabled", "enable", "enabled", "require", "required", "optional", "prefer", "allow"}
 )
-"""Values that are words of settings, or of everyday texts, which hiding would make unreadable."""
+"""Values that are never hidden: words of settings or everyday texts, which would become unreadable."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(\S*)")
 _TOKEN_FOLLOWS = frozenset(
     {"t", "token", "tokens", "key", "keys", "secret", "secrets", "auth", "access"}
 )
-"""Segments of a path after which a token stands."""
+"""Segments of a path that are followed by a token."""
 
 _OPTIONS = re.compile(r"[\w.%+-]+=[^&]*(&[\w.%+-]+=[^&]*)*")
 _PLACE = re.compile(r"(\[[^]]*\]|[^:/@#]*)(:\d*)?([/,]|$)")
@@ -84,31 +84,31 @@ _KNOWN_TOKENS = re.compile(
     r"\b(?:gh[opsu]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|hf_\w{16,}|sk-[\w-]{16,}|xox[abeprs]-[\w-]{10,}"
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}|npm_\w{16,}|pypi-[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?)"
 )
-"""Tokens of services that can be told by how they begin."""
+"""Tokens of services that start with a known prefix."""
 
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
 LEAST_LETTERS = 6
-"""Letters of a secret that has nothing but letters; shorter ones would hide parts of words."""
+"""Minimum length of a secret that consists of letters; shorter ones would hide parts of words."""
 
 LEAST_CHARACTERS = 4
 LONG_CHARACTERS = 12
-"""From this length on, a secret is hidden within longer words, too."""
+"""Length from which a secret is also hidden inside longer words."""
 
 MAX_SETTINGS_BYTES = 1 << 20
 
 
 def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
-    """Hides secrets in a text.
+    """Return the text with secrets hidden.
 
-    Hidden are values of variables whose names tell that they are secret (password, token, key, ...),
-    passwords and tokens in addresses and connection strings of any variable, those in DVC's and git's
-    settings of the project, however they are spelled; and in any address of the text, who logs in, the
-    query, and what looks like a token in the path.
+    Hidden are the values of variables whose names mark them as secret (password, token, key, ...),
+    passwords and tokens in addresses and connection strings in any variable and in the project's DVC
+    and git settings, in any spelling; and in any address in the text, the login, the query, and path
+    segments that look like tokens.
 
     Args:
-        environ: takes the place of the environment and of the settings.
+        environ: replaces the environment and the settings.
     """
     if environ is None:
         secrets = _secrets((*sorted(os.environ.items()), *_settings(os.getcwd())))
@@ -124,9 +124,9 @@ def redact(text: str, environ: Mapping[str, str] | None = None) -> str:
 
 
 def shown_address(uri: str) -> str:
-    """Returns an address's scheme, host and database, or the path of a file.
+    """Return an address's scheme, host and database, or the path of a file.
 
-    What cannot be told apart is hidden: everything before the last ``@``.
+    If the parts are ambiguous, everything before the last ``@`` is hidden.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -143,7 +143,7 @@ def shown_address(uri: str) -> str:
 
 
 def without_secrets(uri: str) -> str:
-    """Returns what identifies an address whoever logs in: it without user, password, secret options."""
+    """Return what identifies an address for every user: without login and secret options."""
     scheme, separator, rest = uri.partition("://")
     parts = _Parts.of(rest)
     options = [one for one in parts.query.split("&") if not is_secret_name(one.partition("=")[0])]
@@ -153,7 +153,7 @@ def without_secrets(uri: str) -> str:
 
 
 class _Parts(NamedTuple):
-    """What follows the ``://`` of an address."""
+    """The parts of an address after ``://``."""
 
     login: str
     place: str
@@ -162,7 +162,7 @@ class _Parts(NamedTuple):
 
     @classmethod
     def of(cls, rest: str) -> Self:
-        """Takes an address apart; a password that should have been quoted ends at the last ``@``."""
+        """Split an address; a password that should have been quoted ends at the last ``@``."""
         login, (place, _, query) = "", rest.partition("?")
         if not rest.startswith("/"):
             is_regular = not query or _OPTIONS.fullmatch(query)
@@ -176,20 +176,20 @@ class _Parts(NamedTuple):
 
 
 def is_secret_name(name: str) -> bool:
-    """Returns whether a variable or option of this name holds a secret."""
+    """Return whether a variable or option of this name holds a secret."""
     words = re.split(r"[\W_]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower())
     return not _SECRET_WORDS.isdisjoint(words) or bool(_SECRET_PARTS.search(name))
 
 
 @contextmanager
 def redacted_output(with_stdout: bool = True) -> Iterator[None]:
-    """Hides secrets in whatever this process prints in the block, and in the traceback that ends it.
+    """Hide secrets in everything that this process prints in the block, and in its final traceback.
 
     Args:
-        with_stdout: False: on standard error alone, where standard output is data for programs.
+        with_stdout: if False, redact standard error alone, because standard output is data for programs.
     """
     earlier = sys.stdout, sys.stderr
-    if with_stdout and sys.stdout is not None:  # None: it was closed before the start
+    if with_stdout and sys.stdout is not None:  # None if it was closed before the start
         sys.stdout = cast(TextIO, _Redacted(sys.stdout))
     if sys.stderr is not None:
         sys.stderr = cast(TextIO, _Redacted(sys.stderr))
@@ -201,19 +201,19 @@ def redacted_output(with_stdout: bool = True) -> Iterator[None]:
 
 
 class _Redacted:
-    """A stream that hides secrets in what is written, and is otherwise the one it wraps."""
+    """A stream that hides secrets in what is written to another stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # click would write past this stream
+        if name == "buffer":  # click would bypass this stream
             raise AttributeError(name)
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         self._stream.write(redact(text))
-        if text.endswith("\n"):  # of a process that may be killed
+        if text.endswith("\n"):  # the process may be killed
             self._stream.flush()
         return len(text)
 
@@ -223,7 +223,7 @@ class _Redacted:
 
 
 def main() -> None:
-    """Passes standard input on, without secrets, until it ends; Ctrl-C is for who writes it."""
+    """Copy standard input to standard output without secrets; leave Ctrl-C to the writer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         print(redact(line), end="", flush=True)
@@ -237,7 +237,7 @@ def _print_redacted(
 
 @lru_cache(maxsize=8)
 def _secrets(named_values: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
-    """Returns a pattern of all secrets in named values, in all spellings; None if there are none."""
+    """Return a pattern of all secrets in the values, in all spellings; None if there are none."""
     found: set[str] = set()
     for name, value in named_values:
         is_file = os.path.isabs(value) and os.path.exists(value)
@@ -252,7 +252,7 @@ def _secrets(named_values: tuple[tuple[str, str], ...]) -> re.Pattern[str] | Non
 
 
 def _secrets_within(value: str) -> Iterator[str]:
-    """Yields the secrets in addresses, connection strings and keys."""
+    """Yield the secrets in addresses, connection strings and keys."""
     for text in {value, unquote_plus(value)}:
         for key in _PRIVATE_KEY.findall(text):
             yield from key.splitlines()[1:-1]
@@ -267,7 +267,7 @@ def _secrets_within(value: str) -> Iterator[str]:
 
 
 def _secrets_of_address(rest: str) -> Iterator[str]:
-    """Yields the secrets of the address that ``rest``, which follows ``://``, begins with."""
+    """Yield the secrets of the address at the start of ``rest``, the text after ``://``."""
     for at in re.finditer("@", rest) if not rest.startswith("/") else ():
         user, _, password = rest[: at.start()].partition(":")
         yield from _password(password)
@@ -284,7 +284,7 @@ def _secrets_of_address(rest: str) -> Iterator[str]:
 
 
 def _password(text: str) -> Iterator[str]:
-    """Yields a password, and its parts as libraries see them that take one for host, port or path."""
+    """Yield a password, and its parts, which libraries may mistake for host, port or path."""
     yield text
     for separator in re.finditer(r"[/?#@:'\"\\\s&;,]", text):
         yield text[: separator.start()]
@@ -300,7 +300,7 @@ def _tokens_in_path(path: str) -> Iterator[str]:
 
 
 def _is_token(segment: str) -> bool:
-    """Returns whether a segment of a path is no name that a person would give."""
+    """Return whether a segment of a path looks like a token rather than a name."""
     has_digit = any(char.isdigit() for char in segment)
     return len(segment) >= 20 and has_digit and bool(re.fullmatch(r"[A-Za-z0-9_=~-]+", segment))
 
@@ -312,7 +312,7 @@ def _is_worth_hiding(secret: str) -> bool:
 
 
 def _spelled(secret: str) -> set[str]:
-    """Returns a secret as it is, and as addresses, Python, JSON, shells and Markdown spell it."""
+    """Return a secret as it is, and as addresses, Python, JSON, shells and Markdown quote it."""
     spellings = set()
     for plain in (secret, unquote(secret), unquote_plus(secret)):
         encoded = plain.encode("utf-8", "surrogateescape")
@@ -341,7 +341,7 @@ def _hide_in_address(address: re.Match[str]) -> str:
     parts = _Parts.of(rest)
     if parts.login:
         rest = f"{HIDDEN}@{rest[len(parts.login) + 1 :]}"
-    elif re.match(r"[^/?#:\s\[\]'\"]+:(?!\d+\b|\W|$)", rest):  # cut off before the @
+    elif re.match(r"[^/?#:\s\[\]'\"]+:(?!\d+\b|\W|$)", rest):  # the text ends before the @
         return f"{scheme}://{HIDDEN}"
     is_file = rest.startswith("/")
     for token in () if is_file else set(_tokens_in_path(parts.place.partition("/")[2])):
@@ -362,7 +362,7 @@ def _hide_assigned(assignment: re.Match[str]) -> str:
 
 
 def is_assigned_secret(name: str) -> bool:
-    """Returns whether ``name=value`` in a text is one; ``key=lambda`` and ``tokens=3`` are not."""
+    """Return whether ``name=value`` in a text is a secret; ``key=lambda`` and ``tokens=3`` are not."""
     words = {"key", "keys", "token", "tokens", "sig", "signature", "pin", "pat", "pw", "auth"}
     return name.lower() not in words - {"token"} and is_secret_name(name)
 
@@ -374,7 +374,7 @@ def _clean_host(text: str) -> str:
 
 @lru_cache(maxsize=8)
 def _settings(folder: str) -> tuple[tuple[str, str], ...]:
-    """Returns names and values in the settings of DVC and git of the project around ``folder``."""
+    """Return names and values in the DVC and git settings of the project that contains ``folder``."""
     found = []
     for parent in (Path(folder), *Path(folder).parents):
         for name in (".dvc/config", ".dvc/config.local", ".git/config"):

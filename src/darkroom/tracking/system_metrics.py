@@ -1,4 +1,4 @@
-"""Load of processor, memory, disk, network and GPUs while a stage runs, under MLflow's own names."""
+"""Load of CPU, memory, disk, network and GPUs while a stage runs, under MLflow's own names."""
 
 import sys
 import threading
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 PERIOD_SECONDS = 10.0
 
 LAST_SECONDS = 1.0
-"""How long a stage waits at its end for the last look."""
+"""Maximum time that a stage waits at its end for the last measurement."""
 
 
 @contextmanager
 def system_metrics(run: "Run") -> Iterator[None]:
-    """Logs the machine's load until the block ends, and once more then; the work never waits for it."""
+    """Log the machine's load until the block ends, and once more then. The work never waits for it."""
     watch = _Watch(run)
     try:
         yield
@@ -29,7 +29,7 @@ def system_metrics(run: "Run") -> Iterator[None]:
 
 
 class _Watch:
-    """A thread that looks from time to time."""
+    """A thread that measures the load at intervals."""
 
     def __init__(self, run: "Run") -> None:
         self._run = run
@@ -45,17 +45,17 @@ class _Watch:
             while not is_over:
                 is_over = self._is_over.wait(PERIOD_SECONDS)
                 self._log(look())
-        except Exception as error:  # whatever it is, an observer must not stop the work
+        except Exception as error:  # of any kind: an observer must not stop the work
             warn("the machine's load is not logged any more", error)
 
     def _log(self, load: dict[str, float]) -> None:
         with self._mutex:
             if not self._has_ended:
-                # a training that goes on in another process must not count from 0 again
+                # by time: a training that is resumed must not start again at step 0
                 self._run.log_metrics(load, step=int(time.time()))
 
     def end(self) -> None:
-        """Nothing is logged after this, also where a driver keeps the thread for ever."""
+        """Stop logging, even if a driver blocks the thread."""
         self._is_over.set()
         self._thread.join(LAST_SECONDS)
         with self._mutex:
@@ -63,13 +63,13 @@ class _Watch:
 
 
 class _Look:
-    """Reads the load since the last time."""
+    """Measures the load since the previous measurement."""
 
     def __init__(self) -> None:
         import psutil
 
         self._psutil = psutil
-        psutil.cpu_percent()  # since when the first look counts, in this thread
+        psutil.cpu_percent()  # the first call starts the interval, per thread
         self._network = psutil.net_io_counters()
 
     def __call__(self) -> dict[str, float]:
@@ -91,9 +91,9 @@ class _Look:
 
 
 def _load_of_gpus() -> dict[str, float]:
-    """Returns the load of the GPUs that the stage uses.
+    """Return the load of the GPUs that the stage uses.
 
-    Nothing here calls CUDA: that would claim memory on each GPU, and spoil a graph while it is captured.
+    Nothing here calls CUDA, which would claim memory on each GPU and disturb the capture of a graph.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():

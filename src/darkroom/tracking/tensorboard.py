@@ -1,4 +1,4 @@
-"""Writes a run's records for TensorBoard; when that fails, warns once and lets the stage go on."""
+"""Writes a run's records for TensorBoard; a failure costs one warning, and the stage continues."""
 
 import copy
 import io
@@ -30,41 +30,41 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FLUSH_SECONDS = 5
-"""How often what is written reaches the disk while a stage runs."""
+"""Interval at which event files are flushed to disk."""
 
 NUM_THRESHOLDS = 127
-"""Of a precision-recall curve; TensorBoard takes no more."""
+"""Points of a precision-recall curve; TensorBoard allows no more."""
 
 OWN_FOLDERS = ("data", "export", "models", "reports", "src", "stages")
-"""Where the pipeline's inputs and outputs lie: a file more in there would change their hashes."""
+"""Folders of the pipeline's inputs and outputs: another file in them would change their hashes."""
 
 
 def board_folder(stage: str, given: str) -> Path:
-    """Returns a new folder for this run in the one that is given, which may be relative to the root.
+    """Return a new folder for this run in the folder ``given``, which may be relative to the root.
 
     Raises:
-        UserError: it would lie in one of the pipeline's own.
+        UserError: ``given`` is in one of the pipeline's own folders.
     """
     root = project_root()
     folder = (root / given).resolve()
     if any(folder.is_relative_to(root / own) for own in OWN_FOLDERS):
         raise UserError(
-            f"environment: DARKROOM_TENSORBOARD={given} is not allowed; what lies in "
-            f"{', '.join(OWN_FOLDERS)} is the pipeline's (a usual folder is runs)"
+            f"environment: DARKROOM_TENSORBOARD={given} is not allowed; the folders "
+            f"{', '.join(OWN_FOLDERS)} belong to the pipeline (a common choice is runs)"
         )
     return folder / f"{stage}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 @contextmanager
 def board(folder: Path) -> Iterator[Callable[[Record | LiveRecord], None]]:
-    """Makes a recorder that writes event files into ``folder`` until the block ends."""
+    """Yield a function that writes records into event files in ``folder``."""
     try:
         opened = _Board(folder)
     except ModuleNotFoundError as error:
         warn("nothing is written for TensorBoard (pip install 'darkroom[tensorboard]')", error)
         yield lambda record: None
         return
-    except Exception as error:  # whatever it is, an observer must not stop the work
+    except Exception as error:  # of any kind: an observer must not stop the work
         warn("nothing is written for TensorBoard", error)
         yield lambda record: None
         return
@@ -75,7 +75,7 @@ def board(folder: Path) -> Iterator[Callable[[Record | LiveRecord], None]]:
 
 
 class _Board:
-    """Writes records in a thread of its own; the first failure is said, and the last."""
+    """Writes records in a thread of its own; warns of the first failure and writes no more after it."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -89,7 +89,7 @@ class _Board:
         self._thread.start()
 
     def record(self, record: Record | LiveRecord) -> None:
-        """Takes a record; what may change later is read at once, the rest in the thread."""
+        """Take a record; read at once what may change later, and leave the rest to the thread."""
         match record:
             case ImageBatch():
                 self._attempt(lambda: self._waiting.put(replace(record, images=_pixels(record.images))))
@@ -99,7 +99,7 @@ class _Board:
                 self._waiting.put(record)
 
     def close(self) -> None:
-        """Writes what waits."""
+        """Write all waiting records."""
         self._waiting.put(None)
         self._thread.join()
         self._attempt(self._writer.close)
@@ -114,9 +114,9 @@ class _Board:
             return
         try:
             action()
-        except Exception as error:  # whatever it is, an observer must not stop the work
+        except Exception as error:  # of any kind: an observer must not stop the work
             self._has_failed = True
-            warn("no more is written for TensorBoard", error)
+            warn("nothing more is written for TensorBoard", error)
 
     def _write(self, record: Record | LiveRecord) -> None:
         match record:
@@ -150,7 +150,7 @@ class _Board:
             self._writer.add_pr_curve(tag, has_label, probabilities[:, i], 0, NUM_THRESHOLDS)
 
     def _add_graph(self, graph: Graph) -> None:
-        """Traces a copy: tracing changes a model's modes, and may not run beside the training."""
+        """Trace a copy: tracing changes a model's modes, and must not run during a training step."""
         import torch
 
         if self._has_failed:
@@ -160,7 +160,7 @@ class _Board:
                 torch.no_grad(),
                 torch.random.fork_rng(devices=[]),
                 warnings.catch_warnings(action="ignore"),
-                redirect_stdout(io.StringIO()),  # torch prints what it also raises
+                redirect_stdout(io.StringIO()),  # torch also prints the errors that it raises
             ):
                 model = copy.deepcopy(graph.model).cpu().eval()
                 self._writer.add_graph(model, graph.images.cpu())
@@ -168,13 +168,13 @@ class _Board:
             warn("the model's graph is not written for TensorBoard", error)
 
     def _leave_out_writers(self, args: threading.ExceptHookArgs) -> None:
-        """Shows no traceback of TensorBoard's own thread: its failure is raised and said here, too."""
+        """Hide tracebacks of TensorBoard's own thread: its failures also reach us, and are reported."""
         if type(args.thread).__name__ != "_AsyncWriterThread":
             self._hook(args)
 
 
 def _pixels(images: "Tensor") -> "Tensor":
-    """Returns a copy as uint8 on the CPU; mixed images, which are float, are rounded."""
+    """Return a copy as uint8 on the CPU; mixed images, which are float, are rounded."""
     import torch
 
     images = images.detach().cpu()

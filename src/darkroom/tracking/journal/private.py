@@ -1,4 +1,4 @@
-"""Files and folders that only their owner can read, whatever the umask."""
+"""Files and folders that only their owner can read, whatever the umask is."""
 
 import os
 from contextlib import suppress
@@ -9,12 +9,12 @@ FILE_MODE, FOLDER_MODE = 0o600, 0o700
 
 
 def private_folder(folder: Path) -> None:
-    """Makes a folder if it is not there, and takes it and what lies in it from all but its owner.
+    """Create a folder if necessary, and make it and its content private.
 
-    What lies in it is looked at once: not where the folder is private already.
+    The content is only visited if the folder is not private yet.
     """
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    with suppress(OSError):  # of another owner, or a disk that knows no modes
+    with suppress(OSError):  # of another owner, or on a file system without modes
         if folder.stat().st_mode & 0o777 == FOLDER_MODE:
             return
         for parent, folders, files in os.walk(folder):
@@ -23,16 +23,16 @@ def private_folder(folder: Path) -> None:
                     path = os.path.join(parent, name)
                     if not os.path.islink(path):
                         os.chmod(path, mode)
-        folder.chmod(FOLDER_MODE)  # last: a process that is killed before begins anew
+        folder.chmod(FOLDER_MODE)  # last, so that a process that is killed before starts over
 
 
 def open_private(path: Path, mode: Literal["ab", "wb"]) -> BinaryIO:
-    """Opens a file to be written, and takes it from all but its owner."""
+    """Open a file for writing, and make it private."""
     return cast(BinaryIO, open(path, mode, opener=private_opener))
 
 
 def private_opener(path: str, flags: int) -> int:
-    """Is an ``opener`` for ``open`` that makes files which only their owner can read."""
+    """Open a private file: an ``opener`` for ``open``."""
     file = os.open(path, flags, FILE_MODE)
     with suppress(OSError):
         os.fchmod(file, FILE_MODE)

@@ -1,11 +1,12 @@
-"""What an MLflow has acknowledged of a journal: as far as that, nothing needs to be sent again."""
+"""The part of a journal that MLflow has acknowledged, and that need not be sent again."""
 
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from darkroom.tracking.journal.file import Journal, seal, unseal
+from darkroom.tracking.journal.file import Journal
+from darkroom.tracking.journal.lines import seal, unseal
 from darkroom.tracking.journal.private import open_private
 
 NAME = "sent.json"
@@ -13,21 +14,21 @@ NAME = "sent.json"
 
 @dataclass
 class Receipt:
-    """Lies beside the journal. Lost or outdated it costs a second sending, which adds nothing twice."""
+    """A file beside the journal. If it is lost or old, records are sent twice, which is harmless."""
 
     destination: str = ""
-    """Digest of the address that it speaks of."""
+    """Digest of the address that the receipt is about."""
     run_id: str = ""
     offset: int = 0
-    """Bytes of the journal that have arrived."""
+    """Number of bytes of the journal that have arrived."""
     producers: dict[str, str] = field(default_factory=dict)
-    """Artifacts that were used, and the runs that made them ("" where none is known)."""
+    """Run ids by input artifact; empty if no run is known to have produced it."""
     refused: list[str] = field(default_factory=list)
-    """What will never arrive, and why: MLflow refuses it, or it is damaged."""
+    """Records that will never arrive, and why: MLflow refused them, or they are damaged."""
 
     @classmethod
     def load(cls, journal: Journal, destination: str) -> Self:
-        """Reads the receipt of ``destination``; an empty one where there is none, or it is damaged."""
+        """Read the receipt of ``destination``; return an empty one if it is missing or damaged."""
         try:
             raw = (journal.folder / NAME).read_bytes()
             receipt = cls(**json.loads(unseal(raw.removesuffix(b"\n"))))
@@ -38,11 +39,11 @@ class Receipt:
         return cls(destination)
 
     def forget(self) -> None:
-        """Forgets everything, so that the journal is sent from its beginning."""
+        """Reset the receipt, so that the journal is sent from its beginning."""
         self.run_id, self.offset, self.producers, self.refused = "", 0, {}, []
 
     def save(self, journal: Journal) -> None:
-        """Replaces the receipt on disk at once."""
+        """Replace the receipt on disk in one step."""
         path = journal.folder / NAME
         temporary = path.with_suffix(".tmp")
         with open_private(temporary, "wb") as file:

@@ -1,4 +1,4 @@
-"""What can go wrong between a journal and MLflow, and the note of it that stages read."""
+"""Failures between a journal and MLflow, and the note about them that stages read."""
 
 import json
 import re
@@ -13,19 +13,19 @@ from darkroom.tracking.journal.private import open_private
 from darkroom.tracking.secrets import redact
 
 LENGTH = 300
-"""Of a reason, in characters."""
+"""Maximum length of a reason in characters."""
 
 
 class OutOfReach(Exception):
-    """MLflow does not answer, or not as it should; later it may."""
+    """MLflow does not answer properly, but may do so later."""
 
 
 class Misconfigured(OutOfReach):
-    """MLflow takes no run before somebody changes something; the message says what."""
+    """MLflow refuses every run until somebody changes something; the message says what."""
 
 
 class Refused(Exception):
-    """MLflow does not take this, and never will."""
+    """MLflow refuses this record and always will."""
 
 
 class Trouble(NamedTuple):
@@ -40,12 +40,12 @@ class Trouble(NamedTuple):
         return cls(f"{error}", not isinstance(error, Misconfigured))
 
     def sentence(self, address: Address) -> str:
-        """Says what is the matter with ``address``."""
+        """Say what is wrong with ``address``."""
         return f"{address} is out of reach ({self.text})" if self.may_pass else self.text
 
 
 def reason(error: Exception) -> str:
-    """Says in a few words why MLflow is out of reach: HTTP libraries say it inside many others."""
+    """Return in a few words why MLflow is out of reach, which HTTP libraries bury in other words."""
     text = brief(error, len(f"{error}") + 1)
     if found := re.search(r"\[Errno \d+\] ([^\"')\]]+)", text):
         text = found[1]
@@ -55,22 +55,22 @@ def reason(error: Exception) -> str:
 
 
 def note_trouble(root: Path, address: Address, trouble: Trouble) -> None:
-    """Notes why no run can be sent to ``address``."""
+    """Write down why no run can be sent to ``address``."""
     with suppress(OSError), open_private(_note(root, address), "wb") as file:
         file.write(json.dumps(trouble._asdict()).encode())
 
 
 def end_trouble(root: Path, address: Address) -> None:
-    """Notes that ``address`` answers."""
+    """Write down that ``address`` answers."""
     with suppress(OSError):
         _note(root, address).unlink(missing_ok=True)
 
 
 def read_trouble(root: Path, address: Address, since: float = 0.0) -> Trouble | None:
-    """Returns why no run can be sent to ``address``; None if all is well, as far as is known.
+    """Return why no run can be sent to ``address``; None if there is no known trouble.
 
     Args:
-        since: a note from before this time, in seconds since 1970, is too old.
+        since: ignore notes from before this time, in seconds since 1970.
     """
     note = _note(root, address)
     try:

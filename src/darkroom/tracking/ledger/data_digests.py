@@ -1,4 +1,4 @@
-"""Which data a result comes from: the hash of the raw images, the digest of the prepared ones."""
+"""The data of a result: the hash of the raw files, and the digest of the prepared data."""
 
 import json
 import posixpath
@@ -12,9 +12,9 @@ PREPARE = "prepare"
 
 
 def raw_data(results: Mapping[str, Result]) -> Content | None:
-    """Returns what lay at ``data.path`` when one dvc.lock's data were prepared; None if it has no such.
+    """Return what ``prepare`` read at ``data.path`` according to a dvc.lock; None if not recorded.
 
-    A folder's hash ends in ``.dir``; an archive's is that of the file.
+    The hash of a folder ends in ``.dir``; that of an archive is the file's.
     """
     prepare = results.get(PREPARE)
     path = prepare.params.get("data.path") if prepare else None
@@ -25,11 +25,11 @@ def raw_data(results: Mapping[str, Result]) -> Content | None:
 
 
 def prepared_digest(results: Mapping[str, Result], outputs: Outputs) -> str | None:
-    """Returns the digest in dataset.json, SHA-256 over pixels, labels and splits; None if there is none.
+    """Return the digest in dataset.json, SHA-256 over pixels, labels and splits; None if there is none.
 
     Raises:
-        OutputMissing: dataset.json is recorded, but nowhere to be had.
-        OutputDamaged: DVC's cache, or its remote, holds another one.
+        OutputMissing: dataset.json is recorded, but its bytes cannot be found.
+        OutputDamaged: DVC's cache or remote holds other bytes.
     """
     name = DATASET.as_posix()
     prepare = results.get(PREPARE)
@@ -37,7 +37,7 @@ def prepared_digest(results: Mapping[str, Result], outputs: Outputs) -> str | No
         return None
     try:
         info = json.loads(outputs.read(prepare, name))
-    except ValueError:  # not what any darkroom wrote
+    except ValueError:  # not written by darkroom
         return None
     digest = info.get("digest") if isinstance(info, dict) else None
     return digest if isinstance(digest, str) else None

@@ -1,4 +1,4 @@
-"""The hash that DVC gives a file or a folder, without importing DVC."""
+"""DVC's hash of a file or a folder, computed without importing DVC."""
 
 import hashlib
 import json
@@ -10,26 +10,26 @@ from pathlib import Path
 from darkroom.digests import CHUNK_BYTES
 
 IGNORED_FOLDERS = (".dvc", ".git", ".hg")
-"""What DVC leaves out whatever ``.dvcignore`` says."""
+"""Folders that DVC always ignores, whatever ``.dvcignore`` says."""
 
 
 def dvc_md5(path: Path) -> str:
-    """Returns the hash that DVC will record in dvc.lock: 32 hex digits, of a folder with ``.dir``.
+    """Return the hash that DVC records in dvc.lock: 32 hex digits, followed by ``.dir`` for a folder.
 
     Raises:
-        OSError: there is no such path, or something in it cannot be read.
+        OSError: the path does not exist, or something in it cannot be read.
     """
     return listing_md5(folder_listing(path)) if path.is_dir() else file_md5(path)
 
 
 def file_md5(path: Path, advance: Callable[[int], None] = lambda num_bytes: None) -> str:
-    """Returns the MD5 of a file's bytes: 32 hex digits.
+    """Return the MD5 of a file's bytes: 32 hex digits.
 
     Args:
         advance: called with the number of bytes read since the last call.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     md5 = _md5()
     with path.open("rb", buffering=0) as file:
@@ -41,12 +41,12 @@ def file_md5(path: Path, advance: Callable[[int], None] = lambda num_bytes: None
 
 
 def bytes_md5(content: bytes) -> str:
-    """Returns the MD5 of ``content``: 32 hex digits."""
+    """Return the MD5 of ``content``: 32 hex digits."""
     return _md5(content).hexdigest()
 
 
 def folder_listing(folder: Path) -> dict[str, str]:
-    """Returns the MD5 of each of ``folder_files`` by its path below it, with ``/`` between parts.
+    """Return the MD5 of each of ``folder_files`` by its path in the folder, with ``/`` as separator.
 
     Raises:
         OSError: something cannot be read.
@@ -55,10 +55,10 @@ def folder_listing(folder: Path) -> dict[str, str]:
 
 
 def folder_files(folder: Path) -> Iterator[Path]:
-    """Yields the files of a folder that DVC tracks, at any depth.
+    """Yield the files of a folder that DVC tracks, at any depth.
 
-    Names that plain lines of ``.dvcignore`` match are left out; patterns with a ``/`` or a ``!``
-    are not understood.
+    Names that match a plain line of ``.dvcignore`` are excluded; patterns with a ``/`` or a ``!`` are
+    not supported.
 
     Raises:
         OSError: a folder cannot be read.
@@ -68,24 +68,24 @@ def folder_files(folder: Path) -> Iterator[Path]:
     def is_kept(name: str) -> bool:
         return not any(fnmatchcase(name, pattern) for pattern in ignored)
 
-    for root, folders, files in os.walk(folder, onerror=_raise):  # as DVC, into no linked folder
+    for root, folders, files in os.walk(folder, onerror=_raise):  # like DVC, not into linked folders
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS and is_kept(name)]
         yield from (Path(root, name) for name in files if name != ".git" and is_kept(name))
 
 
 def listing_md5(listing: Mapping[str, str]) -> str:
-    """Returns the hash of a folder with these files: 32 hex digits and ``.dir``."""
+    """Return the hash of a folder with these files: 32 hex digits and ``.dir``."""
     entries = [{"md5": listing[path], "relpath": path} for path in sorted(listing)]
     return bytes_md5(json.dumps(entries).encode()) + ".dir"
 
 
 def _md5(content: bytes = b"") -> "hashlib._Hash":
-    # where the system forbids MD5 for security, as FIPS does, DVC uses it all the same
+    # DVC uses MD5 even if the system forbids it for security, as FIPS does
     return hashlib.md5(content, usedforsecurity=False)
 
 
 def _ignored_names(folder: Path) -> list[str]:
-    """Returns the patterns of ``.dvcignore`` from the folder up to DVC's root."""
+    """Return the patterns of ``.dvcignore`` from the folder up to DVC's root."""
     patterns = []
     for parent in folder.absolute().parents:
         file = parent / ".dvcignore"

@@ -1,4 +1,4 @@
-"""The output by which a stage's result is known, in dvc.lock and in MLflow."""
+"""The key output of a stage, which identifies its results in dvc.lock and in MLflow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,20 +10,22 @@ if TYPE_CHECKING:
     from darkroom.tracking.ledger.results import Result
 
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
-"""In the order in which they need each other."""
+"""In the order of the pipeline."""
 
 OUTPUT_TAG = "dvc.output"
-"""On a run, DVC's hash of its key output."""
+"""The tag of a run that holds DVC's hash of its key output."""
 
 
 def key_output(stage: str) -> Path | None:
-    """Returns the output of ``stage`` that tells its results apart; None for a stage of others.
+    """Return the output that identifies results of ``stage``; None for a stage that is not darkroom's.
 
-    It is small, or made by no other inputs: dataset.json has a digest of all prepared images.
+    It is small, or no other inputs produce the same: dataset.json has a digest of all prepared images.
     """
     verb, _, item = stage.partition("@")
     return {
-        "fetch": DATA / item if item else FETCHED,  # fetch@NAME: in commits before there was one stage
+        "fetch": DATA / item
+        if item
+        else FETCHED,  # fetch@NAME: in commits from before there was one stage
         "prepare": DATASET,
         "train": MODEL,
         "evaluate": PREDICTIONS,
@@ -32,13 +34,13 @@ def key_output(stage: str) -> Path | None:
 
 
 def key_md5(result: "Result") -> str:
-    """Returns DVC's hash of a result's key output; empty where it has none."""
+    """Return DVC's hash of a result's key output; an empty string if it has none."""
     key = key_output(result.stage)
     content = result.outs.get(key.as_posix()) if key else None
     return content.md5 if content else ""
 
 
 def output_tags(stage: str) -> dict[str, str]:
-    """Returns the tag by which a run is found from dvc.lock, for the output that lies in the folder."""
+    """Return the tag that identifies a run, for the key output in this folder."""
     key = key_output(stage)
     return {OUTPUT_TAG: dvc_md5(key)} if key and key.exists() else {}

@@ -1,4 +1,4 @@
-"""Everything that git, DVC and MLflow know of a project, read once."""
+"""Everything that git, DVC and MLflow know about a project, read once."""
 
 from dataclasses import dataclass, field
 
@@ -18,9 +18,9 @@ TRAIN = "train"
 
 @dataclass
 class Known:
-    """What there is to search.
+    """Results, runs and versions of a project.
 
-    ``trouble`` says why MLflow could not be asked; it is empty where it could.
+    ``trouble`` says why MLflow could not be read; it is empty if it could.
     """
 
     revisions: Revisions
@@ -30,16 +30,16 @@ class Known:
     versions: list[Version]
     trouble: str = ""
     remarks: list[str] = field(default_factory=list)
-    """What each dvc.lock that was skipped has, as one line."""
+    """One line per dvc.lock that was skipped."""
 
     def runs_of(self, result: Result) -> list[KnownRun]:
-        """Returns the runs with a result's key output."""
+        """Return the runs that have a result's key output."""
         md5 = key_md5(result)
         return [run for run in self.runs if md5 and run.output == md5 and run.stage == result.stage]
 
 
 def read_all() -> Known:
-    """Reads every dvc.lock, the latest first, and all runs and versions. Bad dvc.locks are skipped."""
+    """Read every dvc.lock, newest first, and all runs and versions. Invalid dvc.locks are skipped."""
     revisions = Revisions()
     known = [revisions.find(WORKSPACE), *reversed(revisions.commits()), *revisions.experiments()]
     results, remarks = [], []
@@ -51,7 +51,7 @@ def read_all() -> Known:
     outputs = Outputs(repository=revisions.repository, use_remote=False)
     try:
         runs, versions = _ask_mlflow()
-    except Exception as error:  # whatever it is: git and DVC know a part
+    except Exception as error:  # of any kind: git and DVC still know a part
         return Known(revisions, outputs, results, [], [], reason(error), remarks)
     return Known(revisions, outputs, results, runs, versions, remarks=remarks)
 
@@ -64,11 +64,11 @@ def _ask_mlflow() -> tuple[list[KnownRun], list[Version]]:
     from darkroom.tracking.mlflow.store import open_store
 
     store = open_store(root, address)
-    from darkroom.tracking.mlflow.registry import model_name  # imports MLflow, the store is first
+    from darkroom.tracking.mlflow.registry import model_name  # imports MLflow, which open_store sets up
 
     return known_runs(store), load_versions(store.client, model_name(address.experiment))
 
 
 def model_of(results: dict[str, Result]) -> str:
-    """Returns DVC's hash of the model in a dvc.lock; empty where there is none."""
+    """Return DVC's hash of the model in a dvc.lock; an empty string if there is none."""
     return key_md5(results[TRAIN]) if TRAIN in results else ""

@@ -1,4 +1,4 @@
-"""Which results MLflow has no run of."""
+"""The results that MLflow has no run of."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -18,17 +18,17 @@ def wanted_results(
     all_experiments: bool = False,
     remark: Callable[[str], None] | None = None,
 ) -> Iterator[Missing]:
-    """Yields each result that should have a run, once, in the order in which they were made.
+    """Yield each result that should have a run, once, in the order in which they were computed.
 
-    Those of the folder's dvc.lock, and if asked for those of all commits and of all experiments (of
-    which only what differs from the commit that they began with).
+    These are the results in the folder's dvc.lock, and on request those of all commits, and those of all
+    experiments that differ from the commit on which the experiment is based.
 
     Args:
-        remark: is told of each revision whose dvc.lock cannot be read or understood, which is then
-            skipped. None: such a revision is an error.
+        remark: called with a message for each revision whose dvc.lock is invalid, which is then skipped.
+            None: an invalid dvc.lock is an error.
 
     Raises:
-        UserError: git fails; or a dvc.lock cannot be read or understood, and ``remark`` is None.
+        UserError: git fails; or a dvc.lock is invalid, and ``remark`` is None.
     """
 
     def readable(read: Callable[[Revision], dict[str, Result]], revision: Revision) -> dict[str, Result]:
@@ -57,7 +57,7 @@ def wanted_results(
 
 
 def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator[Missing]:
-    """Yields what of ``wanted`` has no run; where another experiment's is known, with that."""
+    """Yield the wanted results that have no run, or only runs of another experiment."""
     for one, makers in _with_makers(wanted, runs):
         if not makers:
             yield one
@@ -68,7 +68,7 @@ def missing_results(wanted: Iterable[Missing], runs: list[KnownRun]) -> Iterator
 def emptied_runs(
     wanted: Iterable[Missing], runs: list[KnownRun], top_names: Callable[[KnownRun], set[str]]
 ) -> Iterator[KnownRun]:
-    """Yields the runs of what is ``wanted`` whose artifacts are gone, each once.
+    """Yield each run of a wanted result whose artifacts are gone.
 
     Args:
         top_names: returns the names of the files and folders at the top of a run's artifacts.
@@ -87,22 +87,22 @@ def _with_makers(
     for run in runs:
         by_output.setdefault(run.output, []).append(run)
     for one in wanted:
-        yield one, [run for run in by_output.get(key_md5(one.result), []) if run.made(one.result)]
+        yield one, [run for run in by_output.get(key_md5(one.result), []) if run.produced(one.result)]
 
 
 def _known_stages(results: dict[str, Result]) -> Iterator[Result]:
-    """Yields the results of darkroom's own stages; what a stage needs comes before it."""
+    """Yield the results of darkroom's own stages, in the order of the pipeline."""
     known = [result for result in results.values() if key_md5(result)]
     yield from sorted(known, key=lambda result: STAGES.index(result.verb))
 
 
 def _commit_of(revisions: Revisions, result: Result) -> Revision | None:
-    """Returns the commit that is checked out, if its dvc.lock has the same result."""
+    """Return the commit that is checked out, if its dvc.lock has the same result."""
     if revisions.repository is None or revisions.repository.commit("HEAD") is None:
         return None
     head = revisions.find("HEAD")
     try:
         committed = revisions.results(head).get(result.stage)
-    except UserError:  # the folder's dvc.lock may be repaired already, and that of the commit not
+    except UserError:  # the folder's dvc.lock may be valid, and that of the commit not
         return None
     return head if committed is not None and committed.digest == result.digest else None

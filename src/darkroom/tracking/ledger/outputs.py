@@ -1,6 +1,7 @@
 """The bytes of a result's files: from the folder, DVC's cache, git, or DVC's remote.
 
-Bytes count for what they are only if their MD5 is the recorded one.
+Bytes are only used if their MD5 is the recorded one. DVC's own API, ``dvc.api.DVCFileSystem``, opens the
+file in the cache or the remote without that check, and would pass a damaged file on as intact.
 """
 
 import json
@@ -10,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from darkroom.errors import UserError
+from darkroom.tracking.git import Repository
 from darkroom.tracking.ledger.dvc_hash import bytes_md5, folder_files, folder_listing, listing_md5
-from darkroom.tracking.ledger.repository import Repository
 from darkroom.tracking.ledger.results import WORKSPACE, Content, Result
 
 if TYPE_CHECKING:
@@ -22,20 +23,20 @@ _MD5 = re.compile("[0-9a-f]{32}")
 
 
 class OutputMissing(UserError):
-    """The bytes are nowhere to be had: not in the folder, DVC's cache, git or DVC's remote."""
+    """The bytes cannot be found in the folder, DVC's cache, git or DVC's remote."""
 
 
 class OutputDamaged(UserError):
-    """DVC's cache or remote holds other bytes under the recorded hash."""
+    """DVC's cache or remote holds other bytes than the recorded hash says."""
 
 
 class Outputs:
-    """Reads what results consist of.
+    """Reads the files of results.
 
     Args:
-        folder: where dvc.yaml lies; paths of results are relative to it.
-        repository: the git repository around it, if any.
-        use_remote: ask DVC's default remote for what is not here. Nothing is kept of its answers.
+        folder: the folder of dvc.yaml; paths of results are relative to it.
+        repository: the git repository that contains it, if any.
+        use_remote: ask DVC's default remote for files that are not on this machine. They are not kept.
     """
 
     def __init__(
@@ -47,11 +48,11 @@ class Outputs:
         self._listings: dict[str, dict[str, str]] = {}
 
     def read(self, result: Result, path: Path | str) -> bytes:
-        """Returns the bytes of a file that is an output or dep of ``result``, or lies in one.
+        """Return the bytes of a file that is an output or dep of ``result``, or is in one.
 
         Raises:
-            OutputMissing: they are nowhere; or no output of ``result`` has this path.
-            OutputDamaged: DVC's cache, or its remote, holds other bytes.
+            OutputMissing: the bytes cannot be found; or no output of ``result`` has this path.
+            OutputDamaged: DVC's cache or remote holds other bytes.
         """
         wanted = PurePosixPath(path).as_posix()
         name, content = _tracked(result, wanted)
@@ -64,11 +65,11 @@ class Outputs:
         return self._bytes(result, wanted, Content(md5, None))
 
     def listing(self, result: Result, path: Path | str) -> dict[str, str]:
-        """Returns the MD5 of each file of a folder that ``result`` names, by its path below it.
+        """Return the MD5 of each file of a folder that ``result`` names, by its path in the folder.
 
         Raises:
-            OutputMissing: it is nowhere; ``result`` has no such path; or it is no folder.
-            OutputDamaged: DVC's cache, or its remote, holds another one.
+            OutputMissing: the listing cannot be found; or ``result`` has no folder with this path.
+            OutputDamaged: DVC's cache or remote holds another listing.
         """
         name, content = _tracked(result, PurePosixPath(path).as_posix())
         if name != PurePosixPath(path).as_posix() or not content.md5.endswith(".dir"):
@@ -78,10 +79,10 @@ class Outputs:
         return self._listings[content.md5]
 
     def copy(self, result: Result, path: Path | str, target: Path) -> None:
-        """Writes a file, or a folder with all its files, to ``target``.
+        """Write a file, or a folder with all its files, to ``target``.
 
         Raises:
-            OutputMissing, OutputDamaged: as ``read``; what was written before stays.
+            OutputMissing, OutputDamaged: as ``read``; files that were written before stay.
             OSError: ``target`` cannot be written.
         """
         wanted = PurePosixPath(path).as_posix()
@@ -97,7 +98,7 @@ class Outputs:
 
     @cached_property
     def cache(self) -> Path | None:
-        """The folder of DVC's cache, wherever it is configured; None outside of a DVC project.
+        """The folder of DVC's cache, wherever it is configured; None outside a DVC project.
 
         Raises:
             UserError: DVC's configuration has a mistake.
@@ -122,7 +123,7 @@ class Outputs:
         if cached is not None:
             return parse_listing(cached)
         folder = self.folder / name
-        # the size first: to hash a large folder for nothing would take long
+        # sizes first: hashing a large folder takes long
         if folder.is_dir() and content.size in (None, sum(map(_size, folder_files(folder)))):
             listing = folder_listing(folder)
             if listing_md5(listing) == content.md5:
@@ -151,7 +152,7 @@ class Outputs:
             if not file.is_file() or content.size not in (None, _size(file)):
                 return None
             found = file.read_bytes()
-        except OSError:  # what cannot be read here may be had elsewhere
+        except OSError:  # an unreadable file may be intact elsewhere
             return None
         return found if bytes_md5(found) == content.md5 else None
 
@@ -177,19 +178,19 @@ class Outputs:
         return found if found is not None and bytes_md5(found) == md5 else None
 
     def _from_remote(self, result: Result, path: str, md5: str) -> bytes:
-        missing = f"{path} {_at(result)} (MD5 {md5}): neither in the folder, DVC's cache nor git"
+        missing = f"{path} {_at(result)} (MD5 {md5}): not in the folder, DVC's cache or git"
         if not self.use_remote:
             raise OutputMissing(missing)
         if self._dvc_root is None:
-            raise OutputMissing(f"{missing}, and there is no DVC project to have a remote")
+            raise OutputMissing(f"{missing}, and there is no DVC project with a remote")
         try:
             remote = self._remote
             file = remote.oid_to_path(md5)
             with remote.fs.open(file, "rb") as opened:
                 found: bytes = opened.read()
         except FileNotFoundError:
-            raise OutputMissing(f"{missing}, nor in DVC's remote") from None
-        except Exception as error:  # each kind of remote has its own
+            raise OutputMissing(f"{missing}, and not in DVC's remote") from None
+        except Exception as error:  # each kind of remote has errors of its own
             if type(error).__name__ == "NoRemoteError":
                 raise OutputMissing(f"{missing}, and DVC has no default remote") from None
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -209,7 +210,7 @@ class Outputs:
 
 
 def _tracked(result: Result, path: str) -> tuple[str, Content]:
-    """Returns the output or dep that ``path`` is or lies in, by its recorded path."""
+    """Return the recorded path and content of the output or dep that ``path`` is, or is in."""
     known = {**result.deps, **result.outs}
     for name in (path, *(parent.as_posix() for parent in PurePosixPath(path).parents)):
         if name in known:
@@ -221,17 +222,17 @@ def _tracked(result: Result, path: str) -> tuple[str, Content]:
 
 
 def parse_listing(content: bytes) -> dict[str, str]:
-    """Returns the MD5 of each file of a folder by its path below it, from DVC's ``.dir`` object.
+    """Return the MD5 of each file of a folder by its path in the folder, from DVC's ``.dir`` object.
 
     Raises:
-        OutputDamaged: a file lies outside of the folder, or has no MD5.
+        OutputDamaged: a file is outside the folder, or has no MD5.
     """
     listing = {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
     for file in listing:
         if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
-            raise OutputDamaged(f"{file}: a folder's file outside of it")
+            raise OutputDamaged(f"{file}: outside the folder that lists it")
         if not _MD5.fullmatch(listing[file]):
-            raise OutputDamaged(f"{file}: {listing[file]!r} is no MD5")
+            raise OutputDamaged(f"{file}: {listing[file]!r} is not an MD5")
     return listing
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from darkroom.paths import HISTORY
 from darkroom.tracking.address import Address
-from darkroom.tracking.descriptions import about
-from darkroom.tracking.journal.file import Journal, Writer, with_copies
+from darkroom.tracking.descriptions import run_subject
+from darkroom.tracking.journal.writer import Writer, create_journal, with_copies
 from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_md5
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
@@ -33,26 +33,26 @@ class Missing:
 
     result: Result
     revision: Revision
-    """Where it was found."""
+    """The revision in which it was found."""
     experiment: str = ""
-    """DVC's name of the experiment whose it is."""
+    """DVC's name of the experiment that it belongs to."""
     original: str = ""
-    """The id of another run that made the same, if one is known."""
+    """The id of another run with the same result, if one is known."""
     in_workspace: bool = True
-    """Whether the dvc.lock in the folder names it; else that of ``revision``."""
+    """Whether the folder's dvc.lock has it; otherwise that of ``revision`` does."""
 
     @property
     def name(self) -> str:
-        """Names the run as if it had been logged when it was made."""
+        """The name that the run would have if it had been logged live."""
         tags = {"mlflow.source.git.commit": self.revision.commit, "dvc.experiment": self.experiment}
-        return run_name(self.result.stage, about(self.result.params), tags)
+        return run_name(self.result.stage, run_subject(self.result.params), tags)
 
 
 def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Address) -> None:
     """Write the journal of a run for a result that has none, from the result's files.
 
     Args:
-        root: of the project, where journals lie.
+        root: the project's folder, which holds the journals.
 
     Raises:
         OutputMissing, OutputDamaged: a file cannot be found intact; nothing is written.
@@ -61,7 +61,7 @@ def write_restored(missing: Missing, outputs: Outputs, root: Path, address: Addr
     result, files = missing.result, ResultFiles(missing.result, outputs)
     committed_ms = missing.revision.committed_ms or time.time_ns() // 1_000_000
     time_ms = committed_ms + STAGES.index(result.verb)  # a stage comes after those that it needs
-    writer = Journal.create(root, _start(missing, address, time_ms))
+    writer = create_journal(root, _start(missing, address, time_ms))
     try:
         run = Run(_Restoring(writer, files), clock=lambda: time_ms)
         report_inputs(result.verb, result.params, run, files)
@@ -104,7 +104,7 @@ def _start(missing: Missing, address: Address, time_ms: int) -> Start:
 
 
 class ResultFiles:
-    """The files of an earlier result, wherever their bytes are found."""
+    """The files of an earlier result."""
 
     def __init__(self, result: Result, outputs: Outputs) -> None:
         self._result = result
@@ -133,7 +133,7 @@ class ResultFiles:
 
 
 class _Restoring:
-    """Appends records to the journal of a restored run, and copies the files that they name."""
+    """Appends records to the journal of a restored run, with copies of the files that they name."""
 
     def __init__(self, writer: Writer, files: ResultFiles) -> None:
         self._writer = writer
@@ -158,13 +158,13 @@ def _append(writer: Writer, record: Record, producer: str | None = None) -> None
 
 
 def report_curves(run: Run, files: Files) -> None:
-    """Log the metrics of each epoch, which a live training has logged while it ran."""
+    """Log the metrics of each epoch, which a live training logs as it runs."""
     for epoch, metrics in history_metrics(files.read(HISTORY).decode()):
         run.log_metrics(metrics, epoch)
 
 
 def history_metrics(history: str) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yields each epoch of history.csv, and the metrics that its training logged then."""
+    """Yield each epoch in history.csv, and the metrics that a live training logs for it."""
     kept: dict[str, str] = {}
     best: dict[str, str] = {}
     for row in csv.DictReader(io.StringIO(history)):
@@ -174,7 +174,7 @@ def history_metrics(history: str) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def _own_metrics(row: dict[str, str]) -> dict[str, float]:
-    """Names the columns of history.csv as training does its metrics."""
+    """Return the metrics in a row of history.csv."""
     metrics = {}
     for column, text in row.items():
         if column in ("epoch", "is_best", "is_kept") or not text:

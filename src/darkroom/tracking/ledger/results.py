@@ -1,4 +1,4 @@
-"""What a dvc.lock says: of each stage its parameters, and the hashes of what it read and made."""
+"""The content of a dvc.lock: per stage its parameters, and the hashes of its inputs and outputs."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from darkroom.paths import PARAMS
 
 LOCK = Path("dvc.lock")
 WORKSPACE = "workspace"
-"""The revision of what lies in the folder, committed or not."""
+"""The name of the revision in the folder, committed or not."""
 
 SCHEMA = "2.0"
 
@@ -24,7 +24,7 @@ _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class Content(NamedTuple):
-    """What a path held. ``md5`` is as DVC writes it, of a folder with ``.dir``; ``size`` in bytes."""
+    """The content of a path: ``md5`` as DVC writes it, for a folder with ``.dir``; ``size`` in bytes."""
 
     md5: str
     size: int | None
@@ -32,28 +32,28 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What one stage made of its inputs: an entry of a dvc.lock."""
+    """The result of one stage: an entry of a dvc.lock."""
 
     stage: str
-    """As DVC names it: ``train``; in older commits also ``fetch@digits``."""
+    """DVC's name: ``train``; in older commits also ``fetch@digits``."""
     params: dict[str, Any]
-    """By full names, ``train.lr``; those of another file begin with it, ``other.yaml:lr``."""
+    """By full name, ``train.lr``; those of another file start with its name, ``other.yaml:lr``."""
     deps: dict[str, Content]
     """By path, relative to dvc.yaml."""
     outs: dict[str, Content]
     revision: str = WORKSPACE
-    """The commit in whose dvc.lock it was found, 40 hex digits, or ``workspace``."""
+    """The commit whose dvc.lock has the result, 40 hex digits, or ``workspace``."""
 
     @property
     def verb(self) -> str:
-        """The stage's name without the item it ran for: ``fetch``."""
+        """The stage's name without its item: ``fetch``."""
         return self.stage.partition("@")[0]
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over stage, params and hashes of outputs: the same wherever the result is found.
+        """SHA-256 over stage, params and hashes of outputs: equal in every revision that has the result.
 
-        Not over the deps: an edit of code that changes no output makes no other result.
+        Deps are not part of it: an edit of code that changes no output does not change the result.
         """
         outs = {path: content.md5 for path, content in self.outs.items()}
         text = json.dumps([self.stage, self.params, outs], sort_keys=True)
@@ -61,14 +61,14 @@ class Result:
 
 
 def parse_results(text: str, revision: str = WORKSPACE, file: Path = LOCK) -> dict[str, Result]:
-    """Returns the results of a dvc.lock by the names of their stages.
+    """Return the results of a dvc.lock by the names of their stages.
 
-    Paths without an MD5 (a web page's have an etag) are left out, and so are entries with neither
-    deps nor outs.
+    Paths without an MD5 (a web page has an etag) are omitted, and so are entries with neither deps nor
+    outs.
 
     Raises:
-        UserError: it is not YAML, or not laid out as DVC does from version 2 on. The message names
-            file and revision.
+        UserError: the text is not YAML, or not in the layout of DVC 2 and later. The message names file
+            and revision.
     """
     place = f"{file} at {revision[:7]}" if revision != WORKSPACE else f"{file}"
     try:
@@ -99,7 +99,7 @@ def _contents(items: object) -> dict[str, Content]:
     contents = {}
     for item in map(_mapping, items if isinstance(items, list) else []):
         path, md5, size = item.get("path"), item.get("md5"), item.get("size")
-        # a hash names a file in DVC's cache: anything else could lead out of it
+        # a hash names a file in DVC's cache: other text could lead to a file outside
         if isinstance(path, str) and isinstance(md5, str) and _MD5.fullmatch(md5):
             contents[path] = Content(md5, size if isinstance(size, int) else None)
     return contents
@@ -124,7 +124,7 @@ def _mapping(value: object) -> dict[Any, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Returns the value in JSON's types alone: YAML has dates too, and keys of any kind."""
+    """Return the value in JSON's types: YAML also has dates, and keys of any type."""
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list):

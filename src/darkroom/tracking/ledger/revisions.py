@@ -1,4 +1,4 @@
-"""Where results can be found: in the folder, in commits, and in DVC's experiments."""
+"""The revisions that have results: the folder, commits, and DVC's experiments."""
 
 import re
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from pathlib import Path
 
 from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
-from darkroom.tracking.ledger.repository import Repository
+from darkroom.tracking.git import Repository
 from darkroom.tracking.ledger.results import LOCK, WORKSPACE, Result, parse_results
 
-# As in dvc/repo/experiments/refs.py; DVC's own bookkeeping below refs/exps has no hash there.
+# As in dvc/repo/experiments/refs.py, which is not public API; DVC's other refs do not match.
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38}|[0-9a-f]{62})/([^/]+)")
 
 _FIELDS = "%H%x1f%ct%x1f%an%x1f%s"
@@ -20,7 +20,7 @@ _MAIN_BRANCHES = [
 _BRANCHES = ["--refs=refs/heads/*", "--refs=refs/remotes/*", "--exclude=refs/remotes/*/HEAD"]
 
 NAMED_AT_ONCE = 1_000
-"""Commits a call of git: a command line holds no more than 128 KiB on some systems."""
+"""Commits per call of git: a command line is limited to 128 KiB on some systems."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Revision:
     subject: str = ""
     """The first line of the commit's message."""
     branch: str = ""
-    """``main`` or ``master`` if it has the commit, else the nearest branch; empty if there is none."""
+    """``main`` or ``master`` if it has the commit, else the closest branch; empty if there is none."""
     baseline: str = ""
-    """For an experiment, the commit that it began with; else empty."""
+    """For an experiment, the commit on which it is based; else empty."""
 
 
 class Revisions:
-    """The revisions of the project in ``folder``, which is where dvc.yaml lies.
+    """The revisions of the project in ``folder``, the folder of dvc.yaml.
 
-    Without git, or before the first commit, the workspace is the only one.
+    Without git, or before the first commit, there is only the workspace.
 
     Raises:
-        UserError: git refuses the repository, as for its owner.
+        UserError: git refuses the repository, for example because of its owner.
     """
 
     def __init__(self, folder: Path = Path()) -> None:
@@ -57,7 +57,7 @@ class Revisions:
         self._committed: dict[str, dict[str, Result]] = {}
 
     def find(self, rev: str) -> Revision:
-        """Returns what ``rev`` names: ``workspace``, whatever git understands, or an experiment.
+        """Return the revision ``rev``: ``workspace``, a name that git understands, or an experiment.
 
         Raises:
             UserError: nothing has this name, or several experiments have.
@@ -65,14 +65,14 @@ class Revisions:
         if rev == WORKSPACE:
             return Revision(WORKSPACE)
         if self.repository is None:
-            raise UserError(f"{rev}: {self.folder.absolute()} is in no git repository")
+            raise UserError(f"{rev}: {self.folder.absolute()} is not in a git repository")
         commit = self.repository.commit(rev)
         experiments = self.experiments()
         if commit is not None:
             named = [one for one in experiments if one.commit == commit]
             return named[0] if named else self._described([commit])[commit]
         found = [one for one in experiments if one.name == rev]
-        if len(found) > 1:  # as DVC does, the one that began with what is checked out
+        if len(found) > 1:  # like DVC, prefer the one based on the commit that is checked out
             head = self.repository.commit("HEAD")
             found = [one for one in found if one.baseline == head] or found
         if len(found) > 1:
@@ -84,10 +84,10 @@ class Revisions:
         return found[0]
 
     def commits(self) -> list[Revision]:
-        """Returns the commits that changed dvc.lock, on any branch or tag, older ones first.
+        """Return the commits that changed dvc.lock, on any branch or tag, oldest first.
 
-        Experiments are not among them, unless a branch was made of them. In a shallow clone the
-        oldest commit counts as the one that wrote all that it holds.
+        Experiments are included only if a branch was made from them. In a shallow clone the oldest
+        commit counts as the one that wrote all of its dvc.lock.
 
         Raises:
             UserError: git fails.
@@ -95,18 +95,18 @@ class Revisions:
         if self.repository is None:
             return []
         starts = ["--branches", "--tags", "--remotes"]
-        if self.repository.commit("HEAD"):  # it may be on no branch, or not there yet
+        if self.repository.commit("HEAD"):  # HEAD may be detached, or not exist yet
             starts.append("HEAD")
-        # full: else git skips what a merge has discarded
+        # full: otherwise git skips what a merge has discarded
         order = ("--full-history", "--topo-order", "--reverse", "--format=%H")
         commits = self.repository.lines("log", *order, *starts, "--", LOCK.as_posix())
         return list(self._described(commits).values())
 
     def experiments(self) -> list[Revision]:
-        """Returns all experiments that DVC keeps, older ones first, each as its last commit.
+        """Return all experiments that DVC keeps, oldest first, each as its last commit.
 
         Raises:
-            UserError: git fails, as where an experiment's commit is lost.
+            UserError: git fails, for example because an experiment's commit is lost.
         """
         if self.repository is None:
             return []
@@ -121,10 +121,10 @@ class Revisions:
         return sorted(revisions, key=lambda one: (one.committed_ms or 0, one.name))
 
     def results(self, revision: Revision) -> dict[str, Result]:
-        """Returns the results in a revision's dvc.lock by stage; none where it has no such file.
+        """Return the results in a revision's dvc.lock by stage; none if the file does not exist.
 
         Raises:
-            UserError: its dvc.lock cannot be read or understood.
+            UserError: the dvc.lock is invalid.
         """
         if revision.commit in self._committed:
             return self._committed[revision.commit]
@@ -135,13 +135,12 @@ class Revisions:
         return results
 
     def new_results(self, experiment: Revision) -> dict[str, Result]:
-        """Returns the results that an experiment does not share with its baseline, by stage.
+        """Return the results that an experiment does not share with its base commit, by stage.
 
-        All of them where the baseline is not there any more, as in a shallow clone, or its dvc.lock
-        is broken.
+        All results if that commit is missing, as in a shallow clone, or its dvc.lock is invalid.
 
         Raises:
-            UserError: the experiment's dvc.lock cannot be read or understood.
+            UserError: the experiment's dvc.lock is invalid.
         """
         try:
             baseline = self.results(Revision(experiment.baseline[:7], experiment.baseline))
@@ -155,10 +154,10 @@ class Revisions:
         }
 
     def check_yaml(self, revision: Revision, name: Path) -> None:
-        """Checks that a revision's file can be read in bounded time, if there is one.
+        """Check that a revision's file, if it exists, can be read in bounded time.
 
         Raises:
-            UserError: it is not YAML, or takes too much work.
+            UserError: the file is not YAML, or takes too much work.
         """
         text = self._text(revision, name)
         try:
@@ -167,7 +166,7 @@ class Revisions:
             raise UserError(f"{name} at {revision.name}: {error}") from None
 
     def _text(self, revision: Revision, name: Path) -> str:
-        """Returns the text of a revision's YAML file; empty if there is no such file."""
+        """Return the text of a revision's YAML file; empty if there is no such file."""
         if not revision.commit:
             try:
                 return read_text(self.folder / name)
@@ -182,7 +181,7 @@ class Revisions:
             raise UserError(f"{name} at {revision.name}: {error}") from None
 
     def _described(self, commits: list[str]) -> dict[str, Revision]:
-        """Returns what git knows of each commit, in their order, and each once."""
+        """Return the revision of each commit, in their order."""
         assert self.repository is not None
         described = {}
         for start in range(0, len(commits), NAMED_AT_ONCE):
@@ -202,7 +201,7 @@ class Revisions:
         return described
 
     def _branches(self, commits: list[str]) -> dict[str, str]:
-        """Returns the branch of each commit that is on one."""
+        """Return the branch of each commit that is on a branch."""
         assert self.repository is not None
         branches: dict[str, str] = {}
         for refs in (_MAIN_BRANCHES, _BRANCHES):

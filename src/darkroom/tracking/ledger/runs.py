@@ -1,4 +1,4 @@
-"""The runs that MLflow has, with what links them to files, commits and experiments."""
+"""The runs in MLflow, and what links them to files, commits and experiments."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ class KnownRun:
     start_ms: int
     params: dict[str, str]
     metrics: dict[str, float]
-    """The last value of each."""
+    """The last value of each metric."""
     tags: dict[str, str]
 
     @property
@@ -38,16 +38,16 @@ class KnownRun:
 
     @property
     def experiment(self) -> str:
-        """DVC's name of the experiment that it belongs to; empty if to none."""
+        """DVC's name of the run's experiment; empty if it has none."""
         return self.tags.get("dvc.experiment", "")
 
     @property
     def output(self) -> str:
-        """DVC's hash of its key output; empty if it made none."""
+        """DVC's hash of the run's key output; empty if it has none."""
         return self.tags.get(OUTPUT_TAG, "")
 
-    def made(self, result: Result) -> bool:
-        """Returns whether this run, or one that it stands for, made ``result``."""
+    def produced(self, result: Result) -> bool:
+        """Return whether this run, or the one that it restores, produced ``result``."""
         md5 = key_md5(result)
         return (
             md5 != ""
@@ -59,10 +59,10 @@ class KnownRun:
 
 
 def known_runs(store: "Store", filter_string: str = "") -> list[KnownRun]:
-    """Returns the runs of the store's experiment, the latest first.
+    """Return the runs of the store's experiment, newest first.
 
     Args:
-        filter_string: in MLflow's language, such as ``tags.stage = 'train'``.
+        filter_string: in MLflow's syntax, for example ``tags.stage = 'train'``.
     """
     runs: list[KnownRun] = []
     token = None
@@ -81,7 +81,7 @@ def known_runs(store: "Store", filter_string: str = "") -> list[KnownRun]:
 
 
 def top_names(store: "Store", run: KnownRun) -> set[str]:
-    """Returns the names of the files and folders at the top of a run's artifacts."""
+    """Return the names of the files and folders at the top of a run's artifacts."""
     return {artifact.path for artifact in store.client.list_artifacts(run.run_id)}
 
 
@@ -99,7 +99,7 @@ def _known(run: "Run") -> KnownRun:
 
 
 def _agree(logged: dict[str, str], locked: dict[str, Any]) -> bool:
-    """Compares what a run and a dvc.lock both have; 1 and 1.0 are the same."""
+    """Return whether the parameters that both have are equal; 1 and 1.0 are."""
     return all(
         logged[name] == param_text(value) or _number(logged[name]) == _number(value)
         for name, value in locked.items()

@@ -1,4 +1,4 @@
-"""Which stages a revision's dvc.yaml has: a dvc.lock keeps the entries of those that were removed."""
+"""The stages in a revision's dvc.yaml; its dvc.lock also keeps entries of stages that were removed."""
 
 from darkroom.errors import UserError
 from darkroom.paths import PARAMS, PIPELINE
@@ -6,16 +6,16 @@ from darkroom.tracking.ledger.revisions import Revision, Revisions
 
 
 class Stages:
-    """Asks DVC for the stages of revisions, each once; DVC resolves ``foreach`` and ``matrix``."""
+    """Asks DVC for the stages of each revision once; DVC resolves ``foreach`` and ``matrix``."""
 
     def __init__(self, revisions: Revisions) -> None:
         self._revisions = revisions
         self._names: dict[str, frozenset[str] | None] = {}
 
     def has(self, revision: Revision, stage: str) -> bool:
-        """Returns whether the dvc.yaml of ``revision`` has ``stage``, such as ``fetch@digits``.
+        """Return whether the dvc.yaml of ``revision`` has ``stage``, for example ``fetch@digits``.
 
-        True if DVC cannot read that dvc.yaml: then nothing shows that the stage was removed.
+        True if DVC cannot read that dvc.yaml, since then nothing shows that the stage was removed.
         """
         if revision.commit not in self._names:
             self._names[revision.commit] = self._read(revision)

@@ -1,4 +1,4 @@
-"""Makes MLflow complete: sends what waits, and logs the results that no run is known of."""
+"""Makes MLflow complete: sends waiting journals, and logs the results that have no run."""
 
 import time
 from collections import Counter
@@ -17,38 +17,39 @@ from darkroom.tracking.ledger.restored import write_restored
 from darkroom.tracking.ledger.results import WORKSPACE
 from darkroom.tracking.ledger.revisions import Revisions
 from darkroom.tracking.ledger.stages import Stages
-from darkroom.tracking.mlflow.sender import LINGER_SECONDS, Sender, only_sender, start_sender
+from darkroom.tracking.mlflow.sender import LINGER_SECONDS, Sender
+from darkroom.tracking.mlflow.sender_process import only_sender, start_sender
 from darkroom.tracking.root import project_root
 
 POLL_SECONDS = 0.1
 
 PATIENCE_SECONDS = 1.0
-"""How long another sender may take to end, before it is left to do the work."""
+"""How long another sender may take to stop before the work is left to it."""
 
 
 @dataclass
 class Outcome:
-    """What a sync came to."""
+    """The outcome of a sync."""
 
     address: str = ""
     num_sent: int = 0
-    """Runs whose journals waited, and have arrived."""
+    """Number of runs whose waiting journals were sent."""
     num_live: int = 0
-    """Runs that are still at work."""
+    """Number of runs that have not ended."""
     restored: list[str] = field(default_factory=list)
-    """Names of the runs that were made of results."""
+    """Names of the runs that were restored from results."""
     not_restored: list[str] = field(default_factory=list)
-    """Results whose files are nowhere to be had, with the reason."""
+    """Results whose files cannot be found, with the reason."""
     emptied: list[str] = field(default_factory=list)
     """Runs whose artifacts are gone, with their ids."""
     remarks: list[str] = field(default_factory=list)
-    """What could not be read, or was refused."""
+    """What could not be read, or was refused by MLflow."""
     num_elsewhere: dict[str, int] = field(default_factory=dict)
-    """Runs that wait for another MLflow, by its address."""
+    """Number of runs that wait for another MLflow, by its address."""
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether MLflow lacks something that it should have."""
+        """Whether MLflow lacks something."""
         return bool(self.not_restored or self.emptied or self.remarks)
 
 
@@ -59,17 +60,17 @@ def sync(
     expect: Callable[[int], None] = lambda num_runs: None,
     advance: Callable[[int], None] = lambda num_runs: None,
 ) -> Outcome:
-    """Sends the journals that wait to the MLflow that the environment asks for, then logs results.
+    """Send waiting journals to the MLflow that the environment names, then log results without a run.
 
     Args:
-        all_commits: log the results of all commits, not only of the dvc.lock at hand.
-        all_experiments: and those of DVC's experiments.
+        all_commits: log the results of all commits, not only those in the folder's dvc.lock.
+        all_experiments: log the results of DVC's experiments, too.
         takes_all: also send what was meant for another MLflow.
-        expect: is told of more runs to be sent.
-        advance: is told that so many have been.
+        expect: called with the number of further runs that will be sent.
+        advance: called with the number of runs that were sent since the last call.
 
     Raises:
-        UserError: MLflow is out of reach, or git fails. What waits, waits on.
+        UserError: MLflow is out of reach, or git fails. Journals keep waiting.
     """
     root = project_root()
     address = Address.of(root)
@@ -87,7 +88,7 @@ def sync(
         end_trouble(root, address)
     except OutOfReach as error:
         raise UserError(f"{Trouble.of(error).sentence(address)}; nothing is lost") from error
-    except Exception as error:  # whatever it is, the reason is all that can be told
+    except Exception as error:  # of any kind
         raise UserError(f"{address} is out of reach ({reason(error)}); nothing is lost") from error
     revisions = Revisions()
     outputs = Outputs(repository=revisions.repository)
@@ -100,7 +101,7 @@ def sync(
     for missing in missing_results(wanted, runs):
         lock = revisions.find(WORKSPACE) if missing.in_workspace else missing.revision
         if not stages.has(lock, missing.result.stage):
-            continue  # it was removed, as the set of images that was fetched before
+            continue  # the stage was removed
         try:
             write_restored(missing, outputs, root, address)
         except (OutputMissing, OutputDamaged) as error:
@@ -121,10 +122,10 @@ def _send(
     expect: Callable[[int], None],
     advance: Callable[[int], None],
 ) -> int:
-    """Has all that waits sent, by this process or by the one that does; returns how many runs."""
+    """Send all waiting runs, here or in the process that already sends; return their number."""
     num_sent, waiting = 0, _waiting(sender)
     expect(len(waiting))
-    # a stage's sender takes what we wait for, too, but for what was meant for another MLflow
+    # a stage's sender sends the same journals, except those meant for another MLflow
     patience = LINGER_SECONDS + PATIENCE_SECONDS if sender.takes_all else PATIENCE_SECONDS
     with only_sender(root, address, patience) as is_only:
         if not is_only:
@@ -141,17 +142,17 @@ def _send(
             advance(len(waiting - left))
             num_sent += len(waiting - left)
             if is_only and left == waiting:
-                break  # what is left cannot be read, and a remark says so
+                break  # the rest cannot be read, as a remark says
             waiting = left
             time.sleep(0 if is_only else POLL_SECONDS)
     return num_sent
 
 
 def _waiting(sender: Sender) -> set[str]:
-    """Returns the names of the journals that have ended, or whose process has, and wait."""
+    """Return the names of the waiting journals that have ended, or whose process has."""
     return {journal.name for journal in sender.pending() if sender.has_ended(journal)}
 
 
 def _waits(address: Address, trouble: Trouble, num_waiting: int) -> str:
-    runs = "1 run waits" if num_waiting == 1 else f"{num_waiting} runs wait"
+    runs = "1 run is waiting" if num_waiting == 1 else f"{num_waiting} runs are waiting"
     return f"{trouble.sentence(address)}; {runs} in {JOURNALS}/, nothing is lost"

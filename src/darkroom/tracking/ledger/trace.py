@@ -1,4 +1,4 @@
-"""From any run, experiment, commit, version or file to all the others, by the hashes of contents."""
+"""Leads from any run, experiment, commit, version or file to all others, by the hashes of contents."""
 
 import hashlib
 import json
@@ -28,14 +28,14 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass
 class Trail:
-    """One training, and all that belongs to it."""
+    """One training, and everything that belongs to it."""
 
     model_md5: str = ""
     model_sha256: str = ""
     revisions: list[Revision] = field(default_factory=list)
-    """Whose dvc.lock names its model: the folder, commits, experiments."""
+    """The revisions whose dvc.lock has the training's model."""
     results: dict[str, Result] = field(default_factory=dict)
-    """By stage, at the first of them."""
+    """By stage, in the first of the revisions."""
     runs: list[KnownRun] = field(default_factory=list)
     versions: list[Version] = field(default_factory=list)
     params: dict[str, Any] = field(default_factory=dict)
@@ -46,27 +46,27 @@ class Trail:
 
 @dataclass
 class Trace:
-    """What is known of ``subject``."""
+    """What is known about ``subject``."""
 
     subject: str
     trails: list[Trail] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    """Where a file was found, as ``data/fetched/digits/3/0001.png, read by prepare``."""
+    """Where a file was found, for example ``data/fetched/digits/3/0001.png, read by prepare``."""
     trouble: str = ""
-    """Why MLflow could not be asked; empty if it could."""
+    """Why MLflow could not be read; empty if it could."""
     remarks: list[str] = field(default_factory=list)
-    """One line for each dvc.lock that was skipped because it cannot be read."""
+    """One line per dvc.lock that was skipped because it is invalid."""
 
 
 def trace(name: str) -> Trace:
-    """Finds what belongs to ``name``.
+    """Find what belongs to ``name``.
 
     Args:
         name: a file or folder, an MLflow run's id or name, a DVC experiment, a git revision,
             ``workspace``, or a registered model's ``NAME/VERSION`` or ``NAME@ALIAS``.
 
     Raises:
-        UserError: nothing is called so, or a file is known of nowhere.
+        UserError: nothing has this name, or the file is not known anywhere.
     """
     known = read_all()
     finders: tuple[Callable[[str, Known], Trace | None], ...] = (
@@ -79,10 +79,10 @@ def trace(name: str) -> Trace:
         if found := find(name, known):
             found.trouble, found.remarks = known.trouble, known.remarks
             return found
-    asked = f"; MLflow could not be asked ({known.trouble})" if known.trouble else ""
+    asked = f"; MLflow could not be read ({known.trouble})" if known.trouble else ""
     raise UserError(
-        f"{name}: no file, no run, no experiment, no git revision and no registered model is called "
-        f"so{asked}"
+        f"{name}: there is no file, run, experiment, git revision or registered model of this name"
+        f"{asked}"
     )
 
 
@@ -97,7 +97,7 @@ def _trace_file(name: str, known: Known) -> Trace | None:
     for _, results in known.results:
         for result in results.values():
             for place in _places(result, md5, known.outputs):
-                role = "made" if _is_below(place, result.outs) else "read"
+                role = "written" if _is_below(place, result.outs) else "read"
                 line = f"{place}, {role} by {result.stage}"
                 if line not in found.places:
                     found.places.append(line)
@@ -150,7 +150,7 @@ def _trace_revision(name: str, known: Known) -> Trace | None:
 
 
 def _merged(runs: list[KnownRun], known: Known) -> list[Trail]:
-    """Returns the trails of the trainings that runs are of, or come from."""
+    """Return the trails of the trainings that the runs are, or are based on."""
     by_id = {run.run_id: run for run in known.runs}
     trails = []
     models = set()
@@ -161,7 +161,7 @@ def _merged(runs: list[KnownRun], known: Known) -> list[Trail]:
             continue
         found = {model_of(results) for _, results in known.results if _made(results, run.output)}
         models |= found
-        if not found:  # it was killed, or its result is in no dvc.lock
+        if not found:  # the run was killed, or no dvc.lock has its result
             trails.append(_filled(Trail(runs=[run], params=dict(run.params)), known))
     return [*(_trail(model, known) for model in _in_order(models - {""}, known)), *trails]
 
@@ -176,7 +176,7 @@ def _in_order(models: set[str], known: Known) -> list[str]:
 
 
 def _trail(model_md5: str, known: Known) -> Trail:
-    """Returns everything that belongs to the training that made a model."""
+    """Return the trail of the training that produced a model."""
     found = [(rev, results) for rev, results in known.results if model_of(results) == model_md5]
     trail = Trail(model_md5, revisions=[revision for revision, _ in found])
     for _, results in found:
@@ -192,7 +192,7 @@ def _trail(model_md5: str, known: Known) -> Trail:
 
 
 def _filled(trail: Trail, known: Known) -> Trail:
-    """Adds what follows from a trail's runs and results."""
+    """Add what follows from a trail's runs and results."""
     trainings = [run for run in trail.runs if run.stage == TRAIN]
     for run in trainings:
         trail.model_sha256 = trail.model_sha256 or run.tags.get(made_tag(MODEL), "")
@@ -230,7 +230,7 @@ def _test_metrics(result: Result, outputs: Outputs) -> dict[str, float]:
 
 
 def _places(result: Result, md5: str, outputs: Outputs) -> Iterator[str]:
-    """Yields where, in what a result read or made, contents with this hash lie."""
+    """Yield the paths among a result's inputs and outputs that have this hash."""
     for name, content in {**result.deps, **result.outs}.items():
         if content.md5 == md5:
             yield name

@@ -1,4 +1,4 @@
-"""What DVC tracks: the files and folders that dvc.lock and ``.dvc`` files name, as DVC reads them."""
+"""What DVC tracks: the files and folders in dvc.lock and ``.dvc`` files, as DVC reads them."""
 
 import os
 import re
@@ -22,13 +22,13 @@ class Tracked:
     path: Path
     """Relative to the project."""
     md5: str
-    """32 hexadecimal digits, of a folder with ``.dir``."""
+    """32 hex digits, for a folder followed by ``.dir``."""
     size: int
-    """In bytes, as recorded; 0 where it was not."""
+    """In bytes, as recorded; 0 if it was not recorded."""
     owner: str
-    """The stage, ``prepare``, or the file, ``data/mine.dvc``, that names it."""
+    """The stage or ``.dvc`` file that names it, for example ``prepare`` or ``data/mine.dvc``."""
     is_output: bool
-    """Whether the owner makes it; else the owner only reads it."""
+    """Whether the owner writes it; otherwise the owner only reads it."""
     is_cached: bool
     """Whether DVC keeps a copy in its cache."""
 
@@ -38,31 +38,31 @@ class Tracked:
 
     @property
     def has_command(self) -> bool:
-        """Whether the owner can make it anew."""
+        """Whether the owner can write it again."""
         return self.is_output and not self.owner.endswith(".dvc")
 
 
 @dataclass(frozen=True)
 class Project:
-    """What DVC tracks in a project, and where it keeps copies."""
+    """What DVC tracks in a project, and its cache."""
 
     root: Path
     cache: Path
-    """The folder of objects, by the first two and the other digits of their MD5."""
+    """The folder of objects, each named by the first two and the other digits of its MD5."""
     has_remote: bool
     tracked: list[Tracked]
     remarks: list[str]
-    """On what cannot be checked."""
+    """Remarks on what cannot be checked."""
 
     def object_path(self, md5: str) -> Path:
-        """Returns where the cache holds the object with this MD5."""
+        """Return the path of the object with this MD5 in the cache."""
         return self.cache / md5[:2] / md5[2:]
 
 
 def load_project(root: Path) -> Project:
-    """Reads dvc.yaml, dvc.lock and ``.dvc`` files below ``root``. Nothing is written.
+    """Read dvc.yaml, dvc.lock and ``.dvc`` files below ``root``. Nothing is written.
 
-    What a stage reads and another makes is listed once, as an output.
+    What one stage reads and another writes is listed once, as an output.
 
     Raises:
         UserError: there is no DVC project, or DVC cannot read it.
@@ -94,9 +94,9 @@ def load_project(root: Path) -> Project:
 
 
 def _recorded_stages(root: Path) -> set[str]:
-    """Returns the stages in dvc.lock, after a check that DVC may read it and what lies beside it.
+    """Return the stages in dvc.lock, after a check of all files that DVC will read.
 
-    DVC reads YAML without bounds: aliases of aliases would take it hours.
+    DVC reads YAML without bounds: nested aliases would keep it busy for hours.
 
     Raises:
         UserError: a file is damaged, or takes too much work.
@@ -116,14 +116,14 @@ def _recorded_stages(root: Path) -> set[str]:
 
 
 def _dvc_files(root: Path) -> Iterator[Path]:
-    """Yields the ``.dvc`` files of the project; DVC looks into no hidden folder of its own or git's."""
+    """Yield the ``.dvc`` files of the project, like DVC not from its own and git's folders."""
     for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
         yield from (Path(parent, name) for name in files if name.endswith(".dvc"))
 
 
 def _tracked(root: Path, entries: Iterable[tuple], remarks: list[str]) -> Iterable[Tracked]:
-    """Yields what has an MD5, outputs first; adds a remark on the rest.
+    """Yield what has an MD5, outputs first; add a remark on everything else.
 
     Args:
         entries: (DVC's stage, its output or dep, whether it is an output), outputs first.
@@ -156,8 +156,8 @@ def _tracked(root: Path, entries: Iterable[tuple], remarks: list[str]) -> Iterab
             if inside is not None:
                 if inside.path == path and inside.md5 != md5:
                     remarks.append(
-                        f"{owner} has read another version of {path} than {inside.owner} has made; "
-                        f"`dvc repro {owner}` brings them together"
+                        f"{owner} has read another version of {path} than {inside.owner} has written; "
+                        f"`dvc repro {owner}` runs it on the current version"
                     )
                 continue
             if (path, md5) in seen:

@@ -1,8 +1,9 @@
-"""Writes a journal into MLflow; done twice, or cut off anywhere and done again, it adds nothing twice.
+"""Writes a journal into MLflow. Repeating it, also after it was cut off anywhere, adds nothing twice.
 
-MLflow's metric key is (run, key, value, timestamp, step), and a parameter or tag of the same value is no
-change. What MLflow would double is looked for first: runs and logged models are tagged with what they
-are of, and artifacts are compared by size and SHA-256, which also shows that they arrived whole.
+MLflow identifies a point of a metric by run, key, value, timestamp and step, and ignores parameters and
+tags that it already has. Whatever MLflow would duplicate is searched for first: runs and logged models
+have tags that identify them, and artifacts are compared by size and SHA-256, which also shows that they
+arrived intact.
 """
 
 import json
@@ -45,13 +46,13 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 JOURNAL_TAG = "darkroom.journal"
-"""By which the run of a journal is found again."""
+"""The tag that identifies the run of a journal."""
 
 LIMITS: dict[type, int] = {Metric: 1_000, Param: 100, RunTag: 100}
-"""MLflow's own, of one call."""
+"""MLflow's limits per call."""
 
 NUM_PRODUCERS = 100
-"""Runs with the same output that are looked at."""
+"""Maximum number of runs with the same output that are considered."""
 
 Item: TypeAlias = "Metric | Param | RunTag"
 
@@ -67,7 +68,7 @@ class Delivery:
         self._waiting: list[Item] = []
 
     def send(self, reading: Reading) -> None:
-        """Sends what was read; where the run is gone from MLflow, all of it once more, as another run.
+        """Send the records; if MLflow has lost the run, send the whole journal again, as a new run.
 
         Raises:
             OutOfReach: MLflow cannot be reached; the message says why. The receipt says what arrived.
@@ -80,7 +81,7 @@ class Delivery:
             try:
                 self._send(self._journal.read())
             except _Gone:
-                raise OutOfReach("the run is gone as soon as it is made") from None
+                raise OutOfReach("the run disappears as soon as it is created") from None
 
     def _send(self, reading: Reading) -> None:
         self._waiting = []
@@ -102,7 +103,7 @@ class Delivery:
         self._acknowledge(reading.end)
 
     def _acknowledge(self, offset: int) -> None:
-        if self._store.is_replaced():  # it went into a database that somebody deleted
+        if self._store.is_replaced():  # it was written into a database that was deleted meanwhile
             raise _Gone
         self._receipt.offset = offset
         self._receipt.save(self._journal)
@@ -110,7 +111,7 @@ class Delivery:
     def _find_or_create_run(self) -> None:
         try:
             self._receipt.run_id = self._find_run() or self._create_run()
-        except Refused as refusal:  # of all runs, as in an experiment that was deleted meanwhile
+        except Refused as refusal:  # for example because the experiment was deleted
             experiment_id, address = self._store.experiment.experiment_id, self._store.address
             check_active(self._call(lambda: self._client.get_experiment(experiment_id)), address)
             raise Misconfigured(f"{address} refuses every run: {refusal}") from refusal
@@ -149,7 +150,7 @@ class Delivery:
                 self._log_batch(run_id, same[start : start + limit])
 
     def _log_batch(self, run_id: str, items: list[Item]) -> None:
-        """Sends items of one kind; where MLflow refuses one, all others still arrive."""
+        """Send items of one kind; if MLflow refuses one of them, send all others."""
         argument = {Metric: "metrics", Param: "params", RunTag: "tags"}[type(items[0])]
         try:
             self._call(lambda: self._client.log_batch(run_id, **{argument: items}))
@@ -226,10 +227,10 @@ class Delivery:
         folder = path.parent.as_posix() if path.parent.parts else None  # None: MLflow's top folder
         self._call(lambda: self._client.log_artifact(run_id, str(copy), folder))
         if not self._has(run_id, path, file):
-            raise OutOfReach(f"{path} did not arrive whole")
+            raise OutOfReach(f"{path} did not arrive intact")
 
     def _has(self, run_id: str, path: PurePosixPath, file: File) -> bool:
-        """Returns whether an artifact is there, with the size and the SHA-256 that it should have."""
+        """Return whether MLflow has the artifact, with the right size and SHA-256."""
         folder = path.parent.as_posix() if path.parent.parts else None
         listed = self._call(lambda: self._client.list_artifacts(run_id, folder))
         if not any(found.path == path.as_posix() and found.file_size == file.size for found in listed):
@@ -237,7 +238,7 @@ class Delivery:
         with TemporaryDirectory() as scratch:
             try:
                 local = self._call(lambda: self._client.download_artifacts(run_id, f"{path}", scratch))
-            except Refused as refusal:  # so MLflow calls a download that was cut off
+            except Refused as refusal:  # MLflow's error after a download that was cut off
                 raise OutOfReach(f"{refusal}") from refusal
             return file_sha256(Path(local)) == file.sha256
 
@@ -253,9 +254,10 @@ class Delivery:
         self._call(lambda: self._client.log_inputs(run_id, [DatasetInput(entity, tags)]))
 
     def _link(self, run_id: str, source: Input) -> None:
-        """Finds the run that made what was used, and tags this one with it.
+        """Find the run that produced an input, and tag this run with it.
 
-        Of several that made the same bytes, the latest of the same DVC experiment, else the latest.
+        If several runs have the same output, take the latest of the same DVC experiment, else the
+        latest.
         """
         found = self._call(
             lambda: self._client.search_runs(
@@ -285,7 +287,7 @@ class Delivery:
             raise OutOfReach(reason(error)) from error
         except (OutOfReach, Refused):
             raise
-        except Exception as error:  # of an object store, of a database: whatever it is, it may pass
+        except Exception as error:  # of an object store or a database: it may be temporary
             raise OutOfReach(reason(error)) from error
 
     def _is_run_gone(self, error: MlflowException) -> bool:
@@ -296,7 +298,7 @@ class Delivery:
 
 
 class _Gone(Exception):
-    """MLflow does not know the journal's run any more."""
+    """MLflow does not have the journal's run any more."""
 
 
 def _items(record: Metrics | Params | Tags) -> list[Item]:

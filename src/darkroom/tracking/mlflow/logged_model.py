@@ -1,4 +1,4 @@
-"""Makes an ONNX file a logged model of a run, with its facts and its scores."""
+"""Makes an ONNX file a logged model of a run, with its facts and scores."""
 
 import json
 import shutil
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 OF_EPOCH = "val/"
-"""How scores begin that a training has of every epoch."""
+"""Prefix of the metrics that a training has at every epoch."""
 
 LENGTH_OF_DIGEST = 36
-"""MLflow keeps no more of a data set's."""
+"""Length to which MLflow cuts the digest of a dataset."""
 
 
 def find_model(store: Store, run_id: str, sha256: str) -> LoggedModel | None:
-    """Returns the run's logged model of these contents."""
+    """Return the run's logged model of these contents."""
     found = store.client.search_logged_models(
         [store.experiment.experiment_id], f"tags.{CONTENT_TAG} = '{sha256}'"
     )
@@ -45,14 +45,14 @@ def find_model(store: Store, run_id: str, sha256: str) -> LoggedModel | None:
 
 
 def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> None:
-    """Logs the ONNX file at ``path``, if the run has not got a model of these contents.
+    """Log the ONNX file at ``path``, unless the run already has a model with these contents.
 
-    A model that MLflow has, but whose files are gone or damaged, gets them again. It may be cut off
-    between any two calls and done again, which ``mlflow.onnx.log_model`` may not.
+    If MLflow has the model, but its files are missing or damaged, they are sent again. Unlike
+    ``mlflow.onnx.log_model``, this can be cut off between any two calls and repeated.
 
     Raises:
-        Refused: it is no ONNX file.
-        OutOfReach: it did not arrive whole.
+        Refused: the file is not an ONNX file.
+        OutOfReach: the model did not arrive intact.
     """
     client = store.client
     logged = find_model(store, run_id, record.file.sha256)
@@ -88,7 +88,7 @@ def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> No
 
 
 def _set_tags(client: MlflowClient, logged: LoggedModel, tags: dict[str, str]) -> None:
-    """Tags a model; MLflow looks it up first, and calls any failure of that an invalid parameter."""
+    """Tag a model. MLflow looks it up first, and reports any failure of that as an invalid parameter."""
     try:
         client.set_logged_model_tags(logged.model_id, tags)
     except MlflowException as error:
@@ -96,7 +96,7 @@ def _set_tags(client: MlflowClient, logged: LoggedModel, tags: dict[str, str]) -
 
 
 def _is_sound(store: Store, logged: LoggedModel) -> bool:
-    """Returns whether the files that MLflow holds are those that were logged."""
+    """Return whether MLflow holds the files that were logged."""
     try:
         read_back(store.uri, logged, recorded_files(logged.tags))
     except Unsound:
@@ -110,11 +110,11 @@ def _load(path: Path) -> "ModelProto":
     try:
         return onnx.load(path)
     except Exception as error:  # protobuf has errors of its own
-        raise Refused(f"{path.name} is no ONNX file ({error})") from error
+        raise Refused(f"{path.name} is not an ONNX file ({error})") from error
 
 
 def _save(path: Path, logged: LoggedModel, folder: str) -> None:
-    """Writes the files of which MLflow's ONNX models consist."""
+    """Write the files of an MLflow model of the ONNX flavor."""
     model = _load(path)
     signature = ModelSignature(
         inputs=Schema([_tensor_spec(value) for value in model.graph.input]),
@@ -133,13 +133,15 @@ def _save(path: Path, logged: LoggedModel, folder: str) -> None:
         pip_requirements=["onnxruntime"],
         save_as_external_data=False,
     )
-    shutil.copyfile(path, Path(folder, "model.onnx"))  # to the byte, however onnx writes the same model
+    shutil.copyfile(
+        path, Path(folder, "model.onnx")
+    )  # the same bytes; onnx may write the same model differently
 
 
 def _log_scores(client: MlflowClient, run: Run, record: records.Model, logged: LoggedModel) -> None:
-    """Links to the model its scores, and what the run has said when the model was as it is.
+    """Link the model to its scores, and to the run's metrics at the epoch of its weights.
 
-    What the run has already is said again with the same time, which adds nothing to the run.
+    Points that the run already has are sent again with the same time, which adds nothing to the run.
     """
     run_id = run.info.run_id
     latest = {point.key: Metric.from_proto(point) for point in run.data.to_proto().metrics}

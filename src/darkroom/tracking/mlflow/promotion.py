@@ -1,6 +1,7 @@
-"""Which version of the model is in use: lists them, and moves the alias ``champion``, saying why.
+"""The versions of the registered model, and the alias ``champion`` that names the one in use.
 
-It talks to MLflow itself, not through a journal: who promotes a model wants to know that it is so.
+This talks to MLflow directly, not through a journal, so that whoever promotes a model knows that it
+worked.
 """
 
 from collections.abc import Iterator
@@ -23,10 +24,10 @@ BY, AT, WHY, REPLACED = "promoted.by", "promoted.at", "promoted.why", "promoted.
 """Tags of a version that was promoted."""
 
 OUT_AT, OUT_BY = "replaced.at", "replaced.by"
-"""Tags of a version that was replaced, by which; who did it, and why, is in the description, too."""
+"""Tags of a version that was replaced, when and by which; the description says who did it, and why."""
 
 _PROMOTED, _REPLACED = "- promoted ", "- replaced "
-"""How lines of a version's history begin, which is the end of its description."""
+"""Prefixes of lines in a version's history, which is at the end of its description."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,20 @@ class Version:
 
 @dataclass(frozen=True)
 class Details:
-    """What the logged model of a version says; nothing where it was deleted."""
+    """Facts in the logged model of a version; empty if the model was deleted."""
 
     scores: dict[str, float] = field(default_factory=dict)
-    """Of the test split, as ``test/f1_macro``."""
+    """Scores on the test split, for example ``test/f1_macro``."""
     params: dict[str, str] = field(default_factory=dict)
-    """As ``descriptions.model_params`` has them."""
+    """As returned by ``descriptions.model_params``."""
     data: str = ""
-    """Digest of the data that it was tested on, as far as MLflow keeps it."""
+    """Digest of the data on which it was tested, as far as MLflow keeps it."""
 
 
 class Registry:
     """The registered model of the project's experiment, as it was when this was opened.
 
-    ``versions`` are sorted, the newest first; there is at least one.
+    ``versions`` has at least one item; the newest is first.
     """
 
     def __init__(self, client: "MlflowClient", name: str, address: Address) -> None:
@@ -75,10 +76,10 @@ class Registry:
 
     @classmethod
     def open(cls, root: Path, address: Address) -> Self:
-        """Reads what is registered.
+        """Read the registry.
 
         Raises:
-            UserError: nothing is, or MLflow does not answer.
+            UserError: nothing is registered, or MLflow does not answer.
         """
         if address.is_embedded and not (root / "mlflow.db").exists():
             raise UserError(_nothing_registered(address))
@@ -86,7 +87,7 @@ class Registry:
 
         try:
             client = open_client(root, address)
-        except Exception as error:  # of a database or a library of HTTP: it has no answer
+        except Exception as error:  # of any kind: of a database or an HTTP library
             raise UserError(f"{address}: {reason(error)}") from None
         from darkroom.tracking.mlflow.registry import model_name
 
@@ -106,10 +107,10 @@ class Registry:
         return self._find_alias("candidate")
 
     def version(self, number: int) -> Version:
-        """Returns a version by its number.
+        """Return a version by its number.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such version.
         """
         for version in self.versions:
             if version.number == number:
@@ -120,7 +121,7 @@ class Registry:
         )
 
     def details(self, version: Version) -> Details:
-        """Reads what is known of a version's model."""
+        """Read the facts about a version's model."""
         from darkroom.tracking.mlflow.registry import find_source
 
         with self._reached("nothing is changed"):
@@ -135,11 +136,11 @@ class Registry:
         )
 
     def read_back(self, version: Version) -> str:
-        """Reads a version's files back, compares them with its tags, and says what was compared.
+        """Read a version's files back, compare them with its tags, and return a sentence that says so.
 
         Raises:
-            UserError: a file is gone or differs, the version does not say what its bytes are, or MLflow
-                does not answer.
+            UserError: a file is missing or differs, the version has no digests, or MLflow does not
+                answer.
         """
         from darkroom.tracking.mlflow.read_back import (
             FILES_TAG,
@@ -169,10 +170,10 @@ class Registry:
         return f"version {version.number}: {files} read back, SHA-256 as recorded when it was exported"
 
     def promote(self, new: Version, why: str, who: str) -> None:
-        """Makes ``new`` the champion, and notes who did it and why with it and with the one before.
+        """Make ``new`` the champion, and record who did it and why, in it and in the previous champion.
 
-        The alias moves last: an earlier failure leaves the champion as it was, and doing it again
-        notes nothing twice.
+        The alias moves last: after an earlier failure the champion is unchanged, and repeating the call
+        records nothing twice.
 
         Raises:
             UserError: MLflow does not answer, or refuses.
@@ -190,7 +191,7 @@ class Registry:
             if old:
                 self._tag(old, {OUT_AT: at, OUT_BY: f"{new.number}"})
                 self._describe(old, f"{_REPLACED}{by}, by version {new.number}: {why}")
-            for tag in (OUT_AT, OUT_BY):  # of an earlier time
+            for tag in (OUT_AT, OUT_BY):  # of an earlier replacement
                 if tag in new.tags:
                     self._client.delete_model_version_tag(self._name, f"{new.number}", tag)
             self._client.set_registered_model_alias(self._name, CHAMPION, f"{new.number}")
@@ -203,7 +204,7 @@ class Registry:
             self._client.set_model_version_tag(self._name, f"{version.number}", name, text)
 
     def _describe(self, version: Version, event: str) -> None:
-        """Adds a line to a version's history; in place of one that failed before the alias moved."""
+        """Add a line to a version's history, or replace the line of an attempt that failed."""
         lines = version.description.splitlines()
         kind = next(kind for kind in (_PROMOTED, _REPLACED) if event.startswith(kind))
         if lines and lines[-1].startswith(kind):
@@ -218,18 +219,20 @@ class Registry:
             yield
         except UserError:
             raise
-        except Exception as error:  # of MLflow, of a database, of a library of HTTP
+        except Exception as error:  # of any kind: of MLflow, a database or an HTTP library
             raise UserError(f"{self._address}: {reason(error)}; {consequence}") from None
 
 
 def load_versions(client: "MlflowClient", name: str) -> list[Version]:
-    """Returns the versions of a registered model, the newest first; none where there is no such."""
+    """Return the versions of a registered model, newest first; none if there is no such model."""
     from mlflow.exceptions import MlflowException
 
     from darkroom.tracking.mlflow.registry import is_absent
 
     try:
-        of_alias = client.get_registered_model(name).aliases  # a search for versions leaves them out
+        of_alias = client.get_registered_model(
+            name
+        ).aliases  # a search for versions does not return them
     except MlflowException as error:
         if is_absent(error):
             return []

@@ -15,10 +15,10 @@ from darkroom.errors import brief
 from darkroom.tracking.mlflow.store import as_default
 
 CONTENT_TAG = "sha256"
-"""On a logged model and a version: of the model's ONNX file."""
+"""Tag of logged models and versions: SHA-256 of the ONNX file."""
 
 FILES_TAG = "sha256.files"
-"""On a logged model: of each of its files, as JSON; those of models of earlier versions have none."""
+"""Tag of logged models: SHA-256 of each file, as JSON. Models of earlier versions lack it."""
 
 ONNX = "model.onnx"
 
@@ -26,11 +26,11 @@ POLL_SECONDS = 0.1
 
 
 class Unsound(Exception):
-    """A logged model's files are gone, or not those that were logged; the message says which and how."""
+    """A logged model's files are missing, or differ from those that were logged; the message tells."""
 
 
 def recorded_files(tags: Mapping[str, str]) -> dict[str, str]:
-    """Returns the SHA-256 of each file that is recorded in the tags of a logged model or version.
+    """Return the SHA-256 of each file as recorded in the tags of a logged model or version.
 
     Raises:
         Unsound: none is recorded.
@@ -47,16 +47,16 @@ def recorded_files(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def digests_of(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of each file in a folder, at any depth, by its path below it."""
+    """Return the SHA-256 of each file in a folder, at any depth, by its path in the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
 def compare(found: Mapping[str, str], recorded: Mapping[str, str]) -> None:
-    """Compares digests of files by their names; files that are not recorded are not looked at.
+    """Compare digests of files by name; files that are not recorded are ignored.
 
     Raises:
-        Unsound: names the first file that is missing or differs.
+        Unsound: a file is missing or differs; the message names it.
     """
     for name, sha256 in sorted(recorded.items()):
         if name not in found:
@@ -69,7 +69,7 @@ def compare(found: Mapping[str, str], recorded: Mapping[str, str]) -> None:
 
 
 def num_bytes_of(client: MlflowClient, model: LoggedModel) -> int:
-    """Returns the size of a logged model's files in bytes, as far as MLflow lists them."""
+    """Return the size of a logged model's files in bytes, as far as MLflow lists them."""
     todo: list[str | None] = [None]
     total = 0
     while todo:
@@ -86,7 +86,7 @@ def read_back(
     recorded: Mapping[str, str],
     advance: Callable[[int], None] = lambda num_bytes: None,
 ) -> None:
-    """Downloads the files of a logged model, as who uses the model does, and compares their digests.
+    """Download the files of a logged model, as its users do, and compare their digests.
 
     Args:
         uri: MLflow's address.
@@ -94,7 +94,7 @@ def read_back(
         advance: called with the number of bytes that arrived since the last call.
 
     Raises:
-        Unsound: a file is gone or differs.
+        Unsound: a file is missing or differs.
     """
     with TemporaryDirectory() as scratch, as_default(uri):
         source = f"models:/{model.model_id}"
@@ -111,7 +111,7 @@ def read_back(
             folder = Path(download.result())
         except OSError as error:
             raise Unsound(f"its files cannot be read back ({error.strerror or error})") from None
-        except Exception as error:  # each kind of store has its own
+        except Exception as error:  # each kind of store has errors of its own
             raise Unsound(f"its files cannot be read back ({brief(error)})") from None
         advance(max(_num_bytes(Path(scratch)) - done, 0))
         compare(digests_of(folder), recorded)

@@ -1,6 +1,6 @@
-"""The model registry: each exported model is a version of it, the latest has the alias ``candidate``.
+"""The model registry: each exported model is a version, and the latest has the alias ``candidate``.
 
-``propose`` may be cut off between any two calls and done again: it looks first for what is there.
+``propose`` can be cut off between any two calls and repeated: it first looks for what exists.
 """
 
 import json
@@ -22,7 +22,7 @@ from darkroom.tracking.mlflow.store import Store, as_default
 CANDIDATE, CHAMPION = "candidate", "champion"
 
 PROPOSED_TAG = "candidate.at"
-"""When a version was exported last: one that is older does not replace it as the candidate."""
+"""Tag with the time of a version's last export; an older one does not replace it as the candidate."""
 
 _ABOUT = (
     "What the experiment {} has exported. `candidate` is the latest version, `champion` the one that "
@@ -31,12 +31,12 @@ _ABOUT = (
 
 
 def model_name(experiment: str) -> str:
-    """Returns how the experiment's registered model is called: as it is, as far as MLflow allows."""
+    """Return the registered model's name: the experiment's name, as far as MLflow allows."""
     return re.sub(r"[/:'\"]+", "_", experiment).strip("_. ") or "model"
 
 
 def propose(store: Store, run_id: str, sha256: str, timestamp_ms: int) -> None:
-    """Registers the run's logged model of these contents, if it is not, and makes it the candidate.
+    """Register the run's logged model of these contents if necessary, and make it the candidate.
 
     Raises:
         Refused: the run has no such model.
@@ -63,23 +63,23 @@ def propose(store: Store, run_id: str, sha256: str, timestamp_ms: int) -> None:
 
 
 def find_alias(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
-    """Returns the version with the alias."""
+    """Return the version with the alias."""
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        # of SQL stores, an alias that is not there is an invalid parameter
+        # SQL stores call a missing alias an invalid parameter
         if is_absent(error) or error.error_code == "INVALID_PARAMETER_VALUE":
             return None
         raise
 
 
 def is_absent(error: MlflowException) -> bool:
-    """Returns whether MLflow does not have what was asked for."""
+    """Return whether the error says that something does not exist."""
     return error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 
 
 def find_source(client: MlflowClient, source: str) -> LoggedModel | None:
-    """Returns the logged model that a version was made of, if it is still there."""
+    """Return the logged model of a version, if it still exists."""
     found = re.fullmatch(r"models:/(m-\w+)", source)
     try:
         return client.get_logged_model(found[1]) if found else None
@@ -98,7 +98,7 @@ def _see_to_registered_model(client: MlflowClient, name: str, experiment: str) -
 
 
 def _identity(model: LoggedModel) -> dict[str, str]:
-    """Returns the tags that say what bytes a model is: its own, and those of what it was made of."""
+    """Return the tags that identify a model's bytes, and the model that it was exported from."""
     return {
         name: text
         for name, text in sorted(model.tags.items())
@@ -107,7 +107,7 @@ def _identity(model: LoggedModel) -> dict[str, str]:
 
 
 def _find_version(client: MlflowClient, name: str, model: LoggedModel) -> ModelVersion | None:
-    """Returns the latest version of the same bytes whose files are still there."""
+    """Return the latest version of the same bytes whose files still exist."""
     identity = _identity(model)
     conditions = [f"name = '{name}'", f"tags.`{CONTENT_TAG}` = '{identity[CONTENT_TAG]}'"]
     found = client.search_model_versions(" and ".join(conditions))
@@ -127,7 +127,7 @@ def _description(model: LoggedModel) -> str:
 
 
 def _link_back(client: MlflowClient, version: ModelVersion, model: LoggedModel) -> None:
-    """Has the page of the version's logged model name the version; only servers do so by themselves."""
+    """Link a version from the page of its logged model, which only servers do by themselves."""
     if version.source != f"models:/{model.model_id}":
         return
     entry = {"name": version.name, "version": f"{version.version}"}

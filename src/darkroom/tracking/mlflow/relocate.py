@@ -1,7 +1,7 @@
-"""Keeps the artifacts in reach after the project's folder was moved, copied or mounted elsewhere.
+"""Corrects the artifacts' addresses after the project was moved, copied or mounted elsewhere.
 
-MLflow stores where artifacts lie as absolute addresses: in a project that has moved, those of its
-runs would not be found, and new ones would be written where it lay before.
+MLflow stores absolute addresses. In a project that has moved, artifacts would not be found, and new ones
+would be written to the former place.
 """
 
 import sqlite3
@@ -24,29 +24,28 @@ _ADDRESSES = (
     ("model_versions", "storage_location", ""),
     ("trace_tags", "value", "mlflow.artifactLocation"),
 )
-"""Table, column, and the key of those rows that hold an address. Not every MLflow has them all."""
+"""Table, column, and key of rows that hold an address. Not every version of MLflow has all."""
 
 
 def database_lock(root: Path) -> FileLock:
-    """Returns the lock under which the database in ``root`` is made and changed."""
+    """Return the lock for creating and changing the database in ``root``."""
     return FileLock(root / f"{DATABASE}.lock")
 
 
 def relocate(root: Path) -> int:
-    """Has the database in ``root`` look for its artifacts beside itself. Held under its lock.
+    """Make the database in ``root`` look for its artifacts beside itself; the caller holds its lock.
 
-    Only addresses below a former ``mlartifacts`` of this project change: what a person put into a
-    bucket or another folder stays. All change in one transaction, or none. (The ``MLmodel`` files
-    of logged models name the old place too; MLflow does not look there for anything.)
+    Only addresses below a former ``mlartifacts`` of this project change; a bucket or another folder
+    that a person chose stays. All addresses change in one transaction, or none. (The ``MLmodel`` files
+    of logged models also contain the former place, but MLflow does not read it.)
 
     Returns:
-        How many addresses were changed; 0 where the project lies as before, for the price of one
-        SELECT.
+        The number of changed addresses; 0, after a single SELECT, if the project has not moved.
     """
     if not (root / DATABASE).exists():
         return 0
     present = root / ARTIFACTS
-    # isolation_level None: transactions begin where it says BEGIN, and nowhere else
+    # isolation_level None: transactions begin only at BEGIN
     with closing(sqlite3.connect(root / DATABASE, timeout=60, isolation_level=None)) as database:
         former = [place for place in _places(database) if _was_left(_path(place), present)]
         if not former:
@@ -60,11 +59,11 @@ def relocate(root: Path) -> int:
 
 
 def _places(database: sqlite3.Connection) -> list[str]:
-    """Returns where our experiments keep artifacts; they alone end in ``mlartifacts`` itself."""
+    """Return the folders in which our experiments keep artifacts; only theirs end in ``mlartifacts``."""
     query = "SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location LIKE ?"
     try:
         return [place for (place,) in database.execute(query, (f"file:///%/{ARTIFACTS}",))]
-    except sqlite3.OperationalError:  # a database that MLflow has not begun to fill
+    except sqlite3.OperationalError:  # MLflow has not created its tables yet
         return []
 
 
@@ -73,9 +72,9 @@ def _path(place: str) -> Path:
 
 
 def _was_left(former: Path, present: Path) -> bool:
-    """Tells whether the project lay there: moved from there, or copied, database and all.
+    """Return whether the project was in ``place``: moved from there, or copied with its database.
 
-    A folder that is there, with no database beside it, is a place that a person chose.
+    An existing folder without a database beside it is one that a person chose.
     """
     return former != present and (not former.exists() or (former.parent / DATABASE).exists())
 
@@ -86,7 +85,7 @@ def _rewrite(database: sqlite3.Connection, place: str, present: Path) -> int:
         columns = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
         if column not in columns:
             continue
-        # experiments made in the browser have plain paths
+        # experiments created in the browser have plain paths
         for old, new in ((place, present.as_uri()), (str(_path(place)), str(present))):
             num_changed += database.execute(
                 f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "

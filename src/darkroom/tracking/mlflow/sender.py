@@ -1,20 +1,17 @@
-"""The process that brings journals to MLflow: one a project and MLflow, however many stages run.
+"""The process that sends journals to MLflow: one per project and MLflow, however many stages run.
 
-Stages start it and never wait for a call of MLflow's. It takes only what processor time they leave,
-works beside all stages of a `dvc repro`, outlives those that are killed and says so in their runs, and
-ends some seconds after the last. Since it alone writes, no two processes fight over the database.
+Stages start it and never wait for a call of MLflow. It runs at the lowest priority, serves all stages of
+a `dvc repro`, notices stages that were killed and ends their runs, and stops some seconds after the last
+stage. Because it is the only writer, no two processes compete for the database.
 """
 
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import (
@@ -22,11 +19,10 @@ from darkroom.tracking.journal.file import (
     REFUSED,
     Journal,
     Reading,
-    close_dead,
     journals,
     tidy,
 )
-from darkroom.tracking.journal.private import FILE_MODE, open_private, private_folder
+from darkroom.tracking.journal.private import private_folder
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import (
     Misconfigured,
@@ -36,6 +32,8 @@ from darkroom.tracking.journal.trouble import (
     note_trouble,
     reason,
 )
+from darkroom.tracking.journal.writer import close_dead
+from darkroom.tracking.mlflow.sender_process import is_successor_waiting, only_sender
 from darkroom.tracking.records import Metrics, NotResumed
 from darkroom.tracking.secrets import redact, redacted_output
 
@@ -45,106 +43,33 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 
 FLUSH_SECONDS = 5.0
-"""How often metrics are sent while a stage runs."""
+"""Interval at which metrics are sent while a stage runs."""
 
 LINGER_SECONDS = 6.0
-"""How long it waits for the next stage: to start again costs some seconds of work."""
+"""How long it waits for the next stage, since starting again costs some seconds of CPU time."""
 
 HANDOVER_SECONDS = 3.0
-"""How long a second one waits for the first to end, before it leaves the work to that."""
+"""How long a second sender waits for the first to stop, before it leaves the work to that one."""
 
 GIVE_UP_SECONDS = 60.0
-"""How long it tries where MLflow is out of reach and no stage runs any more."""
+"""How long it keeps trying if MLflow is out of reach and no stage runs."""
 
 LEAST_PAUSE_SECONDS, GREATEST_PAUSE_SECONDS = 1.0, 30.0
-"""Between two tries; each is twice the one before."""
+"""Pause between two attempts; each is twice the previous one."""
 
 PUT_OFF_SECONDS = 30.0
-"""How long a journal is left alone that could not be read, or whose receipt not written."""
-
-LOG_BYTES = 1 << 20
-"""At which the log begins anew; the one before is kept."""
+"""How long a journal is skipped after it could not be read, or its receipt not be written."""
 
 NUM_KEPT = 8
-"""Journals of runs that did not finish: a training that goes on goes on with its journal, too."""
-
-
-class DetachedProcess(subprocess.Popen[bytes]):
-    """A process that outlives its parent."""
-
-    def __del__(self) -> None:
-        """Give no ResourceWarning, as ``Popen`` does: the process is meant to run on."""
-
-
-def start_sender(root: Path) -> DetachedProcess:
-    """Sees to it that a sender works for the project at ``root``, to the MLflow that is asked for."""
-    path = root / JOURNALS / "sender.log"
-    with suppress(OSError):
-        if path.stat().st_size > LOG_BYTES:
-            path.replace(path.with_suffix(".1.log"))
-    with open_private(path, "ab") as log:
-        return DetachedProcess(
-            [sys.executable, "-m", "darkroom.tracking.mlflow.sender", str(root)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=root,  # what a relative address is relative to
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for the stage
-        )
-
-
-@contextmanager
-def only_sender(root: Path, address: Address, seconds: float) -> Iterator[bool]:
-    """Yields whether this process is the one that sends to ``address`` while the block runs.
-
-    Waits at most ``seconds`` for another one to end; that may be in trouble, and then ends for us.
-    """
-    private_folder(root / JOURNALS)
-    lock, next_lock = _lock(root, address), _lock(root, address, "-next")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        try:
-            with suppress(Timeout):
-                next_lock.acquire(timeout=1)
-            lock.acquire(timeout=seconds)
-        except Timeout:
-            yield False
-            return
-        finally:
-            next_lock.release()
-    try:
-        yield True
-    finally:
-        lock.release()
-
-
-def has_sender(root: Path, address: Address) -> bool:
-    """Returns whether a process sends to ``address``."""
-    return _is_held(_lock(root, address))
-
-
-def _lock(root: Path, address: Address, who: str = "") -> FileLock:
-    """Returns the lock of the sender, or of who waits to be it; it ends with the process."""
-    return FileLock(root / JOURNALS / f"sender-{address.digest}{who}.lock", mode=FILE_MODE)
-
-
-def _is_held(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+"""Number of kept journals of runs that did not finish, which a training may resume."""
 
 
 class Sender:
     """Sends the journals of the project at ``root`` to ``address``.
 
     Args:
-        takes_all: also those that were meant for another MLflow.
-        report: is told what could not be read or sent, each once.
+        takes_all: also send those that were meant for another MLflow.
+        report: called once with each message about what could not be read or sent.
     """
 
     def __init__(
@@ -165,10 +90,10 @@ class Sender:
         self._store: Store | None = None
 
     def send_all(self) -> bool:
-        """Sends what there is of every journal, the oldest first.
+        """Send the records of every journal, oldest journal first.
 
         Returns:
-            Whether some of them still grow.
+            Whether a journal may still grow.
 
         Raises:
             OutOfReach: MLflow cannot be reached; the message says why.
@@ -180,12 +105,12 @@ class Sender:
             except OutOfReach as error:
                 note_trouble(self._root, self._address, Trouble.of(error))
                 raise
-            except Exception as error:  # whatever it is, the other journals are sent
+            except Exception as error:  # of any kind: the other journals are still sent
                 self._put_off(journal, error)
         return not all(has_ended for _, has_ended in states)
 
     def pending(self) -> list[Journal]:
-        """Returns the journals that have something to send, or still grow; the oldest first."""
+        """Return the journals that have records to send, or may still grow; the oldest first."""
         now = time.monotonic()
         return [
             journal
@@ -196,7 +121,7 @@ class Sender:
         ]
 
     def is_ours(self, journal: Journal) -> bool:
-        """Returns whether a journal is to be sent here, sooner or later."""
+        """Return whether a journal is meant for this MLflow."""
         if self.takes_all:
             return True
         if journal.name not in self._destinations:
@@ -204,17 +129,17 @@ class Sender:
         return self._destinations[journal.name] in ("", self._address.digest)
 
     def _is_done(self, journal: Journal) -> bool:
-        """Returns whether a journal has arrived, and only waits for its training to go on."""
+        """Return whether a journal was sent and is only kept for a training that may resume it."""
         end = journal.end()
-        if end is None or end.status == "FINISHED":  # such a one is removed
+        if end is None or end.status == "FINISHED":  # a finished run's journal is removed
             return False
         return Receipt.load(journal, self._address.digest).offset >= journal.size
 
     def has_ended(self, journal: Journal) -> bool:
-        """Returns whether nothing more will be said; ends the journal of a process that died."""
+        """Return whether a journal is complete; end it first if its process died."""
         try:
             return journal.end() is not None or close_dead(journal)
-        except OSError as error:  # of a full disk
+        except OSError as error:  # for example because the disk is full
             self._put_off(journal, error)
             return True
 
@@ -229,7 +154,9 @@ class Sender:
         if is_due and reading.end > receipt.offset:
             _make_durable(journal)
             store = self._open_store()
-            from darkroom.tracking.mlflow.delivery import Delivery  # imports MLflow, the store is first
+            from darkroom.tracking.mlflow.delivery import (
+                Delivery,
+            )  # imports MLflow, which open_store sets up
 
             Delivery(store, journal, receipt).send(reading)
             self._sent_at[journal.name] = time.monotonic()
@@ -238,11 +165,11 @@ class Sender:
             self._finish(journal, receipt)
 
     def _is_due(self, journal: Journal, receipt: Receipt, reading: Reading) -> bool:
-        """Returns whether a journal that grows has something to send at once, or for long enough."""
-        said = [line.record for line in reading.lines]
+        """Return whether a growing journal has records to send at once, or that waited long enough."""
+        records = [line.record for line in reading.lines]
         if not receipt.run_id and journal.start().may_resume:
-            return any(isinstance(record, NotResumed) for record in said)
-        if any(not isinstance(record, Metrics) for record in said):
+            return any(isinstance(record, NotResumed) for record in records)
+        if any(not isinstance(record, Metrics) for record in records):
             return True
         return time.monotonic() - self._sent_at.get(journal.name, 0.0) >= FLUSH_SECONDS
 
@@ -254,10 +181,10 @@ class Sender:
         return self._store
 
     def _finish(self, journal: Journal, receipt: Receipt) -> None:
-        """Removes a journal that has arrived, keeps the latest of those that may go on."""
+        """Remove a journal that was sent, except the latest of those that may be resumed."""
         for remark in receipt.refused:
             self._say(f"{journal.name}: {remark}")
-        if journal.hold():  # else it goes on already
+        if journal.hold():  # otherwise it has been resumed
             try:
                 end = journal.end()
                 if end is not None and end.status == "FINISHED":
@@ -271,13 +198,13 @@ class Sender:
         for journal in kept[:-NUM_KEPT]:
             if journal.hold():
                 try:
-                    if self._is_done(journal):  # has not gone on meanwhile
+                    if self._is_done(journal):  # it was not resumed meanwhile
                         self._remove(journal, Receipt.load(journal, self._address.digest))
                 finally:
                     journal.release()
 
     def _remove(self, journal: Journal, receipt: Receipt) -> None:
-        """Removes a journal; one of which something did not arrive is put aside."""
+        """Remove a journal, or move it to the refused ones if something did not arrive."""
         if receipt.refused:
             refused = self._root / JOURNALS / REFUSED
             private_folder(refused)
@@ -291,7 +218,7 @@ class Sender:
             self._report(redact(remark))
 
     def run(self) -> None:
-        """Sends until nothing has grown for a while, or MLflow stays out of reach."""
+        """Send until no journal has grown for a while, or MLflow stays out of reach."""
         for remark in tidy(self._root):
             self._say(remark)
         idle_since = reached_at = time.monotonic()
@@ -323,7 +250,7 @@ class Sender:
             time.sleep(POLL_SECONDS)
 
     def _wait_for_stages(self, seconds: float) -> None:
-        """Waits; less where a stage begins meanwhile, or ends, which waits for us."""
+        """Wait for ``seconds``, or until a stage starts or ends: one that ends waits for us."""
         until = time.monotonic() + seconds
         num_growing = self.num_growing()
         time.sleep(LEAST_PAUSE_SECONDS)
@@ -333,20 +260,20 @@ class Sender:
             time.sleep(POLL_SECONDS)
 
     def _is_relieved(self) -> bool:
-        """Returns whether a younger sender waits, which has the password that was mended since."""
-        return _is_held(_lock(self._root, self._address, "-next"))
+        """Return whether a newer sender waits, whose password may be the correct one."""
+        return is_successor_waiting(self._root, self._address)
 
     def num_growing(self) -> int:
-        """Returns how many of our journals still grow."""
+        """Return the number of our journals that may still grow."""
         return sum(not self.has_ended(journal) for journal in self.pending())
 
 
 def main(root: Path) -> None:
-    """Sends the journals of the project at ``root``, unless another process does."""
+    """Send the journals of the project at ``root``, unless another process does."""
     _yield_processor()
     address = Address.of(root)
     with (
-        redacted_output(),  # MLflow, too, says something of addresses
+        redacted_output(),  # MLflow prints addresses, too
         only_sender(root, address, HANDOVER_SECONDS) as is_only,
     ):
         if is_only:
@@ -354,7 +281,7 @@ def main(root: Path) -> None:
 
 
 def _yield_processor() -> None:
-    """Lets any other process go first."""
+    """Give every other process priority."""
     with suppress(OSError, AttributeError):
         os.nice(19)
     with suppress(OSError, AttributeError):  # Linux has an even lower class
@@ -362,7 +289,7 @@ def _yield_processor() -> None:
 
 
 def _make_durable(journal: Journal) -> None:
-    """Has the disk keep what is about to be sent; the stage itself does not wait for that."""
+    """Make the journal durable before it is sent; the stage itself does not wait for that."""
     with suppress(OSError), journal.file.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs: a database in the project's folder, or the server that is asked for."""
+"""Opens the MLflow that keeps the runs: a database in the project, or the server in the environment."""
 
 import logging
 import os
@@ -19,54 +19,54 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 
-# What MLflow does unasked; set before it is imported.
+# Switches off what MLflow does unasked; set before it is imported.
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # tried again here, where nobody waits
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender retries, and nobody waits for it
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # else they bypass a server that passes them on, by way of its bucket, out of reach perhaps
+    # otherwise uploads bypass the server, to its bucket, which may be out of reach
     "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
     "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 MAY_PASS = (401, 403, 408, 425, 429)
-"""Statuses of a request that was refused for now: a password may be corrected, a rush may end."""
+"""HTTP statuses of failures that may be temporary: a password may be corrected, a rate limit may end."""
 
 _opened: dict[Path, int] = {}
-"""Databases, and which file that was (see ``_inode``); -1 where that has failed."""
+"""Inodes of the databases that were opened (see ``_inode``); -1 if opening failed."""
 
 _num_reopened = 0
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open connection to MLflow, and the experiment that takes the runs."""
+    """An open connection to MLflow, and the experiment that gets the runs."""
 
     address: Address
     client: "MlflowClient"
     experiment: "Experiment"
     uri: str
     database: Path | None = None
-    """The file of the embedded one."""
+    """The file of the embedded database."""
     inode: int = 0
 
     def is_replaced(self) -> bool:
-        """Returns whether the file that was opened is no longer the one that lies there."""
+        """Return whether another file has replaced the database that was opened."""
         return self.database is not None and _inode(self.database) != self.inode
 
 
 def open_store(root: Path, address: Address) -> Store:
-    """Opens the MLflow at ``address``, and sees to it that there is the experiment.
+    """Open the MLflow at ``address``, and create the experiment if necessary.
 
-    Artifacts of the embedded database lie in ``mlartifacts`` beside it, also after the project was
+    Artifacts of the embedded database are in ``mlartifacts`` beside it, even after the project was
     moved; a server has a place of its own for them.
 
     Raises:
-        OutOfReach: MLflow does not answer; ``Misconfigured`` if it never will, as things are.
+        OutOfReach: MLflow does not answer; ``Misconfigured`` if the settings must be corrected first.
     """
     with _alone(root, address), _failures(address):
         client = _connect(root, address)
@@ -85,20 +85,20 @@ def open_store(root: Path, address: Address) -> Store:
 
 
 def open_client(root: Path, address: Address) -> "MlflowClient":
-    """Opens the MLflow at ``address`` as it is.
+    """Open the MLflow at ``address`` without creating anything.
 
     Raises:
-        OutOfReach: MLflow does not answer; ``Misconfigured`` if it never will, as things are.
+        OutOfReach: MLflow does not answer; ``Misconfigured`` if the settings must be corrected first.
     """
     with _alone(root, address), _failures(address):
         return _connect(root, address)
 
 
 def check_active(experiment: "Experiment", address: Address) -> None:
-    """Refuses an experiment that was deleted: MLflow keeps its name, and takes no run for it.
+    """Reject a deleted experiment: MLflow keeps its name, and refuses runs for it.
 
     Raises:
-        Misconfigured: the message names both ways out.
+        Misconfigured: the message names both remedies.
     """
     if experiment.lifecycle_stage != "active":
         database = f"MLFLOW_TRACKING_URI=sqlite:///{DATABASE} " if address.is_embedded else ""
@@ -111,16 +111,16 @@ def check_active(experiment: "Experiment", address: Address) -> None:
 
 @contextmanager
 def _failures(address: Address) -> Iterator[None]:
-    """Tells a failure that may pass from one that never will, whatever library it comes from."""
+    """Distinguish temporary failures from permanent ones, whatever library raises them."""
     try:
         yield
     except OutOfReach:
         raise
     except Exception as error:
         status = getattr(error, "get_http_status_code", int)()
-        if isinstance(error, ImportError):  # of a database's driver
+        if isinstance(error, ImportError):  # a database's driver
             raise Misconfigured(f"{address} needs a package that is missing: {reason(error)}") from error
-        if type(error).__name__ == "NoSuchModuleError":  # SQLAlchemy does not know the driver
+        if type(error).__name__ == "NoSuchModuleError":  # unknown driver
             raise Misconfigured(f"MLFLOW_TRACKING_URI: {address}: {reason(error)}") from error
         if 400 <= status < 500 and status not in MAY_PASS:
             raise Misconfigured(f"{address} refuses every run: {reason(error)}") from error
@@ -129,11 +129,11 @@ def _failures(address: Address) -> Iterator[None]:
 
 @contextmanager
 def as_default(uri: str) -> Iterator[None]:
-    """Has what asks MLflow's global for an address find this one; the environment stays as it was."""
+    """Make ``uri`` MLflow's global address while the block runs; the environment is restored."""
     import mlflow
 
     earlier = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)  # writes into the environment, too
+    mlflow.set_tracking_uri(uri)  # also changes the environment
     try:
         yield
     finally:
@@ -143,18 +143,18 @@ def as_default(uri: str) -> Iterator[None]:
 
 
 def _alone(root: Path, address: Address) -> AbstractContextManager[object]:
-    """Keeps processes that find a fresh database at once from migrating it all, and crashing."""
+    """Keep several processes from creating the same database at once, which makes them crash."""
     return database_lock(root) if address.uri.startswith("sqlite:") else nullcontext()
 
 
 def _connect(root: Path, address: Address) -> "MlflowClient":
     check_settings(address)
-    for name, value in QUIET.items():  # MLflow reads some of them while it is imported
+    for name, value in QUIET.items():  # MLflow reads some of them when it is imported
         os.environ.setdefault(name, value)
     for chatty in ("alembic", "mlflow"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if address.is_embedded:
-        # where MLflow would else make an empty folder `mlruns`; ignored by versions without it
+        # otherwise MLflow creates an empty folder `mlruns`
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", _artifacts(root))
         relocate(root)
     from mlflow import MlflowClient
@@ -166,9 +166,9 @@ def _connect(root: Path, address: Address) -> "MlflowClient":
 
 
 def _spelled(database: Path) -> str:
-    """Returns the address of a database; spelled as never before, where it is opened anew.
+    """Return the address of a database, in a new spelling if its file was replaced.
 
-    MLflow keeps a connection by its address: to a file that somebody has deleted, or half made.
+    MLflow caches connections by address, also those to a file that was deleted or is incomplete.
     """
     global _num_reopened
     inode = _inode(database)

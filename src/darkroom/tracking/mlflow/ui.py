@@ -1,7 +1,8 @@
-"""What tools/ui.sh asks before it serves the runs; without importing MLflow, as that takes seconds.
+"""Answers tools/ui.sh before it serves the runs, without importing MLflow, which takes seconds.
 
-``python -m darkroom.tracking.mlflow.ui`` sees to artifacts of a project that was moved, and prints the
-project's root, the page to open, and MLflow's address as it may be shown, a line each.
+``python -m darkroom.tracking.mlflow.ui`` corrects the artifacts' addresses of a project that was
+moved, and prints three lines: the project's root, the page to open, and MLflow's address without
+secrets.
 """
 
 import os
@@ -26,7 +27,7 @@ def main() -> None:
 
 
 def _newest_experiment(root: Path) -> str | None:
-    """Returns the number of the experiment of ours that was changed last."""
+    """Return the id of our experiment that was changed last."""
     query = (
         "SELECT experiment_id FROM experiments JOIN experiment_tags USING (experiment_id) "
         "WHERE key = ? AND lifecycle_stage = 'active' ORDER BY last_update_time DESC"

@@ -1,4 +1,4 @@
-"""Mistakes in the settings that name an MLflow, found without importing or asking it."""
+"""Finds mistakes in the settings that name an MLflow, without importing or contacting it."""
 
 import os
 import re
@@ -10,23 +10,23 @@ from darkroom.tracking.address import Address
 from darkroom.tracking.journal.trouble import Misconfigured
 
 SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
-"""Those of servers and of databases, which may name their driver: ``postgresql+psycopg``."""
+"""Schemes of servers and databases; databases may name a driver: ``postgresql+psycopg``."""
 
 SERVICES = ("databricks", "databricks-uc", "uc")
-"""They may stand alone, without an address."""
+"""Services that need no address."""
 
 LENGTH_OF_EXPERIMENT = 500
-"""MLflow's own limit, in characters."""
+"""MLflow's limit in characters."""
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
 _HOST = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|\[[0-9a-fA-F:]+\])(:\d+)?(/.*)?|[\w.-]+:\d+(/.*)?")
 
 
 def check_settings(address: Address, environ: Mapping[str, str] = os.environ) -> None:
-    """Refuses an address or an experiment's name that MLflow can never take.
+    """Reject an address or an experiment's name that MLflow never accepts.
 
     Raises:
-        Misconfigured: the message names the setting, what is wrong with it, and what would do.
+        Misconfigured: the message names the setting, the mistake, and what is allowed.
     """
     if len(address.experiment) > LENGTH_OF_EXPERIMENT:
         raise Misconfigured(
@@ -34,16 +34,16 @@ def check_settings(address: Address, environ: Mapping[str, str] = os.environ) ->
             f"{LENGTH_OF_EXPERIMENT}"
         )
     if not address.experiment.strip():
-        raise Misconfigured("MLFLOW_EXPERIMENT_NAME holds only blanks; name an experiment, or unset it")
+        raise Misconfigured("MLFLOW_EXPERIMENT_NAME is blank; name an experiment, or unset the variable")
     if not address.is_embedded and (problem := _problem(address, environ)):
         raise Misconfigured(f"MLFLOW_TRACKING_URI: {problem}")
 
 
 def _problem(address: Address, environ: Mapping[str, str]) -> str:
-    """Returns what is wrong with the address; an empty string if nothing is."""
+    """Return what is wrong with the address; an empty string if it is valid."""
     uri, shown = address.uri, f"{address}"
     if uri != uri.strip():
-        return f"{shown!r} begins or ends with a blank"
+        return f"{shown!r} starts or ends with whitespace"
     found = _URI.fullmatch(uri)
     scheme = found["scheme"].lower() if found else ""
     if scheme in SERVICES or uri in SERVICES:
@@ -77,8 +77,8 @@ def _folder(shown: str, environ: Mapping[str, str]) -> str:
     if environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1"):
         return ""
     return (
-        f"{shown} is a folder, in which MLflow keeps no runs any more; name a server "
-        "(http://127.0.0.1:5000) or a database (sqlite:///mlflow.db), or unset it"
+        f"{shown} is a folder, which MLflow no longer supports; name a server "
+        "(http://127.0.0.1:5000) or a database (sqlite:///mlflow.db), or unset the variable"
     )
 
 

@@ -1,4 +1,4 @@
-"""Versions of the model on the terminal: all of them, or one beside the champion."""
+"""Tables of the model's versions for the terminal: all of them, or one beside the champion."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,11 +12,11 @@ from darkroom.tracking.mlflow.promotion import AT, BY, OUT_AT, OUT_BY, WHY, Deta
 NUM_LISTED = 20
 
 LISTED = ("f1_macro", "accuracy", "exact_match")
-"""The scores in the list of versions, as far as they are there."""
+"""The scores in the list of versions, as far as versions have them."""
 
 
 def table_of_versions(registry: Registry) -> Table:
-    """Lists the newest versions, and the champion however old it is."""
+    """Return a table of the newest versions, and of the champion however old it is."""
     versions = registry.versions[:NUM_LISTED]
     champion = registry.champion
     if champion and champion not in versions:
@@ -44,7 +44,7 @@ def table_of_versions(registry: Registry) -> Table:
 
 
 def comparison(registry: Registry, new: Version) -> Table:
-    """Shows a version beside the champion."""
+    """Return a table of a version beside the champion."""
     after, old = registry.details(new), registry.champion
     before = registry.details(old) if old else Details()
     table = Table(box=SIMPLE_HEAD)
@@ -66,24 +66,24 @@ def comparison(registry: Registry, new: Version) -> Table:
 
 
 def remarks(registry: Registry, new: Version) -> Iterator[str]:
-    """Yields what spoils the comparison with the champion."""
+    """Yield reasons not to compare the version with the champion."""
     after, old = registry.details(new), registry.champion
     if not after.scores:
         yield f"no scores are known of version {new.number}: its logged model is gone, or was not tested"
     before = registry.details(old) if old else Details()
     if before.data and after.data and before.data != after.data:
-        yield "the two were tested on different data: their scores do not compare"
+        yield "both were tested on different data, so their scores are not comparable"
 
 
 def _promoted(version: Version) -> Text:
-    """Says when it was last promoted, by whom and why, and who replaced it."""
+    """Return when a version was last promoted, by whom and why, and which version replaced it."""
     tags = version.tags
     if AT not in tags:
         return Text()
     lines = [f"{tags[AT][:10]} by {tags.get(BY)}: {tags.get(WHY)}"]
     if OUT_BY in tags:
         lines.append(f"until {tags.get(OUT_AT, '')[:10]}, when {tags[OUT_BY]} replaced it")
-    return Text("\n".join(lines))  # what people wrote is no markup
+    return Text("\n".join(lines))  # people's text is not markup
 
 
 def _number(scores: Mapping[str, float], name: str) -> str:

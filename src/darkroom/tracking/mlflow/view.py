@@ -1,8 +1,8 @@
 """How MLflow's page shows the runs of an experiment when it is opened by our link.
 
-By itself it shows neither a metric nor a parameter until somebody has chosen columns, and prepare,
-evaluate and export among the trainings. The choice is kept as a tag of the experiment, as the page
-itself keeps a view that is shared; other versions of MLflow ignore it.
+Without this, MLflow shows no metric or parameter until somebody chooses columns, and mixes the runs of
+all stages. The view is kept as a tag of the experiment, where MLflow keeps shared views; other
+versions of MLflow ignore it.
 """
 
 import json
@@ -24,19 +24,19 @@ _COLUMNS = (
 
 
 def experiment_tags() -> dict[str, str]:
-    """Returns the tags by which an experiment opens as a table of models."""
+    """Return the tags that make an experiment open as a table of models."""
     view = {
         "selectedColumns": _COLUMNS,
         "columnOrder": _COLUMNS,
         "columnWidths": dict.fromkeys(_COLUMNS[:-1], 120),
         "searchFilter": "tags.stage = 'train'",
     }
-    # the kind: tables of runs, not of conversations
+    # this kind of experiment has tables of runs, not of conversations
     return {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(view)}
 
 
 def page(experiment_id: str | None) -> str:
-    """Returns the part of the address after ``#``; the list of experiments where none is known."""
+    """Return the part of the address after ``#``; the list of experiments if no experiment is known."""
     if experiment_id is None:
         return "/experiments?workflowType=machine_learning"
     return f"/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"

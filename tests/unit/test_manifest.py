@@ -636,7 +636,7 @@ def test_a_manifest_that_cannot_be_used_is_refused(root: Path, tmp_path: Path) -
         "label.csv": f"data.manifest: {root} does not contain label.csv; did you mean labels.csv?",
         "../outside.csv": f"data.manifest: {root} does not contain ../outside.csv",
         str(root / "labels.csv"): f"data.manifest: {root} does not contain {root}/labels.csv",
-        "labels.xlsx": "data.manifest: the suffix of labels.xlsx is not one of .csv, .tsv, .txt, .parquet",
+        "labels.xlsx": "data.manifest: the suffix of labels.xlsx is not one of .csv, .tsv",
         "link.csv": "data.manifest: link.csv cannot be used: a link out of the folder",
         ".labels.csv": "data.manifest: .labels.csv cannot be used: it is hidden",
     }.items():

@@ -237,8 +237,8 @@ def test_one_class_is_enough_but_none_is_not(tmp_path: Path) -> None:
     assert left.shards("train").labels.shape == (left.info.num_images("train"), 1)
     images = make_collection(tmp_path / "none", [""] * NUM_IMAGES)
     assert refusal(images, tmp_path / "none out") == (
-        f"data.label_column: no file in {images} has a label, because all cells of the column are empty; at"
-        " least one label is needed"
+        f"data.label_column: no file in {images} has a label, because all cells of the column are"
+        " empty; at least one label is needed"
     )
 
 

@@ -256,8 +256,11 @@ def serve(do: Callable[..., None]) -> None:
 
 
 if __name__ == "__main__":
-    import torch  # noqa: F401
+    import torch
 
     import darkroom.training.engine  # noqa: F401
+
+    # the first optimizer imports torch's compiler, which takes longer than a training
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
     serve(train)

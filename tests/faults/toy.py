@@ -246,7 +246,10 @@ def serve(do: Callable[..., None]) -> None:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            do(folder, **job)
+            try:
+                do(folder, **job)
+            except KeyboardInterrupt:
+                sys.exit(128 + signal.SIGINT)  # as a stage does
             os._exit(0)  # taking the interpreter down takes longer than the training
         os.close(log)
         print(pid, flush=True)

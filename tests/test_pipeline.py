@@ -196,6 +196,7 @@ def test_a_run_describes_its_outcome(finished: Project, client: MlflowClient) ->
     metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
     notes = {stage: runs_of(client, stage)[-1].data.tags["mlflow.note.content"] for stage in ALL_STAGES}
     assert "| digits | 1,797 images |" in notes["fetch"]
+    assert runs_of(client, "fetch")[-1].data.metrics == {"num_images": 1797}
     assert "| classes | 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 |" in notes["prepare"]
     assert f"| macro F1 | {metrics['f1_macro']:.4f} |" in notes["evaluate"]
     assert "| model.onnx | " in notes["export"]

@@ -112,7 +112,7 @@ def report_outcome(stage: str, params: Params, run: Run, files: Files) -> None:
 
 def _report_fetch(params: Params, run: Run, files: Files) -> None:
     lists = [file for file in files.below(FETCHED) if file.parent == FETCHED and file.suffix == ".json"]
-    num_images = {file.stem: len(_read_json(files, file)) for file in lists}
+    num_images = {file.stem: len(_read_json(files, file)["sha256"]) for file in lists}
     if num_images:
         run.log_metrics({"num_images": sum(num_images.values())})
         run.describe("Fetched", {name: f"{number:,} images" for name, number in num_images.items()})

@@ -284,7 +284,7 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     assert "Traceback" not in output
     assert "day/torn.png" in project.text("reports/prepare/problems.csv")
     assert not (tmp_path / "data/prepared/dataset.json").exists()
-    assert "is in reports/prepare/trouble.html" in output  # although DVC saw the stage fail
+    assert "reports/prepare/trouble.html shows all of this" in output  # although DVC saw the stage fail
     assert "1 truncated, the first: day/torn.png: " in project.text("reports/prepare/trouble.html")
 
     project.set_params(prepare__on_bad_image="skip")

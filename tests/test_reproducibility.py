@@ -87,8 +87,8 @@ def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:
     [
         pytest.param(
             "src/darkroom/training/engine.py",
-            '"""The training loop.',
-            '"""The loop.',
+            '"""The training loop:',
+            '"""The loop:',
             marks=pytest.mark.slow,
         ),
         pytest.param("params.yaml", "epochs: 12", "epochs: 13", marks=pytest.mark.slow),

@@ -3,7 +3,7 @@
     python first_step.py [STOP_AT]
 
 With STOP_AT it trains on to that step of the epoch, and has itself stopped there as a user would: the
-state is saved, and the next start goes on from it.
+state is saved, and the next start resumes from it.
 """
 
 import os

@@ -18,7 +18,7 @@ with the least and the greatest; whatever is compared takes turns, since machine
   time) over those without, each until the last state lies on the disk;
 - ``start``: seconds from the start of ``python stages/train.py`` to its first step, on the default data,
   over those of ``python -c "import torch"``;
-- ``resume``: seconds to the first step of a training that goes on at an early and at a late step of an
+- ``resume``: seconds to the first step of a training that resumes at an early and at a late step of an
   epoch of 1,563, over those of one that begins.
 
 The last two run the stage itself, so they need all packages of requirements.lock.
@@ -282,7 +282,7 @@ def measure_start(args: argparse.Namespace) -> Figures:
 
 
 def measure_resume(args: argparse.Namespace) -> Figures:
-    """Compares starts that go on from a state with starts that begin."""
+    """Compare starts that resume from a state with fresh starts."""
     from training import make_shards
 
     with TemporaryDirectory(dir=args.folder) as name:

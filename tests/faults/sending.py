@@ -78,7 +78,7 @@ def write(folder: Path, num_points: int) -> None:
 
 
 def train(folder: Path, num_points: int) -> None:
-    """A training that goes on where it can, and says all its points again, as ``fit`` does."""
+    """A training that resumes if it can, and logs all its points again, as ``fit`` does."""
     recorder = _recorder(folder)
     recorder.resume(folder / "memo")
     _say_points(recorder, num_points, shared_numbers(folder))

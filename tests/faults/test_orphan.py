@@ -26,7 +26,7 @@ DVC = "import subprocess, sys; subprocess.run(sys.argv[1:])"
 
 
 def start(seconds: float, shell: bool) -> subprocess.Popen[str]:
-    """Starts a stage of so many seconds below a process that stands for ``dvc``.
+    """Start a stage of the given number of seconds below a process that stands for ``dvc``.
 
     Args:
         shell: a shell stands between the two.

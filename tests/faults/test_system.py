@@ -73,7 +73,7 @@ def test_a_full_disk_is_one_line(
     assert said_lines, output
     assert said_lines[-1].startswith(f"{Path(script).stem}: ")
     assert "run again" in said_lines[-1]
-    # with room again, all goes on as if nothing had been
+    # with free space again, the stages finish with the same outputs
     status, output = alone(project, "true", f"python {script}")
     assert status == 0, output
     assert hashes(project) == before

@@ -126,7 +126,7 @@ def test_two_hundred_killed_senders_double_and_lose_nothing(server: Server, root
 
 
 def kill_at_random(server: Server, child: Child, moment: float) -> int:
-    """Kills a child after so many seconds, and returns its status."""
+    """Kill a child after ``moment`` seconds and return its status."""
     if not select.select([server.answers], [], [], moment)[0]:
         os.kill(child.pid, signal.SIGKILL)
     status = child.end()
@@ -168,7 +168,7 @@ def test_what_eighty_killed_writers_were_told_has_arrived(server: Server, root: 
 
 
 def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
-    """Kills trainings and senders, at least so many; returns how many trainings have ended."""
+    """Kill at least the given number of trainings and senders; return how many trainings have ended."""
     chance = random.Random(seed)
     num_kills = num_trainings = 0
     while num_kills < least:
@@ -196,7 +196,7 @@ def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
         assert run.data.tags["done"] == "yes"
         assert "error" not in run.data.tags
     for run in runs:
-        if run not in finished:  # it was killed before it knew that it goes on, or when it was done
+        if run not in finished:  # it was killed before it knew that it resumes, or after it was done
             assert len(points_of(client, run)) in (0, NUM_POINTS)
     return num_trainings
 

@@ -1,4 +1,4 @@
-"""Real stages that are killed, fail, go on or run as experiments: MLflow tells what became of each."""
+"""Real stages that are killed, fail, resume or run as experiments: MLflow records how each ended."""
 
 import shutil
 import signal
@@ -124,7 +124,7 @@ def test_a_training_killed_again_and_again_is_one_run(finished: Project, tmp_pat
     assert {"models", "reports"} <= artifacts
     assert run.data.params["train.epochs"] == f"{epochs}"
 
-    # without its journal a training that goes on is another run, with the whole history
+    # without its journal, a resumed training is another run, with the whole history
     project.set_params(train__lr=0.09)
     kill_after_a_state(project)
     runs(project)

@@ -1,4 +1,4 @@
-"""Every model learns, goes on from any step as if nothing had happened, and is the same bytes again."""
+"""Every model learns, resumes exactly from any step, and has the same bytes when it is trained again."""
 
 import gc
 from collections.abc import Iterator

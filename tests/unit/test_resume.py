@@ -1,4 +1,4 @@
-"""A training that goes on from any of its states ends as if nothing had happened."""
+"""A training that resumes from any of its states ends with the same weights as one never interrupted."""
 
 import copy
 import gc
@@ -458,7 +458,7 @@ def test_a_bad_loss_is_seen_at_the_end_of_an_epoch_also_where_nothing_is_saved()
 
 
 class Hungry(nn.Module):
-    """Has memory for so many images."""
+    """Has memory for a limited number of images."""
 
     def __init__(self, limit: int, message: str | None) -> None:
         super().__init__()

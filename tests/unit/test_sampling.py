@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 
 def labels_of(*counts: int, seed: int = 0) -> Tensor:
-    """Labels 0, 1, ... of so many images each, in any order: int64 ``(n,)``."""
+    """Labels 0, 1, ... with the given number of images each, in any order: int64 ``(n,)``."""
     labels = np.repeat(np.arange(len(counts)), counts)
     return torch.from_numpy(np.random.default_rng(seed).permutation(labels))
 

@@ -57,7 +57,7 @@ ARRANGEMENTS: list[tuple[int, int, Storage]] = [
 
 @pytest.fixture(params=ARRANGEMENTS, ids=lambda given: "{} a shard, {} a batch, {}".format(*given))
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The ten images in shards and record batches of so many, of which the last are not full."""
+    """The ten images in shards and record batches of the given sizes; the last of each are not full."""
     rows_per_shard, rows_per_batch, storage = request.param
     monkeypatch.setattr(shards_module, "SHARD_BYTES", rows_per_shard * IMAGES[0].nbytes)
     monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.reporting.page import LARGEST_LOSSLESS, embed_image
 from darkroom.reporting.samples import spread_over
-from darkroom.reporting.shown import thumbnail
+from darkroom.reporting.shown import ReportImage
 
 NUM_HARDEST = 30
 MIN_PER_CLASS = 3
@@ -18,27 +17,13 @@ MIN_PER_CLASS = 3
 
 
 @dataclass(frozen=True)
-class HardImage:
+class HardImage(ReportImage):
     """An image with its truth and the model's mistakes."""
 
-    pixels: NDArray[np.uint8]
-    """``(height, width, channels)``, 0..255."""
-    path: str
-    """The source file."""
     truth: str
     """The true class or labels, and their probability."""
     mistakes: list[str]
     """The wrong predictions; empty if the model was right."""
-
-    @property
-    def address(self) -> str:
-        """The thumbnail as a data URL."""
-        return embed_image(thumbnail(self.pixels))
-
-    @property
-    def is_tiny(self) -> bool:
-        """Whether single pixels should be visible."""
-        return max(self.pixels.shape[:2]) <= LARGEST_LOSSLESS
 
     @property
     def title(self) -> str:

@@ -79,11 +79,6 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     return Summary(layers, num_parameters, counter.get_total_flops() // 2)
 
 
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters, frozen ones included."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def summary_text(classifier: Classifier, spec: ModelSpec) -> str:
     """Return the result of ``summarize`` as plain text."""
     summary = summarize(classifier, spec)

@@ -247,7 +247,7 @@ def _not_used(survey: Survey) -> Iterator[NotUsed]:
 
 
 def _draw_grid(rows: Mapping[str, Sequence[Shown]], path: Path) -> None:
-    draw_image_grid([[image.thumbnail for image in row] for row in rows.values()], list(rows), path)
+    draw_image_grid([[image.pixels for image in row] for row in rows.values()], list(rows), path)
 
 
 def _draw_pairs(pairs: Sequence[Pairs], path: Path) -> None:
@@ -257,7 +257,7 @@ def _draw_pairs(pairs: Sequence[Pairs], path: Path) -> None:
         draw_note("No two images have the same or nearly the same pixels.", path)
         return
     draw_pairs(
-        [(first.thumbnail, second.thumbnail) for first, second, _ in shown],
+        [(first.pixels, second.pixels) for first, second, _ in shown],
         [
             (first.path, second.path, f"difference {difference:.4f}" if difference else "same pixels")
             for first, second, difference in shown

@@ -14,26 +14,33 @@ THUMBNAIL = 160
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An image in a report."""
+class ReportImage:
+    """An image in a report, embedded as a thumbnail."""
 
-    thumbnail: NDArray[np.uint8]
-    """The prepared image, reduced if it is large: ``(height, width, channels)``, 0..255."""
+    pixels: NDArray[np.uint8]
+    """``(height, width, channels)``, 0..255, of the prepared size or reduced."""
     path: str
-    label: str
-    split: str | None
-    outcome: str
-    """Empty if it is not decided yet."""
+    """The source file."""
 
     @property
     def address(self) -> str:
         """The thumbnail as a data URL."""
-        return embed_image(self.thumbnail)
+        return embed_image(thumbnail(self.pixels))
 
     @property
     def is_tiny(self) -> bool:
         """Whether single pixels should be visible."""
-        return max(self.thumbnail.shape) <= LARGEST_LOSSLESS
+        return max(self.pixels.shape[:2]) <= LARGEST_LOSSLESS
+
+
+@dataclass(frozen=True)
+class Shown(ReportImage):
+    """An image of the data set, with what ``prepare`` decided about it."""
+
+    label: str
+    split: str | None
+    outcome: str
+    """Empty if it is not decided yet."""
 
     @property
     def fate(self) -> str:

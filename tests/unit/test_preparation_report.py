@@ -725,6 +725,7 @@ def test_the_page_loads_nothing_and_links_to_its_neighbours_only(tmp_path: Path)
     assert not re.search(r"url\(|@import|//", style)
 
 
+@pytest.mark.slow
 def test_equal_data_make_equal_bytes_and_other_data_others(tmp_path: Path) -> None:
     worlds = {"a": hostile(), "b": hostile(), "pixels": hostile(), "label": hostile()}
     pixels = worlds["pixels"].pixels

@@ -414,7 +414,7 @@ def test_pairs_are_shown_by_kind_with_what_was_done(tmp_path: Path) -> None:
 
     conflicts = page.after("Same pixels, different labels")
     assert greys_of(conflicts) == [0, 1]
-    assert "a · left out: conflicting label" in conflicts.text
+    assert "a · excluded: conflicting label" in conflicts.text
     near = page.after("Nearly the same pixels")
     assert greys_of(near) == [4, 5, 2, 3, 3, 7]
     marks = [[mark.text for mark in figure.all("mark")] for figure in near.all("figure")]

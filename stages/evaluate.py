@@ -1,7 +1,15 @@
 """evaluate: model, data/prepared/{train,val,test}/ -> reports/evaluate/{metrics.json, ...}"""
 
 from darkroom.config.evaluate import EvaluateConfig
-from darkroom.paths import DATASET, EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
+from darkroom.paths import (
+    DATASET,
+    EVALUATE_PLOTS,
+    EVALUATE_REPORT,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    PREPARED,
+)
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
 from darkroom.tracking.run import Run
@@ -49,12 +57,12 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_json({"test": test}, METRICS)
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
-    write_report(evaluation, hardest, spec, EVALUATE_PLOTS, REPORT)
+    write_report(evaluation, hardest, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for remark in remarks_on(test):
         print(f"evaluate: {remark}")
-    print(f"evaluate: {summary(test)}; see {REPORT}")
+    print(f"evaluate: {summary(test)}; see {EVALUATE_REPORT}")
 
 
 if __name__ == "__main__":

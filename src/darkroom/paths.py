@@ -39,7 +39,7 @@ HISTORY = REPORT_TRAIN / "history.csv"
 METRICS = REPORT_EVALUATE / "metrics.json"
 PREDICTIONS = REPORT_EVALUATE / "predictions.parquet"
 EVALUATE_PLOTS = REPORT_EVALUATE / "plots"
-REPORT = REPORT_EVALUATE / "report.html"
+EVALUATE_REPORT = REPORT_EVALUATE / "report.html"
 
 EXPORT = Path("export")
 

@@ -54,9 +54,8 @@ def fit(
         seed: of dropout and of the bootstrap; the batches have their own for order and augmentation.
         checkpoints: saves the state from time to time.
         network: computes the logits in training; by default the model. It may be the compiled model, or
-            the model's head if the batches hold features.
-        validated: takes a model and returns the module that computes the logits of ``val_batches``: the
-            model itself, or its head.
+            a model that also takes features.
+        validated: takes a model and returns the module that computes the logits of ``val_batches``.
 
     Raises:
         UserError: the loss is not finite, or a batch does not fit into memory.

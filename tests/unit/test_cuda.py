@@ -7,7 +7,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +17,8 @@ from sections import AUGMENT, TRAIN
 from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import set_determinism
-from darkroom.config.augment import Augment
-from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading import placement
@@ -30,7 +30,6 @@ from darkroom.training import checkpoint
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
-from darkroom.training.job import compiled
 from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
 
@@ -57,7 +56,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
-    return Augmentation(Augment(**AUGMENT | changes), seed)
+    return Augmentation(cast(Any, SimpleNamespace(**AUGMENT | changes)), seed)
 
 
 def images() -> np.ndarray:
@@ -220,7 +219,7 @@ def train(
         environment={},
     )
     model = make_classifier(spec).to(device)
-    options = SettledTrain(**TRAIN | {"label_smoothing": 0.05} | changes)
+    options = cast(Any, SimpleNamespace(**TRAIN | {"label_smoothing": 0.05} | changes))
     loss = make_loss(options, "abc", (1, 1, 1), device)
     batches = Batches(Shards(folder), device, BATCH_SIZE)
     state = TrainingState(model, options, batches.num_steps)

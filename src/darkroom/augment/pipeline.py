@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,10 @@ from darkroom.augment.geometry import (
 )
 from darkroom.augment.host import make_transforms, transform_each
 from darkroom.augment.mix import draw_mixes, mix_images
-from darkroom.config.augment import Augment
 from darkroom.loading.placement import send
+
+if TYPE_CHECKING:
+    from darkroom.config.augment import Augment
 
 PIXELS_AT_ONCE = 1 << 17
 """On a CPU; larger arrays do not fit its caches, and their memory is allocated anew each time."""
@@ -48,7 +50,7 @@ class Augmentation:
     epoch and the sample id, not on the batch, the device or the process.
     """
 
-    def __init__(self, options: Augment, seed: int) -> None:
+    def __init__(self, options: "Augment", seed: int) -> None:
         """Take the options and the seed, 0..2**32 - 1.
 
         Raises:
@@ -62,7 +64,7 @@ class Augmentation:
         """Whether ``on_host`` changes images."""
         self.mixes = options.mixup is not None or options.cutmix is not None
         """Whether ``mix`` is to be called."""
-        self.changes_images = options.changes_images
+        self.changes_images = self.needs_host or bool(self._steps) or self.mixes
         """Whether an image differs between epochs."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
@@ -147,7 +149,7 @@ class Augmentation:
         return mixed, targets[1:], shares
 
 
-def _make_steps(options: Augment) -> list[_Step]:
+def _make_steps(options: "Augment") -> list[_Step]:
     """Return the steps that the options enable."""
     steps = []
     if options.resized_crop is not None:

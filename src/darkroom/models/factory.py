@@ -8,6 +8,7 @@ from torch import nn
 
 from darkroom.errors import UserError, brief
 from darkroom.models.backbones.cnn import CNN
+from darkroom.models.backbones.linear import use_onednn
 from darkroom.models.backbones.mlp import MLP
 from darkroom.models.backbones.resnet import ResNet
 from darkroom.models.backbones.shapes import require_size
@@ -31,6 +32,7 @@ def make_network(spec: ModelSpec) -> Network:
     """Return the network for a spec; the weights of the backbone are drawn first."""
     is_own = ":" not in spec.name
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
+    use_onednn(backbone)
     feature_shape = _feature_shape(backbone, spec)
     head = make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
     return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from traceback import clear_frames
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from torch import nn
 from darkroom.compute.device import is_out_of_memory
 from darkroom.compute.inference import compute_logits
 from darkroom.compute.precision import autocast
-from darkroom.config.train import SettledTrain
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.loading.philox import join, words
@@ -26,6 +25,9 @@ from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1
 from darkroom.training.state import TrainingState
 from darkroom.training.uncertainty import macro_f1_standard_error
+
+if TYPE_CHECKING:
+    from darkroom.config.train import SettledTrain
 
 DROPOUT_STREAM = 3
 
@@ -41,7 +43,7 @@ def fit(
     train_batches: TrainBatches,
     val_batches: Iterable[Batch],
     loss: Loss,
-    options: SettledTrain,
+    options: "SettledTrain",
     seed: int,
     checkpoints: Checkpoints | None = None,
     network: nn.Module | None = None,
@@ -95,7 +97,7 @@ def train_one_epoch(
     network: nn.Module,
     train_batches: TrainBatches,
     loss: Loss,
-    options: SettledTrain,
+    options: "SettledTrain",
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> None:
@@ -122,7 +124,7 @@ def train_one_epoch(
 
 
 def train_step(
-    state: TrainingState, network: nn.Module, batch: TrainBatch, loss: Loss, options: SettledTrain
+    state: TrainingState, network: nn.Module, batch: TrainBatch, loss: Loss, options: "SettledTrain"
 ) -> None:
     """Take one optimizer step on one batch."""
     # forward and backward, in parts whose gradients add up
@@ -201,7 +203,7 @@ def _with_checkpoints(batches: Iterable[Batch], save_if_due: Callable[[], None])
 
 def _save_if_due(
     state: TrainingState,
-    options: SettledTrain,
+    options: "SettledTrain",
     checkpoints: Checkpoints | None,
     epoch_ended: bool = False,
 ) -> None:
@@ -210,7 +212,9 @@ def _save_if_due(
         checkpoints.save(state)
 
 
-def _check_losses(state: TrainingState, options: SettledTrain, checkpoints: Checkpoints | None) -> None:
+def _check_losses(
+    state: TrainingState, options: "SettledTrain", checkpoints: Checkpoints | None
+) -> None:
     step = state.first_bad_step()
     if step is not None:
         what = f"loss of step {step + 1} of {state.num_steps} in epoch {state.epoch + 1}"
@@ -218,7 +222,7 @@ def _check_losses(state: TrainingState, options: SettledTrain, checkpoints: Chec
 
 
 def _not_finite(
-    what: str, loss: float, options: SettledTrain, checkpoints: Checkpoints | None
+    what: str, loss: float, options: "SettledTrain", checkpoints: Checkpoints | None
 ) -> UserError:
     tips = [f"lower train.lr ({options.lr:g})"]
     if options.clip_norm is None:
@@ -230,7 +234,7 @@ def _not_finite(
     return UserError(f"train: the {what} became {loss}; {', or '.join(tips)}{last_good}")
 
 
-def _is_out_of_patience(state: TrainingState, options: SettledTrain) -> bool:
+def _is_out_of_patience(state: TrainingState, options: "SettledTrain") -> bool:
     if options.patience is None or state.best is None:
         return False
     return state.epoch - state.best.epoch >= options.patience

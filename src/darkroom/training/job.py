@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
@@ -197,19 +198,3 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         remark=start.remark,
         doubts=tuple(doubts(config, info, batch_size)),
     )
-
-
-def compiled(model: nn.Module, mode: Literal["default", "cuda_graphs"] | None) -> nn.Module:
-    """Return ``model`` compiled by torch.compile, with shared weights, or itself if ``mode`` is None.
-
-    Args:
-        mode: ``cuda_graphs`` records the kernels of a pass once and replays them without Python.
-    """
-    if mode is None:
-        return model
-    # set_determinism does not set the compiler's own flag, because that would import the compiler
-    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
-    # there are two batch sizes, which differ by one image; each has a graph of its own
-    name = "reduce-overhead" if mode == "cuda_graphs" else "default"
-    network: nn.Module = torch.compile(model, mode=name, dynamic=False)  # type: ignore[assignment]
-    return network

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from darkroom.config.train import SettledTrain
 from darkroom.errors import UserError
 from darkroom.models.trainable import in_head, matching, parameters_by_name
+
+if TYPE_CHECKING:
+    from darkroom.config.train import SettledTrain
 
 FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}
 """Optimizers for which torch has one kernel for all parameters of a group, on CPU and CUDA."""
@@ -20,7 +22,7 @@ POSITIONS = ("*.position*", "*.pos_embed*", "*.relative_position*", "*.class_tok
 
 
 def make_optimizer(
-    model: nn.Module, options: SettledTrain, layers: Sequence[Sequence[str]] = ()
+    model: nn.Module, options: "SettledTrain", layers: Sequence[Sequence[str]] = ()
 ) -> Optimizer:
     """Return the optimizer of all parameters, including those that are frozen at first.
 
@@ -47,7 +49,7 @@ def make_optimizer(
 
 
 def lr_factors(
-    names: Collection[str], options: SettledTrain, layers: Sequence[Sequence[str]] = ()
+    names: Collection[str], options: "SettledTrain", layers: Sequence[Sequence[str]] = ()
 ) -> dict[str, float]:
     """Return the factor of the learning rate of each of ``names``.
 
@@ -89,7 +91,7 @@ def add_l1(optimizer: Optimizer, l1: float) -> None:
 
 def _groups(
     model: nn.Module,
-    options: SettledTrain,
+    options: "SettledTrain",
     layers: Sequence[Sequence[str]],
     is_included: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
@@ -128,7 +130,7 @@ def _backbone_matrices(model: nn.Module) -> set[str]:
     }
 
 
-def _make_sgd(groups: list[dict[str, Any]], options: SettledTrain, fused: bool) -> Optimizer:
+def _make_sgd(groups: list[dict[str, Any]], options: "SettledTrain", fused: bool) -> Optimizer:
     momentum = options.momentum or 0.0
     nesterov = bool(options.nesterov) and momentum > 0
     sgd = SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)
@@ -141,7 +143,7 @@ def _make_sgd(groups: list[dict[str, Any]], options: SettledTrain, fused: bool) 
     return sgd
 
 
-MAKERS: dict[str, Callable[[list[dict[str, Any]], SettledTrain, bool], Optimizer]] = {
+MAKERS: dict[str, Callable[[list[dict[str, Any]], "SettledTrain", bool], Optimizer]] = {
     "sgd": _make_sgd,
     "adam": lambda groups, _, fused: Adam(groups, fused=fused, foreach=not fused),
     "adamw": lambda groups, _, fused: AdamW(groups, fused=fused, foreach=not fused),

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from darkroom.config.train import SettledTrain
 from darkroom.training.course import EpochResult
 from darkroom.training.optim import make_optimizer
 from darkroom.training.schedule import make_plateau, make_schedule
+
+if TYPE_CHECKING:
+    from darkroom.config.train import SettledTrain
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -52,7 +54,7 @@ class TrainingState:
     def __init__(
         self,
         model: nn.Module,
-        options: SettledTrain,
+        options: "SettledTrain",
         num_steps: int,
         layers: Sequence[Sequence[str]] = (),
     ) -> None:

@@ -150,7 +150,7 @@ def train_step(
     state.scaler.update()
     state.schedule.step()
     if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
+        state.averaged.update()
 
 
 class Scores(NamedTuple):

@@ -5,6 +5,7 @@ from darkroom.paths import (
     DATASET,
     EVALUATE_PLOTS,
     EVALUATE_REPORT,
+    FEATURES,
     METRICS,
     MODEL,
     PREDICTIONS,
@@ -28,6 +29,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.tables import write_predictions
+    from darkroom.features.store import Store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
     from darkroom.metrics.remarks import remarks_on
@@ -42,7 +44,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
 
     info = load_info(DATASET)
     train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
-    extractor = make_extractor(model.to(device), spec.training)
+    store = Store(FEATURES, runtime.features_gib * 2**30)
+    extractor = make_extractor(model.to(device), spec, store)
     baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)

@@ -20,6 +20,9 @@ MANIFEST = PREPARED / "manifest.parquet"
 CACHE = Path(".darkroom")
 """Temporary files that can be deleted at any time."""
 
+FEATURES = CACHE / "features"
+"""Features of frozen backbones."""
+
 MODEL = Path("models/model.safetensors")
 WEIGHTS = Path("models/weights")
 """Files with initial weights."""

@@ -62,7 +62,7 @@ class Augmentation:
         """Whether ``on_host`` changes images."""
         self.mixes = options.mixup is not None or options.cutmix is not None
         """Whether ``mix`` is to be called."""
-        self.changes_images = self.needs_host or bool(self._steps) or self.mixes
+        self.changes_images = options.changes_images
         """Whether an image differs between epochs."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:

@@ -1,6 +1,6 @@
 """A model's logits or features of every image, without training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from darkroom.compute.device import is_out_of_memory
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch
-from darkroom.models.classifier import Classifier
 
 
+@torch.inference_mode()
 def compute_logits(
     model: nn.Module, batches: Iterable[Batch], batch_size: str = "evaluate.batch_size"
 ) -> tuple[Tensor, Tensor]:
@@ -25,29 +25,11 @@ def compute_logits(
     Raises:
         UserError: a batch does not fit into memory.
     """
-    return _compute(model, model, batches, batch_size)
-
-
-def compute_features(model: Classifier, batches: Iterable[Batch], batch_size: str) -> Tensor:
-    """Return the backbone's features of every image: float32 ``(n, C, h, w)`` or ``(n, C)``.
-
-    Arguments and exceptions are those of ``compute_logits``.
-    """
-    return _compute(model, model.features, batches, batch_size)[0]
-
-
-@torch.inference_mode()
-def _compute(
-    model: nn.Module,
-    function: Callable[[Tensor], Tensor],
-    batches: Iterable[Batch],
-    batch_size: str,
-) -> tuple[Tensor, Tensor]:
     model.eval()
     outputs, targets = [], []
     for images, batch_targets in batches:
         try:
-            outputs.append(function(images))
+            outputs.append(model(images))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

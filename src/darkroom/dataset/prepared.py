@@ -4,7 +4,7 @@ from pathlib import Path
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
-from darkroom.digests import check_files
+from darkroom.digests import check_files, digest_of_files
 from darkroom.errors import UserError
 from darkroom.paths import DATASET
 
@@ -32,4 +32,4 @@ def open_split(folder: Path, info: DatasetInfo) -> Shards:
         if file.name not in recorded:
             raise UserError(f"{file}: {DATASET.name} does not record this shard; {_REMEDY}")
     check_files(folder, recorded, DATASET, _REMEDY)
-    return Shards(folder, num_classes=len(info.class_names))
+    return Shards(folder, num_classes=len(info.class_names), digest=digest_of_files(recorded))

@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
-from darkroom.digests import FileDigest, HashingFile
+from darkroom.digests import FileDigest, HashingFile, digest_of_files
 from darkroom.errors import UserError, brief
 
 SHARD_BYTES = 64 * 2**20
@@ -162,15 +162,21 @@ class Shards:
     Args:
         num_threads: number of threads that decode; None: the number of cores.
         num_classes: number of classes to check labels against; None: not checked.
+        digest: see the attribute; by default the files are hashed when it is first read.
 
     Raises:
         UserError: there is no shard, a shard is damaged, or the shards do not belong together.
     """
 
     def __init__(
-        self, folder: Path, num_threads: int | None = None, num_classes: int | None = None
+        self,
+        folder: Path,
+        num_threads: int | None = None,
+        num_classes: int | None = None,
+        digest: str | None = None,
     ) -> None:
         files = sorted(folder.glob("*.arrow"))
+        self._digest = digest
         if not files:
             raise UserError(f"{folder}: contains no shards; run `dvc repro prepare`")
         mapped = [_map(file, num_threads, num_classes) for file in files]
@@ -192,6 +198,14 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the names and bytes of the shards."""
+        if self._digest is None:
+            files = sorted(self._folder.glob("*.arrow"))
+            self._digest = digest_of_files({file.name: FileDigest.of(file) for file in files})
+        return self._digest
 
     @property
     def is_multi_label(self) -> bool:

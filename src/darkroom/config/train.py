@@ -146,7 +146,9 @@ class Train(Section):
         " does not count) before training stops; null: never"
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        description="precision of convolutions and matrix products; weights and sums stay in float32"
+        description="precision of convolutions and matrix products; weights and sums stay in float32;"
+        " half precision needs a GPU, or, for bfloat16 with deterministic: false, a CPU with AVX512-BF16"
+        " or AMX"
     )
     tf32: bool = Field(
         description="TF32 on a GPU: faster, but float32 factors are rounded to 10 bits of mantissa"

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
-from darkroom.compute.determinism import set_determinism
+from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
+from darkroom.compute.precision import check_precision, cpu_flags
 from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
@@ -26,6 +27,7 @@ from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
 from darkroom.training.features import Features, OnFeatures, head_alone, load_features
+from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 
@@ -85,6 +87,14 @@ class Job:
         if self.features is not None and self.features.train and is_frozen:
             return head_alone(self.model)
         return self.model
+
+    def compare_precisions(self) -> str:
+        """Return a remark on the speed of half precision on a CPU; empty for others."""
+        precision = self.config.train.precision
+        if precision == "float32" or self.device.type != "cpu":
+            return ""
+        shape = (self.info.channels, *self.info.input_size)
+        return compare_with_float32(self.model, precision, shape, self.batch_size)
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
         """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``.
@@ -146,6 +156,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     options = config.train
     set_determinism(config.seed, config.num_threads, options.deterministic, options.tf32)
     device = select_device(runtime.device)
+    check_precision(options.precision, device, is_pinned(options.deterministic), cpu_flags())
     info = load_info(DATASET)
     check_data(config, info)
     environment = describe_environment(device)

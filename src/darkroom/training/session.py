@@ -87,7 +87,8 @@ def open_session(
         checkpoint_seconds: see ``Checkpoints``.
         watch: observes all batches of images.
     """
-    for line in (job.remark, job.train.placement, *job.doubts, *on_validation(job.info.counts["val"])):
+    remarks = (*job.doubts, job.compare_precisions(), *on_validation(job.info.counts["val"]))
+    for line in (job.remark, job.train.placement, *remarks):
         if line:
             print(f"train: {line}")
     job = job.with_features()

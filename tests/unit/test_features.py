@@ -94,7 +94,7 @@ def epochs_of(job: Job, state: TrainingState) -> Iterator[EpochResult]:
         options,
         0,
         network=job.network(state.model),
-        validated=job.validated,
+        validated=job.network,
     )
 
 

@@ -646,6 +646,11 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.micro_batches: 65 is more than the number of images per batch; it must be at most "
         "train.batch_size, 64",
     ),
+    (
+        {"train.micro_batches": "micro_batches: 2", "train.compile": "compile: cuda_graphs"},
+        "train.compile: cuda_graphs is not possible when train.micro_batches is 2; it must be default"
+        " or null, or set train.micro_batches to 1",
+    ),
     # what leaves nothing of an image
     *(
         (

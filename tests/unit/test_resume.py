@@ -500,7 +500,10 @@ class Hungry(nn.Module):
 CPU_MESSAGE = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
 
 
-@pytest.mark.parametrize("message", [None, CPU_MESSAGE])
+CUBLAS_MESSAGE = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+
+
+@pytest.mark.parametrize("message", [None, CPU_MESSAGE, CUBLAS_MESSAGE])
 @pytest.mark.parametrize(
     ("limit", "micro_batches", "at_once", "fitting"),
     [(7, 1, 8, 4), (5, 1, 8, 4), (3, 1, 8, 2), (1, 1, 8, 1), (3, 2, 4, 2), (1, 2, 4, 1), (2, 3, 3, 2)],
@@ -593,12 +596,13 @@ def on(device: str) -> Any:
 def settled(
     num_images: int, fits: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch, device: str = "cuda"
 ) -> int:
-    def step_fits(model: object, image_shape: object, size: int) -> bool:
+    def step_fits(model: object, image_shape: object, size: int, precision: str) -> bool:
         assert image_shape == (3, 8, 8)
+        assert precision == "bfloat16"
         return fits(size)
 
     monkeypatch.setattr(batch_size, "_step_fits", step_fits)
-    return settle_batch_size("auto", on(device), (3, 8, 8), num_images)
+    return settle_batch_size("auto", on(device), (3, 8, 8), num_images, "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -630,4 +634,4 @@ def test_auto_on_a_cpu_tries_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_number_is_taken_as_it_is() -> None:
-    assert settle_batch_size(77, on("cuda"), (3, 8, 8), 10) == 77
+    assert settle_batch_size(77, on("cuda"), (3, 8, 8), 10, "float32") == 77

@@ -6,13 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.compute.device import is_out_of_memory
+from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch
 
 
 @torch.inference_mode()
 def compute_logits(
-    model: nn.Module, batches: Iterable[Batch], batch_size: str = "evaluate.batch_size"
+    model: nn.Module,
+    batches: Iterable[Batch],
+    batch_size: str = "evaluate.batch_size",
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor]:
     """Return the logits of every image.
 
@@ -29,7 +33,9 @@ def compute_logits(
     outputs, targets = [], []
     for images, batch_targets in batches:
         try:
-            outputs.append(model(images))
+            with autocast(images.device, precision):
+                # a copy, because a recorded CUDA graph returns the same memory each time
+                outputs.append(model(images).clone())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -38,4 +44,5 @@ def compute_logits(
                 f"fit into the memory of {images.device}, even without training; lower {batch_size}"
             ) from None
         targets.append(batch_targets)
-    return torch.cat(outputs), torch.cat(targets)
+    logits = torch.cat(outputs)
+    return logits if precision == "float32" else logits.float(), torch.cat(targets)

@@ -199,6 +199,13 @@ class Train(Section):
                 f"{self.micro_batches} is more than the number of images per batch; it must be at most"
                 f" train.batch_size, {self.batch_size}",
             )
+        if self.micro_batches > 1 and self.compile == "cuda_graphs":
+            # the gradients of one replay would be overwritten by the next (pytorch#96693, #169545)
+            yield (
+                "train.compile",
+                f"cuda_graphs is not possible when train.micro_batches is {self.micro_batches}; it must"
+                " be default or null, or set train.micro_batches to 1",
+            )
 
     def _mistaken_optimizer(self) -> Mistakes:
         optimizer = f"train.optimizer is {self.optimizer}"

@@ -59,7 +59,7 @@ def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[Trial]:
                 options,
                 job.config.seed,
                 network=job.network(model),
-                validated=job.validated,
+                validated=job.network,
             )
             kept = course_of(list(results)).kept
             yield Trial(decay, kept.val_f1_macro, kept.val_loss)

@@ -11,7 +11,7 @@ from torch import nn
 
 from darkroom.compute.device import is_out_of_memory
 from darkroom.compute.inference import compute_logits
-from darkroom.compute.precision import autocast
+from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.loading.philox import join, words
@@ -57,18 +57,20 @@ def fit(
         checkpoints: saves the state from time to time.
         network: computes the logits in training; by default the model. It may be the compiled model, or
             a model that also takes features.
-        validated: takes a model and returns the module that computes the logits of ``val_batches``.
+        validated: takes a model and returns the module that computes the logits of ``val_batches``;
+            called once.
 
     Raises:
         UserError: the loss is not finite, or a batch does not fit into memory.
     """
     if network is None:  # not `or`: the truth value of a compiled model is not defined
         network = state.model
+    validation_network = validated(state.evaluated_model)
     yield from state.results
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
         train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
         batches = _with_checkpoints(val_batches, lambda: _save_if_due(state, options, checkpoints))
-        scores = evaluate(validated(state.evaluated_model), batches, seed)
+        scores = evaluate(validation_network, batches, seed, options.precision)
         verdict = judge(scores.f1_macro, state.best)
         result = EpochResult(
             epoch=state.epoch + 1,
@@ -114,7 +116,9 @@ def train_one_epoch(
         except RuntimeError as error:
             if is_out_of_memory(error):
                 clear_frames(error.__traceback__)  # they hold the tensors of the step
-                raise out_of_memory(state.model, batch.images, options.micro_batches) from None
+                raise out_of_memory(
+                    state.model, batch.images, options.micro_batches, options.precision
+                ) from None
             raise
         state.step += 1
         state.num_images += len(batch.targets)
@@ -163,7 +167,9 @@ class Scores(NamedTuple):
     f1_standard_error: float
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch], seed: int) -> Scores:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], seed: int, precision: Precision = "float32"
+) -> Scores:
     """Return the scores of a model, without label smoothing or weights.
 
     If an image may have several labels, those with a probability of at least 0.5 are predicted, and the
@@ -172,7 +178,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], seed: int) -> Scores:
     Args:
         seed: of the bootstrap that estimates the standard error.
     """
-    logits, targets = compute_logits(model, batches, "train.batch_size")
+    logits, targets = compute_logits(model, batches, "train.batch_size", precision)
     if targets.ndim == 2:
         loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
         preds = logits >= 0

@@ -180,11 +180,20 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         ),
     )
     model = start.classifier.to(device)
-    batch_size = settle_batch_size(
-        options.batch_size, model, (info.channels, *info.input_size), info.num_images("train")
-    )
     augmentation = Augmentation(config.augment, config.seed)
     shards = {split: open_split(PREPARED / split, info) for split in ("train", "val")}
+    # images may stay on the GPU, so they are placed before a batch size that fits is looked for
+    train = Batches(
+        shards["train"], device, 1, runtime.workers, augmentation.needs_host, options.sampling
+    )
+    val = Batches(shards["val"], device, 1, runtime.workers)
+    batch_size = settle_batch_size(
+        options.batch_size,
+        model,
+        (info.channels, *info.input_size),
+        info.num_images("train"),
+        options.precision,
+    )
     return Job(
         config=config,
         device=device,
@@ -193,15 +202,8 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         spec=start.spec,
         model=model,
         batch_size=batch_size,
-        train=Batches(
-            shards["train"],
-            device,
-            batch_size,
-            runtime.workers,
-            augmentation.needs_host,
-            options.sampling,
-        ),
-        val=Batches(shards["val"], device, -(-batch_size // options.micro_batches), runtime.workers),
+        train=train.with_batch_size(batch_size),
+        val=val.with_batch_size(-(-batch_size // options.micro_batches)),
         augmentation=augmentation,
         loss=loss,
         store=Store(FEATURES, runtime.features_gib * 2**30),

@@ -14,8 +14,11 @@ from darkroom.models.trainable import in_head, matching, parameters_by_name
 if TYPE_CHECKING:
     from darkroom.config.train import SettledTrain
 
-FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}
-"""Optimizers for which torch has one kernel for all parameters of a group, on CPU and CUDA."""
+FUSED = {
+    "cpu": {"sgd", "adam", "adamw", "adagrad", "muon"},
+    "cuda": {"sgd", "adam", "adamw", "muon"},  # adagrad only from PyTorch 2.12 on (pytorch#177672)
+}
+"""Optimizers for which torch has one kernel for all parameters of a group, by type of device."""
 
 POSITIONS = ("*.position*", "*.pos_embed*", "*.relative_position*", "*.class_token", "*.cls_token")
 """Names of position embeddings and tokens, which are added to features instead of multiplying them."""
@@ -36,8 +39,8 @@ def make_optimizer(
     Raises:
         UserError: a pattern of ``lr_factors`` matches nothing, or the network does not suit muon.
     """
-    fused = options.optimizer in FUSED and all(
-        parameter.device.type in ("cpu", "cuda") for parameter in model.parameters()
+    fused = all(
+        options.optimizer in FUSED.get(parameter.device.type, ()) for parameter in model.parameters()
     )
     if options.optimizer == "muon":
         matrices = _backbone_matrices(model)

@@ -67,7 +67,7 @@ class Session:
                 job.config.seed,
                 self.checkpoints,
                 job.network(state.model),
-                job.validated,
+                job.network,
             ):
                 self.history.add(result)
                 bar.note(self.history.last_line())

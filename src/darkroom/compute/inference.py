@@ -1,6 +1,6 @@
 """A model's logits or features of every image, without training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,13 @@ def compute_logits(
         UserError: a batch does not fit into memory.
     """
     return _compute(model, model, batches, batch_size)
+
+
+def mirrored(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches with the mirror image of each image."""
+    for images, targets in batches:
+        # in the layout of the images, because kernels depend on it
+        yield images.permute(0, 2, 3, 1).flip(2).permute(0, 3, 1, 2), targets
 
 
 def compute_features(model: Classifier, batches: Iterable[Batch], batch_size: str) -> Tensor:

@@ -1,5 +1,6 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,8 +15,10 @@ from darkroom.compute.environment import describe_environment
 from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
+from darkroom.dataset.views import View
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier
+from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
@@ -121,7 +124,9 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         ModelSpec(
             **config.model.model_dump(exclude={"weights"}),
             class_names=tuple(info.class_names),
-            input_size=info.input_size,
+            input_size=options.sizes[-1][1] if options.sizes else info.input_size,
+            prepared_size=info.input_size if options.sizes else None,
+            evaluate_crop=options.evaluate_crop,
             channels=info.channels,
             resize=info.resize,
             mean=tuple(info.mean),
@@ -131,12 +136,21 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
             multi_label=info.multi_label,
         ),
     )
+    check_stages(start.classifier, start.spec, options.sizes)
     model = start.classifier.to(device)
+    largest = max((size for _, size in options.sizes), key=math.prod, default=info.input_size)
     batch_size = settle_batch_size(
-        options.batch_size, model, (info.channels, *info.input_size), info.num_images("train")
+        options.batch_size, model, (info.channels, *largest), info.num_images("train")
     )
-    augmentation = Augmentation(config.augment, config.seed)
-    shards = {split: open_split(PREPARED / split, info) for split in ("train", "val")}
+    resizes = any(size != info.input_size for _, size in options.sizes)
+    augmentation = Augmentation(
+        config.augment,
+        config.seed,
+        options.sizes if resizes else (),
+        options.evaluate_crop or "centre",
+    )
+    train = open_split(PREPARED / "train", info)
+    val = open_split(PREPARED / "val", info, View.of(start.spec.input_size, options.evaluate_crop))
     return Job(
         config=config,
         device=device,
@@ -146,14 +160,14 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         model=model,
         batch_size=batch_size,
         train=Batches(
-            shards["train"],
+            train,
             device,
             batch_size,
             runtime.workers,
             augmentation.needs_host,
             options.sampling,
         ),
-        val=Batches(shards["val"], device, -(-batch_size // options.micro_batches), runtime.workers),
+        val=Batches(val, device, -(-batch_size // options.micro_batches), runtime.workers),
         augmentation=augmentation,
         loss=loss,
         weights_sha256=start.sha256,

@@ -628,8 +628,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {**training_size("[9, 8]"), "prepare.image_size": "image_size: 8"},
-        "train.image_size: 9 x 8 (height x width) is more than the prepared images have, 8 x 8; lower it,"
-        " or raise prepare.image_size",
+        "train.image_size: 9 x 8 (height x width) is more than the prepared images have, 8 x 8; lower"
+        " it, or raise prepare.image_size",
     ),
     *(
         (training_size(sizes), f"train.image_size: {told}")
@@ -647,14 +647,14 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {**training_size(TWO_SIZES), "train.compile": "compile: default"},
-        "train.image_size: a schedule does not work with train.compile default, because the network would"
-        " be compiled anew at each size, and torch.compile gives up after eight variants; set one size,"
-        " or train.compile to null",
+        "train.image_size: a schedule does not work with train.compile default, because the network"
+        " would be compiled anew at each size, and torch.compile gives up after eight variants; set"
+        " one size, or train.compile to null",
     ),
     (
         {**training_size(TWO_SIZES), **FROZEN_BACKBONE},
-        "train.image_size: a schedule has no use when the backbone is frozen, because its features do not"
-        " get better; set one size, or train.freeze to none",
+        "train.image_size: a schedule has no use when the backbone is frozen, because its features do"
+        " not get better; set one size, or train.freeze to none",
     ),
     (
         {**training_size(TWO_SIZES), "model.name": "name: mlp"},

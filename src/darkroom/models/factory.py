@@ -51,8 +51,11 @@ def check_stages(
     """
     for epoch, size in sizes[:-1]:
         of_size = replace(spec, input_size=size)
-        with ShapesOnly():
-            fresh = make_classifier(of_size)  # rejects what is too small
+        try:
+            with ShapesOnly():
+                fresh = make_classifier(of_size)
+        except UserError as error:
+            raise UserError(f"train.image_size: from epoch {epoch}: {error}") from None
         shapes = {name: tensor.shape for name, tensor in fresh.state_dict().items()}
         try:
             same = shapes == {name: tensor.shape for name, tensor in classifier.state_dict().items()}

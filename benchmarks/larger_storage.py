@@ -26,7 +26,7 @@ from stages import change_params, project_copy, run_stage
 
 from darkroom.compute.inference import compute_logits
 from darkroom.dataset.shards import Shards
-from darkroom.dataset.views import View
+from darkroom.dataset.views import EvaluationView
 from darkroom.loading.batches import Batches
 from darkroom.models.file import load_model
 
@@ -73,7 +73,7 @@ def measure(data: Path, weights: Path, prepared: int, seeds: list[int]) -> None:
             model, spec = load_model(folder / "models/model.safetensors")
             accuracy = {}
             for crop in VIEWS:
-                shards = Shards(folder / "data/prepared/test", view=View((SIZE, SIZE), crop))
+                shards = Shards(folder / "data/prepared/test", view=EvaluationView((SIZE, SIZE), crop))
                 logits, targets = compute_logits(model, Batches(shards, torch.device("cpu"), 32))
                 accuracy[crop] = round(float((logits.argmax(dim=1) == targets).double().mean()), 4)
             keep(

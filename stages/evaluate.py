@@ -1,7 +1,16 @@
 """evaluate: model, data/prepared/{train,val,test}/ -> reports/evaluate/{metrics.json, ...}"""
 
 from darkroom.config.evaluate import EvaluateConfig
-from darkroom.paths import DATASET, EVALUATE_PLOTS, METRICS, MODEL, PREDICTIONS, PREPARED, REPORT
+from darkroom.paths import (
+    DATASET,
+    EVALUATE_PLOTS,
+    EVALUATE_REPORT,
+    FEATURES,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    PREPARED,
+)
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
 from darkroom.tracking.run import Run
@@ -13,7 +22,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.inference import compute_logits, mirrored
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
-    from darkroom.dataset.views import View
+    from darkroom.dataset.views import EvaluationView
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate
     from darkroom.evaluation.features import make_extractor
@@ -21,6 +30,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.tables import write_predictions
+    from darkroom.features.store import Store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
     from darkroom.metrics.remarks import remarks_on
@@ -34,11 +44,12 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
 
     info = load_info(DATASET)
-    view = View.of(spec.input_size, spec.evaluate_crop)
+    view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
     train, val, test_split = (
         open_split(PREPARED / split, info, view) for split in ("train", "val", "test")
     )
-    extractor = make_extractor(model.to(device), spec.training)
+    store = Store(FEATURES, runtime.features_gib * 2**30)
+    extractor = make_extractor(model.to(device), spec, store)
     baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
@@ -59,12 +70,12 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_json({"test": test}, METRICS)
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
-    write_report(evaluation, hardest, spec, EVALUATE_PLOTS, REPORT)
+    write_report(evaluation, hardest, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for remark in remarks_on(test):
         print(f"evaluate: {remark}")
-    print(f"evaluate: {summary(test)}; see {REPORT}")
+    print(f"evaluate: {summary(test)}; see {EVALUATE_REPORT}")
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ def assert_inside(watched: Watched, images: Path, *forbidden: Path | str) -> Non
 # Folders
 
 
+@pytest.mark.slow
 def test_links_out_of_a_folder_are_not_followed(images: Path, outside: Path, tmp_path: Path) -> None:
     links = {
         "cat/relative.png": "../../outside/photo.png",
@@ -136,6 +137,7 @@ def test_links_out_of_a_folder_are_not_followed(images: Path, outside: Path, tmp
     assert_inside(watched, images, outside, "/etc/passwd", "/dev/zero")
 
 
+@pytest.mark.slow
 def test_the_watch_sees_what_is_opened(images: Path, outside: Path, tmp_path: Path) -> None:
     """A link to a file in a DVC cache is followed, and seen."""
     cached = tmp_path / "cache/files/md5/ab" / ("0" * 30)
@@ -235,6 +237,7 @@ def watch_tar(tar: Path, outside: Path, out: Path) -> dict[str, str]:
     return dict(watched.outcomes.items() - USED.items())
 
 
+@pytest.mark.slow
 def test_members_that_climb_out_of_an_archive_are_refused(outside: Path, tmp_path: Path) -> None:
     def change(tar: tarfile.TarFile) -> None:
         add(tar, "../outside/climbs.png", photo(50))
@@ -252,6 +255,7 @@ def test_members_that_climb_out_of_an_archive_are_refused(outside: Path, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_links_and_devices_in_an_archive_are_not_opened(outside: Path, tmp_path: Path) -> None:
     target = str(outside / "photo.png")
 
@@ -314,6 +318,7 @@ def add_bombs(images: Path, scratch: Path) -> dict[str, str]:
     return outcomes | {"dog/bomb.png": "too large"}
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_in_less_than_a_gibibyte(images: Path, tmp_path: Path) -> None:
     bombs = add_bombs(images, tmp_path / "corpus")
     assert len(bombs) > 10

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,23 @@ def test_predict_runs_from_the_exported_folder(finished: Project, tmp_path: Path
     assert [line[1] for line in lines] == [row["pred"] for row in table]
     for line, row in zip(lines, table, strict=True):
         assert float(line[2]) == pytest.approx(row["probability"], abs=1e-4)
+
+
+def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:
+    written = [
+        file
+        for part in ("data/prepared", "models", "reports", "export")
+        for file in (finished.folder / part).rglob("*")
+        if file.is_file()
+    ]
+    assert len(written) > 15
+    year = time.strftime("%Y-").encode()
+    for file in written:
+        content = file.read_bytes()
+        assert str(finished.folder).encode() not in content, file
+        assert not re.search(rb"site-packages|/home/|/Users/|/tmp/", content), file
+        if file.suffix in (".json", ".csv", ".md"):
+            assert year not in content, file
 
 
 def test_nothing_runs_again_until_something_changes(finished: Project) -> None:

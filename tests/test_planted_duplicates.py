@@ -104,6 +104,7 @@ def check(tmp_path: Path, num_collections: int) -> None:
     assert num_planted == num_collections * PLANTINGS
 
 
+@pytest.mark.slow
 def test_of_160_planted_copies_none_crosses_splits(tmp_path: Path) -> None:
     check(tmp_path, len(SPLITS))
 

@@ -9,7 +9,7 @@ from PIL import Image
 from project import Project
 
 from darkroom.dataset.shards import Shards
-from darkroom.dataset.views import View
+from darkroom.dataset.views import EvaluationView
 from darkroom.models.spec import load_spec
 from darkroom.prediction.predictor import Predictor
 
@@ -39,7 +39,7 @@ def test_predict_sees_the_pixels_that_evaluate_sees(tmp_path: Path, resize: str,
 
     spec = load_spec(tmp_path / "models/model.safetensors")
     assert (spec.input_size, spec.prepared_size, spec.evaluate_crop) == ((16, 32), (24, 40), crop)
-    shards = Shards(tmp_path / "data/prepared/test", view=View.of(spec.input_size, crop))
+    shards = Shards(tmp_path / "data/prepared/test", view=EvaluationView.of(spec.input_size, crop))
     images = shards.gather(np.arange(len(shards))).transpose(0, 3, 1, 2)
     predictor = Predictor(tmp_path / "export")
     files = [tmp_path / "data/mine" / path for path in shards.paths]

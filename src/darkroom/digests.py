@@ -128,6 +128,12 @@ def _content_sha256(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def digest_of_files(files: Mapping[str, FileDigest]) -> str:
+    """Return the SHA-256 over names and digests of files."""
+    lines = [f"{name} {digest.sha256}\n" for name, digest in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 class HashingFile(io.RawIOBase):
     """Writes all bytes to ``file`` and hashes them."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ def flatten(section: BaseModel) -> dict[str, Any]:
     return dict(walk(section, ""))
 
 
-def parameters() -> Iterator[tuple[str, str, str]]:
-    """Yield ``(full name, allowed values, description)`` of every parameter."""
+@cache
+def parameters() -> tuple[tuple[str, str, str], ...]:
+    """Return ``(full name, allowed values, description)`` of every parameter."""
     root = Params.model_json_schema()
 
     def walk(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
@@ -80,7 +82,7 @@ def parameters() -> Iterator[tuple[str, str, str]]:
             else:
                 yield prefix + name, _allowed(field), field["description"]
 
-    yield from walk(root, "")
+    return tuple(walk(root, ""))
 
 
 def _one_per_value(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:

@@ -20,6 +20,9 @@ MANIFEST = PREPARED / "manifest.parquet"
 CACHE = Path(".darkroom")
 """Temporary files that can be deleted at any time."""
 
+FEATURES = CACHE / "features"
+"""Features of frozen backbones."""
+
 MODEL = Path("models/model.safetensors")
 WEIGHTS = Path("models/weights")
 """Files with initial weights."""
@@ -36,7 +39,7 @@ HISTORY = REPORT_TRAIN / "history.csv"
 METRICS = REPORT_EVALUATE / "metrics.json"
 PREDICTIONS = REPORT_EVALUATE / "predictions.parquet"
 EVALUATE_PLOTS = REPORT_EVALUATE / "plots"
-REPORT = REPORT_EVALUATE / "report.html"
+EVALUATE_REPORT = REPORT_EVALUATE / "report.html"
 
 EXPORT = Path("export")
 

@@ -38,6 +38,12 @@ class Runtime(BaseModel):
         le=86_400,
         description="interval of checkpoints: a training that is killed loses at most this much work",
     )
+    features_gib: int = Field(
+        10,
+        ge=1,
+        le=100_000,
+        description="maximum size of the cache of features, in GiB; the least recently used are removed",
+    )
     tracking: Literal["on", "off"] = Field("on", description="off: nothing is sent to MLflow")
     tensorboard: str | None = Field(
         None, min_length=1, description="folder for TensorBoard's event files"

@@ -176,6 +176,7 @@ def ask_until_it_is_over(
     return num_asked
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_step_that_takes_for_ever(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_second_signal_ends_a_step_that_takes_for_ever(
     assert (tmp_path / "hash").read_text() == undisturbed
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_for_ever_is_given_up(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:

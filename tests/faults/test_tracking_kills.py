@@ -158,6 +158,7 @@ def kill_writers(server: Server, root: Path, num_kills: int, seed: int) -> None:
         assert ("error" in run.data.tags) != is_whole
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_was_told_has_arrived(server: Server, root: Path) -> None:
     kill_writers(server, root, 10, seed=0)
 
@@ -201,6 +202,7 @@ def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
     return num_trainings
 
 
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_is_one_run(server: Server, root: Path) -> None:
     assert kill_trainings(server, root, 8, seed=0) > 0
 

@@ -148,6 +148,7 @@ def test_a_damaged_upload_of_a_model_is_sent_again(
     assert_all_arrived(root, server, [story])
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_the_server_loses_nothing(
     root: Path, server: MlflowServer, proxy: Proxy
 ) -> None:
@@ -223,6 +224,7 @@ def test_a_server_that_is_down_costs_a_warning_and_the_next_stage_sends_all(
     assert_whole(MlflowClient(server.uri), second, 10)
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_blocks_nobody(
     root: Path,
     server: MlflowServer,

@@ -28,6 +28,7 @@ TRAIN: dict[str, Any] = {
     "clip_value": None,
     "freeze": "none",
     "unfreeze": [],
+    "feature_views": None,
     "layer_decay": None,
     "lr_factors": {},
     "ema_decay": None,

@@ -26,6 +26,7 @@ from darkroom.evaluation.baseline import (
 )
 from darkroom.evaluation.features import BackboneFeatures, GreyPixels, make_extractor
 from darkroom.evaluation.regression import STRENGTHS
+from darkroom.features.store import Store
 from darkroom.metrics.multi_label import best_thresholds
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import Classifier
@@ -133,6 +134,14 @@ def test_on_a_frozen_backbone_it_is_scikit_learns_regression(tmp_path: Path) -> 
     scores = measured(fit(tmp_path, of_splits, BackboneFeatures(model)), model, of_splits)
     expected = by_scikit_learn(lambda: (StandardScaler(),), vectors, labels)
     assert scores["logistic_regression"] == {**expected, "features": "backbone"}
+    spec = make_spec(
+        class_names=NAMES, width=8, training={"train.freeze": "backbone", "train.epochs": 1}
+    )
+    for _ in ("computed", "from the cache"):
+        cached = make_extractor(model, spec, Store(tmp_path / "features", 2**20))
+        again = measured(fit(tmp_path / "again", of_splits, cached), model, of_splits)
+        assert again == scores
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
 def test_the_size_of_the_batches_changes_no_score(tmp_path: Path) -> None:
@@ -182,9 +191,10 @@ def test_colour_becomes_grey_and_large_pictures_small() -> None:
     ],
 )
 def test_features_are_the_backbones_if_no_epoch_changed_it(
-    changes: dict[str, Any], expected: str
+    changes: dict[str, Any], expected: str, tmp_path: Path
 ) -> None:
-    assert make_extractor(classifier(), {"train.epochs": 5, **changes}).name == expected
+    spec = make_spec(class_names=NAMES, training={"train.epochs": 5, **changes})
+    assert make_extractor(classifier(), spec, Store(tmp_path, 2**20)).name == expected
 
 
 # several labels per image

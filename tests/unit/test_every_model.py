@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support import make_spec, plain_loss, train_options, weights_hash
-from test_torchvision_models import FAMILIES, QUICK, side_of
+from test_torchvision_models import FAMILIES, side_of
 
 from darkroom.loading.batches import TrainBatch
 from darkroom.models.factory import make_classifier
@@ -48,8 +48,7 @@ def specs() -> Iterator[Any]:
     pooled = of_torchvision("resnet18", "concat_pool")
     yield pytest.param(pooled, id="resnet18, concat_pool", marks=pytest.mark.slow)
     for name in FAMILIES:
-        marks = () if name in QUICK[:2] else pytest.mark.slow
-        yield pytest.param(of_torchvision(name), id=name, marks=marks)
+        yield pytest.param(of_torchvision(name), id=name, marks=pytest.mark.slow)
 
 
 class Stopped(Exception):

@@ -22,8 +22,6 @@ from darkroom.models.file import load_model, load_spec, save_model
 
 FILES = ("model.safetensors", "model.onnx", "model.pt2")
 MODELS = ("cnn", "mlp", "resnet", "vit", "torchvision:resnet18")
-SLOW = MODELS[1:]
-EACH_MODEL = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MODELS]
 
 EXPORT = """
 import json, sys
@@ -102,7 +100,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exports]:
     shutil.rmtree(folder)  # a quarter of a gigabyte
 
 
-@pytest.fixture(params=EACH_MODEL)
+@pytest.fixture(params=MODELS)
 def exported(request: pytest.FixtureRequest, exports: Exports) -> Path:
     """The exported folder of each model."""
     return exports(request.param)
@@ -127,7 +125,8 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 # agreement
 
 
-@pytest.mark.parametrize("name", EACH_MODEL)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
 def test_files_agree_with_the_checkpoint(name: str, exports: Exports) -> None:
     folder = exports(name)
     files = FILES if name == "cnn" else FILES[1:]
@@ -198,6 +197,7 @@ def test_one_of_each_family_of_torchvisions_agrees_with_its_export(name: str, tm
         file.unlink()  # up to half a gigabyte
 
 
+@pytest.mark.slow
 def test_any_batch_size_works(exported: Path) -> None:
     model, spec = load_model(exported / "model.safetensors")
     program = torch.export.load(exported / "model.pt2").module()
@@ -214,6 +214,7 @@ def test_any_batch_size_works(exported: Path) -> None:
                 np.testing.assert_allclose(np.asarray(actual), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_says_what_goes_in_and_out(exported: Path) -> None:
     session = session_of(exported / "model.onnx")
     spec = load_spec(exported / "model.safetensors")
@@ -224,6 +225,7 @@ def test_onnx_says_what_goes_in_and_out(exported: Path) -> None:
     assert [output.name for output in session.get_outputs()] == ["logits", "probabilities"]
 
 
+@pytest.mark.slow
 def test_dropout_is_off_in_every_format(cnn: Path) -> None:
     images = images_for(cnn, 4)
     session = session_of(cnn / "model.onnx")
@@ -246,6 +248,7 @@ def test_two_processes_in_two_folders_write_the_same_bytes(name: str, exports: E
         assert (here / file).read_bytes() == (elsewhere / file).read_bytes(), file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_other_weights_are_other_bytes(file: str, exports: Exports) -> None:
     cnn = exports("cnn") / file
@@ -270,11 +273,13 @@ def paths_of_this_machine(path: Path) -> list[str]:
     return sorted(text for text in wanted if any(text.encode() in part for part in parts))
 
 
+@pytest.mark.slow
 def test_no_file_holds_a_path_of_the_machine(exported: Path) -> None:
     for file in FILES:
         assert paths_of_this_machine(exported / file) == []
 
 
+@pytest.mark.slow
 def test_without_care_the_files_would_hold_paths(tmp_path: Path) -> None:
     spec = make_spec()
     model = ExportedModel(make_classifier(spec)).eval()
@@ -309,6 +314,7 @@ def check(folder: Path, file: str, tolerance: float = 1e-4) -> None:
     check_parity(model, [folder / file], images_for(folder, 4), num_threads=1, tolerance=tolerance)
 
 
+@pytest.mark.slow
 def test_a_file_made_of_other_weights_is_refused(exports: Exports, cnn: Path) -> None:
     check(cnn, "model.onnx")
     shutil.copy(exports("cnn").parent / "other-weights" / "model.onnx", cnn)
@@ -317,6 +323,7 @@ def test_a_file_made_of_other_weights_is_refused(exports: Exports, cnn: Path) ->
     check(cnn, "model.onnx", tolerance=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 0.5, 0.98])
 def test_a_truncated_file_is_refused_by_name(keep: float, cnn: Path) -> None:
     path = cnn / "model.onnx"
@@ -327,6 +334,7 @@ def test_a_truncated_file_is_refused_by_name(keep: float, cnn: Path) -> None:
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
     model, _ = load_model(cnn / "model.safetensors")
     (cnn / "gone.onnx").unlink(missing_ok=True)
@@ -390,11 +398,13 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 THRESHOLDS = (0.5, 0.4567, 0.5)
 
 
+@pytest.mark.slow
 def test_the_model_file_keeps_thresholds_to_the_last_digit(several: Path) -> None:
     spec = load_spec(several / "model.safetensors")
     assert (spec.multi_label, spec.thresholds) == (True, THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_probabilities_of_several_labels_are_sigmoids(several: Path) -> None:
     images = images_for(several, 6)
     model, _ = load_model(several / "model.safetensors")
@@ -409,6 +419,7 @@ def test_probabilities_of_several_labels_are_sigmoids(several: Path) -> None:
         assert abs(actual.sum(axis=1) - 1).min() > 0.01  # no softmax
 
 
+@pytest.mark.slow
 def test_parity_of_several_labels_is_that_of_their_sets(several: Path) -> None:
     model, spec = load_model(several / "model.safetensors")
     paths = [several / name for name in FILES]
@@ -429,6 +440,7 @@ def test_compare_counts_images_with_equal_sets() -> None:
     assert compare(expected, actual).agreement == 1.0
 
 
+@pytest.mark.slow
 def test_probabilities_that_are_no_numbers_are_refused_with_the_image(cnn: Path) -> None:
     model, _ = load_model(cnn / "model.safetensors")
     images = images_for(cnn, 3)
@@ -440,6 +452,7 @@ def test_probabilities_that_are_no_numbers_are_refused_with_the_image(cnn: Path)
         check_parity(model, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"])
 
 
+@pytest.mark.slow
 def test_an_exported_file_that_gives_no_numbers_is_refused(cnn: Path, tmp_path: Path) -> None:
     model, spec = load_model(cnn / "model.safetensors")
     broken, _ = load_model(cnn / "model.safetensors")

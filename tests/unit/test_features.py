@@ -1,6 +1,8 @@
 """Features of a frozen backbone: the same training as from images, at the cost of one pass."""
 
-from collections.abc import Iterable, Iterator
+import copy
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,16 +18,18 @@ from support import (
     weights_hash,
     write_shards,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.dataset.shards import Shards
-from darkroom.loading.batches import Batch, Batches
+from darkroom.features.store import Store
+from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
-from darkroom.training import features
+from darkroom.models.heads import Head
 from darkroom.training.course import EpochResult
 from darkroom.training.engine import fit
+from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
 from darkroom.training.state import TrainingState
 
@@ -51,6 +55,7 @@ def make_job(
     model = make_classifier(make_spec(**network or {}))
     assert isinstance(model, Classifier)
     device = torch.device("cpu")
+    options_of_augment = augment_options(**augment or {})
     for split, number in (("train", NUM_TRAIN), ("val", NUM_VAL)):
         if not (folder / split).exists():
             write_shards(folder / split, *two_brightnesses(number, seed=number))
@@ -59,17 +64,18 @@ def make_job(
         for split in ("train", "val")
     }
     return Job(
-        config=SimpleNamespace(train=train, seed=0),  # type: ignore[arg-type]
+        config=SimpleNamespace(train=train, seed=0, augment=options_of_augment),  # type: ignore[arg-type]
         device=device,
         environment={},
         info=None,  # type: ignore[arg-type]
-        spec=make_spec(),
+        spec=make_spec(**network or {}),
         model=model,
         batch_size=8,
         train=batches["train"],
         val=batches["val"],
-        augmentation=Augmentation(augment_options(**augment or {}), 0),
+        augmentation=Augmentation(options_of_augment, 0),
         loss=plain_loss(train),
+        store=Store(folder / "features", 2**30),
         weights_sha256="",
         remark="",
     )
@@ -80,7 +86,7 @@ def epochs_of(job: Job, state: TrainingState) -> Iterator[EpochResult]:
     return fit(
         state,
         job.epoch,
-        job.validation,
+        job.validations(state),
         job.loss,
         options,
         0,
@@ -129,9 +135,9 @@ def test_the_training_is_the_one_from_images(
 
 def test_each_image_goes_through_the_backbone_once(tmp_path: Path, num_images: list[int]) -> None:
     job = make_job(tmp_path).with_features()
-    assert sum(num_images) == NUM_TRAIN + NUM_VAL + 1  # one to see how large features are
+    assert sum(num_images) == NUM_TRAIN + NUM_VAL
     trained(job)
-    assert sum(num_images) == NUM_TRAIN + NUM_VAL + 1
+    assert sum(num_images) == NUM_TRAIN + NUM_VAL
 
 
 def test_without_features_each_epoch_runs_the_backbone(tmp_path: Path, num_images: list[int]) -> None:
@@ -146,69 +152,90 @@ def test_augmented_images_are_computed_anew_and_only_validation_is_kept(
     tmp_path: Path, num_images: list[int], augment: dict[str, Any]
 ) -> None:
     job = make_job(tmp_path, augment=augment).with_features()
-    assert sum(num_images) == NUM_VAL + 1
+    assert sum(num_images) == NUM_VAL
     state, results = trained(job)
-    assert sum(num_images) == NUM_VAL + 1 + NUM_EPOCHS * NUM_TRAIN
+    assert sum(num_images) == NUM_VAL + NUM_EPOCHS * NUM_TRAIN
     other, from_images = trained(make_job(tmp_path, augment=augment))
     assert weights_hash(state.model) == weights_hash(other.model)
     assert [result.val_loss for result in results] == pytest.approx([r.val_loss for r in from_images])
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"freeze": "none"},
-        {"freeze": ["backbone.stages.0"]},
-        {"unfreeze": [{"epoch": 2, "layers": "backbone.stages.1"}]},
-    ],
-)
+@pytest.mark.parametrize("options", [{"freeze": "none"}, {"freeze": ["backbone.stages.0"]}])
 def test_a_backbone_that_learns_has_no_features(tmp_path: Path, options: dict[str, Any]) -> None:
     job = make_job(tmp_path, **options)
     assert job.with_features() is job
-    assert job.validation is job.val
+    assert job.validation(0) is job.val
     assert job.network() is job.model
 
 
-def test_too_many_features_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bytes_per_image = 4 * 8 * 4 * 4  # float32, 8 channels of 4 x 4
-    monkeypatch.setattr(features, "MAX_BYTES", bytes_per_image * NUM_TRAIN)
-    found = make_job(tmp_path).with_features().features
-    assert found is not None
-    assert found.train is not None
-    monkeypatch.setattr(features, "MAX_BYTES", bytes_per_image * NUM_TRAIN - 1)
-    found = make_job(tmp_path).with_features().features
-    assert found is not None
-    assert found.train is None
-    monkeypatch.setattr(features, "MAX_BYTES", bytes_per_image * NUM_VAL - 1)
-    job = make_job(tmp_path).with_features()
-    assert job.features is None
-    assert job.validation is job.val
+UNFREEZE = [{"epoch": 3, "layers": "backbone.stages.1"}]
 
 
-def test_who_watches_sees_the_images(tmp_path: Path) -> None:
-    seen: list[Tensor] = []
-
-    def watch(batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            seen.append(batch[0])
-            yield batch
-
-    make_job(tmp_path).with_features(watch)
-    assert {images.dtype for images in seen} == {torch.uint8}
-    images, _ = two_brightnesses(NUM_TRAIN, seed=NUM_TRAIN)
-    first = torch.cat(seen)[:NUM_TRAIN]
-    assert first.permute(0, 2, 3, 1).equal(torch.from_numpy(images))
+def test_features_are_used_until_a_layer_is_unfrozen(tmp_path: Path, num_images: list[int]) -> None:
+    job = make_job(tmp_path, unfreeze=UNFREEZE, ema_decay=0.9).with_features()
+    state, results = trained(job)
+    # an epoch's images are seen in training and in validation, from the third epoch on
+    assert sum(num_images) == 3 * (NUM_TRAIN + NUM_VAL)
+    other, from_images = trained(make_job(tmp_path, unfreeze=UNFREEZE, ema_decay=0.9))
+    for result, expected in zip(results, from_images, strict=True):
+        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
+    for name, tensor in state.model.state_dict().items():
+        torch.testing.assert_close(tensor, other.model.state_dict()[name], atol=1e-4, rtol=1e-3)
 
 
-def test_a_resumed_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    whole, _ = trained(make_job(tmp_path, NETWORKS["map"]).with_features())
-    job = make_job(tmp_path, NETWORKS["map"]).with_features()
+SHIFTED = {"crop_padding": 2, "brightness": 0.3}
+
+
+def test_epochs_use_the_views_in_turn(tmp_path: Path, num_images: list[int]) -> None:
+    job = make_job(tmp_path, augment=SHIFTED, feature_views=2).with_features()
+    assert sum(num_images) == NUM_VAL + 2 * NUM_TRAIN
+    state, _ = trained(job)
+    assert sum(num_images) == NUM_VAL + 2 * NUM_TRAIN
+    # independently: images in the order of each epoch, as augmented in epoch 0, 1, 0 and 1
+    other = make_job(tmp_path, augment=SHIFTED)
+    for epoch in range(NUM_EPOCHS):
+        order = [batch.targets for batch in other.train.epoch(0, epoch, None)]
+        assert torch.cat(order).equal(
+            torch.cat([batch.targets for batch in job.epoch(epoch, 0)])  # the same images
+        )
+        images = torch.cat([batch.images for batch in other.train.epoch(0, epoch, None)])
+        originals = torch.from_numpy(two_brightnesses(NUM_TRAIN, seed=NUM_TRAIN)[0])
+        places = torch.stack(
+            [
+                (originals.permute(0, 3, 1, 2) == image).flatten(1).all(1).nonzero()[0, 0]
+                for image in images
+            ]
+        )
+        views = torch.cat(list(other.train.views([places], other.augmentation, epoch % 2)))
+        with torch.no_grad():
+            expected = other.model.eval().network.head.pool(other.model.features(views))  # type: ignore[operator]
+        given = torch.cat([batch.images for batch in job.epoch(epoch, 0)])
+        torch.testing.assert_close(given, expected)
+    none, _ = trained(make_job(tmp_path, feature_views=None).with_features())
+    assert weights_hash(none.model) != weights_hash(state.model)
+
+
+RESUMED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "before the switch": {"unfreeze": UNFREEZE, "ema_decay": 0.9},
+    "at the switch": {"unfreeze": [{"epoch": 2, "layers": "backbone.stages.1"}]},
+    "views": {"feature_views": 3, "augment": SHIFTED, "sampling": "balanced"},
+}
+
+
+@pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED)
+@pytest.mark.parametrize("from_cache", [True, False])
+def test_a_resumed_training_ends_with_the_same_bytes(
+    tmp_path: Path, options: dict[str, Any], from_cache: bool
+) -> None:
+    whole, _ = trained(make_job(tmp_path, **options).with_features())
+    job = make_job(tmp_path, **options).with_features()
     state = job.new_state(job.settled(0.05))
-    epochs = epochs_of(job, state)
-    next(epochs)
-    next(epochs)
-    saved = state.to_dict()
-    job = make_job(tmp_path, NETWORKS["map"]).with_features()
+    next(epochs_of(job, state))  # the position is after the first epoch
+    saved = copy.deepcopy(state.to_dict())
+    if not from_cache:
+        shutil.rmtree(tmp_path / "features")
+    job = make_job(tmp_path, **options).with_features()
     resumed = job.new_state(job.settled(0.05))
     resumed.restore(saved)
     assert len(list(epochs_of(job, resumed))) == NUM_EPOCHS
@@ -224,10 +251,14 @@ def test_another_backbone_gives_other_bytes(tmp_path: Path) -> None:
     assert weights_hash(state.model.network.head) != weights_hash(whole.model.network.head)  # type: ignore[arg-type]
 
 
-def test_a_vector_is_a_map_of_one_place() -> None:
-    model = make_classifier(make_spec(name="mlp", width=8)).eval()
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_logits_of_pooled_features_are_those_of_images(network: dict[str, Any]) -> None:
+    model = make_classifier(make_spec(**network)).eval()
     images = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
-    vectors = model.features(images)
-    assert vectors.ndim == 2
-    head: nn.Module = features.Head(model)
-    assert head(vectors[:, :, None, None]).equal(model(images))
+    head = model.network.head
+    assert isinstance(head, Head)
+    vectors = head.pool(model.features(images))
+    assert vectors.shape == (3, head.num_inputs)
+    both = OnFeatures(model)
+    assert both(vectors).equal(model(images))
+    assert both(images).equal(model(images))

@@ -26,7 +26,7 @@ from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.inference import compute_logits, mirrored
 from darkroom.dataset.resampling import resize
 from darkroom.dataset.shards import Shards
-from darkroom.dataset.views import View
+from darkroom.dataset.views import EvaluationView
 from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.tables import write_predictions
@@ -179,16 +179,18 @@ def test_transforms_work_on_images_of_the_training_size() -> None:
 def test_the_view_is_the_centre_crop_of_torchvision_or_the_whole_image() -> None:
     for shape, size in (((9, 12), (8, 8)), ((14, 15), (9, 6)), ((12, 8), (12, 8)), ((11, 11), (8, 11))):
         images = random_images(3, *shape, 3)
-        got = View(size, "centre")(images.numpy())
+        got = EvaluationView(size, "centre")(images.numpy())
         wanted = TF.center_crop(images.permute(0, 3, 1, 2), list(size)).permute(0, 2, 3, 1)
         assert np.array_equal(got, wanted)
-        assert np.array_equal(View(size, "whole")(images.numpy()), resize(images.numpy(), size))
+        assert np.array_equal(
+            EvaluationView(size, "whole")(images.numpy()), resize(images.numpy(), size)
+        )
 
 
 @pytest.mark.parametrize("crop", ["centre", "whole"])
 def test_shards_and_their_workers_give_views(tmp_path: Path, crop: Any) -> None:
     images, labels = random_images(30, 14, 18, 3).numpy(), np.arange(30) % 2
-    view = View((12, 10), crop)
+    view = EvaluationView((12, 10), crop)
     for storage in ("decoded", "encoded"):
         folder = write_shards(tmp_path / storage, images, labels, storage=storage)
         shards = Shards(folder, view=view)
@@ -212,7 +214,7 @@ def a_training(
     torch.manual_seed(0)
     model = make_classifier(make_spec(input_size=(12, 16), dropout=0.1))
     train = Batches(Shards(folder), CPU, options.batch_size)
-    val = Batches(Shards(folder, view=View((12, 16), "centre")), CPU, 8)
+    val = Batches(Shards(folder, view=EvaluationView((12, 16), "centre")), CPU, 8)
     return TrainingState(model, options, train.num_steps), train, val, augmentation(), options
 
 

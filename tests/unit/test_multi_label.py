@@ -393,6 +393,7 @@ def outputs(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_stage_prepares_and_reports_several_labels(tmp_path: Path) -> None:
     group = [f"patient {index // 2}" for index in range(NUM_IMAGES)]
     folders = [tmp_path / "one", tmp_path / "again"]
@@ -428,6 +429,7 @@ def test_the_stage_prepares_and_reports_several_labels(tmp_path: Path) -> None:
     assert {f"<bdi>{text}</bdi>" in page for text in ("cat|dog", "cat")} == {True}
 
 
+@pytest.mark.slow
 def test_the_stage_names_the_row_of_a_mistake_without_a_traceback(tmp_path: Path) -> None:
     cells = ["cat" if index % 2 else "dog" for index in range(NUM_IMAGES)]
     cells[4] = "cat||dog"

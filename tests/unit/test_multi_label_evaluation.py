@@ -166,6 +166,7 @@ def test_the_table_of_labels_has_their_counts(plots: Path, evaluation: Evaluated
         assert metrics["recall"] == pytest.approx(hits / (hits + missed), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path, tmp_path: Path) -> None:
     evaluate_noise(tmp_path / "shards").write_plots(tmp_path / "again")
     faultless = evaluate_noise(tmp_path / "other shards", skill=50)

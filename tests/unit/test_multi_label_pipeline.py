@@ -32,6 +32,8 @@ from darkroom.tracking.ledger.revisions import Revision
 from darkroom.tracking.records import Dataset, File, Input, Metrics, Model, Note, Params, Tags
 from darkroom.training.doubts import doubts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 90
 LABELS = ("square", "stripe")
@@ -198,7 +200,6 @@ def test_predict_says_of_the_test_images_what_evaluate_said(project: Path, tmp_p
         assert numbers == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.slow
 def test_the_same_again_is_the_same_bytes(project: Path) -> None:
     outputs = [
         project / "models/model.safetensors",
@@ -212,7 +213,6 @@ def test_the_same_again_is_the_same_bytes(project: Path) -> None:
     assert [file.name for file in outputs if file.read_bytes() != before[file]] == []
 
 
-@pytest.mark.slow
 def test_shuffled_labels_are_not_learnt(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(NUM_IMAGES)
     sets = sets_of_labels()
@@ -224,7 +224,7 @@ def test_shuffled_labels_are_not_learnt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("loss", "cross_entropy"), pytest.param("sampling", "balanced", marks=pytest.mark.slow)],
+    [("loss", "cross_entropy"), ("sampling", "balanced")],
 )
 def test_what_takes_one_label_per_image_is_refused_by_name(
     project: Path, tmp_path: Path, option: str, value: str

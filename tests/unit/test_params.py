@@ -112,6 +112,9 @@ FROZEN_BACKBONE = {
     "model.weights": "weights: models/weights/mine.pth",
 }
 
+NOT_AUGMENTED = {
+    f"augment.{name}": f"{name}: 0" for name in ("crop_padding", "rotate", "scale", "erase")
+}
 TWO_SIZES = "[{epoch: 1, size: 8}, {epoch: 3, size: [9, 12]}]"
 
 
@@ -577,6 +580,36 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.freeze: backbone would never be trained and keep its random weights, because "
         "model.weights is random; choose other weights, or set this to none",
     ),
+    (
+        {"train.feature_views": "feature_views: 4"},
+        "train.feature_views: 4 has no effect unless train.freeze is backbone; it must be null",
+    ),
+    (
+        {
+            "train.freeze": "freeze: backbone",
+            "train.unfreeze": "unfreeze: [{epoch: 4, layers: '*.1'}]",
+            "train.feature_views": "feature_views: 4",
+        },
+        "train.feature_views: 4 is more than the 3 epochs in which the backbone is frozen, so that some "
+        "views would never be used; lower it",
+    ),
+    *(
+        (
+            {
+                **FROZEN_BACKBONE,
+                "train.feature_views": "feature_views: 4",
+                f"augment.{name}": f"{name}: 0.2",
+            },
+            f"train.feature_views: augment.{name} mixes other images in each epoch, so their features "
+            "cannot be computed once; set it or this to null",
+        )
+        for name in ("mixup", "cutmix")
+    ),
+    (
+        {**FROZEN_BACKBONE, **NOT_AUGMENTED, "train.feature_views": "feature_views: 4"},
+        "train.feature_views: 4 has no effect when no augmentation is set, because all views would be "
+        "the same; it must be null",
+    ),
     # what would happen only after the last epoch
     *(
         (
@@ -1024,6 +1057,8 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {**BACKBONE, **FROM_3},
         FROZEN_BACKBONE,
         {**FROZEN_BACKBONE, "train.lr_factors": "lr_factors: {head.*: 2}"},
+        {**FROZEN_BACKBONE, "train.feature_views": "feature_views: 40"},
+        {**BACKBONE, **FROM_3, "train.feature_views": "feature_views: 2"},
         {"train.epochs": "epochs: 1", "train.patience": "patience: 10"},  # a short trial
         scheduled("step", decay_factor="0.1", decay_epochs="39"),
         scheduled("multi_step", decay_factor="0.1", decay_epochs="[20, 39]"),

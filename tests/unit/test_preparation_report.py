@@ -414,7 +414,7 @@ def test_pairs_are_shown_by_kind_with_what_was_done(tmp_path: Path) -> None:
 
     conflicts = page.after("Same pixels, different labels")
     assert greys_of(conflicts) == [0, 1]
-    assert "a · left out: conflicting label" in conflicts.text
+    assert "a · excluded: conflicting label" in conflicts.text
     near = page.after("Nearly the same pixels")
     assert greys_of(near) == [4, 5, 2, 3, 3, 7]
     marks = [[mark.text for mark in figure.all("mark")] for figure in near.all("figure")]
@@ -725,6 +725,7 @@ def test_the_page_loads_nothing_and_links_to_its_neighbours_only(tmp_path: Path)
     assert not re.search(r"url\(|@import|//", style)
 
 
+@pytest.mark.slow
 def test_equal_data_make_equal_bytes_and_other_data_others(tmp_path: Path) -> None:
     worlds = {"a": hostile(), "b": hostile(), "pixels": hostile(), "label": hostile()}
     pixels = worlds["pixels"].pixels

@@ -255,6 +255,7 @@ class Lost(Exception):
 CHANGES = ("set_model_version_tag", "update_model_version", "delete_model_version_tag")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("does_call", [False, True])
 def test_broken_off_anywhere_the_champion_stays_and_again_notes_nothing_twice(
     store: Store, monkeypatch: pytest.MonkeyPatch, does_call: bool

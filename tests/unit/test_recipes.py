@@ -233,6 +233,13 @@ def test_use_shows_each_value_that_it_changes(project: Path) -> None:
     assert (again.stdout, again.stderr.splitlines()[0]) == ("", "params.yaml: 0 values changed")
 
 
+def test_use_says_that_half_precision_needs_a_gpu(project: Path) -> None:
+    (project / "recipes/half.yaml").write_text("train: {precision: bfloat16}")
+    result = CliRunner().invoke(use, ["half"])
+    assert "train.precision: bfloat16 needs a GPU; to train on a CPU" in result.stderr
+    assert "needs a GPU" not in CliRunner().invoke(use, ["mine"]).stderr.partition("next")[2]
+
+
 def test_use_names_the_data_that_a_recipe_was_made_for_as_they_are_set(project: Path) -> None:
     result = CliRunner().invoke(use, ["other"])
     assert result.stdout == "train.epochs: 40 -> 3\n"

@@ -245,6 +245,7 @@ def cut_off_at(call: int, does_call: bool) -> Iterator[list[str]]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("does_call", [False, True])
 def test_a_registration_cut_off_at_any_call_and_done_again_is_done_once(
     store: Store, root: Path, does_call: bool
@@ -279,6 +280,7 @@ def test_a_registration_cut_off_at_any_call_and_done_again_is_done_once(
     assert {"create_model_version", "set_registered_model_alias", "set_model_version_tag"} <= set(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("does_call", [False, True])
 def test_a_logged_model_cut_off_at_any_call_and_done_again_is_done_once(
     root: Path, does_call: bool

@@ -551,6 +551,7 @@ def test_the_tables_of_curves_hold_the_curves(
         assert [float(row[name]) for row in rows] == values.tolist()
 
 
+@pytest.mark.slow
 def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path, tmp_path: Path) -> None:
     for name, seed in (("again", 0), ("another", 1)):
         evaluate_noise(tmp_path / f"shards {name}", seed).write_plots(tmp_path / name)

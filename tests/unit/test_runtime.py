@@ -10,7 +10,7 @@ from darkroom.runtime import Runtime, load_runtime
 
 SETTINGS = (
     "the settings are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, "
-    "DARKROOM_TRACKING, DARKROOM_TENSORBOARD, DARKROOM_SYSTEM_METRICS"
+    "DARKROOM_FEATURES_GIB, DARKROOM_TRACKING, DARKROOM_TENSORBOARD, DARKROOM_SYSTEM_METRICS"
 )
 DEVICES = "auto or cpu or cuda or mps"
 WORKERS = "an integer from 1 to 1024"
@@ -22,6 +22,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         "device": "auto",
         "workers": cores,
         "checkpoint_seconds": 60,
+        "features_gib": 10,
         "tracking": "on",
         "tensorboard": None,
         "system_metrics": "off",
@@ -34,6 +35,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         *(("device", device, device) for device in ("auto", "cpu", "cuda", "mps")),
         ("workers", "1", 1),
         ("workers", "1024", 1024),
+        ("features_gib", "1", 1),
         ("tracking", "on", "on"),
         ("tracking", "off", "off"),
         ("tensorboard", "a/b", "a/b"),

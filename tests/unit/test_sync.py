@@ -300,6 +300,7 @@ def test_a_run_whose_process_died_is_closed_as_killed(made_elsewhere: Path) -> N
     assert told == [("KILLED", 1_700_000_005_000)]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_still_at_work_is_left_to_its_own_sender(made_elsewhere: Path) -> None:
     recorder = Recorder(made_elsewhere, "working")
     try:

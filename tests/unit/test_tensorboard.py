@@ -331,6 +331,7 @@ def outcome_of(before: str) -> tuple[str, str]:
     return out, err
 
 
+@pytest.mark.slow
 def test_a_missing_package_costs_a_line_that_says_how_to_get_it() -> None:
     out, err = outcome_of("sys.modules['tensorboard'] = None")
     assert out == "done\n"
@@ -350,6 +351,7 @@ def test_a_folder_that_cannot_be_made_costs_a_line(
     assert err.startswith("tracking: nothing is written for TensorBoard: ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
 def test_a_full_disk_costs_a_line(read_back: ReadBack) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"

@@ -80,8 +80,7 @@ class Augmentation:
         """Whether ``on_host`` changes images."""
         self.mixes = options.mixup is not None or options.cutmix is not None
         """Whether ``mix`` is to be called."""
-        cuts_images = bool(sizes) or self._smallest is not None
-        self.changes_images = cuts_images or self.needs_host or bool(self._steps) or self.mixes
+        self.changes_images = options.changes_images or bool(sizes)
         """Whether an image differs between epochs."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:

@@ -13,7 +13,7 @@ def use(recipe: str | None) -> None:
     diff params.yaml` shows the changes.
     """
     from darkroom.errors import counted
-    from darkroom.params import shown
+    from darkroom.params import load_params, shown
     from darkroom.paths import PARAMS, RECIPES
     from darkroom.recipes import list_recipes, use_recipe
 
@@ -33,6 +33,11 @@ def use(recipe: str | None) -> None:
         )
         for name, _, recipes in used.made_for:
             click.echo(f"  {name}: {_as_yaml(recipes)}", err=True)
+    if (precision := load_params(PARAMS).train.precision) != "float32":
+        click.echo(
+            f"train.precision: {precision} needs a GPU; to train on a CPU, set train.precision: float32",
+            err=True,
+        )
     click.echo("next: dvc repro", err=True)
 
 

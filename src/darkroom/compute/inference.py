@@ -1,6 +1,6 @@
 """A model's logits or features of every image, without training."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from darkroom.compute.device import is_out_of_memory
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch
-from darkroom.models.classifier import Classifier
 
 
+@torch.inference_mode()
 def compute_logits(
     model: nn.Module, batches: Iterable[Batch], batch_size: str = "evaluate.batch_size"
 ) -> tuple[Tensor, Tensor]:
@@ -25,36 +25,11 @@ def compute_logits(
     Raises:
         UserError: a batch does not fit into memory.
     """
-    return _compute(model, model, batches, batch_size)
-
-
-def mirrored(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yield the batches with the mirror image of each image."""
-    for images, targets in batches:
-        # in the layout of the images, because kernels depend on it
-        yield images.permute(0, 2, 3, 1).flip(2).permute(0, 3, 1, 2), targets
-
-
-def compute_features(model: Classifier, batches: Iterable[Batch], batch_size: str) -> Tensor:
-    """Return the backbone's features of every image: float32 ``(n, C, h, w)`` or ``(n, C)``.
-
-    Arguments and exceptions are those of ``compute_logits``.
-    """
-    return _compute(model, model.features, batches, batch_size)[0]
-
-
-@torch.inference_mode()
-def _compute(
-    model: nn.Module,
-    function: Callable[[Tensor], Tensor],
-    batches: Iterable[Batch],
-    batch_size: str,
-) -> tuple[Tensor, Tensor]:
     model.eval()
     outputs, targets = [], []
     for images, batch_targets in batches:
         try:
-            outputs.append(function(images))
+            outputs.append(model(images))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -64,3 +39,10 @@ def _compute(
             ) from None
         targets.append(batch_targets)
     return torch.cat(outputs), torch.cat(targets)
+
+
+def mirrored(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches with the mirror image of each image."""
+    for images, targets in batches:
+        # in the layout of the images, because kernels depend on it
+        yield images.permute(0, 2, 3, 1).flip(2).permute(0, 3, 1, 2), targets

@@ -80,6 +80,12 @@ class Augment(Section):
         " another image is drawn from; null: off; with mixup, each image gets one of the two"
     )
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether an image differs between epochs."""
+        # the level of erased pixels changes nothing by itself; 0, false, null and [] mean off
+        return any(self.model_dump(exclude={"erase_fill"}).values())
+
     def mistaken_combinations(self) -> Mistakes:
         if self.crop_padding > 0 and self.resized_crop is not None:
             yield (

@@ -64,6 +64,7 @@ class Params(Section):
         yield from self._weights_of_merged_labels()
         yield from self._mistaken_sizes()
         yield from self._useless_with_frozen_backbone()
+        yield from self._mistaken_feature_views()
 
     def _weights_of_merged_labels(self) -> Mistakes:
         weights = self.train.class_weights
@@ -104,4 +105,21 @@ class Params(Section):
                 "model.stochastic_depth",
                 f"{self.model.stochastic_depth:g} has no effect when the whole backbone is frozen; it"
                 " must be 0",
+            )
+
+    def _mistaken_feature_views(self) -> Mistakes:
+        views, augment = self.train.feature_views, self.augment
+        if views is None:
+            return
+        if mixing := [name for name in ("mixup", "cutmix") if getattr(augment, name) is not None]:
+            yield (
+                "train.feature_views",
+                f"augment.{mixing[0]} mixes other images in each epoch, so their features cannot be"
+                " computed once; set it or this to null",
+            )
+        elif not augment.changes_images and self.train.evaluate_crop != "centre":
+            yield (
+                "train.feature_views",
+                f"{views} has no effect when no augmentation is set, because all views would be the"
+                " same; it must be null",
             )

@@ -161,6 +161,11 @@ class Train(Section):
         examples=["a list with any of {epoch: 3, layers: pattern}"],
         description="frozen layers that are trained from an epoch on; []: none",
     )
+    feature_views: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        description="with a frozen backbone, number of augmented views of each training image whose"
+        " features are computed once; epochs use them in turn; null: if images are augmented, the"
+        " backbone computes them anew in each epoch"
+    )
     layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         description="layer-wise learning rate decay: factor from each layer of the backbone to the one"
         " before it (Clark et al., 2020); null: off"
@@ -178,7 +183,9 @@ class Train(Section):
         " does not count) before training stops; null: never"
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        description="precision of convolutions and matrix products; weights and sums stay in float32"
+        description="precision of convolutions and matrix products; weights and sums stay in float32;"
+        " half precision needs a GPU, or, for bfloat16 with deterministic: false, a CPU with AVX512-BF16"
+        " or AMX"
     )
     tf32: bool = Field(
         description="TF32 on a GPU: faster, but float32 factors are rounded to 10 bits of mantissa"
@@ -219,6 +226,13 @@ class Train(Section):
     def freezes_backbone(self) -> bool:
         """Whether the whole backbone is frozen in every epoch."""
         return self.freeze == "backbone" and not self.unfreeze
+
+    @property
+    def num_frozen_epochs(self) -> int:
+        """Number of epochs, from the first, in which the whole backbone is frozen."""
+        if self.freeze != "backbone":
+            return 0
+        return min((entry.epoch - 1 for entry in self.unfreeze), default=self.epochs)
 
     def mistaken_combinations(self) -> Mistakes:
         yield from self._mistaken_sizes()
@@ -342,6 +356,17 @@ class Train(Section):
                     "train.unfreeze",
                     f"epoch {entry.epoch} is never reached, because train.epochs is {self.epochs}",
                 )
+        if self.feature_views is not None and self.freeze != "backbone":
+            yield (
+                "train.feature_views",
+                f"{self.feature_views} has no effect unless train.freeze is backbone; it must be null",
+            )
+        elif self.feature_views is not None and self.feature_views > self.num_frozen_epochs:
+            yield (
+                "train.feature_views",
+                f"{self.feature_views} is more than the {self.num_frozen_epochs} epochs in which the"
+                " backbone is frozen, so that some views would never be used; lower it",
+            )
         if not self.freezes_backbone:
             return
         if self.layer_decay is not None:

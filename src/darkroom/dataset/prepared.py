@@ -4,8 +4,8 @@ from pathlib import Path
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
-from darkroom.dataset.views import View
-from darkroom.digests import check_files
+from darkroom.dataset.views import EvaluationView
+from darkroom.digests import check_files, digest_of_files
 from darkroom.errors import UserError
 from darkroom.paths import DATASET
 
@@ -14,7 +14,7 @@ _REMEDY = (
 )
 
 
-def open_split(folder: Path, info: DatasetInfo, view: View | None = None) -> Shards:
+def open_split(folder: Path, info: DatasetInfo, view: EvaluationView | None = None) -> Shards:
     """Return the images of a split after verifying the hash of each file.
 
     The result is not remembered: hashing is cheap compared to using the images
@@ -34,4 +34,5 @@ def open_split(folder: Path, info: DatasetInfo, view: View | None = None) -> Sha
         if file.name not in recorded:
             raise UserError(f"{file}: {DATASET.name} does not record this shard; {_REMEDY}")
     check_files(folder, recorded, DATASET, _REMEDY)
-    return Shards(folder, num_classes=len(info.class_names), view=view)
+    num_classes, digest = len(info.class_names), digest_of_files(recorded)
+    return Shards(folder, num_classes=num_classes, view=view, digest=digest)

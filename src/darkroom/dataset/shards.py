@@ -7,6 +7,7 @@ collection has weights, ``weight`` (float64). If images may have several labels,
 with ``labels``, the number of classes. DVC hashes tens of files for any number of images.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
-from darkroom.dataset.views import View
-from darkroom.digests import FileDigest, HashingFile
+from darkroom.dataset.views import EvaluationView
+from darkroom.digests import FileDigest, HashingFile, digest_of_files
 from darkroom.errors import UserError, brief
 
 SHARD_BYTES = 64 * 2**20
@@ -164,6 +165,7 @@ class Shards:
         num_threads: number of threads that decode; None: the number of cores.
         num_classes: number of classes to check labels against; None: not checked.
         view: applied to each image; None: images as they are stored.
+        digest: see the attribute; by default the files are hashed when it is first read.
 
     Raises:
         UserError: there is no shard, a shard is damaged, or the shards do not belong together.
@@ -174,9 +176,11 @@ class Shards:
         folder: Path,
         num_threads: int | None = None,
         num_classes: int | None = None,
-        view: View | None = None,
+        view: EvaluationView | None = None,
+        digest: str | None = None,
     ) -> None:
         files = sorted(folder.glob("*.arrow"))
+        self._digest = digest
         if not files:
             raise UserError(f"{folder}: contains no shards; run `dvc repro prepare`")
         mapped = [_map(file, num_threads, num_classes) for file in files]
@@ -202,6 +206,16 @@ class Shards:
         return len(self.labels)
 
     @property
+    def digest(self) -> str:
+        """SHA-256 over the names and bytes of the shards, and over the view of them."""
+        if self._digest is None:
+            files = sorted(self._folder.glob("*.arrow"))
+            self._digest = digest_of_files({file.name: FileDigest.of(file) for file in files})
+        if self._view is None:
+            return self._digest
+        return hashlib.sha256(f"{self._digest} {self._view}".encode()).hexdigest()
+
+    @property
     def is_multi_label(self) -> bool:
         """Whether an image may have several labels, or none."""
         return self.labels.ndim == 2
@@ -211,7 +225,7 @@ class Shards:
         """The path of the source file of each image, relative to the collection."""
         return [path for block in self._blocks for path in block.paths.to_pylist()]
 
-    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int, None, View | None]]:
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int, None, EvaluationView | None]]:
         """Worker processes map the files again, with one thread each: there is one worker per core."""
         return Shards, (self._folder, 1, None, self._view)
 

@@ -10,7 +10,7 @@ from darkroom.dataset.resampling import resize
 
 
 @dataclass(frozen=True)
-class View:
+class EvaluationView:
     """One deterministic view of each image."""
 
     size: tuple[int, int]

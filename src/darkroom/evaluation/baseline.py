@@ -1,6 +1,6 @@
 """Baselines that any model should beat: the most frequent class, and a logistic regression."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,8 +101,7 @@ def fit_baseline(
         (split, stratified_sample(split.labels, most))
         for split, most in ((train, MAX_TRAIN_IMAGES), (val, MAX_VAL_IMAGES))
     ]
-    with progress_bar("evaluate: images for the baseline", sum(len(rows) for _, rows in chosen)) as bar:
-        vectors = [_vectors(extractor, split, rows, device, bar) for split, rows in chosen]
+    vectors = _vectors(extractor, chosen, device)
     train_labels, val_labels = (split.labels[rows] for split, rows in chosen)
     val_targets = torch.from_numpy(val_labels)
 
@@ -165,6 +164,18 @@ def stratified_sample(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
 
 
 def _vectors(
+    extractor: FeatureExtractor, chosen: Sequence[tuple[Shards, NDArray[np.int64]]], device: torch.device
+) -> list[NDArray[np.float64]]:
+    """Return the vectors of some images of each split."""
+    is_whole = all(len(rows) == len(split) for split, rows in chosen)
+    known = extractor.of_splits([split for split, _ in chosen]) if is_whole else None
+    if known is not None:
+        return [_as_array(torch.tensor(rows)) for rows in known]
+    with progress_bar("evaluate: images for the baseline", sum(len(rows) for _, rows in chosen)) as bar:
+        return [_extracted(extractor, split, rows, device, bar) for split, rows in chosen]
+
+
+def _extracted(
     extractor: FeatureExtractor, shards: Shards, rows: NDArray[np.int64], device: torch.device, bar: Bar
 ) -> NDArray[np.float64]:
     per_chunk = max(CHUNK_BYTES // int(np.prod(shards.shape)), 1)

@@ -1,6 +1,6 @@
 """Feature vectors for the baseline: small grey pixels, or the features of a frozen backbone."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -8,8 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darkroom.compute.environment import describe_environment
+from darkroom.dataset.shards import Shards
+from darkroom.features.extractor import Extractor, Wanted
+from darkroom.features.store import Rows, Store
+from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
-from darkroom.models.heads import average
+from darkroom.models.heads import AveragingHead, average
+from darkroom.models.spec import ModelSpec
 from darkroom.models.trainable import in_head, parameters_by_name, trainable_in
 
 SIDE = 16
@@ -37,6 +43,10 @@ class FeatureExtractor(Protocol):
         """
         ...
 
+    def of_splits(self, splits: Sequence[Shards]) -> list[Rows] | None:
+        """Return the feature vectors of whole splits, or None if they are not kept in the cache."""
+        ...
+
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
         """Pass the vectors of each batch that the model classifies in the block to ``take``."""
@@ -60,6 +70,9 @@ class GreyPixels:
         height, width = pixels.shape[2:]
         return F.adaptive_avg_pool2d(pixels, (min(height, SIDE), min(width, SIDE))).flatten(1)
 
+    def of_splits(self, splits: Sequence[Shards]) -> None:
+        return None
+
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
         with _on_inputs_of(self._model, lambda images: take(self.extract(images))):
@@ -67,16 +80,28 @@ class GreyPixels:
 
 
 class BackboneFeatures:
-    """The features of the model's backbone; feature maps are averaged over their positions."""
+    """The features of the model's backbone; feature maps are averaged over their positions.
+
+    Args:
+        cached: computes such features, or reads those that train has computed.
+    """
 
     name = "backbone"
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: Classifier, cached: Extractor | None = None) -> None:
         self._model = model
+        self._cached = cached
 
     @torch.inference_mode()
     def extract(self, images: Tensor) -> Tensor:
         return average(self._model.features(images))
+
+    def of_splits(self, splits: Sequence[Shards]) -> list[Rows] | None:
+        if self._cached is None:
+            return None
+        device = self._model.mean.device
+        wanted = [Wanted(Batches(split, device, batch_size=1)) for split in splits]
+        return self._cached.features(wanted, "evaluate")
 
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
@@ -85,15 +110,20 @@ class BackboneFeatures:
             yield
 
 
-def make_extractor(model: Classifier, training: Mapping[str, Any]) -> FeatureExtractor:
+def make_extractor(model: Classifier, spec: ModelSpec, store: Store) -> FeatureExtractor:
     """Return the extractor of backbone features if training left the backbone unchanged, else of pixels.
 
     Args:
         model: on its device, in evaluation mode.
-        training: the training parameters in the model file.
+        spec: of the model file.
+        store: of features that were computed before.
     """
-    kind = BackboneFeatures if _is_frozen(model, training) else GreyPixels
-    return kind(model)
+    if not _is_frozen(model, spec.training):
+        return GreyPixels(model)
+    if not isinstance(model.network.head, AveragingHead):
+        return BackboneFeatures(model)  # the cache has what the head's own pooling returns
+    environment = describe_environment(model.mean.device)
+    return BackboneFeatures(model, Extractor(model, spec, environment, store))
 
 
 def _is_frozen(model: nn.Module, training: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Batches of prepared images on the device, in an order that depends on seed and epoch alone."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from darkroom.dataset.shards import Shards
 from darkroom.loading.placement import (
     Augmentation,
-    ComputedFeatures,
+    Features,
+    PlacedFeatures,
     PlacedImages,
     Request,
     place_images,
@@ -21,7 +22,8 @@ from darkroom.loading.placement import (
 from darkroom.loading.sampling import Sampling, balanced_order, natural_order
 
 Batch = tuple[Tensor, Tensor]
-"""images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory;
+"""images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory, or their features,
+float32 ``(n, num_features)``;
 targets: int64 ``(n,)``, or, if an image may have several labels, float32 ``(n, num_classes)``, 1 for
 each label of the image and 0 for the others. Both are on the device."""
 
@@ -63,6 +65,7 @@ class Batches:
         sampling: Sampling = "natural",
     ) -> None:
         self.num_images = len(shards)
+        self._shards = shards
         self.num_steps = -(-self.num_images // batch_size)
         self._images: PlacedImages
         self._images, self.placement = place_images(shards, device, workers, needs_host)
@@ -76,19 +79,38 @@ class Batches:
             self._weights = torch.from_numpy(shards.weights / shards.weights.mean()).float()
         self._device = device
 
-    def with_features(self, features: Tensor) -> Self:
+    @property
+    def digest(self) -> str:
+        """Of the shards: equal digests mean equal images in the same order."""
+        return self._shards.digest
+
+    def with_features(self, features: Features) -> Self:
         """Return the same samples, labels and orders with features instead of images.
 
         Args:
-            features: float32 ``(n, C, h, w)`` or ``(n, C)`` on the device, in the order of the shards.
-                Batches hold a vector as a map of one pixel, ``(n, C, 1, 1)``.
+            features: float32 ``(n, num_features)``, in the order of the shards.
         """
-        if features.ndim == 2:
-            features = features[:, :, None, None]
         others = copy.copy(self)
-        others._images = ComputedFeatures(features.permute(0, 2, 3, 1).contiguous())
+        others._images = PlacedFeatures(features, self._device)
         others._chunk_steps = others._steps_at_once(features[:1].nbytes)
         return others
+
+    def views(
+        self, parts: Iterable[Tensor], augmentation: Augmentation | None, epoch: int
+    ) -> Iterator[Tensor]:
+        """Yield the images at some positions, as ``Batch`` has them, augmented as in ``epoch``.
+
+        Args:
+            parts: int64 ``(n,)`` each: positions in the order of the shards, which are also the ids
+                that the augmentation depends on.
+        """
+        parts = list(parts)
+        on_host = augmentation if augmentation is not None and augmentation.needs_host else None
+        loaded = self._images.load(Request(part, part, epoch, on_host) for part in parts)
+        for part, images in zip(parts, loaded, strict=True):
+            if augmentation is not None:
+                images = augmentation.on_device(images, part, epoch)
+            yield _chw(images)
 
     def _steps_at_once(self, bytes_per_image: int) -> int:
         return max(self._images.chunk_bytes // bytes_per_image // self._batch_size, 1)
@@ -159,7 +181,8 @@ def _targets(labels: Tensor) -> Tensor:
 
 
 def _chw(images: Tensor) -> Tensor:
-    return images.permute(0, 3, 1, 2)
+    """Return images with channels before pixels; features as they are."""
+    return images.permute(0, 3, 1, 2) if images.ndim == 4 else images
 
 
 def _cut(bounds: list[int], *parts: Tensor | None) -> list[Sequence[Any]]:

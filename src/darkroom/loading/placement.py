@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.dataset.shards import Shards
@@ -20,6 +21,9 @@ HOST_CHUNK_BYTES = 2 * 2**20
 """Stays in a CPU's caches from loading to augmentation."""
 GPU_CHUNK_BYTES = 32 * 2**20
 """Needs few kernel launches per epoch and little GPU memory."""
+
+
+Features = NDArray[np.float32]
 
 
 class Augmentation(Protocol):
@@ -82,7 +86,7 @@ class PlacedImages(Protocol):
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
         """Yield the images of each request, uint8 ``(n, height, width, channels)``, on the device.
 
-        Features that replace images are float32.
+        Features that replace images are float32 ``(n, num_features)``.
         """
         ...
 
@@ -150,18 +154,17 @@ class ResidentImages:
             yield self._images.index_select(0, send(request.indices, self._images.device))
 
 
-class ComputedFeatures:
-    """Features instead of images, all on the device."""
+class PlacedFeatures:
+    """Features instead of images: float32 ``(num_images, num_features)``, memory-mapped as a rule."""
 
-    chunk_bytes = HOST_CHUNK_BYTES
-
-    def __init__(self, features: Tensor) -> None:
-        """Take float ``(n, height, width, channels)``."""
+    def __init__(self, features: Features, device: torch.device) -> None:
         self._features = features
+        self._device = device
+        self.chunk_bytes = GPU_CHUNK_BYTES if device.type == "cuda" else HOST_CHUNK_BYTES
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
-        for request in requests:
-            yield self._features.index_select(0, send(request.indices, self._features.device))
+        chunks = (torch.from_numpy(self._features[request.indices.numpy()]) for request in requests)
+        return _to_device(chunks, self._device)
 
 
 def _to_device(chunks: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:

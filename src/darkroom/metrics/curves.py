@@ -21,8 +21,8 @@ TOLERANCE = 1e-6
 class Curves:
     """One curve per class over a common grid.
 
-    ``values`` maps class names to float64 ``(len(grid),)``. A class that all images or no images have is
-    left out.
+    ``values`` maps class names to float64 ``(len(grid),)``. Classes that all images or no images have
+    are omitted.
     """
 
     grid: NDArray[np.float64]

@@ -1,6 +1,8 @@
 """Heads, which compute logits from features."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,40 @@ def average(features: Tensor) -> Tensor:
     return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
-class LinearHead(nn.Module):
+class Head(nn.Module, ABC):
+    """Computes logits from features in two parts, of which only the second has weights."""
+
+    pooling: ClassVar[str]
+    """The name of what ``pool`` does."""
+
+    @property
+    @abstractmethod
+    def num_inputs(self) -> int:
+        """The length of the vectors that ``pool`` returns."""
+
+    @abstractmethod
+    def pool(self, features: Tensor) -> Tensor:
+        """float ``(n, C, h, w)`` or ``(n, C)`` -> ``(n, num_inputs)``."""
+
+    @abstractmethod
+    def classify(self, vectors: Tensor) -> Tensor:
+        """float ``(n, num_inputs)`` -> logits ``(n, num_classes)``."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float ``(n, C, h, w)`` or ``(n, C)`` -> logits ``(n, num_classes)``."""
+        return self.classify(self.pool(features))
+
+
+class AveragingHead(Head):
+    """A head whose pooling is the average over positions."""
+
+    pooling = "average"
+
+    def pool(self, features: Tensor) -> Tensor:
+        return average(features)
+
+
+class LinearHead(AveragingHead):
     """Average pooling, dropout and a linear layer."""
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
@@ -25,12 +60,15 @@ class LinearHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(num_features, num_classes)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """float ``(n, C, h, w)`` or ``(n, C)`` -> logits ``(n, num_classes)``."""
-        return self.linear(self.dropout(average(features)))
+    @property
+    def num_inputs(self) -> int:
+        return self.linear.in_features
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        return self.linear(self.dropout(vectors))
 
 
-class MLPHead(nn.Module):
+class MLPHead(AveragingHead):
     """Average pooling and a hidden layer with as many units as there are features."""
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
@@ -40,17 +78,22 @@ class MLPHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(num_features, num_classes)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """float ``(n, C, h, w)`` or ``(n, C)`` -> logits ``(n, num_classes)``."""
-        return self.linear(self.dropout(self.relu(self.hidden(average(features)))))
+    @property
+    def num_inputs(self) -> int:
+        return self.hidden.in_features
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        return self.linear(self.dropout(self.relu(self.hidden(vectors))))
 
 
-class ConcatPoolHead(nn.Module):
+class ConcatPoolHead(Head):
     """Average and maximum pooling, concatenated, then two layers with batch normalisation.
 
     The head of fast.ai's vision learners (Howard and Gugger, "fastai: A Layered API for Deep
     Learning", 2020).
     """
+
+    pooling = "average and maximum"
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -64,12 +107,18 @@ class ConcatPoolHead(nn.Module):
             nn.Linear(HIDDEN_UNITS, num_classes),
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """float ``(n, C, h, w)`` -> logits ``(n, num_classes)``."""
-        return self.layers(torch.cat([average(features), features.amax(dim=(2, 3))], dim=1))
+    @property
+    def num_inputs(self) -> int:
+        return self.layers[0].num_features  # type: ignore[return-value]
+
+    def pool(self, features: Tensor) -> Tensor:
+        return torch.cat([average(features), features.amax(dim=(2, 3))], dim=1)
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        return self.layers(vectors)
 
 
-HEADS: dict[str, type[nn.Module]] = {
+HEADS: dict[str, type[Head]] = {
     "linear": LinearHead,
     "mlp": MLPHead,
     "concat_pool": ConcatPoolHead,
@@ -78,7 +127,7 @@ HEADS: dict[str, type[nn.Module]] = {
 
 def make_head(
     name: str, model_name: str, feature_shape: Sequence[int], num_classes: int, dropout: float
-) -> nn.Module:
+) -> Head:
     """Return the head called ``name`` for features of shape ``(C, h, w)`` or ``(C,)``.
 
     Raises:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.collection.system_files import is_hidden
-from darkroom.dataset.views import View
+from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, Resize, decode
 from darkroom.decoding.reading import read_image_file
@@ -120,7 +120,7 @@ class Predictor:
         self._tiff = tiff
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
-        self._view = View.of(described.input_size, described.evaluate_crop)
+        self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
         shape = (described.channels, *described.input_size)
         self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
 

@@ -47,7 +47,7 @@ class Shown(ReportImage):
         """The split, or the reason for the exclusion."""
         if self.split is None and not self.outcome:
             return "no split given"
-        return self.split or f"left out: {self.outcome}"
+        return self.split or f"excluded: {self.outcome}"
 
 
 def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -138,14 +138,13 @@ def _report_train(params: Params, run: Run, files: Files) -> None:
     info = _read_json(files, DATASET)
     with files.on_disk(MODEL) as path:
         run.log_output(MODEL, file_sha256(path))
-    with _older_formats():
-        training = _spec(files).training
-        run.log_tags(training_tags(training))
-        chosen = [name for name in ("train.batch_size", "train.lr") if params.get(name) == "auto"]
-        run.log_tags({name: f"{training[name]}" for name in chosen})
     _log_artifacts("train", run, files)
     with _older_formats():
-        rows = describe_training(_spec(files), DatasetInfo(**profile(info)), _num_parameters(files))
+        spec = _spec(files)
+        run.log_tags(training_tags(spec.training))
+        chosen = [name for name in ("train.batch_size", "train.lr") if params.get(name) == "auto"]
+        run.log_tags({name: f"{spec.training[name]}" for name in chosen})
+        rows = describe_training(spec, DatasetInfo(**profile(info)), _num_parameters(files))
         run.describe("Training", rows)
 
 
@@ -165,7 +164,7 @@ def _report_export(params: Params, run: Run, files: Files) -> None:
         parities = _read_json(files, PARITY) if PARITY in exported else {}
         bounds = {name: parity["max_abs_difference_below"] for name, parity in parities.items()}
         run.log_metrics({f"parity/{name}": bound for name, bound in bounds.items()})
-        sizes = {file.name: len(files.read(file)) for file in exported if file.name in parities}
+        sizes = {file.name: _size(files, file) for file in exported if file.name in parities}
         run.describe("Exported", describe_export(sizes, parities))
     if ONNX in exported:
         spec = _spec(files)
@@ -195,6 +194,11 @@ def _log_artifacts(stage: str, run: Run, files: Files) -> None:
     for path in ARTIFACTS[stage]:
         for file in files.below(path):
             run.log_file(file)
+
+
+def _size(files: Files, path: Path) -> int:
+    with files.on_disk(path) as file:
+        return file.stat().st_size
 
 
 def _read_json(files: Files, path: Path) -> Any:

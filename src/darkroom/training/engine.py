@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from traceback import clear_frames
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch import nn
 
 from darkroom.compute.device import is_out_of_memory
 from darkroom.compute.inference import compute_logits
+from darkroom.compute.precision import autocast
 from darkroom.config.train import SettledTrain
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
@@ -54,9 +54,8 @@ def fit(
         seed: of dropout and of the bootstrap; the batches have their own for order and augmentation.
         checkpoints: saves the state from time to time.
         network: computes the logits in training; by default the model. It may be the compiled model, or
-            the model's head if the batches hold features.
-        validated: takes a model and returns the module that computes the logits of ``val_batches``: the
-            model itself, or its head.
+            a model that also takes features.
+        validated: takes a model and returns the module that computes the logits of ``val_batches``.
 
     Raises:
         UserError: the loss is not finite, or a batch does not fit into memory.
@@ -129,7 +128,7 @@ def train_step(
     # forward and backward, in parts whose gradients add up
     state.optimizer.zero_grad()
     for part in _micro_batches(batch, options.micro_batches):
-        with _autocast(part.images.device, options.precision):
+        with autocast(part.images.device, options.precision):
             logits = network(part.images)
             loss_sum = losses_of(logits, part, loss).sum()
         state.scaler.scale(loss_sum / len(batch.targets)).backward()
@@ -192,12 +191,6 @@ def _micro_batches(batch: TrainBatch, count: int) -> Iterator[TrainBatch]:
     count = min(count, len(batch.targets))
     fields = [[None] * count if field is None else field.tensor_split(count) for field in batch]
     yield from map(TrainBatch, *fields)
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, getattr(torch, precision))
 
 
 def _with_checkpoints(batches: Iterable[Batch], save_if_due: Callable[[], None]) -> Iterator[Batch]:

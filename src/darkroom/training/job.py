@@ -1,7 +1,7 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,24 +9,28 @@ import torch
 from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
-from darkroom.compute.determinism import set_determinism
+from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
+from darkroom.compute.precision import check_precision, cpu_flags
 from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
-from darkroom.dataset.views import View
-from darkroom.loading.batches import Batches, TrainBatch
+from darkroom.dataset.views import EvaluationView
+from darkroom.features.extractor import Extractor, View
+from darkroom.features.store import Store
+from darkroom.loading.batches import Batch, Batches, TrainBatch
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
-from darkroom.paths import DATASET, PREPARED
+from darkroom.paths import DATASET, FEATURES, PREPARED
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
-from darkroom.training.features import Features, Head, Watch, precompute_features
+from darkroom.training.features import Features, OnFeatures, load_features
+from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 
@@ -46,6 +50,8 @@ class Job:
     val: Batches
     augmentation: Augmentation
     loss: Loss
+    store: Store
+    """Features that were computed before."""
     weights_sha256: str
     """SHA-256 of the file of initial weights; empty if they are random."""
     remark: str
@@ -53,22 +59,39 @@ class Job:
     doubts: tuple[str, ...] = ()
     """A sentence for each parameter value that makes little sense for the data."""
     features: Features | None = None
-    """Features to train on instead of images, if the whole backbone is frozen."""
+    """Features to use instead of images in the first epochs, if the whole backbone is frozen in them."""
 
-    def with_features(self, watch: Watch = lambda batches: batches) -> "Job":
-        """Return the job with features instead of images if each epoch would compute the same ones.
-
-        Args:
-            watch: receives the batches of images and yields them unchanged.
+    def with_features(self) -> "Job":
+        """Return the job with features instead of images in the epochs before any is unfrozen.
 
         Raises:
-            UserError: a batch does not fit into memory.
+            UserError, OSError: see ``Extractor.features``.
         """
-        if self.config.train.freeze != "backbone" or self.config.train.unfreeze:
+        if self.config.train.num_frozen_epochs == 0:
             return self
-        changes = self.augmentation.changes_images
-        features = precompute_features(self.model, self.train, self.val, changes, watch)
-        return replace(self, features=features)
+        extractor = Extractor(self.model, self.spec, self.environment, self.store)
+        return replace(self, features=load_features(extractor, self.train, self.val, self._views()))
+
+    def _views(self) -> list[View]:
+        """Return the views of the training images; none if images differ in each epoch."""
+        if not self.augmentation.changes_images:
+            return [View()]
+        train = self.config.train
+        sizes = f"{train.sizes} {train.evaluate_crop}"
+        description = f"{self.config.seed} {self.config.augment.model_dump_json()} {sizes}"
+        views = range(train.feature_views or 0)
+        return [View(self.augmentation, number, description) for number in views]
+
+    def _uses_features(self, epoch: int) -> bool:
+        return self.features is not None and epoch < self.config.train.num_frozen_epochs
+
+    def compare_precisions(self) -> str:
+        """Return a remark on the speed of half precision on a CPU; empty for others."""
+        precision = self.config.train.precision
+        if precision == "float32" or self.device.type != "cpu":
+            return ""
+        shape = (self.info.channels, *self.spec.input_size)
+        return compare_with_float32(self.model, precision, shape, self.batch_size)
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
         """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``."""
@@ -83,25 +106,39 @@ class Job:
         return TrainingState(model or self.model, options, self.train.num_steps, layers)
 
     def network(self, model: nn.Module | None = None) -> nn.Module:
-        """Return the module that computes the logits in training: the model or its head."""
-        model = model or self.model
-        trains_on_features = self.features is not None and self.features.train is not None
-        return compiled(Head(model) if trains_on_features else model, self.config.train.compile)
+        """Return the module that computes the logits in training, of images or of their features."""
+        return compiled(self.validated(model or self.model), self.config.train.compile)
 
     def validated(self, model: nn.Module) -> nn.Module:
-        """Return the module that computes a model's logits of ``validation``: the model or its head."""
-        return model if self.features is None else Head(model)
+        """Return the module that computes a model's logits of what ``validation`` returns."""
+        return model if self.features is None else OnFeatures(model)
 
-    @property
-    def validation(self) -> Batches:
-        """The validation images, or their features."""
-        return self.val if self.features is None else self.features.val
+    def validation(self, epoch: int) -> Batches:
+        """Return the validation images or their features, for an epoch that is counted from 0."""
+        if self.features is not None and self._uses_features(epoch):
+            return self.features.val
+        return self.val
+
+    def validations(self, state: TrainingState) -> Iterable[Batch]:
+        """Return an iterable of what ``validation`` returns for the epoch that ``state`` is in."""
+        return _Validations(self, state)
 
     def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
         """Return an epoch's batches from a step on; both are counted from 0."""
-        if self.features is not None and self.features.train is not None:
-            return self.features.train.epoch(self.config.seed, epoch, None, step)
-        return self.train.epoch(self.config.seed, epoch, self.augmentation, step)
+        seed = self.config.seed
+        if self.features is not None and self.features.train and self._uses_features(epoch):
+            views = self.features.train
+            return views[epoch % len(views)].epoch(seed, epoch, None, step)
+        return self.train.epoch(seed, epoch, self.augmentation, step)
+
+
+@dataclass(frozen=True)
+class _Validations:
+    job: Job
+    state: TrainingState
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.job.validation(self.state.epoch))
 
 
 def make_job(config: TrainConfig, runtime: Runtime) -> Job:
@@ -113,6 +150,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     options = config.train
     set_determinism(config.seed, config.num_threads, options.deterministic, options.tf32)
     device = select_device(runtime.device)
+    check_precision(options.precision, device, is_pinned(options.deterministic), cpu_flags())
     info = load_info(DATASET)
     check_data(config, info)
     environment = describe_environment(device)
@@ -142,15 +180,18 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     batch_size = settle_batch_size(
         options.batch_size, model, (info.channels, *largest), info.num_images("train")
     )
-    resizes = any(size != info.input_size for _, size in options.sizes)
+    view = EvaluationView.of(start.spec.input_size, options.evaluate_crop)
+    is_plain = view is not None and view.crop == "whole" and config.augment.resized_crop is None
+    trains_on_view = is_plain and len(options.sizes) == 1
+    resizes = not trains_on_view and any(size != info.input_size for _, size in options.sizes)
     augmentation = Augmentation(
         config.augment,
         config.seed,
         options.sizes if resizes else (),
         options.evaluate_crop or "centre",
     )
-    train = open_split(PREPARED / "train", info)
-    val = open_split(PREPARED / "val", info, View.of(start.spec.input_size, options.evaluate_crop))
+    train = open_split(PREPARED / "train", info, view if trains_on_view else None)
+    val = open_split(PREPARED / "val", info, view)
     return Job(
         config=config,
         device=device,
@@ -170,6 +211,7 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         val=Batches(val, device, -(-batch_size // options.micro_batches), runtime.workers),
         augmentation=augmentation,
         loss=loss,
+        store=Store(FEATURES, runtime.features_gib * 2**30),
         weights_sha256=start.sha256,
         remark=start.remark,
         doubts=tuple(doubts(config, info, batch_size)),

@@ -33,7 +33,8 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
         "model.weights.sha256": job.weights_sha256,
         **history.outcome(),
     }
-    thresholds = choose_thresholds(job.spec, job.model, job.val)
+    val = job.validation(history.course.kept.epoch - 1)
+    thresholds = choose_thresholds(job.spec, job.validated(job.model), val)
     save_model(job.model, replace(job.spec, training=training, thresholds=thresholds), MODEL)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")

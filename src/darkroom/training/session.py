@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -59,7 +60,7 @@ class Session:
             for result in fit(
                 state,
                 train_batches,
-                job.validation,
+                job.validations(state),
                 job.loss,
                 self.options,
                 job.config.seed,
@@ -85,10 +86,14 @@ def open_session(
         checkpoint_seconds: see ``Checkpoints``.
         watch: observes all batches of images.
     """
-    for line in (job.remark, job.train.placement, *job.doubts, *on_validation(job.info.counts["val"])):
+    remarks = (*job.doubts, job.compare_precisions(), *on_validation(job.info.counts["val"]))
+    for line in (job.remark, job.train.placement, *remarks):
         if line:
             print(f"train: {line}")
-    job = job.with_features(lambda batches: watch(batches, job.model))
+    job = job.with_features()
+    if job.features is not None:  # an observer of images would see none
+        for _ in watch(islice(job.train.epoch(job.config.seed, 0, job.augmentation), 1), job.model):
+            pass
     folder = scratch_folder(
         CACHE / "train",
         code,

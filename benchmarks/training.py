@@ -90,6 +90,7 @@ TRAIN = {
     "deterministic": True,
     "image_size": None,
     "evaluate_crop": None,
+    "feature_views": None,
 }
 
 AUGMENT = {

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -28,12 +28,7 @@ def load_params(path: Path) -> Params:
         text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the command in the project's root folder") from None
-    try:
-        values = load_yaml(text)
-        marked = load_yaml(text, "rt")  # the same values, with their lines
-    except BadYaml as error:
-        place = f"{path}:{error.line}" if error.line else f"{path}"
-        raise UserError(f"{place}: {error}") from None
+    values = _parse(path, text)
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected sections ({', '.join(Params.model_fields)})")
 
@@ -41,16 +36,23 @@ def load_params(path: Path) -> Params:
         params = Params.model_validate(values)
     except ValidationError as error:
         found = list(_one_per_value(error.errors()))
-        mistakes = [(_line(marked, e["loc"]), _explain(e, _key(values, e["loc"]))) for e in found]
+        mistakes = [(e["loc"], _explain(e, _key(values, e["loc"]))) for e in found]
     else:
         combinations = _only_missing_network(list(params.mistaken_combinations()), params.model.name)
-        mistakes = [
-            (_line(marked, tuple(name.split("."))), f"{name}: {problem}")
-            for name, problem in combinations
-        ]
-    if mistakes:
-        raise UserError("\n".join(f"{path}:{line}: {text}" for line, text in sorted(mistakes)))
-    return params
+        if not combinations:
+            return params
+        mistakes = [(tuple(name.split(".")), f"{name}: {problem}") for name, problem in combinations]
+    marked = _parse(path, text, "rt")  # slow: the same values, with their lines
+    lines = sorted((_line(marked, location), problem) for location, problem in mistakes)
+    raise UserError("\n".join(f"{path}:{line}: {problem}" for line, problem in lines))
+
+
+def _parse(path: Path, text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
+    try:
+        return load_yaml(text, kind)
+    except BadYaml as error:
+        place = f"{path}:{error.line}" if error.line else f"{path}"
+        raise UserError(f"{place}: {error}") from None
 
 
 def flatten(section: BaseModel) -> dict[str, Any]:

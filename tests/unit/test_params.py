@@ -610,6 +610,33 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.feature_views: 4 has no effect when no augmentation is set, because all views would be "
         "the same; it must be null",
     ),
+    *(
+        (
+            {**edits, "train.weight_decay": "weight_decay: auto"},
+            "train.weight_decay: auto trains several heads on features, so the backbone must be frozen "
+            "throughout; set train.freeze to backbone and train.unfreeze to [], or this to a number",
+        )
+        for edits in (
+            {},
+            {
+                "train.freeze": "freeze: backbone",
+                "train.unfreeze": "unfreeze: [{epoch: 4, layers: '*.1'}]",
+            },
+        )
+    ),
+    (
+        {**FROZEN_BACKBONE, "train.weight_decay": "weight_decay: auto"},
+        "train.weight_decay: auto trains several heads on features, but those of augmented images are "
+        "new in each epoch; set train.feature_views, or this to a number",
+    ),
+    (
+        {
+            **FROZEN_BACKBONE,
+            "train.optimizer": "optimizer: muon",
+            "train.nesterov": "nesterov: null",
+        },
+        "train.optimizer: muon is for the matrices of the backbone, which is frozen; choose adamw",
+    ),
     # what would happen only after the last epoch
     *(
         (
@@ -1059,6 +1086,12 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {**FROZEN_BACKBONE, "train.lr_factors": "lr_factors: {head.*: 2}"},
         {**FROZEN_BACKBONE, "train.feature_views": "feature_views: 40"},
         {**BACKBONE, **FROM_3, "train.feature_views": "feature_views: 2"},
+        {**FROZEN_BACKBONE, **NOT_AUGMENTED, "train.weight_decay": "weight_decay: auto"},
+        {
+            **FROZEN_BACKBONE,
+            "train.feature_views": "feature_views: 2",
+            "train.weight_decay": "weight_decay: auto",
+        },
         {"train.epochs": "epochs: 1", "train.patience": "patience: 10"},  # a short trial
         scheduled("step", decay_factor="0.1", decay_epochs="39"),
         scheduled("multi_step", decay_factor="0.1", decay_epochs="[20, 39]"),

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from support import make_spec, weights_hash
 from torchvision import models
 
+from darkroom.catalogue.counting import count_models, installed_names, make_without_weights
+from darkroom.catalogue.table import ListedModel, ModelTable, installed_version
 from darkroom.cli import main
 from darkroom.dataset.info import FORMAT_VERSION
 from darkroom.digests import seal
-from darkroom.models.catalogue import list_models, make_without_weights, matching_names
 from darkroom.models.factory import make_classifier
 from darkroom.models.summary import summarize, summary_text
 from darkroom.reporting.tables import write_json
@@ -23,18 +24,34 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit_b_32", "regnet_x_400mf"])
 def test_parameters_and_multiply_adds_are_the_published_ones(name: str) -> None:
     meta = models.get_model_weights(name).DEFAULT.meta
-    [entry] = list_models([f"torchvision:{name}"])
+    [entry] = count_models([f"torchvision:{name}"])
     assert entry.num_parameters == meta["num_params"]
     assert entry.num_multiply_adds / 1e9 == pytest.approx(meta["_ops"], abs=0.0015)
     assert entry.side == 224
 
 
+def names_of(found: list[ListedModel]) -> list[str]:
+    return [model.name for model in found]
+
+
 @pytest.mark.slow
+def test_the_table_has_what_is_counted_now() -> None:
+    """Every model of darkroom and torchvision, and every hundredth of timm."""
+    table = ModelTable.load()
+    if others := table.versions.keys() & table.other_versions():
+        pytest.skip(f"other versions of {others}: `python tools/model_table.py` counts their models")
+    names = [name for name in installed_names() if name.rpartition(":")[0] in ("", *table.versions)]
+    assert names_of(table.models) == names
+    sample = [m for i, m in enumerate(table.models) if m.library != "timm" or i % 100 == 0]
+    assert list(count_models(names_of(sample))) == sample
+
+
 def test_those_of_all_torchvision_models_are_the_published_ones() -> None:
     biases = {"torchvision:maxvit_t": 1000}  # its own last layer has none
     with_auxiliary_heads = ("torchvision:inception_v3", "torchvision:googlenet")
-    names = [name for name in matching_names("torchvision:") if "_128gf" not in name]
-    for entry in list_models(names):
+    entries = ModelTable.load().matching("torchvision:")
+    assert len(entries) > 70
+    for entry in entries:
         meta = models.get_model_weights(entry.name.partition(":")[2]).DEFAULT.meta
         if entry.name not in with_auxiliary_heads:
             expected = meta["num_params"] + biases.get(entry.name, 0)
@@ -115,10 +132,11 @@ def run(*arguments: str) -> Any:
 
 def test_models_are_found_by_a_part_or_a_glob() -> None:
     both = ["torchvision:squeezenet1_0", "torchvision:squeezenet1_1"]
-    assert matching_names("torchvision:squeeze") == both
-    assert matching_names("torchvision:*t1_1") == both[1:]
-    assert matching_names("ml[p]") == ["mlp"]
-    assert {"mlp", "cnn", "resnet", "vit"} < set(matching_names(None))
+    table = ModelTable.load()
+    assert names_of(table.matching("torchvision:squeeze")) == both
+    assert names_of(table.matching("torchvision:*t1_1")) == both[1:]
+    assert names_of(table.matching("ml[p]")) == ["mlp"]
+    assert {"mlp", "cnn", "resnet", "vit"} < set(names_of(table.matching(None)))
     result = run("models", "squeeze*1")
     assert result.exit_code == 2
     assert "no model matches squeeze*1" in result.stderr
@@ -127,6 +145,19 @@ def test_models_are_found_by_a_part_or_a_glob() -> None:
     assert "1,235,496" in result.stdout  # torchvision's documentation
     result = run("models", "[mr]*[pt]")  # mlp and resnet
     assert "272,474" in result.stdout
+
+
+def test_models_of_another_version_are_counted_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = ModelTable.load()
+    older = [model for model in known.models if model.name != "torchvision:squeezenet1_1"]
+    table = ModelTable({**known.versions, "torchvision": "0.1"}, older)
+    monkeypatch.setattr(ModelTable, "load", lambda: table)
+    result = run("models", "squeezenet1_1")
+    assert "1,235,496" in result.stdout
+    assert "counted with torchvision" not in result.stdout
+    installed = installed_version("torchvision")
+    remark = f"counted with torchvision 0.1; {installed} is installed, whose models may differ"
+    assert remark in run("models", "squeezenet1_0").stdout
 
 
 def test_the_summary_is_of_the_prepared_data_or_of_the_options(

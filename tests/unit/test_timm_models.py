@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from support import make_spec, weights_hash
 
+from darkroom.catalogue.counting import count_models, installed_names, make_without_weights
+from darkroom.catalogue.table import ModelTable
 from darkroom.errors import UserError
-from darkroom.models.catalogue import make_without_weights, matching_names
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers
 from darkroom.models.weights import start_from
@@ -134,6 +135,8 @@ def test_default_weights_are_timms_pretrained_ones(timm: Any, monkeypatch: pytes
         start_from("default", spec_of("resnet10t"))
 
 
-def test_a_pattern_finds_timms_models(timm: Any) -> None:
-    assert "timm:resnet10t" in matching_names("resnet10t")
-    assert not any(name.startswith("timm:") for name in matching_names(None))
+def test_timms_models_are_listed_and_counted(timm: Any) -> None:
+    assert "timm:resnet10t" in installed_names()
+    [counted] = count_models(["timm:resnet10t"])
+    assert counted.num_parameters == sum(p.numel() for p in timm.create_model("resnet10t").parameters())
+    assert not any(model.library == "timm" for model in ModelTable.load().matching(None))

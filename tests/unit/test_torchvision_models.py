@@ -10,10 +10,10 @@ from torch import nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
+from darkroom.catalogue.counting import make_without_weights
 from darkroom.errors import UserError
 from darkroom.models.backbones.layers import rising
 from darkroom.models.backbones.torchvision import default_side, list_names, weights_statistics
-from darkroom.models.catalogue import make_without_weights
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers
 

@@ -12,15 +12,16 @@ import click
 @click.option("--check", is_flag=True, help="Only check, print nothing if it is valid.")
 def params(file: Path, check: bool) -> None:
     """Check params.yaml and list every parameter: value, allowed values, meaning."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     from darkroom.params import flatten, load_params, parameters
-    from darkroom.terminal import make_console
 
     values = flatten(load_params(file))
     if check:
         return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from darkroom.terminal import make_console
+
     table = Table("parameter", "value", "allowed", "meaning", box=SIMPLE_HEAD, leading=1)
     for name, allowed, description in parameters():
         value = values[name]

@@ -21,8 +21,8 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
 
     Without prepared data, the network is for RGB images of 32 x 32 pixels and 10 classes.
     """
+    from darkroom.catalogue.counting import blank_spec, make_without_weights
     from darkroom.dataset.info import load_info
-    from darkroom.models.catalogue import blank_spec, make_without_weights
     from darkroom.models.summary import summary_text
     from darkroom.params import load_params
     from darkroom.paths import DATASET

@@ -65,6 +65,7 @@ class Params(Section):
         yield from self._mistaken_sizes()
         yield from self._useless_with_frozen_backbone()
         yield from self._mistaken_feature_views()
+        yield from self._mistaken_auto_decay()
 
     def _weights_of_merged_labels(self) -> Mistakes:
         weights = self.train.class_weights
@@ -122,4 +123,20 @@ class Params(Section):
                 "train.feature_views",
                 f"{views} has no effect when no augmentation is set, because all views would be the"
                 " same; it must be null",
+            )
+
+    def _mistaken_auto_decay(self) -> Mistakes:
+        if self.train.weight_decay != "auto":
+            return
+        if not self.train.freezes_backbone:
+            yield (
+                "train.weight_decay",
+                "auto trains several heads on features, so the backbone must be frozen throughout; set"
+                " train.freeze to backbone and train.unfreeze to [], or this to a number",
+            )
+        elif self.augment.changes_images and self.train.feature_views is None:
+            yield (
+                "train.weight_decay",
+                "auto trains several heads on features, but those of augmented images are new in each"
+                " epoch; set train.feature_views, or this to a number",
             )

@@ -109,11 +109,10 @@ class Train(Section):
         description="momentum of sgd, rmsprop and muon; null for other optimizers"
     )
     nesterov: bool | None = Field(description="Nesterov momentum, for sgd; null for other optimizers")
-    weight_decay: float = Field(
-        ge=0,
-        le=10,
+    weight_decay: Literal["auto"] | Annotated[float, Field(ge=0, le=10)] = Field(
         description="weight decay: L2 penalty (decoupled in adamw and muon), not applied to norms and"
-        " biases",
+        " biases; auto: the value with the best validation macro F1, for a head that is trained on"
+        " features alone"
     )
     l1: float = Field(
         ge=0,
@@ -374,6 +373,11 @@ class Train(Section):
                 "train.layer_decay",
                 f"{self.layer_decay:g} has no effect when the whole backbone is frozen; it must be null",
             )
+        if self.optimizer == "muon":
+            yield (
+                "train.optimizer",
+                "muon is for the matrices of the backbone, which is frozen; choose adamw",
+            )
         for pattern in self.lr_factors:
             if pattern.startswith("backbone"):
                 yield (
@@ -387,6 +391,7 @@ class SettledTrain(Train):
 
     batch_size: int
     lr: float
+    weight_decay: float
 
 
 class TrainConfig(StageConfig):

@@ -29,7 +29,7 @@ from darkroom.paths import DATASET, FEATURES, PREPARED
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
-from darkroom.training.features import Features, OnFeatures, load_features
+from darkroom.training.features import Features, OnFeatures, head_alone, load_features
 from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
@@ -85,6 +85,14 @@ class Job:
     def _uses_features(self, epoch: int) -> bool:
         return self.features is not None and epoch < self.config.train.num_frozen_epochs
 
+    @property
+    def trained(self) -> Classifier:
+        """The model that is trained; without the backbone if only features are needed."""
+        is_frozen = self.config.train.freezes_backbone
+        if self.features is not None and self.features.train and is_frozen:
+            return head_alone(self.model)
+        return self.model
+
     def compare_precisions(self) -> str:
         """Return a remark on the speed of half precision on a CPU; empty for others."""
         precision = self.config.train.precision
@@ -94,20 +102,23 @@ class Job:
         return compare_with_float32(self.model, precision, shape, self.batch_size)
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
-        """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``."""
+        """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``.
+
+        If ``weight_decay`` is ``auto``, ``changes`` must have it.
+        """
         # the values were validated when params.yaml was read
         values = {**dict(self.config.train), "batch_size": self.batch_size, "lr": lr, **changes}
         return SettledTrain.model_construct(**values)
 
     def new_state(self, options: SettledTrain, model: nn.Module | None = None) -> TrainingState:
-        """Return the initial state of a training of ``model``, by default the job's own model."""
+        """Return the initial state of a training of ``model``, by default that of ``trained``."""
         assert isinstance(self.model.network, Network)
         layers = backbone_layers(self.model.network)
-        return TrainingState(model or self.model, options, self.train.num_steps, layers)
+        return TrainingState(model or self.trained, options, self.train.num_steps, layers)
 
     def network(self, model: nn.Module | None = None) -> nn.Module:
         """Return the module that computes the logits in training, of images or of their features."""
-        return compiled(self.validated(model or self.model), self.config.train.compile)
+        return compiled(self.validated(model or self.trained), self.config.train.compile)
 
     def validated(self, model: nn.Module) -> nn.Module:
         """Return the module that computes a model's logits of what ``validation`` returns."""

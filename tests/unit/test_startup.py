@@ -1,0 +1,76 @@
+"""Which slow packages a command imports, so that it starts at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from darkroom.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+SLOW = frozenset(
+    {
+        "PIL",
+        "boto3",
+        "datasets",
+        "dvc",
+        "git",
+        "matplotlib",
+        "mlflow",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "pandas",
+        "psutil",
+        "pyarrow",
+        "pydantic",
+        "rich",
+        "ruamel",
+        "safetensors",
+        "scipy",
+        "sklearn",
+        "sqlalchemy",
+        "timm",
+        "torch",
+        "torchmetrics",
+        "torchvision",
+    }
+)
+"""Packages that take from tens of milliseconds to seconds to import."""
+
+RUN = """
+import sys
+from darkroom.cli import main
+for arguments in sys.argv[1:]:
+    main(arguments.split(), standalone_mode=False)
+print(*(name for name in sys.modules if "." not in name), file=sys.stderr)
+"""
+
+
+def imported(*commands: str) -> set[str]:
+    """Return the slow packages that a fresh process has after these commands."""
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, *commands], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return SLOW.intersection(result.stderr.split())
+
+
+def test_help_imports_nothing_slow() -> None:
+    assert len(main.commands) > 10
+    assert imported("--help", *(f"{name} --help" for name in main.commands)) == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("models", {"rich"}),
+        ("models *resnet*", {"rich"}),
+        ("params --check", {"pydantic", "ruamel"}),
+        ("params", {"pydantic", "ruamel", "rich"}),
+        ("use", {"pydantic", "ruamel"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(command: str, needed: set[str]) -> None:
+    assert imported(command) == needed

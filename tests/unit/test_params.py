@@ -972,7 +972,7 @@ def test_several_wrong_combinations_are_said_at_once() -> None:
 @pytest.mark.parametrize("batch_size", [0, 16])
 def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
     """``<<`` is what YAML has against repetition; ruamel, and so DVC, reads it."""
-    text = edited({"evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}}}"})
+    text = edited({"evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}, tta: null}}"})
     if batch_size:
         assert loaded(text).evaluate.batch_size == batch_size
     else:

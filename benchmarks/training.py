@@ -89,6 +89,8 @@ TRAIN = {
     "tf32": False,
     "compile": None,
     "deterministic": True,
+    "image_size": None,
+    "evaluate_crop": None,
 }
 
 AUGMENT = {

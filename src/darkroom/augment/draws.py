@@ -22,6 +22,7 @@ COLOUR = range(8, 9)
 ERASE = range(9, 15)
 MIX = range(15, 16)
 HOST = range(16, 17)
+CROP = range(17, 18)
 
 ONE = 1 << 16
 """Unit of shares and factors that are stored as integers."""

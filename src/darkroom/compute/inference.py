@@ -1,6 +1,6 @@
 """A model's logits or features of every image, without training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -46,3 +46,10 @@ def compute_logits(
         targets.append(batch_targets)
     logits = torch.cat(outputs)
     return logits if precision == "float32" else logits.float(), torch.cat(targets)
+
+
+def mirrored(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches with the mirror image of each image."""
+    for images, targets in batches:
+        # in the layout of the images, because kernels depend on it
+        yield images.permute(0, 2, 3, 1).flip(2).permute(0, 3, 1, 2), targets

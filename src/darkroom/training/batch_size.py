@@ -59,7 +59,7 @@ def out_of_memory(
     if at_once == 1:
         return UserError(
             f"train: not even one image of {pixels} fits into the memory of {images.device}; choose a "
-            "smaller model or a smaller prepare.image_size"
+            "smaller model or smaller images (train.image_size, prepare.image_size)"
         )
     fitting = largest_fitting(
         _power_of_two(at_once - 1), lambda size: _step_fits(model, images.shape[1:], size, precision)

@@ -1,5 +1,6 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +17,12 @@ from darkroom.compute.precision import check_precision, cpu_flags
 from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
+from darkroom.dataset.views import EvaluationView
 from darkroom.features.extractor import Extractor, View
 from darkroom.features.store import Store
 from darkroom.loading.batches import Batch, Batches, TrainBatch
 from darkroom.models.classifier import Classifier
+from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
@@ -74,8 +77,10 @@ class Job:
         """Return the views of the training images; none if images differ in each epoch."""
         if not self.augmentation.changes_images:
             return [View()]
-        description = f"{self.config.seed} {self.config.augment.model_dump_json()}"
-        views = range(self.config.train.feature_views or 0)
+        train = self.config.train
+        sizes = f"{train.sizes} {train.evaluate_crop}"
+        description = f"{self.config.seed} {self.config.augment.model_dump_json()} {sizes}"
+        views = range(train.feature_views or 0)
         return [View(self.augmentation, number, description) for number in views]
 
     def _uses_features(self, epoch: int) -> bool:
@@ -94,7 +99,7 @@ class Job:
         precision = self.config.train.precision
         if precision == "float32" or self.device.type != "cpu":
             return ""
-        shape = (self.info.channels, *self.info.input_size)
+        shape = (self.info.channels, *self.spec.input_size)
         return compare_with_float32(self.model, precision, shape, self.batch_size)
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
@@ -169,7 +174,9 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         ModelSpec(
             **config.model.model_dump(exclude={"weights"}),
             class_names=tuple(info.class_names),
-            input_size=info.input_size,
+            input_size=options.sizes[-1][1] if options.sizes else info.input_size,
+            prepared_size=info.input_size if options.sizes else None,
+            evaluate_crop=options.evaluate_crop,
             channels=info.channels,
             resize=info.resize,
             mean=tuple(info.mean),
@@ -179,18 +186,33 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
             multi_label=info.multi_label,
         ),
     )
+    check_stages(start.classifier, start.spec, options.sizes)
     model = start.classifier.to(device)
-    augmentation = Augmentation(config.augment, config.seed)
-    shards = {split: open_split(PREPARED / split, info) for split in ("train", "val")}
+    view = EvaluationView.of(start.spec.input_size, options.evaluate_crop)
+    is_plain = view is not None and view.crop == "whole" and config.augment.resized_crop is None
+    trains_on_view = is_plain and len(options.sizes) == 1
+    resizes = not trains_on_view and any(size != info.input_size for _, size in options.sizes)
+    augmentation = Augmentation(
+        config.augment,
+        config.seed,
+        options.sizes if resizes else (),
+        options.evaluate_crop or "centre",
+    )
     # images may stay on the GPU, so they are placed before a batch size that fits is looked for
     train = Batches(
-        shards["train"], device, 1, runtime.workers, augmentation.needs_host, options.sampling
+        open_split(PREPARED / "train", info, view if trains_on_view else None),
+        device,
+        1,
+        runtime.workers,
+        augmentation.needs_host,
+        options.sampling,
     )
-    val = Batches(shards["val"], device, 1, runtime.workers)
+    val = Batches(open_split(PREPARED / "val", info, view), device, 1, runtime.workers)
+    largest = max((size for _, size in options.sizes), key=math.prod, default=info.input_size)
     batch_size = settle_batch_size(
         options.batch_size,
         model,
-        (info.channels, *info.input_size),
+        (info.channels, *largest),
         info.num_images("train"),
         options.precision,
     )

@@ -610,6 +610,30 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.feature_views: 4 has no effect when no augmentation is set, because all views would be "
         "the same; it must be null",
     ),
+    (
+        {
+            "train.freeze": "freeze: backbone",
+            "train.unfreeze": "unfreeze: [{epoch: 9, layers: '*.1'}]",
+            "train.feature_views": "feature_views: 4",
+            "prepare.image_size": "image_size: 16",
+            "train.evaluate_crop": "evaluate_crop: whole",
+            "train.image_size": "image_size: [{epoch: 1, size: 8}, {epoch: 5, size: 16}]",
+        },
+        "train.feature_views: train.image_size changes between epochs, but the views of an image have "
+        "one size; set one size, or this to null",
+    ),
+    (
+        {
+            **FROZEN_BACKBONE,
+            **NOT_AUGMENTED,
+            "prepare.image_size": "image_size: 16",
+            "train.image_size": "image_size: 8",
+            "train.evaluate_crop": "evaluate_crop: centre",
+            "train.weight_decay": "weight_decay: auto",
+        },
+        "train.weight_decay: auto trains several heads on features, but those of augmented images are "
+        "new in each epoch; set train.feature_views, or this to a number",
+    ),
     *(
         (
             {**edits, "train.weight_decay": "weight_decay: auto"},

@@ -108,6 +108,12 @@ class Params(Section):
                 " must be 0",
             )
 
+    @property
+    def _images_differ(self) -> bool:
+        """Whether a training image differs between epochs."""
+        train = self.train
+        return self.augment.changes_images or train.evaluate_crop == "centre" or len(train.sizes) > 1
+
     def _mistaken_feature_views(self) -> Mistakes:
         views, augment = self.train.feature_views, self.augment
         if views is None:
@@ -118,7 +124,13 @@ class Params(Section):
                 f"augment.{mixing[0]} mixes other images in each epoch, so their features cannot be"
                 " computed once; set it or this to null",
             )
-        elif not augment.changes_images and self.train.evaluate_crop != "centre":
+        elif len(self.train.sizes) > 1:
+            yield (
+                "train.feature_views",
+                "train.image_size changes between epochs, but the views of an image have one size; set"
+                " one size, or this to null",
+            )
+        elif not self._images_differ:
             yield (
                 "train.feature_views",
                 f"{views} has no effect when no augmentation is set, because all views would be the"
@@ -134,7 +146,7 @@ class Params(Section):
                 "auto trains several heads on features, so the backbone must be frozen throughout; set"
                 " train.freeze to backbone and train.unfreeze to [], or this to a number",
             )
-        elif self.augment.changes_images and self.train.feature_views is None:
+        elif self._images_differ and self.train.feature_views is None:
             yield (
                 "train.weight_decay",
                 "auto trains several heads on features, but those of augmented images are new in each"

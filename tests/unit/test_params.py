@@ -612,18 +612,6 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {
-            "train.freeze": "freeze: backbone",
-            "train.unfreeze": "unfreeze: [{epoch: 9, layers: '*.1'}]",
-            "train.feature_views": "feature_views: 4",
-            "prepare.image_size": "image_size: 16",
-            "train.evaluate_crop": "evaluate_crop: whole",
-            "train.image_size": "image_size: [{epoch: 1, size: 8}, {epoch: 5, size: 16}]",
-        },
-        "train.feature_views: train.image_size changes between epochs, but the views of an image have "
-        "one size; set one size, or this to null",
-    ),
-    (
-        {
             **FROZEN_BACKBONE,
             **NOT_AUGMENTED,
             "prepare.image_size": "image_size: 16",

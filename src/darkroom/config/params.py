@@ -111,8 +111,7 @@ class Params(Section):
     @property
     def _images_differ(self) -> bool:
         """Whether a training image differs between epochs."""
-        train = self.train
-        return self.augment.changes_images or train.evaluate_crop == "centre" or len(train.sizes) > 1
+        return self.augment.changes_images or self.train.evaluate_crop == "centre"
 
     def _mistaken_feature_views(self) -> Mistakes:
         views, augment = self.train.feature_views, self.augment
@@ -123,12 +122,6 @@ class Params(Section):
                 "train.feature_views",
                 f"augment.{mixing[0]} mixes other images in each epoch, so their features cannot be"
                 " computed once; set it or this to null",
-            )
-        elif len(self.train.sizes) > 1:
-            yield (
-                "train.feature_views",
-                "train.image_size changes between epochs, but the views of an image have one size; set"
-                " one size, or this to null",
             )
         elif not self._images_differ:
             yield (

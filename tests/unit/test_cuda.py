@@ -111,6 +111,20 @@ def test_augmented_pixels_are_those_of_the_cpu(device: str, changes: dict[str, A
 
 
 @CUDA_ONLY
+@pytest.mark.parametrize("smallest", [None, 0.2])
+@pytest.mark.parametrize("cut", ["centre", "whole"])
+def test_images_cut_to_the_training_size_are_those_of_the_cpu(
+    device: str, cut: Any, smallest: float | None
+) -> None:
+    pixels, ids = torch.from_numpy(images()), torch.arange(NUM_IMAGES)
+    options = SimpleNamespace(**AUGMENT | {"resized_crop": smallest})
+    augment = Augmentation(cast(Any, options), 0, ((1, (9, 7)), (2, (13, 11))), cut)
+    for epoch in (0, 1):
+        on_cpu = augment.on_device(pixels, ids, epoch)
+        assert torch.equal(augment.on_device(pixels.to(device), ids, epoch).cpu(), on_cpu)
+
+
+@CUDA_ONLY
 @pytest.mark.parametrize(
     "changes", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str
 )

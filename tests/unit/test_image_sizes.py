@@ -195,6 +195,10 @@ def test_shards_and_their_workers_give_views(tmp_path: Path, crop: Any) -> None:
         folder = write_shards(tmp_path / storage, images, labels, storage=storage)
         shards = Shards(folder, view=view)
         assert shards.shape == (12, 10, 3)
+        # the key of cached features
+        other = EvaluationView((12, 9), crop)
+        assert shards.digest == Shards(folder, view=view).digest
+        assert len({shards.digest, Shards(folder).digest, Shards(folder, view=other).digest}) == 3
         assert np.array_equal(shards.gather(np.array([3, 29, 3])), view(images[[3, 29, 3]]))
         for workers in (0, 2):
             batches = Batches(shards, CPU, 7, workers)

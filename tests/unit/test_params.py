@@ -614,13 +614,12 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {
             **FROZEN_BACKBONE,
             **NOT_AUGMENTED,
-            "prepare.image_size": "image_size: 16",
-            "train.image_size": "image_size: 8",
-            "train.evaluate_crop": "evaluate_crop: centre",
+            **training_size("8"),
             "train.weight_decay": "weight_decay: auto",
         },
-        "train.weight_decay: auto trains several heads on features, but those of augmented images are "
-        "new in each epoch; set train.feature_views, or this to a number",
+        "train.weight_decay: auto trains several heads on features, but those of augmented images, here "
+        "of random crops to train.image_size, are new in each epoch; set train.feature_views, or this "
+        "to a number",
     ),
     *(
         (
@@ -1104,6 +1103,16 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {**FROZEN_BACKBONE, "train.feature_views": "feature_views: 40"},
         {**BACKBONE, **FROM_3, "train.feature_views": "feature_views: 2"},
         {**FROZEN_BACKBONE, **NOT_AUGMENTED, "train.weight_decay": "weight_decay: auto"},
+        {
+            **FROZEN_BACKBONE,
+            **NOT_AUGMENTED,
+            **training_size("[4, 9]"),
+            "train.feature_views": "feature_views: 4",
+        },
+        training_size(TWO_SIZES),
+        {**training_size(TWO_SIZES), "prepare.image_size": "image_size: [9, 12]"},
+        {"prepare.image_size": "image_size: [96, 192]"},
+        {"evaluate.tta": "tta: flip"},
         {
             **FROZEN_BACKBONE,
             "train.feature_views": "feature_views: 2",

@@ -55,6 +55,11 @@ def out_of_memory(
 ) -> UserError:
     """Return the error for a step on ``images`` that ran out of memory; it names sizes that fit."""
     at_once = -(-len(images) // micro_batches)
+    if images.ndim == 2:
+        return UserError(
+            f"train: the features of {at_once} images at once do not fit into the memory of "
+            f"{images.device}; lower train.batch_size"
+        )
     pixels = f"{images.shape[2]} x {images.shape[3]} pixels"
     if at_once == 1:
         return UserError(

@@ -63,7 +63,8 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     classifier.eval()
     image = torch.zeros(1, spec.channels, *spec.input_size, device=classifier.mean.device)
     try:
-        with FlopCounterMode(display=False) as counter:
+        # the counter knows torch's operator for linear layers, not oneDNN's
+        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
             classifier(image)
     finally:
         classifier.train(was_training)

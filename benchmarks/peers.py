@@ -146,12 +146,10 @@ def train_with_darkroom(
 ) -> None:
     configure_libraries(deterministic)
     import torch
-    from training import AUGMENT, SEED, TRAIN, WORKLOADS, make_model, make_plain_loss
+    from training import AUGMENT, SEED, TRAIN, WORKLOADS, make_model, make_plain_loss, section
 
     from darkroom.augment.pipeline import Augmentation
     from darkroom.compute.determinism import set_determinism
-    from darkroom.config.augment import Augment
-    from darkroom.config.train import SettledTrain
     from darkroom.dataset.shards import Shards
     from darkroom.loading.batches import Batches
     from darkroom.training.engine import fit
@@ -160,8 +158,8 @@ def train_with_darkroom(
     set_determinism(SEED, num_cores(), deterministic)
     device = torch.device(device_name)
     model = make_model(WORKLOADS["cifar"]).to(device)
-    options = SettledTrain(**TRAIN | {"schedule": "constant", "label_smoothing": 0.0, "lr": SGD["lr"]})
-    augmentation = Augmentation(Augment(**AUGMENT | {"crop_padding": CROP_PADDING}), SEED)
+    options = section(TRAIN | {"schedule": "constant", "label_smoothing": 0.0, "lr": SGD["lr"]})
+    augmentation = Augmentation(section(AUGMENT | {"crop_padding": CROP_PADDING}), SEED)
     turn()
     train = Batches(Shards(prepared / "train"), device, BATCH_SIZE)
     val = Batches(Shards(prepared / "val"), device, BATCH_SIZE)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -18,8 +20,6 @@ from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.determinism import set_determinism
-from darkroom.config.augment import Augment
-from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading.batches import Batches, TrainBatch
@@ -80,6 +80,7 @@ TRAIN = {
     "clip_value": None,
     "freeze": "none",
     "unfreeze": [],
+    "feature_views": None,
     "layer_decay": None,
     "lr_factors": {},
     "ema_decay": None,
@@ -88,6 +89,8 @@ TRAIN = {
     "tf32": False,
     "compile": None,
     "deterministic": True,
+    "image_size": None,
+    "evaluate_crop": None,
 }
 
 AUGMENT = {
@@ -109,6 +112,11 @@ AUGMENT = {
     "mixup": None,
     "cutmix": None,
 }
+
+
+def section(values: dict[str, Any]) -> Any:
+    """Returns a section of params.yaml without pydantic, which a borrowed machine may lack."""
+    return SimpleNamespace(**values)
 
 
 def make_model(workload: Workload) -> Classifier:
@@ -133,7 +141,7 @@ def make_model(workload: Workload) -> Classifier:
     return make_classifier(spec)
 
 
-def make_plain_loss(options: SettledTrain, device: torch.device) -> Loss:
+def make_plain_loss(options: Any, device: torch.device) -> Loss:
     """Returns the loss of the options, of classes with as many images each."""
     return make_loss(options, [f"class{i}" for i in range(NUM_CLASSES)], [1] * NUM_CLASSES, device)
 
@@ -185,9 +193,9 @@ class Training:
         set_determinism(SEED, num_threads, deterministic)
         self._workload = workload
         self._device = device
-        self._options = SettledTrain(**TRAIN)
+        self._options = section(TRAIN)
         self._loss = make_plain_loss(self._options, device)
-        self._augmentation = Augmentation(Augment(**AUGMENT), SEED)
+        self._augmentation = Augmentation(section(AUGMENT), SEED)
         self._model: nn.Module = make_model(workload).to(device)
         image_bytes = int(np.prod(workload.shape))
         most_steps = max(LARGEST_SET_BYTES // image_bytes // workload.batch_size, workload.least_steps)

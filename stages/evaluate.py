@@ -19,11 +19,12 @@ from darkroom.tracking.run import Run
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.compute.device import select_device
-    from darkroom.compute.inference import compute_logits
+    from darkroom.compute.inference import compute_logits, mirrored
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
+    from darkroom.dataset.views import EvaluationView
     from darkroom.evaluation.baseline import fit_baseline
-    from darkroom.evaluation.evaluate import evaluate
+    from darkroom.evaluation.evaluate import evaluate, mirror_remarks
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
     from darkroom.evaluation.plots import write_plots
@@ -43,7 +44,10 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
 
     info = load_info(DATASET)
-    train, val, test_split = (open_split(PREPARED / split, info) for split in ("train", "val", "test"))
+    view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
+    train, val, test_split = (
+        open_split(PREPARED / split, info, view) for split in ("train", "val", "test")
+    )
     store = Store(FEATURES, runtime.features_gib * 2**30)
     extractor = make_extractor(model.to(device), spec, store)
     baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
@@ -51,9 +55,15 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
         logits, targets = compute_logits(model, bar.count(batches))
+    mirrored_logits = None
+    if config.evaluate.tta == "flip":
+        with progress_bar("evaluate: mirror images", len(test_split)) as bar:
+            mirrored_logits = compute_logits(model, mirrored(bar.count(batches)))[0].cpu()
 
     baseline_scores = baseline.scores(targets.cpu())
-    evaluation = evaluate(spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores)
+    evaluation = evaluate(
+        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits
+    )
     hardest = hardest_images(evaluation, test_split)
     test = metrics_file(evaluation.metrics)
 
@@ -63,7 +73,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_report(evaluation, hardest, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
-    for remark in remarks_on(test):
+    for remark in [*remarks_on(test), *mirror_remarks(test, spec.training)]:
         print(f"evaluate: {remark}")
     print(f"evaluate: {summary(test)}; see {EVALUATE_REPORT}")
 

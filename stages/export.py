@@ -12,6 +12,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
+    from darkroom.dataset.views import EvaluationView
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import check_parity
@@ -27,7 +28,10 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
-    images, paths = open_split(PREPARED / "test", info).evenly_spaced(options.parity_images)
+    test_split = open_split(
+        PREPARED / "test", info, EvaluationView.of(spec.input_size, spec.evaluate_crop)
+    )
+    images, paths = test_split.evenly_spaced(options.parity_images)
     with spinner(
         f"export: reloading each file and comparing it on {counted(len(images), 'test image')}"
     ):

@@ -3,12 +3,12 @@
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, ClassVar, Self
 
 from darkroom.errors import UserError
 
@@ -17,15 +17,27 @@ SEAL = "content_sha256"
 
 CHUNK_BYTES = 2**18
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 
-class FileDigest(BaseModel):
-    """Digest and size of a file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True)
+class FileDigest:
+    """Digest and size of a file.
 
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
+    Raises:
+        ValueError: the digest is not 64 hexadecimal digits, or the size is negative.
+    """
+
+    # for pydantic, which validates it as a part of other documents
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    sha256: str
+    size: int
     """In bytes."""
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.sha256) or self.size < 0:
+            raise ValueError("not a SHA-256 and a size in bytes")
 
     @classmethod
     def of(cls, path: Path) -> Self:

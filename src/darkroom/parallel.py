@@ -20,6 +20,13 @@ Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
 
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def ordered_map(
     function: Callable[[Chunk], Result], chunks: Iterable[Chunk], workers: int
 ) -> Iterator[Result]:

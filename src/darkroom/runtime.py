@@ -7,15 +7,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.errors import UserError, did_you_mean
+from darkroom.parallel import available_cores
 
 PREFIX = "DARKROOM_"
-
-
-def available_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Runtime(BaseModel):

@@ -37,6 +37,8 @@ TRAIN: dict[str, Any] = {
     "tf32": False,
     "compile": None,
     "deterministic": True,
+    "image_size": None,
+    "evaluate_crop": None,
 }
 
 AUGMENT: dict[str, Any] = {

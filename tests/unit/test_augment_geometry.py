@@ -133,7 +133,7 @@ def test_resized_crops_are_torchvisions(shape: tuple[int, ...]) -> None:
     height, width, _ = shape
     images = random_images(30, *shape)
     crops = torch.from_numpy(draw_resized_crops(words_of(30, RESIZED_CROP), height, width, 0.08))
-    got = resized_crop(images, crops)
+    got = resized_crop(images, crops, (height, width))
     assert got.dtype == torch.uint8
     for image, crop, result in zip(images, crops.tolist(), got, strict=True):
         planes = image.permute(2, 0, 1)
@@ -146,8 +146,8 @@ def test_resized_crops_are_torchvisions(shape: tuple[int, ...]) -> None:
 
 def test_a_crop_of_the_whole_changes_nothing_and_a_smaller_one_does() -> None:
     images = random_images(1, 9, 12, 3)
-    assert torch.equal(resized_crop(images, torch.tensor([[0, 0, 9, 12]])), images)
-    assert not torch.equal(resized_crop(images, torch.tensor([[0, 0, 8, 12]])), images)
+    assert torch.equal(resized_crop(images, torch.tensor([[0, 0, 9, 12]]), (9, 12)), images)
+    assert not torch.equal(resized_crop(images, torch.tensor([[0, 0, 8, 12]]), (9, 12)), images)
 
 
 def test_nothing_from_outside_of_the_crop_comes_in() -> None:
@@ -155,9 +155,9 @@ def test_nothing_from_outside_of_the_crop_comes_in() -> None:
     crop = torch.tensor([[3, 4, 7, 8]])
     other = torch.zeros_like(images)
     other[:, 3:10, 4:12] = images[:, 3:10, 4:12]
-    assert torch.equal(resized_crop(images, crop), resized_crop(other, crop))
+    assert torch.equal(resized_crop(images, crop, (16, 16)), resized_crop(other, crop, (16, 16)))
     other[:, 3] = 0
-    assert not torch.equal(resized_crop(images, crop), resized_crop(other, crop))
+    assert not torch.equal(resized_crop(images, crop, (16, 16)), resized_crop(other, crop, (16, 16)))
 
 
 def test_areas_ratios_and_places_of_resized_crops() -> None:

@@ -7,7 +7,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +17,8 @@ from sections import AUGMENT, TRAIN
 from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import set_determinism
-from darkroom.config.augment import Augment
-from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading import placement
@@ -30,7 +30,6 @@ from darkroom.training import checkpoint
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
-from darkroom.training.job import compiled
 from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
 
@@ -57,7 +56,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
-    return Augmentation(Augment(**AUGMENT | changes), seed)
+    return Augmentation(cast(Any, SimpleNamespace(**AUGMENT | changes)), seed)
 
 
 def images() -> np.ndarray:
@@ -109,6 +108,20 @@ def test_augmented_pixels_are_those_of_the_cpu(device: str, changes: dict[str, A
     assert on_gpu.device.type == device
     assert torch.equal(on_gpu.cpu(), on_cpu)
     assert not torch.equal(on_cpu, pixels)
+
+
+@CUDA_ONLY
+@pytest.mark.parametrize("smallest", [None, 0.2])
+@pytest.mark.parametrize("cut", ["centre", "whole"])
+def test_images_cut_to_the_training_size_are_those_of_the_cpu(
+    device: str, cut: Any, smallest: float | None
+) -> None:
+    pixels, ids = torch.from_numpy(images()), torch.arange(NUM_IMAGES)
+    options = SimpleNamespace(**AUGMENT | {"resized_crop": smallest})
+    augment = Augmentation(cast(Any, options), 0, ((1, (9, 7)), (2, (13, 11))), cut)
+    for epoch in (0, 1):
+        on_cpu = augment.on_device(pixels, ids, epoch)
+        assert torch.equal(augment.on_device(pixels.to(device), ids, epoch).cpu(), on_cpu)
 
 
 @CUDA_ONLY
@@ -220,7 +233,7 @@ def train(
         environment={},
     )
     model = make_classifier(spec).to(device)
-    options = SettledTrain(**TRAIN | {"label_smoothing": 0.05} | changes)
+    options = cast(Any, SimpleNamespace(**TRAIN | {"label_smoothing": 0.05} | changes))
     loss = make_loss(options, "abc", (1, 1, 1), device)
     batches = Batches(Shards(folder), device, BATCH_SIZE)
     state = TrainingState(model, options, batches.num_steps)

@@ -10,11 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from support import augment_options, make_spec, two_brightnesses, write_shards
+from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.dataset.shards import Shards
 from darkroom.features import extractor, store
 from darkroom.features.extractor import Extractor, View, Wanted
+from darkroom.features.folding import fold_norms
 from darkroom.features.store import Matrix, Store
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
@@ -89,6 +91,30 @@ def test_rows_are_the_pooled_features_in_the_order_of_the_shards(tmp_path: Path)
     assert not rows.flags.writeable
     (file,) = (tmp_path / "cache").glob("*/rows.npy")
     assert np.load(file).tobytes() == rows.tobytes()  # an ordinary file of NumPy
+
+
+def test_norms_are_folded_where_they_can_be() -> None:
+    images = torch.rand(5, 1, 8, 8)
+    for name, options in {"cnn": {}, "resnet": {"width": 8}, "vit": {"patch_size": 4}}.items():
+        backbone = make_classifier(make_spec(name=name, **{"width": 32, **options})).network.backbone
+        with torch.no_grad():
+            backbone(images * 3 + 1)  # statistics that are not 0 and 1
+            folded = fold_norms(backbone.eval())
+            torch.testing.assert_close(folded(images), backbone(images), atol=1e-5, rtol=1e-4)
+        num_norms = sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+        assert (folded is backbone) == (name == "vit")
+        assert num_norms == 0
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x) if x.sum() > 0 else x  # cannot be traced
+
+    branching = Branching().eval()
+    assert fold_norms(branching) is branching
 
 
 def test_a_second_run_computes_nothing_and_says_so(

@@ -27,7 +27,9 @@ from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 from darkroom.models.heads import Head
-from darkroom.training.course import EpochResult
+from darkroom.training import decay_finder
+from darkroom.training.course import EpochResult, course_of
+from darkroom.training.decay_finder import DECOUPLED, Trial, settle_weight_decay, try_decays
 from darkroom.training.engine import fit
 from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
@@ -50,7 +52,8 @@ def make_job(
 ) -> Job:
     """A training of a frozen backbone on two brightnesses; ``options`` are those of ``train``."""
     given = {"epochs": NUM_EPOCHS, "batch_size": 8, "freeze": "backbone", "lr": 0.05, **options}
-    train = train_options(**given)
+    train = train_options(**{**given, "weight_decay": 0.0})
+    train = train.model_copy(update={"weight_decay": given.get("weight_decay", 0.0)})
     torch.manual_seed(0)
     model = make_classifier(make_spec(**network or {}))
     assert isinstance(model, Classifier)
@@ -90,8 +93,8 @@ def epochs_of(job: Job, state: TrainingState) -> Iterator[EpochResult]:
         job.loss,
         options,
         0,
-        network=job.network(),
-        validated=job.validated,
+        network=job.network(state.model),
+        validated=job.network,
     )
 
 
@@ -119,18 +122,20 @@ def num_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_training_is_the_one_from_images(
     tmp_path: Path, network: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    state, results = trained(make_job(tmp_path, network, **options).with_features())
+    job = make_job(tmp_path, network, **options).with_features()
+    state, results = trained(job)
+    assert not list(state.model.network.backbone.parameters())
     other, from_images = trained(make_job(tmp_path, network, **options))
     assert len(results) == len(from_images) == NUM_EPOCHS
     for result, expected in zip(results, from_images, strict=True):
         assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
         assert result.val_loss == pytest.approx(expected.val_loss, abs=1e-4)
     weights = other.model.state_dict()
-    for name, tensor in state.model.state_dict().items():
+    for name, tensor in job.model.state_dict().items():
         torch.testing.assert_close(tensor, weights[name], atol=1e-4, rtol=1e-3)
     start = make_job(tmp_path, network, **options).model
-    assert weights_hash(start.network.backbone) == weights_hash(state.model.network.backbone)  # type: ignore[arg-type]
-    assert weights_hash(start.network.head) != weights_hash(state.model.network.head)  # type: ignore[arg-type]
+    assert weights_hash(start.network.backbone) == weights_hash(job.model.network.backbone)
+    assert weights_hash(start.network.head) != weights_hash(job.model.network.head)
 
 
 def test_each_image_goes_through_the_backbone_once(tmp_path: Path, num_images: list[int]) -> None:
@@ -262,3 +267,59 @@ def test_logits_of_pooled_features_are_those_of_images(network: dict[str, Any]) 
     both = OnFeatures(model)
     assert both(vectors).equal(model(images))
     assert both(images).equal(model(images))
+
+
+# the weight decay
+
+
+DECAYS = {"weight_decay": "auto", "optimizer": "adamw", "momentum": None, "nesterov": None}
+
+
+@pytest.mark.parametrize("options", [{}, {"feature_views": 2, "augment": SHIFTED, "ema_decay": 0.9}])
+def test_a_trial_is_the_training_with_that_decay(tmp_path: Path, options: dict[str, Any]) -> None:
+    job = make_job(tmp_path, **DECAYS, **options).with_features()
+    before = weights_hash(job.model)
+    trials = list(try_decays(job, lr=0.05))
+    assert [trial.weight_decay for trial in trials] == list(DECOUPLED)
+    assert weights_hash(job.model) == before
+    for trial in trials[::3]:
+        given = {**DECAYS, **options, "weight_decay": trial.weight_decay}
+        kept = course_of(trained(make_job(tmp_path, **given).with_features())[1]).kept
+        assert (trial.f1_macro, trial.loss) == (kept.val_f1_macro, kept.val_loss)
+    assert len({trial.loss for trial in trials}) == len(DECOUPLED)  # decays matter
+
+
+def test_the_best_f1_wins_then_the_lower_loss_then_the_stronger_decay() -> None:
+    trials = [Trial(0.1, 0.8, 0.2), Trial(1, 0.9, 0.5), Trial(10, 0.9, 0.4), Trial(100, 0.9, 0.4)]
+    ranked = sorted(trials, key=lambda trial: trial.rank)
+    assert [trial.weight_decay for trial in ranked] == [0.1, 1, 10, 100]
+
+
+def test_trials_are_stored_for_a_training_that_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(tmp_path, **DECAYS).with_features()
+    (tmp_path / "whole").mkdir()
+    settled = settle_weight_decay(job, tmp_path / "whole", 0.05, check=lambda: None)
+    assert settled in DECOUPLED
+    assert f"train: weight decay {settled:g}; validation" in capsys.readouterr().out
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        settle_weight_decay(job, tmp_path, 0.05, killed)
+    left: list[int] = []
+
+    def noted(job: Job, lr: float, num_tried: int) -> Iterator[Trial]:
+        left.append(len(DECOUPLED) - num_tried)
+        return try_decays(job, lr, num_tried)
+
+    monkeypatch.setattr(decay_finder, "try_decays", noted)
+    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert left == [3, 0]
+    (tmp_path / "weight_decay.json").write_text("{")
+    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert left == [3, 0, 4]
+    assert settle_weight_decay(make_job(tmp_path, weight_decay=0.25), tmp_path, 0.05, killed) == 0.25

@@ -27,7 +27,9 @@ TO_10_000 = "a whole number at least 1 and at most 10,000"  # also of export.par
 LR = "auto or a number above 0 and at most 100"
 FRACTION = "a number above 0 and below 1"
 SEED = "a whole number at least 0 and at most 4,294,967,295"
-SIZE = "auto or a whole number at least 1 and at most 2,048"
+SIDES = "a whole number at least 1 and at most 2,048 or [height, width]"
+SIZE = f"auto or {SIDES}"
+TRAIN_SIZE = f"{SIDES} or a list of {{epoch: 1, size: SIZE}} or null"
 DROPOUT = "a number at least 0 and below 1"
 SETS = f"a list with any of {', '.join(get_args(NamedSet))} or hf--OWNER--NAME"
 OWN_OPTIONS = {"width": "8", "depth": "2"}  # null for networks of libraries
@@ -113,6 +115,12 @@ FROZEN_BACKBONE = {
 NOT_AUGMENTED = {
     f"augment.{name}": f"{name}: 0" for name in ("crop_padding", "rotate", "scale", "erase")
 }
+TWO_SIZES = "[{epoch: 1, size: 8}, {epoch: 3, size: [9, 12]}]"
+
+
+def training_size(size: str) -> dict[str, str]:
+    return {"train.image_size": f"image_size: {size}", "train.evaluate_crop": "evaluate_crop: centre"}
+
 
 MISTAKES: list[tuple[dict[str, str], str]] = [
     # names
@@ -138,7 +146,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"train.epochs": ""},
         f"train.epochs is missing: number of passes over the training images; it must be {TO_10_000}",
     ),
-    ({"evaluate": ""}, "evaluate is missing; it must be a section with batch_size"),
+    ({"evaluate": ""}, "evaluate is missing; it must be a section with batch_size, tta"),
     (
         {"augment": ""},
         f"augment is missing; it must be a section with {', '.join(Augment.model_fields)}",
@@ -210,12 +218,15 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"data.fetch": "fetch: MNIST"}, f"data.fetch: 'MNIST' is not allowed; it must be {SETS}"),
     (
         {"evaluate": "evaluate: 256"},
-        "evaluate: 256 is not allowed; it must be a section with batch_size",
+        "evaluate: 256 is not allowed; it must be a section with batch_size, tta",
     ),
-    ({"evaluate": "evaluate:"}, "evaluate: null is not allowed; it must be a section with batch_size"),
+    (
+        {"evaluate": "evaluate:"},
+        "evaluate: null is not allowed; it must be a section with batch_size, tta",
+    ),
     (
         {"evaluate": "evaluate: [1]"},
-        "evaluate: [1] is not allowed; it must be a section with batch_size",
+        "evaluate: [1] is not allowed; it must be a section with batch_size, tta",
     ),
     # 1 is a choice of prepare.channels, but true and 1.0 are not: DVC would see another value
     (
@@ -599,6 +610,44 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.feature_views: 4 has no effect when no augmentation is set, because all views would be "
         "the same; it must be null",
     ),
+    (
+        {
+            **FROZEN_BACKBONE,
+            **NOT_AUGMENTED,
+            **training_size("8"),
+            "train.weight_decay": "weight_decay: auto",
+        },
+        "train.weight_decay: auto trains several heads on features, but those of augmented images, here "
+        "of random crops to train.image_size, are new in each epoch; set train.feature_views, or this "
+        "to a number",
+    ),
+    *(
+        (
+            {**edits, "train.weight_decay": "weight_decay: auto"},
+            "train.weight_decay: auto trains several heads on features, so the backbone must be frozen "
+            "throughout; set train.freeze to backbone and train.unfreeze to [], or this to a number",
+        )
+        for edits in (
+            {},
+            {
+                "train.freeze": "freeze: backbone",
+                "train.unfreeze": "unfreeze: [{epoch: 4, layers: '*.1'}]",
+            },
+        )
+    ),
+    (
+        {**FROZEN_BACKBONE, "train.weight_decay": "weight_decay: auto"},
+        "train.weight_decay: auto trains several heads on features, but those of augmented images are "
+        "new in each epoch; set train.feature_views, or this to a number",
+    ),
+    (
+        {
+            **FROZEN_BACKBONE,
+            "train.optimizer": "optimizer: muon",
+            "train.nesterov": "nesterov: null",
+        },
+        "train.optimizer: muon is for the matrices of the backbone, which is frozen; choose adamw",
+    ),
     # what would happen only after the last epoch
     *(
         (
@@ -618,6 +667,80 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"train.micro_batches": "micro_batches: 65"},
         "train.micro_batches: 65 is more than the number of images per batch; it must be at most "
         "train.batch_size, 64",
+    ),
+    (
+        {"train.micro_batches": "micro_batches: 2", "train.compile": "compile: cuda_graphs"},
+        "train.compile: cuda_graphs is not possible when train.micro_batches is 2; it must be default"
+        " or null, or set train.micro_batches to 1",
+    ),
+    # sizes
+    (
+        {"prepare.image_size": "image_size: [8, 0]"},
+        f"prepare.image_size: 0 is not allowed; it must be {SIZE}",
+    ),
+    (
+        {"prepare.image_size": "image_size: [8, 9, 3]"},
+        f"prepare.image_size: [8, 9, 3] is not allowed; it must be {SIZE}",
+    ),
+    (
+        training_size("[{epoch: 1, side: 8}]"),
+        f"train.image_size: {{'epoch': 1, 'side': 8}} lacks the key size; it must be {TRAIN_SIZE}",
+    ),
+    (
+        training_size("[{epoch: 1, size: 0}]"),
+        "train.image_size: size: 0 is not allowed; it must be at least 1, in " + TRAIN_SIZE,
+    ),
+    (
+        {"train.image_size": "image_size: []"},
+        f"train.image_size: [] is not allowed; it must be {TRAIN_SIZE}",
+    ),
+    (
+        {"train.image_size": "image_size: 8"},
+        "train.evaluate_crop: null is not allowed when train.image_size is set",
+    ),
+    (
+        {"train.evaluate_crop": "evaluate_crop: whole"},
+        "train.evaluate_crop: whole has no effect when train.image_size is null; it must be null",
+    ),
+    (
+        {**training_size("[9, 8]"), "prepare.image_size": "image_size: 8"},
+        "train.image_size: 9 x 8 (height x width) is more than the prepared images have, 8 x 8; lower"
+        " it, or raise prepare.image_size",
+    ),
+    *(
+        (training_size(sizes), f"train.image_size: {told}")
+        for sizes, told in (
+            ("[{epoch: 2, size: 8}]", "begins at epoch 2; the first size must begin at epoch 1"),
+            (
+                "[{epoch: 1, size: 8}, {epoch: 1, size: 9}]",
+                "the epochs [1, 1] are not ascending; list each epoch once, in order",
+            ),
+            (
+                "[{epoch: 1, size: 8}, {epoch: 41, size: 9}]",
+                "epoch 41 is never reached, because train.epochs is 40",
+            ),
+        )
+    ),
+    (
+        {**training_size(TWO_SIZES), "train.compile": "compile: default"},
+        "train.image_size: a schedule does not work with train.compile default, because the network"
+        " would be compiled anew at each size, and torch.compile gives up after eight variants; set"
+        " one size, or train.compile to null",
+    ),
+    (
+        {**training_size(TWO_SIZES), **FROZEN_BACKBONE},
+        "train.image_size: a schedule has no use when the backbone is frozen, because its features do"
+        " not get better; set one size, or train.freeze to none",
+    ),
+    (
+        {**training_size(TWO_SIZES), "model.name": "name: mlp"},
+        "train.image_size: mlp has weights for one size only and cannot be trained with a schedule of"
+        " sizes; set one size, or choose another model.name",
+    ),
+    (
+        {**training_size("[4, 9]"), "augment.crop_padding": "crop_padding: 4"},
+        "augment.crop_padding: 4 can move images of 4 pixels completely out of view; it must be below 4"
+        " (usual: an eighth, 0)",
     ),
     # what leaves nothing of an image
     *(
@@ -865,7 +988,7 @@ def test_several_wrong_combinations_are_said_at_once() -> None:
 @pytest.mark.parametrize("batch_size", [0, 16])
 def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
     """``<<`` is what YAML has against repetition; ruamel, and so DVC, reads it."""
-    text = edited({"evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}}}"})
+    text = edited({"evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}, tta: null}}"})
     if batch_size:
         assert loaded(text).evaluate.batch_size == batch_size
     else:
@@ -979,6 +1102,22 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {**FROZEN_BACKBONE, "train.lr_factors": "lr_factors: {head.*: 2}"},
         {**FROZEN_BACKBONE, "train.feature_views": "feature_views: 40"},
         {**BACKBONE, **FROM_3, "train.feature_views": "feature_views: 2"},
+        {**FROZEN_BACKBONE, **NOT_AUGMENTED, "train.weight_decay": "weight_decay: auto"},
+        {
+            **FROZEN_BACKBONE,
+            **NOT_AUGMENTED,
+            **training_size("[4, 9]"),
+            "train.feature_views": "feature_views: 4",
+        },
+        training_size(TWO_SIZES),
+        {**training_size(TWO_SIZES), "prepare.image_size": "image_size: [9, 12]"},
+        {"prepare.image_size": "image_size: [96, 192]"},
+        {"evaluate.tta": "tta: flip"},
+        {
+            **FROZEN_BACKBONE,
+            "train.feature_views": "feature_views: 2",
+            "train.weight_decay": "weight_decay: auto",
+        },
         {"train.epochs": "epochs: 1", "train.patience": "patience: 10"},  # a short trial
         scheduled("step", decay_factor="0.1", decay_epochs="39"),
         scheduled("multi_step", decay_factor="0.1", decay_epochs="[20, 39]"),

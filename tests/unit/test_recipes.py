@@ -36,7 +36,7 @@ def recipe(folder: Path, text: str, name: str = "mine") -> Path:
 
 def test_the_recipes_that_are_promised_are_there_and_say_what_they_are_for() -> None:
     promised = {"digits", "mnist", "cifar10-fast", "cifar10-strong", "finetune-small"}
-    promised |= {"finetune-large", "imagenet"}
+    promised |= {"finetune-large", "imagenet", "probe"}
     recipes = list_recipes(RECIPES)
     assert set(recipes) == promised
     assert all(about.endswith(".") and len(about) > 40 for about in recipes.values())
@@ -65,14 +65,15 @@ def test_each_recipe_can_follow_the_default_and_another_recipe(params: Path, nam
     assert {key: after[key] for key in overlaid} == {key: alone[key] for key in overlaid}
 
 
-def test_finetune_small_computes_the_features_of_each_image_once(params: Path) -> None:
-    use_recipe("finetune-small", RECIPES, params)
+@pytest.mark.parametrize("name", ["finetune-small", "probe"])
+def test_recipes_for_cpus_compute_the_features_of_each_image_once(params: Path, name: str) -> None:
+    use_recipe(name, RECIPES, params)
     given = load_params(params)
     assert given.train.freezes_backbone
     assert not Augmentation(given.augment, 0).changes_images
 
 
-@pytest.mark.parametrize("name", ["finetune-small", "finetune-large"])
+@pytest.mark.parametrize("name", ["finetune-small", "finetune-large", "probe"])
 def test_recipes_for_any_photographs_keep_mirror_images_apart(params: Path, name: str) -> None:
     """A mirrored letter, sign or hand may be of another class."""
     use_recipe(name, RECIPES, params)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from support import make_spec, plain_loss, train_options
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from darkroom.config.train import Train
 from darkroom.errors import UserError
@@ -25,6 +26,7 @@ from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
+from darkroom.training.moving_average import MovingAverage
 from darkroom.training.state import TrainingState
 
 NUM_STEPS = 3
@@ -282,7 +284,7 @@ def test_a_changed_average_changes_what_is_validated_and_nothing_that_is_trained
     job = JOBS["all"]
     whole = job.run(job.new_state())
     changed = half_done()
-    for tensor in changed["averaged"].values():
+    for tensor in changed["averaged"]["module"].values():
         tensor.flatten()[:1] += 1
     end = ended(job, changed)
     assert differences(end["averaged"], whole["averaged"])
@@ -336,9 +338,29 @@ def test_the_average_of_the_weights_is_the_formulas(tmp_path: Path, decay: float
         weight = values["model"]["2.weight"]
         kept = min(decay, (1 + number) / (10 + number))
         average = weight if average is None else kept * average + (1 - kept) * weight
-        assert torch.allclose(values["averaged"]["module.2.weight"], average, rtol=1e-12)
+        assert torch.allclose(values["averaged"]["module"]["2.weight"], average, rtol=1e-12)
     assert average is not None
     assert not torch.allclose(average, end["model"]["2.weight"], atol=1e-4)
+
+
+def test_the_average_has_the_bytes_of_torchs_averaged_model() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+
+    def update(averaged: Any, current: Any, num_updates: Tensor | int) -> None:
+        count = int(num_updates)
+        get_ema_multi_avg_fn(min(0.3, (1 + count) / (10 + count)))(averaged, current, num_updates)
+
+    theirs = AveragedModel(model, multi_avg_fn=update)
+    ours = MovingAverage(model, 0.3)
+    for _ in range(5):
+        model(torch.randn(2, 3, 8, 8))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter)
+        theirs.update_parameters(model)
+        ours.update()
+        assert differences(dict(ours.module.state_dict()), dict(theirs.module.state_dict())) == []
+    assert differences(dict(ours.module.state_dict()), dict(model.state_dict()))
 
 
 def test_the_average_is_what_is_validated_and_kept() -> None:
@@ -478,7 +500,10 @@ class Hungry(nn.Module):
 CPU_MESSAGE = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."
 
 
-@pytest.mark.parametrize("message", [None, CPU_MESSAGE])
+CUBLAS_MESSAGE = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+
+
+@pytest.mark.parametrize("message", [None, CPU_MESSAGE, CUBLAS_MESSAGE])
 @pytest.mark.parametrize(
     ("limit", "micro_batches", "at_once", "fitting"),
     [(7, 1, 8, 4), (5, 1, 8, 4), (3, 1, 8, 2), (1, 1, 8, 1), (3, 2, 4, 2), (1, 2, 4, 1), (2, 3, 3, 2)],
@@ -571,12 +596,13 @@ def on(device: str) -> Any:
 def settled(
     num_images: int, fits: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch, device: str = "cuda"
 ) -> int:
-    def step_fits(model: object, image_shape: object, size: int) -> bool:
+    def step_fits(model: object, image_shape: object, size: int, precision: str) -> bool:
         assert image_shape == (3, 8, 8)
+        assert precision == "bfloat16"
         return fits(size)
 
     monkeypatch.setattr(batch_size, "_step_fits", step_fits)
-    return settle_batch_size("auto", on(device), (3, 8, 8), num_images)
+    return settle_batch_size("auto", on(device), (3, 8, 8), num_images, "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -608,4 +634,4 @@ def test_auto_on_a_cpu_tries_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_number_is_taken_as_it_is() -> None:
-    assert settle_batch_size(77, on("cuda"), (3, 8, 8), 10) == 77
+    assert settle_batch_size(77, on("cuda"), (3, 8, 8), 10, "float32") == 77

@@ -22,6 +22,7 @@ COLOUR = range(8, 9)
 ERASE = range(9, 15)
 MIX = range(15, 16)
 HOST = range(16, 17)
+CROP = range(17, 18)
 
 ONE = 1 << 16
 """Unit of shares and factors that are stored as integers."""
@@ -57,6 +58,14 @@ def uniform(words: Ints, low: float = 0.0, high: float = 1.0) -> Floats:
 def rounded(values: Floats) -> Ints:
     """Round to the nearest integer, half to even."""
     return np.rint(values).astype(np.int64)
+
+
+def quotient(numbers: Tensor, divisor: int) -> Tensor:
+    """Divide integers: float32, rounded alike on CPU and GPU.
+
+    On a GPU, torch would multiply by the rounded reciprocal of a Python number. It divides by a tensor.
+    """
+    return numbers / torch.full((1,), divisor, device=numbers.device)
 
 
 def elementwise(function: Callable[[float], float], values: Floats) -> Floats:

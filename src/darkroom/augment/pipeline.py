@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +15,20 @@ from darkroom.augment.erase import draw_erasures, erase
 from darkroom.augment.geometry import (
     affine,
     draw_affine,
+    draw_crops,
     draw_resized_crops,
     draw_shifts_and_flips,
     resized_crop,
     shift_and_flip,
+    whole_images,
 )
 from darkroom.augment.host import make_transforms, transform_each
 from darkroom.augment.mix import draw_mixes, mix_images
-from darkroom.config.augment import Augment
 from darkroom.loading.placement import send
+
+if TYPE_CHECKING:
+    from darkroom.config.augment import Augment
+    from darkroom.config.train import Cut, TrainingSizes
 
 PIXELS_AT_ONCE = 1 << 17
 """On a CPU; larger arrays do not fit its caches, and their memory is allocated anew each time."""
@@ -38,6 +43,8 @@ class _Step(NamedTuple):
     integers ``(n, ...)``."""
     apply: Callable[[Tensor, Tensor], Tensor]
     """Takes the images, and these integers on the same device; returns the images."""
+    size: tuple[int, int] | None = None
+    """Height and width of the result; None: those of the images."""
 
 
 class Augmentation:
@@ -46,10 +53,21 @@ class Augmentation:
     Images are changed on the host (transforms, then the policy), then on the device (resized crop, shift
     and flips, affine transform, colour, erasing), then mixed. The result depends only on the seed, the
     epoch and the sample id, not on the batch, the device or the process.
+
+    With ``sizes``, images are cut and resized first, on the host if there are transforms: a random
+    resized crop; or a crop as large as the last size, at a random position; or the whole image. All
+    other changes work on images of the training size.
     """
 
-    def __init__(self, options: Augment, seed: int) -> None:
+    def __init__(
+        self, options: "Augment", seed: int, sizes: "TrainingSizes" = (), cuts: "Cut" = "centre"
+    ) -> None:
         """Take the options and the seed, 0..2**32 - 1.
+
+        Args:
+            sizes: the training sizes; (): the size of the images.
+            cuts: which part of an image is resized without a random resized crop: ``centre``: a crop
+                at a random position, because evaluation takes the one at the centre; ``whole``.
 
         Raises:
             UserError: ``options.transforms`` is not possible with torchvision.
@@ -57,16 +75,19 @@ class Augmentation:
         self._seed = seed
         self._transforms = make_transforms(options.policy, options.transforms)
         self._steps = _make_steps(options)
+        self._smallest, self._sizes, self._cuts = options.resized_crop, sizes, cuts
+        self._cuts_on_host = bool(self._transforms and sizes)
         self._mixup, self._cutmix = options.mixup, options.cutmix
         self.needs_host = bool(self._transforms)
         """Whether ``on_host`` changes images."""
         self.mixes = options.mixup is not None or options.cutmix is not None
         """Whether ``mix`` is to be called."""
-        self.changes_images = options.changes_images
+        crops = options.resized_crop is not None
+        self.changes_images = any((self.needs_host, self._steps, self.mixes, sizes, crops))
         """Whether an image differs between epochs."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
-        """Apply torchvision's transforms and policy, one sample at a time.
+        """Apply torchvision's transforms and policy, one sample at a time; cut the images before.
 
         This seeds torch's global generator and restores it, so no other thread may draw from it at the
         same time.
@@ -76,13 +97,15 @@ class Augmentation:
             sample_ids: int64 ``(n,)`` on the CPU.
 
         Returns:
-            As ``images``; the same object if nothing is enabled.
+            As ``images``, in the training size; the same object if nothing is enabled.
 
         Raises:
             UserError: a transform rejects such an image, or does not return one.
         """
         if not self._transforms:
             return images
+        if self._cuts_on_host:
+            images = self._apply([self._cut(images, epoch)], images, sample_ids, epoch)
         return transform_each(self._transforms, images, self._seed, epoch, sample_ids)
 
     def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
@@ -93,12 +116,31 @@ class Augmentation:
             sample_ids: int64 ``(n,)`` on the CPU.
 
         Returns:
-            As ``images``; the same object if nothing is enabled.
+            As ``images``, in the training size; the same object if nothing is enabled.
         """
-        if not self._steps:
-            return images
+        steps = self._steps
+        if not self._cuts_on_host and (self._sizes or self._smallest is not None):
+            steps = [self._cut(images, epoch), *steps]
+        return self._apply(steps, images, sample_ids, epoch) if steps else images
+
+    def _cut(self, images: Tensor, epoch: int) -> _Step:
+        """Return the step that cuts images and resizes them to the size of an epoch."""
+        height, width = images.shape[1:3]
+        last = self._sizes[-1][1] if self._sizes else (height, width)
+        # sizes are counted from epoch 1
+        size = next((size for first, size in reversed(self._sizes) if first <= epoch + 1), last)
+        apply = partial(resized_crop, size=size)
+        if self._smallest is not None:
+            draw = partial(draw_resized_crops, smallest=self._smallest)
+            return _Step(draws.RESIZED_CROP, draw, apply, size)
+        if self._cuts == "whole":
+            return _Step(draws.CROP, whole_images, apply, size)
+        return _Step(draws.CROP, partial(draw_crops, size=last), apply, size)
+
+    def _apply(self, steps: list[_Step], images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Apply steps to batches, in parts that fit a CPU's caches."""
         num_images, height, width, _ = images.shape
-        drawn = self._draw(sample_ids, epoch, height, width)
+        drawn = self._draw(steps, sample_ids, epoch, height, width)
         widths = [values.shape[1] for values in drawn]
         # a single copy to the device, whatever is enabled
         changes = send(torch.from_numpy(np.concatenate(drawn, axis=1)), images.device)
@@ -109,19 +151,22 @@ class Augmentation:
         for part, part_changes in zip(
             images.tensor_split(num_parts), changes.tensor_split(num_parts), strict=True
         ):
-            for step, change in zip(self._steps, part_changes.split(widths, dim=1), strict=True):
+            for step, change in zip(steps, part_changes.split(widths, dim=1), strict=True):
                 part = step.apply(part, change)
             changed.append(part)
         return changed[0] if num_parts == 1 else torch.cat(changed)
 
-    def _draw(self, sample_ids: Tensor, epoch: int, height: int, width: int) -> list[Ints]:
+    def _draw(
+        self, steps: list[_Step], sample_ids: Tensor, epoch: int, height: int, width: int
+    ) -> list[Ints]:
         """Return what each step draws: integers ``(n, ...)``."""
-        blocks = [block for step in self._steps for block in step.blocks]
+        blocks = [block for step in steps for block in step.blocks]
         words = draw_words(self._seed, epoch, sample_ids, blocks)
         drawn, start = [], 0
-        for step in self._steps:
+        for step in steps:
             stop = start + 4 * len(step.blocks)
             drawn.append(step.draw(words[:, start:stop], height, width))
+            height, width = step.size or (height, width)
             start = stop
         return drawn
 
@@ -147,12 +192,9 @@ class Augmentation:
         return mixed, targets[1:], shares
 
 
-def _make_steps(options: Augment) -> list[_Step]:
-    """Return the steps that the options enable."""
+def _make_steps(options: "Augment") -> list[_Step]:
+    """Return the steps that the options enable, but for the resized crop."""
     steps = []
-    if options.resized_crop is not None:
-        draw_crops = partial(draw_resized_crops, smallest=options.resized_crop)
-        steps.append(_Step(draws.RESIZED_CROP, draw_crops, resized_crop))
     if options.crop_padding > 0 or options.horizontal_flip or options.vertical_flip:
         draw_shifts = partial(
             draw_shifts_and_flips,

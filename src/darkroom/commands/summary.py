@@ -12,7 +12,7 @@ import click
 @click.option(
     "--size",
     type=click.IntRange(min=1),
-    help="Height and width in pixels.  [default: of the prepared data]",
+    help="Height and width in pixels.  [default: train.image_size, or that of the prepared data]",
 )
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1: grey, 3: RGB.")
 @click.option("--classes", type=click.IntRange(min=2), help="Number of classes.")
@@ -27,15 +27,18 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
     from darkroom.params import load_params
     from darkroom.paths import DATASET
 
+    params = load_params(file)
     input_size, num_channels, num_classes = (32, 32), 3, 10
     if DATASET.exists():
         info = load_info(DATASET)
         input_size, num_channels, num_classes = info.input_size, info.channels, len(info.class_names)
+    if params.train.sizes:
+        input_size = params.train.sizes[-1][1]
     spec = blank_spec(
         input_size=(size, size) if size else input_size,
         channels=int(channels) if channels else num_channels,
         num_classes=classes or num_classes,
-        **load_params(file).model.model_dump(exclude={"weights"}),
+        **params.model.model_dump(exclude={"weights"}),
     )
     height, width = spec.input_size
     colours = "RGB" if spec.channels == 3 else "grey"

@@ -27,6 +27,19 @@ def select_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",  # on a CPU
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",  # cuBLAS had no memory for its workspace (pytorch#20517)
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether the error is a failed allocation, on a GPU or a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Return whether the error is a failed allocation, on a GPU (by any library) or a CPU."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY)

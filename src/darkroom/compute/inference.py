@@ -1,18 +1,22 @@
 """A model's logits or features of every image, without training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from darkroom.compute.device import is_out_of_memory
+from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch
 
 
 @torch.inference_mode()
 def compute_logits(
-    model: nn.Module, batches: Iterable[Batch], batch_size: str = "evaluate.batch_size"
+    model: nn.Module,
+    batches: Iterable[Batch],
+    batch_size: str = "evaluate.batch_size",
+    precision: Precision = "float32",
 ) -> tuple[Tensor, Tensor]:
     """Return the logits of every image.
 
@@ -29,7 +33,9 @@ def compute_logits(
     outputs, targets = [], []
     for images, batch_targets in batches:
         try:
-            outputs.append(model(images))
+            with autocast(images.device, precision):
+                # a copy, because a recorded CUDA graph returns the same memory each time
+                outputs.append(model(images).clone())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -38,4 +44,12 @@ def compute_logits(
                 f"fit into the memory of {images.device}, even without training; lower {batch_size}"
             ) from None
         targets.append(batch_targets)
-    return torch.cat(outputs), torch.cat(targets)
+    logits = torch.cat(outputs)
+    return logits if precision == "float32" else logits.float(), torch.cat(targets)
+
+
+def mirrored(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches with the mirror image of each image."""
+    for images, targets in batches:
+        # in the layout of the images, because kernels depend on it
+        yield images.permute(0, 2, 3, 1).flip(2).permute(0, 3, 1, 2), targets

@@ -1,5 +1,7 @@
 """The section ``evaluate``, and what the stage of that name reads."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from darkroom.config.section import Section, StageConfig
@@ -9,6 +11,10 @@ class Evaluate(Section):
     """The evaluation on the test split."""
 
     batch_size: int = Field(ge=1, le=65_536, description="number of images per batch")
+    tta: Literal["flip"] | None = Field(
+        description="test-time augmentation: flip: average the probabilities of each image and its"
+        " mirror image, which takes twice as long; exported models do not do this; null: none"
+    )
 
 
 class EvaluateConfig(StageConfig):

@@ -9,7 +9,7 @@ from darkroom.config.export import Export
 from darkroom.config.fetch import PublicSets
 from darkroom.config.model import Model
 from darkroom.config.prepare import Prepare
-from darkroom.config.section import Mistakes, Section
+from darkroom.config.section import Mistakes, Section, size_of
 from darkroom.config.train import Train
 from darkroom.paths import FETCHED, fetched_name, mistaken_input
 
@@ -62,9 +62,10 @@ class Params(Section):
         for section in sections:
             yield from section.mistaken_combinations()
         yield from self._weights_of_merged_labels()
-        yield from self._padding_beyond_image_size()
+        yield from self._mistaken_sizes()
         yield from self._useless_with_frozen_backbone()
         yield from self._mistaken_feature_views()
+        yield from self._mistaken_auto_decay()
 
     def _weights_of_merged_labels(self) -> Mistakes:
         weights = self.train.class_weights
@@ -75,10 +76,21 @@ class Params(Section):
                     f"data.merge_labels merges {name!r} into {target!r}; set the weight of {target!r}",
                 )
 
-    def _padding_beyond_image_size(self) -> Mistakes:
-        size = self.prepare.image_size
-        if isinstance(size, int) and (problem := self.augment.padding_problem(size)):
+    def _mistaken_sizes(self) -> Mistakes:
+        sizes = [size for _, size in self.train.sizes]
+        if self.prepare.image_size != "auto":
+            prepared = size_of(self.prepare.image_size)
+            if problem := self.train.size_problem(prepared):
+                yield "train.image_size", problem
+            sizes = sizes or [prepared]
+        if sizes and (problem := self.augment.padding_problem(min(map(min, sizes)))):
             yield "augment.crop_padding", problem
+        if len(sizes) > 1 and self.model.name in ("mlp", "vit"):
+            yield (
+                "train.image_size",
+                f"{self.model.name} has weights for one size only and cannot be trained with a schedule"
+                " of sizes; set one size, or choose another model.name",
+            )
 
     def _useless_with_frozen_backbone(self) -> Mistakes:
         if not self.train.freezes_backbone:
@@ -96,6 +108,14 @@ class Params(Section):
                 " must be 0",
             )
 
+    @property
+    def _changes_images(self) -> bool:
+        """Whether a training image differs between epochs, also by a random crop to its size."""
+        prepared = self.prepare.image_size
+        sizes = {size for _, size in self.train.sizes}
+        is_cropped = prepared == "auto" or sizes != {size_of(prepared)}
+        return self.augment.changes_images or (self.train.evaluate_crop == "centre" and is_cropped)
+
     def _mistaken_feature_views(self) -> Mistakes:
         views, augment = self.train.feature_views, self.augment
         if views is None:
@@ -106,9 +126,26 @@ class Params(Section):
                 f"augment.{mixing[0]} mixes other images in each epoch, so their features cannot be"
                 " computed once; set it or this to null",
             )
-        elif not augment.changes_images:
+        elif not self._changes_images:
             yield (
                 "train.feature_views",
                 f"{views} has no effect when no augmentation is set, because all views would be the"
                 " same; it must be null",
+            )
+
+    def _mistaken_auto_decay(self) -> Mistakes:
+        if self.train.weight_decay != "auto":
+            return
+        if not self.train.freezes_backbone:
+            yield (
+                "train.weight_decay",
+                "auto trains several heads on features, so the backbone must be frozen throughout; set"
+                " train.freeze to backbone and train.unfreeze to [], or this to a number",
+            )
+        elif self._changes_images and self.train.feature_views is None:
+            crops = "" if self.augment.changes_images else ", here of random crops to train.image_size,"
+            yield (
+                "train.weight_decay",
+                f"auto trains several heads on features, but those of augmented images{crops} are new in"
+                " each epoch; set train.feature_views, or this to a number",
             )

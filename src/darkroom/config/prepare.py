@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from darkroom.config.data import DataSource
-from darkroom.config.section import Fraction, Mistakes, Section, StageConfig
+from darkroom.config.section import Fraction, ImageSize, Mistakes, Section, StageConfig
 
 Fold = Annotated[str, Field(pattern=r"^[1-9][0-9]?/[1-9][0-9]?$", examples=["K/N, such as 2/5,"])]
 
@@ -20,17 +20,17 @@ def _text_or_whole(value: object) -> object:
 class Prepare(Section):
     """How images are decoded, deduplicated and split."""
 
-    image_size: Literal["auto"] | Annotated[int, Field(ge=1, le=2048)] = Field(
-        description="side of the prepared images in pixels; auto: the original size if at least 95 % of"
-        " the images share one of at most 224, otherwise the median shorter side, rounded down to a"
-        " multiple of 32 from 32 to 224"
+    image_size: Literal["auto"] | ImageSize = Field(
+        description="side of the prepared images in pixels, or [height, width]; auto: the original size"
+        " if at least 95 % of the images share one of at most 224, otherwise the median shorter side,"
+        " rounded down to a multiple of 32 from 32 to 224"
     )
     channels: Annotated[Literal["auto", 1, 3], BeforeValidator(_text_or_whole)] = Field(
         description="1: grey; 3: RGB; auto: grey if every image is grey, otherwise RGB"
     )
     resize: Literal["stretch", "crop", "pad"] = Field(
-        description="how images become square: stretch both sides, crop the longer side at the centre,"
-        " or pad the shorter side with black"
+        description="how images of another shape are brought to image_size: stretch both sides, crop the"
+        " side that is too long at the centre, or pad the side that is too short with black"
     )
     tiff: bool = Field(
         description="read TIFF files; off by default, because TIFF decoders have had the most security"

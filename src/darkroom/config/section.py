@@ -10,6 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
+Side = Annotated[int, Field(ge=1, le=2048)]
+
+ImageSize = Side | Annotated[list[Side], Field(min_length=2, max_length=2, examples=["[height, width]"])]
+"""Size of images in pixels: the side of squares, or height and width."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
 Mistakes = Iterator[tuple[str, str]]
 """(full name of a parameter, what is wrong with its value)"""
 
@@ -24,6 +32,11 @@ class Section(BaseModel):
     def mistaken_combinations(self) -> Mistakes:
         """Yield a message for each combination of values that makes no sense together."""
         yield from ()
+
+
+def size_of(value: int | list[int]) -> Size:
+    """Return the height and width that a value of type ``ImageSize`` stands for."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def null_unless(applies: bool, condition: str, name: str, value: object) -> Mistakes:

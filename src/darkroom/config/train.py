@@ -1,12 +1,21 @@
 """The section ``train``, and what the stage of that name reads."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic import Field
 
 from darkroom.config.augment import Augment
 from darkroom.config.model import Model
-from darkroom.config.section import Fraction, Mistakes, Section, StageConfig, null_unless
+from darkroom.config.section import (
+    Fraction,
+    ImageSize,
+    Mistakes,
+    Section,
+    Size,
+    StageConfig,
+    null_unless,
+    size_of,
+)
 
 ClassWeights = Annotated[
     dict[str, Annotated[float, Field(gt=0, le=1e6)]],
@@ -16,6 +25,12 @@ ClassWeights = Annotated[
 Layers = Annotated[str, Field(min_length=1)]
 
 LayersList = Annotated[list[Layers], Field(min_length=1, examples=["a list of layer name patterns"])]
+
+TrainingSizes = tuple[tuple[int, Size], ...]
+"""Each training size with its first epoch, counted from 1."""
+
+Cut = Literal["centre", "whole"]
+"""The part of a prepared image that is evaluated: the crop at its centre, or the whole, resized."""
 
 _WARMED_UP = ("one_cycle", "cosine")
 _DECAYED = ("step", "multi_step", "exponential", "plateau")
@@ -29,10 +44,31 @@ class Unfreeze(Section):
     layers: Layers
 
 
+class SizeFrom(Section):
+    """The size of training images from an epoch on."""
+
+    epoch: int = Field(ge=1, le=10_000)
+    size: ImageSize
+
+
+SizeSchedule = Annotated[
+    list[SizeFrom], Field(min_length=1, examples=["a list of {epoch: 1, size: SIZE}"])
+]
+
+
 class Train(Section):
     """Optimisation."""
 
     epochs: int = Field(ge=1, le=10_000, description="number of passes over the training images")
+    image_size: ImageSize | SizeSchedule | None = Field(
+        description="size of the images in training, at most prepare.image_size: a side in pixels, or"
+        " [height, width], or a schedule such as [{epoch: 1, size: 128}, {epoch: 10, size: 224}]; the"
+        " last size is the model's input size; null: the prepared size"
+    )
+    evaluate_crop: Cut | None = Field(
+        description="the part of a prepared image that is evaluated if image_size is set: centre: a crop"
+        " of that size at the centre; whole: the whole image, resized; null if image_size is null"
+    )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65_536)] = Field(
         description="maximum number of images per step; auto: as many as fit into the GPU's memory, up"
         " to 1024 and a twentieth of the training images; 64 on a CPU"
@@ -73,11 +109,10 @@ class Train(Section):
         description="momentum of sgd, rmsprop and muon; null for other optimizers"
     )
     nesterov: bool | None = Field(description="Nesterov momentum, for sgd; null for other optimizers")
-    weight_decay: float = Field(
-        ge=0,
-        le=10,
+    weight_decay: Literal["auto"] | Annotated[float, Field(ge=0, le=10)] = Field(
         description="weight decay: L2 penalty (decoupled in adamw and muon), not applied to norms and"
-        " biases",
+        " biases; auto: the value with the best validation macro F1, for a head that is trained on"
+        " features alone"
     )
     l1: float = Field(
         ge=0,
@@ -164,6 +199,29 @@ class Train(Section):
     )
 
     @property
+    def sizes(self) -> TrainingSizes:
+        """The training sizes in the order of their epochs; empty: the prepared size."""
+        value = self.image_size
+        if value is None:
+            return ()
+        stages = (
+            [part for part in value if isinstance(part, SizeFrom)] if isinstance(value, list) else []
+        )
+        if stages:
+            return tuple((stage.epoch, size_of(stage.size)) for stage in stages)
+        return ((1, size_of(cast(int | list[int], value))),)
+
+    def size_problem(self, prepared: Size) -> str | None:
+        """Return what is wrong with the training sizes for images of the ``prepared`` size."""
+        for _, (height, width) in self.sizes:
+            if height > prepared[0] or width > prepared[1]:
+                return (
+                    f"{height} x {width} (height x width) is more than the prepared images have,"
+                    f" {prepared[0]} x {prepared[1]}; lower it, or raise prepare.image_size"
+                )
+        return None
+
+    @property
     def freezes_backbone(self) -> bool:
         """Whether the whole backbone is frozen in every epoch."""
         return self.freeze == "backbone" and not self.unfreeze
@@ -176,12 +234,48 @@ class Train(Section):
         return min((entry.epoch - 1 for entry in self.unfreeze), default=self.epochs)
 
     def mistaken_combinations(self) -> Mistakes:
+        yield from self._mistaken_sizes()
         yield from self._mistaken_loss()
         yield from self._mistaken_batches()
         yield from self._mistaken_optimizer()
         yield from self._mistaken_schedule()
         yield from self._mistaken_decay_epochs()
         yield from self._mistaken_freezing()
+
+    def _mistaken_sizes(self) -> Mistakes:
+        is_set = self.image_size is not None
+        state = f"train.image_size is {'set' if is_set else 'null'}"
+        yield from null_unless(is_set, state, "train.evaluate_crop", self.evaluate_crop)
+        epochs = [epoch for epoch, _ in self.sizes]
+        if not epochs:
+            return
+        name = "train.image_size"
+        if epochs[0] != 1:
+            yield name, f"begins at epoch {epochs[0]}; the first size must begin at epoch 1"
+        if epochs != sorted(set(epochs)):
+            yield name, f"the epochs {epochs} are not ascending; list each epoch once, in order"
+        if epochs[-1] > self.epochs:
+            yield (
+                name,
+                f"epoch {epochs[-1]} is never reached, because train.epochs is {self.epochs}",
+            )
+        if len(epochs) > 1:
+            yield from self._unfit_for_schedule(name)
+
+    def _unfit_for_schedule(self, name: str) -> Mistakes:
+        if self.compile is not None:
+            yield (
+                name,
+                f"a schedule does not work with train.compile {self.compile}, because the network would"
+                " be compiled anew at each size, and torch.compile gives up after eight variants; set"
+                " one size, or train.compile to null",
+            )
+        if self.freeze == "backbone":
+            yield (
+                name,
+                "a schedule has no use when the backbone is frozen, because its features do not get"
+                " better; set one size, or train.freeze to none",
+            )
 
     def _mistaken_loss(self) -> Mistakes:
         loss = f"train.loss is {self.loss}"
@@ -199,6 +293,13 @@ class Train(Section):
                 "train.micro_batches",
                 f"{self.micro_batches} is more than the number of images per batch; it must be at most"
                 f" train.batch_size, {self.batch_size}",
+            )
+        if self.micro_batches > 1 and self.compile == "cuda_graphs":
+            # the gradients of one replay would be overwritten by the next (pytorch#96693, #169545)
+            yield (
+                "train.compile",
+                f"cuda_graphs is not possible when train.micro_batches is {self.micro_batches}; it must"
+                " be default or null, or set train.micro_batches to 1",
             )
 
     def _mistaken_optimizer(self) -> Mistakes:
@@ -279,6 +380,11 @@ class Train(Section):
                 "train.layer_decay",
                 f"{self.layer_decay:g} has no effect when the whole backbone is frozen; it must be null",
             )
+        if self.optimizer == "muon":
+            yield (
+                "train.optimizer",
+                "muon is for the matrices of the backbone, which is frozen; choose adamw",
+            )
         for pattern in self.lr_factors:
             if pattern.startswith("backbone"):
                 yield (
@@ -292,6 +398,7 @@ class SettledTrain(Train):
 
     batch_size: int
     lr: float
+    weight_decay: float
 
 
 class TrainConfig(StageConfig):

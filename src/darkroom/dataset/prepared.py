@@ -4,6 +4,7 @@ from pathlib import Path
 
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.views import EvaluationView
 from darkroom.digests import check_files, digest_of_files
 from darkroom.errors import UserError
 from darkroom.paths import DATASET
@@ -13,7 +14,7 @@ _REMEDY = (
 )
 
 
-def open_split(folder: Path, info: DatasetInfo) -> Shards:
+def open_split(folder: Path, info: DatasetInfo, view: EvaluationView | None = None) -> Shards:
     """Return the images of a split after verifying the hash of each file.
 
     The result is not remembered: hashing is cheap compared to using the images
@@ -22,6 +23,7 @@ def open_split(folder: Path, info: DatasetInfo) -> Shards:
     Args:
         folder: folder of the split, such as ``data/prepared/train``.
         info: description of the same prepared data.
+        view: applied to each image; None: images as they are stored.
 
     Raises:
         UserError: a shard is missing, damaged, surplus or of other data, or a label is not one of the
@@ -32,4 +34,5 @@ def open_split(folder: Path, info: DatasetInfo) -> Shards:
         if file.name not in recorded:
             raise UserError(f"{file}: {DATASET.name} does not record this shard; {_REMEDY}")
     check_files(folder, recorded, DATASET, _REMEDY)
-    return Shards(folder, num_classes=len(info.class_names), digest=digest_of_files(recorded))
+    num_classes, digest = len(info.class_names), digest_of_files(recorded)
+    return Shards(folder, num_classes=num_classes, view=view, digest=digest)

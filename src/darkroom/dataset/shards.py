@@ -7,6 +7,7 @@ collection has weights, ``weight`` (float64). If images may have several labels,
 with ``labels``, the number of classes. DVC hashes tens of files for any number of images.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
+from darkroom.dataset.views import EvaluationView
 from darkroom.digests import FileDigest, HashingFile, digest_of_files
 from darkroom.errors import UserError, brief
 
@@ -162,6 +164,7 @@ class Shards:
     Args:
         num_threads: number of threads that decode; None: the number of cores.
         num_classes: number of classes to check labels against; None: not checked.
+        view: applied to each image; None: images as they are stored.
         digest: see the attribute; by default the files are hashed when it is first read.
 
     Raises:
@@ -173,6 +176,7 @@ class Shards:
         folder: Path,
         num_threads: int | None = None,
         num_classes: int | None = None,
+        view: EvaluationView | None = None,
         digest: str | None = None,
     ) -> None:
         files = sorted(folder.glob("*.arrow"))
@@ -184,7 +188,9 @@ class Shards:
             if shard.kind != mapped[0].kind:
                 raise _damaged(file, f"its kind of images or labels differs from {files[0].name}")
         self._folder = folder
-        self.shape = mapped[0].shape
+        self._view = view
+        self._stored_shape = mapped[0].shape
+        self.shape = self._stored_shape if view is None else (*view.size, self._stored_shape[2])
         """``(height, width, channels)``"""
         self.storage = mapped[0].storage
         self._blocks = [block for shard in mapped for block in shard.blocks]
@@ -201,11 +207,13 @@ class Shards:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the names and bytes of the shards."""
+        """SHA-256 over the names and bytes of the shards, and over the view of them."""
         if self._digest is None:
             files = sorted(self._folder.glob("*.arrow"))
             self._digest = digest_of_files({file.name: FileDigest.of(file) for file in files})
-        return self._digest
+        if self._view is None:
+            return self._digest
+        return hashlib.sha256(f"{self._digest} {self._view}".encode()).hexdigest()
 
     @property
     def is_multi_label(self) -> bool:
@@ -217,9 +225,9 @@ class Shards:
         """The path of the source file of each image, relative to the collection."""
         return [path for block in self._blocks for path in block.paths.to_pylist()]
 
-    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int]]:
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, int, None, EvaluationView | None]]:
         """Worker processes map the files again, with one thread each: there is one worker per core."""
-        return Shards, (self._folder, 1)
+        return Shards, (self._folder, 1, None, self._view)
 
     def gather(
         self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
@@ -236,16 +244,25 @@ class Shards:
         images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
+        if self._view is None:
+            self._gather_stored(indices, images)
+        else:
+            stored = np.empty((len(indices), *self._stored_shape), np.uint8)
+            self._gather_stored(indices, stored)
+            images[...] = self._view(stored)
+        return images
+
+    def _gather_stored(self, indices: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
+        """Copy the images at ``indices`` as they are stored."""
         if len(self._blocks) == 1:
             self._blocks[0].images.gather(indices, images)
-            return images
+            return
         owner = np.searchsorted(self._starts, indices, side="right") - 1
         for block in np.unique(owner):
             here = np.flatnonzero(owner == block)
-            part = np.empty((len(here), *self.shape), np.uint8)
+            part = np.empty((len(here), *self._stored_shape), np.uint8)
             self._blocks[block].images.gather(indices[here] - self._starts[block], part)
             images[here] = part
-        return images
 
     def evenly_spaced(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
         """Copy ``count`` evenly spaced images of the split, or all if there are fewer.

@@ -29,6 +29,7 @@ def write_predictions(evaluation: Evaluation, paths: list[str], file: Path) -> N
             "path": paths,
             **evaluation.prediction_columns(),
             "probabilities": list(evaluation.probabilities.float().numpy()),
+            **({"tta": evaluation.metrics["tta"]} if "tta" in evaluation.metrics else {}),
         }
     )
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from darkroom.compute.device import is_out_of_memory
 from darkroom.errors import UserError, counted
+from darkroom.features.folding import fold_norms
 from darkroom.features.store import Matrix, Rows, Store
 from darkroom.loading.batches import Batches
 from darkroom.loading.placement import Augmentation
@@ -101,8 +102,9 @@ class Extractor:
             print(f"{stage}: features of {counted(num_known, 'image')} from the cache")
         if num_missing:
             with progress_bar(f"{stage}: features", num_missing) as bar:
-                # the layout of the model itself stays, because it can change the rounding
-                model = copy.deepcopy(self._model).eval().to(memory_format=torch.channels_last)
+                model = copy.deepcopy(self._model).eval()
+                model.network.backbone = fold_norms(model.network.backbone)
+                model = model.to(memory_format=torch.channels_last)
                 for one, matrix in zip(wanted, matrices, strict=True):
                     _compute(model, one, matrix, bar)
         return [matrix.rows() for matrix in matrices]

@@ -66,13 +66,11 @@ class Batches:
     ) -> None:
         self.num_images = len(shards)
         self._shards = shards
-        self.num_steps = -(-self.num_images // batch_size)
         self._images: PlacedImages
         self._images, self.placement = place_images(shards, device, workers, needs_host)
         self._needs_host = needs_host
         self._sampling = sampling
-        self._batch_size = batch_size
-        self._chunk_steps = self._steps_at_once(int(np.prod(shards.shape)))
+        self._set_batch_size(batch_size)
         self._labels = torch.from_numpy(shards.labels)
         self._weights = None
         if shards.weights is not None:
@@ -83,6 +81,17 @@ class Batches:
     def digest(self) -> str:
         """Of the shards: equal digests mean equal images in the same order."""
         return self._shards.digest
+
+    def with_batch_size(self, batch_size: int) -> Self:
+        """Return the same images in batches of another size, without placing them again."""
+        others = copy.copy(self)
+        others._set_batch_size(batch_size)
+        return others
+
+    def _set_batch_size(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self.num_steps = -(-self.num_images // batch_size)
+        self._chunk_steps = self._steps_at_once(int(np.prod(self._shards.shape)))
 
     def with_features(self, features: Features) -> Self:
         """Return the same samples, labels and orders with features instead of images.

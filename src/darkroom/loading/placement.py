@@ -15,7 +15,7 @@ from torch import Tensor
 
 from darkroom.dataset.shards import Shards
 from darkroom.loading.ahead import copied_ahead, loading_workers
-from darkroom.runtime import available_cores
+from darkroom.parallel import available_cores
 
 HOST_CHUNK_BYTES = 2 * 2**20
 """Stays in a CPU's caches from loading to augmentation."""

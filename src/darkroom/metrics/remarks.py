@@ -11,6 +11,8 @@ MAX_NAMES = 10
 FEATURES = {"backbone": "the features of its frozen backbone", "pixels": "small grey pixels"}
 """The features that a logistic regression was fitted on, by their names in metrics.json."""
 
+_A_SCORE = {"accuracy": "an accuracy", "exact_match": "an exact match"}
+
 _ADVICE = {
     "backbone": (
         "The head could do at least as well with these features: try more train.epochs, a higher "
@@ -29,7 +31,7 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
     Args:
         test: the scores of a test split, as in metrics.json.
     """
-    return [*_on_classes(test), *_on_baseline(test)]
+    return [*_on_averaging(test), *_on_classes(test), *_on_baseline(test)]
 
 
 def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
@@ -39,6 +41,18 @@ def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
         return []
     names = listed(without, MAX_NAMES)
     return [f"classes without validation images: {names}; the validation macro F1 excludes them"]
+
+
+def _on_averaging(test: Mapping[str, Any]) -> Iterator[str]:
+    if "tta" in test:
+        score = "exact_match" if is_multi_label(test) else "accuracy"
+        alone = {name: test["single_pass"][name] for name in ("f1_macro", score)}
+        shown = ["not measured" if value is None else f"{value:.4f}" for value in alone.values()]
+        yield (
+            "The scores are those of the mean probabilities of each image and its mirror image"
+            " (evaluate.tta: flip). The model alone, as it is exported, has a macro F1 of"
+            f" {shown[0]} and {_A_SCORE[score]} of {shown[1]}."
+        )
 
 
 def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def describe_export(preprocessing: Mapping[str, Any], files: Iterable[Path]) -> 
     Raises:
         OSError: a file cannot be read.
     """
-    digests = {file.name: FileDigest.of(file).model_dump() for file in files}
+    digests = {file.name: asdict(FileDigest.of(file)) for file in files}
     return seal({**preprocessing, FILES: digests})
 
 

@@ -1,6 +1,7 @@
 """Classifiers from their specs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import ModuleType
 
 import torch
@@ -8,9 +9,10 @@ from torch import nn
 
 from darkroom.errors import UserError, brief
 from darkroom.models.backbones.cnn import CNN
+from darkroom.models.backbones.linear import use_onednn
 from darkroom.models.backbones.mlp import MLP
 from darkroom.models.backbones.resnet import ResNet
-from darkroom.models.backbones.shapes import require_size
+from darkroom.models.backbones.shapes import ShapesOnly, require_size
 from darkroom.models.backbones.vit import ViT
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import make_head, no_map
@@ -31,9 +33,45 @@ def make_network(spec: ModelSpec) -> Network:
     """Return the network for a spec; the weights of the backbone are drawn first."""
     is_own = ":" not in spec.name
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
+    use_onednn(backbone)
     feature_shape = _feature_shape(backbone, spec)
     head = make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
     return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
+
+
+@torch.no_grad()
+def check_stages(
+    classifier: Classifier, spec: ModelSpec, sizes: Sequence[tuple[int, tuple[int, int]]]
+) -> None:
+    """Check that a classifier for the last size can be trained on all others, too.
+
+    Args:
+        sizes: (first epoch, (height, width)).
+
+    Raises:
+        UserError: a size is too small for the network, or its weights hold for one size only.
+    """
+    for epoch, size in sizes[:-1]:
+        of_size = replace(spec, input_size=size)
+        try:
+            with ShapesOnly():
+                fresh = make_classifier(of_size)
+        except UserError as error:
+            raise UserError(f"train.image_size: from epoch {epoch}: {error}") from None
+        shapes = {name: tensor.shape for name, tensor in fresh.state_dict().items()}
+        try:
+            same = shapes == {name: tensor.shape for name, tensor in classifier.state_dict().items()}
+            # some networks have the same weights for all sizes, but accept one
+            classifier.eval()(torch.zeros(1, spec.channels, *size)) if same else None
+        except (RuntimeError, ValueError, AssertionError):
+            same = False
+        classifier.train()
+        if not same:
+            raise UserError(
+                f"train.image_size: {spec.name} is built for one size, {_pixels(spec)}, and cannot be"
+                f" trained on images of {_pixels(of_size)} from epoch {epoch}; set one size, or choose"
+                " another model.name"
+            )
 
 
 def library(name: str) -> tuple[ModuleType, str]:
@@ -137,9 +175,13 @@ def _least_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | No
 
 
 def _unfit(spec: ModelSpec, error: Exception, least: int | None = None) -> UserError:
-    height, width = spec.input_size
     at_least = f"; it needs at least {least} x {least}" if least else ""
     return UserError(
-        f"model.name: {spec.name} does not support images of {height} x {width} pixels{at_least} "
-        f"({brief(error)}); change prepare.image_size"
+        f"model.name: {spec.name} does not support images of {_pixels(spec)} pixels{at_least} "
+        f"({brief(error)}); change {'train' if spec.evaluate_crop else 'prepare'}.image_size"
     )
+
+
+def _pixels(spec: ModelSpec) -> str:
+    height, width = spec.input_size
+    return f"{height} x {width}"

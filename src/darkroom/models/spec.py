@@ -26,7 +26,8 @@ class ModelSpec:
 
     ``training`` and ``environment`` record how the model was trained; nothing depends on them.
     ``mean`` and ``std`` have one value per channel, of pixels scaled to 0..1; ``input_size`` is
-    ``(height, width)`` in pixels; ``resize`` says how other images are brought to that size.
+    ``(height, width)`` in pixels; ``resize`` says how other images are brought to that size, or to
+    ``prepared_size``.
     """
 
     name: str
@@ -49,6 +50,10 @@ class ModelSpec:
     """Whether an image may have several of the classes as labels, or none."""
     thresholds: tuple[float, ...] | None = None
     """Minimum probability at which each label is predicted; None for one class per image."""
+    prepared_size: tuple[int, int] | None = None
+    """Height and width of the images from which ``input_size`` is cut; None: ``input_size``."""
+    evaluate_crop: str | None = None
+    """How ``input_size`` is cut from ``prepared_size``: ``centre`` or ``whole``; None: not at all."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,12 +62,14 @@ class ModelSpec:
 
     def preprocessing(self) -> dict[str, Any]:
         """Return what is needed to use the model without darkroom."""
+        cut = {"prepared_size": self.prepared_size, "evaluate_crop": self.evaluate_crop}
         labels = {"multi_label": True, "thresholds": self.thresholds} if self.multi_label else {}
         return {
             "class_names": self.class_names,
             "input_size": self.input_size,
             "channels": self.channels,
             "resize": self.resize,
+            **(cut if self.evaluate_crop else {}),
             "dtype": "uint8",
             "range": [0, 255],
             "normalisation": "inside the model",

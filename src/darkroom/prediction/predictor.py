@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.collection.system_files import is_hidden
+from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, Resize, decode
 from darkroom.decoding.reading import read_image_file
@@ -32,6 +33,9 @@ class _Description(BaseModel):
     input_size: tuple[PositiveInt, PositiveInt]
     channels: Literal[1, 3]
     resize: Resize
+    # not in model.json if prepared images have the input size
+    prepared_size: tuple[PositiveInt, PositiveInt] | None = None
+    evaluate_crop: Literal["centre", "whole"] | None = None
     # not in model.json if each image has one label
     multi_label: bool = False
     thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
@@ -114,9 +118,10 @@ class Predictor:
                 f"for {counted(len(self.class_names), 'label')}"
             )
         self._tiff = tiff
-        height, width = described.input_size
-        self.layout = PixelLayout(height, width, described.channels, described.resize)
-        shape = (described.channels, height, width)
+        prepared_size = described.prepared_size or described.input_size
+        self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
+        self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
+        shape = (described.channels, *described.input_size)
         self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -154,6 +159,8 @@ class Predictor:
             return str(error)
         except OSError as error:
             return error.strerror or str(error)
+        if self._view is not None:
+            pixels = self._view(pixels[None])[0]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def _prediction(

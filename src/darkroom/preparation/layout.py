@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from darkroom.collection.collection import Collection
 from darkroom.config.prepare import Prepare
+from darkroom.config.section import size_of
 from darkroom.decoding.decode import Header, PixelLayout, Resize
 from darkroom.errors import UserError
 from darkroom.preparation.ingest import read_headers
@@ -25,14 +26,14 @@ def settle_layout(
 ) -> PixelLayout:
     """Return the layout. Headers are read only if the layout depends on them."""
     if options.image_size != "auto" and options.channels != "auto":
-        return PixelLayout(options.image_size, options.image_size, options.channels, options.resize)
+        return PixelLayout(*size_of(options.image_size), options.channels, options.resize)
     headers = read_headers(collection, options.tiff, workers, advance)
     return choose_layout(headers, options.image_size, options.channels, options.resize)
 
 
 def choose_layout(
     headers: Iterable[Header],
-    image_size: Literal["auto"] | int,
+    image_size: Literal["auto"] | int | list[int],
     channels: Literal["auto", 1, 3],
     resize: Resize,
 ) -> PixelLayout:
@@ -51,7 +52,7 @@ def choose_layout(
     if image_size == "auto":
         height, width = _auto_shape(np.frombuffer(packed, np.int64))
     else:
-        height = width = image_size
+        height, width = size_of(image_size)
     if channels == "auto":
         channels = 1 if all_grey else 3
     return PixelLayout(height, width, channels, resize)

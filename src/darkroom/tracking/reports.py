@@ -142,7 +142,8 @@ def _report_train(params: Params, run: Run, files: Files) -> None:
     with _older_formats():
         spec = _spec(files)
         run.log_tags(training_tags(spec.training))
-        chosen = [name for name in ("train.batch_size", "train.lr") if params.get(name) == "auto"]
+        may_be_auto = ("train.batch_size", "train.lr", "train.weight_decay")
+        chosen = [name for name in may_be_auto if params.get(name) == "auto"]
         run.log_tags({name: f"{spec.training[name]}" for name in chosen})
         rows = describe_training(spec, DatasetInfo(**profile(info)), _num_parameters(files))
         run.describe("Training", rows)

@@ -17,10 +17,12 @@ def check_data(config: TrainConfig, info: DatasetInfo) -> None:
     """Check the parameters that the prepared data may rule out.
 
     Raises:
-        UserError: ``augment.crop_padding`` would leave nothing of an image, or ``train.sampling`` needs
-            one label per image.
+        UserError: ``train.image_size`` is larger than the images, ``augment.crop_padding`` would leave
+            nothing of an image, or ``train.sampling`` needs one label per image.
     """
-    if problem := config.augment.padding_problem(min(info.input_size)):
+    if problem := config.train.size_problem(info.input_size):
+        raise UserError(f"train.image_size: {problem}")
+    if problem := config.augment.padding_problem(_least_side(config, info)):
         raise UserError(f"augment.crop_padding: {problem}")
     if info.multi_label and config.train.sampling == "balanced":
         raise UserError(
@@ -36,7 +38,7 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
         batch_size: in images; never ``auto``.
     """
     augment, model, train = config.augment, config.model, config.train
-    num_images, side = info.num_images("train"), min(info.input_size)
+    num_images, side = info.num_images("train"), _least_side(config, info)
     if batch_size > num_images:
         yield (
             f"train.batch_size: {batch_size} is more than the {num_images} training images, so that an"
@@ -48,6 +50,12 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
             f"train.patience: {train.patience} never stops the training, since train.epochs is"
             f" {train.epochs}"
         )
+    if train.patience is not None and len(train.sizes) > 1:
+        epoch, (height, width) = train.sizes[-1]
+        yield (
+            f"train.patience: {train.patience} may stop the training before epoch {epoch}, where images"
+            f" of {height} x {width} begin"
+        )
     shifts = {"crop_padding": augment.crop_padding / side, "translate": augment.translate}
     for name, share in shifts.items():
         if share > LARGE_SHIFT:
@@ -57,3 +65,8 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
         yield "train.freeze: frozen layers keep their random weights, since model.weights is random"
     if augment.erase == 1:
         yield "augment.erase: 1 erases a part of every image, so that none is ever learnt whole"
+
+
+def _least_side(config: TrainConfig, info: DatasetInfo) -> int:
+    """Return the shortest side of a training image in pixels."""
+    return min(min(size) for size in [size for _, size in config.train.sizes] or [info.input_size])

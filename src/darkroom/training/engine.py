@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from traceback import clear_frames
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,7 @@ from torch import nn
 
 from darkroom.compute.device import is_out_of_memory
 from darkroom.compute.inference import compute_logits
-from darkroom.compute.precision import autocast
-from darkroom.config.train import SettledTrain
+from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.loading.philox import join, words
@@ -26,6 +25,9 @@ from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1
 from darkroom.training.state import TrainingState
 from darkroom.training.uncertainty import macro_f1_standard_error
+
+if TYPE_CHECKING:
+    from darkroom.config.train import SettledTrain
 
 DROPOUT_STREAM = 3
 
@@ -41,7 +43,7 @@ def fit(
     train_batches: TrainBatches,
     val_batches: Iterable[Batch],
     loss: Loss,
-    options: SettledTrain,
+    options: "SettledTrain",
     seed: int,
     checkpoints: Checkpoints | None = None,
     network: nn.Module | None = None,
@@ -55,18 +57,20 @@ def fit(
         checkpoints: saves the state from time to time.
         network: computes the logits in training; by default the model. It may be the compiled model, or
             a model that also takes features.
-        validated: takes a model and returns the module that computes the logits of ``val_batches``.
+        validated: takes a model and returns the module that computes the logits of ``val_batches``;
+            called once.
 
     Raises:
         UserError: the loss is not finite, or a batch does not fit into memory.
     """
     if network is None:  # not `or`: the truth value of a compiled model is not defined
         network = state.model
+    validation_network = validated(state.evaluated_model)
     yield from state.results
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
         train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
         batches = _with_checkpoints(val_batches, lambda: _save_if_due(state, options, checkpoints))
-        scores = evaluate(validated(state.evaluated_model), batches, seed)
+        scores = evaluate(validation_network, batches, seed, options.precision)
         verdict = judge(scores.f1_macro, state.best)
         result = EpochResult(
             epoch=state.epoch + 1,
@@ -95,7 +99,7 @@ def train_one_epoch(
     network: nn.Module,
     train_batches: TrainBatches,
     loss: Loss,
-    options: SettledTrain,
+    options: "SettledTrain",
     seed: int,
     checkpoints: Checkpoints | None = None,
 ) -> None:
@@ -112,7 +116,9 @@ def train_one_epoch(
         except RuntimeError as error:
             if is_out_of_memory(error):
                 clear_frames(error.__traceback__)  # they hold the tensors of the step
-                raise out_of_memory(state.model, batch.images, options.micro_batches) from None
+                raise out_of_memory(
+                    state.model, batch.images, options.micro_batches, options.precision
+                ) from None
             raise
         state.step += 1
         state.num_images += len(batch.targets)
@@ -122,7 +128,7 @@ def train_one_epoch(
 
 
 def train_step(
-    state: TrainingState, network: nn.Module, batch: TrainBatch, loss: Loss, options: SettledTrain
+    state: TrainingState, network: nn.Module, batch: TrainBatch, loss: Loss, options: "SettledTrain"
 ) -> None:
     """Take one optimizer step on one batch."""
     # forward and backward, in parts whose gradients add up
@@ -148,7 +154,7 @@ def train_step(
     state.scaler.update()
     state.schedule.step()
     if state.averaged is not None:
-        state.averaged.update_parameters(state.model)
+        state.averaged.update()
 
 
 class Scores(NamedTuple):
@@ -161,7 +167,9 @@ class Scores(NamedTuple):
     f1_standard_error: float
 
 
-def evaluate(model: nn.Module, batches: Iterable[Batch], seed: int) -> Scores:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], seed: int, precision: Precision = "float32"
+) -> Scores:
     """Return the scores of a model, without label smoothing or weights.
 
     If an image may have several labels, those with a probability of at least 0.5 are predicted, and the
@@ -170,7 +178,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], seed: int) -> Scores:
     Args:
         seed: of the bootstrap that estimates the standard error.
     """
-    logits, targets = compute_logits(model, batches, "train.batch_size")
+    logits, targets = compute_logits(model, batches, "train.batch_size", precision)
     if targets.ndim == 2:
         loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
         preds = logits >= 0
@@ -201,7 +209,7 @@ def _with_checkpoints(batches: Iterable[Batch], save_if_due: Callable[[], None])
 
 def _save_if_due(
     state: TrainingState,
-    options: SettledTrain,
+    options: "SettledTrain",
     checkpoints: Checkpoints | None,
     epoch_ended: bool = False,
 ) -> None:
@@ -210,7 +218,9 @@ def _save_if_due(
         checkpoints.save(state)
 
 
-def _check_losses(state: TrainingState, options: SettledTrain, checkpoints: Checkpoints | None) -> None:
+def _check_losses(
+    state: TrainingState, options: "SettledTrain", checkpoints: Checkpoints | None
+) -> None:
     step = state.first_bad_step()
     if step is not None:
         what = f"loss of step {step + 1} of {state.num_steps} in epoch {state.epoch + 1}"
@@ -218,7 +228,7 @@ def _check_losses(state: TrainingState, options: SettledTrain, checkpoints: Chec
 
 
 def _not_finite(
-    what: str, loss: float, options: SettledTrain, checkpoints: Checkpoints | None
+    what: str, loss: float, options: "SettledTrain", checkpoints: Checkpoints | None
 ) -> UserError:
     tips = [f"lower train.lr ({options.lr:g})"]
     if options.clip_norm is None:
@@ -230,7 +240,7 @@ def _not_finite(
     return UserError(f"train: the {what} became {loss}; {', or '.join(tips)}{last_good}")
 
 
-def _is_out_of_patience(state: TrainingState, options: SettledTrain) -> bool:
+def _is_out_of_patience(state: TrainingState, options: "SettledTrain") -> bool:
     if options.patience is None or state.best is None:
         return False
     return state.epoch - state.best.epoch >= options.patience

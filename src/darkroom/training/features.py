@@ -8,6 +8,7 @@ from darkroom.features.extractor import Extractor, View, Wanted
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import Head
+from darkroom.models.network import Network
 
 
 class OnFeatures(nn.Module):
@@ -25,6 +26,13 @@ class OnFeatures(nn.Module):
         head = self.model.network.head
         assert isinstance(head, Head)
         return head.classify(inputs)
+
+
+def head_alone(model: Classifier) -> Classifier:
+    """Return a classifier with the same head and no backbone, whose weights need not be copied."""
+    mean, std = (buffer.flatten().tolist() for buffer in (model.mean, model.std))
+    network = Network(nn.Identity(), model.network.head)
+    return Classifier(network, mean, std).to(model.mean.device)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Freezing: which parameters are trained in an epoch."""
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
-from darkroom.config.train import Train
 from darkroom.models.trainable import parameters_by_name, trainable_in
 
+if TYPE_CHECKING:
+    from darkroom.config.train import Train
 
-def set_trainable(model: nn.Module, epoch: int, options: Train) -> None:
+
+def set_trainable(model: nn.Module, epoch: int, options: "Train") -> None:
     """Freeze all parameters except those that are trained in ``epoch``, counted from 1.
 
     Call this after ``model.train()``. A normalisation layer whose own parameters are all frozen also

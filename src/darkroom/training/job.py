@@ -1,13 +1,15 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
@@ -15,10 +17,12 @@ from darkroom.compute.precision import check_precision, cpu_flags
 from darkroom.config.train import SettledTrain, TrainConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.prepared import open_split
+from darkroom.dataset.views import EvaluationView
 from darkroom.features.extractor import Extractor, View
 from darkroom.features.store import Store
 from darkroom.loading.batches import Batch, Batches, TrainBatch
 from darkroom.models.classifier import Classifier
+from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
@@ -26,7 +30,7 @@ from darkroom.paths import DATASET, FEATURES, PREPARED
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
-from darkroom.training.features import Features, OnFeatures, load_features
+from darkroom.training.features import Features, OnFeatures, head_alone, load_features
 from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
@@ -73,36 +77,49 @@ class Job:
         """Return the views of the training images; none if images differ in each epoch."""
         if not self.augmentation.changes_images:
             return [View()]
-        description = f"{self.config.seed} {self.config.augment.model_dump_json()}"
-        views = range(self.config.train.feature_views or 0)
+        train = self.config.train
+        sizes = f"{train.sizes} {train.evaluate_crop}"
+        description = f"{self.config.seed} {self.config.augment.model_dump_json()} {sizes}"
+        views = range(train.feature_views or 0)
         return [View(self.augmentation, number, description) for number in views]
 
     def _uses_features(self, epoch: int) -> bool:
         return self.features is not None and epoch < self.config.train.num_frozen_epochs
+
+    @property
+    def trained(self) -> Classifier:
+        """The model that is trained; without the backbone if only features are needed."""
+        is_frozen = self.config.train.freezes_backbone
+        if self.features is not None and self.features.train and is_frozen:
+            return head_alone(self.model)
+        return self.model
 
     def compare_precisions(self) -> str:
         """Return a remark on the speed of half precision on a CPU; empty for others."""
         precision = self.config.train.precision
         if precision == "float32" or self.device.type != "cpu":
             return ""
-        shape = (self.info.channels, *self.info.input_size)
+        shape = (self.info.channels, *self.spec.input_size)
         return compare_with_float32(self.model, precision, shape, self.batch_size)
 
     def settled(self, lr: float, **changes: Any) -> SettledTrain:
-        """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``."""
+        """Return the ``train`` section with numbers in place of ``auto``, and with ``changes``.
+
+        If ``weight_decay`` is ``auto``, ``changes`` must have it.
+        """
         # the values were validated when params.yaml was read
         values = {**dict(self.config.train), "batch_size": self.batch_size, "lr": lr, **changes}
         return SettledTrain.model_construct(**values)
 
     def new_state(self, options: SettledTrain, model: nn.Module | None = None) -> TrainingState:
-        """Return the initial state of a training of ``model``, by default the job's own model."""
+        """Return the initial state of a training of ``model``, by default that of ``trained``."""
         assert isinstance(self.model.network, Network)
         layers = backbone_layers(self.model.network)
-        return TrainingState(model or self.model, options, self.train.num_steps, layers)
+        return TrainingState(model or self.trained, options, self.train.num_steps, layers)
 
     def network(self, model: nn.Module | None = None) -> nn.Module:
         """Return the module that computes the logits in training, of images or of their features."""
-        return compiled(self.validated(model or self.model), self.config.train.compile)
+        return compiled(self.validated(model or self.trained), self.config.train.compile)
 
     def validated(self, model: nn.Module) -> nn.Module:
         """Return the module that computes a model's logits of what ``validation`` returns."""
@@ -157,7 +174,9 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         ModelSpec(
             **config.model.model_dump(exclude={"weights"}),
             class_names=tuple(info.class_names),
-            input_size=info.input_size,
+            input_size=options.sizes[-1][1] if options.sizes else info.input_size,
+            prepared_size=info.input_size if options.sizes else None,
+            evaluate_crop=options.evaluate_crop,
             channels=info.channels,
             resize=info.resize,
             mean=tuple(info.mean),
@@ -167,12 +186,36 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
             multi_label=info.multi_label,
         ),
     )
+    check_stages(start.classifier, start.spec, options.sizes)
     model = start.classifier.to(device)
-    batch_size = settle_batch_size(
-        options.batch_size, model, (info.channels, *info.input_size), info.num_images("train")
+    view = EvaluationView.of(start.spec.input_size, options.evaluate_crop)
+    is_plain = view is not None and view.crop == "whole" and config.augment.resized_crop is None
+    trains_on_view = is_plain and len(options.sizes) == 1
+    resizes = not trains_on_view and any(size != info.input_size for _, size in options.sizes)
+    augmentation = Augmentation(
+        config.augment,
+        config.seed,
+        options.sizes if resizes else (),
+        options.evaluate_crop or "centre",
     )
-    augmentation = Augmentation(config.augment, config.seed)
-    shards = {split: open_split(PREPARED / split, info) for split in ("train", "val")}
+    # images may stay on the GPU, so they are placed before a batch size that fits is looked for
+    train = Batches(
+        open_split(PREPARED / "train", info, view if trains_on_view else None),
+        device,
+        1,
+        runtime.workers,
+        augmentation.needs_host,
+        options.sampling,
+    )
+    val = Batches(open_split(PREPARED / "val", info, view), device, 1, runtime.workers)
+    largest = max((size for _, size in options.sizes), key=math.prod, default=info.input_size)
+    batch_size = settle_batch_size(
+        options.batch_size,
+        model,
+        (info.channels, *largest),
+        info.num_images("train"),
+        options.precision,
+    )
     return Job(
         config=config,
         device=device,
@@ -181,15 +224,8 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         spec=start.spec,
         model=model,
         batch_size=batch_size,
-        train=Batches(
-            shards["train"],
-            device,
-            batch_size,
-            runtime.workers,
-            augmentation.needs_host,
-            options.sampling,
-        ),
-        val=Batches(shards["val"], device, -(-batch_size // options.micro_batches), runtime.workers),
+        train=train.with_batch_size(batch_size),
+        val=val.with_batch_size(-(-batch_size // options.micro_batches)),
         augmentation=augmentation,
         loss=loss,
         store=Store(FEATURES, runtime.features_gib * 2**30),
@@ -197,19 +233,3 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
         remark=start.remark,
         doubts=tuple(doubts(config, info, batch_size)),
     )
-
-
-def compiled(model: nn.Module, mode: Literal["default", "cuda_graphs"] | None) -> nn.Module:
-    """Return ``model`` compiled by torch.compile, with shared weights, or itself if ``mode`` is None.
-
-    Args:
-        mode: ``cuda_graphs`` records the kernels of a pass once and replays them without Python.
-    """
-    if mode is None:
-        return model
-    # set_determinism does not set the compiler's own flag, because that would import the compiler
-    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
-    # there are two batch sizes, which differ by one image; each has a graph of its own
-    name = "reduce-overhead" if mode == "cuda_graphs" else "default"
-    network: nn.Module = torch.compile(model, mode=name, dynamic=False)  # type: ignore[assignment]
-    return network

@@ -1,15 +1,17 @@
 """Losses by name. Each maps logits and targets to one loss per image."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from darkroom.config.train import Train
 from darkroom.errors import UserError, did_you_mean, listed
 from darkroom.loading.batches import TrainBatch
+
+if TYPE_CHECKING:
+    from darkroom.config.train import Train
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes logits, float ``(n, num_classes)``, and targets, int64 ``(n,)`` or, if an image may have several
@@ -17,7 +19,7 @@ labels, float32 ``(n, num_classes)`` of 0 and 1; returns float ``(n,)`` in nats.
 
 
 def make_loss(
-    options: Train,
+    options: "Train",
     class_names: Sequence[str],
     counts: Sequence[int],
     device: torch.device,
@@ -157,7 +159,7 @@ def _class_weights(
     return (by_class * num_by_class.sum() / (by_class * num_by_class).sum()).float()
 
 
-def _check(options: Train, num_classes: int, multi_label: bool) -> None:
+def _check(options: "Train", num_classes: int, multi_label: bool) -> None:
     if multi_label and options.loss in ("cross_entropy", "nll"):
         raise UserError(
             f"train.loss: {options.loss} needs one label per image, and these images may have several; "

@@ -1,9 +1,7 @@
 """The learning-rate range test (Smith, "Cyclical Learning Rates for Training Neural Networks", 2017)."""
 
 import copy
-import json
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -13,14 +11,14 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from darkroom.config.train import SettledTrain
-from darkroom.digests import Mismatch, seal, unseal
-from darkroom.errors import UserError, brief
+from darkroom.errors import UserError
 from darkroom.loading.batches import TrainBatch
 from darkroom.progress import progress_bar
 from darkroom.training.engine import TrainBatches, train_step
 from darkroom.training.freezing import set_trainable
 from darkroom.training.job import Job
 from darkroom.training.losses import Loss
+from darkroom.training.settled import load_settled, save_settled
 from darkroom.training.state import TrainingState
 
 MIN_LR = 1e-6
@@ -102,13 +100,14 @@ def find_lr(job: Job) -> RangeTest:
     """
     options = job.settled(
         MIN_LR,
+        weight_decay=0.0 if job.config.train.weight_decay == "auto" else job.config.train.weight_decay,
         schedule="constant",
         warmup_fraction=None,
         decay_epochs=None,
         decay_factor=None,
         ema_decay=None,
     )
-    model = copy.deepcopy(job.model)
+    model = copy.deepcopy(job.trained)
     with progress_bar("train: learning rate", NUM_STEPS * job.batch_size) as bar:
         return range_test(
             job.new_state(options, model),
@@ -128,15 +127,9 @@ def settle_lr(job: Job, scratch: Path) -> float:
     configured = job.config.train.lr
     if configured != "auto":
         return configured
-    found = scratch / "lr.json"
-    try:
-        return float(unseal(json.loads(found.read_bytes()))["lr"])
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, Mismatch) as error:
-        print(f"train: {found}: damaged ({brief(error)}); the test is run again", file=sys.stderr)
-    lr = find_lr(job).suggestion
-    part = found.with_suffix(".part")
-    part.write_text(json.dumps(seal({"lr": lr})), encoding="utf-8")
-    part.replace(found)
-    return lr
+    path = scratch / "lr.json"
+    settled = load_settled(path)
+    if "lr" not in settled:
+        settled = {"lr": find_lr(job).suggestion}
+        save_settled(path, settled)
+    return float(settled["lr"])

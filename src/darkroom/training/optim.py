@@ -2,25 +2,30 @@
 
 from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from darkroom.config.train import SettledTrain
 from darkroom.errors import UserError
 from darkroom.models.trainable import in_head, matching, parameters_by_name
 
-FUSED = {"sgd", "adam", "adamw", "adagrad", "muon"}
-"""Optimizers for which torch has one kernel for all parameters of a group, on CPU and CUDA."""
+if TYPE_CHECKING:
+    from darkroom.config.train import SettledTrain
+
+FUSED = {
+    "cpu": {"sgd", "adam", "adamw", "adagrad", "muon"},
+    "cuda": {"sgd", "adam", "adamw", "muon"},  # adagrad only from PyTorch 2.12 on (pytorch#177672)
+}
+"""Optimizers for which torch has one kernel for all parameters of a group, by type of device."""
 
 POSITIONS = ("*.position*", "*.pos_embed*", "*.relative_position*", "*.class_token", "*.cls_token")
 """Names of position embeddings and tokens, which are added to features instead of multiplying them."""
 
 
 def make_optimizer(
-    model: nn.Module, options: SettledTrain, layers: Sequence[Sequence[str]] = ()
+    model: nn.Module, options: "SettledTrain", layers: Sequence[Sequence[str]] = ()
 ) -> Optimizer:
     """Return the optimizer of all parameters, including those that are frozen at first.
 
@@ -34,8 +39,8 @@ def make_optimizer(
     Raises:
         UserError: a pattern of ``lr_factors`` matches nothing, or the network does not suit muon.
     """
-    fused = options.optimizer in FUSED and all(
-        parameter.device.type in ("cpu", "cuda") for parameter in model.parameters()
+    fused = all(
+        options.optimizer in FUSED.get(parameter.device.type, ()) for parameter in model.parameters()
     )
     if options.optimizer == "muon":
         matrices = _backbone_matrices(model)
@@ -47,7 +52,7 @@ def make_optimizer(
 
 
 def lr_factors(
-    names: Collection[str], options: SettledTrain, layers: Sequence[Sequence[str]] = ()
+    names: Collection[str], options: "SettledTrain", layers: Sequence[Sequence[str]] = ()
 ) -> dict[str, float]:
     """Return the factor of the learning rate of each of ``names``.
 
@@ -89,7 +94,7 @@ def add_l1(optimizer: Optimizer, l1: float) -> None:
 
 def _groups(
     model: nn.Module,
-    options: SettledTrain,
+    options: "SettledTrain",
     layers: Sequence[Sequence[str]],
     is_included: Callable[[str], bool] = lambda name: True,
 ) -> list[dict[str, Any]]:
@@ -128,7 +133,7 @@ def _backbone_matrices(model: nn.Module) -> set[str]:
     }
 
 
-def _make_sgd(groups: list[dict[str, Any]], options: SettledTrain, fused: bool) -> Optimizer:
+def _make_sgd(groups: list[dict[str, Any]], options: "SettledTrain", fused: bool) -> Optimizer:
     momentum = options.momentum or 0.0
     nesterov = bool(options.nesterov) and momentum > 0
     sgd = SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused, foreach=not fused)
@@ -141,7 +146,7 @@ def _make_sgd(groups: list[dict[str, Any]], options: SettledTrain, fused: bool) 
     return sgd
 
 
-MAKERS: dict[str, Callable[[list[dict[str, Any]], SettledTrain, bool], Optimizer]] = {
+MAKERS: dict[str, Callable[[list[dict[str, Any]], "SettledTrain", bool], Optimizer]] = {
     "sgd": _make_sgd,
     "adam": lambda groups, _, fused: Adam(groups, fused=fused, foreach=not fused),
     "adamw": lambda groups, _, fused: AdamW(groups, fused=fused, foreach=not fused),

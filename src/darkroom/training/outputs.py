@@ -24,11 +24,12 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
         params: the stage's parameters by full name, recorded in the model file.
     """
     job, history = session.job, session.history
-    job.model.load_state_dict(session.state.kept_weights)
+    job.trained.load_state_dict(session.state.kept_weights)  # which shares the weights of the head
     training = {
         **params,
         "train.batch_size": session.options.batch_size,
         "train.lr": session.options.lr,
+        "train.weight_decay": session.options.weight_decay,
         "data.digest": job.info.digest,
         "model.weights.sha256": job.weights_sha256,
         **history.outcome(),

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import TYPE_CHECKING
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -14,10 +15,11 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from darkroom.config.train import Train
+if TYPE_CHECKING:
+    from darkroom.config.train import Train
 
 
-def make_schedule(optimizer: Optimizer, options: Train, num_steps: int) -> LRScheduler:
+def make_schedule(optimizer: Optimizer, options: "Train", num_steps: int) -> LRScheduler:
     """Return the scheduler to step after each optimizer step, over all ``options.epochs``.
 
     For ``plateau`` it is constant: the scheduler that ``make_plateau`` returns lowers the rate.
@@ -56,7 +58,7 @@ def make_schedule(optimizer: Optimizer, options: Train, num_steps: int) -> LRSch
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
 
 
-def make_plateau(optimizer: Optimizer, options: Train) -> ReduceLROnPlateau | None:
+def make_plateau(optimizer: Optimizer, options: "Train") -> ReduceLROnPlateau | None:
     """Return the scheduler to step with each epoch's validation loss; None except for ``plateau``."""
     if options.schedule != "plateau":
         return None

@@ -15,6 +15,7 @@ from darkroom.paths import CACHE
 from darkroom.progress import progress_bar
 from darkroom.training.checkpoint import Checkpoints, scratch_folder
 from darkroom.training.course import EpochResult
+from darkroom.training.decay_finder import settle_weight_decay
 from darkroom.training.engine import fit
 from darkroom.training.history import History
 from darkroom.training.interruption import Interruption
@@ -65,8 +66,8 @@ class Session:
                 self.options,
                 job.config.seed,
                 self.checkpoints,
-                job.network(),
-                job.validated,
+                job.network(state.model),
+                job.network,
             ):
                 self.history.add(result)
                 bar.note(self.history.last_line())
@@ -106,7 +107,9 @@ def open_session(
         Interruption() as interruption,
         Checkpoints(folder, checkpoint_seconds, interruption) as checkpoints,
     ):
-        options = job.settled(settle_lr(job, folder))
+        lr = settle_lr(job, folder)
+        decay = settle_weight_decay(job, folder, lr, interruption.check)
+        options = job.settled(lr, weight_decay=decay)
         state = job.new_state(options)
         if checkpoints.restore(state):
             print(f"train: resumes after step {state.step} of epoch {state.epoch + 1}")

@@ -2,38 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from darkroom.config.train import SettledTrain
 from darkroom.training.course import EpochResult
+from darkroom.training.moving_average import MovingAverage
 from darkroom.training.optim import make_optimizer
 from darkroom.training.schedule import make_plateau, make_schedule
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-class MovingAverage(AveragedModel):
-    """A copy of a model whose weights are the exponential moving average of the model's.
-
-    The decay rises to ``decay`` with the number of updates, so that a short training does not keep its
-    first weights. The rule is that of TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``.
-    Buffers are copied, not averaged.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__(model, multi_avg_fn=self._update)
-        self._decay = decay
-
-    def _update(self, averaged: Tensors, current: Tensors, _: Tensor | int) -> None:
-        # n_averaged is on the CPU; reading the copy that torch passes would wait for the GPU
-        num_updates = int(self.n_averaged)
-        decay = min(self._decay, (1 + num_updates) / (10 + num_updates))
-        get_ema_multi_avg_fn(decay)(averaged, current, num_updates)
+if TYPE_CHECKING:
+    from darkroom.config.train import SettledTrain
 
 
 class TrainingState:
@@ -52,7 +33,7 @@ class TrainingState:
     def __init__(
         self,
         model: nn.Module,
-        options: SettledTrain,
+        options: "SettledTrain",
         num_steps: int,
         layers: Sequence[Sequence[str]] = (),
     ) -> None:

@@ -51,8 +51,8 @@ def require_size(name: str, input_size: tuple[int, int], windows: Sequence[Windo
         height, width = input_size
         raise UserError(
             f"model.name: {name} of this depth needs images of at least {least} x {least} pixels, but "
-            f"they have {height} x {width}; set prepare.image_size to {least} or more, or lower "
-            "model.depth"
+            f"they have {height} x {width}; set prepare.image_size (and train.image_size) to "
+            f"{least} or more, or lower model.depth"
         )
 
 

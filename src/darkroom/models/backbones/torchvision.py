@@ -157,7 +157,8 @@ def _size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:
     if height != width or height % patch:
         raise UserError(
             f"model.name: torchvision:{name} needs square images whose side is a multiple of {patch} "
-            f"pixels, but they have {height} x {width}; change prepare.image_size"
+            f"pixels, but they have {height} x {width}; change prepare.image_size or "
+            "train.image_size"
         )
     return {"image_size": height}
 

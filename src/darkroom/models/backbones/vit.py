@@ -112,7 +112,7 @@ def _check(input_size: tuple[int, int], patch_size: int, width: int, num_heads: 
         raise UserError(
             f"model.patch_size: patches of {patch_size} x {patch_size} do not cover images of "
             f"{height} x {image_width} pixels; use one of {', '.join(sides)}, or change "
-            "prepare.image_size"
+            "prepare.image_size (and train.image_size)"
         )
     if width % num_heads:
         below = width // HEAD_WIDTH * HEAD_WIDTH

@@ -1,0 +1,43 @@
+"""The view of prepared images that a model is evaluated on, if they are larger than its input."""
+
+from dataclasses import dataclass
+from typing import Literal, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.dataset.resampling import resize
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """One deterministic view of each image."""
+
+    size: tuple[int, int]
+    """Height and width in pixels, at most those of the images."""
+    crop: Literal["centre", "whole"]
+    """``centre``: the crop of that size at the centre; ``whole``: the whole image, resized."""
+
+    @classmethod
+    def of(cls, size: tuple[int, int], crop: str | None) -> Self | None:
+        """Return a model's view by its input size; None if it takes images as they are."""
+        return None if crop is None else cls(size, cast(Literal["centre", "whole"], crop))
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the view of images.
+
+        Args:
+            images: uint8 ``(n, height, width, channels)``.
+
+        Returns:
+            uint8 ``(n, *size, channels)``; it may share the memory of ``images``.
+        """
+        if images.shape[1:3] == self.size:
+            return images
+        if self.crop == "whole":
+            return resize(images, self.size)
+        # rounded to the even number, like torchvision's center_crop
+        top, left = (
+            round((whole - part) / 2) for whole, part in zip(images.shape[1:3], self.size, strict=True)
+        )
+        return images[:, top : top + self.size[0], left : left + self.size[1]]

@@ -1,0 +1,31 @@
+"""What a training settles once, such as the value of a parameter that is ``auto``, kept for a resume."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from darkroom.digests import Mismatch, seal, unseal
+from darkroom.errors import brief
+
+
+def load_settled(path: Path) -> dict[str, Any]:
+    """Return what ``save_settled`` wrote; empty if there is no such file, or it is damaged."""
+    try:
+        return unseal(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, Mismatch) as error:
+        print(f"train: {path}: damaged ({brief(error)}); it is computed again", file=sys.stderr)
+        return {}
+
+
+def save_settled(path: Path, values: dict[str, Any]) -> None:
+    """Replace the file at ``path``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(seal(values)), encoding="utf-8")
+    part.replace(path)

@@ -24,7 +24,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
     from darkroom.evaluation.baseline import fit_baseline
-    from darkroom.evaluation.evaluate import evaluate
+    from darkroom.evaluation.evaluate import evaluate, mirror_remarks
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
     from darkroom.evaluation.plots import write_plots
@@ -73,7 +73,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_report(evaluation, hardest, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
-    for remark in remarks_on(test):
+    for remark in [*remarks_on(test), *mirror_remarks(test, spec.training)]:
         print(f"evaluate: {remark}")
     print(f"evaluate: {summary(test)}; see {EVALUATE_REPORT}")
 

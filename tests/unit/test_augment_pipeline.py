@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import augment_options, output_of, start_python
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from darkroom.augment import pipeline
 from darkroom.augment.draws import HOST, draw_words
@@ -169,6 +170,38 @@ def test_mixing_does_not_depend_on_the_batch(options: dict[str, Any]) -> None:
         assert (alone[1], alone[2]) == (others[one], shares[one])
     for seed, epoch, ids in ((2, 0, IDS), (1, 1, IDS), (1, 0, IDS.flip(0))):
         assert not torch.equal(augmentation(seed, **options).mix(images, targets, ids, epoch)[0], mixed)
+
+
+class MultipliesByReciprocals(TorchFunctionMode):
+    """Divides by Python numbers as CUDA does: by a multiplication with the rounded reciprocal."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.Tensor.__truediv__, torch.Tensor.div, torch.div):
+            number, divisor = args
+            if not isinstance(divisor, Tensor):
+                return number.float() * torch.tensor(1 / divisor, dtype=torch.float32)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("size", [(20, 28), (224, 224)], ids=str)
+def test_division_as_on_a_gpu_gives_the_same_pixels_and_shares(size: tuple[int, int]) -> None:
+    count = 40
+    images = torch.randint(0, 256, (count, *size, 3), dtype=torch.uint8)
+    ids = torch.arange(count)
+    augment = augmentation(contrast=0.8, saturation=0.5, hue=0.2, mixup=0.5, cutmix=1.0)
+
+    def changed() -> list[Tensor]:
+        device = augment.on_device(images, ids, 0)
+        mixed, _, shares = augment.mix(device, ids, ids, 0)
+        return [device, mixed, shares]
+
+    wanted = changed()
+    with MultipliesByReciprocals():
+        found = changed()
+        areas = torch.arange(size[0] * size[1]) / (size[0] * size[1])
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    # the mode does what it says
+    assert not torch.equal(areas, torch.arange(size[0] * size[1]) / (size[0] * size[1]))
 
 
 def test_policies_and_transforms_need_the_host() -> None:

@@ -28,7 +28,7 @@ from darkroom.dataset.resampling import resize
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.views import EvaluationView
 from darkroom.errors import UserError
-from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.evaluate import evaluate, mirror_remarks
 from darkroom.evaluation.tables import write_predictions
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.metrics.remarks import remarks_on
@@ -316,6 +316,9 @@ def test_averaging_over_mirror_images(tmp_path: Path) -> None:
     assert both.metrics["tta"] == "flip"
     assert both.metrics["single_pass"]["accuracy"] == alone.metrics["accuracy"]
     assert not {"tta", "single_pass"} & set(alone.metrics)
+    assert mirror_remarks(both.metrics, {"augment.horizontal_flip": False})
+    assert not mirror_remarks(both.metrics, {"augment.horizontal_flip": True})
+    assert not mirror_remarks(alone.metrics, {"augment.horizontal_flip": False})
     rows = [{"class": name, **row} for name, row in both.metrics["per_class"].items()]
     said = remarks_on({**both.metrics, "per_class": rows})[0]
     assert "evaluate.tta: flip" in said

@@ -613,6 +613,8 @@ def test_without_a_header_there_is_no_layout() -> None:
         ({"image_size": 16, "channels": "auto"}, True, (16, 16, 3)),
         ({"image_size": "auto", "channels": 1}, True, (64, 64, 1)),
         ({"image_size": 16, "channels": 1}, False, (16, 16, 1)),
+        ({"image_size": [16, 24], "channels": 1}, False, (16, 24, 1)),
+        ({"image_size": [16, 24], "channels": "auto"}, True, (16, 24, 3)),
     ],
 )
 def test_headers_are_read_only_where_the_layout_depends_on_them(

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.augment.draws import ONE, Ints, rounded, uniform
+from darkroom.augment.draws import ONE, Ints, quotient, rounded, uniform
 
 # Grey is red * 0.2989 + green * 0.587 + blue * 0.114 as in torchvision. The weights are rounded to 16
 # bits, so that float32 holds every sum exactly.
@@ -73,7 +73,7 @@ def adjust_contrast(planes: Tensor, factors: Tensor) -> Tensor:
     """
     grey = planes if planes.shape[1] == 1 else _grey(planes)
     # an integer sum does not depend on the order
-    mean = (grey.sum((1, 2), dtype=torch.int64) / grey.shape[2])[:, None, None]
+    mean = quotient(grey.sum((1, 2), dtype=torch.int64), grey.shape[2])[:, None, None]
     return (planes * factors + mean * (1 - factors)).clamp_(0, 255).floor_()
 
 

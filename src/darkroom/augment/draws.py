@@ -60,6 +60,14 @@ def rounded(values: Floats) -> Ints:
     return np.rint(values).astype(np.int64)
 
 
+def quotient(numbers: Tensor, divisor: int) -> Tensor:
+    """Divide integers: float32, rounded alike on CPU and GPU.
+
+    On a GPU, torch would multiply by the rounded reciprocal of a Python number. It divides by a tensor.
+    """
+    return numbers / torch.full((1,), divisor, device=numbers.device)
+
+
 def elementwise(function: Callable[[float], float], values: Floats) -> Floats:
     """Apply a function of ``math`` to each value.
 

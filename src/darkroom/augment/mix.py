@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.augment.draws import ONE, Floats, Ints, rounded, uniform
+from darkroom.augment.draws import ONE, Floats, Ints, quotient, rounded, uniform
 from darkroom.augment.erase import inside
 from darkroom.loading.philox import below
 
@@ -64,7 +64,7 @@ def mix_images(images: Tensor, mixes: Tensor, is_cut: bool) -> tuple[Tensor, Ten
         weights = weights.masked_fill(inside(rectangles, images[:-1].shape), 0)
     mixed = torch.lerp(lines[1:], lines[:-1], weights).view(num_images, height, width, channels)
     kept = height * width - rectangles[:, 2] * rectangles[:, 3]
-    return mixed, shares * (kept / (height * width))
+    return mixed, shares * quotient(kept, height * width)
 
 
 def _beta(words: Ints, alpha: float) -> Floats:

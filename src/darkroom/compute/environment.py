@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import re
 import sys
@@ -31,15 +32,23 @@ PACKAGES = (
 
 def describe_environment(device: torch.device) -> dict[str, str]:
     """Return the properties of the environment that must be equal for outputs to be equal."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "cpu": cpu_vendor(),
-        "device": name,
+        **(_describe_gpu(device) if device.type == "cuda" else {"device": device.type}),
         "instruction set": instruction_set(),
         "platform": f"{sys.platform} {platform.machine()}",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         **{package: version(package) for package in PACKAGES},
         "torch": torch.__version__,  # with the build, such as 2.15.0+cpu
+    }
+
+
+def _describe_gpu(device: torch.device) -> dict[str, str]:
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "cudnn": f"{torch.backends.cudnn.version()}",
+        # overrides train.tf32, see NVIDIA's documentation of cuBLAS and cuDNN
+        "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
     }
 
 

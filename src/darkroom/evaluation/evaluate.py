@@ -58,6 +58,20 @@ def evaluate(
     return SingleLabelEvaluation(names, targets, probabilities, metrics)
 
 
+def mirror_remarks(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+    """Return a remark if mirror images are averaged that the training never showed.
+
+    Args:
+        training: the training parameters in the model file.
+    """
+    if "tta" not in metrics or training.get("augment.horizontal_flip", True):
+        return []
+    return [
+        "evaluate.tta is flip, but the model was trained without mirror images"
+        " (augment.horizontal_flip: false), and may know them less well."
+    ]
+
+
 def _scores(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, Any]:
     names = list(spec.class_names)
     if spec.multi_label:

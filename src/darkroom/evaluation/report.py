@@ -6,6 +6,7 @@ from typing import Any
 
 from darkroom.errors import counted
 from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
+from darkroom.evaluation.evaluate import mirror_remarks
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
@@ -58,7 +59,11 @@ def write_report(
         hardest=hardest,
         hardest_caption=evaluation.hardest_caption,
         definition=definition(metrics),
-        remarks=[*remarks_on(metrics_file(metrics)), *_remarks_on_training(spec.training)],
+        remarks=[
+            *remarks_on(metrics_file(metrics)),
+            *mirror_remarks(metrics, spec.training),
+            *_remarks_on_training(spec.training),
+        ],
         sections=[
             (heading, [(caption, embed_png(file)) for caption, file in figures])
             for heading, figures in _sections(evaluation, spec.training, plots)

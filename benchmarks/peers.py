@@ -187,8 +187,11 @@ PACKAGES = {"timm": "timm", "lightning": "pytorch_lightning"}
 
 
 def _model_and_optimizer(device: str) -> tuple[Any, Any]:
+    import torch
     from torch import optim
 
+    # the arithmetic of darkroom; torch's default would round factors of convolutions on a GPU
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     from darkroom.models.backbones.resnet import ResNet
     from darkroom.models.heads import LinearHead
     from darkroom.models.network import Network

@@ -20,6 +20,7 @@ from stages import change_params, parse_changes, project_copy, run_stage, test_m
 
 from darkroom.models.file import load_spec
 from darkroom.recipes import use_recipe
+from darkroom.runtime import load_runtime
 
 NAME = "recipes"
 
@@ -49,6 +50,13 @@ def measure(args: argparse.Namespace, changes: dict[str, Any], seed: int) -> dic
         "test_f1_macro": test["f1_macro"],
         "train_seconds": round(train_seconds, 1),
     }
+
+
+def device() -> str:
+    """Returns the type of the device that the stages train on."""
+    from darkroom.compute.device import select_device
+
+    return select_device(load_runtime().device).type
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -108,7 +116,7 @@ def main() -> None:
     if args.dry:
         print(json.dumps(summary))
     else:
-        keep(NAME, {**summary, **hardware_of_training("cpu")})
+        keep(NAME, {**summary, **hardware_of_training(device())})
 
 
 if __name__ == "__main__":

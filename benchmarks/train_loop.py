@@ -1,7 +1,8 @@
 """Measures what training costs beside the model's own step.
 
     python benchmarks/train_loop.py [--parts loop mode checkpoint start resume]
-                                    [--sizes digits cifar 224px] [--device cpu]
+                                    [--sizes digits cifar 224px cifar1000 resnet50] [--device cpu]
+                                    [--train ema_decay=0.999 precision=bfloat16] [--augment ...]
     python benchmarks/train_loop.py --table
 
 Prints a JSON line a measurement, adds it to benchmarks/results/train-loop.jsonl, and ends with a table;
@@ -13,6 +14,7 @@ with the least and the greatest; whatever is compared takes turns, since machine
   after each epoch on a GPU or where workers load ahead. Storages: ``resident``
   (on a GPU), ``mapped``, ``encoded``. For encoded images the epoch is compared with the smaller of step
   and decode rate, and also with what is left where both need all cores of a CPU (``loop_over_shared``);
+  with ``--train``, ``loop_over_plain_step`` compares with a step that neither clips nor averages;
 - ``mode``: images/s of ``train.deterministic: true`` over ``false``, in fresh processes;
 - ``checkpoint``: images/s with a state saved as often as the rules allow (each second, at 1 % of the
   time) over those without, each until the last state lies on the disk;
@@ -46,6 +48,8 @@ from darkroom.compute.determinism import configure_libraries
 NAME = "train-loop"
 PARTS = ("loop", "mode", "checkpoint", "start", "resume")
 SIZES = ("digits", "cifar", "224px")
+GPU_SIZES = ("cifar1000", "resnet50")
+"""Batches that fill a GPU: 1,000 images of 32 x 32 pixels, and 256 of 224 x 224."""
 LONG_EPOCH_IMAGES = 100_000
 EARLY_STEP, LATE_STEP = 10, 1550
 CHECKPOINT_BLOCK_SECONDS = 5.0
@@ -79,7 +83,9 @@ def measure_loop(size: str, args: argparse.Namespace) -> list[Figures]:
     from training import WORKLOADS, Training, make_shards, no_room_on_gpu
 
     workload, device = WORKLOADS[size], torch.device(args.device)
-    training = Training(workload, device, args.threads, True, args.seconds)
+    training = Training(
+        workload, device, args.threads, True, args.seconds, changes(args.train), changes(args.augment)
+    )
     workers = num_cores()
     with TemporaryDirectory(dir=args.folder) as folder:
         batches = {}
@@ -95,6 +101,7 @@ def measure_loop(size: str, args: argparse.Namespace) -> list[Figures]:
         for loaded in batches.values():
             training.loop_rate(loaded)  # starts the workers, and warms up
         loads: list[float] = []
+        plain: list[float] = []
         loops: dict[str, list[float]] = {storage: [] for storage in batches}
         steps: dict[str, list[float]] = {storage: [] for storage in batches}
         in_turns = {
@@ -105,6 +112,8 @@ def measure_loop(size: str, args: argparse.Namespace) -> list[Figures]:
         }
         before = training.bare_rate(one_batch)
         for _ in range(args.repeats):
+            if training.has_extras:
+                plain.append(training.plain_rate(one_batch))
             for storage, loaded in batches.items():
                 if storage == "encoded":
                     loads.append(training.load_rate(loaded))
@@ -119,9 +128,10 @@ def measure_loop(size: str, args: argparse.Namespace) -> list[Figures]:
                 before = after
     return [
         {
-            "size": size,
+            "size": " ".join([size, *args.train, *args.augment]),
             "storage": storage,
             **_loop_figures(loops[storage], steps[storage], loads if storage == "encoded" else None),
+            **_over_plain(loops[storage], plain),
             "batch_size": workload.batch_size,
             "steps": training.num_steps,
             "repeats": args.repeats,
@@ -130,6 +140,25 @@ def measure_loop(size: str, args: argparse.Namespace) -> list[Figures]:
         }
         for storage in batches
     ]
+
+
+def _over_plain(loops: Sequence[float], plain: Sequence[float]) -> Figures:
+    """Returns the loop over a step without clipping and averaging, where the loop has either."""
+    if not plain:
+        return {}
+    ratios = [loop / step for loop, step in zip(loops, plain, strict=True)]
+    return {"loop_over_plain_step": round(statistics.median(ratios), 3)}
+
+
+def changes(given: Sequence[str]) -> dict[str, Any]:
+    """Returns parameters given as ``name=value``; a value is JSON, or a word."""
+    found: dict[str, Any] = {}
+    for name, _, value in (text.partition("=") for text in given):
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
 def _loop_figures(
@@ -343,6 +372,9 @@ def in_child(what: str, size: str, args: argparse.Namespace, mode: str = "exact"
     for option in ("device", "seconds", "repeats", "threads", "folder"):
         if (value := getattr(args, option)) is not None:
             command += [f"--{option}", str(value)]
+    for option in ("train", "augment"):
+        if getattr(args, option):
+            command += [f"--{option}", *getattr(args, option)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -367,7 +399,9 @@ def table(lines: Sequence[Figures]) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES + GPU_SIZES, default=SIZES)
+    parser.add_argument("--train", nargs="*", default=[], help="of loop: NAME=VALUE of train")
+    parser.add_argument("--augment", nargs="*", default=[], help="of loop: of augment")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--seconds", type=float, default=2.0, help="of an epoch, about")
     parser.add_argument("--repeats", type=int, default=5)

@@ -5,7 +5,7 @@ Needs neither MLflow nor DVC, so that it runs on a borrowed GPU machine too.
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import set_determinism
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
@@ -54,6 +55,8 @@ class Workload:
 WORKLOADS = {
     "digits": Workload((8, 8, 1), "cnn", 32, 2, batch_size=64, least_steps=20),
     "cifar": Workload((32, 32, 3), "resnet", 16, 3, batch_size=128, least_steps=4),
+    "cifar1000": Workload((32, 32, 3), "resnet", 16, 3, batch_size=1000, least_steps=4),
+    "resnet50": Workload((224, 224, 3), "torchvision:resnet50", None, None, 256, least_steps=2),
     "224px": Workload((224, 224, 3), "torchvision:resnet18", None, None, batch_size=32, least_steps=2),
 }
 
@@ -180,6 +183,7 @@ class Training:
     Args:
         num_threads: of a CPU's computation.
         block_seconds: how long an epoch should take, about.
+        train, augment: parameters that differ from ``TRAIN`` and ``AUGMENT``.
     """
 
     def __init__(
@@ -189,14 +193,17 @@ class Training:
         num_threads: int,
         deterministic: bool,
         block_seconds: float,
+        train: Mapping[str, Any] = {},
+        augment: Mapping[str, Any] = {},
     ) -> None:
-        set_determinism(SEED, num_threads, deterministic)
+        set_determinism(SEED, num_threads, deterministic, bool(train.get("tf32")))
         self._workload = workload
         self._device = device
-        self._options = section(TRAIN)
+        self._options = section({**TRAIN, **train})
         self._loss = make_plain_loss(self._options, device)
-        self._augmentation = Augmentation(section(AUGMENT), SEED)
+        self._augmentation = Augmentation(section({**AUGMENT, **augment}), SEED)
         self._model: nn.Module = make_model(workload).to(device)
+        self._network = compiled(self._model, self._options.compile)
         image_bytes = int(np.prod(workload.shape))
         most_steps = max(LARGEST_SET_BYTES // image_bytes // workload.batch_size, workload.least_steps)
         self.num_steps = min(
@@ -233,7 +240,7 @@ class Training:
         began = self._now()
         train_one_epoch(
             self._state,
-            self._state.model,
+            self._network,
             lambda epoch, step: batches.epoch(SEED, epoch, self._augmentation, step),
             self._loss,
             self._options,
@@ -250,8 +257,25 @@ class Training:
         self._state.model.train()
         began = self._now()
         for _ in range(self._state.num_steps):
-            train_step(self._state, self._state.model, batch, self._loss, self._options)
+            train_step(self._state, self._network, batch, self._loss, self._options)
         return self._state.num_steps * len(batch.targets) / (self._now() - began)
+
+    @property
+    def has_extras(self) -> bool:
+        """Whether a step clips gradients or averages weights."""
+        options = self._options
+        return any((options.ema_decay, options.clip_norm, options.clip_value))
+
+    def plain_rate(self, batch: TrainBatch) -> float:
+        """As ``bare_rate``, without clipping and averaging."""
+        plain = {"ema_decay": None, "clip_norm": None, "clip_value": None}
+        options, state = self._options, self._state
+        self._options = section({**vars(options), **plain})
+        self._state = TrainingState(self._model, self._options, self.num_steps)
+        try:
+            return self.bare_rate(batch)
+        finally:
+            self._options, self._state = options, state
 
     def rates_in_turns(self, batches: Batches) -> tuple[float, float]:
         """Trains an epoch, with a bare step of a copy of the model after each step.
@@ -264,6 +288,7 @@ class Training:
         """
         bare = TrainingState(copy.deepcopy(self._model), self._options, self.num_steps)
         bare.model.train()
+        network = compiled(bare.model, self._options.compile)
         bare_batch = self.one_batch(batches)
         bare_seconds, num_bare_images = 0.0, 0
 
@@ -272,13 +297,13 @@ class Training:
             for batch in batches.epoch(SEED, epoch, self._augmentation, step):
                 yield batch
                 began = self._now()
-                train_step(bare, bare.model, bare_batch, self._loss, self._options)
+                train_step(bare, network, bare_batch, self._loss, self._options)
                 bare_seconds += self._now() - began
                 num_bare_images += len(bare_batch.targets)
 
         self._begin_epoch()
         began = self._now()
-        train_one_epoch(self._state, self._state.model, with_bare_steps, self._loss, self._options, SEED)
+        train_one_epoch(self._state, self._network, with_bare_steps, self._loss, self._options, SEED)
         loop_seconds = self._now() - began - bare_seconds
         return batches.num_images / loop_seconds, num_bare_images / bare_seconds
 

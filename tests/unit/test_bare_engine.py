@@ -40,8 +40,9 @@ def test_the_engine_trains_without_them() -> None:
     code = """
 import pytest
 sys.path.insert(0, "benchmarks")
-import peers, train_loop, training
-sys.exit(pytest.main(["--noconftest", "-q", "-p", "no:cacheprovider", "-k", "cpu", *sys.argv[1:]]))
+import gpu, peers, train_loop, training
+options = ["--noconftest", "-q", "-p", "no:cacheprovider", "-k", "cpu", "-m", "not slow"]
+sys.exit(pytest.main([*options, *sys.argv[1:]]))
 """
     done = run_blocked(code, "tests/unit/test_cuda.py")
     assert done.returncode == 0, done.stdout + done.stderr

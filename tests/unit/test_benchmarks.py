@@ -37,6 +37,16 @@ def test_decoding_is_compared_with_the_smaller_rate_and_with_what_is_shared() ->
     assert _loop_figures([60.0], [200.0], [100.0])["loop_over_smaller"] == 0.6
 
 
+def test_changes_are_numbers_or_words_and_plain_steps_are_compared_where_there_are_any() -> None:
+    from train_loop import _over_plain, changes
+
+    given = ["ema_decay=0.9", "compile=default", "compile=null", "tf32=true"]
+    assert changes(given[:2]) == {"ema_decay": 0.9, "compile": "default"}
+    assert changes(given[2:]) == {"compile": None, "tf32": True}
+    assert _over_plain([1.0], []) == {}
+    assert _over_plain([90.0, 80.0, 70.0], [100.0, 100.0, 100.0]) == {"loop_over_plain_step": 0.8}
+
+
 def test_the_table_has_the_newest_line_of_each_kind() -> None:
     from train_loop import table
 

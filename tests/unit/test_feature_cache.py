@@ -169,11 +169,10 @@ def test_what_features_do_not_depend_on_finds_them(tmp_path: Path, computed: lis
 @pytest.mark.slow
 def test_workers_and_storage_do_not_change_a_byte(tmp_path: Path) -> None:
     view = View(POLICY, 2, "policy")
-    given = [("decoded", 0), ("decoded", 4), ("encoded", 1)]
+    given: list[tuple[Any, int]] = [("decoded", 0), ("decoded", 4), ("encoded", 1)]
     found = {
-        features(tmp_path / storage, split(tmp_path, storage=storage), view, workers).tobytes()
+        features(tmp_path / f"{workers}", split(tmp_path, storage=storage), view, workers).tobytes()
         for storage, workers in given
-        for tmp_path in [tmp_path / f"{workers}"]
     }
     assert len(found) == 1
 

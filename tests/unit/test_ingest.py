@@ -25,6 +25,7 @@ from darkroom.decoding import decode as decode_module
 from darkroom.decoding.decode import Header, PixelLayout
 from darkroom.errors import UserError
 from darkroom.preparation import ingest as ingest_module
+from darkroom.preparation import ingest_worker
 from darkroom.preparation import segments as segments_module
 from darkroom.preparation.ingest import IngestedImages, ingest, read_headers
 from darkroom.preparation.measures import measure
@@ -258,7 +259,7 @@ def test_a_file_of_too_many_bytes_is_not_read(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = max((root / path_of(number)).stat().st_size for number in range(NUM_IMAGES))
-    monkeypatch.setattr(ingest_module, "MAX_FILE_BYTES", limit)
+    monkeypatch.setattr(ingest_worker, "MAX_FILE_BYTES", limit)
     assert {fact["outcome"] for fact in read(root, tmp_path / "cache").facts} == {"used"}
     content = png(pixels_of(4))
     (root / path_of(4)).write_bytes(content.ljust(limit + 1, b"\0"))
@@ -300,7 +301,7 @@ def test_a_header_beyond_the_first_bytes_is_read(root: Path, tmp_path: Path) -> 
     profile = bytes(range(256)) * 1024
     Image.new("L", (12, 5)).save(root / "cat/0.jpg", icc_profile=profile)
     content = (root / "cat/0.jpg").read_bytes()
-    assert content.index(b"\xff\xc0\x00\x0b") > ingest_module.HEADER_BYTES
+    assert content.index(b"\xff\xc0\x00\x0b") > ingest_worker.HEADER_BYTES
     headers = list(read_headers(collect(root, tmp_path / "cache"), False, 1, lambda count: None))
     assert headers[0] == Header(12, 5, "L", "JPEG", False)
     assert len(headers) == NUM_IMAGES + 1
@@ -318,7 +319,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         given.append(encoded)
         return decode_module.decode(encoded, *options)
 
-    monkeypatch.setattr(ingest_module, "decode", noted)
+    monkeypatch.setattr(ingest_worker, "decode", noted)
     return given
 
 
@@ -512,7 +513,7 @@ def other_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def other_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     schema = ingest_module.SCHEMA
     schema = schema.set(schema.get_field_index("width"), pa.field("width", pa.int64()))
-    for module in (ingest_module, segments_module):
+    for module in (ingest_module, ingest_worker, segments_module):
         monkeypatch.setattr(module, "SCHEMA", schema)
 
 

@@ -7,6 +7,7 @@ stops the stage.
 
 import contextlib
 import functools
+import mmap
 import multiprocessing
 import os
 import signal
@@ -30,17 +31,22 @@ SLOW_SECONDS = 10.0
 MAX_SECONDS = 60.0
 """Maximum CPU time per file, far above that of any accepted file on current machines."""
 
-_START = struct.Struct("<d")
+_NOTE = struct.Struct("<dI")
+"""When a file was begun, 0 if there is none, and the size of its path, which follows."""
+
+_NOTE_BYTES = 64 * 1024
 
 
 @contextlib.contextmanager
 def name_if_slow(path: str) -> Iterator[None]:
     """Name ``path`` on standard error if the block takes this thread over ``SLOW_SECONDS``."""
-    started = time.thread_time()
+    started, cpu_started = time.monotonic(), time.thread_time()
     yield
-    seconds = time.thread_time() - started
-    if seconds > SLOW_SECONDS:
-        print(f"{for_line(path)}: took {seconds:.0f} s to decode", file=sys.stderr, flush=True)
+    # the clock of the thread, a system call, is read only if enough time has passed
+    if time.monotonic() - started > SLOW_SECONDS:
+        seconds = time.thread_time() - cpu_started
+        if seconds > SLOW_SECONDS:
+            print(f"{for_line(path)}: took {seconds:.0f} s to decode", file=sys.stderr, flush=True)
 
 
 class _TooLong(BaseException):
@@ -70,7 +76,7 @@ class Watch:
         note = None
         if is_worker := multiprocessing.parent_process() is not None:
             note = _open_note(self.folder)
-            os.pwrite(note, _START.pack(time.monotonic()) + os.fsencode(path), 0)
+            note.begin(path)
         elif threading.current_thread() is not threading.main_thread():
             with name_if_slow(path):
                 yield
@@ -86,7 +92,7 @@ class Watch:
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             if note is not None:
-                os.ftruncate(note, 0)
+                note.end()
             else:
                 signal.signal(signal.SIGPROF, before)
 
@@ -95,9 +101,9 @@ class Watch:
         notes = []
         for file in self.folder.iterdir():
             content = file.read_bytes()
-            if len(content) > _START.size:
-                [started] = _START.unpack(content[: _START.size])
-                notes.append((started, os.fsdecode(content[_START.size :])))
+            started, size = _NOTE.unpack_from(content)
+            if started:
+                notes.append((started, os.fsdecode(content[_NOTE.size : _NOTE.size + size])))
         if notes and time.monotonic() - min(notes)[0] >= MAX_SECONDS:
             return UserError(_too_long(min(notes)[1]))
         paths = ", ".join(for_line(path) for _, path in sorted(notes))
@@ -119,9 +125,30 @@ def watching() -> Iterator[Watch]:
             raise watch.explain(killed) from None
 
 
+class _Note:
+    """The path of the file that this process decodes, in shared memory, which outlives the process.
+
+    There is a note for every image, so it must cost less than a system call.
+    """
+
+    def __init__(self, file: Path) -> None:
+        with file.open("xb+") as opened:
+            opened.truncate(_NOTE_BYTES)
+            self._memory = mmap.mmap(opened.fileno(), _NOTE_BYTES)
+
+    def begin(self, path: str) -> None:
+        encoded = os.fsencode(path)[: _NOTE_BYTES - _NOTE.size]
+        end = _NOTE.size + len(encoded)
+        self._memory[_NOTE.size : end] = encoded
+        _NOTE.pack_into(self._memory, 0, time.monotonic(), len(encoded))
+
+    def end(self) -> None:
+        _NOTE.pack_into(self._memory, 0, 0.0, 0)
+
+
 @functools.cache
-def _open_note(folder: Path) -> int:
-    return os.open(folder / f"{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _open_note(folder: Path) -> _Note:
+    return _Note(folder / f"{os.getpid()}")
 
 
 def _too_long(path: str) -> str:

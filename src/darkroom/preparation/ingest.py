@@ -1,10 +1,9 @@
 """Decodes every file of a collection once, in worker processes, into segments of prepared images."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,34 +11,25 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from darkroom.collection.collection import Collection
-from darkroom.collection.entries import Files
 from darkroom.dataset import storage as storage_module
-from darkroom.dataset.storage import Storage, pack_images
+from darkroom.dataset.storage import Storage
 from darkroom.decoding import decode as decode_module
-from darkroom.decoding.bad_image import BadImage
-from darkroom.decoding.decode import Header, PixelLayout, decode, decoder_version, read_header
-from darkroom.decoding.reading import MAX_FILE_BYTES
-from darkroom.decoding.watch import Watch, watching
+from darkroom.decoding.decode import Header, PixelLayout, decoder_version
+from darkroom.decoding.watch import watching
 from darkroom.parallel import ordered_map
 from darkroom.preparation import measures as measures_module
-from darkroom.preparation.measures import measure
-from darkroom.preparation.segments import SCHEMA, SegmentIndex, Segments, remove_others, write_segment
+from darkroom.preparation.ingest_worker import HeaderReader, Ingest, Places
+from darkroom.preparation.segments import SCHEMA, SegmentIndex, Segments, remove_others
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_FILES = 256
 """Files per task: enough to hide its overhead, and few enough to hold their pixels in memory."""
-
-HEADER_BYTES = 64 * 1024
-"""Nearly all headers are in this many first bytes; other files are read completely."""
 
 SERIAL_FILES, SERIAL_BYTES = 2_000, 32 * 2**20
 """Smaller collections are processed faster than worker processes start."""
 
 Advance = Callable[[int], None]
 """Called with the number of further images that are done."""
-
-Places = list[tuple[str, int, int]]
-"""Path, offset and size of files."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +64,7 @@ class IngestedImages:
 def read_headers(collection: Collection, tiff: bool, workers: int, advance: Advance) -> Iterator[Header]:
     """Yield the readable headers of all files, in order."""
     with watching() as watch:
-        reader = _HeaderReader(collection.files, tiff, watch)
+        reader = HeaderReader(collection.files, tiff, watch)
         for num_files, headers in ordered_map(reader, *_tasks(collection, CHUNK_FILES, workers)):
             advance(num_files)
             yield from headers
@@ -104,7 +94,7 @@ def ingest(
     next_position = len(index)
     positions = []
     with watching() as watch:
-        worker = _Ingest(collection.files, layout, storage, tiff, folder, index, watch)
+        worker = Ingest(collection.files, layout, storage, tiff, folder, index, watch)
         for found, name in ordered_map(worker, *_tasks(collection, chunk_files, workers)):
             new = found < 0
             found[new] = np.arange(next_position, next_position + new.sum())
@@ -114,115 +104,6 @@ def ingest(
             positions.append(found)
             advance(len(found))
     return IngestedImages(Segments(folder, names, layout.shape, storage), np.concatenate(positions))
-
-
-@dataclass(frozen=True)
-class _HeaderReader:
-    """Reads headers in a worker process."""
-
-    files: Files
-    tiff: bool
-    watch: Watch
-
-    def __call__(self, places: Places) -> tuple[int, list[Header]]:
-        headers = []
-        for path, offset, size in places:
-            for num_bytes in sorted({min(size, HEADER_BYTES), min(size, MAX_FILE_BYTES)}):
-                try:
-                    with self.watch.on(path):
-                        headers.append(read_header(self.files.read(path, offset, num_bytes), self.tiff))
-                    break
-                except BadImage:
-                    continue
-                except OSError:
-                    break
-        return len(places), headers
-
-
-@dataclass(frozen=True)
-class _Ingest:
-    """Decodes the files that are in no segment yet, in a worker process, and writes a segment."""
-
-    files: Files
-    layout: PixelLayout
-    storage: Storage
-    tiff: bool
-    folder: Path
-    index: SegmentIndex
-    watch: Watch
-
-    def __call__(self, places: Places) -> tuple[NDArray[np.int64], str | None]:
-        """Return the position of each file, -1 for files of the new segment, and its name."""
-        positions = np.full(len(places), -1, np.int64)
-        rows: list[_Row] = []
-        images: list[NDArray[np.uint8]] = []
-        for index, (path, offset, size) in enumerate(places):
-            if size > MAX_FILE_BYTES:
-                rows.append(
-                    _Row(None, "too large", f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
-                )
-                continue
-            try:
-                encoded = self.files.read(path, offset, size)
-            except OSError as error:
-                outcome = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
-                rows.append(_Row(None, outcome, error.strerror or str(error)))
-                continue
-            digest = hashlib.sha256(encoded).digest()
-            positions[index] = self.index.find(digest)
-            if positions[index] >= 0:
-                continue
-            try:
-                with self.watch.on(path):
-                    header, pixels = decode(encoded, self.layout, self.tiff)
-            except BadImage as error:
-                rows.append(_Row(digest, error.outcome, str(error)))
-            else:
-                rows.append(_Row(digest, "used", "", header))
-                images.append(pixels)
-        if not rows:
-            return positions, None
-        return positions, write_segment(self.folder, _table(rows, images, self.storage))
-
-
-_HEADER = [field.name for field in fields(Header)]
-
-
-class _Row(NamedTuple):
-    file_sha256: bytes | None
-    outcome: str
-    reason: str
-    header: Header | None = None
-
-
-def _table(rows: list[_Row], images: list[NDArray[np.uint8]], storage: Storage) -> pa.Table:
-    """Return rows as the columns of a segment; ``images`` belong to the rows with a header."""
-    files, outcomes, reasons, headers = zip(*rows, strict=True)
-    columns: dict[str, Sequence] = {"file_sha256": files, "outcome": outcomes, "reason": reasons}
-    columns |= {name: [getattr(header, name, None) for header in headers] for name in _HEADER}
-    stacked = np.stack(images) if images else np.empty((0, 1, 1, 1), np.uint8)
-    measured = measure(stacked)
-    of_images: dict[str, Iterable] = {
-        "pixel_sha256": (hashlib.sha256(image.data).digest() for image in images),
-        "hash": (hash_.tobytes() for hash_ in measured.hashes),
-        "brightness": measured.brightness.tolist(),
-        "sharpness": measured.sharpness.tolist(),
-    }
-    for name, values in of_images.items():
-        remaining = iter(values)
-        columns[name] = [None if header is None else next(remaining) for header in headers]
-    is_used = np.array([header is not None for header in headers])
-    columns["image"] = _binaries(pack_images(stacked, storage), is_used)
-    return pa.table(columns, schema=SCHEMA)
-
-
-def _binaries(packed: tuple[Any, NDArray[np.int64]], is_used: NDArray[np.bool_]) -> pa.Array:
-    """Return a column of images without copying them; null for rows without image."""
-    data, sizes = packed
-    lengths = np.zeros(len(is_used) + 1, np.int32)
-    lengths[1:][is_used] = sizes
-    buffers = (np.packbits(is_used, bitorder="little"), np.cumsum(lengths, dtype=np.int32), data)
-    return pa.Array.from_buffers(pa.binary(), len(is_used), [pa.py_buffer(part) for part in buffers])
 
 
 def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:

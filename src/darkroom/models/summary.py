@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
+from warnings import catch_warnings
 
 import torch
 from torch import nn
@@ -64,7 +65,11 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     image = torch.zeros(1, spec.channels, *spec.input_size, device=classifier.mean.device)
     try:
         # the counter knows torch's operator for linear layers, not oneDNN's
-        with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
+        with (
+            catch_warnings(action="ignore"),  # torch warns of TF32 on GPUs of Intel
+            torch.backends.mkldnn.flags(enabled=False),
+            FlopCounterMode(display=False) as counter,
+        ):
             classifier(image)
     finally:
         classifier.train(was_training)

@@ -18,13 +18,13 @@ from machine import hardware, keep
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.catalogue.counting import blank_spec
 from darkroom.compute.determinism import set_determinism
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.baseline import fit_baseline
 from darkroom.evaluation.features import BackboneFeatures, FeatureExtractor, GreyPixels
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
-from darkroom.models.spec import ModelSpec
 
 NUM_TRAIN, NUM_VAL = 60_000, 10_000
 NUM_PHOTOGRAPHS = 400
@@ -61,7 +61,7 @@ def write(folder: Path, num_images: int, side: int, num_classes: int, seed: int)
 
 
 def classifier(num_classes: int) -> Classifier:
-    spec = ModelSpec(
+    spec = blank_spec(
         name="torchvision:mobilenet_v2",
         width=None,
         depth=None,
@@ -69,14 +69,9 @@ def classifier(num_classes: int) -> Classifier:
         dropout=0.0,
         stochastic_depth=0.0,
         head="linear",
-        class_names=tuple(f"{index}" for index in range(num_classes)),
+        num_classes=num_classes,
         input_size=(224, 224),
         channels=3,
-        resize="stretch",
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        training={},
-        environment={},
     )
     return make_classifier(spec).eval()
 

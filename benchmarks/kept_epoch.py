@@ -27,12 +27,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from training import TRAIN
 
+from darkroom.catalogue.counting import blank_spec
 from darkroom.compute.determinism import set_determinism
 from darkroom.config.train import SettledTrain
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.metrics.confusion import confusion_matrix, macro_f1
 from darkroom.models.factory import make_classifier
-from darkroom.models.spec import ModelSpec
 from darkroom.training.course import EpochResult, course_of, judge
 from darkroom.training.engine import evaluate, fit
 from darkroom.training.losses import make_loss
@@ -213,7 +213,7 @@ ABOUT = {
 
 def cnn(num_classes: int, shape: tuple[int, ...], width: int) -> nn.Module:
     channels, height, image_width = shape
-    spec = ModelSpec(
+    spec = blank_spec(
         name="cnn",
         width=width,
         depth=2,
@@ -221,14 +221,9 @@ def cnn(num_classes: int, shape: tuple[int, ...], width: int) -> nn.Module:
         dropout=0.1,
         stochastic_depth=0.0,
         head="linear",
-        class_names=tuple(f"{label}" for label in range(num_classes)),
+        num_classes=num_classes,
         input_size=(height, image_width),
         channels=channels,
-        resize="stretch",
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-        training={},
-        environment={},
     )
     return make_classifier(spec)
 

@@ -38,13 +38,13 @@ def serve(kind: str, name: str) -> None:
     import torch.nn.functional as F
     from torch import nn
 
+    from darkroom.catalogue.counting import blank_spec
     from darkroom.compute.determinism import set_determinism
     from darkroom.models.factory import make_classifier
-    from darkroom.models.spec import ModelSpec
 
     size = SIZES[name]
     set_determinism(0, num_cores(), deterministic=kind != "unpinned")
-    spec = ModelSpec(
+    spec = blank_spec(
         name=name,
         width=size.get("width"),
         depth=size.get("depth"),
@@ -52,14 +52,9 @@ def serve(kind: str, name: str) -> None:
         dropout=0.0,
         stochastic_depth=0.0,
         head="linear",
-        class_names=tuple("0123456789"),
+        num_classes=10,
         input_size=size["input_size"],
         channels=3,
-        resize="stretch",
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        training={},
-        environment={},
     )
     model = make_classifier(spec).to(memory_format=torch.channels_last)
     for module in model.modules():

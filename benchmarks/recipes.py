@@ -1,4 +1,4 @@
-"""Trains a recipe on images that are at hand, over some seeds, and measures it on the test split.
+"""Trains a recipe on local images, over several seeds, and measures it on the test split.
 
     python benchmarks/recipes.py finetune-small --data hymenoptera.tar [--weights mobilenet_v2.pth]
         [--seeds 0 1 2] [--set train.epochs=4 ...] [--label "from scratch"]

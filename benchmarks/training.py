@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.catalogue.counting import blank_spec
 from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import set_determinism
 from darkroom.dataset.shards import Shards, ShardWriter
@@ -26,7 +27,6 @@ from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
-from darkroom.models.spec import ModelSpec
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.engine import train_one_epoch, train_step
 from darkroom.training.losses import Loss, make_loss
@@ -124,7 +124,7 @@ def section(values: dict[str, Any]) -> Any:
 
 def make_model(workload: Workload) -> Classifier:
     height, width, channels = workload.shape
-    spec = ModelSpec(
+    spec = blank_spec(
         name=workload.model,
         width=workload.width,
         depth=workload.depth,
@@ -132,14 +132,9 @@ def make_model(workload: Workload) -> Classifier:
         dropout=0.1,
         stochastic_depth=0.0,
         head="linear",
-        class_names=tuple(f"class{label}" for label in range(NUM_CLASSES)),
+        num_classes=NUM_CLASSES,
         input_size=(height, width),
         channels=channels,
-        resize="stretch",
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-        training={},
-        environment={},
     )
     return make_classifier(spec)
 

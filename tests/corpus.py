@@ -612,7 +612,7 @@ def _webp(corpus: _Builder) -> None:
     corpus.file("WebP, cut in its header", "cut-header.webp", whole[:16], "truncated")
     corpus.file("WebP, cut in its pixels", "cut-pixels.webp", whole[:-40], "truncated")
     shorter = whole[:4] + struct.pack("<I", len(whole) - 48) + whole[8:-40]
-    corpus.file("WebP, cut and its length mended", "mended.webp", shorter, "unreadable")
+    corpus.file("WebP, cut, with its length corrected", "corrected.webp", shorter, "unreadable")
     sound = b"RIFF" + struct.pack("<I", 40) + b"WEBPVP9 " + bytes(32)
     corpus.file("WebP, an unknown codec", "vp9.webp", sound, "unreadable")
 

@@ -20,6 +20,8 @@ ALL_STAGES = ["fetch", "prepare", "train", "evaluate", "export"]
 SCORES = {"f1": f1_score, "precision": precision_score, "recall": recall_score}
 AFTER_TRAIN = ["train", "evaluate", "export"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def client(finished: Project) -> MlflowClient:
@@ -148,7 +150,6 @@ def test_an_edited_description_of_a_train_parameter_concerns_train_and_not_prepa
     assert stages_run(finished.dvc("repro", "--dry")) == []
 
 
-@pytest.mark.slow
 def test_a_changed_param_reruns_what_it_touches_and_changing_back_runs_nothing(
     finished: Project,
 ) -> None:
@@ -281,7 +282,6 @@ def test_evaluate_and_export_are_children_of_the_training_run(
         assert set(parents) <= trainings
 
 
-@pytest.mark.slow
 def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.set_params(data__fetch=[], data__path="data/mine")
@@ -329,7 +329,6 @@ def test_unreadable_images_stop_prepare_or_are_left_out_and_counted(tmp_path: Pa
     }
 
 
-@pytest.mark.slow
 def test_a_packed_folder_gives_the_same_data_set_as_the_folder(
     finished: Project, tmp_path: Path
 ) -> None:
@@ -341,7 +340,6 @@ def test_a_packed_folder_gives_the_same_data_set_as_the_folder(
     assert digests[0] == digests[1]
 
 
-@pytest.mark.slow
 def test_dvc_experiments_metrics_and_plots(tmp_path: Path) -> None:
     project = small_project(tmp_path)
     project.dvc("repro")

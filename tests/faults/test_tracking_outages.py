@@ -201,6 +201,7 @@ def assert_whole(client: MlflowClient, journal: str, num_points: int) -> None:
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.txt"]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_down_costs_a_warning_and_the_next_stage_sends_all(
     root: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

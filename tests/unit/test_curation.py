@@ -339,7 +339,7 @@ def test_a_torn_group_alone_is_no_leak_of_its_copies(tmp_path: Path) -> None:
     assert trouble.title == "Groups in several given splits"
 
 
-def test_drop_mends_a_leak_but_not_a_group(tmp_path: Path) -> None:
+def test_drop_removes_a_leak_but_not_a_group(tmp_path: Path) -> None:
     """Image 0 is left out, and with it the link between group 0 and the test."""
     images = candidates("xxyz", given=[TRAIN, TEST, TRAIN, VAL], groups=[0, -1, 0, -1])
     assert "in different given splits" in refusal(images, "group", tmp_path)

@@ -80,6 +80,7 @@ def test_a_half_written_line_is_left_for_later(journal: Journal) -> None:
         assert journal.end() is None
 
 
+@pytest.mark.slow
 def test_a_journal_cut_anywhere_is_closed_as_killed_and_the_cut_line_alone_is_lost(
     tmp_path: Path,
 ) -> None:

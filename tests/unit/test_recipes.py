@@ -48,6 +48,7 @@ def test_what_one_recipe_sets_all_set_so_that_nothing_of_another_stays() -> None
         assert len({tuple(recipe[section]) for recipe in loaded.values()}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_each_recipe_can_follow_the_default_and_another_recipe(params: Path, name: str) -> None:
     use_recipe(name, RECIPES, params)

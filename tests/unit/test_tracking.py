@@ -86,7 +86,7 @@ def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> 
     ("error", "status"),
     [
         (RuntimeError("broken"), "FAILED"),
-        (UserError("mend it"), "FAILED"),
+        (UserError("repair it"), "FAILED"),
         (EditedMeanwhile("edited"), "FAILED"),
         (SystemExit(3), "FAILED"),
         (SystemExit("why"), "FAILED"),

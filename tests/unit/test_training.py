@@ -653,6 +653,7 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(output_of(process)) for process in processes]
 
 
+@pytest.mark.slow
 def test_two_processes_in_two_folders_give_the_same_weights(trainings: list[dict]) -> None:
     here, elsewhere = (training["hashes"] for training in trainings)
     assert here["plain"] == elsewhere["plain"]

@@ -10,7 +10,9 @@ from darkroom.commands.pack import pack
 from darkroom.commands.params import params
 from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
+from darkroom.commands.relabel import relabel
 from darkroom.commands.summary import summary
+from darkroom.commands.suspects import suspects
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
@@ -50,5 +52,19 @@ def main() -> None:
     """Reproducible image classification. `dvc repro` runs the pipeline; these commands support it."""
 
 
-for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote, verify):
+for command in (
+    predict,
+    pack,
+    params,
+    use,
+    models,
+    summary,
+    lr,
+    suspects,
+    relabel,
+    sync,
+    trace,
+    promote,
+    verify,
+):
     main.add_command(command)

@@ -6,8 +6,8 @@
     python benchmarks/suspects.py cifar10-from-scratch --data cifar10-jpeg.tar.xz
 
 Of all images, the share is given another label at random, in a manifest; k of them are in train and val,
-which are ranked. ``found`` is the share of the k among the first 2 k, ``suspects`` the number that the
-confident joint names, and ``precision`` the share of flips among these. With ``--share 0`` nothing is
+which are ranked. ``found`` is the share of the k among the first 2 k, ``suspects`` the number of
+suspects, and ``precision`` the share of flips among these. With ``--share 0`` nothing is
 flipped. Prints a line per seed, and adds each to benchmarks/results/suspects.jsonl.
 """
 

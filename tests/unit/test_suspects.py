@@ -39,22 +39,17 @@ def test_the_confident_joint_is_that_of_a_table_made_by_hand() -> None:
     assert joint.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert is_suspect.tolist() == [False, False, True, False, False, False]
     doubts = doubts_about(LABELS, BY_HAND)
-    assert doubts.rank.tolist() == [2, 4, 3, 1, 0, 5]
+    assert doubts.rank.tolist() == [2, 4, 1, 3, 0, 5]
     assert doubts.suggested.tolist() == [1, 1, 1, 0, 0, 1]
     assert doubts.estimate == 1
 
 
-def test_the_estimate_scales_each_row_to_the_images_with_its_label() -> None:
-    probabilities = np.repeat(BY_HAND, [1, 1, 1, 1, 7, 1], axis=0)
-    labels = np.repeat(LABELS, [1, 1, 1, 1, 7, 1])
-    probabilities[labels == 1] = [0.8, 0.2, 0.0]  # all of them look like class 0, and most are unsure
-    probabilities[5:11] = [0.59, 0.19, 0.22]
-    joint, _ = confident_joint(labels, probabilities)
-    sure = joint.sum(axis=1)
-    share = (sure - joint.diagonal()) / np.maximum(sure, 1)
-    assert doubts_about(labels, probabilities).estimate == pytest.approx(
-        share @ np.bincount(labels)
-    )
+def test_a_label_that_is_more_probable_than_by_chance_is_no_suspect() -> None:
+    probabilities = BY_HAND.copy()
+    probabilities[2] = [0.34, 0.66, 0.0]  # the thresholds of classes 0 and 1 are 0.65 and 0.6
+    doubts = doubts_about(LABELS, probabilities)
+    assert doubts.estimate == 1
+    assert not doubts.is_suspect.any()
 
 
 def test_of_several_labels_the_most_doubtful_ranks_the_image() -> None:
@@ -71,7 +66,7 @@ def test_of_several_labels_the_most_doubtful_ranks_the_image() -> None:
 @pytest.fixture(scope="module")
 def predicted() -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
     """Out-of-fold probabilities of scikit-learn's digits with some labels, by scikit-learn alone."""
-    pixels = load_digits().data / 16
+    pixels = load_digits().data[::2] / 16
 
     def predict(labels: NDArray[np.int64]) -> NDArray[np.float64]:
         model = LogisticRegression(C=0.1, max_iter=200)
@@ -90,7 +85,7 @@ def findings(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> F
 def test_most_flipped_digits_are_ranked_first_and_few_others_are_suspects(
     predicted: Callable[[NDArray[np.int64]], NDArray[np.float64]],
 ) -> None:
-    truth = load_digits().target.astype(np.int64)
+    truth = load_digits().target[::2].astype(np.int64)
     rng = np.random.default_rng(0)
     flipped = rng.permutation(len(truth))[: len(truth) // 20]
     labels = truth.copy()

@@ -81,6 +81,6 @@ def suspects(
         )
     counts = f"{counted(len(found.suspects), 'suspect')} among {counted(len(found.ranked), 'image')}"
     click.echo(
-        f"{table}: {counts}; estimated number of wrong labels: {found.estimate:,.0f}; see"
-        f" {table.with_suffix('.html')}"
+        f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, too"
+        f" many if the model is weak; see {table.with_suffix('.html')}"
     )

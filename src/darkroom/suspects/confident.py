@@ -3,8 +3,12 @@
 Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", Journal of
 Artificial Intelligence Research 70, 2021. The threshold of a class is the mean probability that images
 with this label get for it. An image is confidently of a class if its probability reaches the threshold;
-if it reaches several, the most probable class counts. Images that are confidently of another class than
-their label are the suspects: the off-diagonal of the *confident joint*.
+if it reaches several, the most probable class counts. The *confident joint* counts images by label and
+confident class; its off-diagonal estimates the wrong labels.
+
+Two choices are ours, because a weak model is confidently wrong about many images: a suspect is off the
+diagonal, and its label is also less probable than by chance; and images are ranked by the probability of
+their label, not by its margin to the suggestion (``benchmarks/suspects.py``).
 """
 
 from dataclasses import dataclass
@@ -27,12 +31,11 @@ class Doubts:
     p_suggested: NDArray[np.float64]
     """Probability of the suggestion."""
     is_suspect: NDArray[np.bool_]
-    """Whether the image is off the diagonal of the confident joint."""
+    """Whether the image is off the diagonal, and its label less probable than by chance."""
     rank: NDArray[np.int64]
-    """Images in order: suspects first, then by the normalised margin ``p_label - p_suggested``."""
-    estimate: float
-    """Estimated number of wrong labels: the off-diagonal of the confident joint, scaled in each row to
-    the number of images with this label."""
+    """Images in ascending order of ``p_label``, the self-confidence."""
+    estimate: int
+    """Number of images, or of labels of images, off the diagonal of the confident joint."""
 
 
 def doubts_about(labels: NDArray[np.int64], probabilities: Probabilities) -> Doubts:
@@ -45,14 +48,10 @@ def doubts_about(labels: NDArray[np.int64], probabilities: Probabilities) -> Dou
     others = probabilities.copy()
     others[rows, labels] = -1
     suggested = others.argmax(axis=1)
-    joint, is_suspect = confident_joint(labels, probabilities)
-    return _doubts(
-        suggested,
-        probabilities[rows, labels],
-        others[rows, suggested],
-        is_suspect,
-        _estimate(joint, labels),
-    )
+    _, is_off = confident_joint(labels, probabilities)
+    p_label, p_suggested = probabilities[rows, labels], others[rows, suggested]
+    is_suspect = is_off & (p_label < 1 / probabilities.shape[1])
+    return _doubts(suggested, p_label, p_suggested, is_suspect, int(is_off.sum()))
 
 
 def doubts_about_labels(
@@ -71,17 +70,17 @@ def doubts_about_labels(
     """
     as_given = np.where(labels == 1, probabilities, 1 - probabilities)
     rows, worst = np.arange(len(labels)), as_given.argmin(axis=1)
-    is_wrong = np.zeros(labels.shape, bool)
-    estimate = 0.0
+    is_off = np.zeros(labels.shape, bool)
     for label in range(labels.shape[1]):
         column = probabilities[:, label]
-        given = labels[:, label].astype(np.int64)
-        joint, is_wrong[:, label] = confident_joint(given, np.stack([1 - column, column], axis=1))
-        estimate += _estimate(joint, given)
+        both = np.stack([1 - column, column], axis=1)
+        is_off[:, label] = confident_joint(labels[:, label].astype(np.int64), both)[1]
+    is_wrong = is_off & (as_given < 1 / 2)
     is_suspect: NDArray[np.bool_] = np.asarray(is_wrong.any(axis=1))
     is_wrong[rows[~is_suspect], worst[~is_suspect]] = True
     p_label = as_given[rows, worst]
-    return _doubts(worst, p_label, 1 - p_label, is_suspect, estimate), labels ^ is_wrong
+    doubts = _doubts(worst, p_label, 1 - p_label, is_suspect, int(is_off.sum()))
+    return doubts, labels ^ is_wrong
 
 
 def confident_joint(
@@ -105,18 +104,11 @@ def confident_joint(
     return joint, is_sure & (found != labels)
 
 
-def _estimate(joint: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """Return the number of wrong labels if, within a label, images of no confident class are alike."""
-    counts, sure = np.bincount(labels, minlength=len(joint)), joint.sum(axis=1)
-    return float((counts * (sure - joint.diagonal()) / np.maximum(sure, 1)).sum())
-
-
 def _doubts(
     suggested: NDArray[np.int64],
     p_label: NDArray[np.float64],
     p_suggested: NDArray[np.float64],
     is_suspect: NDArray[np.bool_],
-    estimate: float,
+    estimate: int,
 ) -> Doubts:
-    rank = np.lexsort((p_label - p_suggested, ~is_suspect))
-    return Doubts(suggested, p_label, p_suggested, is_suspect, rank, estimate)
+    return Doubts(suggested, p_label, p_suggested, is_suspect, p_label.argsort(kind="stable"), estimate)

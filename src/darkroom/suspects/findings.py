@@ -52,8 +52,8 @@ class Findings:
     ranked: list[Finding]
     num_unjudged: int
     """Number of images whose label occurs in no other fold."""
-    estimate: float
-    """Estimated number of wrong labels."""
+    estimate: int
+    """Estimated number of wrong labels: the off-diagonal of the confident joint."""
 
     @property
     def suspects(self) -> list[Finding]:

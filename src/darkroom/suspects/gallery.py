@@ -51,7 +51,7 @@ def write_gallery(findings: Findings, images: Shards, most: int, table: Path, pa
         headline=[
             ("images judged", f"{len(findings.ranked):,}"),
             ("suspects", f"{num_suspects:,}"),
-            ("estimated wrong labels", f"{findings.estimate:,.0f}"),
+            ("estimated wrong labels", f"{findings.estimate:,}"),
         ],
         remarks=remarks,
         pictures=pictures,

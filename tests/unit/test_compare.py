@@ -95,7 +95,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
 
 def test_interval_agrees_with_a_bootstrap_image_by_image() -> None:
     random, differences = np.random.default_rng(0), []
-    for _ in range(1_000):  # stratified, with scikit-learn
+    for _ in range(300):  # stratified, with scikit-learn
         drawn = np.concatenate(
             [
                 random.choice(np.flatnonzero(index == LABELS), (index == LABELS).sum())
@@ -105,7 +105,7 @@ def test_interval_agrees_with_a_bootstrap_image_by_image() -> None:
         scores = [f1_score(LABELS[drawn], preds[drawn], average="macro") for preds in (BAD, GOOD)]
         differences.append(scores[1] - scores[0])
     found = paired(BAD, GOOD)
-    assert found.standard_error == pytest.approx(np.std(differences), rel=0.1)
+    assert found.standard_error == pytest.approx(np.std(differences), rel=0.15)
     assert (found.low, found.high) == pytest.approx(np.percentile(differences, [2.5, 97.5]), abs=0.01)
 
 
@@ -413,6 +413,7 @@ def test_predictions_that_are_gone_are_named_with_the_remedy(project: Path) -> N
     assert "dvc repro evaluate" in run("bad")[1]
 
 
+@pytest.mark.slow
 def test_runs_are_compared_by_the_files_in_mlflow(project: Path) -> None:
     store = new_store(project, "darkroom")
     client, ids = store.client, []

@@ -1,15 +1,13 @@
 """Find the test images that two models have in common, and refuse to compare what cannot be compared."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from darkroom.comparison.predictions import Key, Predictions
+from darkroom.comparison.predictions import Key, Predictions, read_parquet
 from darkroom.comparison.sides import Side
 from darkroom.errors import UserError, counted, listed
 
@@ -112,9 +110,7 @@ def _table(side: Side) -> pa.Table | None:
     if content is None:
         return None
     try:
-        return pq.read_table(
-            io.BytesIO(content), columns=["path", "split", "group", "duplicate_of", "file_sha256"]
-        )
+        return read_parquet(content, ["path", "group", "duplicate_of", "file_sha256"])
     except (pa.ArrowException, OSError, KeyError):  # of an earlier version
         return None
 

@@ -1,6 +1,5 @@
 """The predictions of one model on its test images, from the files of ``evaluate``."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ class Predictions:
                 tuple(row["class"] for row in per_class) if isinstance(per_class, list) else per_class
             )
             names = tuple(names)
-            table = pq.read_table(io.BytesIO(predictions))
+            table = read_parquet(predictions)
             is_multi_label = "labels" in table.column_names
             truth, pred = ("labels", "preds") if is_multi_label else ("label", "pred")
             paths = table["path"].to_pylist()
@@ -115,6 +114,15 @@ class Predictions:
             preds=self.preds[:, order],
             probabilities=self.probabilities[:, order],
         )
+
+
+def read_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Return the table in a Parquet file, read in this thread.
+
+    A process that ends while Arrow's threads are starting may be aborted.
+    """
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        return file.read(columns, use_threads=False)
 
 
 def _keys(paths: Sequence[str]) -> list[Key]:

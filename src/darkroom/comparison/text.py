@@ -21,48 +21,52 @@ Row = tuple[str, str, str, str]
 
 def score_rows(comparison: Comparison) -> Iterator[Row]:
     """Yield what is measured of both models."""
-    paired = comparison.paired
-    interval = f"{paired.difference:+.4f} ({paired.low:+.4f} to {paired.high:+.4f})"
-    yield ("macro F1", *_both(paired.scores), interval)
+    yield _row("macro F1", comparison.paired.scores)
     title = "exact match" if comparison.images.first.is_multi_label else "accuracy"
-    first, second = comparison.accuracies
-    yield (
-        title,
-        *_both((first, second)),
-        f"{second - first:+.4f}, McNemar p {comparison.mcnemar_p:.2g}",
-    )
+    yield _row(title, comparison.accuracies)
     only = comparison.only_right
-    yield ("images only this model has right", f"{only[0]:,}", f"{only[1]:,}", "")
-    for name, score in (("nll", "negative log-likelihood"), ("brier", "Brier score")):
+    yield "only this one right", f"{only[0]:,}", f"{only[1]:,}", f"p {comparison.mcnemar_p:.2g}"
+    for name, title in SCORES.items():
         before, after = (model[name] for model in comparison.calibration)
-        yield (score, *_both((before, after)), f"{after - before:+.4f}")
-    sizes = comparison.model_bytes
-    if None not in sizes:
-        shown = [f"{(size or 0) / 1e6:,.2f} MB" for size in sizes]
-        yield ("model file", shown[0], shown[1], f"{((sizes[1] or 0) - (sizes[0] or 0)) / 1e6:+,.2f} MB")
+        yield _row(title, (before, after))
+    old, new = comparison.model_bytes
+    if old is not None and new is not None:
+        yield "model file (MB)", f"{old / 1e6:,.2f}", f"{new / 1e6:,.2f}", f"{(new - old) / 1e6:+,.2f}"
+
+
+SCORES = {"nll": "log loss", "brier": "Brier score"}
+"""The titles of what ``calibration`` returns."""
+
+
+def _row(title: str, scores: tuple[float, float]) -> Row:
+    return title, f"{scores[0]:.4f}", f"{scores[1]:.4f}", f"{scores[1] - scores[0]:+.4f}"
 
 
 def class_rows(classes: list[ClassDifference]) -> Iterator[tuple[str, ...]]:
     """Yield name, images, F1 of both, difference with interval, and corrected p-value of each class."""
     for one in classes:
-        interval = f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
-        mark = " *" if one.is_significant else ""
-        yield (one.name, f"{one.support:,}", *_both(one.f1), interval, f"{one.p_value:.2g}{mark}")
+        first, second = (f"{score:.3f}" for score in one.f1)
+        interval = f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+        p_value = f"{one.p_value:.2g}{' *' * one.is_significant}"
+        yield one.name, f"{one.support:,}", first, second, interval, p_value
 
 
-CLASS_HEADINGS = ("images", "F1 before", "F1 after", "difference (95 %)", "p (Holm)")
+CLASS_HEADINGS = ("images", "F1 of A", "F1 of B", "difference (95 %)", "p (Holm)")
 
 
 def tables(comparison: Comparison) -> Group:
     """Return the scores, the classes that changed most, and the images that flipped, for a terminal."""
     scores = Table(box=SIMPLE_HEAD)
     scores.add_column("")
-    for name in (*comparison.names, "difference (95 %)"):
-        scores.add_column(for_line(name), justify="right")
+    first, second = comparison.names
+    for name in (f"A: {first}", f"B: {second}", "difference"):
+        scores.add_column(for_line(name), justify="right", overflow="fold")
     for row in score_rows(comparison):
         scores.add_row(*row)
     classes = Table(box=SIMPLE_HEAD)
-    classes.add_column("label" if comparison.images.first.is_multi_label else "class", overflow="fold")
+    classes.add_column(
+        "label" if comparison.images.first.is_multi_label else "class", min_width=8, overflow="fold"
+    )
     for heading in CLASS_HEADINGS:
         classes.add_column(heading, justify="right", no_wrap=True)
     changed = _changed(comparison)
@@ -71,10 +75,13 @@ def tables(comparison: Comparison) -> Group:
     if len(changed) > NUM_CLASSES:
         classes.caption = f"{len(changed) - NUM_CLASSES:,} more classes changed; --json has all"
     flipped = Table(box=SIMPLE_HEAD)
-    for heading in ("", "image", "true", "first model", "second model"):
+    for heading in ("", "image", "true", "A", "B"):
         flipped.add_column(heading, overflow="fold")
     for kind, path, *cells in flipped_rows(comparison, NUM_FLIPPED):
         flipped.add_row(kind, *map(for_line, (path, *cells)))
+    num_flipped = len(comparison.lost) + len(comparison.gained)
+    if num_flipped > flipped.row_count:
+        flipped.caption = f"{num_flipped - flipped.row_count:,} more images; --json has all"
     return Group(scores, *([classes] if changed else []), *([flipped] if flipped.row_count else []))
 
 
@@ -90,7 +97,7 @@ def markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
     marks = {"better": "✅", "worse": "❌", "indistinguishable": "➖"}  # noqa: RUF001
     lines = [f"{marks[comparison.verdict]} **{for_markdown(comparison.sentence)}**", ""]
-    lines += _table(("", *comparison.names, "difference (95 %)"), score_rows(comparison))
+    lines += _table(("", *comparison.names, "difference"), score_rows(comparison))
     changed = _changed(comparison)
     if changed:
         headings = ("class", *CLASS_HEADINGS)
@@ -108,7 +115,3 @@ def _table(headings: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterat
     yield f"|---{'|---:' * (len(headings) - 1)}|"
     for row in rows:
         yield f"| {' | '.join(map(for_markdown, row))} |"
-
-
-def _both(scores: tuple[float, float]) -> tuple[str, str]:
-    return f"{scores[0]:.4f}", f"{scores[1]:.4f}"

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from darkroom.commands.compare import compare
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
@@ -64,6 +65,7 @@ for command in (
     relabel,
     sync,
     trace,
+    compare,
     promote,
     verify,
 ):

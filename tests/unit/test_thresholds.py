@@ -93,8 +93,8 @@ def test_what_an_older_file_does_not_say_is_one_label_an_image() -> None:
 def test_probabilities_are_sigmoids_or_a_softmax() -> None:
     logits = torch.tensor([[0.0, 2.0, -1.0]], dtype=torch.float64)
     powers = np.exp([0.0, 2.0, -1.0])
-    assert probabilities_of(logits, True)[0].tolist() == pytest.approx((powers / (1 + powers)).tolist())
-    assert probabilities_of(logits, False)[0].tolist() == pytest.approx((powers / powers.sum()).tolist())
+    assert probabilities_of(logits, SPEC)[0].tolist() == pytest.approx((powers / (1 + powers)).tolist())
+    assert probabilities_of(logits, replace(SPEC, multi_label=False))[0].tolist() == pytest.approx((powers / powers.sum()).tolist())
 
 
 @pytest.mark.parametrize("multi_label", [True, False])

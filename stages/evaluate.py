@@ -27,6 +27,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.answers import learn_rules
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate, mirror_remarks
+    from darkroom.evaluation.explorer import explore
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
     from darkroom.evaluation.plots import write_plots
@@ -73,7 +74,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_json({"test": test}, METRICS)
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
-    write_report(evaluation, hardest, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
+    explorer = explore(evaluation, test_split)
+    write_report(evaluation, hardest, explorer, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
     for remark in [*remarks_on(test), *mirror_remarks(test, spec.training)]:

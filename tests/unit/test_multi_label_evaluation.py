@@ -221,7 +221,7 @@ def test_the_report_has_each_label_with_its_threshold(
     assert "5 labels, any number of them per image" in text
     assert len(page.sources) == 6 + len(["labels.png", "precision_recall.png", "roc.png"])
     assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
-    assert "<script>" not in text
+    assert text.count("<script") == 2
 
 
 def test_the_last_line_of_the_stage_tells_of_exact_matches(evaluation: Evaluated) -> None:

@@ -23,6 +23,8 @@ class Confusion:
     true: str
     predicted: str
     count: int
+    cell: tuple[int, int]
+    """Row and column of the confusion matrix."""
     share: float
     """Fraction of all images of the true class, 0..1."""
 
@@ -38,7 +40,13 @@ class Matrix:
     """``(rows, columns)``: rows are true classes, columns are predicted classes."""
     shares: NDArray[np.float64]
     """Counts as fractions of all images of the true class, 0..1; 0 for a class without images."""
-    is_whole: bool
+    indices: list[int]
+    """The rows of the whole matrix that are shown."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no class is omitted."""
+        return self.row_names == self.column_names
 
 
 def shown_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> Matrix:
@@ -50,13 +58,13 @@ def shown_matrix(counts: NDArray[np.int64], class_names: Sequence[str]) -> Matri
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if len(class_names) <= MAX_CLASSES:
         names = list(class_names)
-        return Matrix(names, names, counts, counts / totals, is_whole=True)
+        return Matrix(names, names, counts, counts / totals, list(range(len(names))))
     shown = most_confused(counts, NUM_SHOWN)
     rows = counts[shown]
     rest = rows.sum(axis=1, keepdims=True) - rows[:, shown].sum(axis=1, keepdims=True)
     part = np.concatenate([rows[:, shown], rest], axis=1)
     names = [class_names[index] for index in shown]
-    return Matrix(names, [*names, "other classes"], part, part / totals[shown], is_whole=False)
+    return Matrix(names, [*names, "other classes"], part, part / totals[shown], shown)
 
 
 def most_confused(counts: NDArray[np.int64], most: int) -> list[int]:
@@ -85,7 +93,7 @@ def frequent_confusions(counts: NDArray[np.int64], class_names: Sequence[str]) -
     """Return up to 30 confusions, the most frequent first."""
     totals = counts.sum(axis=1)
     return [
-        Confusion(class_names[true], class_names[pred], count, count / int(totals[true]))
+        Confusion(class_names[true], class_names[pred], count, (true, pred), count / int(totals[true]))
         for true, pred, count in _confusions(counts)[:NUM_LISTED]
     ]
 

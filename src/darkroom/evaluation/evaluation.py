@@ -48,6 +48,21 @@ class Evaluation(ABC):
 
     @property
     @abstractmethod
+    def confidences(self) -> Tensor:
+        """The probability that the model gives to its own prediction for each image, ``(n,)``."""
+
+    @property
+    @abstractmethod
+    def true_indices(self) -> list[Any]:
+        """The true class of each image, or a list of its true labels."""
+
+    @property
+    @abstractmethod
+    def predicted_indices(self) -> list[Any]:
+        """The predicted class of each image, or a list of its predicted labels."""
+
+    @property
+    @abstractmethod
     def truth_groups(self) -> NDArray[np.int64]:
         """A number for each image's true class or set of labels, ``(n,)``."""
 

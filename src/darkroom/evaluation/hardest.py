@@ -20,6 +20,8 @@ MIN_PER_CLASS = 3
 class HardImage(ReportImage):
     """An image with its truth and the model's mistakes."""
 
+    index: int
+    """In the split."""
     truth: str
     """The true class or labels, and their probability."""
     mistakes: list[str]
@@ -40,6 +42,7 @@ def hardest_images(evaluation: Evaluation, shards: Shards) -> list[HardImage]:
         HardImage(
             image,
             paths[index],
+            index,
             f"{evaluation.truth(index)}: {probabilities[index]:.2f}",
             evaluation.mistakes(index),
         )

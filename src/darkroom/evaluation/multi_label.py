@@ -41,6 +41,18 @@ class MultiLabelEvaluation(Evaluation):
         return torch.where(true, self.probabilities, 1 - self.probabilities).prod(dim=1)
 
     @property
+    def confidences(self) -> Tensor:
+        return torch.where(self.preds, self.probabilities, 1 - self.probabilities).prod(dim=1)
+
+    @property
+    def true_indices(self) -> list[Any]:
+        return [row.nonzero()[0].tolist() for row in self.targets.numpy()]
+
+    @property
+    def predicted_indices(self) -> list[Any]:
+        return [row.nonzero()[0].tolist() for row in self.preds.numpy()]
+
+    @property
     def truth_groups(self) -> NDArray[np.int64]:
         return np.unique(self.targets.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
 

@@ -8,6 +8,7 @@ from darkroom.errors import counted
 from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
 from darkroom.evaluation.evaluate import mirror_remarks
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.metrics.classification import metrics_file
@@ -28,11 +29,17 @@ Figures = Sequence[tuple[str, Path]]
 
 
 def write_report(
-    evaluation: Evaluation, hardest: Sequence[HardImage], spec: ModelSpec, plots: Path, path: Path
+    evaluation: Evaluation,
+    hardest: Sequence[HardImage],
+    explorer: Explorer,
+    spec: ModelSpec,
+    plots: Path,
+    path: Path,
 ) -> None:
     """Write the report.
 
     Args:
+        explorer: what the script of the page shows.
         plots: the folder with the pictures that ``write_plots`` wrote.
     """
     metrics = evaluation.metrics
@@ -57,6 +64,7 @@ def write_report(
         confusions=frequent_confusions(evaluation.confusion, evaluation.confused_names),
         confusion_caption=evaluation.confusion_caption,
         hardest=hardest,
+        explorer=explorer,
         hardest_caption=evaluation.hardest_caption,
         definition=definition(metrics),
         remarks=[

@@ -29,6 +29,18 @@ class SingleLabelEvaluation(Evaluation):
         return self.probabilities.gather(1, self.targets[:, None])[:, 0]
 
     @property
+    def confidences(self) -> Tensor:
+        return self.probabilities.amax(dim=1)
+
+    @property
+    def true_indices(self) -> list[Any]:
+        return self.targets.tolist()
+
+    @property
+    def predicted_indices(self) -> list[Any]:
+        return self.preds.tolist()
+
+    @property
     def truth_groups(self) -> NDArray[np.int64]:
         return self.targets.numpy()
 

@@ -428,8 +428,8 @@ def test_parity_of_several_labels_is_that_of_their_sets(several: Path) -> None:
     parities = check_parity(model, spec, paths, images, 1, 1e-4)
     for parity in parities.values():
         assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "labels_agreement": 1.0}
+    one_label = replace(spec, multi_label=False, thresholds=None)
     with pytest.raises(UserError, match=r"differs .* \(the same class for"):
-        one_label = replace(spec, multi_label=False, thresholds=None)
         check_parity(model, one_label, paths[1:2], images, 1, 1e-4)
 
 
@@ -451,7 +451,9 @@ def test_probabilities_that_are_no_numbers_are_refused_with_the_image(cnn: Path)
     with pytest.raises(
         UserError, match=r"the checkpoint has outputs that are not finite for 3 of 3 .* a\.png"
     ):
-        check_parity(model, spec, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"])
+        check_parity(
+            model, spec, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"]
+        )
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from darkroom.metrics.counts import DIGITS
 from darkroom.metrics.selective import risk_coverage
 from darkroom.reporting.figures import BLUE, GREY, ORANGE, blank_figure, new_figure, save_figure
 from darkroom.reporting.page import embed_png
-from darkroom.reporting.scores import answer_sentences
+from darkroom.reporting.scores import answer_sentences, calibration_scores
 from darkroom.reporting.tables import write_csv
 from darkroom.reporting.templates import number
 
@@ -33,7 +33,9 @@ def write_calibration(evaluation: Evaluation, folder: Path) -> None:
         for time, bins in by_time.items()
         for row in zip(*bins, strict=True)
     ]
-    write_csv(("calibration", "confidence", "accuracy", "decisions"), rows, folder / f"{RELIABILITY}.csv")
+    write_csv(
+        ("calibration", "confidence", "accuracy", "decisions"), rows, folder / f"{RELIABILITY}.csv"
+    )
     _draw_reliability(by_time, folder / f"{RELIABILITY}.png")
     if isinstance(evaluation, MultiLabelEvaluation):
         return
@@ -70,7 +72,7 @@ def _draw_reliability(by_time: Mapping[str, Reliability], path: Path) -> None:
 class CalibrationSection:
     """What ``calibration.html.j2`` shows."""
 
-    rows: list[tuple[str, str, str]]
+    rows: list[tuple[str, ...]]
     """(score, before, after)"""
     sentences: list[str]
     figures: list[tuple[str, str]]
@@ -83,17 +85,12 @@ def calibration_section(metrics: Mapping[str, Any], plots: Path) -> CalibrationS
     Args:
         plots: the folder with the pictures that ``write_calibration`` wrote.
     """
-    scores = metrics["calibration"]
-    titles = {"nll": "negative log-likelihood", "brier": "Brier score", "ece": "calibration error"}
     captions = {
         RELIABILITY: "Decisions in 15 bins by their confidence: on the line, probabilities are right",
         RISK: "Share of wrong answers if only the most confident images are answered",
     }
     return CalibrationSection(
-        [
-            (title, number(scores[f"{name}_before"]), number(scores[name]))
-            for name, title in titles.items()
-        ],
+        [(title, *map(number, scores)) for title, scores in calibration_scores(metrics).items()],
         list(answer_sentences(metrics)),
         [
             (caption, embed_png(plots / f"{name}.png"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from darkroom.evaluation.answers import AnswerRules
@@ -59,7 +60,7 @@ def evaluate(
             name: score for name, score in alone.items() if name not in ("num_images", "per_class")
         }
     uncalibrated, probabilities = (
-        sum(probabilities_of(logits, each) for logits in passes) / len(passes)
+        torch.stack([probabilities_of(logits, each) for logits in passes]).mean(dim=0)
         for each in (replace(spec, temperature=(1.0,)), spec)
     )
     calibration = {

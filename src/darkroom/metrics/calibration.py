@@ -45,8 +45,11 @@ def reliability(confidences: Array, is_correct: NDArray[np.bool_]) -> Reliabilit
     bins = np.searchsorted(bounds[1:-1], confidences)
     counts = np.bincount(bins, minlength=NUM_BINS)
     taken = counts > 0
-    sums = [np.bincount(bins, values, NUM_BINS)[taken] for values in (confidences, is_correct)]
-    return Reliability(*(total / counts[taken] for total in sums), counts[taken])
+    confidence, accuracy = (
+        np.bincount(bins, values, NUM_BINS)[taken] / counts[taken]
+        for values in (confidences, is_correct)
+    )
+    return Reliability(confidence, accuracy, counts[taken])
 
 
 def class_reliability(targets: NDArray[np.int64], probabilities: Array) -> Reliability:
@@ -90,9 +93,7 @@ def label_calibration(targets: NDArray[np.bool_], probabilities: Array) -> dict[
         probabilities: ``(n, num_labels)``.
     """
     likelihoods = np.where(targets, probabilities, 1 - probabilities)
-    errors = [
-        reliability(*columns).error for columns in zip(probabilities.T, targets.T, strict=True)
-    ]
+    errors = [reliability(*columns).error for columns in zip(probabilities.T, targets.T, strict=True)]
     return _rounded(
         float(-np.log(_clipped(likelihoods)).mean()),
         float(((probabilities - targets) ** 2).mean()),

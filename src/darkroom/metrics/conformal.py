@@ -25,8 +25,10 @@ class SetThresholds(NamedTuple):
     """Whether a class has too few images for a quantile of its own, and takes that of all images."""
 
 
-def set_thresholds(labels: NDArray[np.int64], own: Array, num_classes: int, coverage: float) -> SetThresholds:
-    """Return thresholds for sets that contain the true class with a probability of at least ``coverage``.
+def set_thresholds(
+    labels: NDArray[np.int64], own: Array, num_classes: int, coverage: float
+) -> SetThresholds:
+    """Return thresholds of sets that contain the true class with a probability of ``coverage`` or more.
 
     Args:
         labels: true classes of validation images, ``(n,)``.

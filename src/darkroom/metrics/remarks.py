@@ -83,8 +83,8 @@ def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:
     if abstention.get("threshold", 0.0) is None:
         yield (
             f"No confidence was shown to reach the precision {abstention['target_precision']:g}"
-            f" (evaluate.target_precision) on {counted(abstention['val_images'], 'validation image')}, so"
-            " `darkroom predict --abstain` is not possible."
+            f" (evaluate.target_precision) on {counted(abstention['val_images'], 'validation image')}."
+            " `darkroom predict --abstain` is therefore not possible."
         )
     few = [row["class"] for row in conformal.get("classes", ()) if row["is_marginal"]]
     if few:

@@ -29,11 +29,11 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
         **history.outcome(),
     }
     val = job.validation(history.course.kept.epoch - 1)
-    spec, *validated = calibrate(
+    spec, probabilities, targets = calibrate(
         replace(job.spec, training=training), job.validated(job.model), val
     )
     save_model(job.model, spec, MODEL)
-    write_validation(spec, *validated, val.paths, VALIDATION)
+    write_validation(spec, probabilities, targets, val.paths, VALIDATION)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")

@@ -381,6 +381,27 @@ def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> 
     assert difference < parity.bound
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.2, 7.0])
+def test_the_temperature_is_inside_every_format(temperature: float, tmp_path: Path) -> None:
+    spec = make_spec(temperature=(temperature,))
+    torch.manual_seed(0)
+    model = make_classifier(spec).eval()
+    save_model(model, spec, tmp_path / "checkpoint")
+    files = write_formats(["onnx", "pt2"], tmp_path / "checkpoint", model, spec, tmp_path / "export")
+    images = images_for(tmp_path / "export", 5)
+    logits, probabilities = session_of(files[1]).run(None, {"images": images})
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, model(torch.from_numpy(images)).numpy(), atol=1e-5)
+    powers = np.exp(logits.astype(np.float64) / temperature)
+    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+    parities = check_parity(model, spec, files, images, 1, 1e-4)
+    assert {parity.bound for parity in parities.values()} == {1e-5}
+    for file in files:  # as if one of both had forgotten it
+        with pytest.raises(UserError, match=f"{file.name} differs from the checkpoint"):
+            check_parity(model, replace(spec, temperature=(1.0,)), [file], images, 1, 1e-4)
+
+
 # several labels an image
 
 
@@ -388,7 +409,9 @@ def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> 
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported folder of a cnn that gives several labels."""
     folder = tmp_path_factory.mktemp("several")
-    spec = make_spec(class_names=("a", "b", "c"), multi_label=True, thresholds=THRESHOLDS)
+    spec = make_spec(
+        class_names=("a", "b", "c"), multi_label=True, thresholds=THRESHOLDS, temperature=TEMPERATURES
+    )
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
     save_model(model, spec, folder / "checkpoint")
@@ -397,6 +420,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 THRESHOLDS = (0.5, 0.4567, 0.5)
+TEMPERATURES = (0.3, 1.0, 4.0)
 
 
 @pytest.mark.slow
@@ -414,7 +438,7 @@ def test_probabilities_of_several_labels_are_sigmoids(several: Path) -> None:
         logits = model(torch.from_numpy(images))
         pt2 = program(torch.from_numpy(images))[1].numpy()
     [onnx] = session_of(several / "model.onnx").run(["probabilities"], {"images": images})
-    expected = 1 / (1 + np.exp(-logits.double().numpy()))
+    expected = 1 / (1 + np.exp(-logits.double().numpy() / TEMPERATURES))
     for actual in (pt2, onnx):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
         assert abs(actual.sum(axis=1) - 1).min() > 0.01  # no softmax

@@ -214,9 +214,13 @@ class Predictor:
         else:
             best = best[: top_k or 1]
         classes = tuple(self.class_names[index] for index in best)
-        if probabilities.max() < self._threshold:
+        if float(probabilities.max()) < self._threshold:
             classes = (self.abstained, *classes[1:])
-        possible = order[probabilities[order] >= self._set_thresholds[order]] if self.has_sets else ()
+        possible = (
+            order[probabilities[order].astype(np.float64) >= self._set_thresholds[order]]
+            if self.has_sets
+            else ()
+        )
         return Prediction(
             path,
             classes,

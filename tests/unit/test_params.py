@@ -220,6 +220,14 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"data.path": "path: 3"}, "data.path: 3 is not allowed; it must be text that is not empty"),
     ({"data.fetch": "fetch: MNIST"}, f"data.fetch: 'MNIST' is not allowed; it must be {SETS}"),
     (
+        {"evaluate.target_precision": "target_precision: 95"},
+        "evaluate.target_precision: 95 is not allowed; it must be a number above 0 and below 1 or null",
+    ),
+    (
+        {"evaluate.coverage": "coverage: 1"},
+        "evaluate.coverage: 1 is not allowed; it must be a number above 0 and below 1 or null",
+    ),
+    (
         {"evaluate": "evaluate: 256"},
         "evaluate: 256 is not allowed; it must be a section with batch_size, tta, target_precision,"
         " coverage",
@@ -997,7 +1005,7 @@ def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
     text = edited(
         {
             "evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}, tta: null,"
-            " target_precision: null, coverage: 0.5}}"
+            " target_precision: null, coverage: 0.5}"
         }
     )
     if batch_size:

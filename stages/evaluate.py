@@ -30,6 +30,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.explorer import explore
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
+    from darkroom.evaluation.heatmaps import add_heatmaps
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.tables import write_predictions
@@ -68,7 +69,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
-    hardest = hardest_images(evaluation, test_split)
+    hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
 
     write_json({"test": test}, METRICS)

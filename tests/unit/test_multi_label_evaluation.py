@@ -222,6 +222,11 @@ def test_the_report_has_each_label_with_its_threshold(
     pictures = ["reliability.png", "labels.png", "precision_recall.png", "roc.png"]
     assert len(page.sources) == 6 + len(pictures)
     assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
+    counts = evaluation.evaluation.label_counts
+    cases = (counts.true_positives, counts.false_negatives, counts.false_positives)
+    expected = [[str(number) for number in row] for row in torch.stack(cases, dim=1).tolist()]
+    [found] = [table[1:] for table in page.tables if table[0][1:] == ["correct", "missed", "wrong"]]
+    assert found == [[name, *row] for name, row in zip(shown, expected, strict=True)]
     assert text.count("<script") == 2
 
 

@@ -63,6 +63,11 @@ class Evaluation(ABC):
 
     @property
     @abstractmethod
+    def explained(self) -> Tensor:
+        """The class of each image that its heatmap explains, int64 ``(n,)``."""
+
+    @property
+    @abstractmethod
     def truth_groups(self) -> NDArray[np.int64]:
         """A number for each image's true class or set of labels, ``(n,)``."""
 

@@ -53,6 +53,11 @@ class MultiLabelEvaluation(Evaluation):
         return [row.nonzero()[0].tolist() for row in self.preds.numpy()]
 
     @property
+    def explained(self) -> Tensor:
+        """The label whose probability is farthest from the truth."""
+        return (self.probabilities - self.targets).abs().argmax(dim=1)
+
+    @property
     def truth_groups(self) -> NDArray[np.int64]:
         return np.unique(self.targets.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
 

@@ -41,6 +41,11 @@ class SingleLabelEvaluation(Evaluation):
         return self.preds.tolist()
 
     @property
+    def explained(self) -> Tensor:
+        """The prediction."""
+        return self.preds
+
+    @property
     def truth_groups(self) -> NDArray[np.int64]:
         return self.targets.numpy()
 

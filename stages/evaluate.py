@@ -10,6 +10,7 @@ from darkroom.paths import (
     MODEL,
     PREDICTIONS,
     PREPARED,
+    VALIDATION,
 )
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
@@ -23,6 +24,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
+    from darkroom.evaluation.answers import learn_rules
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate, mirror_remarks
     from darkroom.evaluation.explorer import explore
@@ -63,8 +65,9 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
             mirrored_logits = compute_logits(model, mirrored(bar.count(batches)))[0].cpu()
 
     baseline_scores = baseline.scores(targets.cpu())
+    rules = learn_rules(spec, VALIDATION, config.evaluate)
     evaluation = evaluate(
-        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits
+        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)

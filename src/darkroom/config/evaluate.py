@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from darkroom.config.section import Section, StageConfig
+from darkroom.config.section import Fraction, Section, StageConfig
 
 
 class Evaluate(Section):
@@ -14,6 +14,14 @@ class Evaluate(Section):
     tta: Literal["flip"] | None = Field(
         description="test-time augmentation: flip: average the probabilities of each image and its"
         " mirror image, which takes twice as long; exported models do not do this; null: none"
+    )
+    target_precision: Fraction | None = Field(
+        description="share of correct answers that `darkroom predict --abstain` should reach: evaluate"
+        " chooses the lowest confidence for which validation images show it; null: never abstain"
+    )
+    coverage: Fraction | None = Field(
+        description="share of the images whose true class should be in the set of possible classes that"
+        " `darkroom predict --abstain` prints; null: no sets"
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from darkroom.errors import counted
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.metrics.calibration import Reliability, reliability
 from darkroom.metrics.counts import Counts, counts_of_labels
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import confused_labels
@@ -29,6 +30,10 @@ class MultiLabelEvaluation(Evaluation):
     def preds(self) -> Tensor:
         """The labels whose probability reaches their threshold, bool ``(n, num_classes)``."""
         return labels_at(self.thresholds, self.probabilities)
+
+    def reliability(self, probabilities: Tensor) -> Reliability:
+        """Return the reliability of the probabilities of all labels together."""
+        return reliability(probabilities.flatten().numpy(), self.targets.bool().flatten().numpy())
 
     @property
     def truth_probabilities(self) -> Tensor:

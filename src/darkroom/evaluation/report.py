@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import counted
+from darkroom.evaluation.calibration import calibration_section
 from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
 from darkroom.evaluation.evaluate import mirror_remarks
 from darkroom.evaluation.evaluation import Evaluation
@@ -68,6 +69,7 @@ def write_report(
         explorer=explorer,
         hardest_caption=evaluation.hardest_caption,
         definition=definition(metrics),
+        calibration=calibration_section(metrics, plots),
         remarks=[
             *remarks_on(metrics_file(metrics)),
             *mirror_remarks(metrics, spec.training),

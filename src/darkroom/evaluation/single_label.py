@@ -9,6 +9,7 @@ from torch import Tensor
 
 from darkroom.errors import counted
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.metrics.calibration import Reliability, class_reliability
 
 
 class SingleLabelEvaluation(Evaluation):
@@ -18,6 +19,10 @@ class SingleLabelEvaluation(Evaluation):
     def preds(self) -> Tensor:
         """The most probable classes, int64 ``(n,)``."""
         return self.probabilities.argmax(dim=1)
+
+    def reliability(self, probabilities: Tensor) -> Reliability:
+        """Return the reliability of the predicted classes."""
+        return class_reliability(self.targets.numpy(), probabilities.numpy())
 
     @property
     def truth_probabilities(self) -> Tensor:

@@ -212,7 +212,7 @@ def _trained(job: Job, scratch: Path, bar: Bar) -> Probabilities:
     logits, _ = compute_logits(
         job.validated(job.model), job.validation(kept.epoch - 1), "train.batch_size"
     )
-    return probabilities_of(logits.cpu().double(), job.info.multi_label).numpy()
+    return probabilities_of(logits.cpu().double(), job.spec).numpy()
 
 
 def _save(probabilities: Probabilities, path: Path) -> None:

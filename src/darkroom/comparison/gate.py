@@ -7,7 +7,7 @@ from typing import Any
 from darkroom.comparison.sides import find_side, workspace
 from darkroom.comparison.verdict import Comparison, compare
 from darkroom.errors import UserError
-from darkroom.metrics.gate import check_gate, failures
+from darkroom.metrics.gate import check_gate, failures, judge
 from darkroom.paths import METRICS
 
 
@@ -27,13 +27,14 @@ def judge_workspace(gate: Mapping[str, Any] | None) -> tuple[list[str], Comparis
     try:
         test = json.loads(METRICS.read_bytes())["test"]
         check_gate(gate, [row["class"] for row in test["per_class"]])
+        is_old = judge(gate, test) and "f1_macro_low" not in test
         reasons = failures(gate, test)
     except FileNotFoundError:
         raise UserError(f"{METRICS}: the file does not exist; run `dvc repro evaluate`") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{METRICS}: damaged, or without intervals ({error!r}); run `dvc repro evaluate`"
-        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{METRICS}: damaged; run `dvc repro evaluate`") from None
+    if is_old:
+        raise UserError(f"{METRICS}: the scores have no intervals; run `dvc repro evaluate`")
     if "max_drop" not in gate:
         return reasons, None
     comparison = compare(find_side(gate["against"]), workspace())

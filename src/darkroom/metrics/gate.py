@@ -41,28 +41,26 @@ def judge(gate: Mapping[str, Any] | None, test: Mapping[str, Any]) -> dict[str, 
 
 
 def failures(gate: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
-    """Return why scores do not reach what the gate requires of them; arguments as for ``judge``.
-
-    Raises:
-        KeyError: the scores have no intervals.
-    """
+    """Return why scores do not reach what the gate requires of them; arguments as for ``judge``."""
     return list(_failures(gate, test))
 
 
 def _failures(gate: Mapping[str, Any], test: Mapping[str, Any]) -> Iterator[str]:
     wanted = gate.get("min_f1_macro")
     if wanted is not None:
-        yield from _below("macro F1", test["f1_macro"], test["f1_macro_low"], wanted)
+        yield from _below("macro F1", test["f1_macro"], test.get("f1_macro_low"), wanted)
     recalls = gate.get("min_recall", {})
     for row in test["per_class"]:
         wanted = recalls.get(row["class"]) if isinstance(recalls, Mapping) else recalls
         if wanted is not None:
             title = f"recall of {row['class']}"
-            yield from _below(title, row["recall"], row["recall_low"], wanted)
+            yield from _below(title, row["recall"], row.get("recall_low"), wanted)
 
 
 def _below(title: str, value: float | None, low: float | None, wanted: float) -> Iterator[str]:
-    if value is None or low is None:
+    if value is None:
         yield f"{title}: not measured, because there are no test images; {wanted:g} is required"
+    elif low is None:
+        yield f"{title}: {value:.4f} has no interval, by whose lower bound {wanted:g} is judged"
     elif low < wanted:
         yield f"{title}: the lower bound {low:.4f} (of {value:.4f}) is below {wanted:g}"

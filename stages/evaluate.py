@@ -10,6 +10,7 @@ from darkroom.paths import (
     MODEL,
     PREDICTIONS,
     PREPARED,
+    VALIDATION,
 )
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
@@ -23,11 +24,13 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
+    from darkroom.evaluation.answers import learn_rules
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate, mirror_remarks
     from darkroom.evaluation.explorer import explore
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
+    from darkroom.evaluation.heatmaps import add_heatmaps
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.tables import write_predictions
@@ -64,10 +67,11 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
             mirrored_logits = compute_logits(model, mirrored(bar.count(batches)))[0].cpu()
 
     baseline_scores = baseline.scores(targets.cpu())
+    rules = learn_rules(spec, VALIDATION, config.evaluate)
     evaluation = evaluate(
-        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits
+        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
-    hardest = hardest_images(evaluation, test_split)
+    hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
     test |= judge(config.evaluate.gate, test)
 

@@ -147,7 +147,11 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"train.epochs": ""},
         f"train.epochs is missing: number of passes over the training images; it must be {TO_10_000}",
     ),
-    ({"evaluate": ""}, "evaluate is missing; it must be a section with batch_size, tta, gate"),
+    (
+        {"evaluate": ""},
+        "evaluate is missing; it must be a section with batch_size, tta, target_precision, coverage,"
+        " gate",
+    ),
     (
         {"augment": ""},
         f"augment is missing; it must be a section with {', '.join(Augment.model_fields)}",
@@ -218,16 +222,27 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"data.path": "path: 3"}, "data.path: 3 is not allowed; it must be text that is not empty"),
     ({"data.fetch": "fetch: MNIST"}, f"data.fetch: 'MNIST' is not allowed; it must be {SETS}"),
     (
+        {"evaluate.target_precision": "target_precision: 95"},
+        "evaluate.target_precision: 95 is not allowed; it must be a number above 0 and below 1 or null",
+    ),
+    (
+        {"evaluate.coverage": "coverage: 1"},
+        "evaluate.coverage: 1 is not allowed; it must be a number above 0 and below 1 or null",
+    ),
+    (
         {"evaluate": "evaluate: 256"},
-        "evaluate: 256 is not allowed; it must be a section with batch_size, tta, gate",
+        "evaluate: 256 is not allowed; it must be a section with batch_size, tta, target_precision,"
+        " coverage, gate",
     ),
     (
         {"evaluate": "evaluate:"},
-        "evaluate: null is not allowed; it must be a section with batch_size, tta, gate",
+        "evaluate: null is not allowed; it must be a section with batch_size, tta, target_precision,"
+        " coverage, gate",
     ),
     (
         {"evaluate": "evaluate: [1]"},
-        "evaluate: [1] is not allowed; it must be a section with batch_size, tta, gate",
+        "evaluate: [1] is not allowed; it must be a section with batch_size, tta, target_precision,"
+        " coverage, gate",
     ),
     # 1 is a choice of prepare.channels, but true and 1.0 are not: DVC would see another value
     (
@@ -1005,7 +1020,12 @@ def test_several_wrong_combinations_are_said_at_once() -> None:
 @pytest.mark.parametrize("batch_size", [0, 16])
 def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
     """``<<`` is what YAML has against repetition; ruamel, and so DVC, reads it."""
-    text = edited({"evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}, tta: null, gate: null}}"})
+    text = edited(
+        {
+            "evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}, tta: null,"
+            " target_precision: null, coverage: 0.5, gate: null}"
+        }
+    )
     if batch_size:
         assert loaded(text).evaluate.batch_size == batch_size
     else:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
-from darkroom.config.section import Mistakes, Section, StageConfig
+from darkroom.config.section import Fraction, Mistakes, Section, StageConfig
 
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -30,6 +30,14 @@ class Evaluate(Section):
     tta: Literal["flip"] | None = Field(
         description="test-time augmentation: flip: average the probabilities of each image and its"
         " mirror image, which takes twice as long; exported models do not do this; null: none"
+    )
+    target_precision: Fraction | None = Field(
+        description="share of correct answers that `darkroom predict --abstain` should reach: evaluate"
+        " chooses the lowest confidence for which validation images show it; null: never abstain"
+    )
+    coverage: Fraction | None = Field(
+        description="share of the images whose true class should be in the set of possible classes that"
+        " `darkroom predict --abstain` prints; null: no sets"
     )
     gate: Gate | None = Field(
         examples=["{min_f1_macro: 0.95, min_recall: 0.9, max_drop: 0.01, against: champion} or null"],

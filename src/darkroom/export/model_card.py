@@ -10,7 +10,14 @@ from typing import Any
 from darkroom.dataset.info import DatasetInfo
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
-from darkroom.reporting.scores import baseline_scores, definition, macro_scores, overall_scores
+from darkroom.reporting.scores import (
+    answer_sentences,
+    baseline_scores,
+    calibration_scores,
+    definition,
+    macro_scores,
+    overall_scores,
+)
 from darkroom.reporting.templates import load_template
 
 COURSE = ("kept", "best", "num_epochs", "history")
@@ -36,6 +43,8 @@ def write_model_card(
         metrics=metrics,
         scores={**macro_scores(metrics), **overall_scores(metrics)},
         baselines=baseline_scores(metrics),
+        calibration=calibration_scores(metrics),
+        answers=list(answer_sentences(metrics)),
         definition=definition(metrics),
         remarks=remarks_on(metrics),
         f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},

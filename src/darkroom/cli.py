@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from darkroom.commands.compare import compare
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
@@ -50,5 +51,18 @@ def main() -> None:
     """Reproducible image classification. `dvc repro` runs the pipeline; these commands support it."""
 
 
-for command in (predict, pack, params, use, models, summary, lr, sync, trace, promote, verify):
+for command in (
+    predict,
+    pack,
+    params,
+    use,
+    models,
+    summary,
+    lr,
+    sync,
+    trace,
+    compare,
+    promote,
+    verify,
+):
     main.add_command(command)

@@ -1,0 +1,143 @@
+"""The predictions of one model on its test images, from the files of ``evaluate``."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from darkroom.errors import UserError, brief
+
+Key = tuple[str, int]
+"""The path of an image, and how many images of the same path come before it."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicted for its test images."""
+
+    class_names: tuple[str, ...]
+    is_multi_label: bool
+    keys: tuple[Key, ...]
+    targets: NDArray[np.bool_]
+    """``(n, num_classes)``: the true class or labels."""
+    preds: NDArray[np.bool_]
+    """``(n, num_classes)``: the predicted class or labels."""
+    probabilities: NDArray[np.float64]
+    """``(n, num_classes)``, 0..1."""
+
+    @classmethod
+    def parse(cls, predictions: bytes, metrics: bytes, place: str) -> Self:
+        """Read predictions.parquet and metrics.json.
+
+        Args:
+            place: where the files are from, for messages.
+
+        Raises:
+            UserError: a file is damaged, or not written by darkroom.
+        """
+        try:
+            per_class = json.loads(metrics)["test"]["per_class"]
+            # rows with names since metrics.json is a list of classes; before, a mapping
+            names = (
+                tuple(row["class"] for row in per_class) if isinstance(per_class, list) else per_class
+            )
+            names = tuple(names)
+            table = read_parquet(predictions)
+            is_multi_label = "labels" in table.column_names
+            truth, pred = ("labels", "preds") if is_multi_label else ("label", "pred")
+            paths = table["path"].to_pylist()
+            probabilities = np.array(table["probabilities"].to_pylist(), dtype=np.float64)
+            if probabilities.shape != (len(paths), len(names)):
+                raise ValueError(f"probabilities of {probabilities.shape}, {len(names)} classes")
+            return cls(
+                names,
+                is_multi_label,
+                tuple(_keys(paths)),
+                _indicators(table[truth].to_pylist(), names),
+                _indicators(table[pred].to_pylist(), names),
+                probabilities,
+            )
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{place}: predictions.parquet or metrics.json is damaged, or not written by darkroom "
+                f"({brief(error)})"
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.keys]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether every label of an image is as predicted, ``(n,)``."""
+        same: NDArray[np.bool_] = (self.targets == self.preds).all(axis=1)
+        return same
+
+    def truth(self, index: int) -> str:
+        """Return the true class or labels of an image."""
+        return self._named(self.targets[index])
+
+    def pred(self, index: int) -> str:
+        """Return the predicted class or labels of an image."""
+        return self._named(self.preds[index])
+
+    def _named(self, row: NDArray[np.bool_]) -> str:
+        return "|".join(self.class_names[index] for index in np.flatnonzero(row)) or "no label"
+
+    def at(self, indices: Sequence[int]) -> Self:
+        """Return the predictions for some of the images, in this order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            keys=tuple(self.keys[index] for index in indices),
+            targets=self.targets[rows],
+            preds=self.preds[rows],
+            probabilities=self.probabilities[rows],
+        )
+
+    def with_classes(self, class_names: tuple[str, ...]) -> Self:
+        """Return the same predictions with the classes in another order."""
+        order = [self.class_names.index(name) for name in class_names]
+        return replace(
+            self,
+            class_names=class_names,
+            targets=self.targets[:, order],
+            preds=self.preds[:, order],
+            probabilities=self.probabilities[:, order],
+        )
+
+
+def read_parquet(content: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Return the table in a Parquet file, read in this thread.
+
+    A process that ends while Arrow's threads are starting may be aborted.
+    """
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        return file.read(columns, use_threads=False)
+
+
+def _keys(paths: Sequence[str]) -> list[Key]:
+    seen: Counter[str] = Counter()
+    keys = []
+    for path in paths:
+        keys.append((path, seen[path]))
+        seen[path] += 1
+    return keys
+
+
+def _indicators(cells: Sequence[Any], names: tuple[str, ...]) -> NDArray[np.bool_]:
+    positions = {name: index for index, name in enumerate(names)}
+    indicators = np.zeros((len(cells), len(names)), dtype=np.bool_)
+    for row, cell in enumerate(cells):
+        for name in cell if isinstance(cell, list) else [cell]:
+            indicators[row, positions[name]] = True
+    return indicators

@@ -1,0 +1,117 @@
+"""A comparison as tables for the terminal, and as Markdown for a comment on a pull request."""
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+
+from darkroom.comparison.verdict import ClassDifference, Comparison
+from darkroom.escape import for_line, for_markdown
+
+NUM_CLASSES = 10
+"""Number of classes that are listed."""
+
+NUM_FLIPPED = 20
+"""Number of images that are listed for each direction."""
+
+Row = tuple[str, str, str, str]
+"""title, first model, second model, difference"""
+
+
+def score_rows(comparison: Comparison) -> Iterator[Row]:
+    """Yield what is measured of both models."""
+    yield _row("macro F1", comparison.paired.scores)
+    title = "exact match" if comparison.images.first.is_multi_label else "accuracy"
+    yield _row(title, comparison.accuracies)
+    only = comparison.only_right
+    yield "only this one right", f"{only[0]:,}", f"{only[1]:,}", f"p {comparison.mcnemar_p:.2g}"
+    for name, title in SCORES.items():
+        before, after = (model[name] for model in comparison.calibration)
+        yield _row(title, (before, after))
+    old, new = comparison.model_bytes
+    if old is not None and new is not None:
+        yield "model file (MB)", f"{old / 1e6:,.2f}", f"{new / 1e6:,.2f}", f"{(new - old) / 1e6:+,.2f}"
+
+
+SCORES = {"nll": "log loss", "brier": "Brier score"}
+"""The titles of what ``calibration`` returns."""
+
+
+def _row(title: str, scores: tuple[float, float]) -> Row:
+    return title, f"{scores[0]:.4f}", f"{scores[1]:.4f}", f"{scores[1] - scores[0]:+.4f}"
+
+
+def class_rows(classes: list[ClassDifference]) -> Iterator[tuple[str, ...]]:
+    """Yield name, images, F1 of both, difference with interval, and corrected p-value of each class."""
+    for one in classes:
+        first, second = (f"{score:.3f}" for score in one.f1)
+        interval = f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+        p_value = f"{one.p_value:.2g}{' *' * one.is_significant}"
+        yield one.name, f"{one.support:,}", first, second, interval, p_value
+
+
+CLASS_HEADINGS = ("images", "F1 of A", "F1 of B", "difference (95 %)", "p (Holm)")
+
+
+def tables(comparison: Comparison) -> Group:
+    """Return the scores, the classes that changed most, and the images that flipped, for a terminal."""
+    scores = Table(box=SIMPLE_HEAD)
+    scores.add_column("")
+    first, second = comparison.names
+    for name in (f"A: {first}", f"B: {second}", "difference"):
+        scores.add_column(for_line(name), justify="right", overflow="fold")
+    for row in score_rows(comparison):
+        scores.add_row(*row)
+    classes = Table(box=SIMPLE_HEAD)
+    classes.add_column(
+        "label" if comparison.images.first.is_multi_label else "class", min_width=8, overflow="fold"
+    )
+    for heading in CLASS_HEADINGS:
+        classes.add_column(heading, justify="right", no_wrap=True)
+    changed = _changed(comparison)
+    for name, *cells in class_rows(changed[:NUM_CLASSES]):
+        classes.add_row(for_line(name), *cells)
+    if len(changed) > NUM_CLASSES:
+        classes.caption = f"{len(changed) - NUM_CLASSES:,} more classes changed; --json has all"
+    flipped = Table(box=SIMPLE_HEAD)
+    for heading in ("", "image", "true", "A", "B"):
+        flipped.add_column(heading, overflow="fold")
+    for kind, path, *cells in flipped_rows(comparison, NUM_FLIPPED):
+        flipped.add_row(kind, *map(for_line, (path, *cells)))
+    num_flipped = len(comparison.lost) + len(comparison.gained)
+    if num_flipped > flipped.row_count:
+        flipped.caption = f"{num_flipped - flipped.row_count:,} more images; --json has all"
+    return Group(scores, *([classes] if changed else []), *([flipped] if flipped.row_count else []))
+
+
+def flipped_rows(comparison: Comparison, most: int) -> Iterator[tuple[str, ...]]:
+    """Yield lost and gained, path, truth and both predictions of the images that flipped."""
+    before, after = comparison.images.first, comparison.images.second
+    for kind, indices in (("lost", comparison.lost), ("gained", comparison.gained)):
+        for index in indices[:most]:
+            yield kind, before.paths[index], before.truth(index), before.pred(index), after.pred(index)
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the comparison as Markdown."""
+    marks = {"better": "✅", "worse": "❌", "indistinguishable": "➖"}  # noqa: RUF001
+    lines = [f"{marks[comparison.verdict]} **{for_markdown(comparison.sentence)}**", ""]
+    lines += _table(("", *comparison.names, "difference"), score_rows(comparison))
+    changed = _changed(comparison)
+    if changed:
+        headings = ("class", *CLASS_HEADINGS)
+        lines += ["", *_table(headings, class_rows(changed[:NUM_CLASSES]))]
+    lines += [f"\n{for_markdown(remark)}" for remark in comparison.remarks]
+    return "\n".join(lines) + "\n"
+
+
+def _changed(comparison: Comparison) -> list[ClassDifference]:
+    return [one for one in comparison.classes if one.difference or one.p_value < 1]
+
+
+def _table(headings: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(map(for_markdown, headings))} |"
+    yield f"|---{'|---:' * (len(headings) - 1)}|"
+    for row in rows:
+        yield f"| {' | '.join(map(for_markdown, row))} |"

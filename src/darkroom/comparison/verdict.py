@@ -1,0 +1,250 @@
+"""The comparison of two models in numbers, and the sentence that sums it up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.comparison.matching import Matched, match
+from darkroom.comparison.paired import Paired, mcnemar, paired_difference
+from darkroom.comparison.predictions import Predictions
+from darkroom.comparison.sides import Side
+from darkroom.errors import counted
+
+Verdict = Literal["better", "worse", "indistinguishable"]
+
+LEVEL = 0.05
+"""The p-value up to which a difference counts."""
+
+SMALLEST = 1e-12
+"""Probabilities below it count as this in the negative log-likelihood."""
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """The F1 of one class by both models."""
+
+    name: str
+    support: int
+    """Number of images with the class."""
+    f1: tuple[float, float]
+    low: float
+    high: float
+    """The 95 % interval of the difference."""
+    p_value: float
+    """Of McNemar's exact test on the decisions about this class, corrected by Holm's method."""
+
+    @property
+    def difference(self) -> float:
+        return self.f1[1] - self.f1[0]
+
+    @property
+    def is_significant(self) -> bool:
+        return self.p_value <= LEVEL
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second of two models, judged against the first on the same images."""
+
+    names: tuple[str, str]
+    images: Matched
+    paired: Paired
+    only_right: tuple[int, int]
+    """Number of images that only the first, and only the second model has right."""
+    mcnemar_p: float
+    classes: list[ClassDifference]
+    """Only classes with images, the largest change first."""
+    calibration: tuple[dict[str, float], dict[str, float]]
+    model_bytes: tuple[int | None, int | None]
+
+    @property
+    def num_images(self) -> int:
+        return len(self.images.first)
+
+    @property
+    def accuracies(self) -> tuple[float, float]:
+        """The fractions of the images whose class, or every label, is right."""
+        return float(self.images.first.correct.mean()), float(self.images.second.correct.mean())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better or worse only if the interval excludes 0 and the randomisation test agrees."""
+        if self.paired.p_value <= LEVEL:
+            if self.paired.low > 0:
+                return "better"
+            if self.paired.high < 0:
+                return "worse"
+        return "indistinguishable"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence or two."""
+        paired, number = self.paired, counted(self.num_images, "image")
+        first, second = self.names
+        scores = (
+            f"macro F1 {paired.scores[1]:.4f} against {paired.scores[0]:.4f}, a difference of "
+            f"{paired.difference:+.4f} (95 % interval {paired.low:+.4f} to {paired.high:+.4f})"
+        )
+        if self.verdict != "indistinguishable":
+            return f"{second} is {self.verdict} than {first} on {number}: {scores}."
+        said = f"{second} and {first} are not distinguishable with these {number}: {scores}."
+        if not (self.images.first.preds != self.images.second.preds).any():
+            return f"{said} They predict the same for every image."
+        needed = paired.needed(self.num_images)
+        power = f"These images show a difference of {paired.detectable:.4f} or more (power 80 %)"
+        if needed is None:
+            return f"{said} {power}."
+        return f"{said} {power}; about {needed:,} images would be needed to tell one of this size."
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know to judge the numbers."""
+        remarks = list(self.images.remarks)
+        if self.paired.low * self.paired.high > 0 and self.verdict == "indistinguishable":
+            remarks.append(
+                f"The interval excludes 0, but too few images differ: the randomisation test gives p = "
+                f"{self.paired.p_value:.2g}."
+            )
+        if self.images.groups is not None:
+            num_groups = int(self.images.groups.max()) + 1
+            remarks.append(
+                f"Images in the same group, and copies, were drawn together: {num_groups:,} groups. "
+                "McNemar's test counts every image."
+            )
+        return remarks
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison in values that JSON can hold."""
+        paired, (before, after) = self.paired, self.calibration
+        return {
+            "verdict": self.verdict,
+            "sentence": self.sentence,
+            "first": self.names[0],
+            "second": self.names[1],
+            "n": self.num_images,
+            "difference": paired.difference,
+            "low": paired.low,
+            "high": paired.high,
+            "p_value": paired.p_value,
+            "standard_error": paired.standard_error,
+            "f1_macro": list(paired.scores),
+            "accuracy": list(self.accuracies),
+            "mcnemar": {
+                "only_first_right": self.only_right[0],
+                "only_second_right": self.only_right[1],
+                "p_value": self.mcnemar_p,
+            },
+            "detectable": paired.detectable,
+            "needed_images": paired.needed(self.num_images),
+            "per_class": [
+                {
+                    "class": one.name,
+                    "support": one.support,
+                    "f1": list(one.f1),
+                    "difference": one.difference,
+                    "low": one.low,
+                    "high": one.high,
+                    "p_value_holm": one.p_value,
+                }
+                for one in self.classes
+            ],
+            "calibration": {name: [before[name], after[name]] for name in before},
+            "model_bytes": list(self.model_bytes),
+            "gained": [self.images.first.paths[index] for index in self.gained],
+            "lost": [self.images.first.paths[index] for index in self.lost],
+            "remarks": self.remarks,
+        }
+
+    @property
+    def gained(self) -> list[int]:
+        """The images that only the second model has right."""
+        return np.flatnonzero(self.images.second.correct & ~self.images.first.correct).tolist()
+
+    @property
+    def lost(self) -> list[int]:
+        """The images that only the first model has right."""
+        return np.flatnonzero(self.images.first.correct & ~self.images.second.correct).tolist()
+
+
+def compare(
+    first: Side,
+    second: Side,
+    common: bool = False,
+    advance: Callable[[int], None] = lambda num_resamples: None,
+) -> Comparison:
+    """Judge the second model against the first on the same test images.
+
+    Args:
+        common: compare on the images that both have; otherwise all must be the same.
+        advance: called with the number of resamples that were drawn since the last call.
+
+    Raises:
+        UserError: the models have other classes, or were tested on other images.
+    """
+    images = match(first, second, common)
+    before, after = images.first, images.second
+    paired = paired_difference(before.targets, before.preds, after.preds, images.groups, advance)
+    only_first, only_second, p_value = mcnemar(before.correct, after.correct)
+    return Comparison(
+        names=(first.name, second.name),
+        images=images,
+        paired=paired,
+        only_right=(only_first, only_second),
+        mcnemar_p=p_value,
+        classes=_classes(before, after, paired),
+        calibration=(calibration(before), calibration(after)),
+        model_bytes=(first.model_bytes, second.model_bytes),
+    )
+
+
+def _classes(before: Predictions, after: Predictions, paired: Paired) -> list[ClassDifference]:
+    present = np.flatnonzero(before.targets.any(axis=0)).tolist()
+    p_values = holm(
+        [
+            mcnemar(
+                before.preds[:, index] == before.targets[:, index],
+                after.preds[:, index] == after.targets[:, index],
+            )[2]
+            for index in present
+        ]
+    )
+    rows = [
+        ClassDifference(
+            name=before.class_names[index],
+            support=int(before.targets[:, index].sum()),
+            f1=(float(paired.class_scores[0, index]), float(paired.class_scores[1, index])),
+            low=float(paired.class_intervals[0, index]),
+            high=float(paired.class_intervals[1, index]),
+            p_value=p_value,
+        )
+        for index, p_value in zip(present, p_values, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -abs(row.difference))
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Return p-values corrected by Holm's step-down method (1979), in the same order."""
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
+def calibration(predictions: Predictions) -> dict[str, float]:
+    """Return the negative log-likelihood and the Brier score of the probabilities, means over images.
+
+    With several labels, both are means over images and labels. Otherwise the Brier score is the sum over
+    classes, 0..2 (Brier, 1950).
+    """
+    true, given = predictions.targets, predictions.probabilities
+    if predictions.is_multi_label:
+        likelihood: NDArray[np.float64] = np.where(true, given, 1 - given)
+        brier = float(((given - true) ** 2).mean())
+    else:
+        likelihood = given[true]
+        brier = float(((given - true) ** 2).sum(axis=1).mean())
+    return {"nll": float(-np.log(np.maximum(likelihood, SMALLEST)).mean()), "brier": brier}

@@ -6,6 +6,7 @@ from darkroom.paths import (
     EVALUATE_PLOTS,
     EVALUATE_REPORT,
     FEATURES,
+    MANIFEST,
     METRICS,
     MODEL,
     PREDICTIONS,
@@ -28,6 +29,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.explorer import explore
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
+    from darkroom.evaluation.intervals import groups_of, with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.tables import write_predictions
@@ -65,6 +67,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits
     )
+    evaluation = with_intervals(evaluation, groups_of(MANIFEST, test_split.paths))
     hardest = hardest_images(evaluation, test_split)
     test = metrics_file(evaluation.metrics)
 

@@ -10,7 +10,13 @@ from typing import Any
 from darkroom.dataset.info import DatasetInfo
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
-from darkroom.reporting.scores import baseline_scores, definition, macro_scores, overall_scores
+from darkroom.reporting.scores import (
+    baseline_scores,
+    definition,
+    intervals,
+    macro_scores,
+    overall_scores,
+)
 from darkroom.reporting.templates import load_template
 
 COURSE = ("kept", "best", "num_epochs", "history")
@@ -35,6 +41,7 @@ def write_model_card(
         info=info,
         metrics=metrics,
         scores={**macro_scores(metrics), **overall_scores(metrics)},
+        intervals=intervals(metrics),
         baselines=baseline_scores(metrics),
         definition=definition(metrics),
         remarks=remarks_on(metrics),

@@ -24,8 +24,6 @@ NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 QUANTILE = 1.959963984540054
 """The quantile of the normal distribution that belongs to ``CONFIDENCE``."""
-FEW_IMAGES = 20
-"""Number of images of a class below which its interval hardly helps."""
 FEW_ERRORS = 20
 """Number of wrong images, or groups, below which a score is based on no more images than it has."""
 CHUNK = 250

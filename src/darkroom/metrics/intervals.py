@@ -53,8 +53,8 @@ class Intervals:
 class _Units:
     """Kinds of images, or groups of images, that are drawn.
 
-    The columns of ``rows`` are three blocks of classes (images of the class, right predictions of it, all
-    predictions of it), the images that are right, and the images.
+    The columns of ``rows`` are three blocks of classes (images of the class, right predictions of it,
+    all predictions of it), the images that are right, and the images.
     """
 
     rows: sparse.csr_matrix
@@ -73,8 +73,8 @@ def score_intervals(
 
     Args:
         targets, preds: true and predicted classes, bool ``(n, num_classes)``; at least one image.
-        groups: the group of each image, 0 to ``num_groups - 1``, int64 ``(n,)``, if images of a group are
-            alike; None: each image is by itself.
+        groups: the group of each image, 0 to ``num_groups - 1``, int64 ``(n,)``, if images of a group
+            are alike; None: each image is by itself.
     """
     units = _units(targets, preds, groups)
     totals = np.asarray(units.rows.T @ units.counts)[None]

@@ -73,8 +73,8 @@ def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     if few:
         names = listed((f"{row['class']} ({row['support']})" for row in few), MAX_NAMES)
         yield (
-            f"{several} with fewer than {FEW_IMAGES} test images: {names}. Their scores are uncertain; see"
-            " the intervals."
+            f"{several} with fewer than {FEW_IMAGES} test images: {names}. Their scores are uncertain;"
+            " see the intervals."
         )
     never = [row["class"] for row in rows if row.get("support") and row.get("predicted") == 0]
     if never:

@@ -11,6 +11,7 @@ from darkroom.paths import (
     MODEL,
     PREDICTIONS,
     PREPARED,
+    VALIDATION,
 )
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
@@ -24,11 +25,13 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
+    from darkroom.evaluation.answers import learn_rules
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate, mirror_remarks
     from darkroom.evaluation.explorer import explore
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
+    from darkroom.evaluation.heatmaps import add_heatmaps
     from darkroom.evaluation.intervals import groups_of, with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
@@ -36,6 +39,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.features.store import Store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
+    from darkroom.metrics.gate import check_gate, judge
     from darkroom.metrics.remarks import remarks_on
     from darkroom.models.file import load_model
     from darkroom.progress import progress_bar
@@ -47,6 +51,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
 
     info = load_info(DATASET)
+    check_gate(config.evaluate.gate, info.class_names)
     view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
     train, val, test_split = (
         open_split(PREPARED / split, info, view) for split in ("train", "val", "test")
@@ -64,12 +69,14 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
             mirrored_logits = compute_logits(model, mirrored(bar.count(batches)))[0].cpu()
 
     baseline_scores = baseline.scores(targets.cpu())
+    rules = learn_rules(spec, VALIDATION, config.evaluate)
     evaluation = evaluate(
-        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits
+        spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
     evaluation = with_intervals(evaluation, groups_of(MANIFEST, test_split.paths))
-    hardest = hardest_images(evaluation, test_split)
+    hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
+    test |= judge(config.evaluate.gate, test)
 
     write_json({"test": test}, METRICS)
     write_predictions(evaluation, test_split.paths, PREDICTIONS)

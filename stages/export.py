@@ -16,6 +16,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import check_parity
+    from darkroom.export.rules import answer_rules
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
     from darkroom.progress import spinner
@@ -36,7 +37,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         f"export: reloading each file and comparing it on {counted(len(images), 'test image')}"
     ):
         parities = check_parity(
-            model, files, images, config.num_threads, options.parity_tolerance, spec.thresholds, paths
+            model, spec, files, images, config.num_threads, options.parity_tolerance, paths
         )
 
     metrics = read_json(METRICS)["test"]
@@ -49,7 +50,9 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats],
         card,
     )
-    description = describe_export(spec.preprocessing(), [*files, parity_file, card])
+    description = describe_export(
+        {**spec.preprocessing(), **answer_rules(metrics)}, [*files, parity_file, card]
+    )
     write_json(description, EXPORT / DESCRIPTION)
 
     worst = max(parity.max_abs_difference for parity in parities.values())

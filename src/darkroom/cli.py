@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from darkroom.commands.compare import compare
+from darkroom.commands.gate import gate
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
@@ -62,6 +63,7 @@ for command in (
     sync,
     trace,
     compare,
+    gate,
     promote,
     verify,
 ):

@@ -36,6 +36,7 @@ TROUBLE = REPORT_PREPARE / "trouble.html"
 REPORT_TRAIN = Path("reports/train")
 REPORT_EVALUATE = Path("reports/evaluate")
 HISTORY = REPORT_TRAIN / "history.csv"
+VALIDATION = REPORT_TRAIN / "validation.parquet"
 METRICS = REPORT_EVALUATE / "metrics.json"
 PREDICTIONS = REPORT_EVALUATE / "predictions.parquet"
 EVALUATE_PLOTS = REPORT_EVALUATE / "plots"

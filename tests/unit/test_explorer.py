@@ -167,6 +167,20 @@ def test_each_cell_of_the_confusion_matrix_selects_its_images(
 
 
 @needs_node
+def test_mistakes_of_a_label_select_their_images(labels: Evaluated) -> None:
+    truth, preds = labels.targets.bool(), labels.evaluation.preds
+    numbers = in_script(
+        "names.map((_, label) => [{ true: label, predicted: label }, { true: label, outcome: 'wrong' },"
+        " { predicted: label, outcome: 'wrong' }].map((wanted) =>"
+        " select(imagesOf(data), { ...NOTHING, ...wanted }).length))",
+        data=embedded(labels),
+        names=labels.evaluation.class_names,
+    )
+    cases = (truth & preds, truth & ~preds, ~truth & preds)
+    assert numbers == torch.stack([case.sum(dim=0) for case in cases], dim=1).tolist()
+
+
+@needs_node
 def test_filters_and_orders_are_those_of_numpy(evaluation: Evaluated) -> None:
     parts = ["dark" if index % 3 else "bright" for index in range(40)]
     data = embedded(evaluation, brightness=parts)

@@ -5,6 +5,7 @@ import math
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,9 +131,9 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 def test_files_agree_with_the_checkpoint(name: str, exports: Exports) -> None:
     folder = exports(name)
     files = FILES if name == "cnn" else FILES[1:]
-    model, _ = load_model(folder / "model.safetensors")
+    model, spec = load_model(folder / "model.safetensors")
     paths = [folder / file for file in files]
-    parities = check_parity(model, paths, images_for(folder, 7), num_threads=1, tolerance=1e-4)
+    parities = check_parity(model, spec, paths, images_for(folder, 7), num_threads=1, tolerance=1e-4)
     assert list(parities) == list(files)
     for parity in parities.values():
         assert 0 <= parity.max_abs_difference < 1e-5
@@ -182,7 +183,7 @@ model = make_classifier(spec).eval()
 save_model(model, spec, Path("checkpoint"))
 _, *files = write_formats(["onnx", "pt2"], Path("checkpoint"), model, spec, Path("."))
 images = np.random.default_rng(0).integers(0, 256, (3, 1, side, side), dtype=np.uint8)
-parities = check_parity(model, files, images, num_threads=1, tolerance=1e-4)
+parities = check_parity(model, spec, files, images, num_threads=1, tolerance=1e-4)
 print(max(parity.max_abs_difference for parity in parities.values()))
 """
 
@@ -282,7 +283,7 @@ def test_no_file_holds_a_path_of_the_machine(exported: Path) -> None:
 @pytest.mark.slow
 def test_without_care_the_files_would_hold_paths(tmp_path: Path) -> None:
     spec = make_spec()
-    model = ExportedModel(make_classifier(spec)).eval()
+    model = ExportedModel(make_classifier(spec), spec).eval()
     program = torch.export.export(model, (torch.zeros(2, 1, 8, 8, dtype=torch.uint8),))
     (tmp_path / "exported").mkdir()
     torch.export.save(program, tmp_path / "exported" / "model.pt2")
@@ -310,8 +311,8 @@ def test_write_formats_copies_the_checkpoint_and_writes_what_is_asked(tmp_path: 
 
 
 def check(folder: Path, file: str, tolerance: float = 1e-4) -> None:
-    model, _ = load_model(folder / "model.safetensors")
-    check_parity(model, [folder / file], images_for(folder, 4), num_threads=1, tolerance=tolerance)
+    model, spec = load_model(folder / "model.safetensors")
+    check_parity(model, spec, [folder / file], images_for(folder, 4), num_threads=1, tolerance=tolerance)
 
 
 @pytest.mark.slow
@@ -336,11 +337,11 @@ def test_a_truncated_file_is_refused_by_name(keep: float, cnn: Path) -> None:
 
 @pytest.mark.slow
 def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
-    model, _ = load_model(cnn / "model.safetensors")
+    model, spec = load_model(cnn / "model.safetensors")
     (cnn / "gone.onnx").unlink(missing_ok=True)
     files = [cnn / "model.onnx", cnn / "gone.onnx"]
     with pytest.raises(UserError, match=r"gone\.onnx"):
-        check_parity(model, files, images_for(cnn, 2), num_threads=1, tolerance=1.0)
+        check_parity(model, spec, files, images_for(cnn, 2), num_threads=1, tolerance=1.0)
 
 
 # figures
@@ -380,6 +381,27 @@ def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> 
     assert difference < parity.bound
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.2, 7.0])
+def test_the_temperature_is_inside_every_format(temperature: float, tmp_path: Path) -> None:
+    spec = make_spec(temperature=(temperature,))
+    torch.manual_seed(0)
+    model = make_classifier(spec).eval()
+    save_model(model, spec, tmp_path / "checkpoint")
+    files = write_formats(["onnx", "pt2"], tmp_path / "checkpoint", model, spec, tmp_path / "export")
+    images = images_for(tmp_path / "export", 5)
+    logits, probabilities = session_of(files[1]).run(None, {"images": images})
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, model(torch.from_numpy(images)).numpy(), atol=1e-5)
+    powers = np.exp(logits.astype(np.float64) / temperature)
+    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+    parities = check_parity(model, spec, files, images, 1, 1e-4)
+    assert {parity.bound for parity in parities.values()} == {1e-5}
+    for file in files:  # as if one of both had forgotten it
+        with pytest.raises(UserError, match=f"{file.name} differs from the checkpoint"):
+            check_parity(model, replace(spec, temperature=(1.0,)), [file], images, 1, 1e-4)
+
+
 # several labels an image
 
 
@@ -387,7 +409,9 @@ def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> 
 def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported folder of a cnn that gives several labels."""
     folder = tmp_path_factory.mktemp("several")
-    spec = make_spec(class_names=("a", "b", "c"), multi_label=True, thresholds=THRESHOLDS)
+    spec = make_spec(
+        class_names=("a", "b", "c"), multi_label=True, thresholds=THRESHOLDS, temperature=TEMPERATURES
+    )
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
     save_model(model, spec, folder / "checkpoint")
@@ -396,6 +420,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 THRESHOLDS = (0.5, 0.4567, 0.5)
+TEMPERATURES = (0.3, 1.0, 4.0)
 
 
 @pytest.mark.slow
@@ -413,7 +438,7 @@ def test_probabilities_of_several_labels_are_sigmoids(several: Path) -> None:
         logits = model(torch.from_numpy(images))
         pt2 = program(torch.from_numpy(images))[1].numpy()
     [onnx] = session_of(several / "model.onnx").run(["probabilities"], {"images": images})
-    expected = 1 / (1 + np.exp(-logits.double().numpy()))
+    expected = 1 / (1 + np.exp(-logits.double().numpy() / TEMPERATURES))
     for actual in (pt2, onnx):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
         assert abs(actual.sum(axis=1) - 1).min() > 0.01  # no softmax
@@ -424,11 +449,12 @@ def test_parity_of_several_labels_is_that_of_their_sets(several: Path) -> None:
     model, spec = load_model(several / "model.safetensors")
     paths = [several / name for name in FILES]
     images = images_for(several, 7)
-    parities = check_parity(model, paths, images, 1, 1e-4, spec.thresholds)
+    parities = check_parity(model, spec, paths, images, 1, 1e-4)
     for parity in parities.values():
         assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "labels_agreement": 1.0}
+    one_label = replace(spec, multi_label=False, thresholds=None)
     with pytest.raises(UserError, match=r"differs .* \(the same class for"):
-        check_parity(model, paths[1:2], images, 1, 1e-4, thresholds=None)
+        check_parity(model, one_label, paths[1:2], images, 1, 1e-4)
 
 
 def test_compare_counts_images_with_equal_sets() -> None:
@@ -442,14 +468,16 @@ def test_compare_counts_images_with_equal_sets() -> None:
 
 @pytest.mark.slow
 def test_probabilities_that_are_no_numbers_are_refused_with_the_image(cnn: Path) -> None:
-    model, _ = load_model(cnn / "model.safetensors")
+    model, spec = load_model(cnn / "model.safetensors")
     images = images_for(cnn, 3)
     with torch.no_grad():
         model.network.head.linear.bias[0] = math.nan
     with pytest.raises(
         UserError, match=r"the checkpoint has outputs that are not finite for 3 of 3 .* a\.png"
     ):
-        check_parity(model, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"])
+        check_parity(
+            model, spec, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"]
+        )
 
 
 @pytest.mark.slow
@@ -461,4 +489,4 @@ def test_an_exported_file_that_gives_no_numbers_is_refused(cnn: Path, tmp_path: 
     save_model(broken, spec, tmp_path / "checkpoint")
     [_, file] = write_formats(["onnx"], tmp_path / "checkpoint", broken, spec, tmp_path / "export")
     with pytest.raises(UserError, match=r"model\.onnx has outputs that are not finite for 2 of 2"):
-        check_parity(model, [file], images_for(cnn, 2), 1, 1e-4)
+        check_parity(model, spec, [file], images_for(cnn, 2), 1, 1e-4)

@@ -308,7 +308,7 @@ def test_averaging_over_mirror_images(tmp_path: Path) -> None:
 
     alone = evaluate(spec, targets, logits, shards.paths)
     both = evaluate(spec, targets, logits, shards.paths, mirrored_logits=flipped)
-    wanted = sum(probabilities_of(part.double(), False) for part in (logits, flipped)) / 2
+    wanted = sum(probabilities_of(part.double(), spec) for part in (logits, flipped)) / 2
     assert torch.equal(both.probabilities, torch.as_tensor(wanted))
     other_way = evaluate(spec, targets, flipped, shards.paths, mirrored_logits=logits)
     assert torch.equal(both.probabilities, other_way.probabilities)

@@ -122,7 +122,7 @@ def test_predictions_are_equal_bytes_again_and_others_for_another_outcome(tmp_pa
 
 
 def test_the_files_that_dvc_plots_are_there_beside_counts_by_label(plots: Path) -> None:
-    stems = {"confusion", "labels", "precision_recall", "roc"}
+    stems = {"confusion", "labels", "precision_recall", "reliability", "roc"}
     assert {path.name for path in plots.iterdir()} == {
         "hardest.png",
         "classes.csv",
@@ -219,8 +219,14 @@ def test_the_report_has_each_label_with_its_threshold(
     for name in ("f1_macro", "exact_match", "hamming_loss"):
         assert f"<b>{evaluation.metrics[name]:.4f}</b>" in text
     assert "5 labels, any number of them per image" in text
-    assert len(page.sources) == 6 + len(["labels.png", "precision_recall.png", "roc.png"])
+    pictures = ["reliability.png", "labels.png", "precision_recall.png", "roc.png"]
+    assert len(page.sources) == 6 + len(pictures)
     assert [row[0] for row in page.tables[1]] == ["true", *shown, "(no label)"]
+    counts = evaluation.evaluation.label_counts
+    cases = (counts.true_positives, counts.false_negatives, counts.false_positives)
+    expected = [[str(number) for number in row] for row in torch.stack(cases, dim=1).tolist()]
+    [found] = [table[1:] for table in page.tables if table[0][1:] == ["correct", "missed", "wrong"]]
+    assert found == [[name, *row] for name, row in zip(shown, expected, strict=True)]
     assert text.count("<script") == 2
 
 

@@ -686,6 +686,98 @@ def test_thresholds_that_do_not_fit_the_labels_are_refused(
     assert len(message.splitlines()) == 1
 
 
+# abstaining
+
+
+def with_rules(exported: Path, folder: Path, threshold: float | None, sets: list[float] | None) -> Path:
+    """Returns a copy of an exported folder, with the rules that `evaluate` chooses."""
+    copy = shutil.copytree(exported, folder / "with rules")
+    rules: dict[str, Any] = {"abstention": {"target_precision": 0.95, "threshold": threshold}}
+    if sets is not None:
+        rules["conformal"] = {"coverage": 0.9, "thresholds": sets}
+    change(copy, **rules)
+    return copy
+
+
+def test_it_abstains_below_the_threshold_and_prints_the_possible_classes(
+    exported: Path, photos: Path, anywhere: Path
+) -> None:
+    expected = by_torch(exported, files_in(photos)).astype(np.float64)
+    threshold = float(np.median(expected.max(axis=1))) - 1e-6
+    sets = [0.05, 0.2, 0.9, 0.01, 0.5]
+    model = with_rules(exported, anywhere, threshold, sets)
+    rows = predicted(model, photos, "--abstain")
+    abstained = 0
+    for row, probabilities in zip(rows, expected, strict=True):
+        is_sure = probabilities.max() >= threshold
+        assert row[1] == (SPEC.class_names[probabilities.argmax()] if is_sure else "abstain")
+        assert float(row[2]) == pytest.approx(probabilities.max(), abs=1e-5)
+        order = [index for index in np.argsort(-probabilities) if probabilities[index] >= sets[index]]
+        assert row[3] == "|".join(SPEC.class_names[index] for index in order)
+        abstained += not is_sure
+    assert 0 < abstained < len(rows)
+    assert len({row[3] for row in rows}) > 1
+    assert predicted(model, photos) == predicted(exported, photos)  # it is asked for, or nothing changes
+
+
+def test_the_table_has_a_column_of_sets_and_is_known_as_a_table(
+    exported: Path, photos: Path, anywhere: Path
+) -> None:
+    model = with_rules(exported, anywhere, 0.0, [0.0] * 5)
+    for _ in range(2):  # the second one replaces the first
+        result = run("predict", model, photos, "--abstain", "--top-k", 2, "--out", "preds.csv")
+        assert result.exit_code == 0, result.stderr
+    with (anywhere / "preds.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["path", "class", "probability", "class_2", "probability_2", "set"]
+    assert all(sorted(row[5].split("|")) == sorted(SPEC.class_names) for row in rows)
+
+
+def test_without_sets_there_is_no_column(exported: Path, photos: Path, anywhere: Path) -> None:
+    model = with_rules(exported, anywhere, 1.0, None)
+    assert {tuple(row[1:2]) for row in predicted(model, photos, "--abstain")} == {("abstain",)}
+    assert {len(row) for row in predicted(model, photos, "--abstain")} == {3}
+
+
+def test_a_class_called_abstain_is_told_from_no_answer(
+    exported: Path, photos: Path, anywhere: Path
+) -> None:
+    model = with_rules(exported, anywhere, 1.0, None)
+    change(model, class_names=["abstain", *SPEC.class_names[1:]])
+    assert {row[1] for row in predicted(model, photos, "--abstain")} == {"(abstain)"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({}, "evaluate.target_precision was null, or an earlier version of darkroom"),
+        (
+            {"abstention": {"target_precision": 0.99, "threshold": None}},
+            "no threshold was shown to reach the precision 0.99",
+        ),
+        ({"abstention": {"target_precision": 0.9, "threshold": 1.5}}, "not in darkroom's format"),
+        (
+            {
+                "abstention": {"target_precision": 0.9, "threshold": 0.5},
+                "conformal": {"coverage": 0.9, "thresholds": [0.5] * 4},
+            },
+            "has 4 thresholds of sets for 5 classes",
+        ),
+    ],
+)
+def test_a_model_that_cannot_abstain_says_why(
+    rules: dict[str, Any], reason: str, copied: Path, photos: Path, anywhere: Path
+) -> None:
+    change(copied, **rules)
+    assert reason in refused("predict", copied, photos, "--abstain")
+
+
+def test_labels_have_thresholds_of_their_own_and_no_abstention(
+    several: Path, photos: Path, anywhere: Path
+) -> None:
+    assert "--abstain needs one class per image" in refused("predict", several, photos, "--abstain")
+
+
 # help
 
 

@@ -738,8 +738,9 @@ def test_the_pictures_in_the_report_are_curves_of_the_plots_and_the_hardest_imag
     inside = [base64.b64decode(source.partition(",")[2]) for source in Page(html).sources]
     curves = ("precision_recall.png", "roc.png", "training.png")
     assert inside[-3:] == [(plots / name).read_bytes() for name in curves]
+    assert inside[0] == (plots / "reliability.png").read_bytes()
     decoded = []
-    for content in inside[:-3]:
+    for content in inside[1:-3]:
         with Image.open(io.BytesIO(content)) as picture:
             decoded.append(np.asarray(picture)[..., None].tolist())
     assert decoded == [image.pixels.tolist() for image in evaluation.hardest]

@@ -22,6 +22,12 @@ import click
     help="Number of classes per image.  [default: 1; if an image may have several labels, those that"
     " reach their threshold]",
 )
+@click.option(
+    "--abstain",
+    is_flag=True,
+    help="Print `abstain` instead of a class of which the model is not sure enough, and the set of"
+    " possible classes.",
+)
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
 def predict(
     model: Path,
@@ -29,12 +35,15 @@ def predict(
     out: Path | None,
     force: bool,
     top_k: int | None,
+    abstain: bool,
     tiff: bool,
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
     Prints one line per image: path, class and probability, separated by tabs. If an image may have
-    several labels, labels and probabilities are joined by |. Files that cannot be read are reported on
+    several labels, labels and probabilities are joined by |. --abstain uses the threshold and the sets
+    that `evaluate` has chosen (evaluate.target_precision and evaluate.coverage); the classes of a set
+    are joined by |, and a set may be empty. Files that cannot be read are reported on
     standard error; the other files are still classified, and the exit status is 1.
     """
     from darkroom.errors import counted
@@ -48,11 +57,13 @@ def predict(
         if len(paths) > 1:  # an earlier table among the images is not an image
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
-    predictor = Predictor(model, tiff)
+    predictor = Predictor(model, tiff, abstain)
     joined = predictor.is_multi_label and top_k is None
     num_columns = min(top_k or 1, len(predictor.class_names))
     columns = ["path", *(("labels", "probabilities") if joined else ("class", "probability"))]
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
+    has_sets = abstain and predictor.has_sets
+    columns += ["set"] if has_sets else []
     num_failures = 0
     with ExitStack() as stack:
         file = stack.enter_context(open_table(out)) if out else sys.stdout
@@ -67,6 +78,7 @@ def predict(
                 click.echo(f"{name}: not classified: {outcome.reason}", err=True)
             else:
                 cells = _cells(outcome.classes, outcome.probabilities, joined)
+                cells += ["|".join(outcome.possible)] if has_sets else []
                 table.writerow([click.format_filename(outcome.path), *cells])
             if bar:
                 bar.advance(1)

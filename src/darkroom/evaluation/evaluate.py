@@ -1,13 +1,17 @@
 """Compute a model's predictions and scores from its logits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from darkroom.evaluation.answers import AnswerRules
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.single_label import SingleLabelEvaluation
+from darkroom.metrics.calibration import class_calibration, label_calibration
 from darkroom.metrics.classification import classification_metrics
 from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label_classification import multi_label_metrics
@@ -22,6 +26,7 @@ def evaluate(
     paths: Sequence[str],
     baseline: Mapping[str, Any] | None = None,
     mirrored_logits: Tensor | None = None,
+    rules: AnswerRules | None = None,
 ) -> Evaluation:
     """Return a model's predictions and scores on a split.
 
@@ -34,28 +39,40 @@ def evaluate(
             of an image and its mirror image are averaged, as by Simonyan and Zisserman, "Very Deep
             Convolutional Networks for Large-Scale Image Recognition" (2015). The metrics then also
             hold the scores of the images alone.
+        rules: when an exported model abstains, and its sets of classes; measured on the images alone,
+            because such a model sees no mirror images.
 
     Raises:
         UserError: a logit is NaN or infinite.
     """
     check_finite(logits.numpy(), paths, "evaluate: the model")
+    passes = [logits.double()]
     beside: dict[str, Any] = {} if baseline is None else {"baseline": baseline}
-    probabilities = probabilities_of(logits.double(), spec.multi_label)
+    single = probabilities_of(passes[0], spec)
+    if rules is not None:
+        beside |= rules.measure(targets.numpy(), single.numpy())
     if mirrored_logits is not None:
         check_finite(mirrored_logits.numpy(), paths, "evaluate: the model, on mirror images,")
-        alone = _scores(spec, targets, probabilities)
+        passes.append(mirrored_logits.double())
+        alone = _scores(spec, targets, single)
         beside["tta"] = "flip"
         beside["single_pass"] = {
             name: score for name, score in alone.items() if name not in ("num_images", "per_class")
         }
-        probabilities = (
-            probabilities + probabilities_of(mirrored_logits.double(), spec.multi_label)
-        ) / 2
-    metrics = {**_scores(spec, targets, probabilities), **beside}
-    names = list(spec.class_names)
+    uncalibrated, probabilities = (
+        torch.stack([probabilities_of(logits, each) for logits in passes]).mean(dim=0)
+        for each in (replace(spec, temperature=(1.0,)), spec)
+    )
+    calibration = {
+        "temperature": list(spec.temperature) if spec.multi_label else spec.temperature[0],
+        **_calibration(spec, targets, probabilities),
+        **{f"{k}_before": v for k, v in _calibration(spec, targets, uncalibrated).items()},
+    }
+    metrics = {**_scores(spec, targets, probabilities), **beside, "calibration": calibration}
+    parts = (list(spec.class_names), targets, probabilities, uncalibrated, metrics)
     if spec.thresholds is not None:
-        return MultiLabelEvaluation(names, targets, probabilities, metrics, spec.thresholds)
-    return SingleLabelEvaluation(names, targets, probabilities, metrics)
+        return MultiLabelEvaluation(*parts, spec.thresholds)
+    return SingleLabelEvaluation(*parts)
 
 
 def mirror_remarks(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
@@ -78,3 +95,9 @@ def _scores(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str
         assert spec.thresholds is not None
         return multi_label_metrics(targets, probabilities, spec.thresholds, names)
     return classification_metrics(targets, probabilities, names)
+
+
+def _calibration(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, float]:
+    if spec.multi_label:
+        return label_calibration(targets.bool().numpy(), probabilities.numpy())
+    return class_calibration(targets.numpy(), probabilities.numpy())

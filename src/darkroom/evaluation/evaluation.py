@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.metrics.calibration import Reliability
 from darkroom.metrics.confusion import confusion_matrix
 
 
@@ -22,6 +23,8 @@ class Evaluation(ABC):
     """int64 ``(n,)``, or float32 ``(n, num_classes)`` of 0 and 1 if an image may have several labels."""
     probabilities: Tensor
     """float64 ``(n, num_classes)``, 0..1."""
+    uncalibrated: Tensor
+    """The probabilities before the temperature was applied, as ``probabilities``."""
     metrics: dict[str, Any]
     """As ``classification_metrics`` or ``multi_label_metrics`` returns, and the scores of baselines."""
 
@@ -29,6 +32,14 @@ class Evaluation(ABC):
     @abstractmethod
     def preds(self) -> Tensor:
         """The predictions, in the shape of ``targets``."""
+
+    @abstractmethod
+    def reliability(self, probabilities: Tensor) -> Reliability:
+        """Return how often decisions of similar confidence are correct.
+
+        Args:
+            probabilities: those after or before calibration.
+        """
 
     @property
     @abstractmethod
@@ -49,6 +60,11 @@ class Evaluation(ABC):
     @abstractmethod
     def predicted_indices(self) -> list[Any]:
         """The predicted class of each image, or a list of its predicted labels."""
+
+    @property
+    @abstractmethod
+    def explained(self) -> Tensor:
+        """The class of each image that its heatmap explains, int64 ``(n,)``."""
 
     @property
     @abstractmethod

@@ -8,12 +8,34 @@ from torch import Tensor
 
 from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.reporting.page import embed_image
 from darkroom.reporting.samples import spread_over
 from darkroom.reporting.shown import ReportImage
 
 NUM_HARDEST = 30
 MIN_PER_CLASS = 3
 """Minimum of the maximum number of images per class."""
+
+
+COLD_TO_HOT = np.array([[0, 0, 4], [120, 28, 109], [237, 105, 37], [252, 255, 164]])
+"""Colours between which those of a heatmap are interpolated (from matplotlib's inferno)."""
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """Regions of an image that a prediction rests on."""
+
+    levels: NDArray[np.uint8]
+    """``(h, w)``, 0..15, smaller than the image."""
+    title: str
+    """The class, and the method in brackets."""
+
+    @property
+    def address(self) -> str:
+        """The heatmap in colours as a data URL."""
+        across = np.linspace(0, 15, len(COLD_TO_HOT))
+        colours = [np.interp(self.levels, across, channel) for channel in COLD_TO_HOT.T]
+        return embed_image(np.rint(np.stack(colours, axis=-1)).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -26,6 +48,7 @@ class HardImage(ReportImage):
     """The true class or labels, and their probability."""
     mistakes: list[str]
     """The wrong predictions; empty if the model was right."""
+    heatmap: Heatmap | None = None
 
     @property
     def title(self) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from darkroom.errors import counted
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.metrics.calibration import Reliability, reliability
 from darkroom.metrics.counts import Counts, counts_of_labels
 from darkroom.metrics.multi_label import labels_at
 from darkroom.metrics.multi_label_classification import confused_labels
@@ -30,6 +31,10 @@ class MultiLabelEvaluation(Evaluation):
         """The labels whose probability reaches their threshold, bool ``(n, num_classes)``."""
         return labels_at(self.thresholds, self.probabilities)
 
+    def reliability(self, probabilities: Tensor) -> Reliability:
+        """Return the reliability of the probabilities of all labels together."""
+        return reliability(probabilities.flatten().numpy(), self.targets.bool().flatten().numpy())
+
     @property
     def truth_probabilities(self) -> Tensor:
         true = self.targets.bool()
@@ -46,6 +51,11 @@ class MultiLabelEvaluation(Evaluation):
     @property
     def predicted_indices(self) -> list[Any]:
         return [row.nonzero()[0].tolist() for row in self.preds.numpy()]
+
+    @property
+    def explained(self) -> Tensor:
+        """The label whose probability is farthest from the truth."""
+        return (self.probabilities - self.targets).abs().argmax(dim=1)
 
     @property
     def truth_groups(self) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from darkroom.evaluation.calibration import write_calibration
 from darkroom.evaluation.confusions import most_mistaken, shown_matrix
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.figures import (
@@ -29,7 +30,7 @@ def write_plots(
     history: Mapping[str, Sequence[float]] | None,
     folder: Path,
 ) -> None:
-    """Write scores per class, confusions, curves, the hardest images and the training's history.
+    """Write scores, confusions, curves, calibration, the hardest images and the training's history.
 
     Args:
         history: as ``draw_history`` takes it; None for a model file of an earlier version.
@@ -49,6 +50,7 @@ def write_plots(
         write_curves(curves, labels, folder / f"{name}.csv")
         across, upward = (label.replace("_", " ") for label in labels)
         draw_curves(curves.grid, curves.values, curves.macro, (across, upward), folder / f"{name}.png")
+    write_calibration(evaluation, folder)
     draw_titled_images(
         [image.pixels for image in hardest], [image.title for image in hardest], folder / "hardest.png"
     )

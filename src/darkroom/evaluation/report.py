@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import counted
+from darkroom.evaluation.calibration import calibration_section
 from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
 from darkroom.evaluation.evaluate import mirror_remarks
 from darkroom.evaluation.evaluation import Evaluation
@@ -65,10 +66,12 @@ def write_report(
         matrix=shown_matrix(evaluation.confusion, evaluation.confused_names),
         confusions=frequent_confusions(evaluation.confusion, evaluation.confused_names),
         confusion_caption=evaluation.confusion_caption,
+        label_counts=_label_counts(evaluation),
         hardest=hardest,
         explorer=explorer,
         hardest_caption=evaluation.hardest_caption,
         definition=definition(metrics),
+        calibration=calibration_section(metrics, plots),
         remarks=[
             *remarks_on(metrics_file(metrics)),
             *mirror_remarks(metrics, spec.training),
@@ -89,6 +92,15 @@ def _worst_first(per_class: Mapping[str, Any]) -> dict[str, Any]:
         return f1 is None, f1 or 0.0
 
     return dict(sorted(per_class.items(), key=key))
+
+
+def _label_counts(evaluation: Evaluation) -> list[tuple[str, int, int, int]]:
+    """Return name and number of correct, missed and wrong predictions of each label, if any."""
+    if not isinstance(evaluation, MultiLabelEvaluation):
+        return []
+    counts = evaluation.label_counts
+    cases = (counts.true_positives, counts.false_negatives, counts.false_positives)
+    return list(zip(evaluation.class_names, *(case.tolist() for case in cases), strict=True))
 
 
 def _remarks_on_training(training: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from darkroom.errors import counted
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.metrics.calibration import Reliability, class_reliability
 
 
 class SingleLabelEvaluation(Evaluation):
@@ -18,6 +19,10 @@ class SingleLabelEvaluation(Evaluation):
     def preds(self) -> Tensor:
         """The most probable classes, int64 ``(n,)``."""
         return self.probabilities.argmax(dim=1)
+
+    def reliability(self, probabilities: Tensor) -> Reliability:
+        """Return the reliability of the predicted classes."""
+        return class_reliability(self.targets.numpy(), probabilities.numpy())
 
     @property
     def truth_probabilities(self) -> Tensor:
@@ -34,6 +39,11 @@ class SingleLabelEvaluation(Evaluation):
     @property
     def predicted_indices(self) -> list[Any]:
         return self.preds.tolist()
+
+    @property
+    def explained(self) -> Tensor:
+        """The prediction."""
+        return self.preds
 
     @property
     def truth_groups(self) -> NDArray[np.int64]:

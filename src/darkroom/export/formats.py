@@ -14,21 +14,17 @@ from darkroom.models.spec import ModelSpec
 
 
 class ExportedModel(nn.Module):
-    """The exported model: raw pixels in, logits and probabilities out.
+    """The exported model: raw pixels in, logits and calibrated probabilities out."""
 
-    Args:
-        multi_label: whether an image may have any number of labels.
-    """
-
-    def __init__(self, classifier: nn.Module, multi_label: bool = False) -> None:
+    def __init__(self, classifier: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
         self.classifier = classifier
-        self.multi_label = multi_label
+        self.spec = spec
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and probabilities, ``(n, num_classes)``, of uint8 NCHW images."""
         logits = self.classifier(images)
-        return logits, probabilities_of(logits, self.multi_label)
+        return logits, probabilities_of(logits, self.spec)
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ def _capture(classifier: nn.Module, spec: ModelSpec) -> torch.export.ExportedPro
     # two images, because the tracer treats a batch size of 1 as a constant
     images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
-    exported = ExportedModel(classifier, spec.multi_label).eval()
+    exported = ExportedModel(classifier, spec).eval()
     return torch.export.export(exported, (images,), dynamic_shapes={"images": {0: batch}})
 
 

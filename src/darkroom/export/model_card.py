@@ -11,7 +11,9 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.scores import (
+    answer_sentences,
     baseline_scores,
+    calibration_scores,
     definition,
     intervals,
     macro_scores,
@@ -43,6 +45,8 @@ def write_model_card(
         scores={**macro_scores(metrics), **overall_scores(metrics)},
         intervals=intervals(metrics),
         baselines=baseline_scores(metrics),
+        calibration=calibration_scores(metrics),
+        answers=list(answer_sentences(metrics)),
         definition=definition(metrics),
         remarks=remarks_on(metrics),
         f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},

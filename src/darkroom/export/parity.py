@@ -17,6 +17,7 @@ from darkroom.errors import UserError
 from darkroom.export import reload
 from darkroom.metrics.finite import check_finite
 from darkroom.models.classifier import probabilities_of
+from darkroom.models.spec import ModelSpec
 
 SMALLEST_BOUND = 1e-5
 
@@ -51,11 +52,11 @@ class Parity:
 
 def check_parity(
     model: nn.Module,
+    spec: ModelSpec,
     files: Sequence[Path],
     images: NDArray[np.uint8],
     num_threads: int,
     tolerance: float,
-    thresholds: Sequence[float] | None = None,
     paths: Sequence[str] | None = None,
 ) -> dict[str, Parity]:
     """Reload each file in a new process and compare it with ``model``.
@@ -63,7 +64,6 @@ def check_parity(
     Args:
         images: uint8 ``(n, channels, height, width)``.
         tolerance: maximum difference of a probability.
-        thresholds: one per label, if an image may have several; None: each image has one class.
         paths: the images' files, for messages.
 
     Returns:
@@ -75,14 +75,14 @@ def check_parity(
     """
     with torch.inference_mode():
         logits = model(torch.from_numpy(images))
-    expected = probabilities_of(logits, multi_label=thresholds is not None).numpy()
+    expected = probabilities_of(logits, spec).numpy()
     names = paths or [f"image {index}" for index in range(len(images))]
     check_finite(expected, names, "export: the checkpoint")
     outcomes = _reload_and_run(files, images, num_threads)
     for file, probabilities in zip(files, outcomes, strict=True):
         check_finite(probabilities, names, f"export: {file.name}")
     parities = {
-        file.name: compare(expected, actual, thresholds)
+        file.name: compare(expected, actual, spec.thresholds)
         for file, actual in zip(files, outcomes, strict=True)
     }
     for name, parity in parities.items():
@@ -104,7 +104,7 @@ def compare(
     """Return the difference between probabilities, float32 ``(n, num_classes)`` each.
 
     Args:
-        thresholds: as in ``check_parity``.
+        thresholds: one per label, if an image may have several; None: each image has one class.
     """
     if thresholds is None:
         same = expected.argmax(axis=1) == actual.argmax(axis=1)

@@ -16,7 +16,7 @@ def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32
 
     model, spec = load_model(path)
     with torch.inference_mode():
-        return probabilities_of(model(torch.from_numpy(images)), spec.multi_label).numpy()
+        return probabilities_of(model(torch.from_numpy(images)), spec).numpy()
 
 
 def run_pt2(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:

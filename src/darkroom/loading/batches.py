@@ -82,6 +82,11 @@ class Batches:
         """Of the shards: equal digests mean equal images in the same order."""
         return self._shards.digest
 
+    @property
+    def paths(self) -> list[str]:
+        """The files of the images."""
+        return self._shards.paths
+
     def with_batch_size(self, batch_size: int) -> Self:
         """Return the same images in batches of another size, without placing them again."""
         others = copy.copy(self)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from darkroom.errors import listed
+from darkroom.errors import counted, listed
 
 FEW_IMAGES = 20
 """Number of test images of a class below which its scores say little."""
@@ -33,7 +33,13 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
     Args:
         test: the scores of a test split, as in metrics.json.
     """
-    return [*_on_averaging(test), *_on_classes(test), *_on_baseline(test)]
+    return [
+        *_on_gate(test),
+        *_on_averaging(test),
+        *_on_classes(test),
+        *_on_answers(test),
+        *_on_baseline(test),
+    ]
 
 
 def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
@@ -43,6 +49,16 @@ def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
         return []
     names = listed(without, MAX_NAMES)
     return [f"classes without validation images: {names}; the validation macro F1 excludes them"]
+
+
+def _on_gate(test: Mapping[str, Any]) -> Iterator[str]:
+    reasons = test.get("gate", {}).get("reasons", [])
+    if reasons:
+        shown, more = reasons[:MAX_NAMES], len(reasons) - MAX_NAMES
+        yield (
+            f"The model does not pass evaluate.gate: {'; '.join(shown)}"
+            f"{f'; and {more:,} more reasons' if more > 0 else ''}."
+        )
 
 
 def _on_averaging(test: Mapping[str, Any]) -> Iterator[str]:
@@ -80,6 +96,23 @@ def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     if never:
         names = listed(never, MAX_NAMES)
         yield f"{several} that are never predicted, so that their precision is 0: {names}."
+
+
+def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:
+    abstention, conformal = test.get("abstention", {}), test.get("conformal", {})
+    if abstention.get("threshold", 0.0) is None:
+        yield (
+            f"No confidence was shown to reach the precision {abstention['target_precision']:g}"
+            f" (evaluate.target_precision) on {counted(abstention['val_images'], 'validation image')}."
+            " `darkroom predict --abstain` is therefore not possible."
+        )
+    few = [row["class"] for row in conformal.get("classes", ()) if row["is_marginal"]]
+    if few:
+        yield (
+            f"Classes with too few validation images for a coverage of {conformal['target_coverage']:g}"
+            f" of their own: {listed(few, MAX_NAMES)}. Their place in prediction sets is decided by the"
+            " probabilities of all classes, and the coverage may be lower in them."
+        )
 
 
 def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:

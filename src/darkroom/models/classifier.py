@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.models.network import Network
+from darkroom.models.spec import ModelSpec
 
 
 class Classifier(nn.Module):
@@ -50,15 +51,17 @@ class Classifier(nn.Module):
         return (images.float() / 255 - self.mean) / self.std
 
 
-def probabilities_of(logits: Tensor, multi_label: bool) -> Tensor:
-    """Return the probabilities that logits stand for.
+def probabilities_of(logits: Tensor, spec: ModelSpec) -> Tensor:
+    """Return the calibrated probabilities that a model's logits stand for.
 
     Args:
         logits: float ``(n, num_classes)``.
-        multi_label: whether an image may have several labels, or none.
+        spec: says whether an image may have several labels, and has the temperature of the logits.
 
     Returns:
         float ``(n, num_classes)`` in 0..1: independent probabilities of labels, or probabilities of
         classes, which sum to 1 in each row.
     """
-    return logits.sigmoid() if multi_label else logits.softmax(dim=1)
+    if any(value != 1 for value in spec.temperature):
+        logits = logits / torch.tensor(spec.temperature, dtype=logits.dtype, device=logits.device)
+    return logits.sigmoid() if spec.multi_label else logits.softmax(dim=1)

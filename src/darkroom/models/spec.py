@@ -54,6 +54,8 @@ class ModelSpec:
     """Height and width of the images from which ``input_size`` is cut; None: ``input_size``."""
     evaluate_crop: str | None = None
     """How ``input_size`` is cut from ``prepared_size``: ``centre`` or ``whole``; None: not at all."""
+    temperature: tuple[float, ...] = (1.0,)
+    """Divides the logits before they become probabilities: one value, or one per label."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class ModelSpec:
             "dtype": "uint8",
             "range": [0, 255],
             "normalisation": "inside the model",
+            "temperature": self.temperature,
             **labels,
         }
 

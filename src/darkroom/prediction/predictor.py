@@ -26,6 +26,25 @@ from darkroom.prediction.onnx_session import OnnxClassifier
 BATCH_SIZE = 64
 
 
+ABSTAINED = "abstain"
+"""What is printed instead of a class, unless a class has this name."""
+
+_Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Abstention(BaseModel):
+    """When an answer is too unsure; no threshold has reached the precision if it is None."""
+
+    target_precision: float
+    threshold: _Probability | None
+
+
+class _Sets(BaseModel):
+    """The lowest probability at which each class belongs to the set of possible classes."""
+
+    thresholds: list[_Probability]
+
+
 class _Description(BaseModel):
     """The values of model.json that a prediction needs."""
 
@@ -38,7 +57,10 @@ class _Description(BaseModel):
     evaluate_crop: Literal["centre", "whole"] | None = None
     # not in model.json if each image has one label
     multi_label: bool = False
-    thresholds: list[Annotated[float, Field(ge=0, le=1)]] | None = None
+    thresholds: list[_Probability] | None = None
+    # not in model.json of earlier versions, or if evaluate was not asked for them
+    abstention: _Abstention | None = None
+    conformal: _Sets | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,8 @@ class Prediction:
     path: Path
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    possible: tuple[str, ...] = ()
+    """The classes of the prediction set, the most probable first; see ``Predictor.has_sets``."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +117,14 @@ class Predictor:
     Args:
         folder: a folder with ``model.onnx`` and ``model.json``, as the export stage writes them.
         tiff: also read TIFF files.
+        abstains: predict ``abstained`` instead of a class if the probability is below the threshold.
 
     Raises:
-        UserError: a file is missing, damaged, unreadable, or from another export.
+        UserError: a file is missing, damaged, unreadable, or from another export; or the model has no
+            threshold below which it could abstain.
     """
 
-    def __init__(self, folder: Path, tiff: bool = False) -> None:
+    def __init__(self, folder: Path, tiff: bool = False, abstains: bool = False) -> None:
         values, digests = load_description(folder)
         description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
         try:
@@ -118,11 +144,26 @@ class Predictor:
                 f"for {counted(len(self.class_names), 'label')}"
             )
         self._tiff = tiff
+        self._threshold = _threshold_of(described, description) if abstains else 0.0
+        self._set_thresholds = np.array(described.conformal.thresholds if described.conformal else [])
+        if self.has_sets and len(self._set_thresholds) != len(self.class_names):
+            raise UserError(
+                f"{description}: has {counted(len(self._set_thresholds), 'threshold')} of sets for "
+                f"{counted(len(self.class_names), 'class')}"
+            )
+        self.abstained = ABSTAINED
+        while self.abstained in self.class_names:
+            self.abstained = f"({self.abstained})"
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
         shape = (described.channels, *described.input_size)
         self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
+
+    @property
+    def has_sets(self) -> bool:
+        """Whether predictions have sets of possible classes."""
+        return len(self._set_thresholds) > 0
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``."""
@@ -166,14 +207,44 @@ class Predictor:
     def _prediction(
         self, path: Path, probabilities: NDArray[np.float32], top_k: int | None
     ) -> Prediction:
-        best = np.argsort(-probabilities, kind="stable")
+        best = order = np.argsort(-probabilities, kind="stable")
         if top_k is None and self.is_multi_label:
             # a threshold changes its value in float32
             best = best[probabilities[best].astype(np.float64) >= self._thresholds[best]]
         else:
             best = best[: top_k or 1]
+        classes = tuple(self.class_names[index] for index in best)
+        if float(probabilities.max()) < self._threshold:
+            classes = (self.abstained, *classes[1:])
+        possible = (
+            order[probabilities[order].astype(np.float64) >= self._set_thresholds[order]]
+            if self.has_sets
+            else ()
+        )
         return Prediction(
             path,
-            tuple(self.class_names[index] for index in best),
+            classes,
             tuple(float(probabilities[index]) for index in best),
+            tuple(self.class_names[index] for index in possible),
         )
+
+
+def _threshold_of(described: _Description, description: Path) -> float:
+    """Return the probability below which the model abstains."""
+    if described.multi_label:
+        raise UserError(
+            f"{description}: --abstain needs one class per image; this model predicts a label only if "
+            "its probability reaches the label's threshold"
+        )
+    if described.abstention is None:
+        raise UserError(
+            f"{description}: has no threshold for --abstain: evaluate.target_precision was null, or an "
+            "earlier version of darkroom exported the model; set it and run `dvc repro export`"
+        )
+    if described.abstention.threshold is None:
+        raise UserError(
+            f"{description}: has no threshold for --abstain: on the validation images, no threshold "
+            f"was shown to reach the precision {described.abstention.target_precision:g}; lower "
+            "evaluate.target_precision, or use more validation images, and run `dvc repro export`"
+        )
+    return described.abstention.threshold

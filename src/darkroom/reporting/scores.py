@@ -1,6 +1,6 @@
 """Titles, definitions and a summary of the scores in metrics.json."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.errors import counted
@@ -84,3 +84,44 @@ def _meaning_of_intervals(metrics: Mapping[str, Any]) -> str:
         f"{counted(metrics['intervals']['num_units'], units)}{by_itself}, and do not include what "
         "another training would change."
     )
+
+
+def calibration_scores(metrics: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return scores of the probabilities, before and after calibration, by their titles."""
+    scores = metrics.get("calibration", {})
+    return {
+        title: (scores[f"{name}_before"], scores[name])
+        for name, title in _OF_PROBABILITIES.items()
+        if name in scores
+    }
+
+
+_OF_PROBABILITIES = {
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+    "ece": "calibration error",
+}
+
+
+def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the test images say of abstention and of prediction sets; nothing for several labels.
+
+    Args:
+        metrics: as in metrics.json, also of an earlier version.
+    """
+    abstention, conformal = metrics.get("abstention", {}), metrics.get("conformal")
+    if abstention.get("precision") is not None:
+        yield (
+            f"If the model answers only at a probability of {abstention['threshold']:.4f} or more, it "
+            f"answers {abstention['coverage']:.1%} of the test images. Of the answers, "
+            f"{abstention['precision']:.1%} are correct (95 % interval: "
+            f"{abstention['precision_low']:.1%} to {abstention['precision_high']:.1%}; asked: "
+            f"{abstention['target_precision']:.1%})."
+        )
+    if conformal is not None:
+        yield (
+            f"The sets of possible classes contain the true class of {conformal['coverage']:.1%} of the "
+            f"test images (asked: {conformal['target_coverage']:.1%}). They have "
+            f"{conformal['mean_set_size']:.2f} classes on average, and {conformal['empty_sets']:.1%} of "
+            "them are empty."
+        )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from darkroom.metrics.remarks import remarks_on
+from darkroom.reporting.scores import calibration_scores
 
 if TYPE_CHECKING:
     from darkroom.dataset.info import DatasetInfo
@@ -145,6 +146,10 @@ def describe_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     return {
         **overall,
         **_baseline_rows(metrics),
+        **{
+            title: f"{after:.4f} (before calibration {before:.4f})"
+            for title, (before, after) in calibration_scores(metrics).items()
+        },
         "lowest F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
         "images": f"{metrics['num_images']:,}",
         **{"remark" if n == 1 else f"remark {n}": text for n, text in enumerate(remarks_on(metrics), 1)},

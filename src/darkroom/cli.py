@@ -12,7 +12,9 @@ from darkroom.commands.pack import pack
 from darkroom.commands.params import params
 from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
+from darkroom.commands.relabel import relabel
 from darkroom.commands.summary import summary
+from darkroom.commands.suspects import suspects
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
@@ -60,6 +62,8 @@ for command in (
     models,
     summary,
     lr,
+    suspects,
+    relabel,
     sync,
     trace,
     compare,

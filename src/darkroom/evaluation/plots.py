@@ -52,7 +52,8 @@ def write_plots(
         across, upward = (label.replace("_", " ") for label in labels)
         draw_curves(curves.grid, curves.values, curves.macro, (across, upward), folder / f"{name}.png")
     write_calibration(evaluation, folder)
-    write_slices(evaluation.metrics.get("slices", []), folder / "slices.csv")
+    if "slices" in evaluation.metrics:
+        write_slices(evaluation.metrics["slices"], folder / "slices.csv")
     draw_titled_images(
         [image.pixels for image in hardest], [image.title for image in hardest], folder / "hardest.png"
     )

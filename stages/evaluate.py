@@ -37,6 +37,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.features.store import Store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
+    from darkroom.metrics.gate import check_gate, judge
     from darkroom.metrics.remarks import remarks_on
     from darkroom.models.file import load_model
     from darkroom.progress import progress_bar
@@ -48,6 +49,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     model, spec = load_model(MODEL)
 
     info = load_info(DATASET)
+    check_gate(config.evaluate.gate, info.class_names)
     view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
     train, val, test_split = (
         open_split(PREPARED / split, info, view) for split in ("train", "val", "test")
@@ -71,6 +73,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     )
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
+    test |= judge(config.evaluate.gate, test)
 
     write_json({"test": test}, METRICS)
     write_predictions(evaluation, test_split.paths, PREDICTIONS)

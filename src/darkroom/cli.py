@@ -5,13 +5,16 @@ from typing import Any
 import click
 
 from darkroom.commands.compare import compare
+from darkroom.commands.gate import gate
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
 from darkroom.commands.params import params
 from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
+from darkroom.commands.relabel import relabel
 from darkroom.commands.summary import summary
+from darkroom.commands.suspects import suspects
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
@@ -59,9 +62,12 @@ for command in (
     models,
     summary,
     lr,
+    suspects,
+    relabel,
     sync,
     trace,
     compare,
+    gate,
     promote,
     verify,
 ):

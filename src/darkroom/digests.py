@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,3 +179,13 @@ class HashingFile(io.RawIOBase):
             raise
         self._size += written
         return written
+
+
+def code_digest(rooms: Iterable[str]) -> str:
+    """Return the SHA-256 over the code in some rooms, in hexadecimal digits."""
+    total = hashlib.sha256()
+    package = Path(__file__).parent
+    for room in rooms:
+        for file in sorted((package / room).rglob("*.py")):
+            total.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
+    return total.hexdigest()

@@ -172,7 +172,7 @@ def test_the_report_shows_a_heatmap_beside_each_of_the_hardest_images(tmp_path: 
     )
     assert hardest[3].heatmap is not None
     assert hardest[3].heatmap.levels.tolist() == quantised(heat[0].numpy()).tolist()
-    for name in ("precision_recall.png", "roc.png"):
+    for name in ("precision_recall.png", "roc.png", "reliability.png", "risk_coverage.png"):
         (tmp_path / name).touch()
     explorer = explore(noise.evaluation, noise.shards)
     write_report(

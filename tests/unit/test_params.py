@@ -40,6 +40,7 @@ EPOCHS = "a whole number at least 1 and at most 10,000 or a list of such numbers
 FROZEN = "one of none, backbone or a list of layer name patterns"
 UNFROZEN = "a list with any of {epoch: 3, layers: pattern}"
 FACTORS = "{pattern: factor}, such as {backbone.*: 0.1}"
+GATE = "{min_f1_macro: 0.95, min_recall: 0.9, max_drop: 0.01, against: champion} or null"
 CLASS_WEIGHTS = "balanced or {class: weight} or null"
 
 
@@ -148,7 +149,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"evaluate": ""},
-        "evaluate is missing; it must be a section with batch_size, tta, target_precision, coverage",
+        "evaluate is missing; it must be a section with batch_size, tta, target_precision, coverage,"
+        " gate",
     ),
     (
         {"augment": ""},
@@ -230,17 +232,17 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"evaluate": "evaluate: 256"},
         "evaluate: 256 is not allowed; it must be a section with batch_size, tta, target_precision,"
-        " coverage",
+        " coverage, gate",
     ),
     (
         {"evaluate": "evaluate:"},
         "evaluate: null is not allowed; it must be a section with batch_size, tta, target_precision,"
-        " coverage",
+        " coverage, gate",
     ),
     (
         {"evaluate": "evaluate: [1]"},
         "evaluate: [1] is not allowed; it must be a section with batch_size, tta, target_precision,"
-        " coverage",
+        " coverage, gate",
     ),
     # 1 is a choice of prepare.channels, but true and 1.0 are not: DVC would see another value
     (
@@ -713,6 +715,22 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         "train.evaluate_crop: null is not allowed when train.image_size is set",
     ),
     (
+        {"evaluate.gate": "gate: {}"},
+        "evaluate.gate: {} requires nothing; it must be null",
+    ),
+    (
+        {"evaluate.gate": "gate: {max_drop: 0.1}"},
+        "evaluate.gate: max_drop and against belong together: the drop is measured against that model",
+    ),
+    (
+        {"evaluate.gate": "gate: {min_f1: 0.9}"},
+        f"evaluate.gate: unknown key min_f1; it must be {GATE}",
+    ),
+    (
+        {"evaluate.gate": "gate: {min_recall: {cat: 2}}"},
+        f"evaluate.gate: cat: 2 is not allowed; it must be at most 1, in {GATE}",
+    ),
+    (
         {"train.evaluate_crop": "evaluate_crop: whole"},
         "train.evaluate_crop: whole has no effect when train.image_size is null; it must be null",
     ),
@@ -1005,7 +1023,7 @@ def test_a_merged_section_is_read_and_checked(batch_size: int) -> None:
     text = edited(
         {
             "evaluate": f"evaluate:\n  <<: {{batch_size: {batch_size}, tta: null,"
-            " target_precision: null, coverage: 0.5}"
+            " target_precision: null, coverage: 0.5, gate: null}"
         }
     )
     if batch_size:
@@ -1132,6 +1150,8 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {**training_size(TWO_SIZES), "prepare.image_size": "image_size: [9, 12]"},
         {"prepare.image_size": "image_size: [96, 192]"},
         {"evaluate.tta": "tta: flip"},
+        {"evaluate.gate": "gate: {min_f1_macro: 0.9, min_recall: 0.8}"},
+        {"evaluate.gate": "gate: {min_recall: {'3': 0.8}, max_drop: 0, against: champion}"},
         {
             **FROZEN_BACKBONE,
             "train.feature_views": "feature_views: 2",

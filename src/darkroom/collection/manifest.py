@@ -165,7 +165,7 @@ def _read(
             row = {role: _text(value, role) for role, value in named.items()}
             if separator is None:
                 row["label"] = _label(row["label"], rename)
-            path = _below(folder, row["path"], keep)
+            path = path_in_collection(folder, row["path"], keep)
             yield (
                 number,
                 path or row["path"],
@@ -262,7 +262,7 @@ def _weight(text: str) -> float | None:
     return weight
 
 
-def _below(folder: str, path: str, keep: frozenset[str]) -> str | None:
+def path_in_collection(folder: str, path: str, keep: frozenset[str]) -> str | None:
     """Return a listed path relative to the collection, or None if it leads out of ``folder``.
 
     Args:

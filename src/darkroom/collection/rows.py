@@ -49,13 +49,7 @@ def _read_delimited(name: str, content: bytes, columns: dict[str, str]) -> Rows:
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     line = 1
     try:
-        first = text.readline()
-        headers = {d: next(csv.reader([first], delimiter=d), []) for d in _DELIMITERS}
-        wanted = set(columns.values())
-        for names in headers.values():
-            names[:] = [name if name in wanted else name.strip() for name in names]
-        delimiter = max(headers, key=lambda d: (len(wanted & set(headers[d])), len(headers[d])))
-        header = headers[delimiter]
+        header, delimiter = _header(text.readline(), set(columns.values()))
         _check_columns(name, header, columns)
         positions = [header.index(column) for column in columns.values()]
         for row in (reader := csv.reader(text, delimiter=delimiter, strict=True)):
@@ -74,6 +68,32 @@ def _read_delimited(name: str, content: bytes, columns: dict[str, str]) -> Rows:
         lines = enumerate(io.BytesIO(content), start=1)
         line = next(number for number, text in lines if not _is_utf8(text))
         raise UserError(f"{name}: line {line} is not UTF-8; save it as UTF-8") from None
+
+
+def _header(line: str, wanted: set[str]) -> tuple[list[str], str]:
+    """Return the names in the first line of a delimited file, and the delimiter."""
+    headers = {d: next(csv.reader([line], delimiter=d), []) for d in _DELIMITERS}
+    for names in headers.values():
+        names[:] = [name if name in wanted else name.strip() for name in names]
+    delimiter = max(headers, key=lambda d: (len(wanted & set(headers[d])), len(headers[d])))
+    return headers[delimiter], delimiter
+
+
+def column_names(name: str, content: bytes, wanted: set[str]) -> list[str]:
+    """Return the names of all columns of a table that ``read_rows`` can read.
+
+    Args:
+        name: name of the file, for its suffix.
+        wanted: names of columns that are known to be there.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".parquet":
+        return list(pq.ParquetFile(pa.BufferReader(content)).schema_arrow.names)
+    text = content.decode("utf-8-sig")
+    if READERS[suffix] is _read_json_lines:
+        rows = (json.loads(line) for line in text.splitlines() if line.strip())
+        return list(dict.fromkeys(key for row in rows for key in row))
+    return _header(text.partition("\n")[0].rstrip("\r"), wanted)[0]
 
 
 def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows:

@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from darkroom.comparison.matching import Matched, match
 from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.sides import Side
 from darkroom.errors import counted
+from darkroom.metrics.calibration import class_calibration, label_calibration
 
 Verdict = Literal["better", "worse", "indistinguishable"]
 
 LEVEL = 0.05
 """The p-value up to which a difference counts."""
-
-SMALLEST = 1e-12
-"""Probabilities below it count as this in the negative log-likelihood."""
 
 
 @dataclass(frozen=True)
@@ -235,16 +232,7 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def calibration(predictions: Predictions) -> dict[str, float]:
-    """Return the negative log-likelihood and the Brier score of the probabilities, means over images.
-
-    With several labels, both are means over images and labels. Otherwise the Brier score is the sum over
-    classes, 0..2 (Brier, 1950).
-    """
-    true, given = predictions.targets, predictions.probabilities
+    """Return ``nll``, ``brier`` and ``ece`` of a model's probabilities, as in metrics.json."""
     if predictions.is_multi_label:
-        likelihood: NDArray[np.float64] = np.where(true, given, 1 - given)
-        brier = float(((given - true) ** 2).mean())
-    else:
-        likelihood = given[true]
-        brier = float(((given - true) ** 2).sum(axis=1).mean())
-    return {"nll": float(-np.log(np.maximum(likelihood, SMALLEST)).mean()), "brier": brier}
+        return label_calibration(predictions.targets, predictions.probabilities)
+    return class_calibration(predictions.targets.argmax(axis=1), predictions.probabilities)

@@ -58,7 +58,15 @@ class Params(Section):
     export: Export
 
     def mistaken_combinations(self) -> Mistakes:
-        sections = (self.data, self.prepare, self.augment, self.model, self.train, self.export)
+        sections = (
+            self.data,
+            self.prepare,
+            self.augment,
+            self.model,
+            self.train,
+            self.evaluate,
+            self.export,
+        )
         for section in sections:
             yield from section.mistaken_combinations()
         yield from self._weights_of_merged_labels()

@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from darkroom.compute.device import is_out_of_memory
+from darkroom.digests import code_digest
 from darkroom.errors import UserError, counted
 from darkroom.features.folding import fold_norms
 from darkroom.features.store import Matrix, Rows, Store
@@ -74,7 +74,7 @@ class Extractor:
         self._origin = {
             "model": _description(model, spec, head),
             "environment": {**environment, **_numerics()},
-            "code": _code_digest(),
+            "code": code_digest(ROOMS),
             "batch": BATCH_IMAGES,
         }
 
@@ -169,12 +169,3 @@ def _numerics() -> dict[str, object]:
         "tf32": [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32],
         "benchmark": torch.backends.cudnn.benchmark,
     }
-
-
-def _code_digest() -> str:
-    total = hashlib.sha256()
-    package = Path(__file__).parents[1]
-    for room in ROOMS:
-        for file in sorted((package / room).rglob("*.py")):
-            total.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes())
-    return total.hexdigest()

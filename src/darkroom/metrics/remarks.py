@@ -32,6 +32,7 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
         test: the scores of a test split, as in metrics.json.
     """
     return [
+        *_on_gate(test),
         *_on_averaging(test),
         *_on_classes(test),
         *_on_answers(test),
@@ -46,6 +47,16 @@ def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
         return []
     names = listed(without, MAX_NAMES)
     return [f"classes without validation images: {names}; the validation macro F1 excludes them"]
+
+
+def _on_gate(test: Mapping[str, Any]) -> Iterator[str]:
+    reasons = test.get("gate", {}).get("reasons", [])
+    if reasons:
+        shown, more = reasons[:MAX_NAMES], len(reasons) - MAX_NAMES
+        yield (
+            f"The model does not pass evaluate.gate: {'; '.join(shown)}"
+            f"{f'; and {more:,} more reasons' if more > 0 else ''}."
+        )
 
 
 def _on_averaging(test: Mapping[str, Any]) -> Iterator[str]:

@@ -15,8 +15,8 @@ from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
 from darkroom.compute.precision import check_precision, cpu_flags
 from darkroom.config.train import SettledTrain, TrainConfig
-from darkroom.dataset.info import DatasetInfo, load_info
-from darkroom.dataset.prepared import open_split
+from darkroom.dataset.info import DatasetInfo
+from darkroom.dataset.prepared import PreparedData, TrainingData
 from darkroom.dataset.views import EvaluationView
 from darkroom.features.extractor import Extractor, View
 from darkroom.features.store import Store
@@ -26,7 +26,7 @@ from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
-from darkroom.paths import DATASET, FEATURES, PREPARED
+from darkroom.paths import FEATURES
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
@@ -153,8 +153,11 @@ class _Validations:
         return iter(self.job.validation(self.state.epoch))
 
 
-def make_job(config: TrainConfig, runtime: Runtime) -> Job:
+def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = None) -> Job:
     """Build a job; PyTorch is first set to repeat its results.
+
+    Args:
+        data: the images; None: the prepared splits.
 
     Raises:
         UserError: parameters do not fit the data, the device or each other.
@@ -163,7 +166,8 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     set_determinism(config.seed, config.num_threads, options.deterministic, options.tf32)
     device = select_device(runtime.device)
     check_precision(options.precision, device, is_pinned(options.deterministic), cpu_flags())
-    info = load_info(DATASET)
+    data = data or PreparedData()
+    info = data.info
     check_data(config, info)
     environment = describe_environment(device)
     class_counts = [info.counts["train"][name] for name in info.class_names]
@@ -200,14 +204,14 @@ def make_job(config: TrainConfig, runtime: Runtime) -> Job:
     )
     # images may stay on the GPU, so they are placed before a batch size that fits is looked for
     train = Batches(
-        open_split(PREPARED / "train", info, view if trains_on_view else None),
+        data.open("train", view if trains_on_view else None),
         device,
         1,
         runtime.workers,
         augmentation.needs_host,
         options.sampling,
     )
-    val = Batches(open_split(PREPARED / "val", info, view), device, 1, runtime.workers)
+    val = Batches(data.open("val", view), device, 1, runtime.workers)
     largest = max((size for _, size in options.sizes), key=math.prod, default=info.input_size)
     batch_size = settle_batch_size(
         options.batch_size,

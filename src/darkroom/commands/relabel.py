@@ -1,0 +1,55 @@
+"""darkroom relabel: writes a manifest with corrected labels."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("table", type=click.Path(dir_okay=False, path_type=Path), metavar="CSV")
+@click.option(
+    "--out",
+    metavar="NAME",
+    help="Name of the new manifest.  [default: labels.csv, or that of the manifest in use with"
+    " -relabelled]",
+)
+@click.option("--force", is_flag=True, help="Replace an existing manifest.")
+@click.option("--new-classes", is_flag=True, help="Accept classes that no image has had so far.")
+@click.option("--test", is_flag=True, help="Also correct labels of the test split.")
+def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: bool) -> None:
+    """Write a manifest with the labels filled into the column new_label of CSV.
+
+    CSV is the edited table of `darkroom suspects`, or any with the columns path, label and new_label.
+    The manifest is written into data.path and also fixes the split of every image, so that nothing but
+    the labels changes. params.yaml is not changed: the values to set are printed.
+    """
+    from darkroom.collection.entries import SPLITS
+    from darkroom.errors import counted
+    from darkroom.params import load_params
+    from darkroom.paths import MANIFEST, PARAMS
+    from darkroom.prediction.table import open_table
+    from darkroom.suspects.findings import read_corrections
+    from darkroom.suspects.relabel import check_corrections, load_known, write_corrected
+
+    params = load_params(PARAMS)
+    known = load_known(MANIFEST)
+    separator = params.data.label_separator
+    changes = check_corrections(read_corrections(table), known, separator, table, new_classes, test)
+    corrected = write_corrected(params.data, known, changes, out, open_table, force)
+    by_split = [(sum(known[path].split == split for path in changes), split) for split in SPLITS]
+    shown = ", ".join(f"{count:,} {split}" for count, split in by_split if count)
+    click.echo(f"{corrected.path}: {counted(len(changes), 'label')} changed ({shown})")
+    if corrected.num_unlisted:
+        click.echo(f"{counted(corrected.num_unlisted, 'file')} that prepare did not use: not listed")
+    settings = {**corrected.params, **({"prepare.fold": None} if params.prepare.fold else {})}
+    if settings:
+        click.echo("next: in params.yaml, set")
+    for name, value in settings.items():
+        click.echo(f"  {name}: {_as_yaml(value)}")
+    click.echo(f"then: dvc add {params.data.path} (if DVC tracks it) and dvc repro")
+
+
+def _as_yaml(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else f"{value or 'null'}"

@@ -1,0 +1,86 @@
+"""darkroom suspects: finds images whose label is probably wrong."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+
+@click.command()
+@click.option(
+    "--out",
+    default="suspects",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for suspects.csv and suspects.html.",
+)
+@click.option("--force", is_flag=True, help="Replace a suspects.csv that was edited.")
+@click.option(
+    "--folds",
+    default=5,
+    show_default=True,
+    type=click.IntRange(2, 100),
+    help="Number of parts; as many models are trained, each on all parts but one.",
+)
+@click.option(
+    "--method",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "features", "recipe"]),
+    help="The models: a logistic regression on features of the backbone with its initial weights, or the"
+    " network trained as params.yaml says. auto: features if model.weights is given or the backbone is"
+    " frozen.",
+)
+@click.option(
+    "--pictures", default=200, show_default=True, type=click.IntRange(1), help="Maximum in the gallery."
+)
+def suspects(
+    out: Path, force: bool, folds: int, method: Literal["auto", "features", "recipe"], pictures: int
+) -> None:
+    """Rank the train and val images by how probably their label is wrong.
+
+    Each image is judged by a model that was trained without it, by confident learning (Northcutt et al.,
+    2021). Groups and duplicates stay together. suspects.csv lists all images, the most doubtful first,
+    with an empty column new_label to fill in for `darkroom relabel`; suspects.html shows the suspects.
+    """
+    from darkroom.compute.determinism import configure_libraries
+    from darkroom.config.train import TrainConfig
+    from darkroom.errors import counted
+    from darkroom.params import load_params
+    from darkroom.paths import MANIFEST, PARAMS
+    from darkroom.runtime import load_runtime
+
+    params, runtime = load_params(PARAMS), load_runtime()
+    config = TrainConfig.of(params)
+    configure_libraries(config.is_deterministic)
+    from darkroom.prediction.table import open_table
+    from darkroom.suspects.findings import check_target, find_suspects
+    from darkroom.suspects.folds import assign_folds, can_be_judged, load_groups
+    from darkroom.suspects.gallery import write_gallery
+    from darkroom.suspects.out_of_fold import LabelledImages, choose_method, predict_out_of_fold
+
+    table = out / "suspects.csv"
+    check_target(table, force)
+    images = LabelledImages()
+    labels, paths = images.shards.labels, images.shards.paths
+    class_names = images.info.class_names
+    folds_of = assign_folds(labels, load_groups(MANIFEST, paths), folds, config.seed)
+    chosen = choose_method(config) if method == "auto" else method
+    probabilities = predict_out_of_fold(chosen, config, runtime, images, folds_of)
+    is_judged = can_be_judged(labels, folds_of, len(class_names))
+    separator = params.data.label_separator or "|"
+    found = find_suspects(labels, probabilities, is_judged, class_names, paths, images.splits, separator)
+    out.mkdir(parents=True, exist_ok=True)
+    with open_table(table) as file:
+        found.write(file)
+    write_gallery(found, images.shards, pictures, table, table.with_suffix(".html"))
+    if found.num_unjudged:
+        click.echo(
+            f"{counted(found.num_unjudged, 'image')} not judged: too few images have the same label",
+            err=True,
+        )
+    counts = f"{counted(len(found.suspects), 'suspect')} among {counted(len(found.ranked), 'image')}"
+    click.echo(
+        f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, too"
+        f" many if the model is weak; see {table.with_suffix('.html')}"
+    )

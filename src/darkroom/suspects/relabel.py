@@ -1,0 +1,292 @@
+"""Write a manifest with corrected labels, in which every image keeps its split.
+
+The new manifest lies in the collection, so that DVC versions it with the images. A manifest that is in
+use is copied with all of its columns; a collection of class folders gets its first one.
+"""
+
+import csv
+import posixpath
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TextIO
+
+import pyarrow.parquet as pq
+
+from darkroom.collection.huggingface import is_hugging_face
+from darkroom.collection.idx import find_idx
+from darkroom.collection.labels import join_labels, split_labels
+from darkroom.collection.manifest import path_in_collection
+from darkroom.collection.rows import column_names, read_rows
+from darkroom.config.data import DataSource
+from darkroom.errors import UserError, counted, did_you_mean, listed
+from darkroom.paths import fetched_name
+from darkroom.suspects.findings import Correction
+
+MAX_NAMED = 5
+"""Maximum number of mistakes in a message."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What ``prepare`` has recorded about a file."""
+
+    label: str
+    split: str | None
+    """None: the file is not used."""
+    pixels: str | None
+    """SHA-256 of the prepared pixels."""
+
+
+def load_known(manifest: Path) -> dict[str, Known]:
+    """Return every file that ``prepare`` has found, by its path in the collection."""
+    if not manifest.exists():
+        raise UserError(f"{manifest}: the file does not exist; run `dvc repro prepare`")
+    columns = ["path", "label", "split", "pixel_sha256"]
+    table = pq.read_table(manifest, columns=columns).to_pydict()
+    return {
+        path: Known(label or "", split, pixels)
+        for path, label, split, pixels in zip(*table.values(), strict=True)
+    }
+
+
+def check_corrections(
+    corrections: Iterable[Correction],
+    known: Mapping[str, Known],
+    separator: str | None,
+    table: Path,
+    new_classes: bool = False,
+    test: bool = False,
+) -> dict[str, str]:
+    """Return the new label of each image that gets one.
+
+    Args:
+        separator: ``data.label_separator``. The separator alone stands for no label at all.
+        table: name of the edited table, for messages.
+        new_classes: accept classes that no image has had so far.
+        test: accept images of the test split.
+
+    Raises:
+        UserError: a path or class is unknown, the label has changed since, two rows contradict each
+            other, an image is in the test split, or images with the same pixels would get different
+            labels. All mistakes are named, up to a limit.
+    """
+    classes = {
+        name
+        for one in known.values()
+        if one.split
+        for name in (split_labels(one.label, separator) if separator else [one.label])
+    }
+    changes: dict[str, str] = {}
+    mistakes = []
+    for row in corrections:
+        try:
+            new = _checked(row, known, classes, separator, new_classes, test)
+            if changes.setdefault(row.path, new) != new:
+                raise ValueError(f"gets both {changes[row.path]!r} and {new!r}")
+        except ValueError as error:
+            mistakes.append(f"{table}:{row.line}: {row.path} {error}")
+    changes = {path: new for path, new in changes.items() if new != known[path].label}
+    if not mistakes:
+        mistakes = list(_torn_copies(changes, known))
+    if mistakes:
+        more = [f"... and {counted(len(mistakes) - MAX_NAMED, 'more mistake')}"]
+        raise UserError("\n".join(mistakes[:MAX_NAMED] + more * (len(mistakes) > MAX_NAMED)))
+    if not changes:
+        raise UserError(f"{table}: no label changes; fill in the column new_label")
+    return changes
+
+
+def _checked(
+    row: Correction,
+    known: Mapping[str, Known],
+    classes: set[str],
+    separator: str | None,
+    new_classes: bool,
+    test: bool,
+) -> str:
+    """Return the new label of a row as ``prepare`` writes labels; raise ValueError if it is wrong."""
+    if row.path not in known:
+        raise ValueError(f"is not a file of data.path{did_you_mean(row.path, known)}")
+    image = known[row.path]
+    if image.split is None:
+        raise ValueError("is not used in any split")
+    if image.split == "test" and not test:
+        raise ValueError("is in the test split; to correct it there, too, use --test")
+    if separator is None:
+        names, new = [row.new_label], row.new_label
+    else:
+        empty = row.new_label == separator
+        names = [] if empty else [name.strip() for name in row.new_label.split(separator)]
+        new = join_labels(names, separator)
+    for name in names:
+        if name not in classes and not new_classes:
+            hint = did_you_mean(name, classes) or f"; the classes are {listed(sorted(classes), 20)}"
+            raise ValueError(f"gets the unknown class {name!r}{hint}. --new-classes accepts it")
+    if row.label != image.label and image.label != new:
+        raise ValueError(
+            f"has the label {image.label!r} by now, not {row.label!r}; run `darkroom suspects` again"
+        )
+    return new
+
+
+def _torn_copies(changes: Mapping[str, str], known: Mapping[str, Known]) -> Iterator[str]:
+    """Yield a message for each changed image that has copies with another label."""
+    copies = defaultdict(list)
+    for path, image in known.items():
+        if image.split and image.pixels:
+            copies[image.pixels].append(path)
+    for path, new in changes.items():
+        others = [
+            other
+            for other in copies.get(known[path].pixels or "", ())
+            if changes.get(other, known[other].label) != new
+        ]
+        if others:
+            yield (
+                f"{path}: has the same pixels as {listed(others, 3)}, with another label then; give them"
+                f" the label {new!r}, too"
+            )
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The new manifest, and the parameters that make ``prepare`` use it."""
+
+    path: Path
+    params: dict[str, Any]
+    """Values by full name."""
+    num_unlisted: int
+    """Number of unused files that the manifest does not list."""
+
+
+def write_corrected(
+    source: DataSource,
+    known: Mapping[str, Known],
+    changes: Mapping[str, str],
+    name: str | None,
+    open_table: Any,
+    force: bool = False,
+) -> Corrected:
+    """Write the manifest with the changed labels, completely or not at all.
+
+    Args:
+        name: the new file, beside the old manifest, or in the collection if there is none; None:
+            ``labels.csv`` or ``NAME-relabelled.csv``.
+        open_table: a context manager that opens a file which appears when the block succeeds.
+        force: replace an existing file.
+
+    Raises:
+        UserError: the collection is not a folder of files, the file exists, or a changed image is not in
+            the manifest.
+    """
+    root = Path(source.path)
+    _check_place(source, root)
+    folder = root / posixpath.dirname(source.manifest or "")
+    if name is None:
+        name = (
+            f"{PurePosixPath(source.manifest).stem}-relabelled.csv" if source.manifest else "labels.csv"
+        )
+    if "/" in name or "\\" in name or not name.endswith(".csv"):
+        raise UserError(f"--out {name}: must be the name of a .csv file, which is written to {folder}")
+    target = folder / name
+    if target.exists() and not force:
+        raise UserError(f"{target}: exists; choose another name with --out, or replace it with --force")
+    relative = target.relative_to(root).as_posix()
+    if source.manifest is None:
+        columns, rows = ["path", "label", "split"], list(_listing(known, changes))
+        num_unlisted = len(known) - len(rows)
+        params: dict[str, Any] = {
+            "path_column": "path",
+            "label_column": "label",
+            "split_column": "split",
+        }
+        kept = {changes.get(path, one.label) for path, one in known.items()}
+        merged = {old: new for old, new in source.merge_labels.items() if old in kept}
+        params |= {"merge_labels": merged}
+    else:
+        columns, rows, split_column = _copy(source, known, changes)
+        num_unlisted, params = 0, {"split_column": split_column}
+    with open_table(target) as file:
+        _write(file, columns, rows)
+    params = {f"data.{key}": value for key, value in {"manifest": relative, **params}.items()}
+    now = {f"data.{key}": value for key, value in source.model_dump().items()}
+    return Corrected(
+        target, {key: value for key, value in params.items() if now[key] != value}, num_unlisted
+    )
+
+
+def _check_place(source: DataSource, root: Path) -> None:
+    if fetched := fetched_name(source.path):
+        raise UserError(
+            f"data.path: {source.path} is only for what fetch writes; copy it with `mkdir -p data/mine"
+            f" && cp -r {source.path} data/mine/{fetched}`, and set data.fetch: [] and data.path:"
+            f" data/mine/{fetched}"
+        )
+    if not root.is_dir() or find_idx(root) or is_hugging_face(root):
+        raise UserError(
+            f"data.path: {source.path} is not a folder of images, and the corrected manifest must be"
+            " inside the collection; write its images to a folder, and set data.path to that"
+        )
+
+
+def _listing(known: Mapping[str, Known], changes: Mapping[str, str]) -> Iterator[list[str]]:
+    for path, image in known.items():
+        if image.split:
+            yield [path, changes.get(path, image.label), image.split]
+
+
+def _copy(
+    source: DataSource, known: Mapping[str, Known], changes: Mapping[str, str]
+) -> tuple[list[str], list[list[str]], str]:
+    """Return the columns and rows of the manifest in use, with new labels and the splits in use."""
+    assert source.manifest is not None
+    file = Path(source.path) / source.manifest
+    content = file.read_bytes()
+    names = column_names(f"{file}", content, {source.path_column, source.label_column})
+    columns = list(names)
+    split_column = source.split_column
+    if split_column is None:
+        split_column = "split" if "split" not in columns else "darkroom_split"
+        columns.append(split_column)
+    folder = posixpath.dirname(posixpath.normpath(source.manifest))
+    if source.image_root is not None:
+        folder = posixpath.normpath(source.image_root.replace("\\", "/")).removeprefix(".")
+    with_backslash = frozenset(path for path in known if "\\" in path)
+    composed = {unicodedata.normalize("NFC", path): path for path in known}
+    rows, unseen = [], set(changes)
+    for _, values in read_rows(f"{file}", content, {name: name for name in names}):
+        cells = {
+            name: _cell(value, source.label_separator) for name, value in zip(names, values, strict=True)
+        }
+        path = path_in_collection(folder, cells[source.path_column], with_backslash) or ""
+        path = path if path in known else composed.get(unicodedata.normalize("NFC", path), path)
+        if path in changes:
+            cells[source.label_column] = changes[path]
+            unseen.discard(path)
+        if path in known:
+            cells[split_column] = known[path].split or ""
+        rows.append([cells.get(column, "") for column in columns])
+    if unseen:
+        raise UserError(
+            f"{file}: does not list {listed(sorted(unseen), MAX_NAMED)}; run `dvc repro prepare`, then"
+            " `darkroom suspects` again"
+        )
+    return columns, rows, split_column
+
+
+def _cell(value: Any, separator: str | None) -> str:
+    """Return a value of a manifest as a CSV has it."""
+    if isinstance(value, list):
+        return (separator or "|").join(_cell(part, None) for part in value)
+    if isinstance(value, bool):
+        return f"{value}".lower()
+    return "" if value is None else f"{value}"
+
+
+def _write(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = csv.writer(file, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)

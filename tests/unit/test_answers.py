@@ -36,7 +36,7 @@ def learned(folder: Path, **options: float | None) -> tuple[AnswerRules, dict]:
     """The rules of 600 validation images, and metrics of as many test images."""
     spec, *validated = calibrate(SPEC, torch.nn.Identity(), [drawn(0)])
     write_validation(spec, *validated, PATHS, folder / "validation.parquet")
-    wanted = Evaluate(batch_size=1, tta=None, **options)
+    wanted = Evaluate.model_construct(**options)
     rules = learn_rules(spec, folder / "validation.parquet", wanted)
     assert rules is not None
     logits, targets = drawn(1)
@@ -94,5 +94,5 @@ def test_without_targets_there_are_no_rules(tmp_path: Path) -> None:
     assert set(metrics["abstention"]) == {"aurc"}
     assert answer_rules(metrics) == answer_rules({}) == {}
     several = replace(SPEC, multi_label=True, thresholds=(0.5,) * 3)
-    wanted = Evaluate(batch_size=1, tta=None, target_precision=0.9, coverage=0.9)
+    wanted = Evaluate.model_construct(target_precision=0.9, coverage=0.9)
     assert learn_rules(several, tmp_path / "none", wanted) is None

@@ -6,6 +6,7 @@ from darkroom.paths import (
     EVALUATE_PLOTS,
     EVALUATE_REPORT,
     FEATURES,
+    MANIFEST,
     METRICS,
     MODEL,
     PREDICTIONS,
@@ -31,6 +32,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
     from darkroom.evaluation.heatmaps import add_heatmaps
+    from darkroom.evaluation.intervals import groups_of, with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.tables import write_predictions
@@ -71,6 +73,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
+    evaluation = with_intervals(evaluation, groups_of(MANIFEST, test_split.paths))
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
     test |= judge(config.evaluate.gate, test)

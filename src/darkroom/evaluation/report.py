@@ -20,6 +20,7 @@ from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.scores import (
     baseline_scores,
     definition,
+    intervals,
     macro_scores,
     overall_scores,
 )
@@ -50,6 +51,7 @@ def write_report(
         **overall_scores(metrics),
         **{f"macro F1 of {title}": value for title, value in baseline_scores(metrics).items()},
     }
+    ranges = {name: f", 95 %: {interval}" for name, interval in intervals(metrics).items()}
     write_page(
         Path(__file__).with_name("report.html.j2"),
         path,
@@ -57,7 +59,7 @@ def write_report(
         subtitle=f"{evaluation.target_description}; images of {height} x {width} pixels, "
         f"{'grey' if spec.channels == 1 else 'RGB'}. The test images were not used in training.",
         headline=[
-            *((name, number(value)) for name, value in cards.items()),
+            *((f"{name}{ranges.get(name, '')}", number(value)) for name, value in cards.items()),
             ("test images", f"{metrics['num_images']:,}"),
         ],
         per_class=_worst_first(metrics["per_class"]),

@@ -12,14 +12,20 @@ from darkroom.reporting.tables import write_csv
 CLASS_COLUMNS = (
     "threshold",
     "precision",
+    "precision_low",
+    "precision_high",
     "recall",
+    "recall_low",
+    "recall_high",
     "f1",
+    "f1_low",
+    "f1_high",
     "roc_auc",
     "average_precision",
     "support",
     "predicted",
 )
-"""Columns of classes.csv; ``threshold`` only if an image may have several labels."""
+"""Columns of classes.csv, if there are such scores."""
 
 
 def write_predictions(evaluation: Evaluation, paths: list[str], file: Path) -> None:

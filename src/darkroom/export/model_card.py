@@ -15,6 +15,7 @@ from darkroom.reporting.scores import (
     baseline_scores,
     calibration_scores,
     definition,
+    intervals,
     macro_scores,
     overall_scores,
 )
@@ -42,6 +43,7 @@ def write_model_card(
         info=info,
         metrics=metrics,
         scores={**macro_scores(metrics), **overall_scores(metrics)},
+        intervals=intervals(metrics),
         baselines=baseline_scores(metrics),
         calibration=calibration_scores(metrics),
         answers=list(answer_sentences(metrics)),

@@ -5,6 +5,8 @@ from typing import Any
 
 from darkroom.errors import counted, listed
 
+FEW_IMAGES = 20
+"""Number of test images of a class below which its scores say little."""
 MAX_NAMES = 10
 """Maximum number of classes that a remark names."""
 
@@ -82,6 +84,13 @@ def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{several} without test images: {names}. They are not measured{wrong}, and macro averages "
             "exclude them."
+        )
+    few = [row for row in rows if 0 < row.get("support", 0) < FEW_IMAGES] if "intervals" in test else []
+    if few:
+        names = listed((f"{row['class']} ({row['support']})" for row in few), MAX_NAMES)
+        yield (
+            f"{several} with fewer than {FEW_IMAGES} test images: {names}. Their scores are uncertain;"
+            " see the intervals."
         )
     never = [row["class"] for row in rows if row.get("support") and row.get("predicted") == 0]
     if never:

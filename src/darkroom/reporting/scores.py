@@ -27,6 +27,16 @@ def overall_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {"accuracy": metrics["accuracy"]}
 
 
+def intervals(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return the 95 % intervals of scores by their titles, where they are known."""
+    names = {"macro F1": "f1_macro", "accuracy": "accuracy", "exact match": "exact_match"}
+    return {
+        title: f"{number(metrics[f'{name}_low'])} to {number(metrics[f'{name}_high'])}"
+        for title, name in names.items()
+        if metrics.get(f"{name}_low") is not None
+    }
+
+
 def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the macro F1 of each baseline by its title; empty if there are none."""
     if "baseline" not in metrics:
@@ -42,12 +52,16 @@ def summary(metrics: Mapping[str, Any]) -> str:
     """Return the number of test images, the scores and those of baselines on one line."""
     scores = {**macro_scores(metrics), **overall_scores(metrics)}
     baselines = baseline_scores(metrics)
-    beside = f"; macro F1 of {_enumerated(baselines)}" if baselines else ""
-    return f"{counted(metrics['num_images'], 'test image')}, {_enumerated(scores)}{beside}"
+    beside = f"; macro F1 of {_enumerated(baselines, {})}" if baselines else ""
+    shown = _enumerated(scores, intervals(metrics))
+    return f"{counted(metrics['num_images'], 'test image')}, {shown}{beside}"
 
 
-def _enumerated(scores: Mapping[str, float | None]) -> str:
-    return ", ".join(f"{title} {number(score)}" for title, score in scores.items())
+def _enumerated(scores: Mapping[str, float | None], ranges: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"{title} {number(score)}{f' ({ranges[title]})' if title in ranges else ''}"
+        for title, score in scores.items()
+    )
 
 
 def definition(metrics: Mapping[str, Any]) -> str:
@@ -56,7 +70,19 @@ def definition(metrics: Mapping[str, Any]) -> str:
     return (
         f"Macro F1, precision and recall are unweighted means over the {several} with test images. A "
         f"{one} without test images is not measured, and its cells are blank. A {one} that is never "
-        "predicted has a precision of 0."
+        f"predicted has a precision of 0.{_meaning_of_intervals(metrics)}"
+    )
+
+
+def _meaning_of_intervals(metrics: Mapping[str, Any]) -> str:
+    if "intervals" not in metrics:
+        return ""
+    units = metrics["intervals"]["units"]
+    by_itself = "" if units == "image" else ", because images of a group are alike"
+    return (
+        f" Intervals (95 %) say what other test images of the same kind could give; they are based on "
+        f"{counted(metrics['intervals']['num_units'], units)}{by_itself}, and do not include what "
+        "another training would change."
     )
 
 

@@ -1,0 +1,171 @@
+"""Measures how often the 95 % intervals of macro F1 cover the truth, and how often a comparison errs.
+
+    python benchmarks/interval_coverage.py [--sets 2000] [--resamples 1000]
+
+Test sets are simulated from confusion probabilities that are known, so the true macro F1 is, too. Of
+each kind: balanced, imbalanced 1:50, nearly perfect, and grouped (ten images of a group are alike), the
+last also with the intervals for independent images, which must cover less. Comparisons are of two
+models on the same images: without a difference, false alarms of the interval should be 5 %; with one,
+the share that is found is the power. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+from machine import hardware, keep
+from numpy.typing import NDArray
+
+from darkroom.comparison import paired
+from darkroom.metrics import intervals
+
+Draw = Callable[[np.random.Generator], tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+def macro_f1(confusion: NDArray[np.float64]) -> float:
+    return float(np.mean(2 * confusion.diagonal() / (confusion.sum(axis=0) + confusion.sum(axis=1))))
+
+
+def confusion_shares(recalls: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the share of each prediction in the images of each class; errors prefer some classes."""
+    num_classes = len(recalls)
+    shares = np.random.default_rng(1).dirichlet(np.ones(num_classes), num_classes)
+    np.fill_diagonal(shares, 0)
+    shares *= ((1 - recalls) / shares.sum(axis=1))[:, None]
+    return shares + np.diag(recalls)
+
+
+def independent(per_class: list[int], recalls: list[float]) -> tuple[Draw, float]:
+    """Returns what draws a test set of independent images, and the true macro F1."""
+    counts, shares = np.array(per_class), confusion_shares(np.array(recalls))
+    targets = np.repeat(np.arange(len(counts)), counts)
+
+    def draw(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        drawn = [random.choice(len(counts), n, p=p) for n, p in zip(counts, shares, strict=True)]
+        return targets, np.concatenate(drawn)
+
+    return draw, macro_f1(shares * counts[:, None])
+
+
+GROUPS = np.repeat(np.arange(60), 10)
+
+
+def grouped(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draws 60 groups of ten images of five classes; the recall differs between groups."""
+    targets = random.integers(0, 5, 60)[GROUPS]
+    right = random.random(len(GROUPS)) < random.beta(1.7, 0.3, 60)[GROUPS]
+    wrong = (targets + random.integers(1, 5, len(GROUPS))) % 5
+    return targets, np.where(right, targets, wrong)
+
+
+CASES: dict[str, tuple[Draw, float, NDArray[np.int64] | None]] = {
+    "balanced": (*independent([100] * 10, [0.9] * 10), None),
+    "imbalanced 1:50": (
+        *independent([500, 200, 100, 50, 20, 10], [0.95, 0.9, 0.9, 0.8, 0.8, 0.7]),
+        None,
+    ),
+    "small": (*independent([30] * 3, [0.8] * 3), None),
+    "nearly perfect": (*independent([36] * 10, [0.997] * 10), None),
+    "nearly perfect, 1:50": (*independent([500, 200, 100, 50, 20, 10], [0.99] * 6), None),
+    "grouped": (grouped, 0.85, GROUPS),
+    "grouped, as if independent": (grouped, 0.85, None),
+}
+"""What draws a test set, its true macro F1, and the groups that the intervals are told. With errors
+that are spread evenly over equally frequent classes, macro F1 is the recall."""
+
+
+def one_hot(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.bool_]:
+    return labels[:, None] == np.arange(num_classes)
+
+
+def measure_coverage(case: str, num_sets: int) -> None:
+    draw, truth, groups = CASES[case]
+    random = np.random.default_rng(0)
+    bounds = []
+    for _ in range(num_sets):
+        targets, preds = draw(random)
+        num_classes = int(targets.max()) + 1
+        found = intervals.score_intervals(
+            one_hot(targets, num_classes), one_hot(preds, num_classes), groups
+        )
+        bounds.append(found.f1_macro)
+    low, high = np.transpose(bounds)
+    keep(
+        "interval-coverage",
+        {
+            "case": case,
+            "truth": round(truth, 4),
+            "sets": num_sets,
+            "covered": round(float(((low <= truth) & (truth <= high)).mean()), 4),
+            "truth_below": round(float((truth < low).mean()), 4),
+            "truth_above": round(float((high < truth).mean()), 4),
+            "mean_width": round(float((high - low).mean()), 4),
+            "resamples": intervals.NUM_RESAMPLES,
+        },
+    )
+
+
+def measure_comparison(better_by: float, num_sets: int, num_resamples: int) -> None:
+    """Compares two models of 1,000 images of ten classes that err independently."""
+    random = np.random.default_rng(0)
+    targets = np.arange(1_000) % 10
+    outside, significant = 0, 0
+    for _ in range(num_sets):
+        preds = [
+            np.where(random.random(1_000) < recall, targets, random.integers(0, 10, 1_000))
+            for recall in (0.85, 0.85 + better_by)
+        ]
+        found = paired.paired_difference(
+            *(one_hot(labels, 10) for labels in (targets, *preds)), num_resamples=num_resamples
+        )
+        outside += not found.low <= 0 <= found.high
+        significant += found.p_value < 0.05
+    keep(
+        "interval-coverage",
+        {
+            "case": "comparison",
+            "better_by": better_by,
+            "sets": num_sets,
+            "interval_without_zero": round(outside / num_sets, 4),
+            "p_below_5_percent": round(significant / num_sets, 4),
+            "resamples": num_resamples,
+        },
+    )
+
+
+def measure_time() -> None:
+    """Times the intervals of 10,000 images."""
+    random = np.random.default_rng(0)
+    for num_classes in (10, 1_000):
+        targets = np.arange(10_000) % num_classes
+        preds = np.where(random.random(10_000) < 0.8, targets, random.integers(0, num_classes, 10_000))
+        labels = one_hot(targets, num_classes), one_hot(preds, num_classes)
+        started = time.process_time()
+        intervals.score_intervals(*labels)
+        keep(
+            "interval-coverage",
+            {
+                "case": f"time of 10,000 images, {num_classes} classes",
+                "cpu_seconds": round(time.process_time() - started, 2),
+                "resamples": intervals.NUM_RESAMPLES,
+                **hardware(),
+            },
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=2_000, help="test sets per case")
+    parser.add_argument("--resamples", type=int, default=1_000, help="fewer than in use, to save time")
+    args = parser.parse_args()
+    measure_time()
+    intervals.NUM_RESAMPLES = args.resamples
+    for case in CASES:
+        measure_coverage(case, args.sets)
+    for better_by in (0.0, 0.03):
+        measure_comparison(better_by, args.sets, args.resamples)
+
+
+if __name__ == "__main__":
+    main()

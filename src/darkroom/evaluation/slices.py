@@ -150,7 +150,7 @@ def _compare(
     units = np.arange(len(is_right)) if groups is None else groups
     num_units, num_images = len(np.unique(units[chosen])), int(chosen.sum())
     score, other = float(is_right[chosen].mean()), float(is_right[rest].mean())
-    variance = _variance(is_right, chosen, units)
+    variance = _standard_error((is_right - score) * chosen / num_images, chosen, units) ** 2
     size = float(num_units)
     if 0 < score < 1 and variance > 0:
         size = min(max(score * (1 - score) / variance, 1.0), num_images)
@@ -164,25 +164,19 @@ def _compare(
             [int((is_right & part).sum()), int((~is_right & part).sum())] for part in (chosen, rest)
         ]
         return row, float(fisher_exact(table).pvalue)
-    error = np.sqrt(_variance(is_right, chosen, units, rest))
+    # as if there were no difference, because a slice without errors shows no variance of its own
+    both = chosen | rest
+    weights = chosen / num_images - rest / rest.sum()
+    error = _standard_error((is_right - is_right[both].mean()) * weights, both, units)
     if error == 0:  # all right, or all wrong, on both sides
-        return row, float(score == other)
-    freedom = len(np.unique(units[chosen | rest])) - 1
-    return row, float(2 * t.sf(abs(score - other) / error, freedom))
+        return row, 1.0
+    return row, float(2 * t.sf(abs(score - other) / error, len(np.unique(units[both])) - 1))
 
 
-def _variance(
-    is_right: NDArray[np.bool_],
-    chosen: NDArray[np.bool_],
-    units: NDArray[np.int64],
-    rest: NDArray[np.bool_] | None = None,
+def _standard_error(
+    influence: NDArray[np.float64], drawn: NDArray[np.bool_], units: NDArray[np.int64]
 ) -> float:
-    """Return the variance of a slice's score, or of its difference to the rest, if units are drawn."""
-    influence = (is_right - is_right[chosen].mean()) * chosen / chosen.sum()
-    drawn = chosen
-    if rest is not None:
-        influence = influence - (is_right - is_right[rest].mean()) * rest / rest.sum()
-        drawn = chosen | rest
-    sums = np.bincount(units, influence)
+    """Return the standard error of a score, of which each image moves it by its influence."""
     num_units = len(np.unique(units[drawn]))
-    return float((sums**2).sum()) * num_units / max(num_units - 1, 1)
+    squares = float((np.bincount(units, influence) ** 2).sum())
+    return float(np.sqrt(squares * num_units / max(num_units - 1, 1)))

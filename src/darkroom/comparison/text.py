@@ -97,11 +97,13 @@ def markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown."""
     marks = {"better": "✅", "worse": "❌", "indistinguishable": "➖"}  # noqa: RUF001
     lines = [f"{marks[comparison.verdict]} **{for_markdown(comparison.sentence)}**", ""]
-    lines += _table(("", *comparison.names, "difference"), score_rows(comparison))
+    first, second = comparison.names
+    headings = ("", f"A: {first}", f"B: {second}", "difference")
+    lines += _table(headings, score_rows(comparison))
     changed = _changed(comparison)
     if changed:
-        headings = ("class", *CLASS_HEADINGS)
-        lines += ["", *_table(headings, class_rows(changed[:NUM_CLASSES]))]
+        rows = class_rows(changed[:NUM_CLASSES])
+        lines += ["", *_table(("class", *CLASS_HEADINGS), rows)]
     lines += [f"\n{for_markdown(remark)}" for remark in comparison.remarks]
     return "\n".join(lines) + "\n"
 

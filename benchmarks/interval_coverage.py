@@ -3,10 +3,11 @@
     python benchmarks/interval_coverage.py [--sets 2000] [--resamples 1000]
 
 Test sets are simulated from confusion probabilities that are known, so the true macro F1 is, too. Of
-each kind: balanced, imbalanced 1:50, many small classes, nearly perfect, and grouped (ten images of a group are alike), the
-last also with the intervals for independent images, which must cover less. Comparisons are of two
-models on the same images: without a difference, 5 % false alarms are expected; with one, the share that
-is found is the power. All comparisons share their random numbers, so they take four times as many. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
+each kind: balanced, imbalanced 1:50, many small classes, nearly perfect, and grouped (ten images of a
+group are alike), the last also with the intervals for independent images, which must cover less.
+Comparisons are of two models on the same images: without a difference, 5 % false alarms are expected;
+with one, the share that is found is the power. All comparisons share their random numbers, so they take
+four times as many. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
 """
 
 import argparse

@@ -116,13 +116,13 @@ def test_folders_that_are_the_classes_are_no_slices(tmp_path: Path) -> None:
 
 def test_unknown_values_and_many_values(tmp_path: Path) -> None:
     paths = [f"{index // 2:03}/{index}.png" for index in range(200)]
-    brightness = [None if index < 100 else 5.0 if index < 150 else 7.0 for index in range(200)]
+    brightness = [None if index < 100 else 0.05 if index < 150 else 7e4 for index in range(200)]
     manifest = write_manifest(tmp_path, paths, brightness=brightness)
     rows = found(predictions(np.arange(200) < 150), manifest, paths=paths)
     assert len([row for row in rows if row["by"] == "folder"]) == MAX_NAMES
     bins = {row["slice"]: row for row in rows if row["by"] == "brightness"}
-    assert list(bins) == ["5 to 5", "7 to 7"]
-    assert bins["7 to 7"]["rest"] == 1.0
+    assert list(bins) == ["0.05 to 0.05", "70,000 to 70,000"]
+    assert bins["70,000 to 70,000"]["rest"] == 1.0
 
 
 def test_exact_match_of_several_labels(tmp_path: Path) -> None:

@@ -108,10 +108,15 @@ def _binned(values: Sequence[float | None]) -> list[str | None]:
     edges = np.unique(np.quantile(known, shares, method="lower"))
     bins = np.searchsorted(edges, known)
     names = {
-        index: f"{known[bins == index].min():.3g} to {known[bins == index].max():.3g}"
+        index: " to ".join(_shown(end(known[bins == index])) for end in (np.min, np.max))
         for index in np.unique(bins).tolist()
     }
     return [None if value is None else names[int(np.searchsorted(edges, value))] for value in values]
+
+
+def _shown(value: float) -> str:
+    """Return three significant digits, without an exponent: ``23,000``."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _slices(values: Attribute) -> Iterator[tuple[str, NDArray[np.bool_]]]:

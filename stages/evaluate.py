@@ -35,6 +35,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.intervals import groups_of, with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
+    from darkroom.evaluation.slices import with_slices
     from darkroom.evaluation.tables import write_predictions
     from darkroom.features.store import Store
     from darkroom.loading.batches import Batches
@@ -73,7 +74,9 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
-    evaluation = with_intervals(evaluation, groups_of(MANIFEST, test_split.paths))
+    groups = groups_of(MANIFEST, test_split.paths)
+    evaluation = with_intervals(evaluation, groups)
+    evaluation = with_slices(evaluation, MANIFEST, test_split.paths, groups)
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
     test |= judge(config.evaluate.gate, test)

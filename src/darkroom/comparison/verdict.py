@@ -12,6 +12,7 @@ from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.sides import Side
 from darkroom.errors import counted
 from darkroom.metrics.calibration import class_calibration, label_calibration
+from darkroom.metrics.holm import holm
 
 Verdict = Literal["better", "worse", "indistinguishable"]
 
@@ -220,15 +221,6 @@ def _classes(before: Predictions, after: Predictions, paired: Paired) -> list[Cl
         for index, p_value in zip(present, p_values, strict=True)
     ]
     return sorted(rows, key=lambda row: -abs(row.difference))
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Return p-values corrected by Holm's step-down method (1979), in the same order."""
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = highest
-    return corrected
 
 
 def calibration(predictions: Predictions) -> dict[str, float]:

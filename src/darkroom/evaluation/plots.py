@@ -14,6 +14,7 @@ from darkroom.evaluation.figures import (
 )
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
+from darkroom.evaluation.slices import write_slices
 from darkroom.evaluation.tables import (
     write_classes,
     write_confusions,
@@ -51,6 +52,8 @@ def write_plots(
         across, upward = (label.replace("_", " ") for label in labels)
         draw_curves(curves.grid, curves.values, curves.macro, (across, upward), folder / f"{name}.png")
     write_calibration(evaluation, folder)
+    if "slices" in evaluation.metrics:
+        write_slices(evaluation.metrics["slices"], folder / "slices.csv")
     draw_titled_images(
         [image.pixels for image in hardest], [image.title for image in hardest], folder / "hardest.png"
     )

@@ -12,6 +12,7 @@ from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
+from darkroom.evaluation.slices import sorted_slices
 from darkroom.metrics.classification import metrics_file
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
@@ -72,6 +73,7 @@ def write_report(
         hardest_caption=evaluation.hardest_caption,
         definition=definition(metrics),
         calibration=calibration_section(metrics, plots),
+        slices=sorted_slices(metrics.get("slices", [])),
         remarks=[
             *remarks_on(metrics_file(metrics)),
             *mirror_remarks(metrics, spec.training),

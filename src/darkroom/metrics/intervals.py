@@ -81,10 +81,15 @@ def score_intervals(
     variances = _variances(units)
     sizes = _independent_units(targets, preds, groups)
     num_wrong = _wrong_units(targets, preds, groups)
+    # resamples of n units vary by (n - 1) / n too little, which matters for classes of a few images
+    per_class = np.maximum(sizes["recall"], 2)
+    growth = per_class / (per_class - 1)
+    growth_of_mean = np.average(growth, weights=targets.any(axis=0) / per_class)
     bounds = {}
     for name, [score] in _scores(totals).items():
+        variance = variances[name] * (growth if np.ndim(score) else growth_of_mean)
         with np.errstate(divide="ignore", invalid="ignore"):
-            size = score * (1 - score) / variances[name]
+            size = score * (1 - score) / variance
         # the variance of a handful of errors is too uncertain, and that of none is 0
         is_certain = (size > 0) & np.isfinite(size)
         at_most = np.where(is_certain & (num_wrong[name] >= FEW_ERRORS), np.inf, sizes[name])

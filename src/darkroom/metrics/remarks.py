@@ -7,6 +7,12 @@ from darkroom.errors import counted, listed
 
 FEW_IMAGES = 20
 """Number of test images of a class below which its scores say little."""
+P_VALUE = 0.05
+"""A slice whose p-value, corrected for the number of slices, is lower differs from the other images."""
+
+MAX_SLICES = 3
+"""Maximum number of slices that a remark names."""
+
 MAX_NAMES = 10
 """Maximum number of classes that a remark names."""
 
@@ -37,6 +43,7 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
         *_on_gate(test),
         *_on_averaging(test),
         *_on_classes(test),
+        *_on_slices(test),
         *_on_answers(test),
         *_on_baseline(test),
     ]
@@ -96,6 +103,22 @@ def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     if never:
         names = listed(never, MAX_NAMES)
         yield f"{several} that are never predicted, so that their precision is 0: {names}."
+
+
+def _on_slices(test: Mapping[str, Any]) -> Iterator[str]:
+    worse = [
+        row
+        for row in test.get("slices", ())
+        if row["p_value"] is not None and row["p_value"] < P_VALUE and row["score"] < row["rest"]
+    ]
+    if worse:
+        score = "exact match" if is_multi_label(test) else "accuracy"
+        names = (
+            f"{row['by']} {row['slice']} ({row['score']:.3f} against {row['rest']:.3f})"
+            for row in sorted(worse, key=lambda row: row["score"])[:MAX_SLICES]
+        )
+        more = f" and {len(worse) - MAX_SLICES:,} more" if len(worse) > MAX_SLICES else ""
+        yield f"Parts of the test images with a lower {score} than the others: {', '.join(names)}{more}."
 
 
 def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:

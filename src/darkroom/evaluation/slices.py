@@ -1,0 +1,182 @@
+"""Scores of parts of the test images: dark and bright ones, formats, folders, and so on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from darkroom.evaluation.evaluation import Evaluation
+from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.holm import holm
+from darkroom.metrics.intervals import wilson
+from darkroom.metrics.remarks import FEW_IMAGES
+from darkroom.reporting.tables import write_csv
+
+NUM_BINS = 4
+"""Quantile bins of a number."""
+MAX_NAMES = 30
+"""Slices per attribute: those with the most images."""
+
+_NUMBERS = ("brightness", "sharpness")
+
+Attribute = Sequence[Any]
+"""The value of each image; None if it is unknown."""
+
+
+def with_slices(
+    evaluation: Evaluation, manifest: Path, paths: Sequence[str], groups: NDArray[np.int64] | None
+) -> Evaluation:
+    """Return the evaluation with ``slices`` in its metrics: one row per slice of the test images.
+
+    A row has ``by`` (the attribute), ``slice``, ``num_images``, ``score`` (accuracy or exact match)
+    with its interval ``low`` and ``high``, ``rest`` (the score of all other images) and ``p_value`` of
+    the difference, corrected over all slices; None for a slice with too few images to be ranked.
+
+    Args:
+        manifest: the file that ``prepare`` wrote about all images.
+        paths: the test images.
+        groups: the group of each image, ``(n,)``; None if each image is by itself.
+    """
+    is_right: NDArray[np.bool_] = np.asarray(evaluation.prediction_columns()["correct"])
+    rows, p_values = [], []
+    for by, values in _attributes(manifest, paths).items():
+        known = np.array([value is not None for value in values])
+        slices = list(_slices(values))
+        if not _tells_more_than_the_truth(slices, evaluation.truth_groups):
+            continue
+        for name, chosen in slices:
+            row, p_value = _compare(is_right, chosen, known & ~chosen, groups)
+            rows.append({"by": by, "slice": name, **row})
+            p_values.append(p_value)
+    ranked = [index for index, p_value in enumerate(p_values) if p_value is not None]
+    for index, corrected in zip(ranked, holm([p_values[index] or 0.0 for index in ranked]), strict=True):
+        rows[index]["p_value"] = round(corrected, DIGITS)
+    return replace(evaluation, metrics={**evaluation.metrics, "slices": rows})
+
+
+def write_slices(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the rows of ``with_slices``; the p-value is empty for a slice that is not ranked."""
+    columns = ("by", "slice", "num_images", "score", "low", "high", "rest", "p_value")
+    write_csv(columns, ([row[column] for column in columns] for row in rows), file)
+
+
+def sorted_slices(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the slices with the lowest score first, and those that are not ranked last."""
+    return sorted(rows, key=lambda row: (row["p_value"] is None, row["score"]))
+
+
+def _attributes(manifest: Path, paths: Sequence[str]) -> dict[str, Attribute]:
+    """Return what is known about each test image."""
+    table = pq.read_table(
+        manifest,
+        columns=["path", "format", "width", "height", *_NUMBERS],
+        filters=pc.field("split") == "test",
+    )
+    rows = {row["path"]: row for row in table.to_pylist()}
+    images = [rows.get(path, dict.fromkeys(table.column_names)) for path in paths]
+    return {
+        **{name: _binned([image[name] for image in images]) for name in _NUMBERS},
+        "megapixels": _binned(
+            [
+                None if image["width"] is None else image["width"] * image["height"] / 1e6
+                for image in images
+            ]
+        ),
+        "shape": [_shape(image["width"], image["height"]) for image in images],
+        "format": [image["format"] for image in images],
+        "folder": [PurePosixPath(path).parts[0] if "/" in path else None for path in paths],
+    }
+
+
+def _shape(width: int | None, height: int | None) -> str | None:
+    if width is None or height is None:
+        return None
+    return "square" if width == height else "wide" if width > height else "tall"
+
+
+def _binned(values: Sequence[float | None]) -> list[str | None]:
+    """Return the name of each value's quantile bin; equal values are in the same bin."""
+    known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=float)
+    if not len(known):
+        return [None] * len(values)
+    shares = np.arange(1, NUM_BINS) / NUM_BINS
+    edges = np.unique(np.quantile(known, shares, method="lower"))
+    bins = np.searchsorted(edges, known)
+    names = {
+        index: " to ".join(_shown(end(known[bins == index])) for end in (np.min, np.max))
+        for index in np.unique(bins).tolist()
+    }
+    return [None if value is None else names[int(np.searchsorted(edges, value))] for value in values]
+
+
+def _shown(value: float) -> str:
+    """Return three significant digits, without an exponent: ``23,000``."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
+def _slices(values: Attribute) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the largest slices, in the order in which their values first appear when sorted."""
+    array = np.array(["" if value is None else f"{value}" for value in values], dtype=object)
+    names, counts = np.unique([value for value in array if value], return_counts=True)
+    largest = np.argsort(-counts, kind="stable")[:MAX_NAMES]
+    for index in sorted(largest.tolist()):
+        yield str(names[index]), np.equal(array, names[index]).astype(bool)
+
+
+def _tells_more_than_the_truth(
+    slices: Sequence[tuple[str, NDArray[np.bool_]]], truth: NDArray[np.int64]
+) -> bool:
+    """Whether there are several slices and they are not just the classes, as folders often are."""
+    if len(slices) < 2:
+        return False
+    is_varied = len(np.unique(truth)) > 1
+    return not is_varied or any(len(np.unique(truth[chosen])) > 1 for _, chosen in slices)
+
+
+def _compare(
+    is_right: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+    rest: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None,
+) -> tuple[dict[str, Any], float | None]:
+    """Return a slice's row without attribute and name, and the p-value of its difference to the rest."""
+    from scipy.stats import fisher_exact, t
+
+    units = np.arange(len(is_right)) if groups is None else groups
+    num_units, num_images = len(np.unique(units[chosen])), int(chosen.sum())
+    score, other = float(is_right[chosen].mean()), float(is_right[rest].mean())
+    variance = _standard_error((is_right - score) * chosen / num_images, chosen, units) ** 2
+    size = float(num_units)
+    if 0 < score < 1 and variance > 0:
+        size = min(max(score * (1 - score) / variance, 1.0), num_images)
+    low, high = wilson(np.array(score), np.array(size)).tolist()
+    row = {"num_images": num_images, "score": round(score, DIGITS), "low": low, "high": high}
+    row |= {"rest": round(other, DIGITS), "p_value": None}
+    if min(num_units, len(np.unique(units[rest]))) < FEW_IMAGES:
+        return row, None
+    if groups is None:
+        table = [
+            [int((is_right & part).sum()), int((~is_right & part).sum())] for part in (chosen, rest)
+        ]
+        return row, float(fisher_exact(table).pvalue)
+    # as if there were no difference, because a slice without errors shows no variance of its own
+    both = chosen | rest
+    weights = chosen / num_images - rest / rest.sum()
+    error = _standard_error((is_right - is_right[both].mean()) * weights, both, units)
+    if error == 0:  # all right, or all wrong, on both sides
+        return row, 1.0
+    return row, float(2 * t.sf(abs(score - other) / error, len(np.unique(units[both])) - 1))
+
+
+def _standard_error(
+    influence: NDArray[np.float64], drawn: NDArray[np.bool_], units: NDArray[np.int64]
+) -> float:
+    """Return the standard error of a score, of which each image moves it by its influence."""
+    num_units = len(np.unique(units[drawn]))
+    squares = float((np.bincount(units, influence) ** 2).sum())
+    return float(np.sqrt(squares * num_units / max(num_units - 1, 1)))

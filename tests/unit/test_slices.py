@@ -1,0 +1,148 @@
+"""Scores of parts of the test images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binomtest, fisher_exact
+
+from darkroom.evaluation.evaluation import Evaluation
+from darkroom.evaluation.multi_label import MultiLabelEvaluation
+from darkroom.evaluation.single_label import SingleLabelEvaluation
+from darkroom.evaluation.slices import MAX_NAMES, sorted_slices, with_slices, write_slices
+from darkroom.metrics.holm import holm
+from darkroom.metrics.remarks import remarks_on
+
+PATHS = [f"{'indoors' if index % 3 else 'outdoors'}/{index:03}.png" for index in range(200)]
+
+
+def write_manifest(folder: Path, paths: list[str] = PATHS, **columns: list[Any]) -> Path:
+    length = len(paths)
+    table = {
+        "path": paths,
+        "split": ["test"] * length,
+        "format": ["PNG"] * length,
+        "width": [8] * length,
+        "height": [8] * length,
+        "brightness": [float(index) for index in range(length)],
+        "sharpness": [1.0] * length,
+        **columns,
+    }
+    pq.write_table(pa.table(table), folder / "manifest.parquet")
+    return folder / "manifest.parquet"
+
+
+def predictions(is_right: NDArray[np.bool_]) -> Evaluation:
+    targets = torch.arange(len(is_right)) % 2
+    preds = torch.where(torch.from_numpy(is_right), targets, 1 - targets)
+    probabilities = torch.nn.functional.one_hot(preds, 2).double()
+    return SingleLabelEvaluation(["a", "b"], targets, probabilities, probabilities, {})
+
+
+def found(evaluation: Evaluation, manifest: Path, **options: Any) -> list[dict[str, Any]]:
+    slices = with_slices(evaluation, manifest, options.pop("paths", PATHS), options.pop("groups", None))
+    rows: list[dict[str, Any]] = slices.metrics["slices"]
+    return rows
+
+
+def test_holm_by_hand() -> None:
+    # 0.01 * 4 = 0.04; 0.02 * 3 = 0.06; 0.03 * 2 = 0.06; 0.2 * 1
+    assert holm([0.03, 0.01, 0.2, 0.02]) == pytest.approx([0.06, 0.04, 0.2, 0.06])
+    assert holm([]) == []
+
+
+def test_dark_images_are_worse(tmp_path: Path) -> None:
+    is_right = np.ones(200, dtype=bool)
+    is_right[:50:5] = False  # ten of the darkest quarter
+    is_right[100] = False
+    rows = found(predictions(is_right), write_manifest(tmp_path))
+    assert {row["by"] for row in rows} == {"brightness", "folder"}  # the others have one value
+    worst = sorted_slices(rows)[0]
+    p_value = 6 * fisher_exact([[40, 10], [149, 1]]).pvalue  # the lowest of six, by Holm's method
+    interval = binomtest(40, 50).proportion_ci(method="wilson")
+    assert (worst["by"], worst["slice"], worst["num_images"]) == ("brightness", "0 to 49", 50)
+    assert (worst["score"], worst["rest"]) == (0.8, round(149 / 150, 6))
+    assert worst["p_value"] == pytest.approx(p_value, abs=1e-6)
+    assert (worst["low"], worst["high"]) == pytest.approx((interval.low, interval.high), abs=0.005)
+
+
+def test_nothing_is_named_without_a_difference(tmp_path: Path) -> None:
+    """At most 5 % of the test sets name a slice if every image is right with the same probability."""
+    manifest = write_manifest(tmp_path)
+    rng = np.random.default_rng(0)
+    named = 0
+    for _ in range(100):
+        rows = found(predictions(rng.random(200) < 0.8), manifest)
+        named += any(row["p_value"] < 0.05 for row in rows)
+    assert named <= 10
+
+
+def test_groups_are_not_counted_as_images(tmp_path: Path) -> None:
+    """Forty groups that are right or wrong as a whole; taken as 200 images, one slice looks worse."""
+    groups = np.arange(200) // 5
+    is_right = ~np.isin(groups, [0, 2, 4, 20, 30])
+    manifest = write_manifest(tmp_path, format=["PNG" if group % 2 else "JPEG" for group in groups])
+    apart, together = (
+        next(
+            row for row in found(predictions(is_right), manifest, groups=given) if row["by"] == "format"
+        )
+        for given in (None, groups)
+    )
+    assert together["p_value"] > 10 * apart["p_value"]
+    assert together["high"] - together["low"] > 1.5 * (apart["high"] - apart["low"])
+
+
+def test_small_slices_are_shown_and_not_ranked(tmp_path: Path) -> None:
+    formats = ["BMP"] * 19 + ["PNG"] * 181
+    rows = found(predictions(np.arange(200) >= 19), write_manifest(tmp_path, format=formats))
+    small = next(row for row in rows if row["slice"] == "BMP")
+    assert (small["score"], small["p_value"]) == (0.0, None)
+    assert sorted_slices(rows)[-1]["p_value"] is None
+    formats[19] = "BMP"
+    rows = found(predictions(np.arange(200) >= 19), write_manifest(tmp_path, format=formats))
+    assert next(row for row in rows if row["slice"] == "BMP")["p_value"] < 1e-3
+
+
+def test_folders_that_are_the_classes_are_no_slices(tmp_path: Path) -> None:
+    paths = [f"{'b' if index % 2 else 'a'}/{index:03}.png" for index in range(200)]
+    rows = found(predictions(np.ones(200, dtype=bool)), write_manifest(tmp_path, paths), paths=paths)
+    assert {row["by"] for row in rows} == {"brightness"}
+
+
+def test_unknown_values_and_many_values(tmp_path: Path) -> None:
+    paths = [f"{index // 2:03}/{index}.png" for index in range(200)]
+    brightness = [None if index < 100 else 0.05 if index < 150 else 7e4 for index in range(200)]
+    manifest = write_manifest(tmp_path, paths, brightness=brightness)
+    rows = found(predictions(np.arange(200) < 150), manifest, paths=paths)
+    assert len([row for row in rows if row["by"] == "folder"]) == MAX_NAMES
+    bins = {row["slice"]: row for row in rows if row["by"] == "brightness"}
+    assert list(bins) == ["0.05 to 0.05", "70,000 to 70,000"]
+    assert bins["70,000 to 70,000"]["rest"] == 1.0
+
+
+def test_exact_match_of_several_labels(tmp_path: Path) -> None:
+    targets = torch.ones(200, 2)
+    probabilities = torch.full((200, 2), 0.9, dtype=torch.float64)
+    probabilities[:60, 0] = 0.1
+    evaluation = MultiLabelEvaluation(["a", "b"], targets, probabilities, probabilities, {}, (0.5, 0.5))
+    manifest = write_manifest(tmp_path, format=["PNG"] * 60 + ["JPEG"] * 140)
+    row = next(row for row in found(evaluation, manifest) if row["slice"] == "PNG")
+    assert (row["score"], row["rest"], row["num_images"]) == (0.0, 1.0, 60)
+
+
+def test_worse_slices_are_named_and_written(tmp_path: Path) -> None:
+    rows = found(predictions(np.arange(200) >= 30), write_manifest(tmp_path))
+    (remark,) = remarks_on({"accuracy": 0.85, "per_class": [], "slices": rows})
+    assert remark == (
+        "Parts of the test images with a lower accuracy than the others: brightness 0 to 49 "
+        "(0.400 against 1.000)."
+    )
+    write_slices(rows, tmp_path / "slices.csv")
+    header, *lines = (tmp_path / "slices.csv").read_text().splitlines()
+    assert header == "by,slice,num_images,score,low,high,rest,p_value"
+    assert len(lines) == len(rows)

@@ -35,7 +35,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.intervals import groups_of, with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
-    from darkroom.evaluation.slices import with_slices
+    from darkroom.evaluation.slices import attributes_of, filters_of, with_slices
     from darkroom.evaluation.tables import write_predictions
     from darkroom.features.store import Store
     from darkroom.loading.batches import Batches
@@ -76,7 +76,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     )
     groups = groups_of(MANIFEST, test_split.paths)
     evaluation = with_intervals(evaluation, groups)
-    evaluation = with_slices(evaluation, MANIFEST, test_split.paths, groups)
+    attributes = attributes_of(MANIFEST, test_split.paths)
+    evaluation = with_slices(evaluation, attributes, groups)
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
     test |= judge(config.evaluate.gate, test)
@@ -84,7 +85,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_json({"test": test}, METRICS)
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
-    explorer = explore(evaluation, test_split)
+    explorer = explore(evaluation, test_split, filters_of(evaluation, attributes))
     write_report(evaluation, hardest, explorer, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)

@@ -14,7 +14,14 @@ from scipy.stats import binomtest, fisher_exact
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.single_label import SingleLabelEvaluation
-from darkroom.evaluation.slices import MAX_NAMES, sorted_slices, with_slices, write_slices
+from darkroom.evaluation.slices import (
+    MAX_NAMES,
+    attributes_of,
+    filters_of,
+    sorted_slices,
+    with_slices,
+    write_slices,
+)
 from darkroom.metrics.holm import holm
 from darkroom.metrics.remarks import remarks_on
 
@@ -45,7 +52,12 @@ def predictions(is_right: NDArray[np.bool_]) -> Evaluation:
 
 
 def found(evaluation: Evaluation, manifest: Path, **options: Any) -> list[dict[str, Any]]:
-    slices = with_slices(evaluation, manifest, options.pop("paths", PATHS), options.pop("groups", None))
+    attributes = attributes_of(manifest, options.pop("paths", PATHS))
+    slices = with_slices(evaluation, attributes, options.pop("groups", None))
+    filters = filters_of(slices, attributes)
+    assert list(filters) == list(dict.fromkeys(row["by"] for row in slices.metrics["slices"]))
+    for row in slices.metrics["slices"]:
+        assert filters[row["by"]].count(row["slice"]) == row["num_images"]
     rows: list[dict[str, Any]] = slices.metrics["slices"]
     return rows
 

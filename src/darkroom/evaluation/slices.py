@@ -29,7 +29,7 @@ Attribute = Sequence[Any]
 
 
 def with_slices(
-    evaluation: Evaluation, manifest: Path, paths: Sequence[str], groups: NDArray[np.int64] | None
+    evaluation: Evaluation, attributes: Mapping[str, Attribute], groups: NDArray[np.int64] | None
 ) -> Evaluation:
     """Return the evaluation with ``slices`` in its metrics: one row per slice of the test images.
 
@@ -38,13 +38,12 @@ def with_slices(
     the difference, corrected over all slices; None for a slice with too few images to be ranked.
 
     Args:
-        manifest: the file that ``prepare`` wrote about all images.
-        paths: the test images.
+        attributes: as ``attributes_of`` returns.
         groups: the group of each image, ``(n,)``; None if each image is by itself.
     """
     is_right: NDArray[np.bool_] = np.asarray(evaluation.prediction_columns()["correct"])
     rows, p_values = [], []
-    for by, values in _attributes(manifest, paths).items():
+    for by, values in attributes.items():
         known = np.array([value is not None for value in values])
         slices = list(_slices(values))
         if not _tells_more_than_the_truth(slices, evaluation.truth_groups):
@@ -59,6 +58,20 @@ def with_slices(
     return replace(evaluation, metrics={**evaluation.metrics, "slices": rows})
 
 
+def filters_of(evaluation: Evaluation, attributes: Mapping[str, Attribute]) -> dict[str, list[str]]:
+    """Return the values of the attributes that have slices, for the report's filters.
+
+    Args:
+        evaluation: as ``with_slices`` returns.
+    """
+    sliced = {row["by"] for row in evaluation.metrics["slices"]}
+    return {
+        name: ["unknown" if value is None else f"{value}" for value in values]
+        for name, values in attributes.items()
+        if name in sliced
+    }
+
+
 def write_slices(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Write the rows of ``with_slices``; the p-value is empty for a slice that is not ranked."""
     columns = ("by", "slice", "num_images", "score", "low", "high", "rest", "p_value")
@@ -70,8 +83,13 @@ def sorted_slices(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=lambda row: (row["p_value"] is None, row["score"]))
 
 
-def _attributes(manifest: Path, paths: Sequence[str]) -> dict[str, Attribute]:
-    """Return what is known about each test image."""
+def attributes_of(manifest: Path, paths: Sequence[str]) -> dict[str, Attribute]:
+    """Return what is known about each test image, by the name of the attribute.
+
+    Args:
+        manifest: the file that ``prepare`` wrote about all images.
+        paths: the test images.
+    """
     table = pq.read_table(
         manifest,
         columns=["path", "format", "width", "height", *_NUMBERS],

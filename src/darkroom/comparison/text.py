@@ -34,7 +34,7 @@ def score_rows(comparison: Comparison) -> Iterator[Row]:
         yield "model file (MB)", f"{old / 1e6:,.2f}", f"{new / 1e6:,.2f}", f"{(new - old) / 1e6:+,.2f}"
 
 
-SCORES = {"nll": "log loss", "brier": "Brier score", "ece": "calibration error"}
+SCORES = {"nll": "negative log-likelihood", "brier": "Brier score", "ece": "calibration error"}
 """The titles of what ``calibration`` returns."""
 
 

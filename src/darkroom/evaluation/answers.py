@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from darkroom.config.evaluate import Evaluate
 from darkroom.metrics.conformal import SetThresholds, prediction_sets, set_thresholds
-from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.selective import answers_at, precise_threshold, risk_area
 from darkroom.models.spec import ModelSpec
 

@@ -21,7 +21,8 @@ from darkroom.evaluation.regression import (
     regressions,
 )
 from darkroom.metrics.confusion import accuracy, confusion_matrix
-from darkroom.metrics.counts import DIGITS, averaged_scores, counts_of_classes, counts_of_labels
+from darkroom.metrics.counts import averaged_scores, counts_of_classes, counts_of_labels
+from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.multi_label import best_thresholds, exact_matches, labels_at
 from darkroom.progress import Bar, progress_bar
 

@@ -10,7 +10,7 @@ import numpy as np
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.metrics.calibration import Reliability
-from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.selective import risk_coverage
 from darkroom.reporting.figures import BLUE, GREY, ORANGE, blank_figure, new_figure, save_figure
 from darkroom.reporting.page import embed_png

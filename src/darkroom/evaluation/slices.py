@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.holm import holm
 from darkroom.metrics.intervals import wilson
 from darkroom.metrics.remarks import FEW_IMAGES

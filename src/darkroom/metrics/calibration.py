@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.digits import DIGITS
 
 Array = NDArray[np.float64]
 

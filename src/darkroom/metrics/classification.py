@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from darkroom.metrics.confusion import accuracy, confusion_matrix
-from darkroom.metrics.counts import DIGITS, averaged_scores, counts_of_classes, scores_by_class
+from darkroom.metrics.counts import averaged_scores, counts_of_classes, scores_by_class
+from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.ranking import mean_area, ranking_areas
 
 

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-DIGITS = 6
-"""Digits of rounded scores; torchmetrics divides in float32, whose seventh digit is noise."""
+from darkroom.metrics.digits import DIGITS
 
 
 class Counts(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.digits import DIGITS
 
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from darkroom.metrics.classification import rows_by_class
-from darkroom.metrics.counts import DIGITS, averaged_scores, counts_of_labels, scores_by_class
+from darkroom.metrics.counts import averaged_scores, counts_of_labels, scores_by_class
+from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.multi_label import exact_matches, labels_at
 from darkroom.metrics.ranking import mean_area, ranking_areas
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from darkroom.metrics.counts import DIGITS
+from darkroom.metrics.digits import DIGITS
 
 _RANKED = {"roc_auc": binary_auroc, "average_precision": binary_average_precision}
 

@@ -149,12 +149,24 @@ def test_two_runs_show_what_differs(table: Browser, served: Served) -> None:
     table.click("button", "Compare")
     table.click("[role=button]", "Visualizations")  # closes it, so that the tables come first
     table.shows("Comparing 2 Runs", *served.names.values())
-    table.shows("seed", *(f"{f1:.3g}" for f1 in served.f1.values()))
+    table.shows("seed")
     table.click("button[aria-label='Parameters - Show diff only']")
     table.until("no parameter that is equal", lambda: "train.epochs" not in table.text())
     lines = table.text().splitlines()
     assert {f"train.lr {SLOWER} {FASTER}", f"train.lr {FASTER} {SLOWER}"} & set(lines)
     table.shoot("compare")
+    wanted = {"test/f1_macro", *(f"{f1:.3g}" for f1 in served.f1.values())}
+    table.until(f"{wanted}, on scrolling", lambda: not left(wanted, table))
+
+
+def left(wanted: set[str], table: Browser) -> set[str]:
+    """Scrolls on, and returns what was not read so far: the page draws only the rows that are seen."""
+    table.driver.execute_script(
+        "for (const e of document.querySelectorAll('*'))"
+        " if (e.scrollHeight > e.clientHeight) e.scrollTop += 100"
+    )
+    wanted.difference_update(table.text().split())
+    return wanted
 
 
 def test_a_run_has_curves_and_its_report(table: Browser, served: Served) -> None:

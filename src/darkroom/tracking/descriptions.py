@@ -30,6 +30,16 @@ TITLES = {
 }
 """The headline scores by their names in metrics.json, with their titles."""
 
+DETAILS = ("intervals", "gate")
+"""Parts of metrics.json that describe scores and are none."""
+
+COMPARED = {
+    "calibration": ("nll", "brier", "ece"),
+    "abstention": ("coverage", "precision"),
+    "conformal": ("coverage", "mean_set_size"),
+}
+"""What models are compared by, of parts of metrics.json that also hold settings and counts."""
+
 
 def run_subject(params: Mapping[str, Any]) -> str:
     """Return what distinguishes the runs of a stage in their names: the model that is trained."""
@@ -47,8 +57,11 @@ def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in values.items():
+        if name in DETAILS:
+            continue
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{name}/")
+            kept = COMPARED.get(name, value)
+            yield from _numbers({key: value[key] for key in kept if key in value}, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield f"{prefix}{name}", value
 

@@ -28,10 +28,10 @@ def compare(
     run:NAME), a model version (version:3 or models:/NAME/3), `champion` or `candidate`. rev:NAME and
     exp:NAME choose if a revision and an experiment have the same name.
     """
-    from darkroom.comparison.paired import NUM_RESAMPLES
     from darkroom.comparison.sides import find_side
     from darkroom.comparison.verdict import compare as judge
     from darkroom.errors import UserError
+    from darkroom.metrics.resampling import NUM_RESAMPLES
     from darkroom.progress import progress_bar
 
     if as_json and as_markdown:

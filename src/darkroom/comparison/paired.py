@@ -3,24 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-NUM_RESAMPLES = 10_000
-CONFIDENCE = 0.95
-POWER = 0.8
+from darkroom.metrics.resampling import CHUNK, CONFIDENCE, NUM_RESAMPLES, Units, draw, make_units
 
 DETECTABLE = 2.801585
 """The normal quantiles of 0.975 and 0.8, added: the factor of the standard error at which a two-sided
 test at 5 % finds a difference with a power of 80 % (Cohen, "Statistical Power Analysis for the
 Behavioral Sciences", 1988; for comparisons of models Card et al., "With Little Power Comes Great
 Responsibility", 2020)."""
-
-CHUNK = 250
-"""Resamples that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +53,6 @@ class Paired:
         return ceil(num_images * (self.detectable / self.difference) ** 2)
 
 
-class _Units(NamedTuple):
-    """Images, or groups of images, with equal outcomes counted together.
-
-    The columns of ``rows`` are five blocks of classes: images with the class; hits and predictions of
-    the first model; hits and predictions of the second.
-    """
-
-    rows: sparse.csr_matrix
-    """float64 ``(num_units, 5 * num_classes)``"""
-    counts: NDArray[np.int64]
-    """``(num_units,)``"""
-    strata: list[NDArray[np.int64]]
-    """The units that are drawn together: their number is the same in each resample."""
-
-
 def paired_difference(
     targets: NDArray[np.bool_],
     first: NDArray[np.bool_],
@@ -107,7 +86,7 @@ def paired_difference(
     for start in range(0, num_resamples, CHUNK):
         size = min(CHUNK, num_resamples - start)
         part = slice(start, start + size)
-        f1 = _f1(_drawn(units, size, random) @ units.rows)
+        f1 = _f1(draw(units, size, random) @ units.rows)
         per_class[part] = f1[1] - f1[0]
         means = _mean(f1)
         differences[part] = means[1] - means[0]
@@ -149,31 +128,14 @@ def _units(
     first: NDArray[np.bool_],
     second: NDArray[np.bool_],
     groups: NDArray[np.int64] | None,
-) -> _Units:
+) -> Units:
+    """Return what is drawn.
+
+    The columns are five blocks of classes: images with the class; hits and predictions of the first
+    model; hits and predictions of the second.
+    """
     columns = [targets, targets & first, first, targets & second, second]
-    rows = sparse.csr_matrix(np.concatenate(columns, axis=1), dtype=np.float64)
-    num_images, num_classes = targets.shape
-    if groups is not None:
-        places = (np.ones(num_images), (groups, np.arange(num_images)))
-        rows = (sparse.csr_matrix(places) @ rows).tocsr()
-        return _Units(rows, np.ones(rows.shape[0], np.int64), [np.arange(rows.shape[0])])
-    packed = np.packbits(np.concatenate([targets, first, second], axis=1), axis=1)
-    _, chosen, counts = np.unique(packed, axis=0, return_index=True, return_counts=True)
-    rows = rows[chosen]
-    if (targets.sum(axis=1) == 1).all():
-        label = targets[chosen].argmax(axis=1)
-        strata = [np.flatnonzero(label == index) for index in range(num_classes)]
-        return _Units(rows, counts, [stratum for stratum in strata if len(stratum)])
-    return _Units(rows, counts, [np.arange(len(counts))])
-
-
-def _drawn(units: _Units, size: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return how often each unit is in each resample, ``(size, num_units)``."""
-    drawn = np.empty((size, len(units.counts)), dtype=np.int64)
-    for stratum in units.strata:
-        counts = units.counts[stratum]
-        drawn[:, stratum] = random.multinomial(counts.sum(), counts / counts.sum(), size)
-    return drawn
+    return make_units(columns, [targets, first, second], groups)
 
 
 def _swapped(rows: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -187,7 +149,7 @@ def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return F1 of both models, ``(2, m, num_classes)``; NaN for classes without images.
 
     Args:
-        sums: the columns of ``_Units``, added, ``(m, 5 * num_classes)``.
+        sums: the columns of ``_units``, added, ``(m, 5 * num_classes)``.
     """
     support, *models = np.split(np.asarray(sums), 5, axis=1)
     hits, predicted = np.stack(models[::2]), np.stack(models[1::2])

@@ -13,7 +13,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.metrics.intervals import CONFIDENCE, Bounds, score_intervals
+from darkroom.metrics.intervals import Bounds, score_intervals
+from darkroom.metrics.resampling import CONFIDENCE
 
 OF_CLASS = ("precision", "recall", "f1")
 

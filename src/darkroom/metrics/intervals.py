@@ -1,7 +1,7 @@
 """Confidence intervals of scores: Wilson intervals with the effective sample size of a bootstrap.
 
 The bootstrap resamples images, per class if each has one, or whole groups of images. Its variance tells
-how many independent images would give the same certainty; Wilson's interval for so many images stays
+how many independent images would give the same certainty; Wilson's interval for that number stays
 within 0..1 and does not shrink to a point where every prediction is right. See
 ``docs/decisions/0028-intervals.md``.
 
@@ -16,18 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from darkroom.metrics.digits import DIGITS
+from darkroom.metrics.resampling import CHUNK, NUM_RESAMPLES, Units, draw, make_units
 
-NUM_RESAMPLES = 10_000
-CONFIDENCE = 0.95
 QUANTILE = 1.959963984540054
-"""The quantile of the normal distribution that belongs to ``CONFIDENCE``."""
+"""The quantile of the normal distribution that belongs to a confidence of 95 %."""
 FEW_ERRORS = 20
 """Number of wrong images, or groups, below which a score is based on no more images than it has."""
-CHUNK = 250
-"""Number of resamples in memory at once."""
 WORK = 4 * 10**7
 """Maximum number of counts that are drawn; there are fewer resamples of very many kinds of images."""
 
@@ -47,21 +43,6 @@ class Intervals:
     """Of each class, ``(2, num_classes)``, like the next two."""
     recall: Bounds
     f1: Bounds
-
-
-@dataclass(frozen=True)
-class _Units:
-    """Kinds of images, or groups of images, that are drawn.
-
-    The columns of ``rows`` are three blocks of classes (images of the class, right predictions of it,
-    all predictions of it), the images that are right, and the images.
-    """
-
-    rows: sparse.csr_matrix
-    counts: NDArray[np.int64]
-    """How often each unit occurs, ``(num_units,)``."""
-    strata: list[NDArray[np.int64]]
-    """The units that are drawn together: their number is the same in each resample."""
 
 
 def score_intervals(
@@ -113,26 +94,18 @@ def wilson(score: NDArray[np.float64], size: NDArray[np.float64]) -> Bounds:
 
 def _units(
     targets: NDArray[np.bool_], preds: NDArray[np.bool_], groups: NDArray[np.int64] | None
-) -> _Units:
+) -> Units:
+    """Return what is drawn.
+
+    The columns are three blocks of classes (images of the class, right predictions of it, all
+    predictions of it), the images that are right, and the images.
+    """
     is_right = (targets == preds).all(axis=1, keepdims=True)
     columns = [targets, targets & preds, preds, is_right, np.ones_like(is_right)]
-    rows = sparse.csr_matrix(np.concatenate(columns, axis=1), dtype=np.float64)
-    if groups is not None:
-        num_images = len(targets)
-        places = sparse.csr_matrix((np.ones(num_images), (groups, np.arange(num_images))))
-        rows = (places @ rows).tocsr()
-        return _Units(rows, np.ones(rows.shape[0], np.int64), [np.arange(rows.shape[0])])
-    packed = np.packbits(np.concatenate([targets, preds], axis=1), axis=1)
-    kinds = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1])))[:, 0]
-    _, chosen, counts = np.unique(kinds, return_index=True, return_counts=True)
-    strata = [np.arange(len(counts))]
-    if (targets.sum(axis=1) == 1).all():
-        label = targets[chosen].argmax(axis=1)
-        strata = [np.flatnonzero(label == index) for index in np.unique(label)]
-    return _Units(rows[chosen], counts, strata)
+    return make_units(columns, [targets, preds], groups)
 
 
-def _variances(units: _Units) -> dict[str, NDArray[np.float64]]:
+def _variances(units: Units) -> dict[str, NDArray[np.float64]]:
     """Return the variance of each score over resamples in which it can be measured."""
     moments: dict[str, list[NDArray[np.float64]]] = {}
     for sums in _resamples(units):
@@ -150,18 +123,13 @@ def _variances(units: _Units) -> dict[str, NDArray[np.float64]]:
     return variances
 
 
-def _resamples(units: _Units) -> Iterator[NDArray[np.float64]]:
-    """Yield the columns of ``_Units``, added over each resample, ``(resamples, num_columns)``."""
+def _resamples(units: Units) -> Iterator[NDArray[np.float64]]:
+    """Yield the columns of the units, added over each resample, ``(resamples, num_columns)``."""
     random = np.random.Generator(np.random.Philox(0))
-    num_units = len(units.counts)
-    num_resamples = min(NUM_RESAMPLES, max(WORK // num_units, CHUNK))
+    num_resamples = min(NUM_RESAMPLES, max(WORK // len(units.counts), CHUNK))
     for start in range(0, num_resamples, CHUNK):
         size = min(CHUNK, num_resamples - start)
-        drawn = np.empty((size, num_units))
-        for stratum in units.strata:
-            counts = units.counts[stratum]
-            drawn[:, stratum] = random.multinomial(counts.sum(), counts / counts.sum(), size)
-        yield np.asarray(drawn @ units.rows)
+        yield np.asarray(draw(units, size, random) @ units.rows)
 
 
 def _scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -22,6 +22,7 @@ from darkroom.collection.system_files import is_hidden
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError
+from darkroom.targets import Target
 
 BATCH = 8_192
 """Maximum number of rows that are unpacked at once."""
@@ -56,6 +57,11 @@ class Collection:
     lists each image."""
     missing: str = ""
     """Message about listed files that are missing; empty if there are none."""
+
+    @property
+    def target(self) -> Target:
+        """What the images are labelled with."""
+        return "one_class" if self.separator is None else "several_labels"
 
     @property
     def num_to_read(self) -> int:

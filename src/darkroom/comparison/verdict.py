@@ -10,8 +10,8 @@ from darkroom.comparison.matching import Matched, match
 from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.sides import Side
+from darkroom.comparison.targets.interface import compared_target
 from darkroom.errors import counted
-from darkroom.metrics.calibration import class_calibration, label_calibration
 from darkroom.metrics.holm import holm
 
 Verdict = Literal["better", "worse", "indistinguishable"]
@@ -186,6 +186,7 @@ def compare(
     before, after = images.first, images.second
     paired = paired_difference(before.targets, before.preds, after.preds, images.groups, advance)
     only_first, only_second, p_value = mcnemar(before.correct, after.correct)
+    calibration = compared_target(before.target).calibration
     return Comparison(
         names=(first.name, second.name),
         images=images,
@@ -221,10 +222,3 @@ def _classes(before: Predictions, after: Predictions, paired: Paired) -> list[Cl
         for index, p_value in zip(present, p_values, strict=True)
     ]
     return sorted(rows, key=lambda row: -abs(row.difference))
-
-
-def calibration(predictions: Predictions) -> dict[str, float]:
-    """Return ``nll``, ``brier`` and ``ece`` of a model's probabilities, as in metrics.json."""
-    if predictions.is_multi_label:
-        return label_calibration(predictions.targets, predictions.probabilities)
-    return class_calibration(predictions.targets.argmax(axis=1), predictions.probabilities)

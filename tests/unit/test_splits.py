@@ -331,7 +331,11 @@ def test_folds_of_groups_are_as_even_as_scikit_learns() -> None:
         random = np.random.default_rng(seed)
         groups = np.sort(random.integers(0, 150, 900))
         labels = random.integers(0, 4, 150)[groups] ^ (random.random(900) < 0.1)
-        images = replace(make_images(a=900), class_names=list("abcd"), labels=labels, groups=groups)
+        names = list("abcd")
+        members = make_label_sets(names, names, None).members
+        images = replace(
+            make_images(a=900), class_names=names, labels=labels, groups=groups, members=members
+        )
         rules = [replace(RULE, fold=(number, 5), seed=seed) for number in range(1, 6)]
         ours = [assign_splits(images, rule) == TEST for rule in rules]
         splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)

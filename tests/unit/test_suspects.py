@@ -181,7 +181,7 @@ def test_the_gallery_escapes_names_and_needs_no_other_file(tmp_path: Path) -> No
     images = write_split(tmp_path / "a", pixels)
     names = ["<script>", "b", "c"]
     found = find_suspects(
-        LABELS, BY_HAND, np.ones(6, bool), names, [f"<b>{i}" for i in range(6)], ["train"] * 6
+        one_class, LABELS, BY_HAND, np.ones(6, bool), names, [f"<b>{i}" for i in range(6)], ["train"] * 6
     )
     write_gallery(found, images, 10, tmp_path / "suspects.csv", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

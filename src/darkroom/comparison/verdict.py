@@ -186,7 +186,6 @@ def compare(
     before, after = images.first, images.second
     paired = paired_difference(before.targets, before.preds, after.preds, images.groups, advance)
     only_first, only_second, p_value = mcnemar(before.correct, after.correct)
-    calibration = compared_target(before.target).calibration
     return Comparison(
         names=(first.name, second.name),
         images=images,
@@ -222,3 +221,8 @@ def _classes(before: Predictions, after: Predictions, paired: Paired) -> list[Cl
         for index, p_value in zip(present, p_values, strict=True)
     ]
     return sorted(rows, key=lambda row: -abs(row.difference))
+
+
+def calibration(predictions: Predictions) -> dict[str, float]:
+    """Return ``nll``, ``brier`` and ``ece`` of a model's probabilities, as in metrics.json."""
+    return compared_target(predictions.target).calibration(predictions)

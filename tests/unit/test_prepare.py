@@ -154,6 +154,7 @@ def test_the_manifest_says_all_that_is_known(images: Path, tmp_path: Path) -> No
         "path": "dog/.DS_Store",
         "outcome": "hidden",
         "reason": "",
+        "file_bytes": 1,
     }
     measured = measure(PIXELS[1:2, 1])
     assert rows["dog/1.png"] == {
@@ -175,6 +176,8 @@ def test_the_manifest_says_all_that_is_known(images: Path, tmp_path: Path) -> No
         "animated": False,
         "brightness": measured.brightness[0],
         "sharpness": measured.sharpness[0],
+        "file_bytes": (images / "dog/1.png").stat().st_size,
+        "own_values": None,
     }
     columns = ("format", "mode", "width", "height", "animated")
     assert [tuple(rows[f"cat/{index}.png"][column] for column in columns) for index in range(3)] == [

@@ -25,6 +25,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
+    from darkroom.evaluation.attributes import attributes_of
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import evaluate, mirror_remarks
     from darkroom.evaluation.explorer import explore
@@ -34,7 +35,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.intervals import groups_of, with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
-    from darkroom.evaluation.slices import attributes_of, filters_of, with_slices
+    from darkroom.evaluation.slices import filters_of, with_slices
     from darkroom.evaluation.tables import write_predictions
     from darkroom.evaluation.targets.interface import evaluation_target
     from darkroom.features.store import Store

@@ -67,7 +67,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     by_label = prepared_target(info.target).counts_by_label(info)
     write_json(counts | by_label, PREPARE_METRICS)
     with spinner("report"):
-        more = series_remarks(candidates, decision)
+        more = [*collection.remarks, *series_remarks(candidates, decision)]
         remarks = write_preparation_report(
             MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets, more
         )

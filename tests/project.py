@@ -54,6 +54,11 @@ class Project:
         project.folder = folder
         return project
 
+    def copy(self, folder: Path, *left_out: str) -> Self:
+        """A copy without the files and folders whose names are ``left_out``."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(*left_out))
+        return self.at(folder)
+
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """Starts a command; its output is text, standard error within standard output."""
         return subprocess.Popen(

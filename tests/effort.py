@@ -1,4 +1,4 @@
-"""How much of what could be repeated for ever is done: a sample in CI, and all of it on request."""
+"""How much is done of what can be repeated for ever: a sample, or all of it if ``ALL_TESTS=1``."""
 
 import os
 

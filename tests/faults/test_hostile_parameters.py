@@ -229,8 +229,8 @@ class Home:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home(tmp_path_factory.mktemp("hostile"))
-    with home.python:
-        yield home
+    yield home
+    home.python.close()
 
 
 def test_nothing_is_interpolated_into_commands_and_outputs() -> None:

@@ -239,7 +239,7 @@ def run(folder: Path, stop_after: int | None = None, values: Any = None) -> Trai
             yield batch
 
     try:
-        for _ in fit(state, batches, val, plain_loss(options), options, 0):
+        for _ in fit(state, batches, lambda _: val, plain_loss(options), options, 0):
             pass
     except Stopped:
         pass

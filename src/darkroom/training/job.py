@@ -1,7 +1,7 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from darkroom.dataset.prepared import PreparedData, TrainingData
 from darkroom.dataset.views import EvaluationView
 from darkroom.features.extractor import Extractor, View
 from darkroom.features.store import Store
-from darkroom.loading.batches import Batch, Batches, TrainBatch
+from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
@@ -131,10 +131,6 @@ class Job:
             return self.features.val
         return self.val
 
-    def validations(self, state: TrainingState) -> Iterable[Batch]:
-        """Return an iterable of what ``validation`` returns for the epoch that ``state`` is in."""
-        return _Validations(self, state)
-
     def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
         """Return an epoch's batches from a step on; both are counted from 0."""
         seed = self.config.seed
@@ -142,15 +138,6 @@ class Job:
             views = self.features.train
             return views[epoch % len(views)].epoch(seed, epoch, None, step)
         return self.train.epoch(seed, epoch, self.augmentation, step)
-
-
-@dataclass(frozen=True)
-class _Validations:
-    job: Job
-    state: TrainingState
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.job.validation(self.state.epoch))
 
 
 def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = None) -> Job:

@@ -24,7 +24,7 @@ from darkroom.augment import pipeline
 from darkroom.augment.geometry import resized_crop
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.inference import compute_logits, mirrored
-from darkroom.config.variation import images_differ, resizes_anew
+from darkroom.config.train import images_differ, resizes_anew
 from darkroom.dataset.resampling import resize
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.views import EvaluationView

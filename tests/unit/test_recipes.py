@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from darkroom.commands.use import use
-from darkroom.config.variation import images_differ
+from darkroom.config.train import images_differ
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
 from darkroom.recipes import MADE_FOR, is_data_decision, list_recipes, use_recipe

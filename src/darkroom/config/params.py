@@ -10,8 +10,7 @@ from darkroom.config.fetch import PublicSets
 from darkroom.config.model import Model
 from darkroom.config.prepare import Prepare
 from darkroom.config.section import Mistakes, Section, size_of
-from darkroom.config.train import Train
-from darkroom.config.variation import images_differ
+from darkroom.config.train import Train, images_differ
 from darkroom.paths import FETCHED, fetched_name, mistaken_input
 
 

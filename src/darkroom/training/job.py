@@ -14,8 +14,7 @@ from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
 from darkroom.compute.precision import check_precision, cpu_flags
-from darkroom.config.train import SettledTrain, TrainConfig
-from darkroom.config.variation import images_differ, resizes_anew
+from darkroom.config.train import SettledTrain, TrainConfig, images_differ, resizes_anew
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.prepared import PreparedData, TrainingData
 from darkroom.dataset.views import EvaluationView

@@ -27,6 +27,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
     from darkroom.evaluation.answers import learn_rules
+    from darkroom.evaluation.attributes import attributes_of
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import all_remarks, evaluate
     from darkroom.evaluation.explorer import explore
@@ -36,7 +37,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.intervals import with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
-    from darkroom.evaluation.slices import attributes_of, filters_of, with_slices
+    from darkroom.evaluation.slices import filters_of, with_slices
     from darkroom.evaluation.tables import write_predictions
     from darkroom.features.store import open_store
     from darkroom.loading.batches import Batches

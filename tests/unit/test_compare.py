@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from compared import BAD, GOOD, LABELS, NAMES, SIMILAR, files_of, git, guesses, run
+from handmade import write_lock
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from registered import new_store
 from scipy.stats import false_discovery_control, norm
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
@@ -23,7 +26,8 @@ from darkroom.comparison.sides import Side
 from darkroom.comparison.text import markdown
 from darkroom.comparison.verdict import calibration, compare, holm
 from darkroom.errors import UserError
-from darkroom.paths import METRICS, PREDICTIONS
+from darkroom.models.exported import describe_export
+from darkroom.paths import METRICS, MODEL, PREDICTIONS
 
 
 def side(name: str, *arguments: Any, **extra: Any) -> Side:
@@ -324,6 +328,53 @@ def test_predictions_that_are_gone_are_named_with_the_remedy(two_commits: Path) 
     assert "dvc repro evaluate" in run("bad")[1]
 
 
+def write_export(folder: Path) -> None:
+    """Writes summary.txt and an ONNX model that averages each channel."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["probabilities"]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, 8, 8])
+    found = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "means", [images], [found])
+    (folder / "export").mkdir()
+    file = folder / "export/model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    values = {"class_names": list(NAMES), "channels": 3, "input_size": [8, 8]}
+    (folder / "export/model.json").write_text(json.dumps(describe_export(values, [file])))
+    (folder / "reports/train/summary.txt").write_text("1,234 parameters, 5,678 multiply-adds an image\n")
+
+
+def test_costs_are_those_of_the_compared_models_or_not_said(two_commits: Path) -> None:
+    write_export(two_commits)
+    write_lock(two_commits)
+    git("add", "--all")
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "exported")
+    found = as_json("main", "workspace", "--latency")
+    assert found["parameters"] == [1234, 1234]
+    latency = found["latency"]
+    for median, low, high in (*latency["milliseconds"], latency["ratio"]):
+        assert 0 < low <= median <= high
+    assert latency["rounds"] >= 20
+    assert "one image (ms)" in run("main", "workspace", "--latency")[1]
+    without = as_json("main", "workspace")
+    assert without.keys() == found.keys() - {"latency"}
+    missing = as_json("bad", "workspace", "--latency")
+    assert missing["parameters"] == [None, 1234]
+    assert "latency" not in missing
+    assert any(
+        "not measured: commit" in remark and "dvc.lock has no result of export" in remark
+        for remark in missing["remarks"]
+    )
+    # the negative twin: a model that was trained after the export
+    MODEL.write_text("other")
+    stale = as_json("main", "workspace", "--latency")
+    assert stale["parameters"] == [1234, None]
+    assert "latency" not in stale
+    assert "export/model.json: belongs to another model" in stale["remarks"][-1]
+
+
 @pytest.mark.slow
 def test_runs_are_compared_by_the_files_in_mlflow(two_commits: Path) -> None:
     store = new_store(two_commits, "darkroom")
@@ -336,7 +387,15 @@ def test_runs_are_compared_by_the_files_in_mlflow(two_commits: Path) -> None:
             copy.write_bytes(content)
             client.log_artifact(run_id, f"{copy}", path.parent.as_posix())
         ids.append(run_id)
-    assert as_json(ids[0], "run:good run")["verdict"] == "better"
+    write_export(project)
+    client.log_artifacts(ids[1], "reports/train", "reports/train")
+    tags = {"mlflow.parentRunId": ids[1]}
+    below = client.create_run(store.experiment.experiment_id, run_name="export", tags=tags).info.run_id
+    client.log_artifacts(below, "export", "export")
+    assert as_json(ids[1], ids[1], "--latency")["latency"]["rounds"] >= 20
+    found = as_json(ids[0], "run:good run", "--latency")
+    assert (found["verdict"], found["parameters"]) == ("better", [None, 1234])
+    assert "export/model.json: MLflow does not have this file" in found["remarks"][-1]
     assert as_json(ids[1], ids[0])["verdict"] == "worse"
     assert "did you mean 'good run'" in run("god run")[1] or "did you mean good run" in run("god run")[1]
     assert "MLflow has no such run" in run("run:other")[1]

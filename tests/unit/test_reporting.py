@@ -387,7 +387,8 @@ def test_a_restored_run_has_the_metrics_of_a_live_one(tmp_path: Path) -> None:
     live = []
     collected = History(num_earlier=len(EPOCHS))  # without durations, which no file has
     for result in EPOCHS:
-        collected.add(replace(result, grad_norm=0.1 * result.epoch))
+        norms = {"grad_norm": 0.1 * result.epoch, "grad_norm_first_layer": 0.01}
+        collected.add(replace(result, **norms))
         live.append((result.epoch, collected.metrics()))
     collected.write_csv(tmp_path / "history.csv")
     written = (tmp_path / "history.csv").read_text()

@@ -160,6 +160,7 @@ JOBS = {
     "ema": Job({"ema_decay": 0.7}),
     "patience": Job({"patience": 2, "epochs": 8}, is_val_inverted=True),
     "clipped": Job({"clip_norm": 0.05}),
+    "gradient norms": Job({"gradient_norms": True, "clip_norm": 0.1}),
     "dropout and micro batches": Job({"micro_batches": 3}, dropout=0.3),
     "weights and mixed images": Job({"label_smoothing": 0.1}, is_weighted=True, is_mixed=True),
     "float16": Job({"precision": "float16"}),

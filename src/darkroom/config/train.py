@@ -152,6 +152,10 @@ class Train(Section):
     clip_value: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="gradient clipping threshold for the absolute value of each element; null: off"
     )
+    gradient_norms: bool = Field(
+        description="measure the L2 norm of each layer's gradient, and units without any, in every step;"
+        " the weights stay the same"
+    )
     freeze: Literal["none", "backbone"] | LayersList = Field(
         description="layers whose weights are frozen: none; backbone: all but the classification head;"
         " or a list of name patterns such as backbone.layer1.* (`darkroom summary` shows the names)"

@@ -158,7 +158,8 @@ def _description(model: Classifier, spec: ModelSpec, head: Head) -> list[object]
         total.update(values.tobytes())
     library = version("timm") if spec.name.startswith("timm:") else ""
     sizes = [spec.width, spec.depth, spec.patch_size, spec.input_size, spec.channels]
-    return [spec.name, library, sizes, head.pooling, total.hexdigest()]
+    parts = [name for name in (spec.activation, spec.pooling) if name]
+    return [spec.name, library, sizes, *parts, head.pooling, total.hexdigest()]
 
 
 def _numerics() -> dict[str, object]:

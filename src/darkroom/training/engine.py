@@ -87,6 +87,7 @@ def fit(
             val_f1_standard_error=scores.f1_standard_error,
             is_best=verdict.is_best,
             is_kept=verdict.is_kept,
+            **state.gradient_ends(),
         )
         if not math.isfinite(scores.loss):
             what = f"validation loss of epoch {result.epoch}"
@@ -146,6 +147,8 @@ def train_step(
 
     # gradients
     state.scaler.unscale_(state.optimizer)
+    if state.gradients is not None:
+        state.gradients.add_step()
     add_l1(state.optimizer, options.l1)
     if options.clip_value is not None:
         nn.utils.clip_grad_value_(state.model.parameters(), options.clip_value)

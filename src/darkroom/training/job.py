@@ -162,7 +162,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
     start = start_from(
         config.model.weights,
         ModelSpec(
-            **config.model.model_dump(exclude={"weights"}),
+            **config.model.architecture(),
             class_names=tuple(info.class_names),
             input_size=options.sizes[-1][1] if options.sizes else info.input_size,
             prepared_size=info.input_size if options.sizes else None,
@@ -175,6 +175,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
             environment=environment,
             multi_label=info.multi_label,
         ),
+        config.model.init,
     )
     check_stages(start.classifier, start.spec, options.sizes)
     model = start.classifier.to(device)

@@ -387,7 +387,7 @@ def test_runs_are_compared_by_the_files_in_mlflow(two_commits: Path) -> None:
             copy.write_bytes(content)
             client.log_artifact(run_id, f"{copy}", path.parent.as_posix())
         ids.append(run_id)
-    write_export(project)
+    write_export(two_commits)
     client.log_artifacts(ids[1], "reports/train", "reports/train")
     tags = {"mlflow.parentRunId": ids[1]}
     below = client.create_run(store.experiment.experiment_id, run_name="export", tags=tags).info.run_id

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from darkroom.evaluation.attributes import Attribute
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.holm import holm
@@ -17,15 +16,8 @@ from darkroom.metrics.intervals import wilson
 from darkroom.metrics.remarks import FEW_IMAGES
 from darkroom.reporting.tables import write_csv
 
-NUM_BINS = 4
-"""Quantile bins of a number."""
 MAX_NAMES = 30
 """Slices per attribute: those with the most images."""
-
-_NUMBERS = ("brightness", "sharpness")
-
-Attribute = Sequence[Any]
-"""The value of each image; None if it is unknown."""
 
 
 def with_slices(
@@ -81,60 +73,6 @@ def write_slices(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 def sorted_slices(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the slices with the lowest score first, and those that are not ranked last."""
     return sorted(rows, key=lambda row: (row["p_value"] is None, row["score"]))
-
-
-def attributes_of(manifest: Path, paths: Sequence[str]) -> dict[str, Attribute]:
-    """Return what is known about each test image, by the name of the attribute.
-
-    Args:
-        manifest: the file that ``prepare`` wrote about all images.
-        paths: the test images.
-    """
-    table = pq.read_table(
-        manifest,
-        columns=["path", "format", "width", "height", *_NUMBERS],
-        filters=pc.field("split") == "test",
-    )
-    rows = {row["path"]: row for row in table.to_pylist()}
-    images = [rows.get(path, dict.fromkeys(table.column_names)) for path in paths]
-    return {
-        **{name: _binned([image[name] for image in images]) for name in _NUMBERS},
-        "megapixels": _binned(
-            [
-                None if image["width"] is None else image["width"] * image["height"] / 1e6
-                for image in images
-            ]
-        ),
-        "shape": [_shape(image["width"], image["height"]) for image in images],
-        "format": [image["format"] for image in images],
-        "folder": [PurePosixPath(path).parts[0] if "/" in path else None for path in paths],
-    }
-
-
-def _shape(width: int | None, height: int | None) -> str | None:
-    if width is None or height is None:
-        return None
-    return "square" if width == height else "wide" if width > height else "tall"
-
-
-def _binned(values: Sequence[float | None]) -> list[str | None]:
-    """Return the name of each value's quantile bin; equal values are in the same bin."""
-    known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=float)
-    if not len(known):
-        return [None] * len(values)
-    shares = np.arange(1, NUM_BINS) / NUM_BINS
-    edges = np.unique(np.quantile(known, shares, method="lower"))
-    bins = np.searchsorted(edges, known)
-    names = {
-        index: " to ".join(_shown(end(known[bins == index])) for end in (np.min, np.max))
-        for index in np.unique(bins).tolist()
-    }
-    return [None if value is None else names[int(np.searchsorted(edges, value))] for value in values]
-
-
-def _shown(value: float) -> str:
-    """Return three significant digits, without an exponent: ``23,000``."""
-    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _slices(values: Attribute) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -379,6 +379,11 @@ def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> 
     }
     assert history(*EPOCHS[:2]).metrics()["val/kept_epoch"] == 2  # as it was known then
     assert "epoch 4" in collected.last_line()
+    early = collected.outcome()["kept"]["remarks"]
+    assert collected.outcome(["the gradients vanish"])["kept"]["remarks"] == [
+        *early,
+        "the gradients vanish",
+    ]
     collected.draw(tmp_path / "history.png")
     assert is_picture(tmp_path / "history.png")
 

@@ -22,9 +22,11 @@ from darkroom.metrics import (
 
 EXACT: dict[str, Any] = {"rel": 0, "abs": 1e-12}
 RANDOM = np.random.default_rng(0)
-LOGITS = RANDOM.normal(scale=2, size=(400, 5)).round(1)  # with equal values
+LOGITS = RANDOM.normal(scale=2, size=(402, 5)).round(
+    1
+)  # with equal values; 401 is no multiple of the bins
 UNTIED = LOGITS + RANDOM.uniform(-0.04, 0.04, LOGITS.shape)
-TARGETS = np.where(RANDOM.random(400) < 0.5, LOGITS.argmax(axis=1), RANDOM.integers(0, 5, 400))
+TARGETS = np.where(RANDOM.random(402) < 0.5, LOGITS.argmax(axis=1), RANDOM.integers(0, 5, 402))
 AVERAGES = ("macro", "weighted", "micro")
 
 
@@ -85,7 +87,7 @@ def test_scores_of_classes() -> None:
     )
     assert compared(found, expected(TARGETS)) <= 1e-12
     changed = TARGETS.copy()
-    changed[0] = (changed[0] + 1) % 5  # one label of 400
+    changed[0] = (changed[0] + 1) % 5  # one label of 402
     assert compared(found, expected(changed)) > 1e-4
 
 

@@ -102,7 +102,7 @@ from darkroom.tracking import recorder
 from darkroom.tracking.destinations import tracked
 from darkroom.runtime import Runtime
 from darkroom.tracking.run import warn
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 recorder.WAIT_SECONDS = 15.0
 
 @redacted_output()

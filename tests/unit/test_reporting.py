@@ -29,7 +29,7 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
 from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
-from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.evaluate import all_remarks, evaluate
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.explorer import explore
 from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
@@ -424,7 +424,8 @@ class Evaluated:
 
     def write_report(self, plots: Path, path: Path) -> None:
         explorer = explore(self.evaluation, self.shards)
-        write_report(self.evaluation, self.hardest, explorer, self.spec, plots, path)
+        remarks = all_remarks(metrics_file(self.evaluation.metrics), self.spec.training)
+        write_report(self.evaluation, self.hardest, explorer, self.spec, remarks, plots, path)
 
     @property
     def metrics(self) -> dict[str, Any]:

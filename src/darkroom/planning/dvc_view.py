@@ -63,8 +63,10 @@ class DvcView:
     Contents are told by their MD5, as in dvc.lock: 32 hex digits, for a folder followed by ``.dir``.
     """
 
-    def __init__(self, repo: Any) -> None:
+    def __init__(self, repo: Any, is_commit: bool) -> None:
         self._repo = repo
+        self.is_commit = is_commit
+        """Whether it is a commit, which has the files in git alone."""
         self.trouble = ""
         """Why the remote could not be asked; empty if it could, or nothing was asked."""
 
@@ -134,7 +136,7 @@ class DvcView:
 
         def read(odb: Any) -> list[Any]:
             folder = odb.fs.join(odb.path, "runs", key[:2], key)
-            return [odb.fs.cat_file(file) for file in odb.fs.find(folder)[:1]]
+            return [odb.fs.cat_file(file) for file in list(odb.fs.find(folder))[:1]]
 
         found = self._ask(read, "md5-dos2unix")
         return _outputs(found[0]) if found else None
@@ -197,7 +199,7 @@ class DvcView:
                 raise UserError(f"{item}: plan knows only deps and outputs on this machine")
         recorded = [dep.hash_info.value for dep in params if isinstance(dep.hash_info.value, dict)]
         return Step(
-            name=stage.addressing,
+            name=getattr(stage, "name", None) or stage.addressing,
             has_command=bool(stage.cmd),
             is_command_changed=stage.changed_stage() if stage.cmd else False,
             runs_always=stage.is_callback or stage.always_changed,
@@ -248,7 +250,7 @@ def open_view(rev: str | None = None, root: Path = Path()) -> Iterator[DvcView]:
     with tempfile.TemporaryDirectory(prefix="darkroom-plan-") as scratch:
         try:
             with _open(root.resolve(), revision, scratch) as repo:
-                yield DvcView(repo)
+                yield DvcView(repo, bool(revision.commit))
         except (DvcException, SCMError) as error:
             raise UserError(f"{root.absolute()}: DVC cannot read the project ({brief(error)})") from None
 

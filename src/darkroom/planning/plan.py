@@ -87,7 +87,7 @@ class _Planner:
         reasons = self._own_reasons(step) + changed
         if waits_for:
             self._note_unknown(step)
-            reasons += self._waiting(step, waits_for, bool(reasons) or self._lacks(step) != "")
+            reasons += self._waiting(waits_for, bool(reasons) or self._lacks(step) != "")
             return PlannedStage(step.name, "run", reasons, certain=step.runs_always)
         if not reasons:
             lacking = self._lacks(step)
@@ -113,7 +113,7 @@ class _Planner:
         A frozen stage has neither reasons nor stages that run before.
         """
         known: dict[str, str] = {}
-        changed: list[Item] = []
+        changed: dict[str, str] = {}
         reasons: list[str] = []
         waits_for: dict[str, None] = {}
         for dep in step.deps:
@@ -128,18 +128,16 @@ class _Planner:
                 reasons.append(f"{dep.path} does not exist")
                 continue
             known[dep.path] = md5
-            if md5 != dep.recorded and dep.recorded:
-                changed.append(dep)
+            if dep.recorded and md5 != dep.recorded:
+                changed[dep.path] = self._data_reason(dep, md5, writer)
         if step.is_frozen:
             return known, [], []
         if any(dep.recorded for dep in step.deps):
-            code = [dep.path for dep in changed if _is_code(dep.path)]
+            code = [path for path in changed if _is_code(path)]
             reasons += [code_reason(code)] if code else []
-            reasons += [self._data_reason(dep) for dep in changed if not _is_code(dep.path)]
-            new = [
-                dep.path for dep in step.deps if dep.path in known and not dep.recorded
-            ]  # added to dvc.yaml
-            reasons += [f"{listed(new, 3)} is new among its deps"] if new else []
+            reasons += dict.fromkeys(changed[path] for path in changed if path not in code)
+            new = [dep.path for dep in step.deps if dep.path in known and not dep.recorded]
+            reasons += [f"new in its deps: {listed(new, 3)}"] if new else []
         return known, reasons, list(waits_for)
 
     def _dep_md5(self, dep: Item) -> tuple[Step | None, str | None]:
@@ -180,16 +178,16 @@ class _Planner:
         for out in step.outs:
             if state := self._state(out):
                 states.setdefault(state, []).append(out.path)
-        return "; ".join(f"{listed(paths, 3)} {state}" for state, paths in states.items())
+        return "; ".join(f"{state}: {listed(paths, 3)}" for state, paths in states.items())
 
     def _state(self, out: Item) -> str:
         now = self._view.md5_now(out)
         if out.recorded is None:
-            return "is not in dvc.lock"
+            return "not in dvc.lock"
         if now is None:
             return "missing here"
         if now != out.recorded:
-            return "changed since the stage ran"
+            return "changed since it ran"
         if out.is_cached and not self._view.holds(out.recorded):
             return "missing in DVC's cache"
         return ""
@@ -197,14 +195,15 @@ class _Planner:
     def _kept(self, step: Step) -> dict[str, str]:
         """Return the recorded outputs that must be found to restore them; none if DVC does not try.
 
-        ``dvc repro --pull`` gets outputs that are missing. Those that were changed, and any without a
-        remote, come from the cache of a stage that uses the run cache, which then needs all of them.
+        ``dvc repro --pull`` gets outputs that are missing, and ``dvc checkout`` those of a commit. Those
+        that were changed, and any without a remote, come from the run cache, which needs all of them.
         """
         recorded = {out.path: out.recorded for out in step.outs if out.recorded}
         if len(recorded) < len(step.outs):
             return {}
         now = {out.path: self._view.md5_now(out) for out in step.outs}
-        if self._view.has_remote and all(now[path] in (None, md5) for path, md5 in recorded.items()):
+        gets_missing = self._view.has_remote or self._view.is_commit
+        if gets_missing and all(now[path] in (None, md5) for path, md5 in recorded.items()):
             return {out.path: recorded[out.path] for out in step.outs if out.is_cached}
         return recorded if step.uses_run_cache else {}
 
@@ -230,15 +229,16 @@ class _Planner:
         for out in step.outs:
             self._note(step, out, None)
 
-    def _waiting(self, step: Step, waits_for: list[str], is_changed: bool) -> list[str]:
-        names = listed(waits_for)
-        verb = "runs" if len(waits_for) == 1 else "run"
-        condition = "" if is_changed else "; if its outputs stay the same, this stage is unchanged"
-        if len(waits_for) > 1:
-            condition = condition.replace("its", "their")
-        return [f"{names} {verb} before it{condition}"]
+    def _waiting(self, waits_for: list[str], is_changed: bool) -> list[str]:
+        many = len(waits_for) > 1
+        first = f"{listed(waits_for)} {'run' if many else 'runs'} before it"
+        if is_changed:
+            return [first]
+        return [f"{first}; unchanged if {'their' if many else 'its'} outputs stay the same"]
 
-    def _data_reason(self, dep: Item) -> str:
+    def _data_reason(self, dep: Item, md5: str, writer: Step | None) -> str:
+        if writer is not None and md5 != self._view.md5_now(dep):
+            return f"other outputs of {writer.name}"
         old = self._recorded_listing(dep)
         return data_reason(dep.path, old, self._view.listing_now(dep) if old else None)
 

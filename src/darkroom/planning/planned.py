@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from darkroom.params import load_params
+from darkroom.paths import PARAMS
 from darkroom.planning.costs import with_costs
 from darkroom.planning.dvc_view import open_view
 from darkroom.planning.environment import environment_remark
@@ -14,8 +16,10 @@ def planned(rev: str | None = None) -> Plan:
     """Return the plan for the working folder, or for a git revision or experiment. Nothing is written.
 
     Raises:
-        UserError: there is no DVC project, it cannot be read, or there is no such revision.
+        UserError: DVC cannot read the project, params.yaml has a mistake, or there is no such revision.
     """
+    if rev is None:
+        load_params(PARAMS)  # dvc repro would stop at a mistake
     root = project_root()
     with open_view(rev) as view:
         plan = with_costs(make_plan(view), view.params, root)

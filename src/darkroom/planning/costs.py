@@ -63,10 +63,11 @@ def with_costs(plan: Plan, params: Mapping[str, Any], root: Path) -> Plan:
     except Exception as error:  # of any kind: an estimate is not worth a failure
         remarks.append(f"MLflow could not be read ({reason(error)}): durations are from the journal")
     texts = {name: param_text(value) for name, value in params.items()}
-    return Plan([_estimated(one, runs, texts) for one in plan.stages], remarks)
+    return Plan([estimated(one, runs, texts) for one in plan.stages], remarks)
 
 
-def _estimated(planned: PlannedStage, runs: list[TimedRun], params: Mapping[str, str]) -> PlannedStage:
+def estimated(planned: PlannedStage, runs: list[TimedRun], params: Mapping[str, str]) -> PlannedStage:
+    """Return a planned stage with its duration, or why that is unknown, if its command runs."""
     if planned.action != "run":
         return planned
     runs = sorted((run for run in runs if run.stage == planned.stage), key=lambda run: -run.start_ms)

@@ -56,7 +56,7 @@ def make_plan(view: DvcView) -> Plan:
     stages = [planner.stage(step) for step in view.steps if planner.is_stage(step)]
     if view.trouble:
         planner.remarks.append(
-            f"the remote does not answer ({view.trouble}): this plan supposes that it has nothing"
+            f"the remote cannot be asked ({view.trouble}): this plan supposes that it has nothing"
         )
     return Plan(stages, planner.remarks)
 

@@ -52,7 +52,9 @@ def data_reason(path: str, old: Mapping[str, str] | None, new: Mapping[str, str]
         )
         if names
     ]
-    if moved:
+    if len(moved) == 1:
+        parts += [f"1 file moved ({old_name} -> {name})" for name, old_name in moved.items()]
+    elif moved:
         parts.append(f"{counted(len(moved), 'file')} moved to {_where(set(moved)).removeprefix('in ')}")
     return f"{path}: {', '.join(parts)}"
 

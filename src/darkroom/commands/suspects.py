@@ -55,10 +55,12 @@ def suspects(
     config = TrainConfig.of(params)
     configure_libraries(config.is_deterministic)
     from darkroom.prediction.table import open_table
+    from darkroom.retraining.groups import load_groups
+    from darkroom.retraining.parts import LabelledImages
     from darkroom.suspects.findings import check_target, find_suspects
-    from darkroom.suspects.folds import assign_folds, can_be_judged, load_groups
+    from darkroom.suspects.folds import assign_folds, can_be_judged
     from darkroom.suspects.gallery import write_gallery
-    from darkroom.suspects.out_of_fold import LabelledImages, choose_method, predict_out_of_fold
+    from darkroom.suspects.out_of_fold import choose_method, predict_out_of_fold
 
     table = out / "suspects.csv"
     check_target(table, force)

@@ -1,44 +1,13 @@
 """Folds of the prepared train and validation images, in which groups and duplicates stay together."""
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError
-from darkroom.preparation.duplicates import group_of
-
-
-def load_groups(manifest: Path, paths: list[str]) -> NDArray[np.int64]:
-    """Return the group of each image: those of ``prepare`` joined with its duplicates.
-
-    Args:
-        manifest: ``manifest.parquet``.
-
-    Returns:
-        int64 ``(n,)``: for each image the first one of its group.
-
-    Raises:
-        UserError: the manifest does not list an image.
-    """
-    table = pq.read_table(manifest, columns=["path", "group", "duplicate_of"]).to_pydict()
-    index = {path: number for number, path in enumerate(paths)}
-    first_of: dict[str, int] = {}
-    pairs, num_found = [], 0
-    for path, group, original in zip(*table.values(), strict=True):
-        if (image := index.get(path)) is None:
-            continue
-        num_found += 1
-        if group is not None:
-            pairs.append((first_of.setdefault(group, image), image))
-        if original in index:
-            pairs.append((index[original], image))
-    if num_found < len(paths):
-        raise UserError(f"{manifest}: does not list all prepared images; run `dvc repro prepare`")
-    return group_of(len(paths), np.array(pairs, np.int64).reshape(-1, 2))
+from darkroom.retraining.groups import strata_of
 
 
 def assign_folds(
@@ -61,7 +30,7 @@ def assign_folds(
         raise UserError(
             f"--folds {num_folds}: the train and val images form only {num_groups} groups; use fewer"
         )
-    classes = labels if labels.ndim == 1 else _rarest(labels)
+    classes = strata_of(labels)
     kind = StratifiedKFold if num_groups == len(groups) else StratifiedGroupKFold
     folds = np.empty(len(classes), np.int64)
     with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than folds
@@ -81,9 +50,3 @@ def can_be_judged(labels: NDArray[Any], folds: NDArray[np.int64], num_classes: i
     counts = np.zeros((folds.max() + 1, num_classes), np.int64)
     np.add.at(counts, (folds, labels), 1)
     return (counts.sum(axis=0) - counts[folds])[np.arange(len(labels)), labels] > 0
-
-
-def _rarest(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the rarest label of each image, or the number of classes if it has none."""
-    frequencies = np.where(labels == 1, labels.sum(axis=0, dtype=np.int64), len(labels) + 1)
-    return np.where(labels.any(axis=1), frequencies.argmin(axis=1), labels.shape[1])

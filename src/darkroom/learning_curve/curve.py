@@ -76,9 +76,16 @@ class Curve:
     @property
     def verdict(self) -> str:
         """``more``, ``enough`` or ``unclear``."""
+        if self.falls:
+            return "unclear"
         if self.gain.low > SURE:
             return "more"
         return "enough" if self.gain.high < LITTLE else "unclear"
+
+    @property
+    def falls(self) -> bool:
+        """Whether a smaller size did clearly better than all images, which no power law describes."""
+        return max(step.f1_macro for step in self.steps) > self.steps[-1].f1_macro + LITTLE
 
     @property
     def gaining(self) -> list[str]:
@@ -90,19 +97,26 @@ class Curve:
     def sentence(self) -> str:
         """What more images would bring."""
         now, twice = self.steps[-1].f1_macro, self.twice
+        if self.falls:
+            best = max(self.steps, key=lambda step: step.f1_macro)
+            return (
+                f"These trainings say nothing of more images: macro F1 is {best.f1_macro:.3f} with"
+                f" {best.num_images:,} images and {now:.3f} with all. The training may be too short, or"
+                " vary by chance; --repeats tells."
+            )
         about = f"from {now:.3f} to about {twice.rise:.3f} ({twice.low:.3f} to {twice.high:.3f})"
         if self.verdict == "enough":
             return (
-                f"More images of the same kind would hardly help: twice as many would raise macro F1 from"
-                f" {now:.3f} by {self.gain.rise:.3f} (at most {self.gain.high:.3f})."
+                f"More images of the same kind would hardly help: twice as many would raise macro F1"
+                f" from {now:.3f} by {self.gain.rise:.3f} (at most {self.gain.high:.3f})."
             )
         if self.verdict == "more":
             names = f" Most for {listed(self.gaining, MAX_NAMED)}." if self.gaining else ""
             return f"Twice as many images would raise macro F1 {about}.{names}"
         return (
             f"Twice as many images may raise macro F1 {about}, but these sizes and"
-            f" {counted(self.num_validation, 'validation image')} cannot tell for sure; --repeats narrows the"
-            " interval."
+            f" {counted(self.num_validation, 'validation image')} cannot tell for sure;"
+            " --repeats narrows the interval."
         )
 
     def to_json(self) -> dict[str, Any]:

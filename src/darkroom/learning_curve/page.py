@@ -67,7 +67,7 @@ def write_curve(curve: Curve, folder: Path) -> None:
         draw_curve(curve, picture)
         address = embed_png(picture)
     write_page(
-        Path(__file__).with_name("page.html.j2"),
+        Path(__file__).with_name("curve.html.j2"),
         folder / "learning_curve.html",
         title="Learning curve",
         subtitle=curve.sentence,

@@ -1,59 +1,67 @@
 """The learning curve: nested subsets, a planted power law, and the verdict."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
+from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
 from darkroom.learning_curve.curve import Curve, make_curve
 from darkroom.learning_curve.extrapolation import fit_power_laws
-from darkroom.learning_curve.subsets import nested_subsets
+from darkroom.learning_curve.subsets import Subset, nested_subsets
 
 SIZES = np.array([100, 200, 400, 800, 1000])
 PERCENTS = [10.0, 20.0, 40.0, 80.0, 100.0]
 
 
+def nested(
+    labels: NDArray[Any], groups: NDArray[np.int64], names: list[str], percents: list[float], seed: int
+) -> tuple[list[Subset], list[str]]:
+    kind = stored_target("several_labels" if labels.dtype == np.uint8 else "one_class")
+    indicators = kind.indicators(labels, len(names))
+    return nested_subsets(kind.strata(labels), indicators, groups, names, percents, seed)
+
+
 def test_subsets_are_nested_and_stratified_as_in_a_table_made_by_hand() -> None:
     labels = np.repeat([0, 1, 2], [100, 50, 20])
-    subsets, remarks = nested_subsets(labels, np.arange(170), ["a", "b", "c"], PERCENTS, seed=1)
+    subsets, remarks = nested(labels, np.arange(170), ["a", "b", "c"], PERCENTS, seed=1)
     counts = [np.bincount(labels[part.rows]).tolist() for part in subsets]
     assert counts == [[10, 5, 2], [20, 10, 4], [40, 20, 8], [80, 40, 16], [100, 50, 20]]
     assert not remarks
     for smaller, larger in itertools.pairwise(subsets):
         assert set(smaller.rows) < set(larger.rows)
-    again, other = (
-        nested_subsets(labels, np.arange(170), ["a", "b", "c"], PERCENTS, n)[0] for n in (1, 2)
-    )
+    again, other = (nested(labels, np.arange(170), ["a", "b", "c"], PERCENTS, n)[0] for n in (1, 2))
     assert again[0].rows.tolist() == subsets[0].rows.tolist() != other[0].rows.tolist()
     assert [len(part.repeated(170)) for part in subsets] == [170, 170, 136, 136, 170]
 
 
 def test_groups_stay_together() -> None:
     labels, groups = np.repeat([0, 1], 60), np.arange(120) // 3
-    subsets, _ = nested_subsets(labels, groups, ["a", "b"], PERCENTS, seed=0)
+    subsets, _ = nested(labels, groups, ["a", "b"], PERCENTS, seed=0)
     for part in subsets:
         assert not set(groups[part.rows]) & set(np.delete(groups, part.rows))
-    alone, _ = nested_subsets(labels, np.arange(120), ["a", "b"], PERCENTS, seed=0)
+    alone, _ = nested(labels, np.arange(120), ["a", "b"], PERCENTS, seed=0)
     assert set(groups[alone[0].rows]) & set(np.delete(groups, alone[0].rows))  # the negative twin
 
 
 def test_several_labels_are_stratified_by_the_rarest() -> None:
     labels = np.zeros((200, 3), np.uint8)
     labels[:, 0], labels[:40, 1], labels[:20, 2] = 1, 1, 1
-    subsets, _ = nested_subsets(labels, np.arange(200), ["a", "b", "c"], PERCENTS, seed=0)
+    subsets, _ = nested(labels, np.arange(200), ["a", "b", "c"], PERCENTS, seed=0)
     assert [labels[part.rows].sum(axis=0).tolist() for part in subsets[:2]] == [[20, 4, 2], [40, 8, 4]]
 
 
 def test_a_size_without_a_class_is_left_out_and_too_few_sizes_are_refused() -> None:
     labels = np.repeat([0, 1], [100, 3])
-    subsets, [remark] = nested_subsets(labels, np.arange(103), ["a", "rare"], PERCENTS, seed=0)
+    subsets, [remark] = nested(labels, np.arange(103), ["a", "rare"], PERCENTS, seed=0)
     assert [part.percent for part in subsets] == PERCENTS[1:]
     assert remark == "10 % is left out: it would hold no image of the class rare"
     with pytest.raises(UserError, match=r"at least 3 sizes.*there are 2 sizes"):
-        nested_subsets(labels, np.arange(103), ["a", "rare"], [10.0, 50.0, 100.0], seed=0)
+        nested(labels, np.arange(103), ["a", "rare"], [10.0, 50.0, 100.0], seed=0)
 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(0.05, 0.1, 0.5), (0.0, 0.05, 0.3), (0.1, 0.02, 1.0)])

@@ -44,7 +44,7 @@ def test_attention_is_torchs(width: int, num_heads: int) -> None:
 
 def test_a_block_is_torchs_encoder_layer_that_normalises_first() -> None:
     width, num_heads = 64, 2
-    ours = Block(width, num_heads, dropout=0.0, stochastic_depth=0.0).eval()
+    ours = Block(width, num_heads, dropout=0.0, stochastic_depth=0.0, activation="gelu").eval()
     theirs = nn.TransformerEncoderLayer(
         width, num_heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
     )
@@ -62,7 +62,7 @@ def test_a_block_is_torchs_encoder_layer_that_normalises_first() -> None:
 
 
 def test_patches_are_those_that_unfold_cuts() -> None:
-    network = ViT(3, (8, 12), 4, 16, 1, 0.0, 0.0)
+    network = ViT(3, (8, 12), 4, 16, 1, 0.0, 0.0, "gelu")
     x = torch.randn(2, 3, 8, 12)
     cut = F.unfold(x, 4, stride=4).transpose(1, 2)  # (n, patches, channels * 4 * 4)
     expected = cut @ network.patches.weight.flatten(1).T + network.patches.bias
@@ -84,7 +84,7 @@ def test_the_order_of_patches_matters() -> None:
 def test_the_number_of_parameters_is_the_papers() -> None:
     """Of a block: 12 width^2 + 13 width; 86 million of ViT-B/16 in table 1 are twelve such blocks."""
     width, depth, patch = 64, 3, 4
-    network = ViT(3, (32, 32), patch, width, depth, 0.0, 0.0)
+    network = ViT(3, (32, 32), patch, width, depth, 0.0, 0.0, "gelu")
     blocks = depth * (12 * width**2 + 13 * width)
     patches = 3 * patch**2 * width + width
     positions, norm = 64 * width, 2 * width
@@ -92,7 +92,7 @@ def test_the_number_of_parameters_is_the_papers() -> None:
 
 
 def test_initial_weights_have_a_deviation_of_two_hundredths() -> None:
-    network = ViT(3, (32, 32), 4, 128, 2, 0.0, 0.0)
+    network = ViT(3, (32, 32), 4, 128, 2, 0.0, 0.0, "gelu")
     for tensor in (network.positions, network.blocks[0].mlp[0].weight, network.patches.weight):
         assert float(tensor.detach().std()) == pytest.approx(0.02, rel=0.15)
     assert not network.blocks[1].attention.qkv.bias.any()

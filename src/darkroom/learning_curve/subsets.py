@@ -1,13 +1,10 @@
 """Nested, stratified subsets of the training images, in which groups and duplicates stay together."""
 
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError, counted, listed
-from darkroom.retraining.groups import strata_of
 
 MIN_SIZES = 3
 """Minimum number of sizes to which a curve can be fitted."""
@@ -36,7 +33,8 @@ class Subset:
 
 
 def nested_subsets(
-    labels: NDArray[Any],
+    strata: NDArray[np.int64],
+    indicators: NDArray[np.bool_],
     groups: NDArray[np.int64],
     class_names: list[str],
     percents: list[float],
@@ -49,20 +47,21 @@ def nested_subsets(
     left out if a class would lose all its images, or if it has the same images as a smaller size.
 
     Args:
-        labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
+        strata: the class by which each image is stratified, int64 ``(n,)``.
+        indicators: which classes each image has, bool ``(n, num_classes)``.
         groups: int64 ``(n,)``; images with the same number stay together.
         percents: ascending, above 0 and up to 100.
 
     Raises:
         UserError: fewer than three sizes are left.
     """
-    places = _places(strata_of(labels), groups, seed)
-    present = _counts(labels, len(class_names)) > 0
+    places = _places(strata, groups, seed)
+    present = indicators.any(axis=0)
     subsets: list[Subset] = []
     remarks = []
     for percent in percents:
         rows = np.flatnonzero(places <= percent / 100)
-        missing = np.flatnonzero(present & (_counts(labels[rows], len(class_names)) == 0))
+        missing = np.flatnonzero(present & ~indicators[rows].any(axis=0))
         if len(missing):
             names = listed((class_names[index] for index in missing), MAX_NAMED)
             what = "class" if len(missing) == 1 else "classes"
@@ -100,10 +99,3 @@ def _places(strata: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> 
         ends = np.cumsum(sizes[chosen])
         places[chosen] = (ends - sizes[chosen] / 2) / ends[-1]
     return places[group_of]
-
-
-def _counts(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
-    """Return the number of images of each class."""
-    if labels.ndim == 2:
-        return np.asarray(labels.sum(axis=0, dtype=np.int64))
-    return np.bincount(labels, minlength=num_classes)

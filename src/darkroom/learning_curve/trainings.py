@@ -5,23 +5,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from darkroom.config.train import TrainConfig
-from darkroom.learning_curve.curve import Curve, make_curve
+from darkroom.learning_curve.curve import Curve, OneHot, make_curve
 from darkroom.learning_curve.subsets import Subset, nested_subsets
+from darkroom.models.targets.interface import model_target
 from darkroom.progress import Bar, progress_bar
 from darkroom.retraining.parts import LabelledImages, Part
 from darkroom.retraining.training import folder_of, save_array, validation_logits
 from darkroom.runtime import Runtime
 from darkroom.training.job import Job, make_job
-
-Labels = NDArray[Any]
-"""int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,14 @@ def plan_repeats(
         UserError: see ``nested_subsets``.
     """
     num_train, names = images.info.num_images("train"), images.info.class_names
-    labels, groups = images.shards.labels[:num_train], groups[:num_train]
+    target, labels, groups = images.target, images.shards.labels[:num_train], groups[:num_train]
+    strata, indicators = target.strata(labels), target.indicators(labels, len(names))
     remarks: dict[str, None] = {}
     found = []
     wanted = sorted(percents)
     for number in range(repeats):
         seed = config.seed + number
-        subsets, left_out = nested_subsets(labels, groups, names, wanted, seed)
+        subsets, left_out = nested_subsets(strata, indicators, groups, names, wanted, seed)
         remarks |= dict.fromkeys(left_out)
         found.append(Repeat(config.model_copy(update={"seed": seed}), subsets))
         wanted = [percent for percent in wanted if percent in {one.percent for one in subsets}]
@@ -69,7 +66,7 @@ def plan_repeats(
 
 def predict_validation(
     repeats: Sequence[Repeat], images: LabelledImages, runtime: Runtime
-) -> list[list[Labels]]:
+) -> list[list[OneHot]]:
     """Train on every subset; return the predictions for the validation images, by repeat and size.
 
     The network is trained as params.yaml says, with as many epochs for each size. A small subset is
@@ -110,7 +107,7 @@ def _of_subset(
     features: "_Features",
     scratch: Path,
     bar: Bar,
-) -> Labels:
+) -> OneHot:
     """Return the predictions of one training, from the cache if they are there."""
     num_train, num_val = (images.info.num_images(split) for split in ("train", "val"))
     part = Part(images, rows, num_train + np.arange(num_val))
@@ -122,8 +119,9 @@ def _of_subset(
         bar.advance(len(rows) * config.train.epochs)
         return np.load(known)
     place.mkdir(parents=True, exist_ok=True)
-    labels = images.shards.labels[part.val_rows]
-    preds = _decided(validation_logits(features.of(job, rows), place, bar), labels)
+    target, logits = model_target(job.spec.target), validation_logits(features.of(job, rows), place, bar)
+    # labels are predicted from 0.5 on, as in the scores of each epoch
+    preds = target.decide(target.probabilities(logits).numpy(), [0.5] * logits.shape[1])
     save_array(preds, known)
     return preds
 
@@ -147,7 +145,7 @@ class _Features:
 
 def curve_of(
     repeats: Sequence[Repeat],
-    preds: Sequence[Sequence[Labels]],
+    preds: Sequence[Sequence[OneHot]],
     images: LabelledImages,
     groups: NDArray[np.int64],
     remarks: Sequence[str],
@@ -164,18 +162,9 @@ def curve_of(
     return make_curve(
         [part.percent for part in repeats[0].subsets],
         np.rint(np.mean(of_repeats, axis=0)).astype(int).tolist(),
-        _one_hot(images.shards.labels[num_train:], len(names)),
-        [[_one_hot(one, len(names)) for one in of_repeat] for of_repeat in preds],
+        images.target.indicators(images.shards.labels[num_train:], len(names)),
+        preds,
         names,
         of_val if (sizes > 1).any() else None,
         remarks,
     )
-
-
-def _one_hot(labels: Labels, num_classes: int) -> NDArray[np.bool_]:
-    return labels > 0 if labels.ndim == 2 else labels[:, None] == np.arange(num_classes)
-
-
-def _decided(logits: Tensor, labels: Labels) -> Labels:
-    """Return the predictions as labels are given, by the rule of the validation in training."""
-    return (logits >= 0).byte().numpy() if labels.ndim == 2 else logits.argmax(dim=1).numpy()

@@ -12,6 +12,7 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.prepared import PreparedData
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
+from darkroom.dataset.targets.interface import StoredTarget, stored_target
 from darkroom.dataset.views import EvaluationView
 
 
@@ -29,6 +30,11 @@ class LabelledImages:
 
     def parts(self, view: EvaluationView | None) -> list[Shards]:
         return [self.data.open(split, view) for split in ("train", "val")]
+
+    @property
+    def target(self) -> StoredTarget:
+        """The module of the kind of target."""
+        return stored_target(self.info.target)
 
     @cached_property
     def splits(self) -> list[str]:
@@ -56,12 +62,9 @@ class Part:
         counts, sizes = {**known.counts}, {**known.labels_per_image}
         for split in ("train", "val"):
             labels = self.images.shards.labels[self.rows(split)]
-            per_class = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else None
-            if per_class is None:
-                per_class = np.bincount(labels, minlength=len(known.class_names))
-            counts[split] = dict(zip(known.class_names, per_class.tolist(), strict=True))
-            per_image = labels.sum(axis=1) if labels.ndim == 2 else np.ones(len(labels), np.int64)
-            sizes[split] = np.bincount(per_image).tolist()
+            names, count = known.class_names, self.images.target.count
+            per_class, sizes[split] = count(labels, len(names))
+            counts[split] = dict(zip(names, per_class, strict=True))
         changes = {"counts": counts, "labels_per_image": sizes, "digest": digest, "files": {}}
         return known.model_copy(update=changes)
 

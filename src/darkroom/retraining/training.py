@@ -59,7 +59,7 @@ def validation_logits(job: Job, scratch: Path, bar: Bar) -> Tensor:
     results = fit(
         state,
         train_batches,
-        job.validations(state),
+        job.validation,
         job.loss,
         options,
         job.config.seed,

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from darkroom.config.train import TrainConfig
 from darkroom.dataset.views import EvaluationView
-from darkroom.evaluation.regression import make_reduction, one_thread, regressions
+from darkroom.evaluation.regression import make_reduction, one_thread
+from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.features.extractor import Extractor, Wanted
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import probabilities_of
@@ -65,25 +67,23 @@ def _by_features(
     wanted = [Wanted(Batches(part, job.device, 1, runtime.workers)) for part in images.parts(view)]
     vectors = np.nan_to_num(np.concatenate(extractor.features(wanted, "suspects"))).astype(np.float64)
     labels, num_classes = images.shards.labels, len(images.info.class_names)
+    target = evaluation_target(images.info.target)
     found: dict[float, Probabilities] = {}
     with one_thread(), progress_bar("suspects: folds", folds.max() + 1, unit="folds") as bar:
         for fold in range(folds.max() + 1):
             is_out = folds == fold
             reduction = make_reduction("backbone", vectors[~is_out])
             learnt, held_out = (reduction.transform(vectors[part]) for part in (~is_out, is_out))
-            for strength, probabilities in regressions(learnt, labels[~is_out], num_classes):
+            for strength, probabilities in target.regressions(learnt, labels[~is_out], num_classes):
                 table = found.setdefault(strength, np.zeros((len(labels), num_classes)))
                 table[is_out] = probabilities(held_out)
             bar.advance(1)
-    return min(found.values(), key=lambda table: _cross_entropy(labels, table))
 
+    def quality(table: Probabilities) -> float:
+        of_truth = target.truth_probabilities(torch.from_numpy(labels), torch.from_numpy(table))
+        return float(np.log(np.maximum(of_truth.numpy(), 1e-12)).mean())
 
-def _cross_entropy(labels: NDArray[Any], probabilities: Probabilities) -> float:
-    if labels.ndim == 1:
-        of_labels = probabilities[np.arange(len(labels)), labels]
-    else:
-        of_labels = np.where(labels == 1, probabilities, 1 - probabilities)
-    return float(-np.log(np.maximum(of_labels, 1e-12)).mean())
+    return max(found.values(), key=quality)
 
 
 def _by_recipe(

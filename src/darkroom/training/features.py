@@ -39,7 +39,7 @@ def head_alone(model: Classifier) -> Classifier:
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureBatches:
     """Batches of features, which replace images while the backbone is frozen."""
 
     train: list[Batches]
@@ -48,15 +48,15 @@ class Features:
     tables: list[Rows]
     """The features of the training images, one table per view."""
 
-    def of_part(self, train: Batches, rows: NDArray[np.int64]) -> "Features":
+    def of_part(self, train: Batches, rows: NDArray[np.int64]) -> "FeatureBatches":
         """Return the features of ``train``, whose images are those at ``rows``."""
         tables = [table[rows] for table in self.tables]
-        return Features([train.with_features(table) for table in tables], self.val, tables)
+        return FeatureBatches([train.with_features(table) for table in tables], self.val, tables)
 
 
 def load_features(
     extractor: Extractor, train: Batches, val: Batches, train_views: list[View]
-) -> Features:
+) -> FeatureBatches:
     """Return the features of both splits, computed if they are not in the cache.
 
     Raises:
@@ -65,4 +65,4 @@ def load_features(
     wanted = [Wanted(val), *(Wanted(train, view) for view in train_views)]
     of_val, *of_train = extractor.features(wanted, "train")
     batches = [train.with_features(rows) for rows in of_train]
-    return Features(batches, val.with_features(of_val), of_train)
+    return FeatureBatches(batches, val.with_features(of_val), of_train)

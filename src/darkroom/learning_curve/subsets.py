@@ -1,6 +1,7 @@
 """Nested, stratified subsets of the training images, in which groups and duplicates stay together."""
 
 from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from darkroom.features.extractor import Extractor, View, Wanted
-from darkroom.features.store import Rows
 from darkroom.loading.batches import Batches
+from darkroom.loading.placement import Features
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import Head
 from darkroom.models.network import Network
@@ -45,7 +45,7 @@ class FeatureBatches:
     train: list[Batches]
     """One per view; epoch ``e`` uses view ``e mod len(train)``. Empty if images differ in each epoch."""
     val: Batches
-    tables: list[Rows]
+    tables: list[Features]
     """The features of the training images, one table per view."""
 
     def of_part(self, train: Batches, rows: NDArray[np.int64]) -> "FeatureBatches":

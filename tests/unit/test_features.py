@@ -3,10 +3,12 @@
 import copy
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import (
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.subset import Subset
 from darkroom.features.store import Store
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
@@ -143,6 +146,21 @@ def test_each_image_goes_through_the_backbone_once(tmp_path: Path, num_images: l
     assert sum(num_images) == NUM_TRAIN + NUM_VAL
     trained(job)
     assert sum(num_images) == NUM_TRAIN + NUM_VAL
+
+
+def test_features_of_a_part_are_those_of_its_images(tmp_path: Path) -> None:
+    job, rows = make_job(tmp_path), np.tile(np.arange(NUM_TRAIN)[3::2], 2)
+    images = Batches(Subset([Shards(tmp_path / "train")], rows), job.device, 8)
+    whole = job.with_features().features
+    assert whole is not None
+    part = replace(job, train=images)
+    _, from_images = trained(part)
+    _, results = trained(replace(part, features=whole.of_part(images, rows)))
+    for result, expected in zip(results, from_images, strict=True):
+        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
+        assert result.val_loss == pytest.approx(expected.val_loss, abs=1e-4)
+    _, others = trained(replace(part, features=whole.of_part(images, rows - 1)))
+    assert others[-1].val_loss != pytest.approx(from_images[-1].val_loss, abs=1e-4)
 
 
 def test_without_features_each_epoch_runs_the_backbone(tmp_path: Path, num_images: list[int]) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
+from darkroom.cli import main
 from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
 from darkroom.learning_curve.curve import Curve, make_curve
@@ -74,7 +76,7 @@ def test_a_planted_power_law_is_found(a: float, b: float, c: float) -> None:
     assert falling.gain(2)[0] == 0
 
 
-def planted(errors: NDArray[np.float64], num_repeats: int = 3) -> Curve:
+def planted(errors: NDArray[np.float64], num_repeats: int = 1) -> Curve:
     """The curve of predictions that are wrong at random as often as ``errors`` says."""
     random = np.random.default_rng(0)
     targets = np.arange(2000) % 4
@@ -94,6 +96,22 @@ def planted(errors: NDArray[np.float64], num_repeats: int = 3) -> Curve:
     return curve
 
 
+def test_labels_and_groups_of_validation_images_count() -> None:
+    random = np.random.default_rng(0)
+    targets = random.random((60, 3)) < 0.5
+    preds = [targets ^ (random.random((60, 3)) < share) for share in (0.4, 0.3, 0.2, 0.1, 0.1)]
+    names = ["a", "b", "c"]
+    alone = make_curve(PERCENTS, SIZES.tolist(), targets, [preds], names)
+    scores = [f1_score(targets, one, average="macro") for one in preds]
+    assert [step.f1_macro for step in alone.steps] == pytest.approx(scores, abs=1e-12)
+    copies = np.repeat(np.arange(60), 5)
+    fivefold = (PERCENTS, SIZES.tolist(), targets[copies], [[one[copies] for one in preds]], names)
+    grouped, naive = make_curve(*fivefold, copies), make_curve(*fivefold)
+    widths = [one.twice.high - one.twice.low for one in (grouped, alone, naive)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)
+    assert widths[2] < 0.7 * widths[0]  # copies that are taken for independent images
+
+
 def test_the_verdict_is_that_of_the_planted_errors() -> None:
     steep = planted(0.02 + 0.15 * (SIZES / 1000) ** -0.5)
     assert steep.verdict == "more"
@@ -102,6 +120,18 @@ def test_the_verdict_is_that_of_the_planted_errors() -> None:
     flat = planted(np.full(5, 0.05))
     assert flat.verdict == "enough"
     assert flat.sentence.startswith("More images of the same kind would hardly help")
+    slow = planted(0.05 + 0.03 * (SIZES / 1000) ** -0.4)
+    assert slow.verdict == "unclear"
+    assert slow.to_json()["twice"]["gain"] is None  # an interval, but no figure
+    assert slow.to_json()["twice"]["gain_low"] < 0.03 * (1 - 2**-0.4)
     falling = planted(np.linspace(0.05, 0.12, 5))
     assert falling.verdict == "unclear"
     assert "say nothing of more images" in falling.sentence
+    assert falling.to_json()["twice"] is None
+
+
+@pytest.mark.parametrize("sizes", ["10,abc", "0,50", "10,200", "nan", ""])
+def test_sizes_that_are_no_percentages_are_refused(sizes: str) -> None:
+    result = CliRunner().invoke(main, ["learning-curve", "--sizes", sizes])
+    assert (result.exit_code, sizes in result.stderr) == (2, True)
+    assert "--sizes" in result.stderr

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ MAX_NAMED = 5
 """Maximum number of classes in a sentence."""
 TAILS = [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)]
 
+Verdict = Literal["more", "enough", "unclear"]
 OneHot = NDArray[np.bool_]
 """``(n, num_classes)``"""
 
@@ -56,6 +57,13 @@ class Gain:
     low: float
     high: float
 
+    @property
+    def verdict(self) -> Verdict:
+        """``unclear`` if the interval holds both rises that help and rises that hardly do."""
+        if self.low > SURE:
+            return "more"
+        return "enough" if self.high < LITTLE else "unclear"
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -74,13 +82,9 @@ class Curve:
     remarks: list[str]
 
     @property
-    def verdict(self) -> str:
-        """``more``, ``enough`` or ``unclear``."""
-        if self.falls:
-            return "unclear"
-        if self.gain.low > SURE:
-            return "more"
-        return "enough" if self.gain.high < LITTLE else "unclear"
+    def verdict(self) -> Verdict:
+        """Whether more images would help."""
+        return "unclear" if self.falls else self.gain.verdict
 
     @property
     def falls(self) -> bool:
@@ -90,13 +94,13 @@ class Curve:
     @property
     def gaining(self) -> list[str]:
         """The classes that surely gain, the largest gain first."""
-        sure = {name: gain.rise for name, (_, gain) in self.classes.items() if gain.low > SURE}
+        sure = {n: gain.rise for n, (_, gain) in self.classes.items() if gain.verdict == "more"}
         return sorted(sure, key=lambda name: -sure[name])
 
     @property
     def sentence(self) -> str:
         """What more images would bring."""
-        now, twice = self.steps[-1].f1_macro, self.twice
+        now, gain, twice = self.steps[-1].f1_macro, self.gain, self.twice
         if self.falls:
             best = max(self.steps, key=lambda step: step.f1_macro)
             return (
@@ -104,41 +108,42 @@ class Curve:
                 f" {best.num_images:,} images and {now:.3f} with all. The training may be too short, or"
                 " vary by chance; --repeats tells."
             )
-        about = f"from {now:.3f} to about {twice.rise:.3f} ({twice.low:.3f} to {twice.high:.3f})"
         if self.verdict == "enough":
             return (
                 f"More images of the same kind would hardly help: twice as many would raise macro F1"
-                f" from {now:.3f} by {self.gain.rise:.3f} (at most {self.gain.high:.3f})."
+                f" from {now:.3f} by {gain.rise:.3f} (at most {gain.high:.3f})."
             )
         if self.verdict == "more":
             names = f" Most for {listed(self.gaining, MAX_NAMED)}." if self.gaining else ""
-            return f"Twice as many images would raise macro F1 {about}.{names}"
+            return (
+                f"Twice as many images would raise macro F1 from {now:.3f} to about {twice.rise:.3f}"
+                f" ({twice.low:.3f} to {twice.high:.3f}).{names}"
+            )
         return (
-            f"Twice as many images may raise macro F1 {about}, but these sizes and"
-            f" {counted(self.num_validation, 'validation image')} cannot tell for sure;"
-            " --repeats narrows the interval."
+            f"It is unclear what more images would bring: by these trainings, twice as many may raise"
+            f" macro F1 of {now:.3f} by anything from {gain.low:.3f} to {gain.high:.3f}. More --repeats"
+            f" or more than {counted(self.num_validation, 'validation image')} narrow that."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the resampled curves."""
+        """Return everything but the resampled curves; expectations only where the verdict is clear."""
+        twice = {
+            **_named("f1_macro", self.twice, self.verdict),
+            **_named("gain", self.gain, self.verdict),
+        }
         return {
             "verdict": self.verdict,
             "sentence": self.sentence,
             "num_validation": self.num_validation,
             "sizes": [_rounded(vars(step)) for step in self.steps],
-            "twice": {
-                "f1_macro": round(self.twice.rise, DIGITS),
-                "f1_macro_low": round(self.twice.low, DIGITS),
-                "f1_macro_high": round(self.twice.high, DIGITS),
-                **{f"gain{name}": value for name, value in _named(self.gain).items()},
-            },
+            "twice": None if self.falls else twice,
             "power_law": {
                 name: round(float(getattr(self.laws, name)[0]), DIGITS) for name in ("a", "b", "c")
             },
             "classes": {
                 name: {
                     "f1": round(f1, DIGITS),
-                    **{f"gain{end}": value for end, value in _named(gain).items()},
+                    **({} if self.falls else _named("gain", gain, gain.verdict)),
                 }
                 for name, (f1, gain) in self.classes.items()
             },
@@ -146,11 +151,11 @@ class Curve:
         }
 
 
-def _named(gain: Gain) -> dict[str, float]:
+def _named(name: str, gain: Gain, verdict: Verdict) -> dict[str, float | None]:
     return {
-        "": round(gain.rise, DIGITS),
-        "_low": round(gain.low, DIGITS),
-        "_high": round(gain.high, DIGITS),
+        name: None if verdict == "unclear" else round(gain.rise, DIGITS),
+        f"{name}_low": round(gain.low, DIGITS),
+        f"{name}_high": round(gain.high, DIGITS),
     }
 
 

@@ -12,7 +12,7 @@ from darkroom.reporting.figures import BLUE, ORANGE, new_figure, save_figure
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.tables import write_csv, write_json
 
-HEADINGS = ("training images", "macro F1", "95 % interval", "repeats")
+HEADINGS = ("training images", "macro F1", "95 % interval", "single trainings")
 
 
 def rows(curve: Curve) -> list[tuple[str, ...]]:
@@ -33,7 +33,12 @@ def class_rows(curve: Curve) -> list[tuple[str, ...]]:
     """Return name, F1 and expected gain of each class, the largest gain first."""
     ordered = sorted(curve.classes.items(), key=lambda item: -item[1][1].rise)
     return [
-        (name, f"{f1:.3f}", f"+{gain.rise:.3f}", f"+{gain.low:.3f} to +{gain.high:.3f}")
+        (
+            name,
+            f"{f1:.3f}",
+            "unclear" if gain.verdict == "unclear" else f"+{gain.rise:.3f}",
+            f"+{gain.low:.3f} to +{gain.high:.3f}",
+        )
         for name, (f1, gain) in ordered
     ]
 
@@ -50,7 +55,7 @@ def table(curve: Curve) -> Table:
 
 
 def write_curve(curve: Curve, folder: Path) -> None:
-    """Write learning_curve.csv, .json, .png and .html into a folder."""
+    """Write learning_curve.csv, .json and .html into a folder."""
     columns = ("percent", "num_images", "repeat", "f1_macro")
     write_csv(
         columns,
@@ -62,6 +67,10 @@ def write_curve(curve: Curve, folder: Path) -> None:
         folder / "learning_curve.csv",
     )
     write_json(curve.to_json(), folder / "learning_curve.json")
+    twice = curve.twice
+    expected = "unclear"
+    if curve.verdict != "unclear":
+        expected = f"{twice.rise:.3f} ({twice.low:.3f} to {twice.high:.3f})"
     with tempfile.TemporaryDirectory() as scratch:
         picture = Path(scratch) / "curve.png"
         draw_curve(curve, picture)
@@ -73,9 +82,8 @@ def write_curve(curve: Curve, folder: Path) -> None:
         subtitle=curve.sentence,
         headline=[
             ("training images", f"{curve.steps[-1].num_images:,}"),
-            ("macro F1, validation", f"{curve.steps[-1].f1_macro:.4f}"),
-            ("expected of twice as many", f"{curve.twice.rise:.4f}"),
-            ("95 % interval of that", f"{curve.twice.low:.4f} to {curve.twice.high:.4f}"),
+            ("macro F1, validation", f"{curve.steps[-1].f1_macro:.3f}"),
+            ("expected of twice as many", expected),
         ],
         remarks=curve.remarks,
         picture=address,
@@ -84,11 +92,12 @@ def write_curve(curve: Curve, folder: Path) -> None:
         classes=class_rows(curve),
         num_validation=f"{curve.num_validation:,}",
         num_sizes=len(curve.steps),
+        falls=curve.falls,
     )
 
 
 def draw_curve(curve: Curve, path: Path) -> None:
-    """Draw macro F1 over the number of images, with the fitted curve up to twice as many."""
+    """Draw macro F1 by number of images, and the fitted curve up to twice as many where it is clear."""
     figure, axes = new_figure(8, 4.2)
     sizes = np.array([step.num_images for step in curve.steps])
     scores = np.array([step.f1_macro for step in curve.steps])
@@ -96,12 +105,15 @@ def draw_curve(curve: Curve, path: Path) -> None:
     ratios = np.geomspace(sizes[0] / sizes[-1], RATIO, 200)
     errors = curve.laws.errors(ratios)
     low, high = 1 - np.percentile(errors[1:], TAILS[::-1], axis=0)
-    axes.fill_between(ratios * sizes[-1], low, high, color=ORANGE, alpha=0.15, linewidth=0, label="95 %")
-    for is_measured, style in ((ratios <= 1, "-"), (ratios >= 1, "--")):
-        label = "power law" if style == "-" else f"{RATIO} times as many"
-        axes.plot(
-            ratios[is_measured] * sizes[-1], 1 - errors[0][is_measured], style, color=ORANGE, label=label
-        )
+    if not curve.falls:
+        axes.fill_between(ratios * sizes[-1], low, high, color=ORANGE, alpha=0.15, linewidth=0)
+        last = 1 if curve.verdict == "unclear" else RATIO
+        for label, style, start, end in (("power law", "-", 0, 1), ("extrapolated", "--", 1, last)):
+            part = (ratios >= start) & (ratios <= end)
+            if part.any():
+                axes.plot(
+                    ratios[part] * sizes[-1], 1 - errors[0][part], style, color=ORANGE, label=label
+                )
     for number, scores_of in enumerate(zip(*(step.repeats for step in curve.steps), strict=True)):
         if len(curve.steps[0].repeats) > 1:
             label = "" if number else "single trainings"
@@ -109,7 +121,7 @@ def draw_curve(curve: Curve, path: Path) -> None:
     bars = np.maximum(np.abs(ends - scores), 0)
     axes.errorbar(sizes, scores, bars, fmt="o", color=BLUE, capsize=3, label="validation images")
     axes.set_xscale("log")
-    places = [*sizes.tolist(), RATIO * int(sizes[-1])]
+    places = [*sizes.tolist(), *([] if curve.falls else [RATIO * int(sizes[-1])])]
     axes.set_xticks(places, [f"{place:,}" for place in places])
     axes.xaxis.minorticks_off()
     axes.set_xlabel("training images")

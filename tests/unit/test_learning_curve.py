@@ -101,11 +101,12 @@ def test_labels_and_groups_of_validation_images_count() -> None:
     targets = random.random((60, 3)) < 0.5
     preds = [targets ^ (random.random((60, 3)) < share) for share in (0.4, 0.3, 0.2, 0.1, 0.1)]
     names = ["a", "b", "c"]
-    alone = make_curve(PERCENTS, SIZES.tolist(), targets, [preds], names)
+    # equal repeats: only the images vary
+    alone = make_curve(PERCENTS, SIZES.tolist(), targets, [preds] * 2, names)
     scores = [f1_score(targets, one, average="macro") for one in preds]
     assert [step.f1_macro for step in alone.steps] == pytest.approx(scores, abs=1e-12)
     copies = np.repeat(np.arange(60), 5)
-    fivefold = (PERCENTS, SIZES.tolist(), targets[copies], [[one[copies] for one in preds]], names)
+    fivefold = (PERCENTS, SIZES.tolist(), targets[copies], [[one[copies] for one in preds]] * 2, names)
     grouped, naive = make_curve(*fivefold, copies), make_curve(*fivefold)
     widths = [one.twice.high - one.twice.low for one in (grouped, alone, naive)]
     assert widths[0] == pytest.approx(widths[1], rel=0.1)

@@ -34,7 +34,7 @@ from darkroom.training import decay_finder
 from darkroom.training.course import EpochResult, course_of
 from darkroom.training.decay_finder import DECOUPLED, Trial, settle_weight_decay, try_decays
 from darkroom.training.engine import fit
-from darkroom.training.features import OnFeatures
+from darkroom.training.features import FeatureBatches, OnFeatures
 from darkroom.training.job import Job
 from darkroom.training.state import TrainingState
 
@@ -149,18 +149,17 @@ def test_each_image_goes_through_the_backbone_once(tmp_path: Path, num_images: l
 
 
 def test_features_of_a_part_are_those_of_its_images(tmp_path: Path) -> None:
-    job, rows = make_job(tmp_path), np.tile(np.arange(NUM_TRAIN)[3::2], 2)
-    images = Batches(Subset([Shards(tmp_path / "train")], rows), job.device, 8)
-    whole = job.with_features().features
+    whole, rows = make_job(tmp_path).with_features().features, np.tile(np.arange(NUM_TRAIN)[3::2], 2)
     assert whole is not None
-    part = replace(job, train=images)
-    _, from_images = trained(part)
-    _, results = trained(replace(part, features=whole.of_part(images, rows)))
-    for result, expected in zip(results, from_images, strict=True):
-        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
-        assert result.val_loss == pytest.approx(expected.val_loss, abs=1e-4)
-    _, others = trained(replace(part, features=whole.of_part(images, rows - 1)))
-    assert others[-1].val_loss != pytest.approx(from_images[-1].val_loss, abs=1e-4)
+    part = Batches(Subset([Shards(tmp_path / "train")], rows), torch.device("cpu"), 8)
+
+    def losses(features: FeatureBatches | None) -> list[float]:
+        job = replace(make_job(tmp_path), train=part, features=features)
+        return [loss for result in trained(job)[1] for loss in (result.train_loss, result.val_loss)]
+
+    from_images = losses(None)
+    assert losses(whole.of_part(part, rows)) == pytest.approx(from_images, abs=1e-4)
+    assert losses(whole.of_part(part, rows - 1)) != pytest.approx(from_images, abs=1e-4)
 
 
 def test_without_features_each_epoch_runs_the_backbone(tmp_path: Path, num_images: list[int]) -> None:

@@ -91,7 +91,7 @@ class LabelRules:
         }
 
 
-def _share(flags: Flags) -> float | None:
+def _share(flags: Flags | np.bool_) -> float | None:
     """Return the share of true flags; None if there are none at all."""
     return round(float(flags.mean()), DIGITS) if flags.size else None
 

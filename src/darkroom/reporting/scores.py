@@ -103,13 +103,33 @@ _OF_PROBABILITIES = {
 }
 
 
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"
+
+
 def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the test images say of abstention and of prediction sets; nothing for several labels.
+    """Yield what the test images say of abstention and of prediction sets.
 
     Args:
         metrics: as in metrics.json, also of an earlier version.
     """
     abstention, conformal = metrics.get("abstention", {}), metrics.get("conformal")
+    if "images_answered" in abstention:  # of several labels per image
+        yield (
+            f"If the model answers only where it is sure enough, it decides about"
+            f" {abstention['coverage']:.1%} of the labels of all test images, and about every label of"
+            f" {abstention['images_answered']:.1%} of the images. Of the labels that it then predicts,"
+            f" {_percent(abstention['precision'])} are correct (asked:"
+            f" {abstention['target_precision']:.1%}), and {_percent(abstention['precision_of_no'])} of"
+            " those that it rules out."
+        )
+        if conformal is not None:
+            yield (
+                f"The sets of possible labels contain {_percent(conformal['coverage'])} of the true labels"
+                f" of the test images (asked: {conformal['target_coverage']:.1%}). They have"
+                f" {conformal['mean_set_size']:.2f} labels on average."
+            )
+        return
     if abstention.get("precision") is not None:
         yield (
             f"If the model answers only at a probability of {abstention['threshold']:.4f} or more, it "

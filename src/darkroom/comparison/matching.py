@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from darkroom.comparison.predictions import Key, Predictions, read_parquet
 from darkroom.comparison.sides import Side
 from darkroom.errors import UserError, counted, listed
+from darkroom.targets import WORDS
 
 NUM_NAMED = 5
 """Number of classes and images that a message names."""
@@ -74,9 +75,12 @@ def match(first: Side, second: Side, common: bool = False) -> Matched:
 
 def _check_classes(first: Side, second: Side) -> None:
     before, after = first.predictions, second.predictions
-    if before.is_multi_label != after.is_multi_label:
-        several, one = (first, second) if before.is_multi_label else (second, first)
-        raise UserError(f"{several.name} predicts several labels per image, {one.name} one class")
+    if before.target != after.target:
+        kinds = (
+            f"{side.name} predicts {WORDS[side.predictions.target].per_image}"
+            for side in (first, second)
+        )
+        raise UserError(", ".join(kinds))
     only = [
         f"only {side.name} has {listed(sorted(names), NUM_NAMED)}"
         for side, names in (

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from darkroom.digests import SEAL, FileDigest, Mismatch, seal, unseal
 from darkroom.errors import UserError
+from darkroom.targets import Target, from_file, to_file
 
 FORMAT_VERSION = 2
 """Version 2 added ``files`` and the document's own digest."""
@@ -21,8 +22,8 @@ class DatasetInfo(BaseModel):
 
     format_version: int
     class_names: list[str]
-    multi_label: bool
-    """Whether an image may have several labels, or none."""
+    target: Target
+    """What an image is labelled with; ``multi_label`` in the file."""
     counts: dict[str, dict[str, int]]
     """Number of images by split and class. An image counts in each of its classes."""
     labels_per_image: dict[str, list[int]]
@@ -54,7 +55,7 @@ class DatasetInfo(BaseModel):
 
     def to_document(self) -> dict[str, Any]:
         """Return the content of dataset.json: all values, and their digest."""
-        return seal(self.model_dump())
+        return seal(to_file(self.model_dump()))
 
 
 def profile(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def load_info(path: Path) -> DatasetInfo:
             f"{FORMAT_VERSION}; run `dvc repro --force prepare`"
         )
     try:
-        return DatasetInfo.model_validate_json(json.dumps(unseal(values)))
+        return DatasetInfo.model_validate_json(json.dumps(from_file(unseal(values))))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "JSON"

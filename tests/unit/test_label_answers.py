@@ -1,15 +1,27 @@
 """Sure decisions and possible labels, if an image may have several: by hand, by loops, by simulation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import beta
+from support import make_spec
 
+from darkroom.config.evaluate import Evaluate
+from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.label_answers import learn_label_rules
+from darkroom.export.rules import answer_rules
 from darkroom.metrics.conformal import controlled_threshold, label_set_thresholds
+from darkroom.metrics.remarks import remarks_on
 from darkroom.metrics.selective import decision_thresholds
+from darkroom.reporting.scores import answer_sentences
+from darkroom.training.calibration import write_validation
 
 Array = NDArray[np.float64]
+NAMES = ("dog", "cat", "owl", "fox", "elk")
 
 
 def drawn(num_images: int, seed: int) -> tuple[NDArray[np.bool_], Array]:
@@ -95,3 +107,53 @@ def test_decisions_are_sure_where_their_lower_bound_reaches_the_precision() -> N
     assert decision_thresholds(own, has_it, 0.4, 0.9999) == (None, None)
     assert decision_thresholds(own, has_it, 1.1, 0.5).yes is None
     assert decision_thresholds(own, has_it, 0.0, 0.5).no is None
+
+
+def test_what_validation_promises_is_measured_on_test_images(tmp_path: Path) -> None:
+    """From the validation table to metrics.json, model.json, the remarks and the report."""
+    spec = make_spec(class_names=NAMES, target="several_labels", thresholds=(0.5,) * 5)
+    (val, of_val), (test, of_test) = drawn(300, 4), drawn(300, 5)
+    columns = (torch.from_numpy(of_val), torch.from_numpy(val).float())
+    paths = [f"{index}.png" for index in range(300)]
+    write_validation(spec, *columns, paths, tmp_path / "validation.parquet")
+    options = Evaluate.model_construct(target_precision=0.8, coverage=0.9)
+    rules = learn_label_rules(spec, tmp_path / "validation.parquet", options)
+    exact = of_val.astype(np.float32).astype(np.float64)
+    for label, found in enumerate(rules.decisions):
+        assert found == decision_thresholds(exact[:, label], val[:, label], 0.5, 0.8)
+    logits = torch.from_numpy(np.log(of_test) - np.log1p(-of_test)).float()
+    evaluation = evaluate(spec, torch.from_numpy(test).float(), logits, paths, rules=rules)
+    metrics = evaluation.metrics
+    own, abstention = evaluation.probabilities.numpy(), metrics["abstention"]
+    yes = own >= np.array([2.0 if one.yes is None else one.yes for one in rules.decisions])
+    no = own <= np.array([-1.0 if one.no is None else one.no for one in rules.decisions])
+    assert abstention["coverage"] == pytest.approx((yes | no).mean(), abs=1e-6)
+    assert abstention["images_answered"] == pytest.approx((yes | no).all(axis=1).mean(), abs=1e-6)
+    assert abstention["precision"] == pytest.approx(test[yes].mean(), abs=1e-6)
+    assert abstention["precision_of_no"] == pytest.approx(1 - test[no].mean(), abs=1e-6)
+    assert 0.75 < abstention["precision"] < 1
+    assert 0 < abstention["images_answered"] < abstention["coverage"] < 1
+    sets = metrics["conformal"]
+    assert rules.sets is not None
+    members = own >= rules.sets.thresholds
+    assert sets["coverage"] == pytest.approx(members[test].mean(), abs=1e-6)
+    assert sets["mean_set_size"] == pytest.approx(members.sum(axis=1).mean(), abs=1e-6)
+    assert answer_rules(metrics) == {
+        "abstention": {
+            "target_precision": 0.8,
+            "yes": [one.yes for one in rules.decisions],
+            "no": [one.no for one in rules.decisions],
+        },
+        "conformal": {"coverage": 0.9, "thresholds": rules.sets.thresholds.tolist()},
+    }
+    first, second = answer_sentences(metrics)
+    assert f"{abstention['coverage']:.1%} of the labels of all test images" in first
+    assert f"contain {sets['coverage']:.1%} of the true labels of the test images" in second
+    rows = [{"class": name, **row} for name, row in metrics["per_class"].items()]
+    unsure = [name for name, one in zip(NAMES, rules.decisions, strict=True) if one.yes is None]
+    said = [one for one in remarks_on({**metrics, "per_class": rows}) if "leaves them open" in one]
+    assert [", ".join(unsure) in one for one in said] == [True] * bool(unsure)
+    assert unsure
+    # the negative twin: nothing was asked for
+    nothing = Evaluate.model_construct(target_precision=None, coverage=None)
+    assert not learn_label_rules(spec, tmp_path / "validation.parquet", nothing).measure(test, own)

@@ -115,23 +115,15 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
         metrics: as in metrics.json, also of an earlier version.
     """
     abstention, conformal = metrics.get("abstention", {}), metrics.get("conformal")
-    if "images_answered" in abstention:  # of several labels per image
+    if "images_answered" in abstention:
         yield (
-            f"If the model answers only where it is sure enough, it decides about"
+            "If the model answers only where it is sure enough, it decides about"
             f" {abstention['coverage']:.1%} of the labels of all test images, and about every label of"
             f" {abstention['images_answered']:.1%} of the images. Of the labels that it then predicts,"
-            f" {_percent(abstention['precision'])} are correct (asked:"
-            f" {abstention['target_precision']:.1%}), and {_percent(abstention['precision_of_no'])} of"
-            " those that it rules out."
+            f" {_percent(abstention['precision'])} are correct, and of those that it rules out,"
+            f" {_percent(abstention['precision_of_no'])} (asked: {abstention['target_precision']:.1%})."
         )
-        if conformal is not None:
-            yield (
-                f"The sets of possible labels contain {_percent(conformal['coverage'])} of the true labels"
-                f" of the test images (asked: {conformal['target_coverage']:.1%}). They have"
-                f" {conformal['mean_set_size']:.2f} labels on average."
-            )
-        return
-    if abstention.get("precision") is not None:
+    elif abstention.get("precision") is not None:
         yield (
             f"If the model answers only at a probability of {abstention['threshold']:.4f} or more, it "
             f"answers {abstention['coverage']:.1%} of the test images. Of the answers, "
@@ -140,9 +132,11 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"{abstention['target_precision']:.1%})."
         )
     if conformal is not None:
+        words = WORDS[target_of_metrics(metrics)]
         yield (
-            f"The sets of possible classes contain the true class of {conformal['coverage']:.1%} of the "
-            f"test images (asked: {conformal['target_coverage']:.1%}). They have "
-            f"{conformal['mean_set_size']:.2f} classes on average, and {conformal['empty_sets']:.1%} of "
-            "them are empty."
+            f"The sets of possible {words.several} contain "
+            f"{words.covered.format(_percent(conformal['coverage']))} of the test images "
+            f"(asked: {conformal['target_coverage']:.1%}). They have "
+            f"{conformal['mean_set_size']:.2f} {words.several} on average, and "
+            f"{conformal['empty_sets']:.1%} of them are empty."
         )

@@ -292,7 +292,7 @@ def train(task: Task, seed: int) -> tuple[list[EpochResult], list[float]]:
 
     loss = make_loss(one_class, options, names, counts, sum(counts), torch.device("cpu"))
     tests = []
-    epochs = fit(state, train_batches, batches(*val), loss, options, seed)
+    epochs = fit(state, train_batches, lambda _: batches(*val), loss, options, seed)
     for _ in epochs:
         tests.append(evaluate(state.evaluated_model, batches(*test), loss, seed).f1_macro)
     return state.results, tests

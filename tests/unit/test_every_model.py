@@ -86,7 +86,7 @@ def train(spec: Any, state: TrainingState, stop_at: int | None = None) -> str:
     for _ in fit(
         state,
         lambda _, first_step: batches(spec, first_step, stop_at),
-        val,
+        lambda _: val,
         plain_loss(options),
         options,
         seed=0,

@@ -37,8 +37,8 @@ from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
 
 SPECS = {
-    "cnn": make_spec(input_size=(16, 13), dropout=0.2),
-    "mlp": make_spec(name="mlp", input_size=(16, 13), width=16, dropout=0.2),
+    "cnn": make_spec(input_size=(16, 13), dropout=0.2, activation="silu", pooling="avg"),
+    "mlp": make_spec(name="mlp", input_size=(16, 13), width=16, dropout=0.2, activation="tanh"),
     "resnet": make_spec(
         name="resnet", channels=3, input_size=(16, 16), stochastic_depth=0.2, head="concat_pool"
     ),

@@ -29,7 +29,7 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
 from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
-from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.evaluate import all_remarks, evaluate
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.explorer import explore
 from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
@@ -380,6 +380,11 @@ def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> 
     }
     assert history(*EPOCHS[:2]).metrics()["val/kept_epoch"] == 2  # as it was known then
     assert "epoch 4" in collected.last_line()
+    early = collected.outcome()["kept"]["remarks"]
+    assert collected.outcome(["the gradients vanish"])["kept"]["remarks"] == [
+        *early,
+        "the gradients vanish",
+    ]
     collected.draw(tmp_path / "history.png")
     assert is_picture(tmp_path / "history.png")
 
@@ -425,7 +430,8 @@ class Evaluated:
 
     def write_report(self, plots: Path, path: Path) -> None:
         explorer = explore(self.evaluation, self.shards)
-        write_report(self.evaluation, self.hardest, explorer, self.spec, plots, path)
+        remarks = all_remarks(metrics_file(self.evaluation.metrics), self.spec.training)
+        write_report(self.evaluation, self.hardest, explorer, self.spec, remarks, plots, path)
 
     @property
     def metrics(self) -> dict[str, Any]:

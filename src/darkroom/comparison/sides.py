@@ -37,6 +37,10 @@ KINDS = (
 )
 
 
+class NotComparableError(UserError):
+    """Two models cannot be compared, and no repair would change this."""
+
+
 ReadFile = Callable[[Path], bytes]
 
 
@@ -106,7 +110,8 @@ def of_version(version: "Version") -> Side:
     """Return a registered version of the model.
 
     Raises:
-        UserError: its predictions cannot be found.
+        NotComparableError: it has no predictions.
+        UserError: its predictions cannot be read.
     """
     aliases = f", {', '.join(version.aliases)}" if version.aliases else ""
     return _of_run(version.run_id, f"version {version.number}{aliases}")
@@ -302,7 +307,7 @@ def _traced(run_id: str, title: str) -> Side:
     for trail in trace(run_id).trails:
         if EVALUATE in trail.results:
             return _of_results(title, trail.results, Outputs(repository=Revisions().repository))
-    raise UserError(
+    raise NotComparableError(
         f"{title}: neither MLflow nor DVC has its predictions.parquet; it was not evaluated, or its "
         "files were deleted"
     )

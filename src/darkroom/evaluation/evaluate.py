@@ -11,6 +11,7 @@ from darkroom.evaluation.answers import Rules
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.metrics.finite import check_finite
+from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 
@@ -68,15 +69,17 @@ def evaluate(
     return target.evaluation(spec, targets, probabilities, uncalibrated, metrics)
 
 
-def mirror_remarks(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
-    """Return a remark if mirror images are averaged that the training never showed.
+def all_remarks(test: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+    """Return what ``remarks_on`` returns, and a remark on mirror images that training never showed.
 
     Args:
+        test: the scores of a test split, as in metrics.json.
         training: the training parameters in the model file.
     """
-    if "tta" not in metrics or training.get("augment.horizontal_flip", True):
-        return []
-    return [
-        "evaluate.tta is flip, but the model was trained without mirror images"
-        " (augment.horizontal_flip: false), and may know them less well."
-    ]
+    remarks = remarks_on(test)
+    if "tta" in test and not training.get("augment.horizontal_flip", True):
+        remarks.append(
+            "evaluate.tta is flip, but the model was trained without mirror images"
+            " (augment.horizontal_flip: false), and may know them less well."
+        )
+    return remarks

@@ -7,13 +7,10 @@ from typing import Any
 from darkroom.errors import counted
 from darkroom.evaluation.calibration import calibration_section
 from darkroom.evaluation.confusions import frequent_confusions, shown_matrix
-from darkroom.evaluation.evaluate import mirror_remarks
 from darkroom.evaluation.evaluation import Evaluation, Figures
 from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.slices import sorted_slices
-from darkroom.metrics.classification import metrics_file
-from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.page import embed_png, write_page
@@ -33,6 +30,7 @@ def write_report(
     hardest: Sequence[HardImage],
     explorer: Explorer,
     spec: ModelSpec,
+    remarks: Sequence[str],
     plots: Path,
     path: Path,
 ) -> None:
@@ -40,6 +38,7 @@ def write_report(
 
     Args:
         explorer: what the script of the page shows.
+        remarks: as ``all_remarks`` returns.
         plots: the folder with the pictures that ``write_plots`` wrote.
     """
     metrics = evaluation.metrics
@@ -73,11 +72,7 @@ def write_report(
         definition=definition(metrics),
         calibration=calibration_section(metrics, plots),
         slices=sorted_slices(metrics.get("slices", [])),
-        remarks=[
-            *remarks_on(metrics_file(metrics)),
-            *mirror_remarks(metrics, spec.training),
-            *_remarks_on_training(spec.training),
-        ],
+        remarks=[*remarks, *_remarks_on_training(spec.training)],
         sections=[
             (heading, [(caption, embed_png(file)) for caption, file in figures])
             for heading, figures in _sections(evaluation, spec.training, plots)

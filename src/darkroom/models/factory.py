@@ -169,7 +169,7 @@ def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
         image = torch.zeros(1, channels, *spec.input_size)
         shape = backbone.to(image.device)(image).shape[1:]  # on meta within ShapesOnly
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise _unfit(spec, error, _least_side(backbone, spec, channels)) from None
+        raise _unfit(spec, error, _minimum_side(backbone, spec, channels)) from None
     backbone.train()
     if len(shape) not in (1, 3) or (len(shape) == 3 and _puts_channels_last(backbone, shape)):
         raise no_map(spec.name)
@@ -182,7 +182,7 @@ def _puts_channels_last(backbone: nn.Module, shape: torch.Size) -> bool:
     return shape[2] == num_features != shape[0]
 
 
-def _least_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | None:
+def _minimum_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | None:
     """Return the minimum side of a square image for the backbone, or None if there is none."""
     backbone.to("meta")  # computes only shapes, at no cost
     for side in range(min(spec.input_size) + 1, 257):

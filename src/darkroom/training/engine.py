@@ -34,11 +34,14 @@ CHECK_EVERY_STEPS = 50
 TrainBatches = Callable[[int, int], Iterable[TrainBatch]]
 """Takes an epoch and a step, both counted from 0; returns the epoch's batches from that step on."""
 
+ValidationBatches = Callable[[int], Iterable[Batch]]
+"""Takes an epoch, counted from 0; returns all validation batches."""
+
 
 def fit(
     state: TrainingState,
     train_batches: TrainBatches,
-    val_batches: Iterable[Batch],
+    val_batches: ValidationBatches,
     loss: Loss,
     options: "SettledTrain",
     seed: int,
@@ -49,13 +52,12 @@ def fit(
     """Train from the position of ``state`` to the end; yield each epoch's result, earlier ones too.
 
     Args:
-        val_batches: the validation images; iterated once per epoch.
         seed: of dropout and of the bootstrap; the batches have their own for order and augmentation.
         checkpoints: saves the state from time to time.
         network: computes the logits in training; by default the model. It may be the compiled model, or
             a model that also takes features.
-        validated: takes a model and returns the module that computes the logits of ``val_batches``;
-            called once.
+        validated: takes a model and returns the module that computes the logits of
+            ``val_batches``; called once.
 
     Raises:
         UserError: the loss is not finite, or a batch does not fit into memory.
@@ -66,7 +68,9 @@ def fit(
     yield from state.results
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
         train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
-        batches = _with_checkpoints(val_batches, lambda: _save_if_due(state, options, checkpoints))
+        batches = _with_checkpoints(
+            val_batches(state.epoch), lambda: _save_if_due(state, options, checkpoints)
+        )
         scores = evaluate(validation_network, batches, loss, seed, options.precision)
         verdict = judge(scores.f1_macro, state.best)
         result = EpochResult(

@@ -39,8 +39,8 @@ EXPLODING_ADVICE = (
 )
 
 DEAD_ADVICE = (
-    "no image of the last epoch gave them a gradient; a lower train.lr, or leaky_relu, gelu or silu as"
-    " model.activation, keeps them alive"
+    "no image of the last epoch gave them a gradient; a lower train.lr helps, or, in darkroom's own"
+    " networks, leaky_relu, gelu or silu as model.activation"
 )
 
 

@@ -18,15 +18,13 @@ from darkroom.tracking.run import Run
 
 
 def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
-    import pyarrow.parquet as pq
-
     from darkroom.compute.determinism import set_determinism
     from darkroom.compute.device import select_device
     from darkroom.compute.inference import compute_logits, mirrored
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
-    from darkroom.evaluation.attributes import attributes_of
+    from darkroom.evaluation.attributes import attributes_of, load_manifest
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import all_remarks, evaluate
     from darkroom.evaluation.explorer import explore
@@ -76,10 +74,10 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
-    manifest = pq.read_table(MANIFEST, columns=["path", "group", "duplicate_of"])
+    manifest = load_manifest(MANIFEST)
     groups = groups_of(manifest, test_split.paths)
     evaluation = with_intervals(evaluation, groups)
-    attributes = attributes_of(MANIFEST, test_split.paths)
+    attributes = attributes_of(manifest, test_split.paths)
     evaluation = with_slices(evaluation, attributes, groups)
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)

@@ -55,7 +55,7 @@ def predictions(is_right: NDArray[np.bool_]) -> Evaluation:
 
 
 def found(evaluation: Evaluation, manifest: Path, **options: Any) -> list[dict[str, Any]]:
-    attributes = attributes_of(manifest, options.pop("paths", PATHS))
+    attributes = attributes_of(pq.read_table(manifest), options.pop("paths", PATHS))
     slices = with_slices(evaluation, attributes, options.pop("groups", None))
     filters = filters_of(slices, attributes)
     assert list(filters) == list(dict.fromkeys(row["by"] for row in slices.metrics["slices"]))

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -25,15 +26,27 @@ Attribute = Sequence[str | None]
 """The value of each image; None if it is unknown."""
 
 
-def attributes_of(manifest: Path, paths: Sequence[str]) -> dict[str, Attribute]:
+def load_manifest(file: Path) -> pa.Table:
+    """Return what is known about each image of the collection, in train, val or no split, too.
+
+    Args:
+        file: manifest.parquet, which ``prepare`` wrote.
+
+    Returns:
+        the columns that ``attributes_of`` and ``groups_of`` read.
+    """
+    return pq.read_table(file, columns=[*_COLUMNS, "split", "group", "duplicate_of"])
+
+
+def attributes_of(manifest: pa.Table, paths: Sequence[str]) -> dict[str, Attribute]:
     """Return what is known about each test image, by the name of the attribute.
 
     Args:
-        manifest: the file that ``prepare`` wrote about all images.
+        manifest: as ``load_manifest`` returns it.
         paths: the test images.
     """
-    table = pq.read_table(manifest, columns=list(_COLUMNS), filters=pc.field("split") == "test")
-    rows = {row["path"]: row for row in table.to_pylist()}
+    tested = manifest.filter(pc.field("split") == "test").select(_COLUMNS)
+    rows = {row["path"]: row for row in tested.to_pylist()}
     images = [rows.get(path, dict.fromkeys(_COLUMNS)) for path in paths]
     attributes: dict[str, Attribute] = {
         **{name: _binned([image[name] for image in images]) for name in _NUMBERS},

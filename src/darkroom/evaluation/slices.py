@@ -106,7 +106,7 @@ def _compare(
     units = np.arange(len(is_right)) if groups is None else groups
     num_units, num_images = len(np.unique(units[chosen])), int(chosen.sum())
     score, other = float(is_right[chosen].mean()), float(is_right[rest].mean())
-    variance = _standard_error((is_right - score) * chosen / num_images, chosen, units) ** 2
+    variance = _variance((is_right - score) * chosen / num_images, num_units, units)
     size = float(num_units)
     if 0 < score < 1 and variance > 0:
         size = min(max(score * (1 - score) / variance, 1.0), num_images)
@@ -120,19 +120,38 @@ def _compare(
             [int((is_right & part).sum()), int((~is_right & part).sum())] for part in (chosen, rest)
         ]
         return row, float(fisher_exact(table).pvalue)
-    # as if there were no difference, because a slice without errors shows no variance of its own
-    both = chosen | rest
-    weights = chosen / num_images - rest / rest.sum()
-    error = _standard_error((is_right - is_right[both].mean()) * weights, both, units)
+    error = _error_without_difference(is_right, chosen, rest, groups)
     if error == 0:  # all right, or all wrong, on both sides
         return row, 1.0
-    return row, float(2 * t.sf(abs(score - other) / error, len(np.unique(units[both])) - 1))
+    return row, float(2 * t.sf(abs(score - other) / error, len(np.unique(units[chosen | rest])) - 1))
 
 
-def _standard_error(
-    influence: NDArray[np.float64], drawn: NDArray[np.bool_], units: NDArray[np.int64]
+def _error_without_difference(
+    is_right: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+    rest: NDArray[np.bool_],
+    groups: NDArray[np.int64],
 ) -> float:
-    """Return the standard error of a score, of which each image moves it by its influence."""
-    num_units = len(np.unique(units[drawn]))
+    """Return the standard error of the difference of both scores, if it is 0 in truth.
+
+    Two images of a group are then equally alike in all groups, so their covariance is estimated from
+    all of them. The groups of a slice alone are few, and happen to show too little variance when they
+    happen to have few errors (Donner and Donald, "The statistical analysis of multiple binary
+    measurements", 1988, adjust the chi-squared test in this way).
+    """
+    both = chosen | rest
+    residuals = (is_right - is_right[both].mean()) * both
+    weights = chosen / chosen.sum() - rest / rest.sum()
+    num_images, sums, weight_sums = (np.bincount(groups, each) for each in (both, residuals, weights))
+    squares, num_pairs = (residuals**2).sum(), (num_images * (num_images - 1)).sum()
+    covariance = max(((sums**2).sum() - squares) / max(num_pairs, 1), 0.0)
+    variance = squares / (both.sum() - 1)
+    return float(
+        np.sqrt((variance - covariance) * (weights**2).sum() + covariance * (weight_sums**2).sum())
+    )
+
+
+def _variance(influence: NDArray[np.float64], num_units: int, units: NDArray[np.int64]) -> float:
+    """Return the variance of a score, of which each image moves it by its influence."""
     squares = float((np.bincount(units, influence) ** 2).sum())
-    return float(np.sqrt(squares * num_units / max(num_units - 1, 1)))
+    return squares * num_units / max(num_units - 1, 1)

@@ -18,11 +18,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from darkroom.evaluation.single_label import SingleLabelEvaluation
 from machine import hardware, keep
 from numpy.typing import NDArray
 
 from darkroom.comparison import paired
-from darkroom.evaluation.single_label import SingleLabelEvaluation
 from darkroom.evaluation.slices import with_slices
 from darkroom.metrics import intervals
 from darkroom.metrics.remarks import P_VALUE

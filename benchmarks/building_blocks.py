@@ -104,7 +104,7 @@ def train(network: dict[str, Any], seed: int, epochs: int) -> dict[str, float]:
     ends = ends_of(first.gradients.of_epoch(1))
     assert ends is not None
     state = TrainingState(model, options, num_steps)
-    result = list(fit(state, batches, [test], loss, options, seed))[-1]
+    result = list(fit(state, batches, lambda _: [test], loss, options, seed))[-1]
     return {
         "first_layer": ends[0].grad_norm or 0.0,
         "last_layer": ends[1].grad_norm or 0.0,

@@ -1,7 +1,6 @@
 """Pipelines whose `dvc` or whose training is killed: `dvc repro` again gives the same bytes."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -22,9 +21,7 @@ TRAIN = ("dvc", "repro", "--force", "--single-item", "train")
 
 def copy_of(finished: Project, folder: Path) -> Project:
     """A copy that knows nothing of earlier trainings."""
-    left_out = shutil.ignore_patterns("runs", "mlflow.db", "mlartifacts", "tmp", ".darkroom")
-    shutil.copytree(finished.folder, folder, ignore=left_out)
-    return Project.at(folder)
+    return finished.copy(folder, "runs", "mlflow.db", "mlartifacts", "tmp", ".darkroom")
 
 
 def longer_copy_of(finished: Project, folder: Path) -> Project:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -399,3 +401,24 @@ def test_runs_are_compared_by_the_files_in_mlflow(two_commits: Path) -> None:
     assert as_json(ids[1], ids[0])["verdict"] == "worse"
     assert "did you mean 'good run'" in run("god run")[1] or "did you mean good run" in run("god run")[1]
     assert "MLflow has no such run" in run("run:other")[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
+def test_reading_predictions_starts_no_threads_that_could_outlive_the_interpreter() -> None:
+    """A process that ended while Arrow's threads were starting was aborted by C++."""
+    code = """
+import os, sys
+import pyarrow as pa, pyarrow.parquet as pq
+from darkroom.comparison.predictions import read_parquet
+content = sys.stdin.buffer.read()
+counts = [len(os.listdir("/proc/self/task"))]
+for read in (read_parquet, lambda content: pq.read_table(pa.BufferReader(content))):
+    assert len(read(content)) == 300
+    counts.append(len(os.listdir("/proc/self/task")))
+print(*counts)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=files_of(GOOD)[0], capture_output=True, check=True
+    )
+    before, without, with_threads = map(int, done.stdout.split())
+    assert before == without < with_threads

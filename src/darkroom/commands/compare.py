@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Which test images belong together, so that they are not independent of each other."""
+"""Which images belong together, so that they are not independent of each other."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def groups_of(manifest: "pa.Table", paths: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the group of each test image, or None if each image is by itself.
+    """Return the group of each image, or None if each image is by itself.
 
     Images of one group of the collection belong together, and so do copies, even if what links them is
-    an image outside the test split.
+    an image that is not asked for, such as one of another split.
 
     Args:
         manifest: the columns ``path``, ``group`` and ``duplicate_of`` of manifest.parquet, all rows.
-        paths: the test images.
+        paths: the images, for example of the test split.
 
     Returns:
         int64 ``(n,)``, 0 to ``num_groups - 1``.

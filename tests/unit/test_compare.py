@@ -190,7 +190,7 @@ def test_common_images_are_compared_on_request() -> None:
     found = compare(first, second, common=True)
     assert found.num_images == 290
     assert found.paired.scores[0] == pytest.approx(f1_score(LABELS[10:], BAD[10:], average="macro"))
-    assert "left out: 10 only in a" in found.remarks[0]
+    assert "excluded: 10 only in a" in found.remarks[0]
     with pytest.raises(UserError, match="nothing to compare"):
         match(first, side("b", GOOD, LABELS, [f"other {path}" for path in paths]), common=True)
 

@@ -65,7 +65,7 @@ def match(first: Side, second: Side, common: bool = False) -> Matched:
             f"{first.name} and {second.name} were tested on different images: "
             f"{counted(len(kept), 'image')} in common, {found}; {remedy}"
         )
-    remarks = [f"Compared on {counted(len(kept), 'common image')}; left out: {found}."] if found else []
+    remarks = [f"Compared on {counted(len(kept), 'common image')}; excluded: {found}."] if found else []
     if not is_known:
         remarks.append(
             "The images are the same by path and label; whether their contents are, too, is not known."

@@ -64,12 +64,6 @@ def write(folder: Path, num_images: int, side: int, num_classes: int, seed: int)
 def classifier(num_classes: int) -> Classifier:
     spec = blank_spec(
         name="torchvision:mobilenet_v2",
-        width=None,
-        depth=None,
-        patch_size=None,
-        dropout=0.0,
-        stochastic_depth=0.0,
-        head="linear",
         num_classes=num_classes,
         input_size=(224, 224),
         channels=3,

@@ -61,8 +61,7 @@ def write(folder: Path, thresholds: tuple[float, ...] | None = None) -> Written:
     spec = ModelSpec.from_dict(
         {
             **blank_spec(
-                name="cnn", width=8, depth=1, patch_size=None, dropout=0.0, stochastic_depth=0.0,
-                head="linear", num_classes=10, input_size=(8, 8), channels=1,
+                name="cnn", width=8, depth=1, num_classes=10, input_size=(8, 8), channels=1,
             ).to_dict(),
             **{"class_names": NAMES, "target": target, "thresholds": thresholds},
         }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from darkroom.digests import SEAL, FileDigest, Mismatch, seal, unseal
 from darkroom.errors import UserError
@@ -40,6 +40,11 @@ class DatasetInfo(BaseModel):
     """SHA-256 over the pixels, labels and splits of all images."""
     files: dict[str, FileDigest] = {}
     """Digest of each shard, by its path below the prepared folder: ``train/00000.arrow``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_target(cls, values: Any) -> Any:
+        return from_file(values) if isinstance(values, dict) else values
 
     def num_images(self, split: str) -> int:
         return sum(self.labels_per_image[split])
@@ -87,7 +92,7 @@ def load_info(path: Path) -> DatasetInfo:
             f"{FORMAT_VERSION}; run `dvc repro --force prepare`"
         )
     try:
-        return DatasetInfo.model_validate_json(json.dumps(from_file(unseal(values))))
+        return DatasetInfo.model_validate_json(json.dumps(unseal(values)))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "JSON"

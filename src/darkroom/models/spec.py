@@ -9,7 +9,6 @@ from safetensors import SafetensorError, safe_open
 
 from darkroom.errors import UserError, brief
 from darkroom.models.own_digest import KEY as DIGEST_KEY
-from darkroom.models.targets.interface import model_target
 from darkroom.targets import Target, from_file, to_file
 
 FORMAT_VERSION = 2
@@ -71,6 +70,9 @@ class ModelSpec:
 
     def preprocessing(self) -> dict[str, Any]:
         """Return what is needed to use the model without darkroom."""
+        # it imports numpy, which a stage must not load before the instruction set is pinned
+        from darkroom.models.targets.interface import model_target
+
         cut = {"prepared_size": self.prepared_size, "evaluate_crop": self.evaluate_crop}
         return {
             "class_names": self.class_names,

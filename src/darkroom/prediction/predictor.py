@@ -125,8 +125,9 @@ class Predictor:
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
-        shape = (described.channels, *described.input_size)
-        self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
+        self.input_shape = (described.channels, *described.input_size)
+        """Channels, height and width of what ``probabilities`` takes."""
+        self._classifier = OnnxClassifier(model, self.input_shape, len(self.class_names), description)
 
     @property
     def leaves_open(self) -> bool:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from darkroom.evaluation.single_label import SingleLabelEvaluation
 from machine import hardware, keep
 from numpy.typing import NDArray
 

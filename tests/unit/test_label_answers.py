@@ -107,6 +107,10 @@ def test_decisions_are_sure_where_their_lower_bound_reaches_the_precision() -> N
     assert decision_thresholds(own, has_it, 0.4, 0.9999) == (None, None)
     assert decision_thresholds(own, has_it, 1.1, 0.5).yes is None
     assert decision_thresholds(own, has_it, 0.0, 0.5).no is None
+    # a probability just below the model's threshold, and six digits
+    close = decision_thresholds(np.full(60, 0.4 - 1e-9), np.zeros(60, bool), 0.4, 0.9)
+    assert close.no is not None
+    assert 0.4 - 1e-9 <= close.no < 0.4
 
 
 def test_what_validation_promises_is_measured_on_test_images(tmp_path: Path) -> None:

@@ -100,22 +100,24 @@ class DecisionThresholds(NamedTuple):
 def decision_thresholds(
     probabilities: Array, has_it: Flags, threshold: float, precision: float
 ) -> DecisionThresholds:
-    """Return the probabilities of a label from which on, and up to which, decisions reach a precision.
+    """Return the thresholds at which decisions for and against a label are shown to have a precision.
 
     Both are chosen as ``precise_threshold`` does, among the images that the model decides for, and among
     those that it decides against.
 
     Args:
         probabilities, has_it: of validation images, ``(n,)``.
-        threshold: the probability from which on the model predicts the label.
+        threshold: the lowest probability at which the model predicts the label.
         precision: 0..1, exclusive.
     """
     said_so = probabilities >= threshold
     yes = precise_threshold(probabilities[said_so], has_it[said_so], precision)
     against = precise_threshold(1 - probabilities[~said_so], ~has_it[~said_so], precision)
-    no = None if against is None else round(1 - against, DIGITS)
     # rounding must not let an answer of the other kind in
-    return DecisionThresholds(None if yes is None else max(yes, threshold), no)
+    return DecisionThresholds(
+        None if yes is None else max(yes, threshold),
+        None if against is None else min(round(1 - against, DIGITS), float(np.nextafter(threshold, 0))),
+    )
 
 
 def rounded_down(values: Array) -> Array:

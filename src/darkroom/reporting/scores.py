@@ -104,8 +104,10 @@ _OF_PROBABILITIES = {
 }
 
 
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{share:.1%}"
+def _right(share: float | None, decided: str, truth: str) -> str:
+    return (
+        f"it {decided} none" if share is None else f"{share:.1%} of those that it {decided} are {truth}"
+    )
 
 
 def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -119,9 +121,10 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "If the model answers only where it is sure enough, it decides about"
             f" {abstention['coverage']:.1%} of the labels of all test images, and about every label of"
-            f" {abstention['images_answered']:.1%} of the images. Of the labels that it then predicts,"
-            f" {_percent(abstention['precision'])} are correct, and of those that it rules out,"
-            f" {_percent(abstention['precision_of_no'])} (asked: {abstention['target_precision']:.1%})."
+            f" {abstention['images_answered']:.1%} of the images."
+            f" Of these labels, {_right(abstention['precision'], 'predicts', 'present')}, and"
+            f" {_right(abstention['precision_of_no'], 'rules out', 'absent')}"
+            f" (asked: {abstention['target_precision']:.1%})."
         )
     elif abstention.get("precision") is not None:
         yield (
@@ -131,11 +134,11 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"{abstention['precision_low']:.1%} to {abstention['precision_high']:.1%}; asked: "
             f"{abstention['target_precision']:.1%})."
         )
-    if conformal is not None:
+    if conformal is not None and conformal["coverage"] is not None:
         words = WORDS[target_of_metrics(metrics)]
         yield (
             f"The sets of possible {words.several} contain "
-            f"{words.covered.format(_percent(conformal['coverage']))} of the test images "
+            f"{words.covered.format(format(conformal['coverage'], '.1%'))} of the test images "
             f"(asked: {conformal['target_coverage']:.1%}). They have "
             f"{conformal['mean_set_size']:.2f} {words.several} on average, and "
             f"{conformal['empty_sets']:.1%} of them are empty."

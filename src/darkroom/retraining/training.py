@@ -19,10 +19,9 @@ from darkroom.paths import CACHE
 from darkroom.progress import Bar
 from darkroom.runtime import Runtime
 from darkroom.training.checkpoint import scratch_folder
-from darkroom.training.decay_finder import settle_weight_decay
 from darkroom.training.engine import fit
 from darkroom.training.job import Job
-from darkroom.training.lr_finder import settle_lr
+from darkroom.training.session import settle
 
 
 def folder_of(command: str, config: TrainConfig, runtime: Runtime, *parts: str) -> Path:
@@ -49,9 +48,8 @@ def validation_logits(job: Job, scratch: Path, bar: Bar) -> Tensor:
     Raises:
         UserError: see ``fit``.
     """
-    lr = settle_lr(job, scratch)
-    options = job.settled(lr, weight_decay=settle_weight_decay(job, scratch, lr, lambda: None))
-    state = job.new_state(options)
+    options, state = settle(job, scratch, lambda: None)
+    bar.advance(state.epoch * job.train.num_images)
 
     def train_batches(epoch: int, step: int) -> Iterator[Any]:
         return bar.count(job.epoch(epoch, step))

@@ -41,7 +41,9 @@ def predict(
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
     Prints one line per image: path, class and probability, separated by tabs. If an image may have
-    several labels, labels and probabilities are joined by |. --abstain uses the threshold and the sets
+    several labels, labels and probabilities are joined by |. Two more columns say how unlike the
+    training images an image is, and whether it is unfamiliar: 1 is what 5 % of images like the
+    validation images exceed. --abstain uses the threshold and the sets
     that `evaluate` has chosen (evaluate.target_precision and evaluate.coverage); the classes of a set
     are joined by |, and a set may be empty. Files that cannot be read are reported on
     standard error; the other files are still classified, and the exit status is 1.
@@ -64,6 +66,7 @@ def predict(
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
     has_sets = abstain and predictor.has_sets
     columns += ["set"] if has_sets else []
+    columns += ["unfamiliarity", "unfamiliar"] if predictor.has_unfamiliarity else []
     num_failures = 0
     with ExitStack() as stack:
         file = stack.enter_context(open_table(out)) if out else sys.stdout
@@ -79,6 +82,8 @@ def predict(
             else:
                 cells = _cells(outcome.classes, outcome.probabilities, joined)
                 cells += ["|".join(outcome.possible)] if has_sets else []
+                if (score := outcome.unfamiliarity) is not None:
+                    cells += [f"{score:.4f}", "true" if score > 1 else "false"]
                 table.writerow([click.format_filename(outcome.path), *cells])
             if bar:
                 bar.advance(1)

@@ -1,7 +1,7 @@
 """A model's predictions and scores on the test images, for any kind of target."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,8 @@ class Evaluation(ABC):
     """The probabilities before the temperature was applied, as ``probabilities``."""
     metrics: dict[str, Any]
     """As ``classification_metrics`` or ``multi_label_metrics`` returns, and the scores of baselines."""
+    unfamiliarity: NDArray[np.float32] | None = field(default=None, kw_only=True)
+    """How unlike the training images each image is, ``(n,)``, above 1 unfamiliar; None: not measured."""
 
     @property
     @abstractmethod

@@ -94,6 +94,7 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         "confidence": _in_parts(evaluation.confidences.numpy()[listed]),
         "loss": _in_parts(-np.log(np.maximum(truth[listed], np.finfo(np.float64).tiny))),
         "top": _top(evaluation.probabilities.numpy()[listed]),
+        "unfamiliarity": _unfamiliarity(evaluation, listed),
         "pictures": [pictures.get(index, "") for index in rows],
         "slices": {
             for_line(name): [for_line(parts[index]) for index in rows]
@@ -128,6 +129,14 @@ def most_telling(evaluation: Evaluation) -> NDArray[np.int64]:
 
 def _in_parts(values: NDArray[np.float64]) -> list[int]:
     return np.rint(values * PARTS).astype(np.int64).tolist()
+
+
+def _unfamiliarity(evaluation: Evaluation, listed: NDArray[np.int64]) -> list[int]:
+    """Return the unfamiliarity of images in hundredths; empty if it is not measured."""
+    scores = evaluation.unfamiliarity
+    if scores is None:
+        return []
+    return np.rint(np.minimum(scores[listed].astype(np.float64), 1e6) * 100).astype(np.int64).tolist()
 
 
 def _top(probabilities: NDArray[np.float64]) -> list[list[int]]:

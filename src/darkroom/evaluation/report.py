@@ -13,6 +13,7 @@ from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.slices import sorted_slices
+from darkroom.evaluation.unfamiliarity import UnfamiliarImage
 from darkroom.metrics.classification import metrics_file
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
@@ -24,6 +25,7 @@ from darkroom.reporting.scores import (
     intervals,
     macro_scores,
     overall_scores,
+    unfamiliar_sentence,
 )
 from darkroom.reporting.templates import number
 
@@ -38,12 +40,14 @@ def write_report(
     spec: ModelSpec,
     plots: Path,
     path: Path,
+    unfamiliar: Sequence[UnfamiliarImage] = (),
 ) -> None:
     """Write the report.
 
     Args:
         explorer: what the script of the page shows.
         plots: the folder with the pictures that ``write_plots`` wrote.
+        unfamiliar: the test images that are most unlike the training images.
     """
     metrics = evaluation.metrics
     height, width = spec.input_size
@@ -69,6 +73,8 @@ def write_report(
         confusion_caption=evaluation.confusion_caption,
         label_counts=_label_counts(evaluation),
         hardest=hardest,
+        unfamiliar=unfamiliar,
+        unfamiliar_sentence=unfamiliar_sentence(metrics),
         explorer=explorer,
         hardest_caption=evaluation.hardest_caption,
         definition=definition(metrics),

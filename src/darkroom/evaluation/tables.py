@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from darkroom.evaluation import unfamiliarity
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.metrics.curves import Curves
@@ -35,6 +36,7 @@ def write_predictions(evaluation: Evaluation, paths: list[str], file: Path) -> N
             "path": paths,
             **evaluation.prediction_columns(),
             "probabilities": list(evaluation.probabilities.float().numpy()),
+            **unfamiliarity.prediction_columns(evaluation),
             **({"tta": evaluation.metrics["tta"]} if "tta" in evaluation.metrics else {}),
         }
     )

@@ -56,6 +56,9 @@ class ModelSpec:
     """How ``input_size`` is cut from ``prepared_size``: ``centre`` or ``whole``; None: not at all."""
     temperature: tuple[float, ...] = (1.0,)
     """Divides the logits before they become probabilities: one value, or one per label."""
+    unfamiliarity: dict[str, float] | None = None
+    """Of ``Unfamiliarity``: the share of ``false_alarms`` that its threshold was chosen for, the numbers
+    of ``components``, ``centres``, ``train_images`` and ``val_images``; None: it is not measured."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class ModelSpec:
             "range": [0, 255],
             "normalisation": "inside the model",
             "temperature": self.temperature,
+            **({"unfamiliarity": self.unfamiliarity} if self.unfamiliarity else {}),
             **labels,
         }
 

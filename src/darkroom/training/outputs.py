@@ -9,6 +9,7 @@ from darkroom.models.summary import summary_text
 from darkroom.paths import HISTORY, MODEL, REPORT_TRAIN, VALIDATION
 from darkroom.training.calibration import calibrate, write_validation
 from darkroom.training.session import Session
+from darkroom.training.unfamiliarity import fit_unfamiliarity
 
 
 def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
@@ -32,11 +33,14 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
     spec, probabilities, targets = calibrate(
         replace(job.spec, training=training), job.validated(job.model), val
     )
-    save_model(job.model, spec, MODEL)
     write_validation(spec, probabilities, targets, val.paths, VALIDATION)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
+    fitted = fit_unfamiliarity(job, history.course.kept.epoch - 1)
+    if fitted is not None:
+        job.model.unfamiliarity, spec = fitted.module, replace(spec, unfamiliarity=fitted.description)
+    save_model(job.model, spec, MODEL)
     session.checkpoints.remove()
     for line in history.remarks():
         print(f"train: {line}")

@@ -1,22 +1,26 @@
 """Compares ways to tell images unlike the training data, on images that a model was never meant for.
 
-    python benchmarks/unfamiliarity.py digits
-    python benchmarks/unfamiliarity.py cifar10 --data cifar10-jpeg.tar.xz --camvid camvid.tar
-    python benchmarks/unfamiliarity.py ants-bees --data hymenoptera.tar --weights mobilenet_v2.pth \
-        --camvid camvid.tar --cifar10 cifar10-jpeg.tar.xz
+    python benchmarks/unfamiliarity.py digits --cifar10 CIFAR10
+    python benchmarks/unfamiliarity.py cifar10 --data CIFAR10 --camvid CAMVID
+    python benchmarks/unfamiliarity.py ants-bees --data HYMENOPTERA --weights mobilenet_v2.pth \
+        --cifar10 CIFAR10 --camvid CAMVID
 
-Trains a model, then scores its test images and those of other kinds by each method. ``auroc`` is the
-area under the ROC curve of unlike images against test images; ``detected`` is the share of unlike images
-above the 95 % quantile of the validation images, and ``false_alarms`` that of test images. CIFAR-10 is
-trained on eight classes, and the two others (truck, cat) count as unlike. ``kilobytes`` is what a method
-stores. Prints a line per method and kind of image, and adds each to benchmarks/results/unfamiliarity.jsonl.
+Names in capitals are folders with the unpacked images. Trains a model, then scores its test images and
+those of other kinds by each method. ``auroc`` is the area under the ROC curve of unlike images against
+test images, and ``detected`` the share of unlike images above the threshold of the validation images,
+for each kind; ``false_alarms`` is the share of test images above it. CIFAR-10 is trained on eight
+classes; the two others count as unlike. ``kilobytes`` is what a method stores. ``--vectors FILE.npz``
+keeps what the model makes of the images, and takes it from there if the file exists, so that another
+method needs no training.
+
+Prints a line per method, and adds each to benchmarks/results/unfamiliarity.jsonl.
 """
 
 import argparse
 import json
-import os
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,22 +29,29 @@ import torch
 from machine import hardware, keep
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.special import logsumexp
+from sklearn.covariance import ledoit_wolf
+from sklearn.metrics import roc_auc_score
 from stages import change_params, parse_changes, project_copy, run_stage
 
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.decoding.decode import PixelLayout, decode
+from darkroom.models.classifier import Classifier
 from darkroom.models.file import load_model
 from darkroom.recipes import use_recipe
+from darkroom.training.unfamiliarity import fit, threshold_rank
 
 Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
 
 PER_CLASS = 1000
 """Images per class of CIFAR-10."""
 HELD_OUT = ("cat", "truck")
 NUM_UNLIKE = 500
 """Maximum number of images of each unlike kind."""
-RANK = 64
+NUM_NEIGHBOURS = 1000
+"""Number of training images that nearest neighbours are looked for among."""
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "digits": ("digits", {}),
     "cifar10": ("cifar10-fast", {"train.epochs": 12, "prepare.val_fraction": 0.15}),
@@ -56,212 +67,246 @@ class Passed(NamedTuple):
     logits: Array
 
 
-def run(model: Any, images: NDArray[np.uint8]) -> Passed:
+Score = Callable[[Passed], Array]
+"""Returns how unlike the training images each image is, ``(n,)``, in any unit."""
+
+
+def passed(model: Classifier, images: NDArray[np.uint8]) -> Passed:
     """Returns pooled features and logits of uint8 images ``(n, height, width, channels)``."""
-    vectors, logits = [], []
+    head, vectors = model.network.head, []
     with torch.inference_mode():
         for part in torch.from_numpy(images).permute(0, 3, 1, 2).split(64):
-            vectors.append(model.network.head.pool(model.features(part)))
-            logits.append(model.network.head.classify(vectors[-1]))
-    return Passed(torch.cat(vectors).double().numpy(), torch.cat(logits).double().numpy())
+            vectors.append(model.vectors(part))
+        logits = head.classify(torch.cat(vectors))
+    return Passed(torch.cat(vectors).double().numpy(), logits.double().numpy())
 
 
-def pictures(folder: Path, layout: PixelLayout, pattern: str = "*") -> NDArray[np.uint8]:
-    """Returns files as ``prepare`` and ``predict`` read them."""
-    files = sorted(path for path in folder.rglob(pattern) if path.suffix in (".jpg", ".png"))
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), NUM_UNLIKE)).astype(int)]
-    return np.stack([decode(path.read_bytes(), layout)[1] for path in chosen])
+# images of other kinds
+
+
+def pictures(folder: Path, layout: PixelLayout) -> NDArray[np.uint8]:
+    """Returns files as ``prepare`` and ``predict`` read them, evenly spaced."""
+    files = sorted(folder.rglob("*.jpg"))
+    chosen = np.linspace(0, len(files) - 1, min(len(files), NUM_UNLIKE)).astype(int)
+    return np.stack([decode(files[index].read_bytes(), layout)[1] for index in chosen])
 
 
 def letters(layout: PixelLayout) -> NDArray[np.uint8]:
-    """Returns letters, white on black, as the digits are."""
+    """Returns letters of several sizes, white on black, as the digits are."""
     images = []
-    for number in range(520):
-        picture = Image.new("L", (64, 64))
-        font = ImageFont.truetype("DejaVuSans.ttf", 56 - number // 26) if False else ImageFont.load_default(60 - number // 26)
+    for number in range(NUM_UNLIKE):
+        picture, font = Image.new("L", (64, 64)), ImageFont.load_default(60 - number // 26)
         ImageDraw.Draw(picture).text((32, 32), chr(65 + number % 26), 255, font, anchor="mm")
         images.append(np.asarray(picture.resize((layout.width, layout.height))))
     return np.stack(images)[..., None].repeat(layout.channels, axis=3)
 
 
 def unlike(
-    task: str, args: argparse.Namespace, folder: Path, test: NDArray[np.uint8], layout: PixelLayout
+    args: argparse.Namespace, folder: Path, test: NDArray[np.uint8], layout: PixelLayout
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    rng = np.random.default_rng(0)
+    """Yields the name and the images of each kind."""
+    rng, test = np.random.default_rng(0), test[:NUM_UNLIKE]
     yield "noise", rng.integers(0, 256, (NUM_UNLIKE, *test.shape[1:]), np.uint8)
-    yield "inverted", 255 - test[:NUM_UNLIKE]
-    yield "shuffled pixels", rng.permuted(test[:NUM_UNLIKE].reshape(min(len(test), NUM_UNLIKE), -1, test.shape[3]), axis=1).reshape(test[:NUM_UNLIKE].shape)
-    if task == "digits":
+    yield "inverted", 255 - test
+    by_pixel = rng.permuted(test.reshape(len(test), -1, test.shape[3]), axis=1)
+    yield "shuffled pixels", by_pixel.reshape(test.shape)
+    if args.task == "digits":
         yield "letters", letters(layout)
-    if task == "cifar10":
+    if args.task == "cifar10":
         for name in HELD_OUT:
             yield f"class {name}", pictures(folder / "unlike" / name, layout)
     if args.camvid:
-        yield "camvid", pictures(args.camvid, layout, "*.jpg")
+        yield "camvid", pictures(args.camvid / "images", layout)
     if args.cifar10:
         yield "cifar10", pictures(args.cifar10, layout)
 
 
-# methods: (train, labels, number of classes) -> score function; larger is less familiar
+# methods
 
 
-def shrunk(vectors: Array) -> Array:
-    from sklearn.covariance import ledoit_wolf
+def confidence(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """Hendrycks and Gimpel (2017): the highest probability."""
+    return lambda images: -(images.logits - logsumexp(images.logits, 1, keepdims=True)).max(axis=1), 0
 
-    return ledoit_wolf(vectors, assume_centered=True)[0]
+
+def energy(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """Liu et al. (2020)."""
+    return lambda images: -logsumexp(images.logits, axis=1), 0
 
 
-def mahalanobis(train: Passed, labels, centred: bool = True):
-    means = np.stack([train.vectors[labels == c].mean(0) for c in range(labels.max() + 1)]) if centred else train.vectors.mean(0)[None]
-    centres = means[labels] if centred else means
-    root = np.linalg.inv(np.linalg.cholesky(shrunk(train.vectors - centres)))
+def mahalanobis(train: Passed, labels: Labels, val: Passed, by_class: bool = True) -> tuple[Score, int]:
+    """Lee et al. (2018), with the covariance of Ledoit and Wolf; or with one mean for all classes."""
+    groups = labels if by_class else np.zeros_like(labels)
+    means = np.stack([train.vectors[groups == group].mean(axis=0) for group in np.unique(groups)])
+    root = np.linalg.inv(
+        np.linalg.cholesky(ledoit_wolf(train.vectors - means[groups], assume_centered=True)[0])
+    )
     centres = means @ root.T
 
-    def score(p: Passed):
-        z = p.vectors @ root.T
-        return np.stack([((z - c) ** 2).sum(1) for c in centres]).min(0)
+    def score(images: Passed) -> Array:
+        whitened = images.vectors @ root.T
+        return np.stack([((whitened - centre) ** 2).sum(axis=1) for centre in centres]).min(axis=0)
 
-    return score, root.size + means.size
-
-
-def relative(train, labels):
-    a, n = mahalanobis(train, labels)
-    b, m = mahalanobis(train, labels, False)
-    return (lambda p: a(p) - b(p)), n + m
+    return score, root.size + centres.size
 
 
-def reduced(train, labels, rank=RANK, centred=True):
-    """PCA of all, Mahalanobis within, plus the residual in units of its variance."""
-    mean = train.vectors.mean(0)
-    x = train.vectors - mean
-    values, axes = np.linalg.eigh(x.T @ x / len(x))
-    axes, values = axes[:, ::-1][:, :rank], values[::-1]
-    z = x @ axes
-    means = np.stack([z[labels == c].mean(0) for c in range(labels.max() + 1)]) if centred else z.mean(0)[None]
-    root = np.linalg.inv(np.linalg.cholesky(shrunk(z - (means[labels] if centred else 0))))
-    left = max(x.shape[1] - axes.shape[1], 1)
-    sigma = max(values[rank:].sum() / left, values.sum() * 1e-6 / len(values))
-
-    def score(p):
-        y = p.vectors - mean
-        w = y @ axes
-        rest = ((y - w @ axes.T) ** 2).sum(1) / sigma if x.shape[1] > rank else 0
-        return np.stack([((w @ root.T - m) ** 2).sum(1) for m in means @ root.T]).min(0) + rest
-
-    return score, mean.size + axes.size + root.size + means.size
+def one_mean(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    return mahalanobis(train, labels, val, by_class=False)
 
 
-def neighbours(train, labels, k=1, kept=1000, rank=None, normed=True):
-    x = train.vectors
-    norm = (lambda v: v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)) if normed else (lambda v: v)
-    x = norm(x)
-    if kept and len(x) > kept:
-        x = x[np.random.default_rng(0).permutation(len(x))[:kept]]
-    axes = None
-
-    def score(p):
-        y = norm(p.vectors)
-        d = (y**2).sum(1)[:, None] - 2 * y @ x.T + (x**2).sum(1)
-        return np.sqrt(np.maximum(np.sort(d, axis=1)[:, k - 1], 0))
-
-    return score, x.size
+def normalised(vectors: Array) -> Array:
+    """Returns vectors of length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def energy(train, labels):
-    return (lambda p: -np.logaddexp.reduce(p.logits, axis=1)), 0
+def normalised_mahalanobis(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """Müller and Hein (2025)."""
+    score, size = mahalanobis(train._replace(vectors=normalised(train.vectors)), labels, val)
+    return lambda images: score(images._replace(vectors=normalised(images.vectors))), size
 
 
-def confidence(train, labels):
-    return (lambda p: -(p.logits - np.logaddexp.reduce(p.logits, axis=1)[:, None]).max(1)), 0
+def relative(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """Ren et al. (2021)."""
+    nearest, size = mahalanobis(train, labels, val)
+    overall, more = one_mean(train, labels, val)
+    return lambda images: nearest(images) - overall(images), size + more
 
 
-METHODS = {
-    "confidence": confidence,
-    "energy": energy,
-    "mahalanobis": mahalanobis,
-    "mahalanobis, one mean": lambda t, l: mahalanobis(t, l, False),
-    "relative mahalanobis": relative,
-    "reduced mahalanobis": reduced,
-    "reduced 32": lambda t, l: reduced(t, l, 32),
-    "reduced, one mean": lambda t, l: reduced(t, l, RANK, False),
-    "knn 1": neighbours,
-    "knn 5": lambda t, l: neighbours(t, l, 5),
-    "knn 5 all": lambda t, l: neighbours(t, l, 5, None),
-    "knn 5 raw": lambda t, l: neighbours(t, l, 5, normed=False),
-}
+def darkroom(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """Normalised features, Mahalanobis's distance in 64 principal components, and what they lose."""
+    vectors = [torch.from_numpy(part.vectors).float() for part in (train, val)]
+    fitted = fit(vectors[0], labels, vectors[1])
+    assert fitted is not None
+    size = sum(buffer.numel() for buffer in fitted.module.buffers())
+
+    def score(images: Passed) -> Array:
+        return fitted.module(torch.from_numpy(images.vectors).float()).double().numpy()
+
+    return score, size
 
 
-def threshold_of(scores: Array) -> float:
-    return float(np.sort(scores)[int(np.ceil(0.95 * (len(scores) + 1))) - 1])
+def neighbour(train: Passed, labels: Labels, val: Passed, rank: int = 1) -> tuple[Score, int]:
+    """Sun et al. (2022): the distance of the nearest training image, of normalised features."""
+    known = normalised(train.vectors)
+    known = known[np.random.default_rng(0).permutation(len(known))[:NUM_NEIGHBOURS]]
+
+    def score(images: Passed) -> Array:
+        return -np.sort(normalised(images.vectors) @ known.T, axis=1)[:, -rank]
+
+    return score, known.size
+
+
+def fifth_neighbour(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    return neighbour(train, labels, val, rank=5)
+
+
+METHODS = (
+    *(confidence, energy, neighbour, fifth_neighbour),
+    *(mahalanobis, one_mean, relative, normalised_mahalanobis, darkroom),
+)
+
+
+def compare(found: dict[str, Passed], labels: Labels, kinds: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields the figures of each method."""
+    rank = threshold_rank(len(found["val"].vectors))
+    assert rank is not None
+    for method in METHODS:
+        score, size = method(found["train"], labels, found["val"])
+        test = score(found["test"])
+        threshold = np.sort(score(found["val"]))[rank - 1]
+        scores = {kind: score(found[kind]) for kind in kinds}
+        yield {
+            "method": method.__name__,
+            "auroc": {kind: _auroc(test, values) for kind, values in scores.items()},
+            "detected": {kind: _share(values > threshold) for kind, values in scores.items()},
+            "false_alarms": _share(test > threshold),
+            "kilobytes": round(size * 4 / 1000, 1),
+        }
+
+
+def _auroc(test: Array, other: Array) -> float:
+    truth = np.repeat([0, 1], [len(test), len(other)])
+    return round(float(roc_auc_score(truth, np.concatenate([test, other]))), 4)
+
+
+def _share(flags: NDArray[np.bool_]) -> float:
+    return round(float(flags.mean()), 4)
+
+
+def train_and_pass(args: argparse.Namespace) -> dict[str, NDArray[Any]]:
+    """Returns vectors and logits of all images, and the labels of the training images."""
+    recipe, more = TASKS[args.task]
+    with project_copy() as folder:
+        use_recipe(recipe, folder / "recipes", folder / "params.yaml")
+        given = {**more, **parse_changes(args.set)}
+        if args.task != "digits":
+            given |= {"data.fetch": [], "data.path": "data/mine"}
+            copy_images(args, folder)
+        if args.weights:
+            shutil.copy(args.weights, folder / "models/weights")
+            given["model.weights"] = f"models/weights/{args.weights.name}"
+        change_params(folder / "params.yaml", given)
+        for stage in ("fetch", "prepare", "train"):
+            if stage != "fetch" or args.task == "digits":
+                run_stage(stage, folder)
+        model, _ = load_model(folder / "models/model.safetensors")
+        info = load_info(folder / "data/prepared/dataset.json")
+        splits = {name: open_split(folder / "data/prepared" / name, info) for name in info.counts}
+        images = {name: split.gather(np.arange(len(split))) for name, split in splits.items()}
+        layout = PixelLayout(*info.input_size, info.channels, info.resize)
+        images |= unlike(args, folder, images["test"], layout)
+        return {
+            "labels": splits["train"].labels,
+            **{
+                f"{name}|{part}": values
+                for name, pixels in images.items()
+                for part, values in passed(model, pixels)._asdict().items()
+            },
+        }
+
+
+def copy_images(args: argparse.Namespace, folder: Path) -> None:
+    """Copies the images of a task into the project, those of held-out classes beside it."""
+    counts: Counter[str] = Counter()
+    for file in sorted(args.data.rglob("*.jpg")):
+        name = file.parent.name
+        counts[name] += 1
+        if args.task == "cifar10" and counts[name] > PER_CLASS:
+            continue
+        is_held_out = args.task == "cifar10" and name in HELD_OUT
+        target = folder / ("unlike" if is_held_out else "data/mine") / name / f"{counts[name]}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, help="folder with a folder per class")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--camvid", type=Path)
     parser.add_argument("--cifar10", type=Path)
-    parser.add_argument("--set", nargs="*", default=[])
-    parser.add_argument("--dry", action="store_true")
+    parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other parameters")
+    parser.add_argument("--dry", action="store_true", help="keep nothing")
     args = parser.parse_args()
-    recipe, more = TASKS[args.task]
-    with project_copy() as folder:
-        params = folder / "params.yaml"
-        use_recipe(recipe, folder / "recipes", params)
-        given = {**more, **parse_changes(args.set)}
-        if args.task == "digits":
-            run_stage("fetch", folder)
+    if args.vectors and args.vectors.exists():
+        arrays = dict(np.load(args.vectors))
+    else:
+        arrays = train_and_pass(args)
+        if args.vectors:
+            np.savez(args.vectors, **arrays)
+    labels = arrays.pop("labels")
+    names = list(dict.fromkeys(key.partition("|")[0] for key in arrays))
+    found = {name: Passed(arrays[f"{name}|vectors"], arrays[f"{name}|logits"]) for name in names}
+    splits = ("train", "val", "test")
+    task = {"task": args.task, **{f"{name}_images": len(found[name].vectors) for name in splits}}
+    model = {"features": found["test"].vectors.shape[1], "changes": parse_changes(args.set)}
+    for figures in compare(found, labels, [name for name in names if name not in splits]):
+        if args.dry:
+            print(json.dumps({**task, **figures}), flush=True)
         else:
-            given |= {"data.fetch": [], "data.path": "data/mine"}
-            files = sorted(f for f in args.data.rglob("*") if f.suffix == ".jpg")
-            count: dict[str, int] = {}
-            for file in files:
-                name = file.parent.name
-                count[name] = count.get(name, 0) + 1
-                if args.task == "cifar10" and count[name] > PER_CLASS:
-                    continue
-                away = args.task == "cifar10" and name in HELD_OUT
-                target = folder / ("unlike" if away else "data/mine") / name / f"{count[name]}.jpg"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, target)
-        if args.weights:
-            shutil.copy(args.weights, folder / "models/weights")
-            given["model.weights"] = f"models/weights/{args.weights.name}"
-        change_params(params, given)
-        for stage in ("prepare", "train"):
-            print(stage, run_stage(stage, folder), flush=True)
-        model, spec = load_model(folder / "models/model.safetensors")
-        info = load_info(folder / "data/prepared/dataset.json")
-        splits = {n: open_split(folder / "data/prepared" / n, info) for n in ("train", "val", "test")}
-        images = {n: s.gather(np.arange(len(s))) for n, s in splits.items()}
-        passed = {n: run(model, i) for n, i in images.items()}
-        print({n: len(i) for n, i in images.items()}, (passed["test"].logits.argmax(1) == splits["test"].labels).mean())
-        layout = PixelLayout(*info.input_size, info.channels, info.resize)
-        kinds = {n: run(model, i) for n, i in unlike(args.task, args, folder, images["test"], layout)}
-        if os.environ.get("SAVE"):
-            np.savez(os.environ["SAVE"], labels=splits["train"].labels, **{f"{n}|{f}": getattr(p, f) for n, p in {**passed, **kinds}.items() for f in p._fields})
-    compare(passed, kinds, splits["train"].labels)
-
-
-def compare(passed, kinds, labels):
-    from sklearn.metrics import roc_auc_score
-
-    print(f"{'':24}", "kB   false", *(f"{n[:12]:>14}" for n in kinds))
-    for name, method in METHODS.items():
-        try:
-            score, size = method(passed["train"], labels)
-        except np.linalg.LinAlgError as e:
-            print(name, e)
-            continue
-        val, test = score(passed["val"]), score(passed["test"])
-        t = threshold_of(val)
-        cells = []
-        for p in kinds.values():
-            s = score(p)
-            auc = roc_auc_score(np.r_[np.zeros(len(test)), np.ones(len(s))], np.r_[test, s])
-            cells.append(f"{auc:.3f} {np.mean(s > t):.3f}".rjust(14))
-        print(f"{name:24} {size * 4 / 1e3:6.0f} {np.mean(test > t):.3f}", *cells)
+            keep("unfamiliarity", {**task, **model, **figures, **hardware()})
 
 
 if __name__ == "__main__":

@@ -48,6 +48,12 @@ def blobs(num_rows: int, num_features: int, seed: int = 0) -> tuple[Tensor, NDAr
     return torch.from_numpy(points).float(), labels
 
 
+def unit(vectors: Tensor) -> NDArray[np.float64]:
+    """The vectors divided by their lengths."""
+    rows = vectors.double().numpy()
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def scores_of(module: Unfamiliarity, vectors: Tensor) -> NDArray[np.float64]:
     return module(vectors).double().numpy()
 
@@ -75,11 +81,11 @@ def test_the_distance_is_mahalanobis_from_the_nearest_class() -> None:
         "train_images": 300,
         "val_images": 99,
     }
-    means = np.stack([train.double().numpy()[labels == label].mean(axis=0) for label in range(3)])
-    reference = LedoitWolf(assume_centered=True).fit(train.double().numpy() - means[labels])
+    means = np.stack([unit(train)[labels == label].mean(axis=0) for label in range(3)])
+    reference = LedoitWolf(assume_centered=True).fit(unit(train) - means[labels])
 
     def expected(vectors: Tensor) -> NDArray[np.float64]:
-        squares = [reference.mahalanobis(vectors.double().numpy() - mean) for mean in means]
+        squares = [reference.mahalanobis(unit(vectors) - mean) for mean in means]
         return np.sqrt(np.min(squares, axis=0))
 
     threshold = np.sort(expected(val))[94]  # of 99 images, 5 may be above
@@ -93,14 +99,14 @@ def test_what_the_principal_components_lose_is_added_in_units_of_its_variance() 
     fitted = fit(train, labels, val)
     assert fitted is not None
     assert fitted.description["components"] == MAX_COMPONENTS
-    pca = PCA(MAX_COMPONENTS, svd_solver="covariance_eigh").fit(train.double().numpy())
-    reduced = pca.transform(train.double().numpy())
+    pca = PCA(MAX_COMPONENTS, svd_solver="covariance_eigh").fit(unit(train))
+    reduced = pca.transform(unit(train))
     means = np.stack([reduced[labels == label].mean(axis=0) for label in range(3)])
     reference = LedoitWolf(assume_centered=True).fit(reduced - means[labels])
     variance = pca.noise_variance_ * 399 / 400  # divided by n - 1 there
 
     def expected(vectors: Tensor) -> NDArray[np.float64]:
-        rows = vectors.double().numpy()
+        rows = unit(vectors)
         found = pca.transform(rows)
         lost = ((rows - pca.inverse_transform(found)) ** 2).sum(axis=1)
         squares = [reference.mahalanobis(found - mean) for mean in means]

@@ -1,6 +1,7 @@
 """How unlike the training images an image is: a distance between feature vectors."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -8,9 +9,9 @@ class Unfamiliarity(nn.Module):
     """The distance of a feature vector from the nearest centre of the training images, in relation to a
     threshold.
 
-    The vector is reduced to its principal components, in which the squared distance is Mahalanobis's
-    with one covariance for all centres. What the reduction loses is added in units of its variance, as
-    in probabilistic principal component analysis.
+    The vector is divided by its length and reduced to its principal components, in which the squared
+    distance is Mahalanobis's with one covariance for all centres. What the reduction loses is added in
+    units of its variance, as in probabilistic principal component analysis.
 
     Args:
         num_features: length of a feature vector.
@@ -42,7 +43,7 @@ class Unfamiliarity(nn.Module):
         Returns:
             float32 ``(n,)``, 0 or more; above 1, the image is unlike the training images.
         """
-        shifted = vectors - self.mean
+        shifted = F.normalize(vectors, dim=1) - self.mean
         components = shifted @ self.axes
         offsets = (components @ self.whitening)[:, None] - self.centres
         squares = offsets.square().sum(dim=2).amin(dim=1)

@@ -3,7 +3,8 @@
 The score is that of Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
 and Adversarial Attacks" (2018): Mahalanobis's distance from the nearest class mean, with one covariance,
 which is shrunk as by Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance
-matrices" (2004).
+matrices" (2004), of normalised features, as by Müller and Hein, "Mahalanobis++: Improving OOD Detection
+via Feature Normalization" (2025).
 """
 
 from math import ceil
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -76,7 +78,7 @@ def fit(train: Tensor, labels: NDArray[np.integer], val: Tensor) -> Fitted | Non
         val: float32 ``(m, num_features)``.
     """
     rank = threshold_rank(len(val))
-    vectors = train.double()
+    vectors = F.normalize(train.double(), dim=1)
     mean = vectors.mean(dim=0)
     variances, axes = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
     variances, axes = variances.flip(0).clamp(min=0), axes.flip(1)

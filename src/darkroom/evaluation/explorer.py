@@ -78,8 +78,9 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         shards: the images that were evaluated, in the same order.
         slices: for filters; each sequence has one entry per image.
     """
-    order, paths = most_telling(evaluation), shards.paths
-    sizes = np.cumsum([len(paths[index].encode("utf-8", "replace")) + 70 for index in order])
+    order, paths, slices = most_telling(evaluation), shards.paths, slices or {}
+    own_bytes = 70 + 4 * len(slices)
+    sizes = np.cumsum([len(paths[index].encode("utf-8", "replace")) + own_bytes for index in order])
     preferred = order[: max(int(np.searchsorted(sizes, LIST_BYTES, side="right")), 1)]
     truth = evaluation.truth_probabilities.numpy()
     listed = preferred[np.lexsort((preferred, truth[preferred]))]
@@ -96,10 +97,7 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         "top": _top(evaluation.probabilities.numpy()[listed]),
         "unfamiliarity": _unfamiliarity(evaluation, listed),
         "pictures": [pictures.get(index, "") for index in rows],
-        "slices": {
-            for_line(name): [for_line(parts[index]) for index in rows]
-            for name, parts in (slices or {}).items()
-        },
+        "slices": {for_line(name): _encoded(parts, rows) for name, parts in slices.items()},
         "thresholds": THRESHOLDS.tolist(),
         "own": list(evaluation.thresholds) if isinstance(evaluation, MultiLabelEvaluation) else None,
         **_histograms(evaluation),
@@ -137,6 +135,16 @@ def _unfamiliarity(evaluation: Evaluation, listed: NDArray[np.int64]) -> list[in
     if scores is None:
         return []
     return np.rint(np.minimum(scores[listed].astype(np.float64), 1e6) * 100).astype(np.int64).tolist()
+
+
+def _encoded(parts: Sequence[str], rows: list[int]) -> dict[str, Any]:
+    """Return the different names of parts, and for each row the position of its name."""
+    names = sorted({parts[index] for index in rows})
+    positions = {name: position for position, name in enumerate(names)}
+    return {
+        "values": [for_line(name) for name in names],
+        "rows": [positions[parts[index]] for index in rows],
+    }
 
 
 def _top(probabilities: NDArray[np.float64]) -> list[list[int]]:

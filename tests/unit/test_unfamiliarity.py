@@ -144,6 +144,15 @@ def test_rare_labels_share_a_centre() -> None:
     assert group_numbers(several).tolist() == [1] * 6 + [2] * 5 + [0] * 3
 
 
+def test_sets_of_labels_have_centres_as_classes_have() -> None:
+    (train, labels), (val, _) = (blobs(n, 6, n) for n in (200, 40))
+    by_class, by_set = fit(train, labels, val), fit(train, np.eye(3, dtype=np.uint8)[labels], val)
+    assert by_class is not None
+    assert by_set is not None
+    assert by_set.description == by_class.description
+    np.testing.assert_allclose(scores_of(by_set.module, val), scores_of(by_class.module, val), rtol=1e-6)
+
+
 # a trained model, and its files
 
 

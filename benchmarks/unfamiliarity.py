@@ -185,6 +185,48 @@ def darkroom(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
     return score, size
 
 
+def vim(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """Wang et al. (2022): energy against the part outside of the principal space, of half the size.
+
+    The space is centred on the mean of the features, since not every head has the origin of the paper.
+    """
+    mean = train.vectors.mean(axis=0)
+    _, axes = np.linalg.eigh((train.vectors - mean).T @ (train.vectors - mean))
+    axes = axes[:, : axes.shape[1] // 2]  # the eigenvalues ascend
+
+    def residual(images: Passed) -> Array:
+        return np.linalg.norm((images.vectors - mean) @ axes, axis=1)
+
+    scale = train.logits.max(axis=1).mean() / residual(train).mean()
+    return lambda images: scale * residual(images) - logsumexp(images.logits, axis=1), axes.size
+
+
+def darkroom_or_energy(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """The larger of the two, each with a median of 0 and a threshold of 1 on the validation images."""
+    distance, size = darkroom(train, labels, val)
+    parts = [distance, energy(train, labels, val)[0]]
+    ranges = [np.quantile(part(val), [0.5, 0.95]) for part in parts]
+
+    def score(images: Passed) -> Array:
+        pairs = zip(parts, ranges, strict=True)
+        return np.max([(part(images) - low) / (high - low) for part, (low, high) in pairs], axis=0)
+
+    return score, size
+
+
+def darkroom_and_energy(train: Passed, labels: Labels, val: Passed) -> tuple[Score, int]:
+    """The sum of the two, each standardised on the validation images."""
+    distance, size = darkroom(train, labels, val)
+    parts = [distance, energy(train, labels, val)[0]]
+    scales = [(part(val).mean(), part(val).std()) for part in parts]
+
+    def score(images: Passed) -> Array:
+        pairs = zip(parts, scales, strict=True)
+        return np.sum([(part(images) - mean) / std for part, (mean, std) in pairs], axis=0)
+
+    return score, size
+
+
 def neighbour(train: Passed, labels: Labels, val: Passed, rank: int = 1) -> tuple[Score, int]:
     """Sun et al. (2022): the distance of the nearest training image, of normalised features."""
     known = normalised(train.vectors)
@@ -203,6 +245,7 @@ def fifth_neighbour(train: Passed, labels: Labels, val: Passed) -> tuple[Score, 
 METHODS = (
     *(confidence, energy, neighbour, fifth_neighbour),
     *(mahalanobis, one_mean, relative, normalised_mahalanobis, darkroom),
+    *(vim, darkroom_or_energy, darkroom_and_energy),
 )
 
 

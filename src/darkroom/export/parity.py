@@ -17,6 +17,8 @@ from darkroom.export import reload
 from darkroom.metrics.finite import check_finite
 from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
+from darkroom.models.targets.interface import model_target
+from darkroom.targets import WORDS, Target
 
 SMALLEST_BOUND = 1e-5
 UNFAMILIARITY_TOLERANCE = 0.01
@@ -30,7 +32,7 @@ class Parity:
     max_abs_difference: float
     agreement: float
     """Fraction of the images, 0..1, with the same class or set of labels."""
-    multi_label: bool = False
+    target: Target
     unfamiliarity_difference: float | None = None
     """The maximum difference of the unfamiliarity, as a part of it where it is above 1; None: the model
     does not measure it."""
@@ -44,7 +46,7 @@ class Parity:
         """Return the entry in parity.json, which is the same on every machine."""
         return {
             "max_abs_difference_below": self.bound,
-            f"{'labels' if self.multi_label else 'argmax'}_agreement": self.agreement,
+            WORDS[self.target].agreement: self.agreement,
             **(
                 {}
                 if self.unfamiliarity_difference is None
@@ -100,7 +102,9 @@ def check_parity(
     num_classes = len(spec.class_names)
     parities = {}
     for file, outputs in zip(files, outcomes, strict=True):
-        parity = compare(expected[:, :num_classes], outputs[:, :num_classes], spec.thresholds)
+        parity = compare(
+            spec.target, expected[:, :num_classes], outputs[:, :num_classes], spec.thresholds
+        )
         if unfamiliarity is not None:
             difference = _difference(expected[:, num_classes:], outputs[:, num_classes:])
             parity = replace(parity, unfamiliarity_difference=difference)
@@ -109,7 +113,7 @@ def check_parity(
         if not parity.max_abs_difference <= tolerance:
             raise UserError(
                 f"export: {name} differs from the checkpoint by {parity.max_abs_difference:.2g} in a "
-                f"probability (the same {'labels' if parity.multi_label else 'class'} for "
+                f"probability (the same {WORDS[parity.target].decision} for "
                 f"{parity.agreement:.1%} of {len(images)} images); "
                 f"export.parity_tolerance allows {tolerance:g}"
             )
@@ -127,6 +131,7 @@ def _difference(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> f
 
 
 def compare(
+    target: Target,
     expected: NDArray[np.float32],
     actual: NDArray[np.float32],
     thresholds: Sequence[float] | None = None,
@@ -134,17 +139,14 @@ def compare(
     """Return the difference between probabilities, float32 ``(n, num_classes)`` each.
 
     Args:
-        thresholds: one per label, if an image may have several; None: each image has one class.
+        thresholds: those of the model.
     """
-    if thresholds is None:
-        same = expected.argmax(axis=1) == actual.argmax(axis=1)
-    else:
-        wanted = np.array(thresholds)
-        same = ((expected.astype(np.float64) >= wanted) == (actual.astype(np.float64) >= wanted)).all(1)
+    decide = model_target(target).decide
+    same = (decide(expected, thresholds) == decide(actual, thresholds)).all(axis=1)
     return Parity(
         max_abs_difference=float(np.abs(expected - actual).max()),
         agreement=float(same.mean()),
-        multi_label=thresholds is not None,
+        target=target,
     )
 
 

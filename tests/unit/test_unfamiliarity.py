@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import onnxruntime
@@ -12,15 +14,18 @@ from numpy.typing import NDArray
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf, ledoit_wolf
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from support import make_spec
+from support import make_spec, two_brightnesses, weights_hash, write_shards
 from torch import Tensor
 
+from darkroom.dataset.shards import Shards
+from darkroom.dataset.storage import Storage
 from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.tables import write_predictions
 from darkroom.evaluation.unfamiliarity import compute_outputs, with_unfamiliarity
 from darkroom.export.formats import write_formats
 from darkroom.export.parity import check_parity
+from darkroom.loading.batches import Batches
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
@@ -28,9 +33,11 @@ from darkroom.models.file import load_model, save_model
 from darkroom.models.spec import ModelSpec
 from darkroom.models.unfamiliarity import Unfamiliarity
 from darkroom.reporting.scores import unfamiliar_sentence
+from darkroom.training.job import Job
 from darkroom.training.unfamiliarity import (
     MAX_COMPONENTS,
     fit,
+    fit_unfamiliarity,
     group_numbers,
     shrunk_covariance,
     threshold_rank,
@@ -151,6 +158,48 @@ def test_sets_of_labels_have_centres_as_classes_have() -> None:
     assert by_set is not None
     assert by_set.description == by_class.description
     np.testing.assert_allclose(scores_of(by_set.module, val), scores_of(by_class.module, val), rtol=1e-6)
+
+
+# the images of a training
+
+
+def job_on(folder: Path, storage: Storage, batch_size: int, workers: int, seed: int = 0) -> Job:
+    """What ``fit_unfamiliarity`` needs of a job: a model, and two splits of two brightnesses."""
+    torch.manual_seed(seed)
+    splits = {}
+    for split, number in (("train", 90), ("val", 70)):
+        if not (folder / storage / split).exists():
+            images, labels = two_brightnesses(number, seed=number)
+            write_shards(folder / storage / split, images, labels, storage)
+        shards = Shards(folder / storage / split)
+        splits[split] = Batches(shards, torch.device("cpu"), batch_size, workers)
+    model = make_classifier(make_spec())
+    return cast(
+        Job,
+        SimpleNamespace(
+            model=model,
+            plain_train=splits["train"],
+            val=splits["val"],
+            uses_features=lambda epoch: False,
+        ),
+    )
+
+
+def test_storage_batches_and_workers_change_no_bit_and_the_model_stays(tmp_path: Path) -> None:
+    settings: list[tuple[Storage, int, int]] = [("decoded", 8, 0), ("decoded", 3, 0), ("encoded", 8, 1)]
+    hashes = set()
+    for given in settings:
+        job = job_on(tmp_path, *given)
+        before = weights_hash(job.model)
+        for _ in range(2):  # a training that was killed in between computes it again
+            fitted = fit_unfamiliarity(job, 0)
+            assert fitted is not None
+            hashes.add((weights_hash(fitted.module), json.dumps(fitted.description)))
+        assert weights_hash(job.model) == before
+    assert len(hashes) == 1
+    other = fit_unfamiliarity(job_on(tmp_path, "decoded", 8, 0, seed=1), 0)  # the negative twin
+    assert other is not None
+    assert weights_hash(other.module) not in {one for one, _ in hashes}
 
 
 # a trained model, and its files

@@ -95,6 +95,20 @@ def prediction_columns(evaluation: Evaluation) -> dict[str, Any]:
     return {} if scores is None else {"unfamiliarity": scores, "unfamiliar": scores > 1}
 
 
+def hundredths(evaluation: Evaluation, listed: NDArray[np.int64]) -> list[int]:
+    """Return the unfamiliarity of images as the report has it; empty if it is not measured."""
+    scores = evaluation.unfamiliarity
+    if scores is None:
+        return []
+    return np.rint(np.minimum(scores[listed].astype(np.float64), 1e6) * 100).astype(np.int64).tolist()
+
+
+def filters(evaluation: Evaluation) -> dict[str, list[str]]:
+    """Return a filter of the report, as ``filters_of``, if the model measures unfamiliarity."""
+    scores = evaluation.unfamiliarity
+    return {} if scores is None else {"unfamiliar": np.where(scores > 1, "yes", "no").tolist()}
+
+
 @dataclass(frozen=True)
 class UnfamiliarImage(ReportImage):
     """A test image with its unfamiliarity."""

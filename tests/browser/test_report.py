@@ -27,7 +27,6 @@ from darkroom.evaluation.hardest import hardest_images
 from darkroom.evaluation.plots import write_plots
 from darkroom.evaluation.report import write_report
 from darkroom.evaluation.unfamiliarity import with_unfamiliarity
-from darkroom.models.spec import ModelSpec
 from darkroom.targets import Target
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -59,19 +58,15 @@ def write(folder: Path, thresholds: tuple[float, ...] | None = None) -> Written:
             its = np.flatnonzero(labels[index]).tolist()
             writer.add(image.tobytes(), its if thresholds else its[0], f"<i>{index:03d}.png")
     shards = Shards(folder / "test")
-    spec = ModelSpec.from_dict(
-        {
-            **blank_spec(
-                name="cnn", width=8, depth=1, num_classes=10, input_size=(8, 8), channels=1,
-            ).to_dict(),
-            **{"class_names": NAMES, "target": target, "thresholds": thresholds},
-        }
-    )  # fmt: skip
+    spec = replace(
+        blank_spec(name="cnn", width=8, depth=1, num_classes=10, input_size=(8, 8), channels=1),
+        **{"class_names": NAMES, "target": target, "thresholds": thresholds},
+    )
     logits = torch.from_numpy(3 * labels - 1.5 + random.normal(0, 1.3, labels.shape))
     targets = torch.from_numpy(labels).float() if thresholds else torch.from_numpy(labels.argmax(axis=1))
     evaluation = evaluate(spec, targets, logits, shards.paths)
     if not thresholds:
-        scores = random.exponential(0.4, NUM_IMAGES).astype(np.float32)
+        scores = random.exponential(1, NUM_IMAGES).astype(np.float32)
         spec = replace(spec, unfamiliarity={"false_alarms": 0.05, "val_images": 400})
         evaluation = with_unfamiliarity(evaluation, spec, scores, shards.paths)
     hardest = hardest_images(evaluation, shards)

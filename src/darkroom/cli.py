@@ -6,6 +6,7 @@ import click
 
 from darkroom.commands.compare import compare
 from darkroom.commands.gate import gate
+from darkroom.commands.learning_curve import learning_curve
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
@@ -64,6 +65,7 @@ for command in (
     lr,
     suspects,
     relabel,
+    learning_curve,
     sync,
     trace,
     compare,

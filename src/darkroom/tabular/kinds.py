@@ -185,9 +185,7 @@ def _check_category(cells: pa.StringArray) -> None:
         raise _UnfitError(f"a category has at most {MAX_CHARACTERS} characters", row)
     num_different = pc.count_distinct(cells).as_py()
     if num_different > MAX_CATEGORIES:
-        raise _UnfitError(
-            f"{counted(num_different, 'category')}; at most {MAX_CATEGORIES:,} are allowed"
-        )
+        raise _UnfitError(f"{num_different:,} categories; at most {MAX_CATEGORIES:,} are allowed")
 
 
 def _accept(cells: pa.StringArray) -> None:

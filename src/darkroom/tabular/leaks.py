@@ -53,7 +53,8 @@ def telling_columns(
 
     Args:
         numbers, codes: of the train split, as ``encoding`` returns them.
-        labels: int64 ``(num_rows,)``; classes with fewer than ``MIN_PER_CLASS`` rows are not considered.
+        labels: int64 ``(num_rows,)``; classes with fewer than ``MIN_PER_CLASS`` of the rows
+            are not considered.
 
     Returns:
         By name, the mean over classes of the fraction that is predicted correctly, ``TELLING`` to 1.
@@ -63,10 +64,9 @@ def telling_columns(
     from sklearn.naive_bayes import CategoricalNB
     from sklearn.tree import DecisionTreeClassifier
 
-    classes, counts = np.unique(labels, return_counts=True)
-    chosen = np.flatnonzero(np.isin(labels, classes[counts >= MIN_PER_CLASS]))
-    if len(chosen) > MAX_ROWS:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, MAX_ROWS).round().astype(np.int64)]
+    chosen = np.linspace(0, len(labels) - 1, min(len(labels), MAX_ROWS)).round().astype(np.int64)
+    classes, counts = np.unique(labels[chosen], return_counts=True)
+    chosen = chosen[np.isin(labels[chosen], classes[counts >= MIN_PER_CLASS])]
     actual = labels[chosen]
     if len(np.unique(actual)) < 2:
         return {}

@@ -36,12 +36,12 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
     spec, probabilities, targets = calibrate(
         replace(job.spec, training=training), job.validated(job.model), val
     )
+    write_validation(spec, probabilities, targets, val.paths, VALIDATION)
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
     fitted = fit_unfamiliarity(job, history.course.kept.epoch - 1)
     if fitted is not None:
         job.model.unfamiliarity, spec = fitted.module, replace(spec, unfamiliarity=fitted.description)
     save_model(job.model, spec, MODEL)
-    write_validation(spec, probabilities, targets, val.paths, VALIDATION)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     if gradients is not None:

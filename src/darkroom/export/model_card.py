@@ -19,6 +19,7 @@ from darkroom.reporting.scores import (
     intervals,
     macro_scores,
     overall_scores,
+    unfamiliar_sentence,
 )
 from darkroom.reporting.templates import load_template
 from darkroom.targets import WORDS
@@ -53,6 +54,7 @@ def write_model_card(
         baselines=baseline_scores(metrics),
         calibration=calibration_scores(metrics),
         answers=list(answer_sentences(metrics)),
+        unfamiliar=unfamiliar_sentence(metrics),
         definition=definition(metrics),
         remarks=remarks_on(metrics),
         f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},

@@ -14,12 +14,11 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from darkroom.errors import UserError, counted, listed
 from darkroom.export import reload
 from darkroom.metrics.finite import check_finite
-from darkroom.models.classifier import probabilities_of
+from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.models.targets.interface import model_target
 from darkroom.targets import WORDS, Target
@@ -31,6 +30,8 @@ MAX_NAMED = 10
 """Maximum number of images that a message names."""
 
 SMALLEST_BOUND = 1e-5
+UNFAMILIARITY_TOLERANCE = 0.01
+"""Maximum difference of an unfamiliarity, which is shown with two decimals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,9 @@ class Parity:
     """Which classes the file predicts, ``(n, num_classes)``."""
     expected_preds: NDArray[np.bool_]
     """Which classes the checkpoint predicts."""
+    unfamiliarity_difference: float | None = None
+    """The maximum difference of the unfamiliarity, as a part of it where it is above 1; None: the model
+    does not measure it."""
     latency: Mapping[str, float] = field(default_factory=dict)
     """As ``reload.measure`` returns."""
 
@@ -58,26 +62,34 @@ class Parity:
 
     @property
     def bound(self) -> float:
-        """The lowest power of ten, at least 1e-5, above the difference.
-
-        ONNX Runtime's rounding depends on the instruction set of the CPU, which cannot be pinned. The
-        exact difference holds for one machine only, the bound for all.
-        """
-        if self.max_abs_difference < SMALLEST_BOUND:
-            return SMALLEST_BOUND
-        return 10.0 ** (math.floor(math.log10(self.max_abs_difference)) + 1)
+        """See ``_bound``."""
+        return _bound(self.max_abs_difference)
 
     def to_dict(self) -> dict[str, float]:
         """Return the entry in parity.json, which is the same on every machine."""
-        return {
+        entry = {
             "num_images": len(self.differences),
             "max_abs_difference_below": self.bound,
             WORDS[self.target].agreement: self.agreement,
         }
+        if self.unfamiliarity_difference is not None:
+            entry["unfamiliarity_difference_below"] = _bound(self.unfamiliarity_difference)
+        return entry
+
+
+def _bound(difference: float) -> float:
+    """Return the lowest power of ten, at least 1e-5, above a difference.
+
+    ONNX Runtime's rounding depends on the instruction set of the CPU, which cannot be pinned. The exact
+    difference holds for one machine only, the bound for all.
+    """
+    if difference < SMALLEST_BOUND:
+        return SMALLEST_BOUND
+    return 10.0 ** (math.floor(math.log10(difference)) + 1)
 
 
 def check_parity(
-    model: nn.Module,
+    model: Classifier,
     spec: ModelSpec,
     files: Sequence[Path],
     batches: Iterable[NDArray[np.uint8]],
@@ -109,22 +121,46 @@ def check_parity(
             for process in processes:
                 process.send(images)
             with torch.inference_mode():
-                expected = probabilities_of(model(torch.from_numpy(images)), spec).numpy()
+                logits, unfamiliarity = model.assess(torch.from_numpy(images))
+                expected = probabilities_of(logits, spec).numpy()
+            if unfamiliarity is not None:
+                expected = np.column_stack([expected, unfamiliarity.numpy()])
             rows.append([expected, *(process.receive() for process in processes)])
         expected, *outcomes = (np.concatenate(parts) for parts in zip(*rows, strict=True))
         names = paths or [f"image {index}" for index in range(len(expected))]
         check_finite(expected, names, "export: the checkpoint")
         parities = {}
-        for file, actual in zip(files, outcomes, strict=True):
-            check_finite(actual, names, f"export: {file.name}")
-            parity = compare(spec.target, expected, actual, spec.thresholds)
+        for file, outputs in zip(files, outcomes, strict=True):
+            check_finite(outputs, names, f"export: {file.name}")
+            parities[file.name] = _compare_outputs(spec, expected, outputs)
+        for name, parity in parities.items():
             if not parity.max_abs_difference <= tolerance:
-                raise UserError(disagreement(file.name, parity, spec, tolerance, names))
-            parities[file.name] = parity
+                raise UserError(disagreement(name, parity, spec, tolerance, names))
+            if not (parity.unfamiliarity_difference or 0.0) <= UNFAMILIARITY_TOLERANCE:
+                raise UserError(
+                    f"export: {name} differs from the checkpoint by "
+                    f"{parity.unfamiliarity_difference:.2g} in an unfamiliarity; "
+                    f"{UNFAMILIARITY_TOLERANCE:g} is allowed"
+                )
         return {
             name: replace(parity, latency=process.finish())
             for (name, parity), process in zip(parities.items(), processes, strict=True)
         }
+
+
+def _compare_outputs(
+    spec: ModelSpec, expected: NDArray[np.float32], actual: NDArray[np.float32]
+) -> Parity:
+    """Return the differences between outputs, which are as those of ``reload.Run``."""
+    num_classes = len(spec.class_names)
+    (probabilities, expected_score), (others, score) = (
+        np.split(outputs, [num_classes], axis=1) for outputs in (expected, actual)
+    )
+    parity = compare(spec.target, probabilities, others, spec.thresholds)
+    if not expected_score.size:
+        return parity
+    relative = np.abs(expected_score - score) / np.maximum(expected_score, 1)
+    return replace(parity, unfamiliarity_difference=float(relative.max()))
 
 
 def compare(
@@ -195,15 +231,15 @@ class _Reloaded:
             raise self._failure() from None
 
     def receive(self) -> NDArray[np.float32]:
-        """Return the probabilities of the images that were sent, ``(n, num_classes)``.
+        """Return the outputs for the images that were sent, as ``reload.Run``.
 
         Raises:
             UserError: the file does not load or run.
         """
-        probabilities = reload.read_array(self._answers, np.float32)
-        if probabilities is None:
+        outputs = reload.read_array(self._answers, np.float32)
+        if outputs is None:
             raise self._failure()
-        return probabilities
+        return outputs
 
     def finish(self) -> dict[str, float]:
         """Return the latency.

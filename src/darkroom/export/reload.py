@@ -1,6 +1,6 @@
 """Run an exported file on images: ``python -m darkroom.export.reload`` in a new process.
 
-It reads batches of images from its standard input, and writes the probabilities of each to its
+It reads batches of images from its standard input, and writes the outputs for each to its
 standard output. At the end of its input it measures how long the model takes, and writes that as JSON.
 """
 
@@ -23,7 +23,11 @@ LARGE_BATCH = 32
 Number = TypeVar("Number", bound=np.generic)
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Returns the probabilities, ``(n, num_classes)``, of uint8 images ``(n, channels, height, width)``."""
+"""Returns a file's outputs for uint8 images ``(n, channels, height, width)``.
+
+These are the probabilities and, if the model measures it, the unfamiliarity as a last column:
+``(n, num_classes)`` or ``(n, num_classes + 1)``.
+"""
 
 
 def load_safetensors(path: Path) -> Run:
@@ -37,7 +41,9 @@ def load_safetensors(path: Path) -> Run:
 
     @torch.inference_mode()
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return probabilities_of(model(torch.from_numpy(images)), spec).numpy()
+        logits, unfamiliarity = model.assess(torch.from_numpy(images))
+        outputs = probabilities_of(logits, spec), unfamiliarity
+        return _columns(*(output.numpy() for output in outputs if output is not None))
 
     return run
 
@@ -50,7 +56,8 @@ def load_pt2(path: Path) -> Run:
 
     @torch.inference_mode()
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return model(torch.from_numpy(images))[1].numpy()
+        _, *outputs = model(torch.from_numpy(images))
+        return _columns(*(output.numpy() for output in outputs))
 
     return run
 
@@ -62,9 +69,16 @@ def load_onnx(path: Path) -> Run:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return session.run(["probabilities"], {"images": images})[0]
+        _, *outputs = session.run(None, {"images": images})
+        return _columns(*outputs)
 
     return run
+
+
+def _columns(
+    probabilities: NDArray[np.float32], unfamiliarity: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    return probabilities if unfamiliarity is None else np.column_stack([probabilities, unfamiliarity])
 
 
 LOADERS = {".safetensors": load_safetensors, ".pt2": load_pt2, ".onnx": load_onnx}

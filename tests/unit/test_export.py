@@ -398,7 +398,7 @@ def test_a_file_made_of_other_weights_is_refused(exports: Exports, cnn: Path) ->
         check(cnn, "model.onnx")
     *_, named = f"{refused.value}".splitlines()
     assert re.fullmatch(
-        r"  image \d: the checkpoint predicts \w, model\.onnx \w; difference [\de.-]+", named
+        r"  image \d: the checkpoint predicts \w+, model\.onnx \w+; difference [\de.-]+", named
     )
     check(cnn, "model.onnx", tolerance=1.0)
 

@@ -118,6 +118,19 @@ class ConcatPoolHead(Head):
         return self.layers(vectors)
 
 
+class PixelHead(nn.Module):
+    """Dropout and a linear layer for each pixel of a map, as a 1 x 1 convolution."""
+
+    def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.linear = nn.Conv2d(num_features, num_classes, kernel_size=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float ``(n, C, h, w)`` -> logits ``(n, num_classes, h, w)``."""
+        return self.linear(self.dropout(features))
+
+
 HEADS: dict[str, type[Head]] = {
     "linear": LinearHead,
     "mlp": MLPHead,

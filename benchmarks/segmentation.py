@@ -210,7 +210,7 @@ def train(learner: Learner, options: argparse.Namespace, num_images: int) -> dic
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += float(loss)
+            total += loss.item()
         seconds = time.process_time() - start_cpu
         print(f"epoch {epoch + 1}/{num_epochs}: {total / num_steps:.4f}, {seconds:.0f} s", flush=True)
     return {

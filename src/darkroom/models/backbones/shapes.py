@@ -72,7 +72,7 @@ def require_multiples(name: str, input_size: tuple[int, int], windows: Sequence[
     sides = [
         sorted({max(size // factor, 1) * factor, -(-size // factor) * factor}) for size in input_size
     ]
-    closest = " or ".join(
+    closest = " and ".join(
         f"{' or '.join(map(str, side))} for the {name_of_side}"
         for side, name_of_side in zip(sides, ("height", "width"), strict=True)
     )

@@ -70,7 +70,7 @@ class Decoder(nn.Module):
         num_extra = len(widths) - (len(channels) - 1)
         assert num_extra >= 0
         skips = [0] * num_extra + [*channels[:-1]]
-        inputs = [*widths[1:], channels[-1]]
+        inputs = [*widths, channels[-1]][1:]
         levels = zip(inputs, skips, widths, strict=True)
         self.ups = nn.ModuleList(Up(*level) for level in reversed(list(levels)))
 

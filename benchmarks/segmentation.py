@@ -231,7 +231,9 @@ def scores(model: Any, data: Data, class_names: list[str]) -> dict[str, Any]:
     model.eval()
     counter, preds = PixelCounter(len(class_names)), []
     with torch.inference_mode():
-        for images, masks in zip(data.images.split(BATCH_SIZE), data.masks.split(BATCH_SIZE), strict=True):
+        for images, masks in zip(
+            data.images.split(BATCH_SIZE), data.masks.split(BATCH_SIZE), strict=True
+        ):
             preds.append(model(images.permute(0, 3, 1, 2)).argmax(dim=1))
             counter.add(masks, preds[-1])
     metrics = pixel_metrics(counter.result(), class_names)

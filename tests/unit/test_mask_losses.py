@@ -12,7 +12,6 @@ from darkroom.training.mask_losses import MaskLoss, dice, mean_over_pixels, summ
 from darkroom.void import VOID
 
 
-
 def random_masks(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Logits ``(4, 3, 5, 6)`` and targets with void pixels; the last image is void."""
     random = torch.Generator().manual_seed(0)

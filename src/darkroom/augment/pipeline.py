@@ -141,9 +141,7 @@ class Augmentation:
         if not steps:
             return masks
         height, width = masks.shape[1:3]
-        for step, drawn in zip(
-            steps, self._draw(steps, sample_ids, epoch, height, width), strict=True
-        ):
+        for step, drawn in zip(steps, self._draw(steps, sample_ids, epoch, height, width), strict=True):
             assert step.apply_to_masks is not None
             masks = step.apply_to_masks(masks, send(torch.from_numpy(drawn), masks.device))
         return masks

@@ -38,8 +38,8 @@ class MaskClasses:
     """Whether pixels have indices, as in grey and indexed PNG, or colours."""
     values: dict[int, int]
     """The index in ``names``, or ``VOID``, of each value: 0..255, or a colour as 0xRRGGBB."""
-    source: str
-    """The table, for messages."""
+    table: str | None = None
+    """The name of the table, for messages; None: there is none."""
 
     def describe(self, value: int) -> str:
         """Return a value as the table writes it."""
@@ -49,7 +49,7 @@ class MaskClasses:
 def binary_classes() -> MaskClasses:
     """Return the classes of masks without a table: 0 is background, 1 or 255 is the object."""
     values = {0: 0, 1: 1, 255: 1}
-    return MaskClasses(("background", "object"), "index", values, "data.classes_file: null")
+    return MaskClasses(("background", "object"), "index", values)
 
 
 def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClasses:
@@ -87,19 +87,18 @@ def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClas
 def _find_columns(name: str, content: bytes) -> dict[str, str]:
     """Return the columns of one layout, by their names in lower case."""
     first = content[:4096].decode("utf-8-sig", errors="replace").partition("\n")[0]
-    header = {part.strip().strip('"').lower(): part.strip().strip('"') for part in re.split(r"[,;\t]", first)}
+    columns = [part.strip().strip('"') for part in re.split(r"[,;\t]", first)]
+    header = {column.lower(): column for column in columns}
     for layout in _LAYOUTS:
         if all(column in header for column in layout):
             return {column: header[column] for column in layout}
     raise UserError(
-        f"{name}: the columns are {listed(header.values())}; needed are index and name, or colour"
+        f"{name}: the columns are {listed(columns)}; needed are index and name, or colour"
         " (#rrggbb) and name, or r, g, b and name"
     )
 
 
-def _values_and_names(
-    name: str, rows: Rows, read_value: Callable[[list[str]], int]
-) -> dict[int, str]:
+def _values_and_names(name: str, rows: Rows, read_value: Callable[[list[str]], int]) -> dict[int, str]:
     given: dict[int, str] = {}
     seen: dict[str, str] = {}
     for line, (*parts, class_name) in rows:
@@ -116,7 +115,7 @@ def _values_and_names(
         key = look_alike_key(class_name)
         if key in seen:
             raise UserError(
-                f"{where}: {quoted(class_name)} is the same name as {quoted(seen[key])} in an earlier row"
+                f"{where}: {quoted(class_name)} is the same name as {quoted(seen[key])}, in a row above"
             )
         given[value], seen[key] = class_name, class_name
     return given

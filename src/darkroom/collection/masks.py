@@ -42,32 +42,32 @@ def pair_masks(paths: Iterable[str]) -> Pairs:
     masks: defaultdict[str, list[str]] = defaultdict(list)
     outcomes: dict[str, tuple[Outcome, str]] = {}
     for path in sorted(paths):
-        key = _key(path)
-        if key is None:
+        place = _place(path)
+        if place is None:
             outcomes[path] = ("unlisted", f"in neither of the folders {IMAGES} and {MASKS}")
         else:
-            (images if key[0] == IMAGES else masks)[key[1]].append(path)
+            (images if place.folder == IMAGES else masks)[place.key].append(path)
     pairs: dict[str, str] = {}
-    used: set[str] = set()
+    found: set[str] = set()
     for key, same in images.items():
-        candidates = [path for ending in ENDINGS for path in masks.get(key + ending, ())]
         # 1_mask.png belongs to the image 1_mask.jpg if there is one
-        own = masks.get(key) or [path for path in candidates if _key(path)[1] not in images]  # type: ignore[index]
-        used |= {path for path in own}
+        named = [key + ending for ending in ENDINGS if not ending or key + ending not in images]
+        own = masks.get(key) or [path for name in named for path in masks.get(name, ())]
+        found.update(own)
         for path in same:
             if len(same) > 1:
                 others = ", ".join(other for other in same if other != path)
                 outcomes[path] = ("unreadable", f"has the same name as {others}, so as its mask")
             elif not own:
-                outcomes[path] = ("missing", f"no mask {_expected(path)}")
+                outcomes[path] = ("missing", f"no mask {_opposite(path)}")
             elif len(own) > 1:
                 outcomes[path] = ("unreadable", f"has several masks: {', '.join(own)}")
             else:
                 pairs[path] = own[0]
     taken = set(pairs.values())
     for path in (path for same in masks.values() for path in same):
-        if path not in used:
-            outcomes[path] = ("unlisted", f"a mask without an image {_expected(path)}")
+        if path not in found:
+            outcomes[path] = ("unlisted", f"a mask without an image {_opposite(path)}")
         elif path not in taken:
             outcomes[path] = ("unlisted", "the mask of an image that is not used")
     return Pairs(pairs, outcomes)
@@ -75,24 +75,33 @@ def pair_masks(paths: Iterable[str]) -> Pairs:
 
 def has_masks(paths: Iterable[str]) -> bool:
     """Return whether files are in folders of both names."""
-    return {key[0] for path in paths if (key := _key(path)) is not None} == {IMAGES, MASKS}
+    return {place.folder for path in paths if (place := _place(path))} == {IMAGES, MASKS}
 
 
-def _key(path: str) -> tuple[str, str] | None:
-    """Return the folder, ``images`` or ``masks``, and what image and mask have in common."""
+class _Place(NamedTuple):
+    folder: str
+    """``images`` or ``masks``."""
+    key: str
+    """What the paths of an image and its mask have in common."""
+    opposite: str
+    """The path of the other file of the pair."""
+
+
+def _place(path: str) -> _Place | None:
+    """Return where a file is; None: in neither folder."""
     name = PurePosixPath(path)
-    parts = list(name.with_suffix("").parts)
-    for place, part in enumerate(parts[:-1]):
-        if part.lower() in (IMAGES, MASKS):
-            return part.lower(), "/".join([*parts[:place], *parts[place + 1 :]])
+    *folders, stem = name.with_suffix("").parts
+    for position, part in enumerate(folders):
+        folder = part.lower()
+        if folder in (IMAGES, MASKS):
+            before, after = folders[:position], [*folders[position + 1 :], stem]
+            other, suffix = (MASKS, ".png") if folder == IMAGES else (IMAGES, ".*")
+            opposite = "/".join([*before, other, *after]) + suffix
+            return _Place(folder, "/".join([*before, *after]), opposite)
     return None
 
 
-def _expected(path: str) -> str:
-    """Return the path of the other file of a pair."""
-    parts = path.split("/")
-    place = next(i for i, part in enumerate(parts[:-1]) if part.lower() in (IMAGES, MASKS))
-    is_image = parts[place].lower() == IMAGES
-    parts[place] = MASKS if is_image else IMAGES
-    suffix = ".png" if is_image else ".*"
-    return str(PurePosixPath("/".join(parts)).with_suffix("")) + suffix
+def _opposite(path: str) -> str:
+    place = _place(path)
+    assert place is not None
+    return place.opposite

@@ -248,9 +248,7 @@ def resize(
             return _pad(image, size, method, fill)
 
 
-def _pad(
-    image: Image.Image, size: tuple[int, int], method: Image.Resampling, fill: int
-) -> Image.Image:
+def _pad(image: Image.Image, size: tuple[int, int], method: Image.Resampling, fill: int) -> Image.Image:
     """Resize like ``ImageOps.pad``, but keep at least one pixel of the shorter side."""
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))

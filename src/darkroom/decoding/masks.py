@@ -23,7 +23,7 @@ from darkroom.void import VOID
 _SCALES = {"L;2": 85, "L;4": 17}
 """Pillow multiplies grey levels of two and four bits, so that white is 255."""
 
-_LOSSY = ("JPEG", "WEBP", "AVIF")
+_LOSSY = ("JPEG", "AVIF")
 
 
 def decode_mask(
@@ -54,8 +54,7 @@ def decode_mask(
         raise BadImage(error.outcome, f"mask: {error.reason}") from None
     if image.size != image_size:
         raise _unreadable(
-            f"{image.width} x {image.height} pixels, but its image has"
-            f" {image_size[0]} x {image_size[1]}"
+            f"{image.width} x {image.height} pixels, but its image has {image_size[0]} x {image_size[1]}"
         )
     mask = _classes_of(_values(image, classes), classes)
     if (mask == VOID).all():
@@ -108,8 +107,10 @@ def _values(image: Image.Image, classes: MaskClasses) -> NDArray[np.int32]:
     if classes.code == "index":
         if image.mode == "RGB":
             raise _unreadable(
-                f"it has colours, but {classes.source} has indices; give the table the columns"
-                " colour and name, or save masks as grey or indexed PNG"
+                f"it has colours, but {classes.table} has indices; give the table the columns colour and"
+                " name, or save masks as grey or indexed PNG"
+                if classes.table
+                else "it has colours; set data.classes_file to a table of colours and names"
             )
         return np.asarray(image).astype(np.int32)  # mode 1 has False and True
     if image.mode == "1":
@@ -136,19 +137,14 @@ def _explain_unknown(unknown: NDArray[np.int32], classes: MaskClasses) -> str:
     found, counts = np.unique(unknown, return_counts=True)
     most = int(counts.argmax())
     value = classes.describe(int(found[most]))
-    text = (
-        f"{counted(int(counts[most]), 'pixel')} of the {classes.code} {value}, which is not in"
-        f" {classes.source}"
-    )
+    known = f"not in {classes.table}" if classes.table else "not 0, 1 or 255"
+    text = f"{counted(int(counts[most]), 'pixel')} of the {classes.code} {value}, which is {known}"
     if len(found) > 1:
-        text = f"{text}, and {counted(len(found) - 1, f'more unknown {_noun(classes)}')}"
+        noun = "colour" if classes.code == "colour" else "value"
+        text = f"{text}, and {counted(len(found) - 1, f'more unknown {noun}')}"
     if len(found) > 20:
         text += "; it was probably resized with interpolation, or once saved as JPEG"
     return text
-
-
-def _noun(classes: MaskClasses) -> str:
-    return "colour" if classes.code == "colour" else "value"
 
 
 def _unreadable(reason: str) -> BadImage:

@@ -1,11 +1,12 @@
 """The U-Net: an encoder that halves the image, and a decoder that restores its size.
 
 From Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
-(2015), figure 1. Two things differ from the paper, as in most of today's U-Nets: convolutions are padded,
-so that the result is as large as the image, and batch normalisation follows each of them.
+(2015), figure 1. Two things differ from the paper, as in most of today's U-Nets: convolutions are
+padded, so that the result is as large as the image, and batch normalisation follows each of them.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(depth)]
         self.first = DoubleConv(channels, width)
-        self.downs = nn.ModuleList(Down(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.downs = nn.ModuleList(Down(*pair) for pair in pairwise(widths))
         self.decoder = Decoder(widths, widths[:-1])
 
     def forward(self, x: Tensor) -> Tensor:

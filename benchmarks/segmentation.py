@@ -3,7 +3,7 @@
     python benchmarks/segmentation.py camvid.tar [--minutes 20] [--only darkroom] [--lr 0.003] ...
 
 The archive holds ``camvid/images/{train,val,test}/*.jpg``, ``camvid/masks/{train,val,test}/*.png`` and
-``camvid/classes.csv``. Images of 240 x 180 are padded to 240 x 192 with void, because U-Nets halve sizes.
+``camvid/classes.csv``. Images of 240 x 180 are padded to 240 x 192 with void: U-Nets halve sizes.
 Both networks learn the 367 training images, and the weights after the last epoch are tested once on the
 233 test images; nothing is chosen by the validation images, whose scores are printed, too.
 
@@ -25,6 +25,7 @@ import io
 import tarfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,13 +110,14 @@ def darkroom_learner(options: argparse.Namespace, data: Data, num_classes: int) 
         UNet(3, options.width, options.depth), PixelHead(options.width, num_classes, 0.0)
     )
     model = Classifier(network, MEAN, STD)
-    settings = Augment.model_construct(
-        **dict.fromkeys(Augment.model_fields, 0)
+    settings = Augment.model_validate(
+        dict.fromkeys(Augment.model_fields, 0)
+        | dict.fromkeys(("vertical_flip",), False)
         | dict.fromkeys(("policy", "mixup", "cutmix"))
         | dict.fromkeys(("brightness", "contrast", "saturation"), options.colour)
         | {"transforms": [], "horizontal_flip": True, "resized_crop": options.crop}
     )
-    loss_of = summed([mean_over_pixels(lambda *of: F.cross_entropy(*of, reduction="none")), dice])
+    loss_of = summed([mean_over_pixels(partial(F.cross_entropy, reduction="none")), dice])
 
     def losses(epoch: int, num_epochs: int) -> Iterable[Any]:
         first_large = round(num_epochs * options.small) + 1

@@ -137,7 +137,7 @@ BAD_FILES: dict[str, tuple[bytes, MaskClasses, str, str]] = {
         png(NOISE)[:60] + bytes(40) + png(NOISE)[100:], INDICES, "unreadable", "damaged",
     ),
     "JPEG": (png(MASK, "JPEG"), INDICES, "unreadable", "the file is JPEG, which changes the values"),
-    "WebP": (png(coloured(MASK % 2), "WEBP"), COLOURS, "unreadable", "the file is WEBP; masks must be PNG"),
+    "WebP": (png(coloured(MASK % 2), "WEBP"), COLOURS, "unreadable", "WEBP; masks must be PNG"),
     "AVIF": (png(coloured(MASK % 2), "AVIF"), COLOURS, "unreadable", "the file is AVIF, which changes"),
     "GIF": (png(MASK, "GIF"), INDICES, "unreadable", "the file is GIF; masks must be PNG"),
     "BMP": (png(MASK, "BMP"), INDICES, "unreadable", "the file is BMP; masks must be PNG"),
@@ -182,7 +182,7 @@ BAD_FILES: dict[str, tuple[bytes, MaskClasses, str, str]] = {
         png(BLENDED), COLOURS, "unreadable", "probably resized with interpolation",
     ),
     "interpolated binary": (
-        png(NOISE), BINARY, "unreadable", "which is not 0, 1 or 255, and 252 more unknown values; it was",
+        png(NOISE), BINARY, "unreadable", "not 0, 1 or 255, and 252 more unknown values; it was",
     ),
     "inverted bits without a table of 1": (
         png(Image.fromarray(MASK > 0)), INDICES, "unreadable", "of the index 1, which is not in",
@@ -217,7 +217,7 @@ BAD_TABLES = {
     "0,sky\n1,road\n": "the columns are 0, sky; needed are index and name",
     "index\n0\n": "the columns are index; needed are",
     "index,name\n0,sky\n0,road\n": "line 3: 0 is already sky",
-    "index,name\n0,sky\n1,Sky\n": "line 3: Sky is the same name as sky in an earlier row",
+    "index,name\n0,sky\n1,Sky\n": "line 3: Sky is the same name as sky, in a row above",
     "index,name\n0,sky\n1,\n": "line 3: the name is empty",
     "index,name\n0,sky\n-1,road\n": 'line 3: "-1" is not an index',
     "index,name\n0,sky\n1.0,road\n": 'line 3: "1.0" is not an index; it must be a whole number',

@@ -99,7 +99,7 @@ def test_unrounded_scores_equal_to_twelve_digits() -> None:
 def test_means_over_images_count_each_image_once() -> None:
     targets, preds = random_masks()
     targets[2] = VOID  # not measured
-    expected = {"iou_macro": [], "f1_macro": []}
+    expected: dict[str, list[float]] = {"iou_macro": [], "f1_macro": []}
     for target, pred in zip(targets, preds, strict=True):
         flat = valid(target, pred)
         if len(flat[0]):

@@ -39,8 +39,9 @@ format: setup ## format the code
 	@ruff check --quiet --fix .
 	@ruff format --quiet .
 
-docs: setup ## write docs/parameters.md
+docs: setup ## write docs/parameters.md, and the line numbers in links to code
 	@python tools/parameter_table.py
+	@python tools/code_links.py
 
 ui: setup ## compare runs in the browser: MLflow on 127.0.0.1:5000
 	@bash tools/ui.sh

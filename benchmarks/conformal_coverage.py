@@ -8,7 +8,10 @@ A logistic regression is fitted once on 400 of scikit-learn's digits. The other 
 and adds lines to benchmarks/results/conformal_coverage.jsonl:
 
 - ``sets``: coverage and mean size of the sets, with one quantile per class and, for comparison, with one
-  quantile of all images;
+  quantile of all images. ``expected`` is the coverage that the numbers of validation images imply, and
+  ``interpolated`` that of quantiles between two images, which are asked for exactly but not guaranteed;
+- ``whole``: coverage if (n + 1) times what is asked is a whole number in every class, so that nothing is
+  rounded up;
 - ``threshold``: how often the precision on test images is below what was asked, if the threshold is
   chosen by the lower bound of the validation precision and, for comparison, by the precision itself;
 - ``temperature``: the change of the negative log-likelihood of test images in nats, for regressions that
@@ -60,7 +63,7 @@ def sets(logits: Array, targets: NDArray[np.int64], num_val: int, by_class: bool
     """Returns the figures of prediction sets."""
     probabilities = softmax(logits, axis=1)
     of_truth = probabilities[np.arange(len(targets)), targets]
-    covered, sizes, empty, marginal = [], [], [], []
+    covered, sizes, empty, marginal, expected, interpolated = [], [], [], [], [], []
     hits, images = np.zeros((2, NUM_CLASSES))
     for val, test in splits(len(targets), num_val):
         if by_class:
@@ -75,17 +78,60 @@ def sets(logits: Array, targets: NDArray[np.int64], num_val: int, by_class: bool
         sizes.append(members.sum(axis=1).mean())
         empty.append((~members.any(axis=1)).mean())
         marginal.append(num_marginal)
+        groups = targets if by_class else np.zeros_like(targets)
+        counts = np.bincount(groups[val], minlength=NUM_CLASSES)
+        expected.append(implied(counts)[groups[test]].mean())
+        between = np.array(
+            [_between(of_truth[val][groups[val] == label]) for label in range(NUM_CLASSES)]
+        )
+        between = np.where(np.isnan(between), _between(of_truth[val]), between)
+        interpolated.append((of_truth[test] >= between[groups[test]]).mean())
         hits += np.bincount(targets[test], has_truth, NUM_CLASSES)
         images += np.bincount(targets[test], minlength=NUM_CLASSES)
     return {
         "asked": COVERAGE,
         "coverage": _mean(covered),
+        "expected": _mean(expected),
+        "interpolated": _mean(interpolated),
         "coverage_standard_error": round(float(np.std(covered, ddof=1)) / NUM_SPLITS**0.5, 4),
         "lowest_of_a_class": round(float((hits / images).min()), 4),
         "highest_of_a_class": round(float((hits / images).max()), 4),
         "mean_size": _mean(sizes),
         "empty": _mean(empty),
         "classes_with_quantile_of_all": _mean(marginal),
+    }
+
+
+def implied(counts: NDArray[np.int64]) -> Array:
+    """Returns the expected coverage of classes with as many validation images, if no two are alike."""
+    reached = np.ceil(np.round((counts + 1) * COVERAGE, 9))
+    return np.where(reached > counts, COVERAGE, reached / (counts + 1))
+
+
+def _between(own: Array) -> float:
+    """Returns the quantile of ``n + 1`` images, interpolated between two of them."""
+    if np.ceil(round((len(own) + 1) * COVERAGE, 9)) > len(own):
+        return float("nan")
+    return float(np.quantile(own, 1 - COVERAGE, method="weibull"))
+
+
+def whole(logits: Array, targets: NDArray[np.int64], num_per_class: int) -> dict[str, Any]:
+    """Returns the coverage with as many validation images of each class."""
+    probabilities = softmax(logits, axis=1)
+    of_truth = probabilities[np.arange(len(targets)), targets]
+    covered = []
+    for order, rest in splits(len(targets), len(targets) - 1):
+        order = np.concatenate([order, rest])
+        of_classes = [order[targets[order] == label] for label in range(NUM_CLASSES)]
+        val = np.concatenate([rows[:num_per_class] for rows in of_classes])
+        test = np.concatenate([rows[num_per_class:] for rows in of_classes])
+        found = set_thresholds(targets[val], of_truth[val], NUM_CLASSES, COVERAGE)
+        covered.append((of_truth[test] >= found.thresholds[targets[test]]).mean())
+    return {
+        "asked": COVERAGE,
+        "coverage": _mean(covered),
+        "expected": round(float(implied(np.array([num_per_class]))[0]), 4),
+        "coverage_standard_error": round(float(np.std(covered, ddof=1)) / NUM_SPLITS**0.5, 4),
     }
 
 
@@ -160,6 +206,9 @@ def measure() -> None:
             keep(NAME, {"part": "sets", "quantiles": quantiles, **line, **figures})
         for asked in PRECISIONS:
             keep(NAME, {"part": "threshold", **line, **threshold(*outputs["unsure"], num_val, asked)})
+    for num_per_class in (19, 29, 39, 49):
+        line = {"part": "whole", "val_images_of_each_class": num_per_class, **common}
+        keep(NAME, {**line, **whole(*outputs["unsure"], num_per_class)})
     for num_val in (10, 30, 100, 270, 700):
         for name, pair in outputs.items():
             line = {"part": "temperature", "model": name, "val_images": num_val, **common}
@@ -181,8 +230,20 @@ def main() -> None:
         measure()
         return
     print(
-        table("sets", ("val_images", "quantiles", "coverage", "lowest_of_a_class", "mean_size", "empty"))
+        table(
+            "sets",
+            (
+                "val_images",
+                "quantiles",
+                "coverage",
+                "expected",
+                "interpolated",
+                "lowest_of_a_class",
+                "empty",
+            ),
+        )
     )
+    print(table("whole", ("val_images_of_each_class", "coverage", "expected")))
     print(table("threshold", ("val_images", "asked", "lower bound", "precision itself")))
     print(table("temperature", ("val_images", "model", "nll_change", "worse", "worst_change")))
 

@@ -54,7 +54,7 @@ def train_here(mode: str) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     if mode == "images":
         options = job.settled(0.001, weight_decay=0.0, epochs=1)
-        list(fit(job.new_state(options), job.epoch, job.val, job.loss, options, config.seed))
+        list(fit(job.new_state(options), job.epoch, job.validation, job.loss, options, config.seed))
     else:
         with open_session(job, "benchmark", checkpoint_seconds=60) as session:
             for _ in session.epochs():

@@ -81,7 +81,7 @@ def check_seconds(folder: Path) -> dict[str, float]:
 
 def predict_seconds(folder: Path) -> float:
     """Times `darkroom predict` on 64 images, the start of Python included."""
-    images = sorted((folder / "data").glob("*/*/*.png"))[:64]
+    images = sorted((folder / "data").rglob("*.png"))[:64]
     command = [Path(sys.executable).parent / "darkroom", "predict", folder / "export", *images]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

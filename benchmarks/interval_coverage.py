@@ -1,4 +1,4 @@
-"""Measures how often the 95 % intervals of macro F1 cover the truth, and how often a comparison errs.
+"""Measures how often intervals of macro F1 cover the truth, and how often comparisons and slices err.
 
     python benchmarks/interval_coverage.py [--sets 2000] [--resamples 1000]
 
@@ -7,7 +7,9 @@ each kind: balanced, imbalanced 1:50, many small classes, nearly perfect, and gr
 group are alike), the last also with the intervals for independent images, which must cover less.
 Comparisons are of two models on the same images: without a difference, 5 % false alarms are expected;
 with one, the share that is found is the power. All comparisons share their random numbers, so they take
-four times as many. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
+four times as many. Slices are those of grouped images without any difference: at most 5 % of the test
+sets may find one, and more do if the images are taken as independent. Adds JSON lines to
+benchmarks/results/interval-coverage.jsonl.
 """
 
 import argparse
@@ -15,11 +17,15 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from machine import hardware, keep
 from numpy.typing import NDArray
 
 from darkroom.comparison import paired
+from darkroom.evaluation.single_label import SingleLabelEvaluation
+from darkroom.evaluation.slices import with_slices
 from darkroom.metrics import intervals
+from darkroom.metrics.remarks import P_VALUE
 
 Draw = Callable[[np.random.Generator], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
@@ -139,6 +145,39 @@ def measure_comparison(better_by: float, num_sets: int, num_resamples: int) -> N
     )
 
 
+def measure_slices(beta: tuple[float, float], is_grouped: bool, num_sets: int) -> None:
+    """Tests twelve slices: three ways to cut 100 groups of five images into quarters."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(100), 5)
+    targets = torch.arange(len(groups)) % 2
+    named = lower = 0
+    for _ in range(num_sets):
+        is_right = torch.from_numpy(random.random(len(groups)) < random.beta(*beta, 100)[groups])
+        preds = torch.where(is_right, targets, 1 - targets)
+        probabilities = torch.nn.functional.one_hot(preds, 2).double()
+        evaluation = SingleLabelEvaluation(["a", "b"], targets, probabilities, probabilities, {})
+        attributes = {
+            name: [f"{part}" for part in random.permutation(np.arange(100) % 4)[groups]]
+            for name in ("one", "another", "a third")
+        }
+        found = with_slices(evaluation, attributes, groups if is_grouped else None).metrics["slices"]
+        p_values = [row["p_value"] for row in found if row["p_value"] is not None]
+        named += min(p_values) < P_VALUE
+        lower += any(
+            row["p_value"] < P_VALUE and row["score"] < row["rest"] for row in found if row["p_value"]
+        )
+    keep(
+        "interval-coverage",
+        {
+            "case": "slices of groups" if is_grouped else "slices of groups, as if independent",
+            "beta_of_accuracy": list(beta),
+            "sets": num_sets,
+            "with_a_difference": round(named / num_sets, 4),
+            "with_a_worse_slice": round(lower / num_sets, 4),
+        },
+    )
+
+
 def measure_time() -> None:
     """Times the intervals of 10,000 images."""
     random = np.random.default_rng(0)
@@ -170,6 +209,9 @@ def main() -> None:
         measure_coverage(case, args.sets)
     for better_by in (0.0, 0.03):
         measure_comparison(better_by, args.sets, 4 * args.resamples)
+    for beta in ((1.7, 0.3), (0.9, 0.1), (19.0, 1.0)):
+        for is_grouped in (True, False):
+            measure_slices(beta, is_grouped, args.sets)
 
 
 if __name__ == "__main__":

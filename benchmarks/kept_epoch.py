@@ -289,7 +289,7 @@ def train(task: Task, seed: int) -> tuple[list[EpochResult], list[float]]:
 
     loss = make_loss(options, names, counts, torch.device("cpu"))
     tests = []
-    epochs = fit(state, train_batches, batches(*val), loss, options, seed)
+    epochs = fit(state, train_batches, lambda _: batches(*val), loss, options, seed)
     for _ in epochs:
         tests.append(evaluate(state.evaluated_model, batches(*test), seed).f1_macro)
     return state.results, tests

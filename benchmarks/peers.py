@@ -167,7 +167,7 @@ def train_with_darkroom(
     epochs = fit(
         state,
         lambda epoch, step: train.epoch(SEED, epoch, augmentation, step),
-        val,
+        lambda _: val,
         make_plain_loss(options, device),
         options,
         SEED,

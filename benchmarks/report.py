@@ -96,7 +96,9 @@ def measure(folder: Path, browser: Browser, side: int, num_classes: int) -> None
         else:
             write_plots(evaluation, hardest, None, folder / "plots")
             started = time.process_time()
-            write_report(evaluation, hardest, explorer, spec, folder / "plots", folder / "report.html")
+            write_report(
+                evaluation, hardest, explorer, spec, [], folder / "plots", folder / "report.html"
+            )
         seconds[name] = round(time.process_time() - started, 3)
     keep(
         "report",

@@ -81,6 +81,7 @@ TRAIN = {
     "decay_factor": None,
     "clip_norm": None,
     "clip_value": None,
+    "gradient_norms": False,
     "freeze": "none",
     "unfreeze": [],
     "feature_views": None,

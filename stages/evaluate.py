@@ -5,7 +5,6 @@ from darkroom.paths import (
     DATASET,
     EVALUATE_PLOTS,
     EVALUATE_REPORT,
-    FEATURES,
     MANIFEST,
     METRICS,
     MODEL,
@@ -26,22 +25,23 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
     from darkroom.evaluation.answers import learn_rules
+    from darkroom.evaluation.attributes import attributes_of, load_manifest
     from darkroom.evaluation.baseline import fit_baseline
-    from darkroom.evaluation.evaluate import evaluate, mirror_remarks
+    from darkroom.evaluation.evaluate import all_remarks, evaluate
     from darkroom.evaluation.explorer import explore
     from darkroom.evaluation.features import make_extractor
     from darkroom.evaluation.hardest import hardest_images
     from darkroom.evaluation.heatmaps import add_heatmaps
-    from darkroom.evaluation.intervals import groups_of, with_intervals
+    from darkroom.evaluation.intervals import with_intervals
     from darkroom.evaluation.plots import write_plots
     from darkroom.evaluation.report import write_report
-    from darkroom.evaluation.slices import attributes_of, filters_of, with_slices
+    from darkroom.evaluation.slices import filters_of, with_slices
     from darkroom.evaluation.tables import write_predictions
-    from darkroom.features.store import Store
+    from darkroom.features.store import open_store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
     from darkroom.metrics.gate import check_gate, judge
-    from darkroom.metrics.remarks import remarks_on
+    from darkroom.metrics.groups import groups_of
     from darkroom.models.file import load_model
     from darkroom.progress import progress_bar
     from darkroom.reporting.scores import summary
@@ -57,8 +57,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     train, val, test_split = (
         open_split(PREPARED / split, info, view) for split in ("train", "val", "test")
     )
-    store = Store(FEATURES, runtime.features_gib * 2**30)
-    extractor = make_extractor(model.to(device), spec, store)
+    extractor = make_extractor(model.to(device), spec, open_store(runtime))
     baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
@@ -74,9 +73,10 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
-    groups = groups_of(MANIFEST, test_split.paths)
+    manifest = load_manifest(MANIFEST)
+    groups = groups_of(manifest, test_split.paths)
     evaluation = with_intervals(evaluation, groups)
-    attributes = attributes_of(MANIFEST, test_split.paths)
+    attributes = attributes_of(manifest, test_split.paths)
     evaluation = with_slices(evaluation, attributes, groups)
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
     test = metrics_file(evaluation.metrics)
@@ -86,10 +86,11 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
     explorer = explore(evaluation, test_split, filters_of(evaluation, attributes))
-    write_report(evaluation, hardest, explorer, spec, EVALUATE_PLOTS, EVALUATE_REPORT)
+    remarks = all_remarks(test, spec.training)
+    write_report(evaluation, hardest, explorer, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT)
 
     run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
-    for remark in [*remarks_on(test), *mirror_remarks(test, spec.training)]:
+    for remark in remarks:
         print(f"evaluate: {remark}")
     print(f"evaluate: {summary(test)}; see {EVALUATE_REPORT}")
 

@@ -65,7 +65,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     counts = count(info, candidates, decision)
     write_json(counts | count_by_label(info), PREPARE_METRICS)
     with spinner("report"):
-        more = series_remarks(candidates, decision)
+        more = [*collection.remarks, *series_remarks(candidates, decision)]
         remarks = write_preparation_report(
             MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets, more
         )

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from project import MakeOnce, Project, small_project
 
+FIRST_OUTPUT = "first_output.txt"
+
 SETTINGS = (
     "DVC_EXP_NAME",
     "DVC_ROOT",
@@ -61,10 +63,25 @@ def empty_mlflow(make_once: MakeOnce) -> Path:
     return make_once("mlflow", lambda folder: open_store(folder, Address.of(folder, {}))) / "mlflow.db"
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The small project after `dvc repro`. Tests that change it put it back."""
-    project = small_project(tmp_path_factory.mktemp("project"))
-    project.first_output = project.dvc("repro")
+def fill_pristine(folder: Path) -> None:
+    project = small_project(folder / "project")
+    (folder / FIRST_OUTPUT).write_text(project.dvc("repro"))
     project.commit("results")
+    project.run("darkroom", "sync")  # waits until MLflow has all: a database in use must not be copied
+
+
+@pytest.fixture(scope="session")
+def pristine(make_once: MakeOnce) -> Project:
+    """The small project after `dvc repro`. Nothing may change it: tests copy it."""
+    folder = make_once("pristine", fill_pristine)
+    project = Project.at(folder / "project")
+    project.first_output = (folder / FIRST_OUTPUT).read_text()
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(pristine: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of the small project after `dvc repro`. Tests that change it put it back."""
+    project = pristine.copy(tmp_path_factory.mktemp("finished") / "project")
+    project.first_output = pristine.first_output
     return project

@@ -54,29 +54,38 @@ class Project:
         project.folder = folder
         return project
 
+    def copy(self, folder: Path, *left_out: str) -> Self:
+        """A copy without the files and folders whose names are ``left_out``."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(*left_out))
+        return self.at(folder)
+
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """Starts a command; its output is text, standard error within standard output."""
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("DARKROOM_", "MLFLOW_", "DVC_", "GIT_", "PYTHON"))
-        }
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={
-                **inherited,
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                "PYTHONPATH": str(self.folder / "src"),
-                "PYTHONHASHSEED": "random",
-                **env,
-            },
+            env=self.environ(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             # what runs in the background of a script, as these tests may, was told to ignore Ctrl-C
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+
+    def environ(self, **env: str) -> dict[str, str]:
+        """The variables of its commands: no settings of whoever runs the tests, and ``env``."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("DARKROOM_", "MLFLOW_", "DVC_", "GIT_", "PYTHON"))
+        }
+        return {
+            **inherited,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.folder / "src"),
+            "PYTHONHASHSEED": "random",
+            **env,
+        }
 
     def run(self, *command: str, check: bool = True, **env: str) -> str:
         """Runs a command to its end and returns its output."""

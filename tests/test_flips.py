@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from project import Project, small_project
+from project import Project
 
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
@@ -34,11 +34,9 @@ PREPARED = Path("data/prepared")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(pristine: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A pipeline that has run, with a registered version and a journal that waits."""
-    project = small_project(tmp_path_factory.mktemp("flips") / "project")
-    project.dvc("repro")
-    project.run("darkroom", "sync")
+    project = pristine.copy(tmp_path_factory.mktemp("flips") / "project")
     start = Start(
         stage="train", name="train", tags={}, destination="0" * 16, address="", timestamp_ms=1_000
     )

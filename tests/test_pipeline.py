@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from PIL import Image
-from project import Project, small_project, stages_run
+from project import Project, stages_run
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from darkroom.models.spec import load_spec
@@ -340,10 +340,8 @@ def test_a_packed_folder_gives_the_same_data_set_as_the_folder(
     assert digests[0] == digests[1]
 
 
-def test_dvc_experiments_metrics_and_plots(tmp_path: Path) -> None:
-    project = small_project(tmp_path)
-    project.dvc("repro")
-    project.commit("results")
+def test_dvc_experiments_metrics_and_plots(pristine: Project, tmp_path: Path) -> None:
+    project = pristine.copy(tmp_path / "project")
     output = project.dvc("exp", "run", "--name", "faster", "--set-param", "train.lr=0.02")
     assert stages_run(output) == AFTER_TRAIN
     table = json.loads(project.dvc("exp", "show", "--json"))
@@ -352,14 +350,7 @@ def test_dvc_experiments_metrics_and_plots(tmp_path: Path) -> None:
     assert "test.f1_macro" in metrics["reports/evaluate/metrics.json"]
     project.dvc("plots", "diff", "--out", "plots")
     assert "vega" in project.text("plots/index.html")
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
     named = [run for run in runs_of(client, "train") if run.data.tags.get("dvc.experiment") == "faster"]
     assert len(named) == 1
     assert named[0].data.params["train.lr"] == "0.02"
-
-    # in a throw-away copy: its run is kept in this project's database
-    project.dvc("exp", "run", "--temp", "--name", "copied", "--set-param", "train.lr=0.03")
-    runs = runs_of(client, "train")
-    assert [
-        r.data.params["train.lr"] for r in runs if r.data.tags.get("dvc.experiment") == "copied"
-    ] == ["0.03"]

@@ -37,7 +37,7 @@ def test_a_planted_label_is_found_and_put_right(tmp_path: Path) -> None:
         edited = csv.DictWriter(file, list(rows[0]))
         edited.writeheader()
         edited.writerows(rows)
-    assert "new labels filled in" in project.run("darkroom", "suspects", check=False)
+    assert "new labels or exclusions filled in" in project.run("darkroom", "suspects", check=False)
     printed = project.run("darkroom", "relabel", "suspects/suspects.csv")
     assert "data/mine/labels.csv: 1 label changed" in printed
     assert "  data.manifest: labels.csv\n  data.split_column: split\n" in printed

@@ -23,4 +23,4 @@ export MLFLOW_BACKEND_STORE_URI=${MLFLOW_TRACKING_URI:-sqlite:///$root/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
 echo "ui: http://127.0.0.1:$port/#$page (Ctrl-C ends it)"
 exec "$python" -m mlflow ui --default-artifact-root "$root/mlartifacts" --host 127.0.0.1 --port "$port" --workers 1 \
-    > >(PYTHONPATH=$here/src exec "$python" -m darkroom.tracking.secrets) 2>&1
+    > >(PYTHONPATH=$here/src exec "$python" -m darkroom.tracking.redacted_output) 2>&1

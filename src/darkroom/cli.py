@@ -22,7 +22,7 @@ from darkroom.commands.verify import verify
 from darkroom.errors import UserError
 from darkroom.system_errors import explain
 from darkroom.terminal import safe_output
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 
 
 class UserErrorsWithoutTraceback(click.Group):

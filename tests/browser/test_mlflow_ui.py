@@ -6,7 +6,6 @@ Screenshots are left in .darkroom/screenshots/, or in the folder SCREENSHOTS.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,13 +37,11 @@ class Served:
 
 @pytest.fixture(scope="module")
 def compared(
-    finished: Project, tmp_path_factory: pytest.TempPathFactory
+    pristine: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Project, dict[float, str], dict[float, float]]:
     """A copy of the finished project, under a name that must be quoted, with a second experiment."""
     folder = tmp_path_factory.mktemp("copies") / "Kopie für später, 100%"
-    finished.run("darkroom", "sync")
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    project = Project.at(folder)
+    project = pristine.copy(folder)
 
     def f1_macro() -> float:
         return json.loads(project.text("reports/evaluate/metrics.json"))["test"]["f1_macro"]

@@ -72,7 +72,7 @@ def write(folder: Path, thresholds: tuple[float, ...] | None = None) -> Written:
     hardest = hardest_images(evaluation, shards)
     write_plots(evaluation, hardest, None, folder / "plots")
     explorer = explore(evaluation, shards)
-    write_report(evaluation, hardest, explorer, spec, folder / "plots", folder / "report.html")
+    write_report(evaluation, hardest, explorer, spec, [], folder / "plots", folder / "report.html")
     return Written((folder / "report.html").as_uri(), evaluation, shards.paths)
 
 

@@ -2,11 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from effort import ALL
 from project import ROOT, Project
 from ruamel.yaml import YAML
+from warm import Ended, WarmPython
 
 from darkroom.errors import UserError
 from darkroom.params import load_params
@@ -150,6 +153,16 @@ WEIGHTS: list[object] = [
 ]
 
 
+IMPORTS = """
+from darkroom.compute.determinism import configure_libraries
+configure_libraries()
+import dvc.cli, dvc.repo, dvc.repo.reproduce
+import darkroom.preparation.ingest, darkroom.training.job
+"""
+STAGE = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+DVC = "import sys; from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
 def digests(folder: Path) -> dict[str, str]:
     """The contents of all files below ``folder`` but those that the pipeline writes."""
     found = {}
@@ -186,8 +199,11 @@ class Home:
         os.mkfifo(root / "a.pipe")
         self.project.commit("mine")
         (root / "data/mine/own.txt").write_text("not in git")
-        self.run("repro", "prepare")
+        self.environ = {"HOME": f"{folder / 'home'}", "DARKROOM_TRACKING": "off"}
+        self.project.dvc("repro", "prepare", **self.environ)
         self.before = self.digests()
+        environ = self.project.environ(**self.environ)
+        self.python = WarmPython(IMPORTS, folder / "output.txt", environ)
 
     def digests(self) -> dict[str, str]:
         found = digests(self.project.folder)
@@ -195,21 +211,26 @@ class Home:
             found |= {f"../{name}/{path}": md5 for path, md5 in digests(self.folder / name).items()}
         return found
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Runs dvc; stopped after a minute, for it reads devices and pipes for ever."""
-        environment = {"HOME": f"{self.folder / 'home'}", "DARKROOM_TRACKING": "off"}
-        with self.project.start("timeout", "60", "dvc", *arguments, **environment) as process:
-            output, _ = process.communicate()
-        return process.returncode, output
-
     def set(self, name: str, value: object) -> None:
         (self.project.folder / "params.yaml").write_text(self.text)
         self.project.set_params(**{name: value})
 
+    def run(self, code: str, *arguments: str) -> Ended:
+        """Runs ``code``; ended after a minute, for one that reads a device or a pipe reads for ever."""
+        return self.python.run(code, *arguments, cwd=self.project.folder, seconds=60)
+
+    def assert_refused(self, ended: Ended) -> None:
+        """It has ended by itself, with a message, and nothing is touched."""
+        assert ended.status > 0, ended.output
+        assert "Traceback" not in ended.output
+        assert self.digests() == self.before
+
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return Home(tmp_path_factory.mktemp("hostile"))
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("hostile"))
+    yield home
+    home.python.close()
 
 
 def test_nothing_is_interpolated_into_commands_and_outputs() -> None:
@@ -222,19 +243,9 @@ def test_nothing_is_interpolated_into_commands_and_outputs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("item", SETS, ids=repr)
-def test_data_fetch(home: Home, item: object) -> None:
-    home.set("data__fetch", ["digits", item])
-    status, output = home.run("repro", "fetch")
-    assert status != 0
-    assert "data.fetch" in output
-    assert "Traceback" not in output
-    assert home.digests() == home.before
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("path", [*PATHS, *ODD_PATHS], ids=lambda path: repr(path)[:40])
 def test_data_path(home: Home, path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one parameter that dvc.yaml interpolates."""
     home.set("data__path", path)
     if path not in ODD_PATHS:
         monkeypatch.chdir(home.project.folder)
@@ -242,27 +253,36 @@ def test_data_path(home: Home, path: object, monkeypatch: pytest.MonkeyPatch) ->
             load_params(Path("params.yaml"))
     if path in ("a.pipe", "/dev/zero"):
         return  # dvc alone would read it for ever
-    status, output = home.run("repro", "prepare")
-    assert status != 0
-    assert "Traceback" not in output
-    assert home.digests() == home.before
+    home.assert_refused(home.run(DVC, "repro", "prepare"))
+
+
+VALUES = [
+    *(("data__fetch", ["digits", item], "fetch") for item in SETS),
+    *(("data__manifest", path, "prepare") for path in MANIFESTS),
+    *(("model__weights", path, "train") for path in WEIGHTS),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: repr(path)[:40])
-def test_data_manifest(home: Home, path: object) -> None:
-    home.set("data__manifest", path)
-    status, output = home.run("repro", "prepare")
-    assert status != 0
-    assert "Traceback" not in output
-    assert home.digests() == home.before
+@pytest.mark.parametrize(("name", "value", "stage"), VALUES, ids=lambda part: repr(part)[:40])
+def test_a_stage_refuses(home: Home, name: str, value: object, stage: str) -> None:
+    home.set(name, value)
+    ended = home.run(STAGE, f"stages/{stage}.py")
+    home.assert_refused(ended)
+    assert stage != "fetch" or "data.fetch" in ended.output
+
+
+FOR_THE_SHELL = [
+    ("data__path", f"data/mine'; {TOUCH}; '", "prepare"),
+    *(entry for entry in VALUES if ALL or "$(touch" in f"{entry[1]}"),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: repr(path)[:40])
-def test_model_weights(home: Home, path: object) -> None:
-    home.set("model__weights", path)
-    status, output = home.run("repro", "train")
-    assert status != 0
-    assert "Traceback" not in output
-    assert home.digests() == home.before
+@pytest.mark.parametrize(("name", "value", "stage"), FOR_THE_SHELL, ids=lambda part: repr(part)[:40])
+def test_a_repro_from_a_shell_refuses(home: Home, name: str, value: object, stage: str) -> None:
+    home.set(name, value)
+    command = ("timeout", "60", "dvc", "repro", stage)
+    with home.project.start(*command, **home.environ) as process:
+        output, _ = process.communicate()
+    home.assert_refused(Ended(process.returncode, output))

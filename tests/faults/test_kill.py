@@ -10,6 +10,7 @@ from os import kill
 from pathlib import Path
 
 import pytest
+from effort import at_least
 from toy import (
     ASKED,
     DONE,
@@ -54,6 +55,9 @@ class Kills:
     @property
     def total(self) -> int:
         return self.moments["all"]
+
+    def has_met_all(self) -> bool:
+        return all(self.moments[name] for name in ("start", "step", "evaluation", "save"))
 
     def train(self, server: Server, folder: Path, damage: float = 0.0) -> str:
         """Starts a training again and again until it ends, and returns the hash of its result.
@@ -107,21 +111,20 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
-def test_two_hundred_killed_trainings_end_as_if_they_had_not_been(
+def test_many_killed_trainings_end_as_if_they_had_not_been(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:
     kills = Kills(random.Random(1), longest_seconds=0.4)
-    num_killed_trainings = 0
+    least, num_killed_trainings = at_least(30, 200), 0
     for index in range(1000):
         before = kills.total
         assert kills.train(server, tmp_path / f"{index}", damage=0.3) == undisturbed
         num_killed_trainings += kills.total > before
-        if num_killed_trainings == 200:
+        if num_killed_trainings >= least and kills.num_damaged > least // 10 and kills.has_met_all():
             break
+    else:
+        pytest.fail(f"{kills}")
     print(f"{kills.moments}, {kills.num_damaged} damaged")
-    assert kills.total >= 200
-    assert min(kills.moments[name] for name in ("start", "step", "evaluation", "save")) > 0
-    assert kills.num_damaged > 20
 
 
 def test_another_seed_gives_another_result(server: Server, undisturbed: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from project import Project, small_project
+from project import Project
 
 pytestmark = pytest.mark.slow
 
@@ -32,19 +32,17 @@ READ_ONLY = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(pristine: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
-    project = small_project(tmp_path_factory.mktemp("system") / "project")
-    project.set_params(train__epochs=1)
-    project.dvc("repro")
-    return project
+    return pristine.copy(tmp_path_factory.mktemp("system") / "project")
 
 
 def alone(project: Project, setup: str, command: str, **env: str) -> tuple[int, str]:
     """Runs ``command`` after ``setup``, whose mounts nobody else sees; returns its status and output."""
     script = f"set -e; {setup}; set +e; {command}"
-    with project.start("unshare", "-m", "bash", "-c", script, **env) as process:
+    environ = {"DARKROOM_TRACKING": "off", **env}  # it writes into none of these folders
+    with project.start("unshare", "-m", "bash", "-c", script, **environ) as process:
         output, _ = process.communicate(timeout=300)
     return process.returncode, output
 

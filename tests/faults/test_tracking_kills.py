@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from effort import at_least
 from mlflow import MlflowClient
 from sending import __file__ as program
 from stories import Story, assert_arrived, nothing_waits, points_of, run_of, write_story
@@ -82,14 +83,6 @@ def assert_all_arrive(root: Path, stories: list[Story]) -> None:
 
 
 @pytest.mark.slow
-def test_a_sender_may_be_killed_before_and_after_what_it_does(server: Server, root: Path) -> None:
-    story = write_story(root, Address.of(root, {}), num_points=3, num_files=1)
-    stories = crash_everywhere(server, root, story, every=3)
-    assert len(stories) > 8
-    assert_all_arrive(root, stories)
-
-
-@pytest.mark.slow
 def test_a_sender_may_be_killed_before_and_after_everything_it_does(server: Server, root: Path) -> None:
     story = write_story(root, Address.of(root, {}), num_points=3, num_files=2, has_model=True)
     stories = crash_everywhere(server, root, story, every=2)  # after each: just before the next
@@ -119,8 +112,8 @@ def kill_senders(server: Server, root: Path, num_kills: int, seed: int) -> list[
 
 
 @pytest.mark.slow
-def test_two_hundred_killed_senders_double_and_lose_nothing(server: Server, root: Path) -> None:
-    stories = kill_senders(server, root, 200, seed=1)
+def test_many_killed_senders_double_and_lose_nothing(server: Server, root: Path) -> None:
+    stories = kill_senders(server, root, at_least(40, 200), seed=1)
     print(f"{len(stories)} runs, {sum(len(story.points) for story in stories)} points")
     assert_all_arrive(root, stories)
 
@@ -159,13 +152,8 @@ def kill_writers(server: Server, root: Path, num_kills: int, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_what_a_killed_writer_was_told_has_arrived(server: Server, root: Path) -> None:
-    kill_writers(server, root, 10, seed=0)
-
-
-@pytest.mark.slow
-def test_what_eighty_killed_writers_were_told_has_arrived(server: Server, root: Path) -> None:
-    kill_writers(server, root, 80, seed=1)
+def test_what_killed_writers_were_told_has_arrived(server: Server, root: Path) -> None:
+    kill_writers(server, root, at_least(15, 80), seed=1)
 
 
 def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
@@ -174,10 +162,11 @@ def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
     num_kills = num_trainings = 0
     while num_kills < least:
         num_trainings += 1
-        status = -1
+        status, patience = -1, 0.3
         while status != 0:
             training = server.start(root, role="train", num_points=NUM_POINTS)
-            status = kill_at_random(server, training, chance.uniform(0, 0.3))
+            status = kill_at_random(server, training, chance.uniform(0, patience))
+            patience *= 1.05  # on a busy machine, too, a training ends at last
             num_kills += status != 0
             if chance.random() < 0.3:
                 sender = server.start(root, role="send")
@@ -203,10 +192,7 @@ def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
 
 
 @pytest.mark.slow
-def test_a_training_killed_again_and_again_is_one_run(server: Server, root: Path) -> None:
-    assert kill_trainings(server, root, 8, seed=0) > 0
-
-
-@pytest.mark.slow
-def test_trainings_killed_eighty_times_are_one_run_each(server: Server, root: Path) -> None:
-    print(f"{kill_trainings(server, root, 80, seed=1)} trainings")
+def test_trainings_killed_again_and_again_are_one_run_each(server: Server, root: Path) -> None:
+    num_trainings = kill_trainings(server, root, at_least(15, 80), seed=1)
+    print(f"{num_trainings} trainings")
+    assert num_trainings > 0

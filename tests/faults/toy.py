@@ -204,7 +204,7 @@ def train(
         checkpoints.restore(state)
         phases[DONE] = state.epoch * NUM_STEPS + state.step
         phases[READY] = 1
-        for _ in fit(state, train_batches, val, loss, options, seed, checkpoints):
+        for _ in fit(state, train_batches, lambda _: val, loss, options, seed, checkpoints):
             pass
     (folder / "hash").write_text(hash_of(state.to_dict()))
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from compared import commit_both
 from handmade import write_results
 from inline_sender import InlineSender
 from project import MakeOnce, Project
@@ -32,4 +33,13 @@ def made_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_mlflow
     monkeypatch.chdir(tmp_path)
     write_results(tmp_path)
     shutil.copy(empty_mlflow, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: two commits with a model each, `bad` and `main`; it has the second."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    commit_both(tmp_path)
     return tmp_path

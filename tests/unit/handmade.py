@@ -54,5 +54,11 @@ def write_lock(folder: Path) -> None:
             "outs": entries("reports/evaluate/metrics.json", "reports/evaluate/predictions.parquet"),
         },
     }
+    if (folder / "export").exists():
+        stages["export"] = {
+            "cmd": "python stages/export.py",
+            "deps": entries("models/model.safetensors"),
+            "outs": entries("export"),
+        }
     with (folder / "dvc.lock").open("w") as file:
         YAML().dump({"schema": "2.0", "stages": stages}, file)

@@ -26,6 +26,7 @@ TRAIN: dict[str, Any] = {
     "decay_factor": None,
     "clip_norm": None,
     "clip_value": None,
+    "gradient_norms": False,
     "freeze": "none",
     "unfreeze": [],
     "feature_views": None,

@@ -43,6 +43,7 @@ def source(path: Path, **changes: Any) -> DataSource:
         "image_root": None,
         "merge_labels": {},
         "group_pattern": None,
+        "slice_columns": "auto",
     }
     return DataSource(**{**values, **changes})
 

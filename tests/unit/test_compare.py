@@ -3,64 +3,33 @@
 import io
 import json
 import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from compared import BAD, GOOD, LABELS, NAMES, SIMILAR, files_of, git, guesses, run
 from handmade import write_lock
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from registered import new_store
 from scipy.stats import false_discovery_control, norm
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
-from darkroom.cli import main
-from darkroom.comparison.matching import groups_of, match
+from darkroom.comparison.matching import match
 from darkroom.comparison.paired import DETECTABLE, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.sides import Side
 from darkroom.comparison.text import markdown
 from darkroom.comparison.verdict import calibration, compare, holm
 from darkroom.errors import UserError
-from darkroom.paths import DATASET, METRICS, MODEL, PREDICTIONS
-
-NAMES = ("cat", "dog", "<b>|owl")
-RANDOM = np.random.default_rng(5)
-LABELS = RANDOM.choice(3, 300, p=[0.5, 0.3, 0.2])
-
-
-def guesses(wrong: float, seed: int) -> NDArray[np.int64]:
-    random = np.random.default_rng(seed)
-    return np.where(random.random(len(LABELS)) < wrong, random.integers(0, 3, len(LABELS)), LABELS)
-
-
-GOOD, SIMILAR, BAD = guesses(0.05, 1), guesses(0.06, 2), guesses(0.4, 3)
-
-
-def files_of(
-    preds: NDArray[np.int64], labels: NDArray[np.int64] = LABELS, paths: list[str] | None = None
-) -> tuple[bytes, bytes]:
-    """predictions.parquet and metrics.json as evaluate writes them."""
-    probabilities = np.full((len(preds), 3), 0.1, dtype=np.float32)
-    probabilities[np.arange(len(preds)), preds] = 0.8
-    table = pa.table(
-        {
-            "path": paths or [f"{index}.png" for index in range(len(preds))],
-            "label": [NAMES[index] for index in labels],
-            "pred": [NAMES[index] for index in preds],
-            "correct": preds == labels,
-            "probability": np.full(len(preds), 0.8, dtype=np.float32),
-            "probabilities": list(probabilities),
-        }
-    )
-    written = io.BytesIO()
-    pq.write_table(table, written)
-    metrics = {"test": {"per_class": [{"class": name} for name in NAMES]}}
-    return written.getvalue(), json.dumps(metrics).encode()
+from darkroom.models.exported import describe_export
+from darkroom.paths import METRICS, MODEL, PREDICTIONS
 
 
 def side(name: str, *arguments: Any, **extra: Any) -> Side:
@@ -221,7 +190,7 @@ def test_common_images_are_compared_on_request() -> None:
     found = compare(first, second, common=True)
     assert found.num_images == 290
     assert found.paired.scores[0] == pytest.approx(f1_score(LABELS[10:], BAD[10:], average="macro"))
-    assert "left out: 10 only in a" in found.remarks[0]
+    assert "excluded: 10 only in a" in found.remarks[0]
     with pytest.raises(UserError, match="nothing to compare"):
         match(first, side("b", GOOD, LABELS, [f"other {path}" for path in paths]), common=True)
 
@@ -278,26 +247,6 @@ def test_other_classes_are_refused_with_names() -> None:
         match(side("a", GOOD), other)
 
 
-def test_groups_are_those_of_the_manifest_and_of_copies() -> None:
-    manifest = pa.table(
-        {
-            "path": ["a", "b", "c", "d", "e"],
-            "group": ["g", None, "g", None, None],
-            "duplicate_of": [None, None, None, "b", None],
-        }
-    )
-    found = groups_of(manifest, ["a", "b", "c", "d", "e"])
-    assert found is not None
-    assert (found[:, None] == found).tolist() == [
-        [True, False, True, False, False],
-        [False, True, False, True, False],
-        [True, False, True, False, False],
-        [False, True, False, True, False],
-        [False, False, False, False, True],
-    ]
-    assert groups_of(manifest, ["a", "b", "e"]) is None
-
-
 def test_several_labels() -> None:
     random = np.random.default_rng(0)
     targets = random.random((200, 3)) < 0.4
@@ -336,38 +285,6 @@ def test_names_are_escaped_in_markdown() -> None:
     assert "<b>" not in text
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two commits with a model each, `bad` and `main`; the folder has the second."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    (tmp_path / ".dvc").mkdir()
-    git("init", "--quiet", "--initial-branch=main")
-    for branch, preds in (("bad", BAD), ("good", GOOD)):
-        for path, content in zip((PREDICTIONS, METRICS), files_of(preds), strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        for path in (MODEL, DATASET):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"digest": "d" * 64}) + branch * (path == MODEL))
-        (tmp_path / "reports/train").mkdir(exist_ok=True)
-        (tmp_path / "reports/train/history.csv").write_text(branch)
-        write_lock(tmp_path)
-        git("add", "--all")
-        git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", branch)
-        git("branch", branch)
-    return tmp_path
-
-
-def git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], check=True)
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(main, ["compare", *arguments])
-    return result.exit_code, result.stdout + result.stderr
-
-
 def as_json(*arguments: str) -> dict[str, Any]:
     code, output = run(*arguments, "--json")
     assert code == 0, output
@@ -375,7 +292,7 @@ def as_json(*arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_revisions_and_the_workspace(project: Path) -> None:
+def test_revisions_and_the_workspace(two_commits: Path) -> None:
     found = as_json("bad")
     assert (found["verdict"], found["n"], found["second"]) == ("better", 300, "workspace")
     assert found["low"] <= found["difference"] <= found["high"]
@@ -389,7 +306,7 @@ def test_revisions_and_the_workspace(project: Path) -> None:
     assert "<b>|owl" not in page
 
 
-def test_unknown_names_are_answered_with_kinds_and_near_ones(project: Path) -> None:
+def test_unknown_names_are_answered_with_kinds_and_near_ones(two_commits: Path) -> None:
     code, output = run("mian")
     assert code == 2
     for part in ("mian: not known", "a DVC experiment (exp:NAME)", "did you mean main?"):
@@ -399,7 +316,7 @@ def test_unknown_names_are_answered_with_kinds_and_near_ones(project: Path) -> N
     assert "no model is registered" in run("champion")[1]
 
 
-def test_predictions_that_are_gone_are_named_with_the_remedy(project: Path) -> None:
+def test_predictions_that_are_gone_are_named_with_the_remedy(two_commits: Path) -> None:
     git("rm", "--quiet", "--cached", f"{PREDICTIONS}")
     git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "gone")
     PREDICTIONS.write_bytes(b"other")
@@ -413,19 +330,95 @@ def test_predictions_that_are_gone_are_named_with_the_remedy(project: Path) -> N
     assert "dvc repro evaluate" in run("bad")[1]
 
 
+def write_export(folder: Path) -> None:
+    """Writes summary.txt and an ONNX model that averages each channel."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("GlobalAveragePool", ["floats"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["probabilities"]),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, 8, 8])
+    found = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "means", [images], [found])
+    (folder / "export").mkdir()
+    file = folder / "export/model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
+    values = {"class_names": list(NAMES), "channels": 3, "input_size": [8, 8]}
+    (folder / "export/model.json").write_text(json.dumps(describe_export(values, [file])))
+    (folder / "reports/train/summary.txt").write_text("1,234 parameters, 5,678 multiply-adds an image\n")
+
+
+def test_costs_are_those_of_the_compared_models_or_not_said(two_commits: Path) -> None:
+    write_export(two_commits)
+    write_lock(two_commits)
+    git("add", "--all")
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "-m", "exported")
+    found = as_json("main", "workspace", "--latency")
+    assert found["parameters"] == [1234, 1234]
+    latency = found["latency"]
+    for median, low, high in (*latency["milliseconds"], latency["ratio"]):
+        assert 0 < low <= median <= high
+    assert latency["rounds"] >= 20
+    assert "one image (ms)" in run("main", "workspace", "--latency")[1]
+    without = as_json("main", "workspace")
+    assert without.keys() == found.keys() - {"latency"}
+    missing = as_json("bad", "workspace", "--latency")
+    assert missing["parameters"] == [None, 1234]
+    assert "latency" not in missing
+    assert any(
+        "not measured: commit" in remark and "dvc.lock has no result of export" in remark
+        for remark in missing["remarks"]
+    )
+    # the negative twin: a model that was trained after the export
+    MODEL.write_text("other")
+    stale = as_json("main", "workspace", "--latency")
+    assert stale["parameters"] == [1234, None]
+    assert "latency" not in stale
+    assert "export/model.json: belongs to another model" in stale["remarks"][-1]
+
+
 @pytest.mark.slow
-def test_runs_are_compared_by_the_files_in_mlflow(project: Path) -> None:
-    store = new_store(project, "darkroom")
+def test_runs_are_compared_by_the_files_in_mlflow(two_commits: Path) -> None:
+    store = new_store(two_commits, "darkroom")
     client, ids = store.client, []
     for name, preds in (("bad run", BAD), ("good run", GOOD)):
         run_id = client.create_run(store.experiment.experiment_id, run_name=name).info.run_id
         for path, content in zip((PREDICTIONS, METRICS), files_of(preds), strict=True):
-            copy = project / "scratch" / path.name
+            copy = two_commits / "scratch" / path.name
             copy.parent.mkdir(exist_ok=True)
             copy.write_bytes(content)
             client.log_artifact(run_id, f"{copy}", path.parent.as_posix())
         ids.append(run_id)
-    assert as_json(ids[0], "run:good run")["verdict"] == "better"
+    write_export(two_commits)
+    client.log_artifacts(ids[1], "reports/train", "reports/train")
+    tags = {"mlflow.parentRunId": ids[1]}
+    below = client.create_run(store.experiment.experiment_id, run_name="export", tags=tags).info.run_id
+    client.log_artifacts(below, "export", "export")
+    assert as_json(ids[1], ids[1], "--latency")["latency"]["rounds"] >= 20
+    found = as_json(ids[0], "run:good run", "--latency")
+    assert (found["verdict"], found["parameters"]) == ("better", [None, 1234])
+    assert "export/model.json: MLflow does not have this file" in found["remarks"][-1]
     assert as_json(ids[1], ids[0])["verdict"] == "worse"
     assert "did you mean 'good run'" in run("god run")[1] or "did you mean good run" in run("god run")[1]
     assert "MLflow has no such run" in run("run:other")[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux shows them")
+def test_reading_predictions_starts_no_threads_that_could_outlive_the_interpreter() -> None:
+    """A process that ended while Arrow's threads were starting was aborted by C++."""
+    code = """
+import os, sys
+import pyarrow as pa, pyarrow.parquet as pq
+from darkroom.comparison.predictions import read_parquet
+content = sys.stdin.buffer.read()
+counts = [len(os.listdir("/proc/self/task"))]
+for read in (read_parquet, lambda content: pq.read_table(pa.BufferReader(content))):
+    assert len(read(content)) == 300
+    counts.append(len(os.listdir("/proc/self/task")))
+print(*counts)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=files_of(GOOD)[0], capture_output=True, check=True
+    )
+    before, without, with_threads = map(int, done.stdout.split())
+    assert before == without < with_threads

@@ -256,13 +256,24 @@ def train(
 
     if states is None:
         results = list(
-            fit(state, epoch, batches, loss, options, seed, network=network, validated=validated)
+            fit(
+                state,
+                epoch,
+                lambda _: batches,
+                loss,
+                options,
+                seed,
+                network=network,
+                validated=validated,
+            )
         )
     else:
         with Checkpoints(states, 0, Interruption()) as checkpoints:
             assert checkpoints.restore(state) == (stop_at is None)
             results = list(
-                fit(state, epoch, batches, loss, options, seed, checkpoints, network, validated)
+                fit(
+                    state, epoch, lambda _: batches, loss, options, seed, checkpoints, network, validated
+                )
             )
     assert all(np.isfinite(result.train_loss) for result in results)
     digest = hashlib.sha256()

@@ -86,7 +86,7 @@ def train(spec: Any, state: TrainingState, stop_at: int | None = None) -> str:
     for _ in fit(
         state,
         lambda _, first_step: batches(spec, first_step, stop_at),
-        val,
+        lambda _: val,
         plain_loss(options),
         options,
         seed=0,
@@ -107,6 +107,8 @@ def test_it_learns_resumes_exactly_and_is_the_same_again(spec: Any) -> None:
         with pytest.raises(Stopped):
             train(spec, stopped, stop_at)
         other = new_state(spec, seed=2)
+        assert weights_hash(other.model) != began_with
         other.restore(_copied(stopped.to_dict()))
         assert train(spec, other) == whole
-    assert train(spec, new_state(spec, seed=2)) != whole
+    if not is_large:
+        assert train(spec, new_state(spec, seed=2)) != whole

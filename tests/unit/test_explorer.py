@@ -110,7 +110,7 @@ def test_pictures_and_lists_end_with_their_budget(
 
 def test_names_and_paths_cannot_end_the_script_element(evaluation: Evaluated) -> None:
     data = embedded(evaluation, **{"</script><b>": ["<!--"] * 40})
-    assert data["slices"] == {"</script><b>": ["<!--"] * 40}
+    assert data["slices"] == {"</script><b>": {"values": ["<!--"], "rows": [0] * 40}}
     assert HOSTILE_NAMES[2] in data["names"]
 
 

@@ -89,7 +89,7 @@ def epochs_of(job: Job, state: TrainingState) -> Iterator[EpochResult]:
     return fit(
         state,
         job.epoch,
-        job.validations(state),
+        job.validation,
         job.loss,
         options,
         0,

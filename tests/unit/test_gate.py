@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_compare import BAD, GOOD, LABELS, files_of, project, run  # noqa: F401  (a fixture)
+from compared import BAD, GOOD, LABELS, files_of
 
 from darkroom.cli import main
 from darkroom.errors import UserError
@@ -78,14 +78,14 @@ def gate(value: str, *options: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def judged(project: Path) -> Path:  # noqa: F811
+def judged(two_commits: Path) -> Path:
     """The folder with intervals in its metrics.json."""
     metrics = json.loads(METRICS.read_text())["test"]
     metrics |= {"f1_macro": 0.95, "f1_macro_low": 0.91}
     for row in metrics["per_class"]:
         row |= {"recall": 0.9, "recall_low": 0.8}
     METRICS.write_text(json.dumps({"test": metrics}))
-    return project
+    return two_commits
 
 
 def test_the_exit_status_tells(judged: Path) -> None:

@@ -180,6 +180,7 @@ def test_the_report_shows_a_heatmap_beside_each_of_the_hardest_images(tmp_path: 
         hardest,
         explorer,
         replace(spec, training={}),
+        [],
         tmp_path,
         tmp_path / "a",
     )

@@ -24,14 +24,15 @@ from darkroom.augment import pipeline
 from darkroom.augment.geometry import resized_crop
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.inference import compute_logits, mirrored
+from darkroom.config.train import images_differ, resizes_anew
 from darkroom.dataset.resampling import resize
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.views import EvaluationView
 from darkroom.errors import UserError
-from darkroom.evaluation.evaluate import evaluate, mirror_remarks
+from darkroom.evaluation.evaluate import all_remarks, evaluate
 from darkroom.evaluation.tables import write_predictions
 from darkroom.loading.batches import Batches, TrainBatch
-from darkroom.metrics.remarks import remarks_on
+from darkroom.metrics.classification import metrics_file
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import check_stages, make_classifier
 from darkroom.training.engine import fit
@@ -139,7 +140,30 @@ def test_each_epoch_has_the_size_of_the_schedule() -> None:
         tuple(cut.on_device(random_images(2, 14, 18, 1), IDS[:2], epoch).shape) for epoch in range(5)
     ]
     assert shapes == [(2, 8, 10, 1)] * 2 + [(2, 12, 16, 1)] * 3
-    assert cut.changes_images
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crop", "augment", "anew", "differ"),
+    [
+        (None, None, {}, False, False),
+        (None, None, {"rotate": 3}, False, True),
+        (None, None, {"resized_crop": 0.5}, False, True),
+        ([12, 16], "whole", {}, False, False),
+        ([12, 16], "centre", {}, True, True),
+        ([14, 18], "centre", {}, False, False),  # the prepared size
+        ([12, 16], "whole", {"erase": 0.1}, False, True),
+        ([12, 16], "whole", {"resized_crop": 0.5}, True, True),
+        ([{"epoch": 1, "size": [8, 10]}, {"epoch": 3, "size": [12, 16]}], "whole", {}, True, True),
+    ],
+)
+def test_whether_images_differ_between_epochs(
+    sizes: Any, crop: Any, augment: dict[str, Any], anew: bool, differ: bool
+) -> None:
+    train, options = train_options(image_size=sizes, evaluate_crop=crop), augment_options(**augment)
+    assert images_differ(train, options, (14, 18)) == differ
+    assert resizes_anew(train, options, (14, 18)) == anew
+    # if the prepared size is not known, it may be another one
+    assert resizes_anew(train, options, None) == (anew or sizes == [14, 18])
 
 
 def test_a_random_crop_is_as_large_as_the_last_size_and_lies_anywhere() -> None:
@@ -239,7 +263,7 @@ def run(folder: Path, stop_after: int | None = None, values: Any = None) -> Trai
             yield batch
 
     try:
-        for _ in fit(state, batches, val, plain_loss(options), options, 0):
+        for _ in fit(state, batches, lambda _: val, plain_loss(options), options, 0):
             pass
     except Stopped:
         pass
@@ -316,11 +340,14 @@ def test_averaging_over_mirror_images(tmp_path: Path) -> None:
     assert both.metrics["tta"] == "flip"
     assert both.metrics["single_pass"]["accuracy"] == alone.metrics["accuracy"]
     assert not {"tta", "single_pass"} & set(alone.metrics)
-    assert mirror_remarks(both.metrics, {"augment.horizontal_flip": False})
-    assert not mirror_remarks(both.metrics, {"augment.horizontal_flip": True})
-    assert not mirror_remarks(alone.metrics, {"augment.horizontal_flip": False})
-    rows = [{"class": name, **row} for name, row in both.metrics["per_class"].items()]
-    said = remarks_on({**both.metrics, "per_class": rows})[0]
+    for evaluation, mirrors, is_said in (
+        (both, False, True),
+        (both, True, False),
+        (alone, False, False),
+    ):
+        remarks = all_remarks(metrics_file(evaluation.metrics), {"augment.horizontal_flip": mirrors})
+        assert any("trained without mirror images" in remark for remark in remarks) == is_said
+    said = all_remarks(metrics_file(both.metrics), {})[0]
     assert "evaluate.tta: flip" in said
     assert f"an accuracy of {alone.metrics['accuracy']:.4f}" in said
 

@@ -86,6 +86,7 @@ def collect(root: Path, cache: Path) -> Collection:
         group_pattern=None,
         merge_labels={},
         image_root=None,
+        slice_columns="auto",
     )
     return find_collection(source, cache)
 

@@ -4,15 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import test_multi_label_evaluation
 import test_reporting
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from darkroom.evaluation.intervals import groups_of, with_intervals
+from darkroom.evaluation.intervals import with_intervals
 from darkroom.metrics import intervals
 from darkroom.metrics.classification import metrics_file
 from darkroom.metrics.intervals import score_intervals, wilson
@@ -123,22 +121,6 @@ def test_images_of_a_group_count_as_one_and_without_groups_too_much_is_promised(
             covered[name] += low <= 0.8 <= high
     assert 0.90 <= covered["groups"] / 200 <= 0.99
     assert covered["images"] / 200 < 0.75
-
-
-def test_groups_are_those_of_the_collection_and_of_duplicates_that_stayed(tmp_path: Path) -> None:
-    rows = [
-        {"path": "a", "split": "test", "group": "x", "duplicate_of": None},
-        {"path": "b", "split": "test", "group": "x", "duplicate_of": None},
-        {"path": "c", "split": "test", "group": None, "duplicate_of": "b"},
-        {"path": "d", "split": "test", "group": None, "duplicate_of": None},
-        {"path": "e", "split": "train", "group": "y", "duplicate_of": "d"},
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "manifest.parquet")
-    found = groups_of(tmp_path / "manifest.parquet", ["d", "a", "c", "b"])
-    assert found is not None
-    assert len(set(found)) == 2
-    assert found[1] == found[2] == found[3] != found[0]
-    assert groups_of(tmp_path / "manifest.parquet", ["d", "a"]) is None
 
 
 @pytest.mark.parametrize("kind", ["single label", "several labels"])

@@ -234,10 +234,11 @@ SAVED = [
     make_spec(class_names=("Ä <b>&", "日本")),
     make_spec(name="resnet", channels=3, input_size=(9, 12)),
     make_spec(name="torchvision:squeezenet1_1", channels=3, input_size=(32, 32)),
+    make_spec(name="resnet", activation="silu", pooling="avg"),
 ]
 
 
-@pytest.mark.parametrize("spec", SAVED, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", SAVED, ids=lambda spec: f"{spec.name} {spec.pooling}")
 def test_a_saved_model_comes_back_equal(spec: Any, tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = make_classifier(spec)

@@ -33,6 +33,10 @@ TRAIN_SIZE = f"{SIDES} or a list of {{epoch: 1, size: SIZE}} or null"
 DROPOUT = "a number at least 0 and below 1"
 SETS = f"a list with any of {', '.join(get_args(NamedSet))} or hf--OWNER--NAME"
 OWN_OPTIONS = {"width": "8", "depth": "2"}  # null for networks of libraries
+LIBRARY = {
+    "model.name": "name: torchvision:resnet18",
+    **{f"model.{option}": f"{option}: null" for option in OWN_OPTIONS},
+}
 OPTIMIZERS = "one of sgd, adam, adamw, adagrad, adadelta, rmsprop, muon"
 SCHEDULES = "one of constant, one_cycle, cosine, step, multi_step, exponential, plateau"
 MODELS = "mlp or cnn or resnet or vit or torchvision:NAME or timm:NAME"
@@ -449,6 +453,30 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"model.patch_size": "patch_size: 4"},
         "model.patch_size: 4 has no effect when model.name is cnn; it must be null",
+    ),
+    *(
+        (
+            {**edits, f"model.{option}": f"{option}: {value}"},
+            f"model.{option}: {value} has no effect when model.{condition}; it must be null",
+        )
+        for option, value, condition, edits in (
+            ("activation", "tanh", "name is torchvision:resnet18", LIBRARY),
+            ("pooling", "avg", "name is torchvision:resnet18", LIBRARY),
+            ("init", "xavier", "name is torchvision:resnet18", LIBRARY),
+            ("pooling", "stride", "name is mlp", {"model.name": "name: mlp"}),
+            (
+                "pooling",
+                "max",
+                "name is vit",
+                {"model.name": "name: vit", "model.patch_size": "patch_size: 2"},
+            ),
+            (
+                "init",
+                "kaiming",
+                "weights is models/weights/a.safetensors",
+                {"model.weights": "weights: models/weights/a.safetensors"},
+            ),
+        )
     ),
     (
         {"model.stochastic_depth": "stochastic_depth: 0.25"},
@@ -1183,6 +1211,8 @@ BACKBONE = {"train.freeze": "freeze: backbone"}
         {"model.name": "name: resnet", "model.width": "width: 8"},
         {"model.name": "name: vit", "model.patch_size": "patch_size: 2"},
         {"model.name": "name: mlp", "model.head": "head: mlp"},
+        {"model.name": "name: resnet", "model.pooling": "pooling: avg", "model.init": "init: torch"},
+        {"model.activation": "activation: tanh", "model.weights": "weights: models/weights/a.pth"},
         {"model.head": "head: concat_pool", "model.weights": "weights: models/weights/mine.pth"},
         {"prepare.val_fraction": "val_fraction: 0.5", "prepare.test_fraction": "test_fraction: 0.49"},
         {"data.fetch": "fetch: [MNIST, digits]"},

@@ -106,6 +106,17 @@ def test_shards_hold_the_weights_that_the_manifest_gives(images: Path, tmp_path:
     assert shards.weights.tolist() == [2 if path.endswith("/1.png") else 1 for path in shards.paths]
 
 
+def test_further_columns_and_the_size_of_each_file_are_kept(images: Path, tmp_path: Path) -> None:
+    options = listed(images, weighted=True)
+    first, *rows = (images / "list.csv").read_text().splitlines()
+    own = [f"{row},{'north' if number % 3 else ''}" for number, row in enumerate(rows)]
+    (images / "list.csv").write_text("\n".join([f"{first},site", *own[:-1], f"{rows[-1]},south"]))
+    left = run(images, tmp_path / "out", **options).rows
+    assert all(left[path]["file_bytes"] == (images / path).stat().st_size for path in PATHS)
+    values = [json.loads(left[path]["own_values"] or "{}").get("site") for path in PATHS]
+    assert values == [*("north" if number % 3 else None for number in range(len(PATHS) - 1)), "south"]
+
+
 def test_info_counts_and_describes(images: Path, tmp_path: Path) -> None:
     left = run(images, tmp_path / "out", resize="pad", **listed(images))
     info = left.info
@@ -143,6 +154,7 @@ def test_the_manifest_says_all_that_is_known(images: Path, tmp_path: Path) -> No
         "path": "dog/.DS_Store",
         "outcome": "hidden",
         "reason": "",
+        "file_bytes": 1,
     }
     measured = measure(PIXELS[1:2, 1])
     assert rows["dog/1.png"] == {
@@ -164,6 +176,8 @@ def test_the_manifest_says_all_that_is_known(images: Path, tmp_path: Path) -> No
         "animated": False,
         "brightness": measured.brightness[0],
         "sharpness": measured.sharpness[0],
+        "file_bytes": (images / "dog/1.png").stat().st_size,
+        "own_values": None,
     }
     columns = ("format", "mode", "width", "height", "animated")
     assert [tuple(rows[f"cat/{index}.png"][column] for column in columns) for index in range(3)] == [

@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 
 import pytest
 from click.testing import CliRunner, Result
+from compared import BAD, GOOD, LABELS, files_of
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from registered import (
@@ -30,6 +31,7 @@ from registered import (
 )
 
 from darkroom.cli import main
+from darkroom.paths import METRICS, PREDICTIONS
 from darkroom.runtime import Runtime
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.mlflow.logged_model import log_onnx
@@ -119,6 +121,50 @@ def test_another_version_is_compared_and_replaces_the_champion(store: Store) -> 
     assert new.tags["promoted.replaced"] == "3"
     assert old.tags["replaced.by"] == "2"
     assert "by ada, by version 2: better" in old.description.splitlines()[-1]
+
+
+def keep_predictions(store: Store, number: int, content: bytes, metrics: bytes) -> None:
+    """Logs the files of evaluate to the run of a version."""
+    run_id = store.client.get_model_version(NAME, f"{number}").run_id
+    for path, written in ((PREDICTIONS, content), (METRICS, metrics)):
+        file = Path(f"of version {number}", path.name)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(written)
+        store.client.log_artifact(run_id, f"{file}", path.parent.as_posix())
+
+
+def test_versions_that_cannot_be_compared_are_promoted_with_the_reason(store: Store) -> None:
+    promote("1", "--why", "first")
+    result = promote("2", "--why", "x")
+    assert result.exit_code == 0
+    assert (
+        "version 2 was not compared with the champion, because they cannot be compared: version 1,"
+        " champion: neither MLflow nor DVC has its predictions.parquet" in words(result)
+    )
+    keep_predictions(store, 2, *files_of(GOOD))
+    keep_predictions(store, 3, *files_of(BAD[:200], LABELS[:200]))
+    result = promote("3", "--why", "x")
+    assert result.exit_code == 0
+    assert "tested on different images: 200 images in common" in words(result)
+    assert "worse" not in result.output
+
+
+def test_a_worse_version_and_one_whose_comparison_fails_need_force(store: Store) -> None:
+    keep_predictions(store, 1, *files_of(GOOD))
+    keep_predictions(store, 2, *files_of(BAD))
+    keep_predictions(store, 3, b"PAR1 damaged", files_of(GOOD)[1])
+    promote("1", "--why", "first")
+    for number, said in (
+        ("2", "version 2 is not promoted: it is worse than the champion; --force promotes it"),
+        ("3", "version 3 is not promoted: the comparison with the champion failed; --force promotes it"),
+    ):
+        result = promote(number, "--why", "x")
+        assert result.exit_code == 2
+        assert said in words(result)
+        assert aliases(store.client, NAME)["champion"] == "1"
+    assert "predictions.parquet or metrics.json is damaged" in words(result)
+    assert promote("3", "--why", "x", "--force").exit_code == 0
+    assert aliases(store.client, NAME)["champion"] == "3"
 
 
 def test_going_back_is_the_same_and_history_is_kept(store: Store) -> None:

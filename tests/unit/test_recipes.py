@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from darkroom.augment.pipeline import Augmentation
 from darkroom.commands.use import use
+from darkroom.config.train import images_differ
 from darkroom.errors import UserError
 from darkroom.params import flatten, load_params
 from darkroom.recipes import MADE_FOR, is_data_decision, list_recipes, use_recipe
@@ -71,7 +71,7 @@ def test_recipes_for_cpus_compute_the_features_of_each_image_once(params: Path, 
     use_recipe(name, RECIPES, params)
     given = load_params(params)
     assert given.train.freezes_backbone
-    assert not Augmentation(given.augment, 0).changes_images
+    assert not images_differ(given.train, given.augment, None)
 
 
 @pytest.mark.parametrize("name", ["finetune-small", "finetune-large", "probe"])

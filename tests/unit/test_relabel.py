@@ -157,6 +157,71 @@ def test_several_labels_are_corrected_as_sets(images: Path, tmp_path: Path) -> N
     check_that_only_these_changed(before, after, {first: "b", second: ""})
 
 
+def table_of(folder: Path, prepared: Prepared, *rows: tuple[str, str, str]) -> Path:
+    """Writes a table of path, new_label and exclude."""
+    with (folder / "edited.csv").open("w", newline="") as file:
+        written = [(path, prepared.rows[path]["label"], new, exclude) for path, new, exclude in rows]
+        csv.writer(file).writerows([("path", "label", "new_label", "exclude"), *written])
+    return folder / "edited.csv"
+
+
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_excluded_images_and_their_copies_are_not_used(
+    images: Path, tmp_path: Path, has_manifest: bool
+) -> None:
+    options: dict[str, Any] = {"duplicates": "drop"}
+    shutil.copy(images / "owl/0.png", images / "owl/copy.png")
+    shutil.copy(images / "owl/0.png", images / "owl/third.png")
+    if has_manifest:
+        paths = [path.relative_to(images) for path in images.rglob("*.png")]
+        rows = [{"path": path.as_posix(), "label": path.parent.name, "site": "x"} for path in paths]
+        write_rows(images / "meta.csv", rows)
+        options["manifest"] = "meta.csv"
+    before = prepare(images, tmp_path / "before", **options)
+    (kept,) = {"owl/0.png", "owl/copy.png", "owl/third.png"} & before.splits.keys()
+    cat, dog = (in_split(before, "train", label)[0] for label in ("cat", "dog"))
+    table = table_of(tmp_path, before, (kept, "", "Yes"), (cat, "dog", "no"), (dog, "", ""))
+    known = load_known(before.out / "manifest.parquet")
+    changes = check_corrections(read_corrections(table), known, None, table, test=True)
+    assert changes == {"owl/0.png": None, "owl/copy.png": None, "owl/third.png": None, cat: "dog"}
+    source = make_config(images, **options).data
+    corrected = write_corrected(source, known, changes, None, open_table)
+    assert corrected.num_unlisted == 0
+    after = prepare(images, tmp_path / "after", **options | as_options(corrected))
+    assert after.splits == {path: split for path, split in before.splits.items() if path != kept}
+    assert after.rows[cat]["label"] == "dog"
+    assert after.rows[kept]["outcome"] == "unlisted"
+    # and back: the old parameters use it again
+    assert prepare(images, tmp_path / "back", **options).splits == before.splits
+
+
+def test_exclusions_that_cannot_be_meant_are_refused(images: Path, tmp_path: Path) -> None:
+    shutil.copy(images / "cat/0.png", images / "cat/copy.png")
+    prepared = prepare(images, tmp_path / "out", duplicates="keep")
+    train = in_split(prepared, "train", "owl")
+
+    def excluded(*paths: str) -> list[Correction]:
+        return [Correction(2, path, path.split("/")[0], "", True) for path in paths]
+
+    assert "'owl': the class would lose its last training image" in mistakes(prepared, *excluded(*train))
+    assert "same pixels as cat/copy.png; exclude" in mistakes(
+        prepared, *excluded("cat/0.png"), test=True
+    )
+    both = [*excluded(train[0]), Correction(3, train[0], "owl", "cat")]
+    assert "is to be both excluded and labelled 'cat'" in mistakes(prepared, *both)
+    unsure = Correction(2, train[0], "owl", "cat", True)
+    assert "is excluded and gets the label 'cat'" in mistakes(prepared, unsure)
+    # the negative twin: one image may stay
+    known = load_known(prepared.out / "manifest.parquet")
+    accepted = check_corrections(excluded(*train[1:]), known, None, Path("edited.csv"))
+    assert accepted == dict.fromkeys(train[1:])
+    table = table_of(tmp_path, prepared, (train[0], "", "maybe"))
+    with pytest.raises(
+        UserError, match=r"edited.csv:2: exclude is 'maybe'; allowed are yes, true, x, 1"
+    ):
+        list(read_corrections(table))
+
+
 def mistakes(prepared: Prepared, *rows: Correction, **options: bool) -> str:
     known = load_known(prepared.out / "manifest.parquet")
     with pytest.raises(UserError) as refusal:
@@ -178,7 +243,7 @@ def test_mistakes_are_refused_with_their_line(images: Path, tmp_path: Path) -> N
         prepared, Correction(2, cat, "cat", "dgo")
     )
     contradiction = Correction(2, cat, "cat", "dog"), Correction(3, cat, "cat", "owl")
-    assert "gets both 'dog' and 'owl'" in mistakes(prepared, *contradiction)
+    assert "is to be both labelled 'dog' and labelled 'owl'" in mistakes(prepared, *contradiction)
     assert "is in the test split" in mistakes(prepared, Correction(2, test, of_test, other))
     assert "by now, not 'owl'" in mistakes(prepared, Correction(2, cat, "owl", "dog"))
     assert "no label changes" in mistakes(prepared, Correction(2, cat, "cat", "cat"))

@@ -29,7 +29,7 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
 from darkroom.evaluation.confusions import frequent_confusions, most_confused, shown_matrix
-from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.evaluate import all_remarks, evaluate
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.explorer import explore
 from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
@@ -379,6 +379,11 @@ def test_history_tells_of_the_last_epoch_and_of_the_one_kept(tmp_path: Path) -> 
     }
     assert history(*EPOCHS[:2]).metrics()["val/kept_epoch"] == 2  # as it was known then
     assert "epoch 4" in collected.last_line()
+    early = collected.outcome()["kept"]["remarks"]
+    assert collected.outcome(["the gradients vanish"])["kept"]["remarks"] == [
+        *early,
+        "the gradients vanish",
+    ]
     collected.draw(tmp_path / "history.png")
     assert is_picture(tmp_path / "history.png")
 
@@ -387,7 +392,8 @@ def test_a_restored_run_has_the_metrics_of_a_live_one(tmp_path: Path) -> None:
     live = []
     collected = History(num_earlier=len(EPOCHS))  # without durations, which no file has
     for result in EPOCHS:
-        collected.add(replace(result, grad_norm=0.1 * result.epoch))
+        norms = {"grad_norm": 0.1 * result.epoch, "grad_norm_first_layer": 0.01}
+        collected.add(replace(result, **norms))
         live.append((result.epoch, collected.metrics()))
     collected.write_csv(tmp_path / "history.csv")
     written = (tmp_path / "history.csv").read_text()
@@ -423,7 +429,8 @@ class Evaluated:
 
     def write_report(self, plots: Path, path: Path) -> None:
         explorer = explore(self.evaluation, self.shards)
-        write_report(self.evaluation, self.hardest, explorer, self.spec, plots, path)
+        remarks = all_remarks(metrics_file(self.evaluation.metrics), self.spec.training)
+        write_report(self.evaluation, self.hardest, explorer, self.spec, remarks, plots, path)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Job:
             mixed = share * images.float() + (1 - share) * images.flip(0).float()
             yield TrainBatch(mixed, targets, weights, targets.flip(0), shares)
 
-    def val_batches(self) -> list[Batch]:
+    def val_batches(self, epoch: int) -> list[Batch]:
         generator = torch.Generator().manual_seed(99)
         images, targets = some_images(16, generator)
         targets = 1 - targets if self.is_val_inverted else targets
@@ -81,7 +81,7 @@ class Job:
             fit(
                 state,
                 self.train_batches,
-                self.val_batches(),
+                self.val_batches,
                 plain_loss(self.train_options()),
                 self.train_options(),
                 self.seed,
@@ -160,6 +160,7 @@ JOBS = {
     "ema": Job({"ema_decay": 0.7}),
     "patience": Job({"patience": 2, "epochs": 8}, is_val_inverted=True),
     "clipped": Job({"clip_norm": 0.05}),
+    "gradient norms": Job({"gradient_norms": True, "clip_norm": 0.1}),
     "dropout and micro batches": Job({"micro_batches": 3}, dropout=0.3),
     "weights and mixed images": Job({"label_smoothing": 0.1}, is_weighted=True, is_mixed=True),
     "float16": Job({"precision": "float16"}),

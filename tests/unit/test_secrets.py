@@ -248,7 +248,7 @@ def test_settings_of_dvc_and_git_hold_secrets_too(
 
 PROGRAM = """
 import logging, sys, threading
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 with redacted_output():
     print("printed Zq7xYw9k", end="")
     print()

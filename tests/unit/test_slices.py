@@ -1,5 +1,6 @@
 """Scores of parts of the test images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest, fisher_exact
 
+from darkroom.evaluation.attributes import MAX_OWN, attributes_of
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.single_label import SingleLabelEvaluation
 from darkroom.evaluation.slices import (
     MAX_NAMES,
-    attributes_of,
     filters_of,
     sorted_slices,
     with_slices,
@@ -38,6 +39,8 @@ def write_manifest(folder: Path, paths: list[str] = PATHS, **columns: list[Any])
         "height": [8] * length,
         "brightness": [float(index) for index in range(length)],
         "sharpness": [1.0] * length,
+        "file_bytes": [70] * length,
+        "own_values": pa.nulls(length, pa.string()),
         **columns,
     }
     pq.write_table(pa.table(table), folder / "manifest.parquet")
@@ -52,7 +55,7 @@ def predictions(is_right: NDArray[np.bool_]) -> Evaluation:
 
 
 def found(evaluation: Evaluation, manifest: Path, **options: Any) -> list[dict[str, Any]]:
-    attributes = attributes_of(manifest, options.pop("paths", PATHS))
+    attributes = attributes_of(pq.read_table(manifest), options.pop("paths", PATHS))
     slices = with_slices(evaluation, attributes, options.pop("groups", None))
     filters = filters_of(slices, attributes)
     assert list(filters) == list(dict.fromkeys(row["by"] for row in slices.metrics["slices"]))
@@ -135,6 +138,42 @@ def test_unknown_values_and_many_values(tmp_path: Path) -> None:
     bins = {row["slice"]: row for row in rows if row["by"] == "brightness"}
     assert list(bins) == ["0.05 to 0.05", "70,000 to 70,000"]
     assert bins["70,000 to 70,000"]["rest"] == 1.0
+
+
+def test_columns_of_the_manifest_and_the_size_of_the_file(tmp_path: Path) -> None:
+    """Texts by value, the rare ones together; numbers by quarter; a name that is taken gets another."""
+    own = [
+        {
+            "camera": "=cmd" if index < 40 else f"<b>{index % 25:02}",
+            "year": 2000 + index // 10,
+            "gain": 1 + index % 2,
+            "brightness": "a" if index < 90 else "b",
+            **({"site": f"{index % 3}"} if index >= 20 else {}),
+        }
+        for index in range(200)
+    ]
+    manifest = write_manifest(
+        tmp_path,
+        own_values=[json.dumps(values) for values in own],
+        file_bytes=[index * 10 for index in range(200)],
+    )
+    rows = found(predictions(np.arange(200) >= 40), manifest)
+    of = {by: [row["slice"] for row in rows if row["by"] == by] for by in {row["by"] for row in rows}}
+    assert of["file_kilobytes"] == ["0 to 0.49", "0.5 to 0.99", "1 to 1.49", "1.5 to 1.99"]
+    assert of["year"] == ["2000 to 2004", "2005 to 2009", "2010 to 2014", "2015 to 2019"]
+    assert of["site"] == ["0", "1", "2"]
+    assert "gain" not in of  # its values are the classes
+    assert of["brightness (manifest)"] == ["a", "b"]
+    assert len(of["brightness"]) == 4
+    assert len(of["camera"]) == MAX_OWN + 1
+    assert of["camera"][0] == "<b>15"  # of seven images; those of six are the rare ones
+    assert {"=cmd", "other"} < set(of["camera"])
+    by_site = [row for row in rows if row["by"] == "site"]
+    assert sum(row["num_images"] for row in by_site) == 180  # without the unknown ones
+    worst = sorted_slices([row for row in rows if row["by"] == "camera"])[0]
+    table = [[0, 40], [160, 0]]
+    assert (worst["slice"], worst["score"]) == ("=cmd", 0.0)
+    assert worst["p_value"] == pytest.approx(fisher_exact(table).pvalue * len(rows), abs=1e-6)
 
 
 def test_exact_match_of_several_labels(tmp_path: Path) -> None:

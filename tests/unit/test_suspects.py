@@ -162,10 +162,10 @@ def test_an_edited_table_is_not_lost(tmp_path: Path) -> None:
     table.write_text(written.getvalue())
     check_target(table, force=False)  # nobody has filled in anything
     lines = written.getvalue().splitlines()
-    assert lines[1] == "1,2.png,train,0,1,0.2000,0.8000,yes,"
-    table.write_text("\n".join([lines[0], f"{lines[1]}1", *lines[2:]]))
+    assert lines[1] == "1,2.png,train,0,1,0.2000,0.8000,yes,,"
+    table.write_text("\n".join([lines[0], f"{lines[1][:-1]}1,", *lines[2:]]))
     assert [one.new_label for one in read_corrections(table)] == ["1"]
-    with pytest.raises(UserError, match="new labels filled in"):
+    with pytest.raises(UserError, match="new labels or exclusions filled in"):
         check_target(table, force=False)
     check_target(table, force=True)
     table.write_text("something,else\n1,2\n")

@@ -75,7 +75,14 @@ def fit_model(
     """``fit`` from the beginning."""
     state = TrainingState(model, options, num_steps)
     loss = plain_loss(options)
-    yield from fit(state, lambda epoch, _: train_batches(epoch), val_batches, loss, options, seed)
+    yield from fit(
+        state,
+        lambda epoch, _: train_batches(epoch),
+        lambda _: val_batches,
+        loss,
+        options,
+        seed,
+    )
 
 
 def to_learn(batches: list[Batch]) -> list[TrainBatch]:
@@ -544,7 +551,7 @@ def train(data="plain", seed=0, dropout=0.1, augment={}, workers=0, num_threads=
     epochs = fit(
         state,
         lambda epoch, step: batches.epoch(seed, epoch, augmentation, step),
-        batches,
+        lambda epoch: batches,
         plain_loss(options),
         options,
         seed,

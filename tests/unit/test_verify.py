@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from support import make_spec
+from tiny import TinyProject
 
 from darkroom.cli import main
 from darkroom.models.exported import describe_export
@@ -54,10 +54,7 @@ LINKS = ("copy", "hardlink", "symlink")
 
 
 def dvc(*arguments: str) -> str:
-    command = [str(Path(sys.executable).parent / "dvc"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
+    return TinyProject.at(Path.cwd()).dvc(*arguments)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def test_attention_is_torchs(width: int, num_heads: int) -> None:
 
 def test_a_block_is_torchs_encoder_layer_that_normalises_first() -> None:
     width, num_heads = 64, 2
-    ours = Block(width, num_heads, dropout=0.0, stochastic_depth=0.0).eval()
+    ours = Block(width, num_heads, dropout=0.0, stochastic_depth=0.0, activation="gelu").eval()
     theirs = nn.TransformerEncoderLayer(
         width, num_heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
     )
@@ -62,7 +62,7 @@ def test_a_block_is_torchs_encoder_layer_that_normalises_first() -> None:
 
 
 def test_patches_are_those_that_unfold_cuts() -> None:
-    network = ViT(3, (8, 12), 4, 16, 1, 0.0, 0.0)
+    network = ViT(3, (8, 12), 4, 16, 1, 0.0, 0.0, "gelu")
     x = torch.randn(2, 3, 8, 12)
     cut = F.unfold(x, 4, stride=4).transpose(1, 2)  # (n, patches, channels * 4 * 4)
     expected = cut @ network.patches.weight.flatten(1).T + network.patches.bias

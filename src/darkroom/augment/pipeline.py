@@ -85,9 +85,6 @@ class Augmentation:
         """Whether ``on_host`` changes images."""
         self.mixes = options.mixup is not None or options.cutmix is not None
         """Whether ``mix`` is to be called."""
-        crops = options.resized_crop is not None
-        self.changes_images = any((self.needs_host, self._steps, self.mixes, sizes, crops))
-        """Whether an image differs between epochs."""
 
     def on_host(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
         """Apply torchvision's transforms and policy, one sample at a time; cut the images before.

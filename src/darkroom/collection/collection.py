@@ -18,6 +18,7 @@ from darkroom.collection.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.collection.idx import IdxFiles, find_idx
 from darkroom.collection.manifest import Columns, label_by_manifest
 from darkroom.collection.names import Renaming, is_blank, quoted
+from darkroom.collection.own_columns import OwnColumns
 from darkroom.collection.system_files import is_hidden
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("group", pa.string()),
         ("weight", pa.float64()),
+        ("own_values", pa.string()),
         ("outcome", pa.string()),
         ("reason", pa.string()),
         ("offset", pa.int64()),
@@ -56,6 +58,8 @@ class Collection:
     lists each image."""
     missing: str = ""
     """Message about listed files that are missing; empty if there are none."""
+    remarks: tuple[str, ...] = ()
+    """On columns of the manifest that are not kept."""
 
     @property
     def num_to_read(self) -> int:
@@ -97,6 +101,7 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
     scratch.mkdir(parents=True, exist_ok=True)
     rename = Renaming(source.merge_labels)
     pattern = None if source.group_pattern is None else GroupPattern(source.group_pattern)
+    own = OwnColumns(source.slice_columns)
     files = open_files(Path(source.path), scratch)
     by_folders = source.manifest is None and not isinstance(files, IdxFiles | HuggingFaceFiles)
     if source.manifest is not None:
@@ -108,7 +113,7 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
             weight=source.weight_column,
         )
         entries = label_by_manifest(
-            files, source.manifest, columns, source.label_separator, rename, source.image_root
+            files, source.manifest, columns, source.label_separator, rename, source.image_root, own
         )
     elif not by_folders:
         entries = _rename(files, rename)
@@ -118,7 +123,7 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
     table = _write_sorted(_tabulate(entries, pattern), scratch / "collection.arrow")
     missing = explain_not_found(table, source)
     check_collection(table, files, source, by_folders, missing, rename, troubles)
-    return Collection(files, table, source.label_separator, by_folders, missing)
+    return Collection(files, table, source.label_separator, by_folders, missing, tuple(own.remarks))
 
 
 def open_files(path: Path, scratch: Path) -> Files:

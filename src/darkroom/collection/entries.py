@@ -67,6 +67,8 @@ class Entry:
     group: str | None = None
     """Images of one group (a patient, a scene) get the same split."""
     weight: float | None = None
+    own_values: str | None = None
+    """Values of further columns of a manifest, as ``OwnColumns.pack`` returns."""
     outcome: Outcome | None = None
     """None: the file is to be read; otherwise why it is not."""
     reason: str = ""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from darkroom.collection.entries import SPLIT_NAMES, Entry, Files, Split, split_called
 from darkroom.collection.labels import join_labels
 from darkroom.collection.names import Renaming
+from darkroom.collection.own_columns import PARAMETER, OwnColumns, common_values
 from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
 from darkroom.errors import UserError, did_you_mean
 
@@ -41,6 +42,7 @@ _ROWS = pa.schema(
         ("split", pa.string()),
         ("group", pa.string()),
         ("weight", pa.float64()),
+        ("own_values", pa.string()),
     ]
 )
 """The rows of the manifest: ``number`` is the line, ``path`` is relative to the collection."""
@@ -73,6 +75,7 @@ def label_by_manifest(
     separator: str | None = None,
     rename: Callable[[str], str] | None = None,
     root: str | None = None,
+    own: OwnColumns | None = None,
 ) -> Iterator[Entry]:
     """Yield an entry for each file, with its values from the manifest, and for each missing path.
 
@@ -86,7 +89,8 @@ def label_by_manifest(
 
     A file that is not listed, or has no label, is ``unlisted``; hidden files stay ``hidden``. A listed
     path without file is ``missing``, and one that leads out of the folder is ``outside``. A file that is
-    listed several times counts once if all columns agree, and is ``conflicting label`` otherwise.
+    listed several times counts once if these columns agree, and is ``conflicting label`` otherwise. Of
+    its own values, those in which the rows agree are kept.
 
     Args:
         manifest: path in ``files`` of a .csv, .tsv or .txt (separated by ``,``, ``;`` or tab, according
@@ -94,6 +98,7 @@ def label_by_manifest(
         separator: the separator of the labels of an image; None: an image has one label.
         rename: returns the class of a label; None: the label is the class.
         root: folder in ``files`` to which listed paths are relative; None: that of the manifest.
+        own: chooses further columns to keep; None: none are kept.
 
     Raises:
         UserError: the manifest is missing, too large or unreadable, has no rows, or lacks a column; or a
@@ -106,7 +111,8 @@ def label_by_manifest(
         posixpath.dirname(posixpath.normpath(manifest)) if root is None else _root(files, root, there)
     )
     rename = rename or Renaming({})
-    rows = _tabulate(_read(files, manifest, columns, separator, rename, folder, there), _ROWS)
+    own = own or OwnColumns([])
+    rows = _tabulate(_read(files, manifest, columns, separator, rename, folder, there, own), _ROWS)
     index = _find(rows, there["path"])
     yield from _absent(rows.filter(pa.array(index < 0)), there["path"])
     rows = rows.drop_columns(["path", "is_inside"])
@@ -146,6 +152,7 @@ def _read(
     rename: Callable[[str], str],
     folder: str,
     there: pa.Table,
+    own: OwnColumns,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of the manifest, as in ``_ROWS``."""
     content = _content(files, manifest, there)
@@ -154,12 +161,13 @@ def _read(
     with_backslash = there["path"].filter(pc.match_substring(there["path"], "\\")).to_pylist()
     keep = frozenset(with_backslash)
     given = {f.name: column for f in fields(columns) if (column := getattr(columns, f.name))}
+    roles = {f"data.{role}_column": column for role, column in given.items()}
+    own.choose(name, content, roles)
+    kept = {f"{PARAMETER}: {column}": column for column in own.names}
     number = 0
-    for number, values in read_rows(
-        name, content, {f"data.{role}_column": column for role, column in given.items()}
-    ):
+    for number, values in read_rows(name, content, roles | kept):
         try:
-            named = dict(zip(given, values, strict=True))
+            named = dict(zip(given, values, strict=False))
             if separator is not None:
                 named["label"] = _labels(named["label"], separator, rename)
             row = {role: _text(value, role) for role, value in named.items()}
@@ -174,6 +182,7 @@ def _read(
                 _split(row.get("split", "")),
                 row.get("group", "").strip() or None,
                 _weight(row.get("weight", "").strip()),
+                own.pack(values[len(given) :]),
             )
         except ValueError as error:
             raise UserError(f"{name}: {counted} {number} {error}") from None
@@ -307,7 +316,8 @@ def _absent(rows: pa.Table, paths: pa.ChunkedArray) -> Iterator[Entry]:
         if path in done:
             continue
         done.add(path)
-        entry = Entry(path, row["label"] or None, row["split"], row["group"], row["weight"])
+        columns = {name: row[name] for name in ("split", "group", "weight", "own_values")}
+        entry = Entry(path, row["label"] or None, **columns)
         if not row["is_inside"]:
             yield replace(entry, outcome="outside", reason=OUT)
         else:
@@ -348,7 +358,9 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_non
             named = [f"{value or 'none'} ({counted} {n})" for value, n in said.items()]
             reason = f"its {column} is {', '.join(named[:_MAX_NAMED])}"
             return replace(entry, outcome="conflicting label", reason=reason)
-    known = {column: first[column] for column in ("split", "group", "weight")}
+    known = {column: first[column] for column in ("split", "group", "weight", "own_values")}
+    if len(rows) > 1:
+        known["own_values"] = common_values(row["own_values"] for row in rows)
     has_label = may_have_none or first["label"].strip()
     labelled = replace(entry, label=first["label"] if has_label else None, **known)
     if entry.outcome == "hidden":

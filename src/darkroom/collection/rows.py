@@ -83,21 +83,38 @@ def column_names(name: str, content: bytes, wanted: set[str]) -> list[str]:
     """Return the names of all columns of a table that ``read_rows`` can read.
 
     Args:
-        name: name of the file, for its suffix.
-        wanted: names of columns that are known to be there.
+        name: name of the file, for its suffix and for messages.
+        wanted: names of columns that should be there, from which the separator is recognised.
+
+    Raises:
+        UserError: the file is damaged.
     """
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".parquet":
-        return list(pq.ParquetFile(pa.BufferReader(content)).schema_arrow.names)
-    text = content.decode("utf-8-sig")
+        try:
+            return list(pq.ParquetFile(pa.BufferReader(content)).schema_arrow.names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _no_parquet(name, error) from None
     if READERS[suffix] is _read_json_lines:
-        rows = (json.loads(line) for line in text.splitlines() if line.strip())
-        return list(dict.fromkeys(key for row in rows for key in row))
-    return _header(text.partition("\n")[0].rstrip("\r"), wanted)[0]
+        return list(dict.fromkeys(key for _, row in _json_rows(name, content) for key in row))
+    text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline="")
+    try:
+        return _header(text.readline(), wanted)[0]
+    except csv.Error as error:
+        raise UserError(f"{name}: line 1: {brief(error)}") from None
 
 
 def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows:
     found: dict[str, None] = {}
+    for number, row in _json_rows(name, content):
+        found |= dict.fromkeys(row)
+        yield number, [row.get(column) for column in columns.values()]
+    if found:
+        _check_columns(name, list(found), columns)
+
+
+def _json_rows(name: str, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of each line that is not empty, and its object."""
     for number, line in enumerate(io.BytesIO(content), start=1):
         if not _is_utf8(line):
             raise UserError(f"{name}: line {number} is not UTF-8; save it as UTF-8")
@@ -110,10 +127,7 @@ def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows
             raise UserError(f"{name}: line {number} is not JSON ({brief(error)})") from None
         if not isinstance(row, dict):
             raise UserError(f"{name}: line {number} is not a JSON object")
-        found |= dict.fromkeys(row)
-        yield number, [row.get(column) for column in columns.values()]
-    if found:
-        _check_columns(name, list(found), columns)
+        yield number, row
 
 
 def _read_parquet(name: str, content: bytes, columns: dict[str, str]) -> Rows:
@@ -135,7 +149,11 @@ def _read_parquet(name: str, content: bytes, columns: dict[str, str]) -> Rows:
                 number += 1
                 yield number, list(values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{name} is not a Parquet file, or is damaged ({brief(error)})") from None
+        raise _no_parquet(name, error) from None
+
+
+def _no_parquet(name: str, error: Exception) -> UserError:
+    return UserError(f"{name} is not a Parquet file, or is damaged ({brief(error)})")
 
 
 def _check_size(name: str, metadata: pq.FileMetaData, wanted: list[str]) -> None:

@@ -1,23 +1,31 @@
 """darkroom compare: tells whether one model is better than another, on the same test images."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 
 
 @click.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="[B]", default="workspace")
 @click.option("--common", is_flag=True, help="Compare on the test images that both have.")
+@click.option("--latency", is_flag=True, help="Also time one image with the exported ONNX models.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page.")
 @redacted_output()
 def compare(
-    first: str, second: str, common: bool, as_json: bool, as_markdown: bool, html: Path | None
+    first: str,
+    second: str,
+    common: bool,
+    latency: bool,
+    as_json: bool,
+    as_markdown: bool,
+    html: Path | None,
 ) -> None:
     """Judge model B against model A on the same test images: better, worse or not distinguishable.
 
@@ -28,6 +36,7 @@ def compare(
     run:NAME), a model version (version:3 or models:/NAME/3), `champion` or `candidate`. rev:NAME and
     exp:NAME choose if a revision and an experiment have the same name.
     """
+    from darkroom.comparison.costs import costs_of
     from darkroom.comparison.sides import find_side
     from darkroom.comparison.verdict import compare as judge
     from darkroom.errors import UserError
@@ -39,6 +48,7 @@ def compare(
     sides = find_side(first), find_side(second)
     with progress_bar("compare", NUM_RESAMPLES, "resamples") as bar:
         comparison = judge(*sides, common, bar.advance)
+    comparison = replace(comparison, costs=costs_of(*sides, latency))
     if html is not None:
         from darkroom.comparison.page import write_comparison
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 
 
 @click.command()

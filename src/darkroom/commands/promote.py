@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from darkroom.errors import UserError
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 
 if TYPE_CHECKING:
     from darkroom.tracking.mlflow.promotion import Version
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     help="Only compare the version with the champion, and check its files.",
 )
 @click.option("--list", "list_only", is_flag=True, help="List the versions: scores, who, when, why.")
-@click.option("--force", is_flag=True, help="Promote the version even if it is worse than the champion.")
+@click.option("--force", is_flag=True, help="Promote even a worse version, or without a comparison.")
 @redacted_output()
 def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool, force: bool) -> None:
     """Make VERSION of the model the champion, the version in use.
@@ -31,7 +31,9 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
 
     The version's files are first read back from MLflow and compared with the digests recorded at their
     export; a version whose files are missing or differ is not promoted. A version that is worse than the
-    champion, as `darkroom compare` judges, needs --force.
+    champion, as `darkroom compare` judges, needs --force, and so does one whose comparison failed, for
+    example because predictions are damaged. Versions that cannot be compared, for example because they
+    were tested on different images, are promoted with a remark.
     """
     from darkroom.terminal import make_console
     from darkroom.tracking.address import Address
@@ -59,7 +61,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
     for remark in remarks(registry, new):
         click.echo(remark, err=True)
     old = registry.champion
-    is_worse = old is not None and _is_worse(old, new)
+    objection = "" if old is None else _objection(old, new)
     click.echo(registry.read_back(new))
     if dry_run:
         return
@@ -68,25 +70,30 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
             f"version {new.number} is not promoted: give the reason with --why 'some words'; "
             "it is recorded with the version"
         )
-    if is_worse and not force:
-        raise UserError(
-            f"version {new.number} is not promoted: it is worse than the champion; --force promotes it"
-        )
+    if objection and not force:
+        raise UserError(f"version {new.number} is not promoted: {objection}; --force promotes it")
     registry.promote(new, why, user_name())
     click.echo(f"version {new.number} is the champion now")
     if old:
         click.echo(f"to go back: darkroom promote {old.number} --why '...'")
 
 
-def _is_worse(champion: "Version", new: "Version") -> bool:
-    """Print how a version stands against the champion, and return whether it is worse."""
-    from darkroom.comparison.sides import of_version
+def _objection(champion: "Version", new: "Version") -> str:
+    """Print how a version compares to the champion; return why not to promote it, or an empty string."""
+    from darkroom.comparison.sides import NotComparableError, of_version
     from darkroom.comparison.verdict import compare
 
     try:
         comparison = compare(of_version(champion), of_version(new))
-    except UserError as error:  # older versions may have no predictions
-        click.echo(f"the champion and version {new.number} cannot be compared: {error}", err=True)
-        return False
+    except NotComparableError as error:  # of other data, or of an earlier darkroom
+        click.echo(
+            f"version {new.number} was not compared with the champion, because they cannot be compared:"
+            f" {error}",
+            err=True,
+        )
+        return ""
+    except UserError as error:
+        click.echo(f"the comparison with the champion failed: {error}", err=True)
+        return "the comparison with the champion failed"
     click.echo(comparison.sentence)
-    return comparison.verdict == "worse"
+    return "it is worse than the champion" if comparison.verdict == "worse" else ""

@@ -17,12 +17,16 @@ import click
 @click.option("--new-classes", is_flag=True, help="Accept classes that no image has had so far.")
 @click.option("--test", is_flag=True, help="Also correct labels of the test split.")
 def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: bool) -> None:
-    """Write a manifest with the labels filled into the column new_label of CSV.
+    """Write a manifest with the labels filled into the column new_label of CSV, and without the images
+    that have `yes` in its column exclude.
 
-    CSV is the edited table of `darkroom suspects`, or any with the columns path, label and new_label.
-    The manifest is written into data.path and also fixes the split of every image, so that nothing but
-    the labels changes. params.yaml is not changed: the values to set are printed.
+    CSV is the edited table of `darkroom suspects`, or any with the columns path, label, new_label and,
+    if images are excluded, exclude. The manifest is written into data.path and also fixes the split of
+    every image, so that nothing else changes. Excluded files stay where they are, but are not listed.
+    params.yaml is not changed: the values to set are printed.
     """
+    from collections import Counter
+
     from darkroom.collection.entries import SPLITS
     from darkroom.errors import counted
     from darkroom.params import load_params
@@ -36,9 +40,15 @@ def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: 
     separator = params.data.label_separator
     changes = check_corrections(read_corrections(table), known, separator, table, new_classes, test)
     corrected = write_corrected(params.data, known, changes, out, open_table, force)
-    by_split = [(sum(known[path].split == split for path in changes), split) for split in SPLITS]
-    shown = ", ".join(f"{count:,} {split}" for count, split in by_split if count)
-    click.echo(f"{corrected.path}: {counted(len(changes), 'label')} changed ({shown})")
+    relabelled = [path for path, label in changes.items() if label is not None]
+    excluded = [path for path, label in changes.items() if label is None]
+    for paths, noun, verb in ((relabelled, "label", "changed"), (excluded, "image", "excluded")):
+        counts = Counter(known[path].split or "unused copies" for path in paths)
+        shown = ", ".join(
+            f"{counts[where]:,} {where}" for where in (*SPLITS, "unused copies") if counts[where]
+        )
+        if paths:
+            click.echo(f"{corrected.path}: {counted(len(paths), noun)} {verb} ({shown})")
     if corrected.num_unlisted:
         click.echo(f"{counted(corrected.num_unlisted, 'file')} that prepare did not use: not listed")
     settings = {**corrected.params, **({"prepare.fold": None} if params.prepare.fold else {})}

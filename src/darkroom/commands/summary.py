@@ -38,7 +38,7 @@ def summary(file: Path, size: int | None, channels: str | None, classes: int | N
         input_size=(size, size) if size else input_size,
         channels=int(channels) if channels else num_channels,
         num_classes=classes or num_classes,
-        **params.model.model_dump(exclude={"weights"}),
+        **params.model.architecture(),
     )
     height, width = spec.input_size
     colours = "RGB" if spec.channels == 3 else "grey"

@@ -41,7 +41,8 @@ def suspects(
 
     Each image is judged by a model that was trained without it, by confident learning (Northcutt et al.,
     2021). Groups and duplicates stay together. suspects.csv lists all images, the most doubtful first,
-    with an empty column new_label to fill in for `darkroom relabel`; suspects.html shows the suspects.
+    with empty columns new_label and exclude to fill in for `darkroom relabel`; suspects.html shows the
+    suspects.
     """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig

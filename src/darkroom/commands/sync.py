@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from darkroom.tracking.secrets import redacted_output
+from darkroom.tracking.redacted_output import redacted_output
 
 if TYPE_CHECKING:
     from darkroom.tracking.ledger.sync import Outcome

@@ -8,8 +8,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.comparison.predictions import Key, Predictions, read_parquet
-from darkroom.comparison.sides import Side
-from darkroom.errors import UserError, counted, listed
+from darkroom.comparison.sides import NotComparableError, Side
+from darkroom.errors import counted, listed
+from darkroom.metrics.groups import groups_of
 
 NUM_NAMED = 5
 """Number of classes and images that a message names."""
@@ -37,7 +38,7 @@ def match(first: Side, second: Side, common: bool = False) -> Matched:
         common: compare on the images that both have; otherwise all must be the same.
 
     Raises:
-        UserError: the models have other classes, or were tested on other images.
+        NotComparableError: the models have other classes, or were tested on other images.
     """
     before, after = first.predictions, second.predictions
     _check_classes(first, second)
@@ -59,11 +60,11 @@ def match(first: Side, second: Side, common: bool = False) -> Matched:
     found = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number)
     if found and not (common and kept):
         remedy = "--common compares on these" if kept else "there is nothing to compare"
-        raise UserError(
+        raise NotComparableError(
             f"{first.name} and {second.name} were tested on different images: "
             f"{counted(len(kept), 'image')} in common, {found}; {remedy}"
         )
-    remarks = [f"Compared on {counted(len(kept), 'common image')}; left out: {found}."] if found else []
+    remarks = [f"Compared on {counted(len(kept), 'common image')}; excluded: {found}."] if found else []
     if not is_known:
         remarks.append(
             "The images are the same by path and label; whether their contents are, too, is not known."
@@ -76,7 +77,9 @@ def _check_classes(first: Side, second: Side) -> None:
     before, after = first.predictions, second.predictions
     if before.is_multi_label != after.is_multi_label:
         several, one = (first, second) if before.is_multi_label else (second, first)
-        raise UserError(f"{several.name} predicts several labels per image, {one.name} one class")
+        raise NotComparableError(
+            f"{several.name} predicts several labels per image, {one.name} one class"
+        )
     only = [
         f"only {side.name} has {listed(sorted(names), NUM_NAMED)}"
         for side, names in (
@@ -86,7 +89,7 @@ def _check_classes(first: Side, second: Side) -> None:
         if names
     ]
     if only:
-        raise UserError(f"the models have different classes: {'; '.join(only)}")
+        raise NotComparableError(f"the models have different classes: {'; '.join(only)}")
 
 
 def _replaced(first: Side, second: Side, keys: Sequence[Key]) -> tuple[bool, set[Key], pa.Table | None]:
@@ -113,29 +116,3 @@ def _table(side: Side) -> pa.Table | None:
         return read_parquet(content, ["path", "group", "duplicate_of", "file_sha256"])
     except (pa.ArrowException, OSError, KeyError):  # of an earlier version
         return None
-
-
-def groups_of(manifest: pa.Table, paths: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the group of each image, ``(n,)``; None if each image is by itself.
-
-    Args:
-        manifest: the columns ``path``, ``group`` and ``duplicate_of`` of manifest.parquet.
-    """
-    leaders: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def leader(item: tuple[str, str]) -> tuple[str, str]:
-        while (above := leaders.get(item, item)) != item:
-            item = above
-        return item
-
-    for path, group, original in zip(
-        *(manifest[name].to_pylist() for name in ("path", "group", "duplicate_of")), strict=True
-    ):
-        for other in (("group", group), ("path", original)):
-            if other[1] is not None:
-                low, high = sorted((leader(("path", path)), leader(other)))
-                leaders[high] = low
-    names = [f"{leader(('path', path))}" for path in paths]
-    _, groups = np.unique(names, return_inverse=True)
-    numbers: NDArray[np.int64] = groups.reshape(-1)
-    return None if len(np.unique(numbers)) == len(numbers) else numbers

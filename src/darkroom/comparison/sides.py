@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from darkroom.comparison.predictions import Predictions
 from darkroom.errors import UserError, brief, closest, listed
-from darkroom.paths import DATASET, MANIFEST, METRICS, MODEL, PREDICTIONS
+from darkroom.paths import DATASET, MANIFEST, METRICS, MODEL, PREDICTIONS, REPORT_TRAIN
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.trouble import reason
 from darkroom.tracking.ledger.data_digests import PREPARE, prepared_digest
+from darkroom.tracking.ledger.dvc_hash import bytes_md5
 from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outputs
 from darkroom.tracking.ledger.results import WORKSPACE, Result
 from darkroom.tracking.ledger.revisions import Revisions
@@ -36,6 +37,17 @@ KINDS = (
 )
 
 
+class NotComparableError(UserError):
+    """Two models cannot be compared, and no repair would change this."""
+
+
+ReadFile = Callable[[Path], bytes]
+
+
+def _no_file(path: Path) -> bytes:
+    raise UserError(f"{path}: not available")
+
+
 @dataclass(frozen=True)
 class Side:
     """One of the models that are compared."""
@@ -49,6 +61,8 @@ class Side:
     """Digest of the prepared data, or its beginning; empty if it is not known."""
     read_manifest: Callable[[], bytes | None] = lambda: None
     """Returns the manifest.parquet of the prepared data; None if it cannot be found."""
+    read_file: ReadFile = _no_file
+    """Returns a file of ``reports/train`` or ``export``; raises UserError if it is not available."""
 
 
 def find_side(name: str) -> Side:
@@ -88,6 +102,7 @@ def workspace() -> Side:
         model_bytes=MODEL.stat().st_size if MODEL.is_file() else None,
         data_digest=_workspace_digest(),
         read_manifest=lambda: MANIFEST.read_bytes() if MANIFEST.is_file() else None,
+        read_file=_read_workspace,
     )
 
 
@@ -95,7 +110,8 @@ def of_version(version: "Version") -> Side:
     """Return a registered version of the model.
 
     Raises:
-        UserError: its predictions cannot be found.
+        NotComparableError: it has no predictions.
+        UserError: its predictions cannot be read.
     """
     aliases = f", {', '.join(version.aliases)}" if version.aliases else ""
     return _of_run(version.run_id, f"version {version.number}{aliases}")
@@ -174,7 +190,39 @@ def _of_results(title: str, results: dict[str, Result], outputs: Outputs) -> Sid
     except (OutputMissing, OutputDamaged):
         digest = ""
     parsed = Predictions.parse(predictions, metrics, title)
-    return Side(title, parsed, model.size if model else None, digest, read_manifest)
+    return Side(
+        title,
+        parsed,
+        model.size if model else None,
+        digest,
+        read_manifest,
+        lambda path: _read_result(path, results, outputs, model.md5 if model else ""),
+    )
+
+
+def _read_workspace(path: Path) -> bytes:
+    """Return a file of the results that dvc.lock records for the model in the folder."""
+    if not MODEL.is_file():
+        raise UserError(f"{MODEL}: the file does not exist; run `dvc repro`")
+    revisions = Revisions()
+    results = revisions.results(revisions.find(WORKSPACE))
+    return _read_result(path, results, Outputs(), bytes_md5(MODEL.read_bytes()))
+
+
+def _read_result(path: Path, results: dict[str, Result], outputs: Outputs, model_md5: str) -> bytes:
+    """Return a file that ``train`` or ``export`` wrote for the model with this MD5.
+
+    Raises:
+        UserError: there is no such file, or it belongs to another model.
+    """
+    stage = "train" if path.is_relative_to(REPORT_TRAIN) else "export"
+    result = results.get(stage)
+    if result is None:
+        raise UserError(f"{path}: dvc.lock has no result of {stage}; run `dvc repro {stage}`")
+    model = {**result.deps, **result.outs}.get(MODEL.as_posix())
+    if model is None or model.md5 != model_md5:
+        raise UserError(f"{path}: belongs to another model; run `dvc repro {stage}`")
+    return outputs.read(result, path)
 
 
 def _of_run(name: str, title: str = "") -> Side:
@@ -192,7 +240,20 @@ def _of_run(name: str, title: str = "") -> Side:
             Predictions.parse(*files, title),
             _artifact_size(client, training.info.run_id),
             *_data_of(training),
+            lambda path: _read_artifact(training, path),
         )
+
+
+def _read_artifact(training: "Run", path: Path) -> bytes:
+    """Return a file that MLflow keeps for a training, or for the newest run below it that has it."""
+    with _Mlflow() as client, TemporaryDirectory() as scratch:
+        below = f"tags.mlflow.parentRunId = '{training.info.run_id}'"
+        for run in (training, *client.search_runs([training.info.experiment_id], below)):
+            names = {one.path for one in client.list_artifacts(run.info.run_id, path.parent.as_posix())}
+            if path.as_posix() in names:
+                file = client.download_artifacts(run.info.run_id, path.as_posix(), scratch)
+                return Path(file).read_bytes()
+    raise UserError(f"{path}: MLflow does not have this file")
 
 
 def _find_run(client: "MlflowClient", name: str) -> "Run":
@@ -246,7 +307,7 @@ def _traced(run_id: str, title: str) -> Side:
     for trail in trace(run_id).trails:
         if EVALUATE in trail.results:
             return _of_results(title, trail.results, Outputs(repository=Revisions().repository))
-    raise UserError(
+    raise NotComparableError(
         f"{title}: neither MLflow nor DVC has its predictions.parquet; it was not evaluated, or its "
         "files were deleted"
     )

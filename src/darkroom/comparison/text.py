@@ -32,6 +32,13 @@ def score_rows(comparison: Comparison) -> Iterator[Row]:
     old, new = comparison.model_bytes
     if old is not None and new is not None:
         yield "model file (MB)", f"{old / 1e6:,.2f}", f"{new / 1e6:,.2f}", f"{(new - old) / 1e6:+,.2f}"
+    old, new = comparison.costs.parameters
+    if old is not None and new is not None:
+        yield "parameters", f"{old:,}", f"{new:,}", f"{new - old:+,}"
+    if latency := comparison.costs.latency:
+        first, second = (f"{m:.3g} ({low:.3g} to {high:.3g})" for m, low, high in latency.milliseconds)
+        median, low, high = latency.ratio
+        yield "one image (ms)", first, second, f"x {median:.2f} ({low:.2f} to {high:.2f})"
 
 
 SCORES = {"nll": "negative log-likelihood", "brier": "Brier score", "ece": "calibration error"}

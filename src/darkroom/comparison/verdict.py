@@ -1,11 +1,12 @@
 """The comparison of two models in numbers, and the sentence that sums it up."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from darkroom.comparison.costs import Costs
 from darkroom.comparison.matching import Matched, match
 from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
@@ -57,6 +58,7 @@ class Comparison:
     """Only classes with images, the largest change first."""
     calibration: tuple[dict[str, float], dict[str, float]]
     model_bytes: tuple[int | None, int | None]
+    costs: Costs = field(default_factory=Costs)
 
     @property
     def num_images(self) -> int:
@@ -112,6 +114,13 @@ class Comparison:
                 f"Images in the same group, and copies, were drawn together: {num_groups:,} groups. "
                 "McNemar's test counts every image."
             )
+        if latency := self.costs.latency:
+            remarks.append(
+                "Latency: one image at a time with ONNX Runtime on all cores of this machine, the median"
+                f" of {latency.num_rounds} rounds in which both models take turns, and the quartiles."
+            )
+        if self.costs.not_measured:
+            remarks.append(f"Latency was not measured: {self.costs.not_measured}.")
         return remarks
 
     def to_json(self) -> dict[str, Any]:
@@ -151,6 +160,8 @@ class Comparison:
             ],
             "calibration": {name: [before[name], after[name]] for name in before},
             "model_bytes": list(self.model_bytes),
+            "parameters": list(self.costs.parameters),
+            **({"latency": latency.to_json()} if (latency := self.costs.latency) else {}),
             "gained": [self.images.first.paths[index] for index in self.gained],
             "lost": [self.images.first.paths[index] for index in self.lost],
             "remarks": self.remarks,

@@ -82,7 +82,7 @@ class Augment(Section):
 
     @property
     def changes_images(self) -> bool:
-        """Whether an image differs between epochs."""
+        """Whether any random change is on."""
         # the level of erased pixels changes nothing by itself; 0, false, null and [] mean off
         return any(self.model_dump(exclude={"erase_fill"}).values())
 

@@ -9,6 +9,8 @@ from darkroom.config.section import Mistakes, Section
 
 Column = Annotated[str, Field(min_length=1)]
 
+SliceColumns = Annotated[list[Column], Field(max_length=20, examples=["a list of columns"])]
+
 _MERGE_EXAMPLE = "{label: class}, such as {Cat: cat}"
 
 
@@ -59,6 +61,10 @@ class DataSource(Section):
         description="manifest column with the weight of each image in the training loss; null: equal"
         " weights"
     )
+    slice_columns: Literal["auto"] | SliceColumns = Field(
+        description="further manifest columns, such as a camera or a site; evaluate divides the test"
+        " images by their values; auto: the first 20 columns but ids and long text; []: none"
+    )
 
     def mistaken_combinations(self) -> Mistakes:
         yield from self._options_without_manifest()
@@ -75,6 +81,11 @@ class DataSource(Section):
                 yield "data.merge_labels", problem
 
     def _options_without_manifest(self) -> Mistakes:
+        if self.slice_columns not in ("auto", []) and self.manifest is None:
+            yield (
+                "data.slice_columns",
+                f"{self.slice_columns} needs a manifest, but data.manifest is null; set it, or auto",
+            )
         for option in ("label_separator", "image_root"):
             value = getattr(self, option)
             if value is not None and self.manifest is None:

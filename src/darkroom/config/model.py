@@ -1,6 +1,6 @@
 """The section ``model``: the network."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,15 @@ class Model(Section):
     patch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         description="vit: side of a patch in pixels; null for other networks"
     )
+    activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu"] | None = Field(
+        description="activation function of the layers of mlp, cnn, resnet and vit; null: relu, for vit"
+        " gelu; null for networks of torchvision and timm"
+    )
+    pooling: Literal["max", "avg", "stride"] | None = Field(
+        description="cnn, resnet: what halves the image between stages: max or avg: pooling of 2 x 2"
+        " pixels; stride: a convolution with a stride of 2; null: max for cnn, stride for resnet; null"
+        " for other networks"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         description="dropout probability before the last layer (mlp, vit: also between layers)"
     )
@@ -44,14 +53,25 @@ class Model(Section):
         description="initial weights: random; default: the library's pretrained weights, downloaded"
         " once; or a .pth or .safetensors file in models/weights/",
     )
+    init: Literal["kaiming", "xavier", "orthogonal", "torch"] | None = Field(
+        description="distribution of the random weights in the layers of mlp, cnn, resnet and vit:"
+        " kaiming (He et al., 2015), xavier (Glorot and Bengio, 2010), orthogonal (Saxe et al., 2014),"
+        " or torch, that of PyTorch's layers; null: torch for mlp and cnn, kaiming by the number of"
+        " outputs for resnet, a truncated normal distribution for vit"
+    )
 
     @property
     def is_own(self) -> bool:
         """Whether the network is one of darkroom's own, not of torchvision or timm."""
         return ":" not in self.name
 
+    def architecture(self) -> dict[str, Any]:
+        """Return what a model file records: all but the origin of the initial weights."""
+        return self.model_dump(exclude={"weights", "init"})
+
     def mistaken_combinations(self) -> Mistakes:
         yield from self._mistaken_size()
+        yield from self._mistaken_layers()
         yield from self._unsupported_options()
 
     def _mistaken_size(self) -> Mistakes:
@@ -65,6 +85,19 @@ class Model(Section):
                 f"{self.width} is too narrow for resnet; it must be at least 8, because PyTorch's CPU"
                 " kernel for its shortcuts writes out of bounds for fewer channels",
             )
+
+    def _mistaken_layers(self) -> Mistakes:
+        name = f"model.name is {self.name}"
+        for applies, option in (
+            (self.is_own, "activation"),
+            (self.name in ("cnn", "resnet"), "pooling"),
+            (self.is_own, "init"),
+        ):
+            if not applies:
+                yield from null_unless(False, name, f"model.{option}", getattr(self, option))
+        if self.is_own and self.weights != "random":
+            weights = f"model.weights is {self.weights}"
+            yield from null_unless(False, weights, "model.init", self.init)
 
     def _unsupported_options(self) -> Mistakes:
         if self.stochastic_depth > 0 and self.name in ("mlp", "cnn"):

@@ -10,7 +10,7 @@ from darkroom.config.fetch import PublicSets
 from darkroom.config.model import Model
 from darkroom.config.prepare import Prepare
 from darkroom.config.section import Mistakes, Section, size_of
-from darkroom.config.train import Train
+from darkroom.config.train import Train, images_differ
 from darkroom.paths import FETCHED, fetched_name, mistaken_input
 
 
@@ -117,12 +117,10 @@ class Params(Section):
             )
 
     @property
-    def _changes_images(self) -> bool:
-        """Whether a training image differs between epochs, also by a random crop to its size."""
-        prepared = self.prepare.image_size
-        sizes = {size for _, size in self.train.sizes}
-        is_cropped = prepared == "auto" or sizes != {size_of(prepared)}
-        return self.augment.changes_images or (self.train.evaluate_crop == "centre" and is_cropped)
+    def _images_differ(self) -> bool:
+        """Whether a training image differs between epochs."""
+        size = self.prepare.image_size
+        return images_differ(self.train, self.augment, None if size == "auto" else size_of(size))
 
     def _mistaken_feature_views(self) -> Mistakes:
         views, augment = self.train.feature_views, self.augment
@@ -134,7 +132,7 @@ class Params(Section):
                 f"augment.{mixing[0]} mixes other images in each epoch, so their features cannot be"
                 " computed once; set it or this to null",
             )
-        elif not self._changes_images:
+        elif not self._images_differ:
             yield (
                 "train.feature_views",
                 f"{views} has no effect when no augmentation is set, because all views would be the"
@@ -150,7 +148,7 @@ class Params(Section):
                 "auto trains several heads on features, so the backbone must be frozen throughout; set"
                 " train.freeze to backbone and train.unfreeze to [], or this to a number",
             )
-        elif self._changes_images and self.train.feature_views is None:
+        elif self._images_differ and self.train.feature_views is None:
             crops = "" if self.augment.changes_images else ", here of random crops to train.image_size,"
             yield (
                 "train.weight_decay",

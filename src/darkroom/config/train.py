@@ -152,6 +152,10 @@ class Train(Section):
     clip_value: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="gradient clipping threshold for the absolute value of each element; null: off"
     )
+    gradient_norms: bool = Field(
+        description="measure the L2 norm of each layer's gradient, and units without any, in every step;"
+        " the weights stay the same"
+    )
     freeze: Literal["none", "backbone"] | LayersList = Field(
         description="layers whose weights are frozen: none; backbone: all but the classification head;"
         " or a list of name patterns such as backbone.layer1.* (`darkroom summary` shows the names)"
@@ -411,3 +415,26 @@ class TrainConfig(StageConfig):
     @property
     def is_deterministic(self) -> bool:
         return self.train.deterministic
+
+
+def images_differ(train: Train, augment: Augment, prepared: Size | None) -> bool:
+    """Return whether a training image differs between epochs.
+
+    Args:
+        prepared: the size of the prepared images; None if it is not known yet.
+    """
+    return augment.changes_images or resizes_anew(train, augment, prepared)
+
+
+def resizes_anew(train: Train, augment: Augment, prepared: Size | None) -> bool:
+    """Return whether training images are cut or resized to their size anew in each epoch.
+
+    Otherwise training sees them as evaluation does.
+
+    Args:
+        prepared: the size of the prepared images; None if it is not known yet.
+    """
+    sizes = [size for _, size in train.sizes]
+    if all(size == prepared for size in sizes):
+        return False
+    return len(sizes) > 1 or train.evaluate_crop == "centre" or augment.resized_crop is not None

@@ -46,7 +46,11 @@ def name_if_slow(path: str) -> Iterator[None]:
     if time.monotonic() - started > SLOW_SECONDS:
         seconds = time.thread_time() - cpu_started
         if seconds > SLOW_SECONDS:
-            print(f"{for_line(path)}: took {seconds:.0f} s to decode", file=sys.stderr, flush=True)
+            _name_slow(path, seconds)
+
+
+def _name_slow(path: str, seconds: float) -> None:
+    print(f"{for_line(path)}: took {seconds:.0f} s to decode", file=sys.stderr, flush=True)
 
 
 class _TooLong(BaseException):
@@ -63,8 +67,7 @@ class Watch:
 
     folder: Path
 
-    @contextlib.contextmanager
-    def on(self, path: str) -> Iterator[None]:
+    def on(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Limit the CPU time of a block to ``MAX_SECONDS``.
 
         A worker process is killed by the kernel, even inside a decoder, and ``explain`` tells why. In
@@ -73,28 +76,11 @@ class Watch:
         Raises:
             UserError: the time is over, in the main process.
         """
-        note = None
-        if is_worker := multiprocessing.parent_process() is not None:
-            note = _open_note(self.folder)
-            note.begin(path)
-        elif threading.current_thread() is not threading.main_thread():
-            with name_if_slow(path):
-                yield
-            return
-        # SIGPROF counts CPU time, which neither a slow disk nor a suspended machine uses up
-        before = None if is_worker else signal.signal(signal.SIGPROF, _stop)
-        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
-        try:
-            with name_if_slow(path):
-                yield
-        except _TooLong:
-            raise UserError(_too_long(path)) from None
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            if note is not None:
-                note.end()
-            else:
-                signal.signal(signal.SIGPROF, before)
+        if multiprocessing.parent_process() is not None:
+            return _WatchedByKernel(_open_note(self.folder), path)
+        if threading.current_thread() is not threading.main_thread():
+            return name_if_slow(path)
+        return _interrupted_if_too_long(path)
 
     def explain(self, killed: WorkerKilled) -> UserError:
         """Return why a worker process was killed, given the files that the workers were decoding."""
@@ -144,6 +130,43 @@ class _Note:
 
     def end(self) -> None:
         _NOTE.pack_into(self._memory, 0, 0.0, 0)
+
+
+class _WatchedByKernel:
+    """Has the kernel kill this worker process if a block takes too long.
+
+    A class, since a generator would cost more than half of what is done here for every image.
+    """
+
+    __slots__ = ("_note", "_path")
+
+    def __init__(self, note: _Note, path: str) -> None:
+        self._note, self._path = note, path
+
+    def __enter__(self) -> None:
+        self._note.begin(self._path)
+        # SIGPROF counts CPU time, which neither a slow disk nor a suspended machine uses up
+        signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+
+    def __exit__(self, *_: object) -> None:
+        left = signal.setitimer(signal.ITIMER_PROF, 0)[0]
+        self._note.end()
+        if MAX_SECONDS - left > SLOW_SECONDS:
+            _name_slow(self._path, MAX_SECONDS - left)
+
+
+@contextlib.contextmanager
+def _interrupted_if_too_long(path: str) -> Iterator[None]:
+    before = signal.signal(signal.SIGPROF, _stop)
+    signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
+    try:
+        with name_if_slow(path):
+            yield
+    except _TooLong:
+        raise UserError(_too_long(path)) from None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @functools.cache

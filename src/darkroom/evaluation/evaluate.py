@@ -15,6 +15,7 @@ from darkroom.metrics.calibration import class_calibration, label_calibration
 from darkroom.metrics.classification import classification_metrics
 from darkroom.metrics.finite import check_finite
 from darkroom.metrics.multi_label_classification import multi_label_metrics
+from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 
@@ -75,18 +76,20 @@ def evaluate(
     return SingleLabelEvaluation(*parts)
 
 
-def mirror_remarks(metrics: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
-    """Return a remark if mirror images are averaged that the training never showed.
+def all_remarks(test: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+    """Return what ``remarks_on`` returns, and a remark on mirror images that training never showed.
 
     Args:
+        test: the scores of a test split, as in metrics.json.
         training: the training parameters in the model file.
     """
-    if "tta" not in metrics or training.get("augment.horizontal_flip", True):
-        return []
-    return [
-        "evaluate.tta is flip, but the model was trained without mirror images"
-        " (augment.horizontal_flip: false), and may know them less well."
-    ]
+    remarks = remarks_on(test)
+    if "tta" in test and not training.get("augment.horizontal_flip", True):
+        remarks.append(
+            "evaluate.tta is flip, but the model was trained without mirror images"
+            " (augment.horizontal_flip: false), and may know them less well."
+        )
+    return remarks
 
 
 def _scores(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, Any]:

@@ -78,8 +78,9 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         shards: the images that were evaluated, in the same order.
         slices: for filters; each sequence has one entry per image.
     """
-    order, paths = most_telling(evaluation), shards.paths
-    sizes = np.cumsum([len(paths[index].encode("utf-8", "replace")) + 70 for index in order])
+    order, paths, slices = most_telling(evaluation), shards.paths, slices or {}
+    own_bytes = 70 + 4 * len(slices)
+    sizes = np.cumsum([len(paths[index].encode("utf-8", "replace")) + own_bytes for index in order])
     preferred = order[: max(int(np.searchsorted(sizes, LIST_BYTES, side="right")), 1)]
     truth = evaluation.truth_probabilities.numpy()
     listed = preferred[np.lexsort((preferred, truth[preferred]))]
@@ -95,10 +96,7 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         "loss": _in_parts(-np.log(np.maximum(truth[listed], np.finfo(np.float64).tiny))),
         "top": _top(evaluation.probabilities.numpy()[listed]),
         "pictures": [pictures.get(index, "") for index in rows],
-        "slices": {
-            for_line(name): [for_line(parts[index]) for index in rows]
-            for name, parts in (slices or {}).items()
-        },
+        "slices": {for_line(name): _encoded(parts, rows) for name, parts in slices.items()},
         "thresholds": THRESHOLDS.tolist(),
         "own": list(evaluation.thresholds) if isinstance(evaluation, MultiLabelEvaluation) else None,
         **_histograms(evaluation),
@@ -128,6 +126,16 @@ def most_telling(evaluation: Evaluation) -> NDArray[np.int64]:
 
 def _in_parts(values: NDArray[np.float64]) -> list[int]:
     return np.rint(values * PARTS).astype(np.int64).tolist()
+
+
+def _encoded(parts: Sequence[str], rows: list[int]) -> dict[str, Any]:
+    """Return the different names of parts, and for each row the position of its name."""
+    names = sorted({parts[index] for index in rows})
+    positions = {name: position for position, name in enumerate(names)}
+    return {
+        "values": [for_line(name) for name in names],
+        "rows": [positions[parts[index]] for index in rows],
+    }
 
 
 def _top(probabilities: NDArray[np.float64]) -> list[list[int]]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from darkroom.compute.environment import describe_environment
 from darkroom.dataset.shards import Shards
 from darkroom.features.extractor import Extractor, Wanted
-from darkroom.features.store import Rows, Store
+from darkroom.features.store import Store
 from darkroom.loading.batches import Batches
+from darkroom.loading.placement import Features
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import AveragingHead, average
 from darkroom.models.spec import ModelSpec
@@ -43,7 +44,7 @@ class FeatureExtractor(Protocol):
         """
         ...
 
-    def of_splits(self, splits: Sequence[Shards]) -> list[Rows] | None:
+    def of_splits(self, splits: Sequence[Shards]) -> list[Features] | None:
         """Return the feature vectors of whole splits, or None if they are not kept in the cache."""
         ...
 
@@ -96,7 +97,7 @@ class BackboneFeatures:
     def extract(self, images: Tensor) -> Tensor:
         return average(self._model.features(images))
 
-    def of_splits(self, splits: Sequence[Shards]) -> list[Rows] | None:
+    def of_splits(self, splits: Sequence[Shards]) -> list[Features] | None:
         if self._cached is None:
             return None
         device = self._model.mean.device

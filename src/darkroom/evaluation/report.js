@@ -26,7 +26,8 @@ function imagesOf(data) {
   const none = data.names.length - 1;
   return data.paths.map((path, row) => {
     const [truth, predicted] = [asList(data.true[row]), asList(data.predicted[row])];
-    const slices = Object.fromEntries(Object.entries(data.slices).map(([name, parts]) => [name, parts[row]]));
+    const parts = Object.entries(data.slices).map(([name, { values, rows }]) => [name, values[rows[row]]]);
+    const slices = Object.fromEntries(parts);
     const pairs = pairsOf(truth, predicted, none);
     const isRight = pairs.every(([label, other]) => label === other);
     const [confidence, loss] = [data.confidence[row] / PARTS, data.loss[row] / PARTS];
@@ -215,7 +216,7 @@ function start() {
   for (const name of Object.keys(data.slices)) {
     const field = element("select");
     field.dataset.slice = name;
-    const parts = [...new Set(data.slices[name])].sort();
+    const parts = [...new Set(data.slices[name].values)].sort();
     field.append(element("option", { value: "", textContent: "any" }));
     field.append(...parts.map((part) => element("option", { value: part, textContent: part })));
     field.onchange = () => {

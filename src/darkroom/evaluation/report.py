@@ -7,14 +7,11 @@ from typing import Any
 from darkroom.errors import counted
 from darkroom.evaluation.calibration import calibration_section
 from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
-from darkroom.evaluation.evaluate import mirror_remarks
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.slices import sorted_slices
-from darkroom.metrics.classification import metrics_file
-from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.page import embed_png, write_page
@@ -36,6 +33,7 @@ def write_report(
     hardest: Sequence[HardImage],
     explorer: Explorer,
     spec: ModelSpec,
+    remarks: Sequence[str],
     plots: Path,
     path: Path,
 ) -> None:
@@ -43,6 +41,7 @@ def write_report(
 
     Args:
         explorer: what the script of the page shows.
+        remarks: as ``all_remarks`` returns.
         plots: the folder with the pictures that ``write_plots`` wrote.
     """
     metrics = evaluation.metrics
@@ -74,11 +73,7 @@ def write_report(
         definition=definition(metrics),
         calibration=calibration_section(metrics, plots),
         slices=sorted_slices(metrics.get("slices", [])),
-        remarks=[
-            *remarks_on(metrics_file(metrics)),
-            *mirror_remarks(metrics, spec.training),
-            *_remarks_on_training(spec.training),
-        ],
+        remarks=[*remarks, *_remarks_on_training(spec.training)],
         sections=[
             (heading, [(caption, embed_png(file)) for caption, file in figures])
             for heading, figures in _sections(evaluation, spec.training, plots)

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from darkroom.evaluation.attributes import Attribute
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.holm import holm
@@ -17,15 +16,8 @@ from darkroom.metrics.intervals import wilson
 from darkroom.metrics.remarks import FEW_IMAGES
 from darkroom.reporting.tables import write_csv
 
-NUM_BINS = 4
-"""Quantile bins of a number."""
 MAX_NAMES = 30
 """Slices per attribute: those with the most images."""
-
-_NUMBERS = ("brightness", "sharpness")
-
-Attribute = Sequence[Any]
-"""The value of each image; None if it is unknown."""
 
 
 def with_slices(
@@ -83,60 +75,6 @@ def sorted_slices(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=lambda row: (row["p_value"] is None, row["score"]))
 
 
-def attributes_of(manifest: Path, paths: Sequence[str]) -> dict[str, Attribute]:
-    """Return what is known about each test image, by the name of the attribute.
-
-    Args:
-        manifest: the file that ``prepare`` wrote about all images.
-        paths: the test images.
-    """
-    table = pq.read_table(
-        manifest,
-        columns=["path", "format", "width", "height", *_NUMBERS],
-        filters=pc.field("split") == "test",
-    )
-    rows = {row["path"]: row for row in table.to_pylist()}
-    images = [rows.get(path, dict.fromkeys(table.column_names)) for path in paths]
-    return {
-        **{name: _binned([image[name] for image in images]) for name in _NUMBERS},
-        "megapixels": _binned(
-            [
-                None if image["width"] is None else image["width"] * image["height"] / 1e6
-                for image in images
-            ]
-        ),
-        "shape": [_shape(image["width"], image["height"]) for image in images],
-        "format": [image["format"] for image in images],
-        "folder": [PurePosixPath(path).parts[0] if "/" in path else None for path in paths],
-    }
-
-
-def _shape(width: int | None, height: int | None) -> str | None:
-    if width is None or height is None:
-        return None
-    return "square" if width == height else "wide" if width > height else "tall"
-
-
-def _binned(values: Sequence[float | None]) -> list[str | None]:
-    """Return the name of each value's quantile bin; equal values are in the same bin."""
-    known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=float)
-    if not len(known):
-        return [None] * len(values)
-    shares = np.arange(1, NUM_BINS) / NUM_BINS
-    edges = np.unique(np.quantile(known, shares, method="lower"))
-    bins = np.searchsorted(edges, known)
-    names = {
-        index: " to ".join(_shown(end(known[bins == index])) for end in (np.min, np.max))
-        for index in np.unique(bins).tolist()
-    }
-    return [None if value is None else names[int(np.searchsorted(edges, value))] for value in values]
-
-
-def _shown(value: float) -> str:
-    """Return three significant digits, without an exponent: ``23,000``."""
-    return f"{float(f'{value:.3g}'):,.10g}"
-
-
 def _slices(values: Attribute) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield the largest slices, in the order in which their values first appear when sorted."""
     array = np.array(["" if value is None else f"{value}" for value in values], dtype=object)
@@ -168,7 +106,7 @@ def _compare(
     units = np.arange(len(is_right)) if groups is None else groups
     num_units, num_images = len(np.unique(units[chosen])), int(chosen.sum())
     score, other = float(is_right[chosen].mean()), float(is_right[rest].mean())
-    variance = _standard_error((is_right - score) * chosen / num_images, chosen, units) ** 2
+    variance = _variance((is_right - score) * chosen / num_images, num_units, units)
     size = float(num_units)
     if 0 < score < 1 and variance > 0:
         size = min(max(score * (1 - score) / variance, 1.0), num_images)
@@ -182,19 +120,38 @@ def _compare(
             [int((is_right & part).sum()), int((~is_right & part).sum())] for part in (chosen, rest)
         ]
         return row, float(fisher_exact(table).pvalue)
-    # as if there were no difference, because a slice without errors shows no variance of its own
-    both = chosen | rest
-    weights = chosen / num_images - rest / rest.sum()
-    error = _standard_error((is_right - is_right[both].mean()) * weights, both, units)
+    error = _error_without_difference(is_right, chosen, rest, groups)
     if error == 0:  # all right, or all wrong, on both sides
         return row, 1.0
-    return row, float(2 * t.sf(abs(score - other) / error, len(np.unique(units[both])) - 1))
+    return row, float(2 * t.sf(abs(score - other) / error, len(np.unique(units[chosen | rest])) - 1))
 
 
-def _standard_error(
-    influence: NDArray[np.float64], drawn: NDArray[np.bool_], units: NDArray[np.int64]
+def _error_without_difference(
+    is_right: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+    rest: NDArray[np.bool_],
+    groups: NDArray[np.int64],
 ) -> float:
-    """Return the standard error of a score, of which each image moves it by its influence."""
-    num_units = len(np.unique(units[drawn]))
+    """Return the standard error of the difference of both scores, if it is 0 in truth.
+
+    Two images of a group are then equally alike in all groups, so their covariance is estimated from
+    all of them. The groups of a slice alone are few, and happen to show too little variance when they
+    happen to have few errors (Donner and Donald, "The statistical analysis of multiple binary
+    measurements", 1988, adjust the chi-squared test in this way).
+    """
+    both = chosen | rest
+    residuals = (is_right - is_right[both].mean()) * both
+    weights = chosen / chosen.sum() - rest / rest.sum()
+    num_images, sums, weight_sums = (np.bincount(groups, each) for each in (both, residuals, weights))
+    squares, num_pairs = (residuals**2).sum(), (num_images * (num_images - 1)).sum()
+    covariance = max(((sums**2).sum() - squares) / max(num_pairs, 1), 0.0)
+    variance = squares / (both.sum() - 1)
+    return float(
+        np.sqrt((variance - covariance) * (weights**2).sum() + covariance * (weight_sums**2).sum())
+    )
+
+
+def _variance(influence: NDArray[np.float64], num_units: int, units: NDArray[np.int64]) -> float:
+    """Return the variance of a score, of which each image moves it by its influence."""
     squares = float((np.bincount(units, influence) ** 2).sum())
-    return float(np.sqrt(squares * num_units / max(num_units - 1, 1)))
+    return squares * num_units / max(num_units - 1, 1)

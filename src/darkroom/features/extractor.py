@@ -20,9 +20,9 @@ from darkroom.compute.device import is_out_of_memory
 from darkroom.digests import code_digest
 from darkroom.errors import UserError, counted
 from darkroom.features.folding import fold_norms
-from darkroom.features.store import Matrix, Rows, Store
+from darkroom.features.store import Matrix, Store
 from darkroom.loading.batches import Batches
-from darkroom.loading.placement import Augmentation
+from darkroom.loading.placement import Augmentation, Features
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import Head
 from darkroom.models.spec import ModelSpec
@@ -78,7 +78,7 @@ class Extractor:
             "batch": BATCH_IMAGES,
         }
 
-    def features(self, wanted: Sequence[Wanted], stage: str) -> list[Rows]:
+    def features(self, wanted: Sequence[Wanted], stage: str) -> list[Features]:
         """Return the pooled features of each split and view, a row per image in the order of the shards.
 
         Args:
@@ -158,7 +158,8 @@ def _description(model: Classifier, spec: ModelSpec, head: Head) -> list[object]
         total.update(values.tobytes())
     library = version("timm") if spec.name.startswith("timm:") else ""
     sizes = [spec.width, spec.depth, spec.patch_size, spec.input_size, spec.channels]
-    return [spec.name, library, sizes, head.pooling, total.hexdigest()]
+    parts = [name for name in (spec.activation, spec.pooling) if name]
+    return [spec.name, library, sizes, *parts, head.pooling, total.hexdigest()]
 
 
 def _numerics() -> dict[str, object]:

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]
-"""``(num_rows, num_columns)``, memory-mapped and read-only."""
+from darkroom.loading.placement import Features
+from darkroom.paths import FEATURES
+from darkroom.runtime import Runtime
 
 _NUMBER_BYTES = 4
 
@@ -66,8 +67,8 @@ class Matrix:
         # no flush: after a loss of power, the checksum tells whether the rows have arrived
         self._log.write(f"{start} {hashlib.sha256(content).hexdigest()}\n".encode())
 
-    def rows(self) -> Rows:
-        """Return the whole matrix, memory-mapped; all chunks must have been written."""
+    def rows(self) -> Features:
+        """Return the whole matrix, memory-mapped and read-only; all chunks must have been written."""
         rows = np.memmap(self._file, np.float32, "r", len(self._header), self._shape)
         self._file.close()
         self._log.close()
@@ -154,6 +155,11 @@ class Store:
                 return
             shutil.rmtree(folder, ignore_errors=True)
             num_bytes -= size
+
+
+def open_store(runtime: Runtime) -> Store:
+    """Return the store of this project, of the size that the settings allow."""
+    return Store(FEATURES, runtime.features_gib * 2**30)
 
 
 def _npy_header(shape: tuple[int, int]) -> bytes:

@@ -22,8 +22,8 @@ HOST_CHUNK_BYTES = 2 * 2**20
 GPU_CHUNK_BYTES = 32 * 2**20
 """Needs few kernel launches per epoch and little GPU memory."""
 
-
 Features = NDArray[np.float32]
+"""``(n, num_features)``: a vector per image, in the order of the shards."""
 
 
 class Augmentation(Protocol):

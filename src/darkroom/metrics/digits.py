@@ -1,4 +1,4 @@
 """To how many digits scores are rounded."""
 
 DIGITS = 6
-"""torchmetrics divides in float32, whose seventh digit is noise."""
+"""The last digits of a sum of floats depend on its order, and so on the number of threads."""

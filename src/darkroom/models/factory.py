@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from darkroom.errors import UserError, brief
+from darkroom.models.backbones.activations import USUAL_ACTIVATION, USUAL_POOLING
 from darkroom.models.backbones.cnn import CNN
 from darkroom.models.backbones.linear import use_onednn
 from darkroom.models.backbones.mlp import MLP
@@ -89,17 +90,25 @@ def library(name: str) -> tuple[ModuleType, str]:
 
 def _make_mlp(spec: ModelSpec) -> nn.Module:
     height, width = spec.input_size
-    return MLP(spec.channels * height * width, _whole(spec.width), _whole(spec.depth), spec.dropout)
+    num_inputs = spec.channels * height * width
+    return MLP(num_inputs, _whole(spec.width), _whole(spec.depth), spec.dropout, activation_of(spec))
 
 
 def _make_cnn(spec: ModelSpec) -> nn.Module:
-    depth = _whole(spec.depth)
-    require_size(spec.name, spec.input_size, CNN.windows(depth))
-    return CNN(spec.channels, _whole(spec.width), depth)
+    depth, pooling = _whole(spec.depth), pooling_of(spec)
+    require_size(spec.name, spec.input_size, CNN.windows(depth, pooling))
+    return CNN(spec.channels, _whole(spec.width), depth, activation_of(spec), pooling)
 
 
 def _make_resnet(spec: ModelSpec) -> nn.Module:
-    return ResNet(spec.channels, _whole(spec.width), _whole(spec.depth), spec.stochastic_depth)
+    return ResNet(
+        spec.channels,
+        _whole(spec.width),
+        _whole(spec.depth),
+        spec.stochastic_depth,
+        activation_of(spec),
+        pooling_of(spec),
+    )
 
 
 def _make_vit(spec: ModelSpec) -> nn.Module:
@@ -111,7 +120,18 @@ def _make_vit(spec: ModelSpec) -> nn.Module:
         _whole(spec.depth),
         spec.dropout,
         spec.stochastic_depth,
+        activation_of(spec),
     )
+
+
+def activation_of(spec: ModelSpec) -> str:
+    """Return the name of the activation in one of darkroom's own networks."""
+    return spec.activation or USUAL_ACTIVATION[spec.name]
+
+
+def pooling_of(spec: ModelSpec) -> str:
+    """Return how one of darkroom's own networks halves maps; empty if it has no maps."""
+    return spec.pooling or USUAL_POOLING.get(spec.name, "")
 
 
 OWN_BACKBONES: dict[str, Callable[[ModelSpec], nn.Module]] = {
@@ -149,7 +169,7 @@ def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
         image = torch.zeros(1, channels, *spec.input_size)
         shape = backbone.to(image.device)(image).shape[1:]  # on meta within ShapesOnly
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise _unfit(spec, error, _least_side(backbone, spec, channels)) from None
+        raise _unfit(spec, error, _minimum_side(backbone, spec, channels)) from None
     backbone.train()
     if len(shape) not in (1, 3) or (len(shape) == 3 and _puts_channels_last(backbone, shape)):
         raise no_map(spec.name)
@@ -162,7 +182,7 @@ def _puts_channels_last(backbone: nn.Module, shape: torch.Size) -> bool:
     return shape[2] == num_features != shape[0]
 
 
-def _least_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | None:
+def _minimum_side(backbone: nn.Module, spec: ModelSpec, channels: int) -> int | None:
     """Return the minimum side of a square image for the backbone, or None if there is none."""
     backbone.to("meta")  # computes only shapes, at no cost
     for side in range(min(spec.input_size) + 1, 257):

@@ -54,13 +54,18 @@ class ModelSpec:
     """Height and width of the images from which ``input_size`` is cut; None: ``input_size``."""
     evaluate_crop: str | None = None
     """How ``input_size`` is cut from ``prepared_size``: ``centre`` or ``whole``; None: not at all."""
+    activation: str | None = None
+    """Activation of one of darkroom's own networks; None: the usual one."""
+    pooling: str | None = None
+    """How one of darkroom's own networks halves maps; None: the usual way."""
     temperature: tuple[float, ...] = (1.0,)
     """Divides the logits before they become probabilities: one value, or one per label."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Return values that JSON can represent."""
-        return asdict(self)
+        """Return values that JSON can represent; usual parts of the network are not mentioned."""
+        omitted = {name for name in ("activation", "pooling") if getattr(self, name) is None}
+        return {name: value for name, value in asdict(self).items() if name not in omitted}
 
     def preprocessing(self) -> dict[str, Any]:
         """Return what is needed to use the model without darkroom."""

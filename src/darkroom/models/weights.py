@@ -17,7 +17,8 @@ from darkroom.digests import file_sha256
 from darkroom.errors import UserError, brief
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
-from darkroom.models.factory import library, make_classifier
+from darkroom.models.factory import activation_of, library, make_classifier, pooling_of
+from darkroom.models.initialisation import initialise
 from darkroom.models.own_digest import check_digest
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
 from darkroom.paths import WEIGHTS
@@ -57,7 +58,7 @@ class _Weights:
     remark: str = ""
 
 
-def start_from(weights: str, spec: ModelSpec) -> Start:
+def start_from(weights: str, spec: ModelSpec, init: str | None = None) -> Start:
     """Return the classifier of ``spec`` with the backbone from ``weights`` and a new head.
 
     The head comes from ``weights``, too, if that is a model file of darkroom with the same classes, the
@@ -65,12 +66,16 @@ def start_from(weights: str, spec: ModelSpec) -> Start:
 
     Args:
         weights: ``random``; ``default`` for the library's own; or the path of a file.
+        init: how the random weights of an own backbone are drawn; None: in the network's usual way.
 
     Raises:
         UserError: see ``make_classifier``; or there are no such weights, or they do not fit.
     """
     if weights == "random":
-        return Start(make_classifier(spec), spec)
+        classifier = make_classifier(spec)
+        if init is not None:
+            initialise(classifier.network.backbone, init, activation_of(spec))
+        return Start(classifier, spec)
     found = _default(spec) if weights == "default" else _from_file(Path(weights), spec)
     mean, std = found.statistics
     spec = replace(spec, mean=mean, std=std)
@@ -126,6 +131,12 @@ def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
             f"model.weights: {path} holds a {written.name}, but model.name is {spec.name}; "
             f"set model.name to {written.name}, or use another file"
         )
+    for option, of in (("activation", activation_of), ("pooling", pooling_of)):
+        if ":" not in spec.name and of(written) != of(spec):  # which names and shapes do not show
+            raise UserError(
+                f"model.weights: {path} was trained with model.{option} {of(written)}, but it is"
+                f" {of(spec)} now; set it to {of(written)}, or use another file"
+            )
     tensors = load_file(path)
     same_head = all(
         getattr(written, name) == getattr(spec, name) for name in ("class_names", "head", "multi_label")

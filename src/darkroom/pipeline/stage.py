@@ -20,9 +20,9 @@ from darkroom.terminal import safe_output
 from darkroom.tracking.descriptions import run_subject
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.ledger.key_output import output_tags
+from darkroom.tracking.redacted_output import redacted_output
 from darkroom.tracking.reports import ProjectFiles, report_inputs, report_outcome
 from darkroom.tracking.run import Run, warn
-from darkroom.tracking.secrets import redacted_output
 
 Config = TypeVar("Config", bound=StageConfig)
 

@@ -32,7 +32,7 @@ class Duplicates:
     difference: NDArray[np.float64]
     """Largest local difference as a fraction of the range; 0 if the pixels are the same."""
     num_crowded: int = 0
-    """Number of images with so many look-alikes that only the closest were compared."""
+    """Number of images that resemble too many others to be compared with all of them."""
     num_look_alikes: int = 0
     """Number of pairs that agree in coarse cells, but differ in detail."""
 

@@ -34,13 +34,16 @@ MANIFEST = pa.schema(
         ("animated", pa.bool_()),
         ("brightness", pa.float64()),
         ("sharpness", pa.float64()),
+        ("file_bytes", pa.int64()),
+        ("own_values", pa.string()),
     ]
 )
 """One row per file, sorted by path. ``pixel_sha256``, ``brightness`` (mean grey, 0..255) and
 ``sharpness`` (variance of the Laplacian) describe the prepared pixels; width and height describe the
 file, in pixels, as displayed. ``duplicate_of`` is an image with the same pixels (``difference`` 0) or
 nearly the same: an earlier image, or the one used instead. Several labels are sorted and separated by
-``data.label_separator``."""
+``data.label_separator``. ``own_values`` is a JSON object with the values of further columns of the
+collection's manifest."""
 
 
 def write_manifest(candidates: Candidates, decision: Decision, path: Path, problems: Path) -> None:
@@ -75,6 +78,7 @@ def _manifest_rows(
 ) -> pa.Table:
     """Return rows with the decision; ``indices`` are those of candidates, -1 for other files."""
     columns = {name: rows[name].to_pylist() for name in MANIFEST.names if name in rows.column_names}
+    columns["file_bytes"] = rows["size"].to_pylist()
     columns["split"] = [None] * len(rows)
     columns["duplicate_of"] = [None] * len(rows)
     columns["difference"] = [None] * len(rows)

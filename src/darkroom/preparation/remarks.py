@@ -138,8 +138,9 @@ def _on_duplicates(survey: Survey, duplicates: Duplicates) -> Iterator[str]:
         )
     if duplicates.num_crowded:
         yield (
-            f"Images with so many look-alikes that only the {MAX_NEIGHBOURS} closest were compared: "
-            f"{duplicates.num_crowded:,}. Some duplicates among them may have been missed."
+            "Images that resemble many others, of which only the"
+            f" {MAX_NEIGHBOURS} closest were compared: {duplicates.num_crowded:,}. Some duplicates among"
+            " them may have been missed."
         )
     if duplicates.num_look_alikes:
         yield (

@@ -12,12 +12,16 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 BLUE, ORANGE, GREY = "#2f6690", "#e07a1f", "#b8c0c8"
 MAX_TICKS = 40
 """Number of classes up to which an axis shows their names."""
+MAX_ROWS = 80
+"""Number of layers up to which an axis names each."""
 MAX_LETTERS = 24
 """Length of a name above which its middle is cut."""
 
@@ -128,6 +132,34 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_gradients(
+    layers: Sequence[str], epochs: Sequence[int], norms: NDArray[np.float64], path: Path
+) -> None:
+    """Draw the gradient norm of each layer and epoch as a colour, the first layer at the top.
+
+    Args:
+        norms: ``(layers, epochs)``; NaN, drawn as white, for a layer that was frozen, and 0 as the
+            darkest colour.
+    """
+    figure, axes = new_figure(9, min(1.6 + 0.18 * len(layers), 16))
+    positive = norms[norms > 0]
+    lowest, highest = (positive.min(), positive.max()) if positive.size else (1.0, 1.0)
+    scale = LogNorm(lowest, max(highest, 1.001 * lowest))
+    edges = [epochs[0] - 0.5, *(epoch + 0.5 for epoch in epochs)]
+    rows = np.arange(len(layers) + 1) - 0.5
+    mesh = axes.pcolormesh(edges, rows, np.where(norms == 0, lowest, norms), norm=scale)
+    axes.invert_yaxis()
+    step = -(-len(layers) // MAX_ROWS)
+    axes.set(yticks=range(0, len(layers), step), yticklabels=list(layers)[::step], xlabel="epoch")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title("L2 norm of the gradient, mean over the steps", fontsize=10)
+    bar = figure.colorbar(mesh, ax=axes)
+    bar.ax.yaxis.set_major_formatter("{x:g}")  # the default needs mathematics
+    bar.ax.yaxis.set_minor_formatter("")
     save_figure(figure, path)
 
 

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.collection.rows import read_rows
-from darkroom.errors import UserError
+from darkroom.collection.rows import column_names, read_rows
+from darkroom.errors import UserError, listed
 from darkroom.suspects.confident import Probabilities, doubts_about, doubts_about_labels
 
 COLUMNS = (
@@ -24,8 +24,12 @@ COLUMNS = (
     "p_suggested",
     "is_suspect",
     "new_label",
+    "exclude",
 )
-"""Columns of the table. ``new_label`` is for people to fill in; empty: the label stays."""
+"""Columns of the table. ``new_label`` and ``exclude`` are for people to fill in; empty: all stays."""
+
+YES, NO = ("yes", "true", "x", "1"), ("no", "false", "0", "")
+"""What ``exclude`` may hold, in any case."""
 
 DIGITS = 4
 
@@ -71,7 +75,7 @@ class Findings:
         for rank, one in enumerate(self.ranked, 1):
             numbers = [f"{one.p_label:.{DIGITS}f}", f"{one.p_suggested:.{DIGITS}f}"]
             flag = "yes" if one.is_suspect else "no"
-            table.writerow([rank, one.path, one.split, one.label, one.suggested, *numbers, flag, ""])
+            table.writerow([rank, one.path, one.split, one.label, one.suggested, *numbers, flag, "", ""])
 
 
 def find_suspects(
@@ -117,19 +121,20 @@ def find_suspects(
 
 @dataclass(frozen=True)
 class Correction:
-    """A row of the table in which a new label was filled in."""
+    """A row of the table in which a new label was filled in, or that is to be excluded."""
 
     line: int
     path: str
     label: str
     new_label: str
+    exclude: bool = False
 
 
 def read_corrections(path: Path) -> Iterator[Correction]:
-    """Yield the rows of an edited table that have a new label.
+    """Yield the rows of an edited table that have a new label or are to be excluded.
 
     Raises:
-        UserError: the file is missing, no such table, or damaged.
+        UserError: the file is missing, no such table, or damaged, or a row says neither yes nor no.
     """
     try:
         content = path.read_bytes()
@@ -137,10 +142,20 @@ def read_corrections(path: Path) -> Iterator[Correction]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     if path.suffix.lower() != ".csv":
         raise UserError(f"{path}: not a CSV file; expected the table that `darkroom suspects` writes")
-    columns = {name: name for name in ("path", "label", "new_label")}
-    for line, (image, label, new_label) in read_rows(f"{path}", content, columns):
-        if new_label.strip():
-            yield Correction(line, image, label.strip(), new_label.strip())
+    names = ["path", "label", "new_label"]
+    if "exclude" in column_names(f"{path}", content, set(names)):
+        names.append("exclude")
+    for line, (image, label, new_label, *exclude) in read_rows(
+        f"{path}", content, {name: name for name in names}
+    ):
+        answer = "".join(exclude).strip()
+        if answer.lower() not in YES + NO:
+            raise UserError(
+                f"{path}:{line}: exclude is {answer!r}; allowed are {listed(YES)}, or nothing"
+            )
+        row = Correction(line, image, label.strip(), new_label.strip(), answer.lower() in YES)
+        if row.new_label or row.exclude:
+            yield row
 
 
 def check_target(table: Path, force: bool) -> None:
@@ -157,6 +172,6 @@ def check_target(table: Path, force: bool) -> None:
         raise UserError(f"{error}; it was to be replaced: name another folder with --out") from None
     if is_edited:
         raise UserError(
-            f"{table}: has new labels filled in, which would be lost; use them with `darkroom relabel"
-            f" {table}`, name another folder with --out, or replace it with --force"
+            f"{table}: has new labels or exclusions filled in, which would be lost; use them with"
+            f" `darkroom relabel {table}`, name another folder with --out, or replace it with --force"
         )

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError
-from darkroom.preparation.duplicates import group_of
+from darkroom.metrics.groups import groups_of
 
 
 def load_groups(manifest: Path, paths: list[str]) -> NDArray[np.int64]:
@@ -19,26 +19,16 @@ def load_groups(manifest: Path, paths: list[str]) -> NDArray[np.int64]:
         manifest: ``manifest.parquet``.
 
     Returns:
-        int64 ``(n,)``: for each image the first one of its group.
+        int64 ``(n,)``, 0 to ``num_groups - 1``.
 
     Raises:
         UserError: the manifest does not list an image.
     """
-    table = pq.read_table(manifest, columns=["path", "group", "duplicate_of"]).to_pydict()
-    index = {path: number for number, path in enumerate(paths)}
-    first_of: dict[str, int] = {}
-    pairs, num_found = [], 0
-    for path, group, original in zip(*table.values(), strict=True):
-        if (image := index.get(path)) is None:
-            continue
-        num_found += 1
-        if group is not None:
-            pairs.append((first_of.setdefault(group, image), image))
-        if original in index:
-            pairs.append((index[original], image))
-    if num_found < len(paths):
+    table = pq.read_table(manifest, columns=["path", "group", "duplicate_of"])
+    if not set(paths).issubset(table["path"].to_pylist()):
         raise UserError(f"{manifest}: does not list all prepared images; run `dvc repro prepare`")
-    return group_of(len(paths), np.array(pairs, np.int64).reshape(-1, 2))
+    groups = groups_of(table, paths)
+    return np.arange(len(paths)) if groups is None else groups
 
 
 def assign_folds(

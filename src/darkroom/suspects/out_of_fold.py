@@ -199,7 +199,7 @@ def _trained(job: Job, scratch: Path, bar: Bar) -> Probabilities:
     results = fit(
         state,
         train_batches,
-        job.validations(state),
+        job.validation,
         job.loss,
         options,
         job.config.seed,

@@ -1,4 +1,4 @@
-"""Write a manifest with corrected labels, in which every image keeps its split.
+"""Write a manifest with corrected labels or without some images, in which every image keeps its split.
 
 The new manifest lies in the collection, so that DVC versions it with the images. A manifest that is in
 use is copied with all of its columns; a collection of class folders gets its first one.
@@ -7,7 +7,7 @@ use is copied with all of its columns; a collection of class folders gets its fi
 import csv
 import posixpath
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,17 +38,23 @@ class Known:
     """None: the file is not used."""
     pixels: str | None
     """SHA-256 of the prepared pixels."""
+    duplicate_of: str | None = None
+    """Another image with the same pixels, or nearly the same."""
+
+
+Changes = Mapping[str, str | None]
+"""The new label of each image that gets one, or None if the image is excluded."""
 
 
 def load_known(manifest: Path) -> dict[str, Known]:
     """Return every file that ``prepare`` has found, by its path in the collection."""
     if not manifest.exists():
         raise UserError(f"{manifest}: the file does not exist; run `dvc repro prepare`")
-    columns = ["path", "label", "split", "pixel_sha256"]
+    columns = ["path", "label", "split", "pixel_sha256", "duplicate_of"]
     table = pq.read_table(manifest, columns=columns).to_pydict()
     return {
-        path: Known(label or "", split, pixels)
-        for path, label, split, pixels in zip(*table.values(), strict=True)
+        path: Known(label or "", split, pixels, original)
+        for path, label, split, pixels, original in zip(*table.values(), strict=True)
     }
 
 
@@ -59,8 +65,10 @@ def check_corrections(
     table: Path,
     new_classes: bool = False,
     test: bool = False,
-) -> dict[str, str]:
-    """Return the new label of each image that gets one.
+) -> dict[str, str | None]:
+    """Return the new label of each image that gets one, and None for each that is excluded.
+
+    Excluded, too, are unused copies of excluded images, which would otherwise take their place.
 
     Args:
         separator: ``data.label_separator``. The separator alone stands for no label at all.
@@ -70,8 +78,8 @@ def check_corrections(
 
     Raises:
         UserError: a path or class is unknown, the label has changed since, two rows contradict each
-            other, an image is in the test split, or images with the same pixels would get different
-            labels. All mistakes are named, up to a limit.
+            other, an image is in the test split, images with the same pixels would get different
+            labels, or a class would lose its last training image. All mistakes are named, up to a limit.
     """
     classes = {
         name
@@ -79,24 +87,26 @@ def check_corrections(
         if one.split
         for name in (split_labels(one.label, separator) if separator else [one.label])
     }
-    changes: dict[str, str] = {}
+    changes: dict[str, str | None] = {}
     mistakes = []
     for row in corrections:
         try:
             new = _checked(row, known, classes, separator, new_classes, test)
             if changes.setdefault(row.path, new) != new:
-                raise ValueError(f"gets both {changes[row.path]!r} and {new!r}")
+                both = (changes[row.path], new)
+                shown = ("excluded" if one is None else f"labelled {one!r}" for one in both)
+                raise ValueError(f"is to be both {' and '.join(shown)}")
         except ValueError as error:
             mistakes.append(f"{table}:{row.line}: {row.path} {error}")
     changes = {path: new for path, new in changes.items() if new != known[path].label}
     if not mistakes:
-        mistakes = list(_torn_copies(changes, known))
+        mistakes = [*_torn_copies(changes, known), *_emptied_classes(changes, known, separator)]
     if mistakes:
         more = [f"... and {counted(len(mistakes) - MAX_NAMED, 'more mistake')}"]
         raise UserError("\n".join(mistakes[:MAX_NAMED] + more * (len(mistakes) > MAX_NAMED)))
     if not changes:
-        raise UserError(f"{table}: no label changes; fill in the column new_label")
-    return changes
+        raise UserError(f"{table}: no label changes; fill in the column new_label or exclude")
+    return _with_unused_copies(changes, known)
 
 
 def _checked(
@@ -106,8 +116,12 @@ def _checked(
     separator: str | None,
     new_classes: bool,
     test: bool,
-) -> str:
-    """Return the new label of a row as ``prepare`` writes labels; raise ValueError if it is wrong."""
+) -> str | None:
+    """Return the new label of a row as ``prepare`` writes labels, or None if the image is excluded.
+
+    Raises:
+        ValueError: the row is wrong.
+    """
     if row.path not in known:
         raise ValueError(f"is not a file of data.path{did_you_mean(row.path, known)}")
     image = known[row.path]
@@ -115,7 +129,12 @@ def _checked(
         raise ValueError("is not used in any split")
     if image.split == "test" and not test:
         raise ValueError("is in the test split; to correct it there, too, use --test")
-    if separator is None:
+    new: str | None
+    if row.exclude and row.new_label:
+        raise ValueError(f"is excluded and gets the label {row.new_label!r}; fill in only one of them")
+    if row.exclude:
+        names, new = [], None
+    elif separator is None:
         names, new = [row.new_label], row.new_label
     else:
         empty = row.new_label == separator
@@ -132,8 +151,8 @@ def _checked(
     return new
 
 
-def _torn_copies(changes: Mapping[str, str], known: Mapping[str, Known]) -> Iterator[str]:
-    """Yield a message for each changed image that has copies with another label."""
+def _torn_copies(changes: Changes, known: Mapping[str, Known]) -> Iterator[str]:
+    """Yield a message for each changed image that has copies which do not change in the same way."""
     copies = defaultdict(list)
     for path, image in known.items():
         if image.split and image.pixels:
@@ -144,11 +163,48 @@ def _torn_copies(changes: Mapping[str, str], known: Mapping[str, Known]) -> Iter
             for other in copies.get(known[path].pixels or "", ())
             if changes.get(other, known[other].label) != new
         ]
-        if others:
+        if others and new is None:
+            yield f"{path}: has the same pixels as {listed(others, 3)}; exclude them, too"
+        elif others:
             yield (
                 f"{path}: has the same pixels as {listed(others, 3)}, with another label then; give them"
                 f" the label {new!r}, too"
             )
+
+
+def _emptied_classes(
+    changes: Changes, known: Mapping[str, Known], separator: str | None
+) -> Iterator[str]:
+    """Yield a message for each class of an excluded image that would have no training image."""
+
+    def classes_of(label: str) -> list[str]:
+        return split_labels(label, separator) if separator else [label]
+
+    left: Counter[str] = Counter()
+    for path, image in known.items():
+        label = changes.get(path, image.label)
+        if image.split == "train" and label is not None:
+            left.update(classes_of(label))
+    excluded = (known[path].label for path, new in changes.items() if new is None)
+    for name in sorted({name for label in excluded for name in classes_of(label)}):
+        if not left[name]:
+            yield f"{name!r}: the class would lose its last training image; exclude fewer, or relabel it"
+
+
+def _with_unused_copies(
+    changes: dict[str, str | None], known: Mapping[str, Known]
+) -> dict[str, str | None]:
+    """Return the changes, with the unused copies of excluded images as excluded."""
+    copies = defaultdict(list)
+    for path, image in known.items():
+        if image.duplicate_of and not image.split:
+            copies[image.duplicate_of].append(path)
+    waiting = [path for path, new in changes.items() if new is None]
+    while waiting:
+        for path in copies.pop(waiting.pop(), ()):
+            changes[path] = None
+            waiting.append(path)
+    return changes
 
 
 @dataclass(frozen=True)
@@ -165,12 +221,12 @@ class Corrected:
 def write_corrected(
     source: DataSource,
     known: Mapping[str, Known],
-    changes: Mapping[str, str],
+    changes: Changes,
     name: str | None,
     open_table: Any,
     force: bool = False,
 ) -> Corrected:
-    """Write the manifest with the changed labels, completely or not at all.
+    """Write the manifest with the changed labels and without excluded images, completely or not at all.
 
     Args:
         name: the new file, beside the old manifest, or in the collection if there is none; None:
@@ -197,7 +253,7 @@ def write_corrected(
     relative = target.relative_to(root).as_posix()
     if source.manifest is None:
         columns, rows = ["path", "label", "split"], list(_listing(known, changes))
-        num_unlisted = len(known) - len(rows)
+        num_unlisted = sum(not image.split for path, image in known.items() if path not in changes)
         params: dict[str, Any] = {
             "path_column": "path",
             "label_column": "label",
@@ -232,14 +288,15 @@ def _check_place(source: DataSource, root: Path) -> None:
         )
 
 
-def _listing(known: Mapping[str, Known], changes: Mapping[str, str]) -> Iterator[list[str]]:
+def _listing(known: Mapping[str, Known], changes: Changes) -> Iterator[list[str]]:
     for path, image in known.items():
-        if image.split:
-            yield [path, changes.get(path, image.label), image.split]
+        label = changes.get(path, image.label)
+        if image.split and label is not None:
+            yield [path, label, image.split]
 
 
 def _copy(
-    source: DataSource, known: Mapping[str, Known], changes: Mapping[str, str]
+    source: DataSource, known: Mapping[str, Known], changes: Changes
 ) -> tuple[list[str], list[list[str]], str]:
     """Return the columns and rows of the manifest in use, with new labels and the splits in use."""
     assert source.manifest is not None
@@ -264,8 +321,10 @@ def _copy(
         path = path_in_collection(folder, cells[source.path_column], with_backslash) or ""
         path = path if path in known else composed.get(unicodedata.normalize("NFC", path), path)
         if path in changes:
-            cells[source.label_column] = changes[path]
             unseen.discard(path)
+            if (label := changes[path]) is None:
+                continue
+            cells[source.label_column] = label
         if path in known:
             cells[split_column] = known[path].split or ""
         rows.append([cells.get(column, "") for column in columns])

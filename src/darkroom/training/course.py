@@ -55,6 +55,9 @@ class EpochResult:
     """Whether val_f1_macro is higher than in all earlier epochs."""
     is_kept: bool
     """Whether the weights were kept: the latest within one standard error of the best so far."""
+    grad_norm_first_layer: float | None = None
+    """Mean gradient norm of the first trained layer; None if the norms of layers are not measured."""
+    grad_norm_last_layer: float | None = None
 
 
 class Verdict(NamedTuple):

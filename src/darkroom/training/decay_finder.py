@@ -54,7 +54,7 @@ def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[Trial]:
             results = fit(
                 state,
                 lambda epoch, step: bar.count(job.epoch(epoch, step)),
-                job.validations(state),
+                job.validation,
                 job.loss,
                 options,
                 job.config.seed,

@@ -22,7 +22,7 @@ def check_data(config: TrainConfig, info: DatasetInfo) -> None:
     """
     if problem := config.train.size_problem(info.input_size):
         raise UserError(f"train.image_size: {problem}")
-    if problem := config.augment.padding_problem(_least_side(config, info)):
+    if problem := config.augment.padding_problem(_shortest_side(config, info)):
         raise UserError(f"augment.crop_padding: {problem}")
     if info.multi_label and config.train.sampling == "balanced":
         raise UserError(
@@ -38,7 +38,7 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
         batch_size: in images; never ``auto``.
     """
     augment, model, train = config.augment, config.model, config.train
-    num_images, side = info.num_images("train"), _least_side(config, info)
+    num_images, side = info.num_images("train"), _shortest_side(config, info)
     if batch_size > num_images:
         yield (
             f"train.batch_size: {batch_size} is more than the {num_images} training images, so that an"
@@ -67,6 +67,6 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
         yield "augment.erase: 1 erases a part of every image, so that none is ever learnt whole"
 
 
-def _least_side(config: TrainConfig, info: DatasetInfo) -> int:
+def _shortest_side(config: TrainConfig, info: DatasetInfo) -> int:
     """Return the shortest side of a training image in pixels."""
     return min(min(size) for size in [size for _, size in config.train.sizes] or [info.input_size])

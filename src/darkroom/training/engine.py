@@ -37,11 +37,14 @@ CHECK_EVERY_STEPS = 50
 TrainBatches = Callable[[int, int], Iterable[TrainBatch]]
 """Takes an epoch and a step, both counted from 0; returns the epoch's batches from that step on."""
 
+ValidationBatches = Callable[[int], Iterable[Batch]]
+"""Takes an epoch, counted from 0; returns all validation batches."""
+
 
 def fit(
     state: TrainingState,
     train_batches: TrainBatches,
-    val_batches: Iterable[Batch],
+    val_batches: ValidationBatches,
     loss: Loss,
     options: "SettledTrain",
     seed: int,
@@ -52,13 +55,12 @@ def fit(
     """Train from the position of ``state`` to the end; yield each epoch's result, earlier ones too.
 
     Args:
-        val_batches: the validation images; iterated once per epoch.
         seed: of dropout and of the bootstrap; the batches have their own for order and augmentation.
         checkpoints: saves the state from time to time.
         network: computes the logits in training; by default the model. It may be the compiled model, or
             a model that also takes features.
-        validated: takes a model and returns the module that computes the logits of ``val_batches``;
-            called once.
+        validated: takes a model and returns the module that computes the logits of
+            ``val_batches``; called once.
 
     Raises:
         UserError: the loss is not finite, or a batch does not fit into memory.
@@ -69,7 +71,9 @@ def fit(
     yield from state.results
     while state.epoch < options.epochs and not _is_out_of_patience(state, options):
         train_one_epoch(state, network, train_batches, loss, options, seed, checkpoints)
-        batches = _with_checkpoints(val_batches, lambda: _save_if_due(state, options, checkpoints))
+        batches = _with_checkpoints(
+            val_batches(state.epoch), lambda: _save_if_due(state, options, checkpoints)
+        )
         scores = evaluate(validation_network, batches, seed, options.precision)
         verdict = judge(scores.f1_macro, state.best)
         result = EpochResult(
@@ -83,6 +87,7 @@ def fit(
             val_f1_standard_error=scores.f1_standard_error,
             is_best=verdict.is_best,
             is_kept=verdict.is_kept,
+            **state.gradient_ends(),
         )
         if not math.isfinite(scores.loss):
             what = f"validation loss of epoch {result.epoch}"
@@ -142,6 +147,8 @@ def train_step(
 
     # gradients
     state.scaler.unscale_(state.optimizer)
+    if state.gradients is not None:
+        state.gradients.add_step()
     add_l1(state.optimizer, options.l1)
     if options.clip_value is not None:
         nn.utils.clip_grad_value_(state.model.parameters(), options.clip_value)

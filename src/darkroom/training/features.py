@@ -36,7 +36,7 @@ def head_alone(model: Classifier) -> Classifier:
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureBatches:
     """Batches of features, which replace images while the backbone is frozen."""
 
     train: list[Batches]
@@ -46,7 +46,7 @@ class Features:
 
 def load_features(
     extractor: Extractor, train: Batches, val: Batches, train_views: list[View]
-) -> Features:
+) -> FeatureBatches:
     """Return the features of both splits, computed if they are not in the cache.
 
     Raises:
@@ -54,4 +54,4 @@ def load_features(
     """
     wanted = [Wanted(val), *(Wanted(train, view) for view in train_views)]
     of_val, *of_train = extractor.features(wanted, "train")
-    return Features([train.with_features(rows) for rows in of_train], val.with_features(of_val))
+    return FeatureBatches([train.with_features(rows) for rows in of_train], val.with_features(of_val))

@@ -1,6 +1,7 @@
 """The results of a training's epochs: as metrics, as a table, as a figure, as text."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,9 @@ class History:
             "val/f1_standard_error": last.val_f1_standard_error,
             **course_metrics(vars(course.kept), vars(course.best)),
         }
-        if last.grad_norm is not None:
-            metrics["train/grad_norm"] = last.grad_norm
+        for name in ("grad_norm", "grad_norm_first_layer", "grad_norm_last_layer"):
+            if (norm := getattr(last, name)) is not None:
+                metrics[f"train/{name}"] = norm
         if last.epoch > self._num_earlier:
             metrics["train/epoch_seconds"] = self._seconds
         return metrics
@@ -74,10 +76,12 @@ class History:
             f"val F1 {last.val_f1_macro:.4f}"
         )
 
-    def outcome(self) -> dict[str, Any]:
-        """Return what a model file records about the epochs."""
+    def outcome(self, remarks: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what a model file records about the epochs, with more ``remarks`` on the training."""
+        course = self.course.to_dict()
+        course["kept"]["remarks"] += remarks
         return {
-            **self.course.to_dict(),
+            **course,
             "overfits_since_epoch": overfits_since(self._results),
             "history": self._curves(),
         }

@@ -1,7 +1,7 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,23 +14,22 @@ from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
 from darkroom.compute.precision import check_precision, cpu_flags
-from darkroom.config.train import SettledTrain, TrainConfig
+from darkroom.config.train import SettledTrain, TrainConfig, images_differ, resizes_anew
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.prepared import PreparedData, TrainingData
 from darkroom.dataset.views import EvaluationView
 from darkroom.features.extractor import Extractor, View
-from darkroom.features.store import Store
-from darkroom.loading.batches import Batch, Batches, TrainBatch
+from darkroom.features.store import Store, open_store
+from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
-from darkroom.paths import FEATURES
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.doubts import check_data, doubts
-from darkroom.training.features import Features, OnFeatures, head_alone, load_features
+from darkroom.training.features import FeatureBatches, OnFeatures, head_alone, load_features
 from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
@@ -59,7 +58,7 @@ class Job:
     """A remark on those weights, or an empty string."""
     doubts: tuple[str, ...] = ()
     """A sentence for each parameter value that makes little sense for the data."""
-    features: Features | None = None
+    features: FeatureBatches | None = None
     """Features to use instead of images in the first epochs, if the whole backbone is frozen in them."""
 
     def with_features(self) -> "Job":
@@ -75,9 +74,9 @@ class Job:
 
     def _views(self) -> list[View]:
         """Return the views of the training images; none if images differ in each epoch."""
-        if not self.augmentation.changes_images:
-            return [View()]
         train = self.config.train
+        if not images_differ(train, self.config.augment, self.info.input_size):
+            return [View()]
         sizes = f"{train.sizes} {train.evaluate_crop}"
         description = f"{self.config.seed} {self.config.augment.model_dump_json()} {sizes}"
         views = range(train.feature_views or 0)
@@ -131,10 +130,6 @@ class Job:
             return self.features.val
         return self.val
 
-    def validations(self, state: TrainingState) -> Iterable[Batch]:
-        """Return an iterable of what ``validation`` returns for the epoch that ``state`` is in."""
-        return _Validations(self, state)
-
     def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
         """Return an epoch's batches from a step on; both are counted from 0."""
         seed = self.config.seed
@@ -142,15 +137,6 @@ class Job:
             views = self.features.train
             return views[epoch % len(views)].epoch(seed, epoch, None, step)
         return self.train.epoch(seed, epoch, self.augmentation, step)
-
-
-@dataclass(frozen=True)
-class _Validations:
-    job: Job
-    state: TrainingState
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.job.validation(self.state.epoch))
 
 
 def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = None) -> Job:
@@ -176,7 +162,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
     start = start_from(
         config.model.weights,
         ModelSpec(
-            **config.model.model_dump(exclude={"weights"}),
+            **config.model.architecture(),
             class_names=tuple(info.class_names),
             input_size=options.sizes[-1][1] if options.sizes else info.input_size,
             prepared_size=info.input_size if options.sizes else None,
@@ -189,13 +175,12 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
             environment=environment,
             multi_label=info.multi_label,
         ),
+        config.model.init,
     )
     check_stages(start.classifier, start.spec, options.sizes)
     model = start.classifier.to(device)
     view = EvaluationView.of(start.spec.input_size, options.evaluate_crop)
-    is_plain = view is not None and view.crop == "whole" and config.augment.resized_crop is None
-    trains_on_view = is_plain and len(options.sizes) == 1
-    resizes = not trains_on_view and any(size != info.input_size for _, size in options.sizes)
+    resizes = resizes_anew(options, config.augment, info.input_size)
     augmentation = Augmentation(
         config.augment,
         config.seed,
@@ -204,7 +189,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
     )
     # images may stay on the GPU, so they are placed before a batch size that fits is looked for
     train = Batches(
-        data.open("train", view if trains_on_view else None),
+        data.open("train", None if resizes else view),
         device,
         1,
         runtime.workers,
@@ -232,7 +217,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
         val=val.with_batch_size(-(-batch_size // options.micro_batches)),
         augmentation=augmentation,
         loss=loss,
-        store=Store(FEATURES, runtime.features_gib * 2**30),
+        store=open_store(runtime),
         weights_sha256=start.sha256,
         remark=start.remark,
         doubts=tuple(doubts(config, info, batch_size)),

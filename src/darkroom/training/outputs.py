@@ -8,6 +8,7 @@ from darkroom.models.file import save_model
 from darkroom.models.summary import summary_text
 from darkroom.paths import HISTORY, MODEL, REPORT_TRAIN, VALIDATION
 from darkroom.training.calibration import calibrate, write_validation
+from darkroom.training.gradients import remarks_on_gradients, write_gradients
 from darkroom.training.session import Session
 
 
@@ -19,6 +20,8 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
     """
     job, history = session.job, session.history
     job.trained.load_state_dict(session.state.kept_weights)  # which shares the weights of the head
+    gradients = session.state.gradients
+    remarks = [] if gradients is None else remarks_on_gradients(gradients.results)
     training = {
         **params,
         "train.batch_size": session.options.batch_size,
@@ -26,7 +29,7 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
         "train.weight_decay": session.options.weight_decay,
         "data.digest": job.info.digest,
         "model.weights.sha256": job.weights_sha256,
-        **history.outcome(),
+        **history.outcome(remarks),
     }
     val = job.validation(history.course.kept.epoch - 1)
     spec, probabilities, targets = calibrate(
@@ -37,7 +40,9 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
+    if gradients is not None:
+        write_gradients(gradients.results, REPORT_TRAIN)
     session.checkpoints.remove()
-    for line in history.remarks():
+    for line in [*history.remarks(), *remarks]:
         print(f"train: {line}")
     print(f"train: {job.spec.name} on {job.device.type}, {history.course.sentence}")

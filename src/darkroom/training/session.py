@@ -61,7 +61,7 @@ class Session:
             for result in fit(
                 state,
                 train_batches,
-                job.validations(state),
+                job.validation,
                 job.loss,
                 self.options,
                 job.config.seed,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from darkroom.training.course import EpochResult
+from darkroom.training.gradients import GradientNorms, ends_of
 from darkroom.training.moving_average import MovingAverage
 from darkroom.training.optim import make_optimizer
 from darkroom.training.schedule import make_plateau, make_schedule
@@ -58,6 +59,7 @@ class TrainingState:
         reading a value waits for the device."""
         self.grad_norms = torch.zeros_like(self.losses)
         """float32 ``(num_steps,)``: before clipping; zeros if gradients are not clipped by norm."""
+        self.gradients = GradientNorms(model) if options.gradient_norms else None
         self.results: list[EpochResult] = []
         self.kept_weights: dict[str, Tensor] = {}
         """Weights of the kept epoch, on the CPU; empty during the first epoch."""
@@ -89,6 +91,18 @@ class TrainingState:
         """Return the mean gradient norm over the steps of the epoch so far."""
         return float(self.grad_norms[: self.step].cpu().mean())
 
+    def gradient_ends(self) -> dict[str, float | None]:
+        """Return the norms of the first and the last layer in the epoch so far, if they are measured."""
+        if self.gradients is None:
+            return {}
+        ends = ends_of(self.gradients.of_epoch(self.epoch + 1))
+        if ends is None:
+            return {}
+        return {
+            "grad_norm_first_layer": ends[0].grad_norm,
+            "grad_norm_last_layer": ends[1].grad_norm,
+        }
+
     def first_bad_step(self) -> int | None:
         """Return the first step of the epoch, from 0, whose loss is not a finite number."""
         is_bad = ~self.losses[: self.step].isfinite().cpu()
@@ -101,6 +115,8 @@ class TrainingState:
             weights = self.evaluated_model.state_dict()
             self.kept_weights = {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()}
         self.epoch += 1
+        if self.gradients is not None:
+            self.gradients.finish_epoch(self.epoch)
         self.step = 0
         self.num_images = 0
         self.losses.zero_()
@@ -120,6 +136,7 @@ class TrainingState:
             "lr": self.lr,
             "losses": self.losses,
             "grad_norms": self.grad_norms,
+            "gradients": None if self.gradients is None else self.gradients.state_dict(),
             "results": [asdict(result) for result in self.results],
             "kept_weights": self.kept_weights,
         }
@@ -140,5 +157,7 @@ class TrainingState:
         self.lr = values["lr"]
         self.losses.copy_(values["losses"])
         self.grad_norms.copy_(values["grad_norms"])
+        if self.gradients is not None:
+            self.gradients.load_state_dict(values["gradients"])
         self.results = [EpochResult(**result) for result in values["results"]]
         self.kept_weights = values["kept_weights"]

@@ -2,16 +2,17 @@
 
 from torch import Tensor, nn
 
+from darkroom.models.backbones.activations import make_activation
 from darkroom.models.backbones.layers import BatchNorm1d
 
 
 class MLP(nn.Module):
-    """Layers of ``width`` units over all pixels: linear, batch normalisation, ReLU.
+    """Layers of ``width`` units over all pixels: linear, batch normalisation, activation.
 
     There is dropout between the layers; the head has its own.
     """
 
-    def __init__(self, num_inputs: int, width: int, depth: int, dropout: float) -> None:
+    def __init__(self, num_inputs: int, width: int, depth: int, dropout: float, activation: str) -> None:
         super().__init__()
         layers = []
         for layer in range(depth):
@@ -20,7 +21,7 @@ class MLP(nn.Module):
                     nn.Dropout(dropout if layer > 0 else 0),
                     nn.Linear(num_inputs, width, bias=False),  # batch normalisation has one
                     BatchNorm1d(width),
-                    nn.ReLU(),
+                    make_activation(activation),
                 )
             )
             num_inputs = width

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.activations import make_activation
 from darkroom.models.backbones.layers import StochasticDepth, rising
 from darkroom.models.backbones.shapes import Window, output_size
 
@@ -37,14 +38,16 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and a perceptron with 4 x width units, each pre-normalised and residual."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float, stochastic_depth: float) -> None:
+    def __init__(
+        self, width: int, num_heads: int, dropout: float, stochastic_depth: float, activation: str
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, num_heads, dropout)
         self.norm2 = nn.LayerNorm(width)
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width),
-            nn.GELU(),
+            make_activation(activation),
             nn.Dropout(dropout),
             nn.Linear(4 * width, width),
             nn.Dropout(dropout),
@@ -77,6 +80,7 @@ class ViT(nn.Module):
         depth: int,
         dropout: float,
         stochastic_depth: float,
+        activation: str,
     ) -> None:
         super().__init__()
         num_heads = max(1, width // HEAD_WIDTH)
@@ -87,7 +91,7 @@ class ViT(nn.Module):
         self.positions = nn.Parameter(torch.empty(1, num_patches, width))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(
-            *(Block(width, num_heads, dropout, p) for p in rising(stochastic_depth, depth))
+            *(Block(width, num_heads, dropout, p, activation) for p in rising(stochastic_depth, depth))
         )
         self.norm = nn.LayerNorm(width)
         nn.init.trunc_normal_(self.positions, std=0.02)

@@ -1,0 +1,214 @@
+"""Further columns of a manifest, such as a camera or a site, which ``evaluate`` makes slices of."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from darkroom.collection.names import is_blank
+from darkroom.collection.rows import column_names, read_rows
+from darkroom.errors import UserError, counted, listed
+
+MAX_COLUMNS = 20
+"""Maximum number of columns that are kept."""
+MAX_EXAMINED = 50
+"""Maximum number of columns that are examined if none are named."""
+MAX_CHARACTERS = 100
+"""Maximum length of a value, and of the name of a column."""
+MAX_DIFFERENT = 10_000
+"""Maximum number of different texts in a column."""
+MAX_NAMED = 10
+"""Maximum number of columns in a remark."""
+
+PARAMETER = "data.slice_columns"
+
+Wanted = Literal["auto"] | Sequence[str]
+
+_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
+_WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,14})")
+
+
+class OwnColumns:
+    """The further columns of a manifest that are kept, and why others are not.
+
+    Numbers are decimal, without leading zeros, so that ``007`` stays text. Not kept are long text,
+    lists, columns with one value, text that is another in nearly each row, such as notes, and whole
+    numbers that are another in each row, such as ids.
+
+    Args:
+        wanted: names of columns; ``auto``: all that can be kept, up to ``MAX_COLUMNS``.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self._kept: dict[str, _Column] = {}
+        self._excluded: dict[str, str] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are kept, in the order of the manifest."""
+        return list(self._kept)
+
+    @property
+    def remarks(self) -> list[str]:
+        """One remark that names the columns that are not kept, and the reasons; or none."""
+        if not self._excluded:
+            return []
+        reasons = [f"{listed([name])}: {why}" for name, why in self._excluded.items()]
+        more = len(reasons) - MAX_NAMED
+        shown = "; ".join(reasons[:MAX_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
+        return [f"Columns of the manifest that do not become slices ({PARAMETER}): {shown}."]
+
+    def choose(self, name: str, content: bytes, roles: Mapping[str, str]) -> None:
+        """Choose the columns of a manifest.
+
+        Args:
+            name: name of the file, for its suffix and for messages.
+            roles: columns with a meaning, such as that of the label, by the parameter that names them.
+
+        Raises:
+            UserError: the file is damaged, or a wanted column is missing.
+        """
+        if not self.wanted:
+            return
+        found = column_names(name, content, set(roles.values()))
+        columns = {column: _Column() for column in self._candidates(found, set(roles.values()))}
+        # column by column, if one that is too large for `read_rows` need not be read at all
+        is_parquet = PurePosixPath(name).suffix.lower() == ".parquet"
+        for part in [[column] for column in columns] if is_parquet else [list(columns)] * bool(columns):
+            try:
+                read = {f"{PARAMETER}: {column}": column for column in part}
+                for _, values in read_rows(name, content, read if is_parquet else {**roles, **read}):
+                    for column, value in zip(part, values[-len(part) :], strict=True):
+                        columns[column].add(value)
+            except UserError:
+                if not is_parquet:
+                    raise
+                columns[part[0]].problem = "it cannot be read"
+        for column, seen in columns.items():
+            if problem := seen.settle():
+                self._excluded[column] = problem
+            elif len(self._kept) == MAX_COLUMNS:
+                self._excluded[column] = f"at most {MAX_COLUMNS} do"
+            else:
+                self._kept[column] = seen
+
+    def _candidates(self, found: list[str], taken: set[str]) -> list[str]:
+        """Return the columns to examine; raise UserError if a wanted one is missing."""
+        if self.wanted != "auto":
+            if missing := [column for column in self.wanted if column not in found]:
+                raise UserError(
+                    f"{PARAMETER}: the manifest has no column {listed(missing[:1])} among"
+                    f" {listed(found, MAX_EXAMINED)}"
+                )
+            found = [column for column in found if column in self.wanted]
+        counts = Counter(found)
+        candidates: list[str] = []
+        for column in dict.fromkeys(found):
+            if column in taken:
+                continue
+            if problem := _problem_of_name(column, counts[column]):
+                self._excluded[column[:MAX_CHARACTERS]] = problem
+            elif len(candidates) == MAX_EXAMINED:
+                self._excluded[column] = f"only {counted(MAX_EXAMINED, 'column')} are examined"
+            else:
+                candidates.append(column)
+        return candidates
+
+    def pack(self, values: Iterable[Any]) -> str | None:
+        """Return a row's values of the kept columns as a JSON object, or None if all are empty."""
+        known = {}
+        for (name, column), value in zip(self._kept.items(), values, strict=True):
+            if text := _as_text(value):
+                known[name] = column.convert(text)
+        return json.dumps(known, ensure_ascii=False, separators=(",", ":")) if known else None
+
+
+def common_values(rows: Iterable[str | None]) -> str | None:
+    """Return, in the form of ``pack``, the values in which all rows of an image agree."""
+    unpacked = [json.loads(row) if row else {} for row in rows]
+    first, others = unpacked[0], unpacked[1:]
+    common = {
+        name: value
+        for name, value in first.items()
+        if all(name in other and other[name] == value for other in others)
+    }
+    return json.dumps(common, ensure_ascii=False, separators=(",", ":")) if common else None
+
+
+class _Column:
+    """What is known about the values of a column."""
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self._values: set[str] = set()
+        self._num_counted = 0
+        self._is_number = self._is_whole = True
+
+    def add(self, value: Any) -> None:
+        """Note the next value, as it is stored."""
+        if self.problem:
+            return
+        try:
+            text = _as_text(value)
+        except ValueError as error:
+            self.problem, self._values = f"{error}", set()
+            return
+        if not text:
+            return
+        self._is_number = self._is_number and _is_number(text)
+        self._is_whole = self._is_whole and _WHOLE.fullmatch(text) is not None
+        if len(self._values) < MAX_DIFFERENT:
+            self._values.add(text)
+            self._num_counted += 1
+
+    def settle(self) -> str:
+        """Return why the column is not kept; empty if it is."""
+        num_different, num_rows, self._values = len(self._values), self._num_counted, set()
+        if self.problem:
+            return self.problem
+        if num_different < 2:
+            return "it has one value" if num_different else "it is empty"
+        if not self._is_number:
+            if num_different == MAX_DIFFERENT or num_different > num_rows / 2:
+                return "nearly each row has another value"
+        elif self._is_whole and num_different == num_rows:
+            return "each row has another number"
+        return ""
+
+    def convert(self, text: str) -> str | int | float:
+        """Return a value as a number if the whole column has numbers."""
+        return text if not self._is_number else int(text) if self._is_whole else float(text)
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as text, empty if it is unknown; raise ValueError if that is impossible."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes | list | dict | tuple):
+        raise ValueError("it has values that are not text, numbers, true or false")
+    text = f"{value}".strip().encode("utf-8", "replace").decode()
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has values of more than {MAX_CHARACTERS} characters")
+    return text
+
+
+def _is_number(text: str) -> bool:
+    if not any(letter.isdigit() for letter in text) or not _NUMBER.fullmatch(text):
+        return False
+    return math.isfinite(float(text))
+
+
+def _problem_of_name(name: str, count: int) -> str:
+    if count > 1:
+        return f"{count} columns have this name"
+    if is_blank(name):
+        return "its name is blank"
+    if len(name) > MAX_CHARACTERS:
+        return f"its name has more than {MAX_CHARACTERS} characters"
+    return "" if name.isprintable() else "its name has characters that cannot be shown"

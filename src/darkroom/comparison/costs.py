@@ -1,0 +1,147 @@
+"""What the two models cost: parameters, and the time that one image takes."""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.comparison.sides import Side
+from darkroom.errors import UserError
+from darkroom.models.exported import DESCRIPTION, check_exported, load_description
+from darkroom.paths import EXPORT, REPORT_TRAIN
+from darkroom.prediction.onnx_session import OnnxClassifier
+
+ONNX = "model.onnx"
+SUMMARY = REPORT_TRAIN / "summary.txt"
+NUM_ROUNDS = 200
+"""Maximum number of times that each model classifies an image."""
+NUM_WARM_UPS = 10
+MAX_SECONDS = 20.0
+"""Time after which no further round begins, once there are ``MIN_ROUNDS``."""
+MIN_ROUNDS = 20
+
+Quartiles = tuple[float, float, float]
+"""The median, and below and above it the first and third quartile."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The time for one image, by both models in turn, with ONNX Runtime on all cores of the CPU."""
+
+    milliseconds: tuple[Quartiles, Quartiles]
+    ratio: Quartiles
+    """The time of the second model divided by that of the first, per round."""
+    num_rounds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values by name; the median comes first, then the quartiles."""
+        return {
+            "milliseconds": [list(one) for one in self.milliseconds],
+            "ratio": list(self.ratio),
+            "rounds": self.num_rounds,
+        }
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is known about the costs of two models."""
+
+    parameters: tuple[int | None, int | None] = (None, None)
+    latency: Latency | None = None
+    not_measured: str = ""
+    """Why there is no latency, if it was asked for."""
+
+
+def costs_of(first: Side, second: Side, latency: bool = False) -> Costs:
+    """Return the numbers of parameters, and measure the latency on request.
+
+    Args:
+        latency: classify an image with the exported ONNX models of both, in turn.
+    """
+    parameters = _num_parameters(first), _num_parameters(second)
+    if not latency:
+        return Costs(parameters)
+    try:
+        with TemporaryDirectory() as scratch:
+            places = Path(scratch, "a"), Path(scratch, "b")
+            models = [_load(*pair) for pair in zip((first, second), places, strict=True)]
+        return Costs(parameters, measure(*models))
+    except UserError as error:
+        return Costs(parameters, None, f"{error}")
+
+
+def _num_parameters(side: Side) -> int | None:
+    """Return the number of parameters that summary.txt names; None if it is not available."""
+    try:
+        text = side.read_file(SUMMARY).decode(errors="replace")
+    except UserError:
+        return None
+    found = re.search(r"([\d,]+) parameters", text)
+    return int(found[1].replace(",", "")) if found else None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A loaded model, and an image for it."""
+
+    classifier: OnnxClassifier
+    image: NDArray[np.uint8]
+    """``(1, channels, height, width)``"""
+
+    def seconds(self) -> float:
+        """Return how long it takes to classify the image."""
+        start = time.perf_counter()
+        self.classifier.probabilities(self.image)
+        return time.perf_counter() - start
+
+
+def _load(side: Side, folder: Path) -> Exported:
+    """Return the exported model of a side.
+
+    Raises:
+        UserError: its files are not available, or damaged.
+    """
+    folder.mkdir()
+    try:
+        for name in (DESCRIPTION, ONNX):
+            (folder / name).write_bytes(side.read_file(EXPORT / name))
+        values, digests = load_description(folder)
+        model = check_exported(folder, digests, ONNX)
+        shape = (int(values["channels"]), *map(int, values["input_size"]))
+        names = values["class_names"]
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        problem = f"{error}".replace(f"{folder}", f"{EXPORT}")
+        raise UserError(f"{side.name}: {problem}") from None
+    classifier = OnnxClassifier(model, (shape[0], shape[1], shape[2]), len(names), folder / DESCRIPTION)
+    image = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
+    return Exported(classifier, image)
+
+
+def measure(first: Exported, second: Exported) -> Latency:
+    """Return the latency of two models, each timed once per round, in changing order."""
+    for _ in range(NUM_WARM_UPS):
+        first.seconds()
+        second.seconds()
+    pairs: list[tuple[float, float]] = []
+    start = time.perf_counter()
+    while len(pairs) < NUM_ROUNDS:
+        if len(pairs) >= MIN_ROUNDS and time.perf_counter() - start > MAX_SECONDS:
+            break
+        if len(pairs) % 2:
+            later = second.seconds()
+            pairs.append((first.seconds(), later))
+        else:
+            pairs.append((first.seconds(), second.seconds()))
+    times = np.array(pairs)
+    before, after = (_quartiles(1e3 * column) for column in times.T)
+    return Latency((before, after), _quartiles(times[:, 1] / times[:, 0]), len(pairs))
+
+
+def _quartiles(values: NDArray[np.float64]) -> Quartiles:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return median, low, high

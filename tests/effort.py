@@ -1,0 +1,10 @@
+"""How much is done of what can be repeated for ever: a sample, or all of it if ``ALL_TESTS=1``."""
+
+import os
+
+ALL = os.environ.get("ALL_TESTS") == "1"
+
+
+def at_least(sample: int, everything: int) -> int:
+    """Returns how often something is repeated."""
+    return everything if ALL else sample

@@ -54,10 +54,11 @@ def test_the_lowest_level_widens_what_a_pixel_sees(depth: int, num_rows: range) 
     assert int(rows.max() - rows.min()) + 1 in num_rows
 
 
+@pytest.mark.parametrize("pooling", ["max", "avg", "stride"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
-def test_the_formula_tells_which_sizes_are_restored(depth: int) -> None:
-    windows = UNet.halvings(depth)
-    network = UNet(1, 1, depth).to("meta").eval()
+def test_the_formula_tells_which_sizes_are_restored(depth: int, pooling: str) -> None:
+    windows = UNet.halvings(depth, pooling)
+    network = UNet(1, 1, depth, "silu", pooling).to("meta").eval()
     for size in range(1, 40):
         fits = output_size(size, windows) * 2 ** len(windows) == size
         try:
@@ -92,8 +93,8 @@ def test_it_is_a_network_with_normalisation_inside() -> None:
 @pytest.mark.parametrize(
     ("name", "backbone", "expected"),
     [
-        ("cnn", CNN(3, 4, 3), [(4, 0), (8, 1), (16, 2)]),
-        ("resnet", ResNet(3, 4, 1, 0.0), [(4, 0), (8, 1), (16, 2)]),
+        ("cnn", CNN(3, 4, 3, "relu", "max"), [(4, 0), (8, 1), (16, 2)]),
+        ("resnet", ResNet(3, 4, 1, 0.0, "relu", "stride"), [(4, 0), (8, 1), (16, 2)]),
         (
             "torchvision:resnet18",
             nn.Sequential(*list(resnet18(weights=None).children())[:-2]),
@@ -117,6 +118,6 @@ def test_any_backbone_is_an_encoder(
 
 def test_a_backbone_whose_sizes_do_not_halve_is_refused() -> None:
     with pytest.raises(UserError, match=r"cnn makes maps of 15 x 16 from images of 30 x 33"):
-        find_stages("cnn", CNN(3, 4, 2), torch.rand(1, 3, 30, 33))
+        find_stages("cnn", CNN(3, 4, 2, "relu", "max"), torch.rand(1, 3, 30, 33))
     with pytest.raises(UserError, match="cnn does not halve images"):
-        find_stages("cnn", CNN(3, 4, 1), torch.rand(1, 3, 32, 32))
+        find_stages("cnn", CNN(3, 4, 1, "relu", "max"), torch.rand(1, 3, 32, 32))

@@ -11,24 +11,31 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from darkroom.models.backbones.cnn import conv_bn_relu
+from darkroom.models.backbones.activations import make_pooling
+from darkroom.models.backbones.cnn import conv_bn_act
 from darkroom.models.backbones.shapes import Window
 
 
 class DoubleConv(nn.Sequential):
-    """Two 3 x 3 convolutions that keep the size, each with batch normalisation and ReLU."""
+    """Two 3 x 3 convolutions that keep the size, each with batch normalisation and an activation.
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    With a ``stride`` of 2, the first one halves the size.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, activation: str, stride: int = 1) -> None:
         super().__init__(
-            *conv_bn_relu(in_channels, out_channels), *conv_bn_relu(out_channels, out_channels)
+            *conv_bn_act(in_channels, out_channels, activation, stride),
+            *conv_bn_act(out_channels, out_channels, activation),
         )
 
 
 class Down(nn.Sequential):
     """One level of the encoder: halve the size, then two convolutions."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(nn.MaxPool2d(2), DoubleConv(in_channels, out_channels))
+    def __init__(self, in_channels: int, out_channels: int, activation: str, pooling: str) -> None:
+        halving = make_pooling(pooling)
+        stride = 1 if halving else 2
+        super().__init__(*halving, DoubleConv(in_channels, out_channels, activation, stride))
 
 
 class Up(nn.Module):
@@ -37,10 +44,10 @@ class Up(nn.Module):
     ``skip_channels`` is the number of channels of the encoder's map; 0: there is none.
     """
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, activation: str) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
-        self.conv = DoubleConv(out_channels + skip_channels, out_channels)
+        self.conv = DoubleConv(out_channels + skip_channels, out_channels, activation)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Double a map.
@@ -66,14 +73,14 @@ class Decoder(nn.Module):
             map of the encoder.
     """
 
-    def __init__(self, channels: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], widths: Sequence[int], activation: str = "relu") -> None:
         super().__init__()
         num_extra = len(widths) - (len(channels) - 1)
         assert num_extra >= 0
         skips = [0] * num_extra + [*channels[:-1]]
         inputs = [*widths, channels[-1]][1:]
         levels = zip(inputs, skips, widths, strict=True)
-        self.ups = nn.ModuleList(Up(*level) for level in reversed(list(levels)))
+        self.ups = nn.ModuleList(Up(*level, activation) for level in reversed(list(levels)))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """The encoder's maps, float ``(n, C, h, w)``, the largest first -> ``(n, widths[0], H, W)``."""
@@ -90,12 +97,14 @@ class UNet(nn.Module):
     ``2 ** (depth - 1)``, because each level halves the size of the one above.
     """
 
-    def __init__(self, channels: int, width: int, depth: int) -> None:
+    def __init__(
+        self, channels: int, width: int, depth: int, activation: str = "relu", pooling: str = "max"
+    ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth)]
-        self.first = DoubleConv(channels, width)
-        self.downs = nn.ModuleList(Down(*pair) for pair in pairwise(widths))
-        self.decoder = Decoder(widths, widths[:-1])
+        self.first = DoubleConv(channels, width, activation)
+        self.downs = nn.ModuleList(Down(*pair, activation, pooling) for pair in pairwise(widths))
+        self.decoder = Decoder(widths, widths[:-1], activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """float ``(n, channels, height, width)`` -> a map of features ``(n, C, height, width)``."""
@@ -105,6 +114,7 @@ class UNet(nn.Module):
         return self.decoder(maps)
 
     @staticmethod
-    def halvings(depth: int) -> list[Window]:
-        """Return the windows of the poolings; the convolutions keep the size."""
-        return [Window(2, stride=2)] * (depth - 1)
+    def halvings(depth: int, pooling: str = "max") -> list[Window]:
+        """Return the windows that halve the size; the other convolutions keep it."""
+        window = Window(3, stride=2, padding=1) if pooling == "stride" else Window(2, stride=2)
+        return [window] * (depth - 1)

@@ -23,6 +23,7 @@ from darkroom.compute.determinism import set_determinism
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.baseline import fit_baseline
 from darkroom.evaluation.features import BackboneFeatures, FeatureExtractor, GreyPixels
+from darkroom.evaluation.targets import one_class
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
 
@@ -63,12 +64,6 @@ def write(folder: Path, num_images: int, side: int, num_classes: int, seed: int)
 def classifier(num_classes: int) -> Classifier:
     spec = blank_spec(
         name="torchvision:mobilenet_v2",
-        width=None,
-        depth=None,
-        patch_size=None,
-        dropout=0.0,
-        stochastic_depth=0.0,
-        head="linear",
         num_classes=num_classes,
         input_size=(224, 224),
         channels=3,
@@ -88,7 +83,7 @@ def seconds(
         train = write(Path(folder, "train"), num_train, side, num_classes, 1)
         val = write(Path(folder, "val"), num_val, side, num_classes, 2)
         started = time.process_time()
-        fit_baseline(extractor, train, val, num_classes, torch.device("cpu"))
+        fit_baseline(one_class, extractor, train, val, num_classes, torch.device("cpu"))
         return round(time.process_time() - started, 2)
 
 

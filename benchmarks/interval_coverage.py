@@ -22,8 +22,8 @@ from machine import hardware, keep
 from numpy.typing import NDArray
 
 from darkroom.comparison import paired
-from darkroom.evaluation.single_label import SingleLabelEvaluation
 from darkroom.evaluation.slices import with_slices
+from darkroom.evaluation.targets.one_class import OneClassEvaluation
 from darkroom.metrics import intervals
 from darkroom.metrics.remarks import P_VALUE
 
@@ -155,7 +155,7 @@ def measure_slices(beta: tuple[float, float], is_grouped: bool, num_sets: int) -
         is_right = torch.from_numpy(random.random(len(groups)) < random.beta(*beta, 100)[groups])
         preds = torch.where(is_right, targets, 1 - targets)
         probabilities = torch.nn.functional.one_hot(preds, 2).double()
-        evaluation = SingleLabelEvaluation(["a", "b"], targets, probabilities, probabilities, {})
+        evaluation = OneClassEvaluation(["a", "b"], targets, probabilities, probabilities, {})
         attributes = {
             name: [f"{part}" for part in random.permutation(np.arange(100) % 4)[groups]]
             for name in ("one", "another", "a third")

@@ -37,7 +37,8 @@ from darkroom.training.course import EpochResult, course_of, judge
 from darkroom.training.engine import evaluate, fit
 from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
-from darkroom.training.uncertainty import macro_f1_standard_error
+from darkroom.training.targets import one_class
+from darkroom.training.uncertainty import standard_error_of_classes
 
 NAME = "kept-epoch"
 NEW_RULE = "one standard error"
@@ -105,7 +106,9 @@ def simulate(truth: NDArray[np.float64], num_images: int, seed: int) -> list[Epo
         preds = torch.where(torch.from_numpy(is_right), targets, (targets + wrong_by) % NUM_CLASSES)
         f1 = macro_f1(confusion_matrix(targets, preds, NUM_CLASSES))
         verdict = judge(f1, best)
-        error = macro_f1_standard_error(targets, preds, NUM_CLASSES, 0) if verdict.is_best else math.nan
+        error = (
+            standard_error_of_classes(targets, preds, NUM_CLASSES, 0) if verdict.is_best else math.nan
+        )
         epochs.append(Epoch(number, math.nan, math.nan, f1, error, *verdict))
         best = epochs[-1] if verdict.is_best else best
     return epochs
@@ -217,10 +220,7 @@ def cnn(num_classes: int, shape: tuple[int, ...], width: int) -> nn.Module:
         name="cnn",
         width=width,
         depth=2,
-        patch_size=None,
         dropout=0.1,
-        stochastic_depth=0.0,
-        head="linear",
         num_classes=num_classes,
         input_size=(height, image_width),
         channels=channels,
@@ -287,11 +287,11 @@ def train(task: Task, seed: int) -> tuple[list[EpochResult], list[float]]:
                 inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
             yield TrainBatch(inputs, learnt[1][rows])
 
-    loss = make_loss(options, names, counts, torch.device("cpu"))
+    loss = make_loss(one_class, options, names, counts, sum(counts), torch.device("cpu"))
     tests = []
     epochs = fit(state, train_batches, lambda _: batches(*val), loss, options, seed)
     for _ in epochs:
-        tests.append(evaluate(state.evaluated_model, batches(*test), seed).f1_macro)
+        tests.append(evaluate(state.evaluated_model, batches(*test), loss, seed).f1_macro)
     return state.results, tests
 
 

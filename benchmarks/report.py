@@ -76,9 +76,13 @@ def opened(browser: Browser, address: str) -> dict[str, float]:
 def measure(folder: Path, browser: Browser, side: int, num_classes: int) -> None:
     shards = write(folder / "test", side, num_classes)
     spec = blank_spec(
-        name="cnn", width=32, depth=3, patch_size=None, dropout=0.0, stochastic_depth=0.0,
-        head="linear", num_classes=num_classes, input_size=(side, side), channels=3,
-    )  # fmt: skip
+        name="cnn",
+        width=32,
+        depth=3,
+        num_classes=num_classes,
+        input_size=(side, side),
+        channels=3,
+    )
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
     targets = torch.arange(NUM_IMAGES) % num_classes

@@ -31,6 +31,7 @@ from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.engine import train_one_epoch, train_step
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
+from darkroom.training.targets import one_class
 
 SEED = 0
 NUM_CLASSES = 10
@@ -129,10 +130,7 @@ def make_model(workload: Workload) -> Classifier:
         name=workload.model,
         width=workload.width,
         depth=workload.depth,
-        patch_size=None,
         dropout=0.1,
-        stochastic_depth=0.0,
-        head="linear",
         num_classes=NUM_CLASSES,
         input_size=(height, width),
         channels=channels,
@@ -142,7 +140,14 @@ def make_model(workload: Workload) -> Classifier:
 
 def make_plain_loss(options: Any, device: torch.device) -> Loss:
     """Returns the loss of the options, of classes with as many images each."""
-    return make_loss(options, [f"class{i}" for i in range(NUM_CLASSES)], [1] * NUM_CLASSES, device)
+    return make_loss(
+        one_class,
+        options,
+        [f"class{i}" for i in range(NUM_CLASSES)],
+        [1] * NUM_CLASSES,
+        NUM_CLASSES,
+        device,
+    )
 
 
 def make_pictures(shape: tuple[int, int, int]) -> NDArray[np.uint8]:

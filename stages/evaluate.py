@@ -24,7 +24,6 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.views import EvaluationView
-    from darkroom.evaluation.answers import learn_rules
     from darkroom.evaluation.attributes import attributes_of, load_manifest
     from darkroom.evaluation.baseline import fit_baseline
     from darkroom.evaluation.evaluate import all_remarks, evaluate
@@ -37,6 +36,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.report import write_report
     from darkroom.evaluation.slices import filters_of, with_slices
     from darkroom.evaluation.tables import write_predictions
+    from darkroom.evaluation.targets.interface import evaluation_target
     from darkroom.features.store import open_store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
@@ -50,6 +50,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     set_determinism(0, config.num_threads)
     device = select_device(runtime.device)
     model, spec = load_model(MODEL)
+    target = evaluation_target(spec.target)
 
     info = load_info(DATASET)
     check_gate(config.evaluate.gate, info.class_names)
@@ -58,7 +59,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
         open_split(PREPARED / split, info, view) for split in ("train", "val", "test")
     )
     extractor = make_extractor(model.to(device), spec, open_store(runtime))
-    baseline = fit_baseline(extractor, train, val, len(spec.class_names), device)
+    baseline = fit_baseline(target, extractor, train, val, len(spec.class_names), device)
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
@@ -69,7 +70,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
             mirrored_logits = compute_logits(model, mirrored(bar.count(batches)))[0].cpu()
 
     baseline_scores = baseline.scores(targets.cpu())
-    rules = learn_rules(spec, VALIDATION, config.evaluate)
+    rules = target.learn_rules(spec, VALIDATION, config.evaluate)
     evaluation = evaluate(
         spec, targets.cpu(), logits.cpu(), test_split.paths, baseline_scores, mirrored_logits, rules
     )
@@ -89,7 +90,8 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     remarks = all_remarks(test, spec.training)
     write_report(evaluation, hardest, explorer, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT)
 
-    run.log_pr_curves(spec.class_names, evaluation.targets, evaluation.probabilities)
+    indicators = evaluation.indicators(evaluation.targets)
+    run.log_pr_curves(spec.class_names, indicators, evaluation.probabilities)
     for remark in remarks:
         print(f"evaluate: {remark}")
     print(f"evaluate: {summary(test)}; see {EVALUATE_REPORT}")

@@ -24,7 +24,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.collection.trouble import Troubles
     from darkroom.dataset.storage import choose_storage
     from darkroom.preparation.candidates import check_candidates, select_candidates
-    from darkroom.preparation.counts import count, count_by_label, summarise
+    from darkroom.preparation.counts import count, summarise
     from darkroom.preparation.curation import curate, find_duplicates
     from darkroom.preparation.decision import decide
     from darkroom.preparation.ingest import ingest
@@ -33,6 +33,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.preparation.prepared_manifest import write_manifest
     from darkroom.preparation.report import write_preparation_report
     from darkroom.preparation.series import series_remarks
+    from darkroom.preparation.targets.interface import prepared_target
     from darkroom.preparation.trouble_page import write_trouble_page
     from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import write_json
@@ -63,7 +64,8 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     write_json(info.to_document(), DATASET)
     write_manifest(candidates, decision, MANIFEST, PROBLEMS)
     counts = count(info, candidates, decision)
-    write_json(counts | count_by_label(info), PREPARE_METRICS)
+    by_label = prepared_target(info.target).counts_by_label(info)
+    write_json(counts | by_label, PREPARE_METRICS)
     with spinner("report"):
         more = [*collection.remarks, *series_remarks(candidates, decision)]
         remarks = write_preparation_report(

@@ -23,6 +23,7 @@ from darkroom.config.section import StageConfig
 from darkroom.config.train import TrainConfig
 from darkroom.errors import UserError
 from darkroom.params import load_params
+from darkroom.targets import WORDS
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("fetch", "prepare", "train", "evaluate", "export")
@@ -296,3 +297,84 @@ def test_every_module_that_the_documentation_names_exists() -> None:
                 num_named += 1
                 assert any((root / path).exists() for root in roots), f"{page.name} names {path}"
     assert num_named > 20
+
+
+def kind_modules() -> list[Path]:
+    """The modules that belong to one kind of target: one per kind in each package ``targets``."""
+    folders = [path.parent for path in (ROOT / "src").rglob("targets/interface.py")]
+    return [path for folder in folders for path in folder.glob("*.py") if path.stem in WORDS]
+
+
+def questions_of_kind(tree: ast.AST, classes: set[str]) -> list[int]:
+    """Return the lines that ask which kind of target there is.
+
+    These compare something with the name of a kind, read an attribute ``multi_label``, check for a class
+    of ``classes``, or for the number of dimensions of labels, targets or predictions.
+    """
+    lines = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare(left=left, comparators=comparators):
+                operands = [left, *comparators]
+                named = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                owners = {
+                    getattr(part.value, "attr", getattr(part.value, "id", ""))
+                    for part in operands
+                    if isinstance(part, ast.Attribute) and part.attr == "ndim"
+                }
+                if named & set(WORDS) or any(re.search("label|target|pred", name) for name in owners):
+                    lines.append(node.lineno)
+            case ast.MatchValue(value=ast.Constant(value=value)) if value in WORDS:
+                lines.append(node.value.lineno)
+            case ast.Attribute(attr="multi_label" | "is_multi_label"):
+                lines.append(node.lineno)
+            case ast.Call(func=ast.Name(id="isinstance"), args=[_, kinds]):
+                if classes & {getattr(part, "id", "") for part in ast.walk(kinds)}:
+                    lines.append(node.lineno)
+    return lines
+
+
+def test_only_the_modules_of_a_kind_know_which_kind_of_target_there_is() -> None:
+    modules = kind_modules()
+    assert len(modules) >= len(WORDS) * 8
+    classes = {
+        node.name
+        for module in modules
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+    assert "SeveralLabelsEvaluation" in classes
+    own = {*modules, ROOT / "src" / "darkroom" / "targets.py"}
+    asking = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("src", "stages")
+        for path in (ROOT / folder).rglob("*.py")
+        if path not in own
+        for line in questions_of_kind(ast.parse(path.read_text()), classes)
+    }
+    templates = (ROOT / "src").rglob("*.j2")
+    asking |= {path.name for path in templates if "multi_label" in path.read_text()}
+    assert not asking, "ask a module of the kind instead: docs/architecture.md, `a target`"
+
+
+def test_a_question_for_the_kind_of_target_is_noticed() -> None:
+    questions = """
+        spec.target == "one_class"
+        "several_labels" in (a, b)
+        spec.multi_label
+        isinstance(evaluation, OneClassEvaluation | None)
+        labels.ndim == 2
+        evaluation.targets.ndim > 1
+        WORDS[spec.target].one == "label"
+        images.ndim == 4
+    """
+    code = "\n".join(line.strip() for line in questions.strip().splitlines())
+    assert sorted(questions_of_kind(ast.parse(code), {"OneClassEvaluation"})) == [1, 2, 3, 4, 5, 6]
+
+
+def test_every_kind_of_target_has_a_module_in_each_room_that_differs_by_kind() -> None:
+    folders = [path.parent for path in (ROOT / "src").rglob("targets/interface.py")]
+    for folder in folders:
+        assert set(WORDS) <= {path.stem for path in folder.glob("*.py")}, folder
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert not [f for f in folders if f"`{f.relative_to(ROOT / 'src/darkroom')}/`" not in page]

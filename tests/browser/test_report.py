@@ -27,6 +27,7 @@ from darkroom.evaluation.hardest import hardest_images
 from darkroom.evaluation.plots import write_plots
 from darkroom.evaluation.report import write_report
 from darkroom.models.spec import ModelSpec
+from darkroom.targets import Target
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -51,8 +52,8 @@ def write(folder: Path, thresholds: tuple[float, ...] | None = None) -> Written:
     random = np.random.default_rng(0)
     if thresholds:
         labels = np.maximum(labels, random.random(labels.shape) < 0.1)
-    num_classes = 10 if thresholds else None
-    with ShardWriter(folder / "test", (8, 8, 1), NUM_IMAGES, num_classes=num_classes) as writer:
+    target: Target = "several_labels" if thresholds else "one_class"
+    with ShardWriter(folder / "test", (8, 8, 1), NUM_IMAGES, target=target, num_classes=10) as writer:
         for index, image in enumerate(images):
             its = np.flatnonzero(labels[index]).tolist()
             writer.add(image.tobytes(), its if thresholds else its[0], f"<i>{index:03d}.png")
@@ -60,10 +61,9 @@ def write(folder: Path, thresholds: tuple[float, ...] | None = None) -> Written:
     spec = ModelSpec.from_dict(
         {
             **blank_spec(
-                name="cnn", width=8, depth=1, patch_size=None, dropout=0.0, stochastic_depth=0.0,
-                head="linear", num_classes=10, input_size=(8, 8), channels=1,
+                name="cnn", width=8, depth=1, num_classes=10, input_size=(8, 8), channels=1,
             ).to_dict(),
-            **{"class_names": NAMES, "multi_label": bool(thresholds), "thresholds": thresholds},
+            **{"class_names": NAMES, "target": target, "thresholds": thresholds},
         }
     )  # fmt: skip
     logits = torch.from_numpy(3 * labels - 1.5 + random.normal(0, 1.3, labels.shape))

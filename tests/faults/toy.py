@@ -120,6 +120,7 @@ def train(
     from darkroom.training.interruption import Interruption
     from darkroom.training.losses import make_loss
     from darkroom.training.state import TrainingState
+    from darkroom.training.targets import one_class
 
     checkpoint.MAX_SHARE = math.inf
     interruption.GRACE_SECONDS = grace
@@ -195,7 +196,7 @@ def train(
 
     val: list[Batch] = list(zip(images.split(32), targets.split(32), strict=True))
     assert len(val) == NUM_VAL_BATCHES
-    loss = make_loss(options, ("a", "b", "c"), (1, 1, 1), torch.device("cpu"))
+    loss = make_loss(one_class, options, ("a", "b", "c"), (1, 1, 1), 3, torch.device("cpu"))
     state = State(network, options, NUM_STEPS)
     with (
         NotingInterruption() as interrupted,

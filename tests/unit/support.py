@@ -22,6 +22,7 @@ from darkroom.dataset.storage import Storage, pack_image
 from darkroom.models.spec import ModelSpec
 from darkroom.training.course import EpochResult
 from darkroom.training.losses import Loss, make_loss
+from darkroom.training.targets import one_class
 
 # Another number rounds differently, and threads of tests that run side by side wait for each other.
 torch.set_num_threads(1)
@@ -63,7 +64,12 @@ def train_options(**changes: Any) -> SettledTrain:
 def plain_loss(options: SettledTrain, num_classes: int = 2) -> Loss:
     """The loss that the options name, on the CPU, of classes with as many images each."""
     return make_loss(
-        options, [f"{i}" for i in range(num_classes)], [1] * num_classes, torch.device("cpu")
+        one_class,
+        options,
+        [f"{i}" for i in range(num_classes)],
+        [1] * num_classes,
+        num_classes,
+        torch.device("cpu"),
     )
 
 

@@ -431,23 +431,25 @@ def test_several_labels_an_image_are_rows_of_ones_and_zeros(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_images: int, augmentation: Changes | None
 ) -> None:
     folder = tmp_path / "train"
-    with ShardWriter(folder, IMAGES.shape[1:], NUM_IMAGES, num_classes=5) as writer:
+    with ShardWriter(
+        folder, IMAGES.shape[1:], NUM_IMAGES, target="several_labels", num_classes=5
+    ) as writer:
         for image, labels in zip(IMAGES, LABEL_SETS, strict=True):
             writer.add(image, np.flatnonzero(labels).tolist(), "")
     monkeypatch.setattr(placement, "HOST_CHUNK_BYTES", chunk_images * IMAGES[0].nbytes)
     shards = Shards(folder)
     evaluated = torch.cat([targets for _, targets in Batches(shards, CPU, 7)])
-    assert evaluated.dtype == torch.float32
+    assert evaluated.dtype == torch.uint8
     assert np.array_equal(evaluated, LABEL_SETS)
 
     batches = epoch_of(shards, seed=3, epoch=5, augmentation=augmentation)
     order = permutation(3, 1, 5, NUM_IMAGES).tolist()
-    assert {batch.targets.dtype for batch in batches} == {torch.float32}
+    assert {batch.targets.dtype for batch in batches} == {torch.uint8}
     assert [len(batch.targets) for batch in batches] == [len(batch.images) for batch in batches]
     assert np.array_equal(torch.cat([batch.targets for batch in batches]), LABEL_SETS[order])
     if augmentation is MIXED:
         others = [batch.other_targets for batch in batches if batch.other_targets is not None]
-        assert {other.dtype for other in others} == {torch.float32}
+        assert {other.dtype for other in others} == {torch.uint8}
         assert np.array_equal(torch.cat(others), LABEL_SETS[[*order[1:], order[0]]])
     else:
         assert {batch.other_targets for batch in batches} == {None}

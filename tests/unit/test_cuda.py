@@ -36,6 +36,7 @@ from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
 from darkroom.training.losses import make_loss
 from darkroom.training.state import TrainingState
+from darkroom.training.targets import one_class
 
 HAS_CUDA = torch.cuda.is_available()
 ON_CUDA = [pytest.mark.cuda, pytest.mark.skipif(not HAS_CUDA, reason="there is no CUDA GPU here")]
@@ -238,7 +239,7 @@ def train(
     )
     model = make_classifier(spec).to(device)
     options = cast(Any, SimpleNamespace(**TRAIN | {"label_smoothing": 0.05} | changes))
-    loss = make_loss(options, "abc", (1, 1, 1), device)
+    loss = make_loss(one_class, options, "abc", (1, 1, 1), 3, device)
     batches = Batches(Shards(folder), device, BATCH_SIZE)
     state = TrainingState(model, options, batches.num_steps)
     augment = augmentation(seed, **CROP_AND_FLIP)

@@ -59,7 +59,7 @@ def make_info(num_classes: int = 3) -> DatasetInfo:
     return DatasetInfo(
         format_version=1,
         class_names=names,
-        multi_label=False,
+        target="one_class",
         counts={split: dict.fromkeys(names, 10) for split in ("train", "val", "test")},
         labels_per_image={"train": [0, 1_200], "val": [0, 300], "test": [0, 400]},
         input_size=(8, 16),

@@ -19,7 +19,7 @@ def prepared(height: int = 8, width: int = 8, num_images: int = 100) -> DatasetI
         labels_per_image={"train": [0, num_images]},
         input_size=(height, width),
         channels=1,
-        multi_label=False,
+        target="one_class",
     )
 
 

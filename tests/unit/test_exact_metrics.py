@@ -22,9 +22,8 @@ from darkroom.metrics import (
 
 EXACT: dict[str, Any] = {"rel": 0, "abs": 1e-12}
 RANDOM = np.random.default_rng(0)
-LOGITS = RANDOM.normal(scale=2, size=(402, 5)).round(
-    1
-)  # with equal values; 401 is no multiple of the bins
+LOGITS = RANDOM.normal(scale=2, size=(402, 5)).round(1)
+"""With equal values; 402 is no multiple of the number of bins."""
 UNTIED = LOGITS + RANDOM.uniform(-0.04, 0.04, LOGITS.shape)
 TARGETS = np.where(RANDOM.random(402) < 0.5, LOGITS.argmax(axis=1), RANDOM.integers(0, 5, 402))
 AVERAGES = ("macro", "weighted", "micro")
@@ -32,15 +31,7 @@ AVERAGES = ("macro", "weighted", "micro")
 
 @pytest.fixture(autouse=True)
 def _unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = (
-        calibration,
-        classification,
-        counts,
-        intervals,
-        multi_label_classification,
-        ranking,
-    )
-    for module in modules:
+    for module in (calibration, classification, counts, intervals, multi_label_classification, ranking):
         monkeypatch.setattr(module, "DIGITS", 16)
 
 

@@ -221,7 +221,7 @@ with torch.inference_mode():
     expected = probabilities_of(model(torch.from_numpy(images)), spec).numpy()
 for file_format, run in ((FORMATS["onnx"], run_onnx), (FORMATS["pt2"], run_pt2)):
     file_format.write(model, spec, path := Path(file_format.file_name))
-    print(compare(expected, run(path, images)).max_abs_difference)
+    print(compare("one_class", expected, run(path, images)).max_abs_difference)
 """
 
 
@@ -399,14 +399,14 @@ def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
 def test_compare_takes_the_largest_difference_and_counts_equal_classes() -> None:
     expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
     actual = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75], [1.0, 0.0]], np.float32)
-    assert compare(expected, actual) == Parity(max_abs_difference=0.25, agreement=0.75)
-    assert compare(expected, expected) == Parity(max_abs_difference=0.0, agreement=1.0)
+    assert compare("one_class", expected, actual) == Parity(0.25, 0.75, "one_class")
+    assert compare("one_class", expected, expected) == Parity(0.0, 1.0, "one_class")
 
 
 def test_a_difference_that_is_no_number_is_not_hidden() -> None:
     expected = np.full((1, 2), 0.5, np.float32)
     actual = np.array([[0.5, np.nan]], np.float32)
-    assert math.isnan(compare(expected, actual).max_abs_difference)
+    assert math.isnan(compare("one_class", expected, actual).max_abs_difference)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_a_difference_that_is_no_number_is_not_hidden() -> None:
     ],
 )
 def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> None:
-    parity = Parity(max_abs_difference=difference, agreement=1.0)
+    parity = Parity(difference, 1.0, "one_class")
     assert parity.bound == bound
     assert parity.to_dict()["max_abs_difference_below"] == bound
     assert difference < parity.bound
@@ -449,8 +449,9 @@ def test_the_temperature_is_inside_every_format(temperature: float, tmp_path: Pa
     forgotten = replace(spec, temperature=(1.0,))
     for file in files:
         actual = RUNNERS[file.suffix](file, images)
-        assert compare(probabilities_of(expected, spec).numpy(), actual).bound == 1e-5
-        assert compare(probabilities_of(expected, forgotten).numpy(), actual).bound > 1e-3
+        right, wrong = (probabilities_of(expected, each).numpy() for each in (spec, forgotten))
+        assert compare("one_class", right, actual).bound == 1e-5
+        assert compare("one_class", wrong, actual).bound > 1e-3
 
 
 # several labels an image
@@ -461,7 +462,10 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported folder of a cnn that gives several labels."""
     folder = tmp_path_factory.mktemp("several")
     spec = make_spec(
-        class_names=("a", "b", "c"), multi_label=True, thresholds=THRESHOLDS, temperature=TEMPERATURES
+        class_names=("a", "b", "c"),
+        target="several_labels",
+        thresholds=THRESHOLDS,
+        temperature=TEMPERATURES,
     )
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
@@ -477,7 +481,7 @@ TEMPERATURES = (0.3, 1.0, 4.0)
 @pytest.mark.slow
 def test_the_model_file_keeps_thresholds_to_the_last_digit(several: Path) -> None:
     spec = load_spec(several / "model.safetensors")
-    assert (spec.multi_label, spec.thresholds) == (True, THRESHOLDS)
+    assert (spec.target, spec.thresholds) == ("several_labels", THRESHOLDS)
 
 
 @pytest.mark.slow
@@ -503,7 +507,7 @@ def test_parity_of_several_labels_is_that_of_their_sets(several: Path) -> None:
     parities = check_parity(model, spec, paths, images, 1, 1e-4)
     for parity in parities.values():
         assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "labels_agreement": 1.0}
-    one_label = replace(spec, multi_label=False, thresholds=None)
+    one_label = replace(spec, target="one_class", thresholds=None)
     with pytest.raises(UserError, match=r"differs .* \(the same class for"):
         check_parity(model, one_label, paths[1:2], images, 1, 1e-4)
 
@@ -512,9 +516,9 @@ def test_compare_counts_images_with_equal_sets() -> None:
     expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
     actual = np.array([[0.75, 0.75], [0.5, 0.25], [0.25, 0.75], [0.5, 0.0]], np.float32)
     # the most probable is the same in all, the set is not in the first
-    assert compare(expected, actual, (0.5, 0.6)) == Parity(0.5, agreement=0.75, multi_label=True)
-    assert compare(expected, actual, (0.5, 0.5)).agreement == 0.5
-    assert compare(expected, actual).agreement == 1.0
+    assert compare("several_labels", expected, actual, (0.5, 0.6)) == Parity(0.5, 0.75, "several_labels")
+    assert compare("several_labels", expected, actual, (0.5, 0.5)).agreement == 0.5
+    assert compare("one_class", expected, actual).agreement == 1.0
 
 
 @pytest.mark.slow

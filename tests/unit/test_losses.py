@@ -15,7 +15,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from darkroom.errors import UserError
 from darkroom.loading.batches import TrainBatch
-from darkroom.training.losses import Loss, balanced_weights, losses_of, make_loss
+from darkroom.training.losses import Loss, losses_of, make_loss
+from darkroom.training.targets import one_class, several_labels
 
 CPU = torch.device("cpu")
 COUNTS = (60, 30, 10)
@@ -34,14 +35,14 @@ def loss_of(
     """A loss for images of one label."""
     gamma = 2.0 if name == "focal" else None
     options = train_options(**{"loss": name, "focal_gamma": gamma, **changes})
-    return make_loss(options, names, counts, CPU)
+    return make_loss(one_class, options, names, counts, sum(counts), CPU)
 
 
 def several(name: str, num_images: int = 100, **changes: Any) -> Loss:
     """A loss for images of several labels."""
     gamma = 2.0 if name == "focal" else None
     options = train_options(**{"loss": name, "focal_gamma": gamma, **changes})
-    return make_loss(options, NAMES, COUNTS, CPU, num_images)
+    return make_loss(several_labels, options, NAMES, COUNTS, num_images, CPU)
 
 
 def random_logits(num_images: int = 40, num_classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -237,12 +238,14 @@ def test_weights_of_positives_in_the_focal_loss_of_several_labels_by_hand() -> N
 def test_balanced_weights_are_scikit_learns(counts: tuple[int, ...]) -> None:
     classes = np.arange(len(counts))
     expected = compute_class_weight("balanced", classes=classes, y=classes.repeat(counts))
-    assert balanced_weights(counts) == pytest.approx(expected.tolist())
-    assert np.average(balanced_weights(counts), weights=counts) == pytest.approx(1)
+    assert one_class.balanced_weights(counts, sum(counts)) == pytest.approx(expected.tolist())
+    assert np.average(one_class.balanced_weights(counts, sum(counts)), weights=counts) == pytest.approx(
+        1
+    )
 
 
 def test_a_class_without_images_weighs_1_and_changes_no_other() -> None:
-    assert balanced_weights((60, 0, 30, 10)) == pytest.approx(
+    assert one_class.balanced_weights((60, 0, 30, 10), 100) == pytest.approx(
         [100 / 3 / 60, 1.0, 100 / 3 / 30, 100 / 3 / 10]
     )
 
@@ -261,7 +264,7 @@ def test_given_weights_are_1_in_the_mean_over_the_training_images() -> None:
 
 def test_a_label_of_no_image_or_of_all_of_them_is_not_balanced() -> None:
     options = train_options(loss="bce", class_weights="balanced")
-    loss = make_loss(options, NAMES, (100, 0, 20), CPU, num_images=100)
+    loss = make_loss(several_labels, options, NAMES, (100, 0, 20), 100, CPU)
     losses = [loss(torch.zeros(1, 3), row[None]).item() for row in torch.eye(3)]
     half = math.log(2) / 3
     assert losses == pytest.approx([3 * half, 3 * half, 6 * half])
@@ -378,7 +381,7 @@ def test_losses_and_gradients_stay_finite(
         assert (losses >= 0).all()
         assert gradient(lambda leaf, targets=targets: one(leaf, targets), corners).isfinite().all()
     if name in ("bce", "focal"):
-        some = make_loss(train_options(loss=name, **changes), ("a", "b"), (1, 1), CPU, num_images=2)
+        some = make_loss(several_labels, train_options(loss=name, **changes), ("a", "b"), (1, 1), 2, CPU)
         for labels in (torch.zeros(5, 2), torch.ones(5, 2)):
             losses = some(corners, labels)
             assert losses.isfinite().all()
@@ -444,7 +447,7 @@ def test_losses_of_half_precise_logits_are_computed_in_single_precision(
 def test_a_training_step_under_autocast_is_near_to_one_in_single_precision() -> None:
     features, targets = random_logits(64, 8)
     layer = torch.nn.Linear(8, 8)
-    loss = make_loss(train_options(loss="focal", focal_gamma=0.5), tuple("abcdefgh"), (8,) * 8, CPU)
+    loss = loss_of("focal", tuple("abcdefgh"), (8,) * 8, focal_gamma=0.5)
     loss(layer(features), targets).mean().backward()
     expected = layer.weight.grad
     layer.weight.grad = None

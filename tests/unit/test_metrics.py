@@ -297,7 +297,8 @@ def curve(request: pytest.FixtureRequest) -> tuple:
 
 
 def curves_of(function: Any, targets: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Curves:
-    return function(torch.from_numpy(targets), torch.from_numpy(probabilities), names(probabilities))
+    indicators = torch.from_numpy(targets[:, None] == np.arange(probabilities.shape[1]))
+    return function(indicators, torch.from_numpy(probabilities), names(probabilities))
 
 
 def rankable(targets: NDArray[np.int64], num_classes: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:

@@ -25,9 +25,10 @@ from darkroom.collection.entries import SPLITS
 from darkroom.collection.labels import make_label_sets
 from darkroom.dataset.info import load_info
 from darkroom.errors import UserError
-from darkroom.preparation.counts import count_by_label, summarise
+from darkroom.preparation.counts import summarise
 from darkroom.preparation.splits import assign_splits
 from darkroom.preparation.survey import load_survey
+from darkroom.preparation.targets.interface import prepared_target
 from darkroom.preparation.unsplit import NOT_GIVEN, TEST, TRAIN, VAL, SplitRule, Unsplit
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ def test_each_image_has_its_labels_in_shards_manifest_and_counts(tmp_path: Path)
 
     info = left.info
     assert info.class_names == list(CLASSES)
-    assert info.multi_label
+    assert info.target == "several_labels"
     for split in SPLITS:
         of_split = [expected[path] for path, its in left.splits.items() if its == split]
         assert info.num_images(split) == len(of_split) == len(left.shards(split))
@@ -113,7 +114,7 @@ def test_each_image_has_its_labels_in_shards_manifest_and_counts(tmp_path: Path)
     counts = left.counts
     sizes = [len(labels) for labels in SETS]
     assert counts["num_images_by_labels"] == {str(n): sizes.count(n) for n in range(4)}
-    assert count_by_label(info)["num_images_of_label"]["cat"] == {
+    assert prepared_target(info.target).counts_by_label(info)["num_images_of_label"]["cat"] == {
         split: info.counts[split]["cat"] for split in SPLITS
     }
     mean = sum(sizes) / NUM_IMAGES
@@ -129,7 +130,7 @@ def test_the_report_finds_the_images_of_each_label(tmp_path: Path) -> None:
     assert left.outcomes[PATHS[0]] == left.outcomes[PATHS[1]] == "conflicting label"
     texts = sorted({"|".join(sorted(labels)) for labels in SETS})
     manifest = tmp_path / "out/manifest.parquet"
-    survey = load_survey(manifest, CLASSES, make_label_sets(texts, CLASSES, "|"))
+    survey = load_survey(manifest, make_label_sets(texts, CLASSES, "|"))
     for code, name in enumerate(CLASSES):
         rows = survey.describe(survey.rows[survey.used_of_class(code)])
         expected = [path for path, labels in zip(PATHS, SETS, strict=True) if name in labels]
@@ -141,11 +142,11 @@ def test_without_a_separator_the_same_manifest_has_a_class_for_each_cell(tmp_pat
     images = make_collection(tmp_path / "images", cells)
     left = run(images, tmp_path / "out", separator=None)
     assert left.info.class_names == ["a|b", "b"]
-    assert not left.info.multi_label
+    assert left.info.target == "one_class"
     assert left.info.labels_per_image == {split: [0, left.info.num_images(split)] for split in SPLITS}
-    assert not left.shards("train").is_multi_label
+    assert left.shards("train").target == "one_class"
     assert "num_images_by_labels" not in left.counts
-    assert count_by_label(left.info) == {}
+    assert prepared_target(left.info.target).counts_by_label(left.info) == {}
     several = run(images, tmp_path / "several")
     assert several.info.class_names == ["a", "b"]
     assert several.info.digest != left.info.digest
@@ -298,6 +299,7 @@ def make_unsplit(sets: list[set[str]], groups: Sequence[int] | None = None) -> U
         np.full(len(sets), NOT_GIVEN, np.int8),
         np.random.default_rng(0).integers(0, 2**64, len(sets), dtype=np.uint64),
         make_label_sets(names, class_names, "|").members,
+        "several_labels",
     )
 
 
@@ -405,7 +407,7 @@ def test_the_stage_prepares_and_reports_several_labels(tmp_path: Path) -> None:
     folder = folders[0]
 
     info = load_info(folder / "data/prepared/dataset.json")
-    assert info.multi_label
+    assert info.target == "several_labels"
     total = {name: sum(name in labels for labels in SETS) for name in CLASSES}
     sizes = [len(labels) for labels in SETS]
     metrics = json.loads((folder / "reports/prepare/metrics.json").read_text())

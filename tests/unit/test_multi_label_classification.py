@@ -254,7 +254,8 @@ def test_curves_of_a_label_are_those_of_two_classes(function: Any) -> None:
     for index, values in enumerate(curves.values.values()):
         scores = torch.from_numpy(probabilities[:, index])
         both = torch.stack((1 - scores, scores), dim=1)
-        one_of_two = function(torch.from_numpy(targets[:, index]), both, ["no", "yes"])
+        positive = torch.from_numpy(targets[:, index])
+        one_of_two = function(torch.stack((1 - positive, positive), dim=1), both, ["no", "yes"])
         assert values.tolist() == one_of_two.values["yes"].tolist()
     first, second = list(curves.values.values())[:2]
     assert first.tolist() != second.tolist()

@@ -25,8 +25,8 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.figures import draw_label_counts
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
-from darkroom.evaluation.single_label import SingleLabelEvaluation
+from darkroom.evaluation.targets.one_class import OneClassEvaluation
+from darkroom.evaluation.targets.several_labels import SeveralLabelsEvaluation
 from darkroom.export.model_card import write_model_card
 from darkroom.metrics.classification import metrics_file
 from darkroom.models.spec import ModelSpec
@@ -48,7 +48,7 @@ def one_row_of_images() -> Iterator[None]:
 
 
 def spec_of(names: tuple[str, ...] = NAMES, thresholds: tuple[float, ...] = THRESHOLDS) -> ModelSpec:
-    return make_spec(class_names=names, multi_label=True, thresholds=thresholds)
+    return make_spec(class_names=names, target="several_labels", thresholds=thresholds)
 
 
 def evaluate_noise(folder: Path, seed: int = 0, skill: float = 1.0, num_labels: int = 5) -> Evaluated:
@@ -57,7 +57,9 @@ def evaluate_noise(folder: Path, seed: int = 0, skill: float = 1.0, num_labels: 
     labels = random.random((NUM_IMAGES, num_labels)) < np.array([0.5, 0.4, 0.3, 0.3, 0.1])[:num_labels]
     logits = random.normal(0, 1, labels.shape) + skill * (2 * labels - 1)
     images = random.integers(0, 256, (NUM_IMAGES, 8, 8, 1), dtype=np.uint8)
-    with ShardWriter(folder, (8, 8, 1), NUM_IMAGES, num_classes=num_labels) as writer:
+    with ShardWriter(
+        folder, (8, 8, 1), NUM_IMAGES, target="several_labels", num_classes=num_labels
+    ) as writer:
         for index, image in enumerate(images):
             writer.add(image, np.flatnonzero(labels[index]).tolist(), f"{index:04d}.png")
     spec = spec_of(NAMES[:num_labels], THRESHOLDS[:num_labels])
@@ -83,10 +85,10 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_kind_of_evaluation_is_that_of_the_spec(evaluation: Evaluated) -> None:
-    assert isinstance(evaluation.evaluation, MultiLabelEvaluation)
+    assert isinstance(evaluation.evaluation, SeveralLabelsEvaluation)
     spec, targets = make_spec(class_names=NAMES), torch.arange(NUM_IMAGES) % 5
     single = evaluate(spec, targets, torch.zeros(NUM_IMAGES, 5), evaluation.shards.paths)
-    assert isinstance(single, SingleLabelEvaluation)
+    assert isinstance(single, OneClassEvaluation)
 
 
 # predictions
@@ -270,7 +272,7 @@ def test_the_card_has_a_threshold_a_label(evaluation: Evaluated, tmp_path: Path)
     info = DatasetInfo(
         format_version=1,
         class_names=list(NAMES),
-        multi_label=True,
+        target="several_labels",
         counts=counts,
         labels_per_image={split: [1, 5, 15] for split in counts},
         input_size=(8, 8),

@@ -155,7 +155,7 @@ def test_predictions_are_of_the_labels_in_the_manifest(project: Path) -> None:
 
 def test_the_model_file_has_the_thresholds_that_were_used(project: Path) -> None:
     spec = load_spec(project / "models/model.safetensors")
-    assert spec.multi_label
+    assert spec.target == "several_labels"
     assert spec.class_names == LABELS
     assert spec.thresholds is not None
     assert [row["threshold"] for row in scores(project)["per_class"]] == list(spec.thresholds)

@@ -623,7 +623,7 @@ def several(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights, exported as a model that gives several labels."""
     folder = tmp_path_factory.mktemp("several")
     model, _ = load_model(exported / "model.safetensors")
-    spec = replace(SPEC, multi_label=True, thresholds=tuple(THRESHOLDS))
+    spec = replace(SPEC, target="several_labels", thresholds=tuple(THRESHOLDS))
     save_model(model, spec, folder / "model.safetensors")
     files = write_formats(["onnx"], folder / "model.safetensors", model, spec, folder / "export")
     write_json(describe_export(spec.preprocessing(), files), folder / "export" / "model.json")

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from darkroom.collection.labels import LabelSets, make_label_sets
 from darkroom.dataset.info import DatasetInfo
 from darkroom.preparation.curation import Duplicates
 from darkroom.preparation.prepared_manifest import MANIFEST
@@ -81,7 +82,7 @@ class World:
         return DatasetInfo(
             format_version=1,
             class_names=names,
-            multi_label=False,
+            target="one_class",
             counts=counts,
             labels_per_image={split: [0, sum(of.values())] for split, of in counts.items()},
             input_size=(height, width),
@@ -112,17 +113,21 @@ class World:
         pq.write_table(pa.table(columns, schema=MANIFEST), path, row_group_size=7)
         return path
 
+    def sets(self) -> LabelSets:
+        names = self.info().class_names
+        return make_label_sets(names, names, None)
+
     def report(self, folder: Path) -> "Node":
         folder.mkdir(exist_ok=True)
         manifest = self.write_manifest(folder / "manifest.parquet")
         write_preparation_report(
-            manifest, self.info(), self.duplicates(), self.pixels, folder / "report"
+            manifest, self.info(), self.duplicates(), self.pixels, folder / "report", self.sets()
         )
         return parse((folder / "report" / "report.html").read_text(encoding="utf-8"))
 
     def remarks(self, folder: Path) -> list[str]:
         info = self.info()
-        survey = load_survey(self.write_manifest(folder / "manifest.parquet"), info.class_names)
+        survey = load_survey(self.write_manifest(folder / "manifest.parquet"), self.sets())
         return list(remarks(survey, info, self.duplicates()))
 
 
@@ -679,7 +684,9 @@ def test_the_stage_is_told_what_the_page_remarks(tmp_path: Path) -> None:
     world = plain(200)
     unbalanced(world)
     manifest = world.write_manifest(tmp_path / "manifest.parquet")
-    told = write_preparation_report(manifest, world.info(), world.duplicates(), world.pixels, tmp_path)
+    told = write_preparation_report(
+        manifest, world.info(), world.duplicates(), world.pixels, tmp_path, world.sets()
+    )
     [shown] = parse((tmp_path / "report.html").read_text(encoding="utf-8")).all("ul")
     assert told == [node.text for node in shown.all("li")]
     assert len(told) == 1

@@ -51,6 +51,7 @@ from darkroom.preparation.figures import (
 from darkroom.reporting.figures import draw_history
 from darkroom.reporting.scores import definition
 from darkroom.reporting.tables import read_json, write_csv, write_json
+from darkroom.targets import Target
 from darkroom.tracking.ledger.restored import history_metrics
 from darkroom.training.course import EpochResult
 from darkroom.training.history import History
@@ -551,7 +552,8 @@ def test_the_tables_of_curves_hold_the_curves(
 ) -> None:
     with (plots / file).open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
-    curves = function(evaluation.targets, evaluation.probabilities, list(HOSTILE_NAMES))
+    indicators = evaluation.targets[:, None] == torch.arange(len(HOSTILE_NAMES))
+    curves = function(indicators, evaluation.probabilities, list(HOSTILE_NAMES))
     columns = {across: curves.grid, upward: curves.macro} | {
         f"{upward} {name}": values for name, values in curves.values.items()
     }
@@ -851,25 +853,26 @@ def test_a_metric_that_is_not_defined_is_blank(
     assert "i" not in page.tags
 
 
-def unmeasured(folder: Path, multi_label: bool = False) -> Evaluated:
+def unmeasured(folder: Path, target: Target = "one_class") -> Evaluated:
     """Forty images of the first two of four classes, one of which is taken for the third."""
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
     targets = torch.arange(40) % 2
     logits = 9.0 * torch.eye(4)[targets] - 4.5
     logits[0] = torch.tensor([-9.0, -9.0, 9.0, -9.0])
     shards = Shards(write_shards(folder, images, targets.numpy()))
-    thresholds = (0.5,) * 4 if multi_label else None
-    spec = make_spec(class_names=HOSTILE_NAMES, multi_label=multi_label, thresholds=thresholds)
-    given = torch.eye(4)[targets] if multi_label else targets
+    has_several = target == "several_labels"
+    thresholds = (0.5,) * 4 if has_several else None
+    spec = make_spec(class_names=HOSTILE_NAMES, target=target, thresholds=thresholds)
+    given = torch.eye(4)[targets] if has_several else targets
     return evaluated(spec, shards, given, logits)
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("target", ["one_class", "several_labels"])
 @NO_WARNINGS
 def test_classes_without_test_images_are_named_and_their_cells_are_blank(
-    multi_label: bool, tmp_path: Path, capfd: pytest.CaptureFixture
+    target: Target, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    partly = unmeasured(tmp_path / "shards", multi_label)
+    partly = unmeasured(tmp_path / "shards", target)
     partly.write_plots(tmp_path / "plots")
     partly.write_report(tmp_path / "plots", tmp_path / "report.html")
     assert capfd.readouterr() == ("", "")  # no library says anything
@@ -886,7 +889,7 @@ def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     page = Page(text)
     assert html_escape(remark) in text
     assert html_escape(definition(partly.metrics)) in text
-    rows = {row[0]: row[1 + multi_label :] for row in page.rows[1:5]}
+    rows = {row[0]: row[1 + (target == "several_labels") :] for row in page.rows[1:5]}
     for name, images in zip(SHOWN_NAMES, (20, 20, 0, 0), strict=True):
         assert rows[name][-1] == f"{images}"
         assert [bool(cell) for cell in rows[name][:3]] == [images > 0] * 3
@@ -928,7 +931,7 @@ def card(folder: Path, names: tuple[str, ...] = HOSTILE_NAMES, **training: Any) 
     info = DatasetInfo(
         format_version=1,
         class_names=list(names),
-        multi_label=False,
+        target="one_class",
         counts=counts,
         labels_per_image={split: [0, sum(of_split.values())] for split, of_split in counts.items()},
         input_size=(8, 9),
@@ -1016,7 +1019,7 @@ def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baseline
     info = DatasetInfo(
         format_version=1,
         class_names=list(HOSTILE_NAMES),
-        multi_label=False,
+        target="one_class",
         counts=counts,
         labels_per_image={split: [0, 28] for split in counts},
         input_size=(8, 8),

@@ -17,6 +17,7 @@ from darkroom.training.losses import make_loss
 from darkroom.training.optim import make_optimizer
 from darkroom.training.schedule import make_plateau, make_schedule
 from darkroom.training.state import TrainingState
+from darkroom.training.targets import one_class
 
 NUM_EPOCHS = 10
 NUM_STEPS = 6
@@ -252,7 +253,7 @@ def test_one_changed_value_of_a_schedules_state_changes_the_rates(name: str) -> 
 def test_the_rate_of_a_state_is_the_maximum_over_its_groups() -> None:
     options = train_options(lr=0.1, lr_factors={"backbone": 0.1}, **SCHEDULES["constant"])
     state = TrainingState(Layered(), options, 1)
-    loss = make_loss(options, ["a", "b"], [1, 1], torch.device("cpu"))
+    loss = make_loss(one_class, options, ["a", "b"], [1, 1], 2, torch.device("cpu"))
     batch = TrainBatch(torch.randn(8, 4), torch.arange(8) % 2)
     train_one_epoch(state, state.model, lambda epoch, step: [batch], loss, options, 0)
     assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.01)

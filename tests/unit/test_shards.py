@@ -112,14 +112,14 @@ def test_shards_of_one_label_an_image_have_the_bytes_from_before_there_were_seve
     weights = WEIGHTS.tolist() if weighted else None
     [shard] = write(tmp_path / "train", storage=storage, weights=weights).iterdir()
     assert hashlib.sha256(shard.read_bytes()).hexdigest() == digest
-    assert not Shards(tmp_path / "train").is_multi_label
+    assert Shards(tmp_path / "train").target == "one_class"
 
 
 LABEL_SETS = [[0], [], [1, 3], [0, 1, 2, 3], [3], [], [2], [1], [0, 3], []]
 
 
 def write_sets(folder: Path, label_sets: list[list[int]] = LABEL_SETS) -> Path:
-    with ShardWriter(folder, SHAPE, 10, weighted=True, num_classes=4) as writer:
+    with ShardWriter(folder, SHAPE, 10, weighted=True, target="several_labels", num_classes=4) as writer:
         for index, image in enumerate(IMAGES):
             writer.add(image, label_sets[index], PATHS[index], WEIGHTS[index])
     return folder
@@ -132,7 +132,7 @@ def test_several_labels_an_image_come_back_as_a_matrix(
     monkeypatch.setattr(shards_module, "SHARD_BYTES", 4 * IMAGES[0].nbytes)
     monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
     shards = Shards(write_sets(tmp_path / "train"))
-    assert shards.is_multi_label
+    assert shards.target == "several_labels"
     assert len(shards) == 10
     assert shards.labels.dtype == np.uint8
     expected = [[int(label in labels) for label in range(4)] for labels in LABEL_SETS]

@@ -14,8 +14,6 @@ from scipy.stats import binomtest, fisher_exact
 
 from darkroom.evaluation.attributes import MAX_OWN, attributes_of
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
-from darkroom.evaluation.single_label import SingleLabelEvaluation
 from darkroom.evaluation.slices import (
     MAX_NAMES,
     filters_of,
@@ -23,6 +21,8 @@ from darkroom.evaluation.slices import (
     with_slices,
     write_slices,
 )
+from darkroom.evaluation.targets.one_class import OneClassEvaluation
+from darkroom.evaluation.targets.several_labels import SeveralLabelsEvaluation
 from darkroom.metrics.holm import holm
 from darkroom.metrics.remarks import remarks_on
 
@@ -51,7 +51,7 @@ def predictions(is_right: NDArray[np.bool_]) -> Evaluation:
     targets = torch.arange(len(is_right)) % 2
     preds = torch.where(torch.from_numpy(is_right), targets, 1 - targets)
     probabilities = torch.nn.functional.one_hot(preds, 2).double()
-    return SingleLabelEvaluation(["a", "b"], targets, probabilities, probabilities, {})
+    return OneClassEvaluation(["a", "b"], targets, probabilities, probabilities, {})
 
 
 def found(evaluation: Evaluation, manifest: Path, **options: Any) -> list[dict[str, Any]]:
@@ -180,7 +180,9 @@ def test_exact_match_of_several_labels(tmp_path: Path) -> None:
     targets = torch.ones(200, 2)
     probabilities = torch.full((200, 2), 0.9, dtype=torch.float64)
     probabilities[:60, 0] = 0.1
-    evaluation = MultiLabelEvaluation(["a", "b"], targets, probabilities, probabilities, {}, (0.5, 0.5))
+    evaluation = SeveralLabelsEvaluation(
+        ["a", "b"], targets, probabilities, probabilities, {}, (0.5, 0.5)
+    )
     manifest = write_manifest(tmp_path, format=["PNG"] * 60 + ["JPEG"] * 140)
     row = next(row for row in found(evaluation, manifest) if row["slice"] == "PNG")
     assert (row["score"], row["rest"], row["num_images"]) == (0.0, 1.0, 60)

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
+from darkroom.collection.labels import make_label_sets
 from darkroom.errors import UserError
 from darkroom.preparation.splits import assign_splits
 from darkroom.preparation.unsplit import (
@@ -45,6 +46,7 @@ def make_images(
         groups=np.arange(num_images) if groups is None else np.array(groups),
         given=np.full(num_images, NOT_GIVEN, np.int8) if given is None else np.array(given, np.int8),
         keys=np.random.default_rng(0).integers(0, 2**64, num_images, dtype=np.uint64),
+        members=make_label_sets(names, names, None).members,
     )
 
 
@@ -81,12 +83,14 @@ def grouped_images(draw: st.DrawFn, mixed: bool) -> Unsplit:
         labels = np.append(labels, content * (1 if mixed else size))
         groups = np.append(groups, [len(labels)] * size)
     order = np.random.default_rng(draw(st.integers(0, 99))).permutation(len(labels))
+    names = ["a", "b", "c", "d"][:num_classes]
     return Unsplit(
-        class_names=["a", "b", "c", "d"][:num_classes],
+        class_names=names,
         labels=labels[order],
         groups=groups[order],
         given=np.full(len(labels), NOT_GIVEN, np.int8),
         keys=np.random.default_rng(len(labels)).integers(0, 2**64, len(labels), dtype=np.uint64),
+        members=make_label_sets(names, names, None).members,
     )
 
 
@@ -327,7 +331,11 @@ def test_folds_of_groups_are_as_even_as_scikit_learns() -> None:
         random = np.random.default_rng(seed)
         groups = np.sort(random.integers(0, 150, 900))
         labels = random.integers(0, 4, 150)[groups] ^ (random.random(900) < 0.1)
-        images = replace(make_images(a=900), class_names=list("abcd"), labels=labels, groups=groups)
+        names = list("abcd")
+        members = make_label_sets(names, names, None).members
+        images = replace(
+            make_images(a=900), class_names=names, labels=labels, groups=groups, members=members
+        )
         rules = [replace(RULE, fold=(number, 5), seed=seed) for number in range(1, 6)]
         ours = [assign_splits(images, rule) == TEST for rule in rules]
         splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)

@@ -62,6 +62,23 @@ def test_help_imports_nothing_slow() -> None:
     assert imported("--help", *(f"{name} --help" for name in main.commands)) == set()
 
 
+NUMERICAL = frozenset({"numpy", "pandas", "pyarrow", "scipy", "sklearn", "torch"})
+"""Packages that choose the instructions of the processor when they are imported."""
+
+
+@pytest.mark.parametrize("stage", ["fetch", "prepare", "train", "evaluate", "export"])
+def test_a_stage_pins_the_instruction_set_before_it_imports_a_numerical_package(stage: str) -> None:
+    code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='script'); print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code, f"stages/{stage}.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert NUMERICAL.intersection(result.stdout.split()) == set()
+
+
 @pytest.mark.parametrize(
     ("command", "needed"),
     [

@@ -18,8 +18,9 @@ from darkroom.dataset.subset import Subset
 from darkroom.errors import UserError
 from darkroom.suspects.confident import confident_joint, doubts_about, doubts_about_labels
 from darkroom.suspects.findings import Findings, check_target, find_suspects, read_corrections
-from darkroom.suspects.folds import assign_folds, can_be_judged, load_groups
+from darkroom.suspects.folds import assign_folds, load_groups
 from darkroom.suspects.gallery import write_gallery
+from darkroom.suspects.targets import one_class
 
 BY_HAND = np.array(
     [
@@ -79,7 +80,9 @@ def findings(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> F
     names = [f"{digit}" for digit in range(10)]
     paths = [f"{row}.png" for row in range(len(labels))]
     everything = np.ones(len(labels), bool)
-    return find_suspects(labels, probabilities, everything, names, paths, ["train"] * len(labels))
+    return find_suspects(
+        one_class, labels, probabilities, everything, names, paths, ["train"] * len(labels)
+    )
 
 
 def test_most_flipped_digits_are_ranked_first_and_few_others_are_suspects(
@@ -130,7 +133,7 @@ def test_folds_keep_groups_and_duplicates_together_and_classes_in_proportion(tmp
 
 def test_an_image_that_is_alone_with_its_label_cannot_be_judged() -> None:
     labels, folds = np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 0, 1])
-    assert can_be_judged(labels, folds, 4).tolist() == [True, True, False, False, False]
+    assert one_class.can_be_judged(labels, folds, 4).tolist() == [True, True, False, False, False]
 
 
 def write_split(folder: Path, images: NDArray[np.uint8]) -> Shards:
@@ -178,7 +181,7 @@ def test_the_gallery_escapes_names_and_needs_no_other_file(tmp_path: Path) -> No
     images = write_split(tmp_path / "a", pixels)
     names = ["<script>", "b", "c"]
     found = find_suspects(
-        LABELS, BY_HAND, np.ones(6, bool), names, [f"<b>{i}" for i in range(6)], ["train"] * 6
+        one_class, LABELS, BY_HAND, np.ones(6, bool), names, [f"<b>{i}" for i in range(6)], ["train"] * 6
     )
     write_gallery(found, images, 10, tmp_path / "suspects.csv", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

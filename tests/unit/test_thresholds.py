@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,10 @@ from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_spec, save_model
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
+from darkroom.targets import Target
 from darkroom.training.calibration import calibrate, write_validation
 
-SPEC = make_spec(class_names=("a", "b", "c"), multi_label=True)
+SPEC = make_spec(class_names=("a", "b", "c"), target="several_labels")
 NUM_IMAGES = 80
 
 
@@ -90,7 +92,7 @@ def test_a_temperature_moves_thresholds_and_no_prediction() -> None:
 
 def test_one_label_an_image_has_one_temperature_and_no_thresholds(tmp_path: Path) -> None:
     one_class = [(images, targets.argmax(dim=1)) for images, targets in val_batches()]
-    spec = replace(SPEC, multi_label=False)
+    spec = replace(SPEC, target="one_class")
     found, probabilities, targets = calibrate(spec, Biased(0, 0, 0), one_class)
     assert (len(found.temperature), found.thresholds) == (1, None)
     paths = [f"{index}.png" for index in range(NUM_IMAGES)]
@@ -126,24 +128,24 @@ def test_probabilities_are_sigmoids_or_a_softmax() -> None:
     assert probabilities_of(logits, by_label)[0].tolist() == pytest.approx(
         (halved / (1 + halved)).tolist()
     )
-    assert probabilities_of(logits, replace(SPEC, multi_label=False))[0].tolist() == pytest.approx(
+    assert probabilities_of(logits, replace(SPEC, target="one_class"))[0].tolist() == pytest.approx(
         (powers / powers.sum()).tolist()
     )
 
 
-@pytest.mark.parametrize("multi_label", [True, False])
+@pytest.mark.parametrize("target", ["one_class", "several_labels"])
 def test_a_head_is_taken_over_from_a_model_of_the_same_kind_alone(
-    multi_label: bool, tmp_path: Path
+    target: Target, tmp_path: Path
 ) -> None:
-    spec = replace(SPEC, multi_label=multi_label)
+    spec = replace(SPEC, target=target)
     torch.manual_seed(0)
     model = make_classifier(spec)
     save_model(model, spec, tmp_path / "a.safetensors")
     torch.manual_seed(1)
     same = start_from(f"{tmp_path}/a.safetensors", spec).classifier.network
-    other = start_from(
-        f"{tmp_path}/a.safetensors", replace(spec, multi_label=not multi_label)
-    ).classifier.network
+    [kind] = {"one_class", "several_labels"} - {target}
+    changed = replace(spec, target=cast(Target, kind))
+    other = start_from(f"{tmp_path}/a.safetensors", changed).classifier.network
     ours = model.network.head.linear.weight
     assert torch.equal(same.head.linear.weight, ours)
     assert not torch.equal(other.head.linear.weight, ours)

@@ -202,7 +202,7 @@ def test_what_is_for_tensorboard_alone_is_left_out(
     with tracked("shown", Runtime()) as run:
         for images, _ in run.watch([(torch.zeros(4, 1, 8, 8), torch.zeros(4))], nn.Flatten()):
             assert len(images) == 4
-        run.log_pr_curves("ab", torch.tensor([0, 1]), torch.eye(2))
+        run.log_pr_curves("ab", torch.eye(2) > 0, torch.eye(2))
     assert capsys.readouterr().err == ""
     logged = latest(client, "shown")
     assert (logged.info.status, logged.data.metrics, logged.data.params) == ("FINISHED", {}, {})

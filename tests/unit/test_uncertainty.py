@@ -8,7 +8,11 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 
 from darkroom.training import uncertainty
-from darkroom.training.uncertainty import NUM_RESAMPLES, macro_f1_standard_error
+from darkroom.training.uncertainty import (
+    NUM_RESAMPLES,
+    standard_error_of_classes,
+    standard_error_of_labels,
+)
 
 Predictions = tuple[Tensor, Tensor, int]
 
@@ -26,6 +30,12 @@ def labels(num_images: int, num_labels: int, skill: float, seed: int = 0) -> Pre
     targets, guesses = random.random((2, num_images, num_labels)) < 0.2
     preds = np.where(random.random((num_images, num_labels)) < skill, targets, guesses)
     return torch.from_numpy(targets).float(), torch.from_numpy(preds), num_labels
+
+
+def macro_f1_standard_error(targets: Tensor, preds: Tensor, num_classes: int, seed: int) -> float:
+    if targets.ndim == 2:
+        return standard_error_of_labels(targets, preds, seed)
+    return standard_error_of_classes(targets, preds, num_classes, seed)
 
 
 def sklearn_f1(targets: NDArray, preds: NDArray) -> float:

@@ -84,7 +84,7 @@ def test_the_order_of_patches_matters() -> None:
 def test_the_number_of_parameters_is_the_papers() -> None:
     """Of a block: 12 width^2 + 13 width; 86 million of ViT-B/16 in table 1 are twelve such blocks."""
     width, depth, patch = 64, 3, 4
-    network = ViT(3, (32, 32), patch, width, depth, 0.0, 0.0)
+    network = ViT(3, (32, 32), patch, width, depth, 0.0, 0.0, "gelu")
     blocks = depth * (12 * width**2 + 13 * width)
     patches = 3 * patch**2 * width + width
     positions, norm = 64 * width, 2 * width
@@ -92,7 +92,7 @@ def test_the_number_of_parameters_is_the_papers() -> None:
 
 
 def test_initial_weights_have_a_deviation_of_two_hundredths() -> None:
-    network = ViT(3, (32, 32), 4, 128, 2, 0.0, 0.0)
+    network = ViT(3, (32, 32), 4, 128, 2, 0.0, 0.0, "gelu")
     for tensor in (network.positions, network.blocks[0].mlp[0].weight, network.patches.weight):
         assert float(tensor.detach().std()) == pytest.approx(0.02, rel=0.15)
     assert not network.blocks[1].attention.qkv.bias.any()

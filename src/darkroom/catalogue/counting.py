@@ -12,6 +12,16 @@ from darkroom.models.summary import summarize
 
 OWN_SIDE = 32
 
+PLAIN: dict[str, Any] = {
+    "width": None,
+    "depth": None,
+    "patch_size": None,
+    "dropout": 0.0,
+    "stochastic_depth": 0.0,
+    "head": "linear",
+}
+"""What a model has unless told otherwise."""
+
 
 def installed_names() -> list[str]:
     """Return the names of darkroom's own models, torchvision's, and timm's if it is installed."""
@@ -43,13 +53,9 @@ def _spec(name: str) -> ModelSpec:
     else:
         module, model_name = library(name)
         side = module.default_side(model_name)
-    sizes = {"width": None, "depth": None, "patch_size": None} | OWN_MODELS.get(name, {})
     return blank_spec(
         name=name,
-        **sizes,
-        dropout=0.0,
-        stochastic_depth=0.0,
-        head="linear",
+        **OWN_MODELS.get(name, {}),
         input_size=(side, side),
         channels=3,
         num_classes=num_classes,
@@ -62,10 +68,11 @@ def blank_spec(
     """Return a spec without data, for counting parameters and operations.
 
     Args:
-        model: the fields of the ``model`` section except weights.
+        model: the fields of the ``model`` section except weights. Only ``name`` is needed: the others
+            are null or 0 if they are not given, and the head is linear.
     """
     return ModelSpec(
-        **model,
+        **{**PLAIN, **model},
         class_names=tuple(f"{index}" for index in range(num_classes)),
         input_size=input_size,
         channels=channels,

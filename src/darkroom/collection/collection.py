@@ -23,6 +23,7 @@ from darkroom.collection.system_files import is_hidden
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError
+from darkroom.targets import Target
 
 BATCH = 8_192
 """Maximum number of rows that are unpacked at once."""
@@ -60,6 +61,11 @@ class Collection:
     """Message about listed files that are missing; empty if there are none."""
     remarks: tuple[str, ...] = ()
     """On columns of the manifest that are not kept."""
+
+    @property
+    def target(self) -> Target:
+        """What the images are labelled with."""
+        return "one_class" if self.separator is None else "several_labels"
 
     @property
     def num_to_read(self) -> int:

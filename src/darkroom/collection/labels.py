@@ -1,4 +1,4 @@
-"""Sets of labels, for images with several labels: as text, and as classes."""
+"""Sets of labels of an image, as text, and as classes; with one class per image, sets of one."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ class LabelSets:
     """The different sets of classes that the images of a collection have."""
 
     names: list[str]
-    """Sorted texts of ``join_labels``, such as ``cat|dog``; empty for the empty set."""
+    """Sorted texts, such as ``cat`` or ``cat|dog``; empty for the empty set."""
     members: csr_array
     """int64 ``(num_sets, num_classes)``: 1 if a class is in a set."""
 
@@ -49,23 +49,23 @@ def join_labels(labels: Iterable[str], separator: str) -> str:
     return text
 
 
-def split_labels(text: str, separator: str) -> list[str]:
-    """Return the labels that ``join_labels`` has joined."""
+def split_labels(text: str, separator: str | None) -> list[str]:
+    """Return the labels that ``join_labels`` has joined; without separator, the text is one label."""
+    if separator is None:
+        return [text]
     return text.split(separator) if text else []
 
 
 def classes_in(texts: Iterable[str], separator: str | None) -> set[str]:
-    """Return the classes that occur in texts of labels; without separator, each text is one class."""
-    if separator is None:
-        return set(texts)
+    """Return the classes that occur in texts of labels; see ``split_labels``."""
     return {label for text in texts for label in split_labels(text, separator)}
 
 
-def make_label_sets(names: list[str], class_names: Sequence[str], separator: str) -> LabelSets:
+def make_label_sets(names: list[str], class_names: Sequence[str], separator: str | None) -> LabelSets:
     """Return the classes of each set.
 
     Args:
-        names: different texts returned by ``join_labels``.
+        names: different texts returned by ``join_labels``, or labels if there is no separator.
         class_names: all classes in ``names``, sorted.
     """
     codes = {name: code for code, name in enumerate(class_names)}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from darkroom.collection.entries import SPLIT_NAMES, Entry, Files, Split, split_called
 from darkroom.collection.labels import join_labels
 from darkroom.collection.names import Renaming
-from darkroom.collection.own_columns import PARAMETER, OwnColumns, common_values
+from darkroom.collection.own_columns import OwnColumns, common_values, in_messages
 from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
 from darkroom.errors import UserError, did_you_mean
 
@@ -163,9 +163,8 @@ def _read(
     given = {f.name: column for f in fields(columns) if (column := getattr(columns, f.name))}
     roles = {f"data.{role}_column": column for role, column in given.items()}
     own.choose(name, content, roles)
-    kept = {f"{PARAMETER}: {column}": column for column in own.names}
     number = 0
-    for number, values in read_rows(name, content, roles | kept):
+    for number, values in read_rows(name, content, roles | in_messages(own.names)):
         try:
             named = dict(zip(given, values, strict=False))
             if separator is not None:

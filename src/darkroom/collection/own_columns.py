@@ -76,18 +76,14 @@ class OwnColumns:
             return
         found = column_names(name, content, set(roles.values()))
         columns = {column: _Column() for column in self._candidates(found, set(roles.values()))}
-        # column by column, if one that is too large for `read_rows` need not be read at all
-        is_parquet = PurePosixPath(name).suffix.lower() == ".parquet"
-        for part in [[column] for column in columns] if is_parquet else [list(columns)] * bool(columns):
-            try:
-                read = {f"{PARAMETER}: {column}": column for column in part}
-                for _, values in read_rows(name, content, read if is_parquet else {**roles, **read}):
-                    for column, value in zip(part, values[-len(part) :], strict=True):
-                        columns[column].add(value)
-            except UserError:
-                if not is_parquet:
-                    raise
-                columns[part[0]].problem = "it cannot be read"
+        if PurePosixPath(name).suffix.lower() != ".parquet":
+            _examine(name, content, columns, roles)
+        else:  # column by column: one that is too large for `read_rows` need not be read at all
+            for column, seen in columns.items():
+                try:
+                    _examine(name, content, {column: seen}, {})
+                except UserError:
+                    seen.problem = "it cannot be read"
         for column, seen in columns.items():
             if problem := seen.settle():
                 self._excluded[column] = problem
@@ -124,7 +120,7 @@ class OwnColumns:
         for (name, column), value in zip(self._kept.items(), values, strict=True):
             if text := _as_text(value):
                 known[name] = column.convert(text)
-        return json.dumps(known, ensure_ascii=False, separators=(",", ":")) if known else None
+        return _packed(known)
 
 
 def common_values(rows: Iterable[str | None]) -> str | None:
@@ -136,7 +132,27 @@ def common_values(rows: Iterable[str | None]) -> str | None:
         for name, value in first.items()
         if all(name in other and other[name] == value for other in others)
     }
-    return json.dumps(common, ensure_ascii=False, separators=(",", ":")) if common else None
+    return _packed(common)
+
+
+def _packed(values: Mapping[str, Any]) -> str | None:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")) if values else None
+
+
+def in_messages(columns: Iterable[str]) -> dict[str, str]:
+    """Return the columns to read, by what messages call them."""
+    return {f"{PARAMETER}: {column}": column for column in columns}
+
+
+def _examine(
+    name: str, content: bytes, columns: Mapping[str, "_Column"], roles: Mapping[str, str]
+) -> None:
+    """Note all values of columns; ``roles`` are read as well, since the separator is found by them."""
+    if not columns:
+        return
+    for _, values in read_rows(name, content, {**roles, **in_messages(columns)}):
+        for seen, value in zip(columns.values(), values[len(roles) :], strict=True):
+            seen.add(value)
 
 
 class _Column:

@@ -2,7 +2,6 @@
 
 import csv
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -58,9 +57,8 @@ def predict(
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
     predictor = Predictor(model, tiff, abstain)
-    joined = predictor.is_multi_label and top_k is None
     num_columns = min(top_k or 1, len(predictor.class_names))
-    columns = ["path", *(("labels", "probabilities") if joined else ("class", "probability"))]
+    columns = ["path", *(predictor.target.columns if top_k is None else ("class", "probability"))]
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
     has_sets = abstain and predictor.has_sets
     columns += ["set"] if has_sets else []
@@ -77,7 +75,11 @@ def predict(
                 name = for_line(click.format_filename(outcome.path))
                 click.echo(f"{name}: not classified: {outcome.reason}", err=True)
             else:
-                cells = _cells(outcome.classes, outcome.probabilities, joined)
+                numbers = [f"{p:.6f}" for p in outcome.probabilities]
+                if top_k is None:
+                    cells = predictor.target.cells(outcome.classes, numbers)
+                else:
+                    cells = [c for pair in zip(outcome.classes, numbers, strict=True) for c in pair]
                 cells += ["|".join(outcome.possible)] if has_sets else []
                 table.writerow([click.format_filename(outcome.path), *cells])
             if bar:
@@ -88,10 +90,3 @@ def predict(
     if num_failures:
         click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
         sys.exit(1)
-
-
-def _cells(classes: Sequence[str], probabilities: Sequence[float], joined: bool) -> list[str]:
-    numbers = [f"{p:.6f}" for p in probabilities]
-    if joined:
-        return ["|".join(classes), "|".join(numbers)]
-    return [cell for pair in zip(classes, numbers, strict=True) for cell in pair]

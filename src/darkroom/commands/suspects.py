@@ -56,21 +56,24 @@ def suspects(
     configure_libraries(config.is_deterministic)
     from darkroom.prediction.table import open_table
     from darkroom.suspects.findings import check_target, find_suspects
-    from darkroom.suspects.folds import assign_folds, can_be_judged, load_groups
+    from darkroom.suspects.folds import assign_folds, load_groups
     from darkroom.suspects.gallery import write_gallery
     from darkroom.suspects.out_of_fold import LabelledImages, choose_method, predict_out_of_fold
+    from darkroom.suspects.targets.interface import suspects_target
 
     table = out / "suspects.csv"
     check_target(table, force)
     images = LabelledImages()
     labels, paths = images.shards.labels, images.shards.paths
-    class_names = images.info.class_names
-    folds_of = assign_folds(labels, load_groups(MANIFEST, paths), folds, config.seed)
+    class_names, target = images.info.class_names, suspects_target(images.info.target)
+    folds_of = assign_folds(target.classes(labels), load_groups(MANIFEST, paths), folds, config.seed)
     chosen = choose_method(config) if method == "auto" else method
     probabilities = predict_out_of_fold(chosen, config, runtime, images, folds_of)
-    is_judged = can_be_judged(labels, folds_of, len(class_names))
+    is_judged = target.can_be_judged(labels, folds_of, len(class_names))
     separator = params.data.label_separator or "|"
-    found = find_suspects(labels, probabilities, is_judged, class_names, paths, images.splits, separator)
+    found = find_suspects(
+        target, labels, probabilities, is_judged, class_names, paths, images.splits, separator
+    )
     out.mkdir(parents=True, exist_ok=True)
     with open_table(table) as file:
         found.write(file)

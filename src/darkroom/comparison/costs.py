@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 
 from darkroom.comparison.sides import Side
 from darkroom.errors import UserError
-from darkroom.models.exported import DESCRIPTION, check_exported, load_description
+from darkroom.models.exported import DESCRIPTION
 from darkroom.paths import EXPORT, REPORT_TRAIN
-from darkroom.prediction.onnx_session import OnnxClassifier
 
 ONNX = "model.onnx"
 SUMMARY = REPORT_TRAIN / "summary.txt"
@@ -85,58 +85,51 @@ def _num_parameters(side: Side) -> int | None:
     return int(found[1].replace(",", "")) if found else None
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A loaded model, and an image for it."""
-
-    classifier: OnnxClassifier
-    image: NDArray[np.uint8]
-    """``(1, channels, height, width)``"""
-
-    def seconds(self) -> float:
-        """Return how long it takes to classify the image."""
-        start = time.perf_counter()
-        self.classifier.probabilities(self.image)
-        return time.perf_counter() - start
-
-
-def _load(side: Side, folder: Path) -> Exported:
-    """Return the exported model of a side.
+def _load(side: Side, folder: Path) -> Callable[[], float]:
+    """Return a function that classifies an image with the exported model of a side, and returns seconds.
 
     Raises:
-        UserError: its files are not available, or damaged.
+        UserError: the files of the model are not available, or damaged.
     """
+    from darkroom.prediction.predictor import Predictor
+
     folder.mkdir()
     try:
         for name in (DESCRIPTION, ONNX):
             (folder / name).write_bytes(side.read_file(EXPORT / name))
-        values, digests = load_description(folder)
-        model = check_exported(folder, digests, ONNX)
-        shape = (int(values["channels"]), *map(int, values["input_size"]))
-        names = values["class_names"]
-    except (UserError, KeyError, TypeError, ValueError) as error:
+        predictor = Predictor(folder)
+    except UserError as error:
         problem = f"{error}".replace(f"{folder}", f"{EXPORT}")
         raise UserError(f"{side.name}: {problem}") from None
-    classifier = OnnxClassifier(model, (shape[0], shape[1], shape[2]), len(names), folder / DESCRIPTION)
-    image = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
-    return Exported(classifier, image)
+    image = np.random.default_rng(0).integers(0, 256, (1, *predictor.input_shape), dtype=np.uint8)
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        predictor.probabilities(image)
+        return time.perf_counter() - start
+
+    return seconds
 
 
-def measure(first: Exported, second: Exported) -> Latency:
-    """Return the latency of two models, each timed once per round, in changing order."""
+def measure(first: Callable[[], float], second: Callable[[], float]) -> Latency:
+    """Return the latency of two models, each timed once per round, in changing order.
+
+    Args:
+        first, second: classify an image, and return the seconds.
+    """
     for _ in range(NUM_WARM_UPS):
-        first.seconds()
-        second.seconds()
+        first()
+        second()
     pairs: list[tuple[float, float]] = []
     start = time.perf_counter()
     while len(pairs) < NUM_ROUNDS:
         if len(pairs) >= MIN_ROUNDS and time.perf_counter() - start > MAX_SECONDS:
             break
         if len(pairs) % 2:
-            later = second.seconds()
-            pairs.append((first.seconds(), later))
+            later = second()
+            pairs.append((first(), later))
         else:
-            pairs.append((first.seconds(), second.seconds()))
+            pairs.append((first(), second()))
     times = np.array(pairs)
     before, after = (_quartiles(1e3 * column) for column in times.T)
     return Latency((before, after), _quartiles(times[:, 1] / times[:, 0]), len(pairs))

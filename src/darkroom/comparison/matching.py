@@ -11,6 +11,7 @@ from darkroom.comparison.predictions import Key, Predictions, read_parquet
 from darkroom.comparison.sides import NotComparableError, Side
 from darkroom.errors import counted, listed
 from darkroom.metrics.groups import groups_of
+from darkroom.targets import WORDS
 
 NUM_NAMED = 5
 """Number of classes and images that a message names."""
@@ -75,11 +76,12 @@ def match(first: Side, second: Side, common: bool = False) -> Matched:
 
 def _check_classes(first: Side, second: Side) -> None:
     before, after = first.predictions, second.predictions
-    if before.is_multi_label != after.is_multi_label:
-        several, one = (first, second) if before.is_multi_label else (second, first)
-        raise NotComparableError(
-            f"{several.name} predicts several labels per image, {one.name} one class"
+    if before.target != after.target:
+        kinds = (
+            f"{side.name} predicts {WORDS[side.predictions.target].per_image}"
+            for side in (first, second)
         )
+        raise NotComparableError(", ".join(kinds))
     only = [
         f"only {side.name} has {listed(sorted(names), NUM_NAMED)}"
         for side, names in (

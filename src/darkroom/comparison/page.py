@@ -11,6 +11,7 @@ from darkroom.comparison.verdict import Comparison
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
 from darkroom.paths import DATASET, PREPARED
 from darkroom.reporting.page import write_page
@@ -82,10 +83,7 @@ def _places(images: Matched, shards: Shards) -> dict[int, int]:
     if set(names) != set(images.first.class_names):
         return {}
     order = [names.index(name) for name in images.first.class_names]
-    if shards.is_multi_label:
-        targets = shards.labels.astype(bool)[:, order]
-    else:
-        targets = shards.labels[:, None] == np.array(order)
+    targets = stored_target(shards.target).indicators(shards.labels, len(names))[:, order]
     stored: dict[tuple[str, int], int] = {}
     seen: dict[str, int] = {}
     for place, path in enumerate(shards.paths):

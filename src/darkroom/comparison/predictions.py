@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError, brief
+from darkroom.targets import WORDS, Target, target_of_columns
 
 Key = tuple[str, int]
 """The path of an image, and how many images of the same path come before it."""
@@ -22,7 +23,7 @@ class Predictions:
     """What a model predicted for its test images."""
 
     class_names: tuple[str, ...]
-    is_multi_label: bool
+    target: Target
     keys: tuple[Key, ...]
     targets: NDArray[np.bool_]
     """``(n, num_classes)``: the true class or labels."""
@@ -49,15 +50,15 @@ class Predictions:
             )
             names = tuple(names)
             table = read_parquet(predictions)
-            is_multi_label = "labels" in table.column_names
-            truth, pred = ("labels", "preds") if is_multi_label else ("label", "pred")
+            target = target_of_columns(table.column_names)
+            truth, pred = WORDS[target].columns
             paths = table["path"].to_pylist()
             probabilities = np.array(table["probabilities"].to_pylist(), dtype=np.float64)
             if probabilities.shape != (len(paths), len(names)):
                 raise ValueError(f"probabilities of {probabilities.shape}, {len(names)} classes")
             return cls(
                 names,
-                is_multi_label,
+                target,
                 tuple(_keys(paths)),
                 _indicators(table[truth].to_pylist(), names),
                 _indicators(table[pred].to_pylist(), names),

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from darkroom.comparison.verdict import ClassDifference, Comparison
 from darkroom.escape import for_line, for_markdown
+from darkroom.targets import WORDS
 
 NUM_CLASSES = 10
 """Number of classes that are listed."""
@@ -22,8 +23,8 @@ Row = tuple[str, str, str, str]
 def score_rows(comparison: Comparison) -> Iterator[Row]:
     """Yield what is measured of both models."""
     yield _row("macro F1", comparison.paired.scores)
-    title = "exact match" if comparison.images.first.is_multi_label else "accuracy"
-    yield _row(title, comparison.accuracies)
+    words = WORDS[comparison.images.first.target]
+    yield _row(words.score_title, comparison.accuracies)
     only = comparison.only_right
     yield "only this one right", f"{only[0]:,}", f"{only[1]:,}", f"p {comparison.mcnemar_p:.2g}"
     for name, title in SCORES.items():
@@ -71,9 +72,8 @@ def tables(comparison: Comparison) -> Group:
     for row in score_rows(comparison):
         scores.add_row(*row)
     classes = Table(box=SIMPLE_HEAD)
-    classes.add_column(
-        "label" if comparison.images.first.is_multi_label else "class", min_width=8, overflow="fold"
-    )
+    words = WORDS[comparison.images.first.target]
+    classes.add_column(words.one, min_width=8, overflow="fold")
     for heading in CLASS_HEADINGS:
         classes.add_column(heading, justify="right", no_wrap=True)
     changed = _changed(comparison)

@@ -11,8 +11,8 @@ from darkroom.comparison.matching import Matched, match
 from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.sides import Side
+from darkroom.comparison.targets.interface import compared_target
 from darkroom.errors import counted
-from darkroom.metrics.calibration import class_calibration, label_calibration
 from darkroom.metrics.holm import holm
 
 Verdict = Literal["better", "worse", "indistinguishable"]
@@ -236,6 +236,4 @@ def _classes(before: Predictions, after: Predictions, paired: Paired) -> list[Cl
 
 def calibration(predictions: Predictions) -> dict[str, float]:
     """Return ``nll``, ``brier`` and ``ece`` of a model's probabilities, as in metrics.json."""
-    if predictions.is_multi_label:
-        return label_calibration(predictions.targets, predictions.probabilities)
-    return class_calibration(predictions.targets.argmax(axis=1), predictions.probabilities)
+    return compared_target(predictions.target).calibration(predictions)

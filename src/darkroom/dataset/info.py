@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from darkroom.digests import SEAL, FileDigest, Mismatch, seal, unseal
 from darkroom.errors import UserError
+from darkroom.targets import Target, from_file, to_file
 
 FORMAT_VERSION = 2
 """Version 2 added ``files`` and the document's own digest."""
@@ -21,8 +22,8 @@ class DatasetInfo(BaseModel):
 
     format_version: int
     class_names: list[str]
-    multi_label: bool
-    """Whether an image may have several labels, or none."""
+    target: Target
+    """What an image is labelled with; ``multi_label`` in the file."""
     counts: dict[str, dict[str, int]]
     """Number of images by split and class. An image counts in each of its classes."""
     labels_per_image: dict[str, list[int]]
@@ -40,6 +41,11 @@ class DatasetInfo(BaseModel):
     files: dict[str, FileDigest] = {}
     """Digest of each shard, by its path below the prepared folder: ``train/00000.arrow``."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_target(cls, values: Any) -> Any:
+        return from_file(values) if isinstance(values, dict) else values
+
     def num_images(self, split: str) -> int:
         return sum(self.labels_per_image[split])
 
@@ -54,7 +60,7 @@ class DatasetInfo(BaseModel):
 
     def to_document(self) -> dict[str, Any]:
         """Return the content of dataset.json: all values, and their digest."""
-        return seal(self.model_dump())
+        return seal(to_file(self.model_dump()))
 
 
 def profile(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
+from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
 from darkroom.digests import FileDigest, HashingFile, digest_of_files
 from darkroom.errors import UserError, brief
+from darkroom.targets import Target, target_of_columns
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
@@ -42,7 +44,8 @@ class ShardWriter:
     Args:
         shape: ``(height, width, channels)`` of every image.
         weighted: whether images have weights.
-        num_classes: number of classes if images may have several labels, or none; None: each has one.
+        target: what images are labelled with.
+        num_classes: number of classes, for a target whose column needs it.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ShardWriter:
         num_images: int,
         storage: Storage = "decoded",
         weighted: bool = False,
+        target: Target = "one_class",
         num_classes: int | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,15 +64,12 @@ class ShardWriter:
         self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
         self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
         fixed = pa.binary(image_bytes) if storage == "decoded" else pa.large_binary()
-        metadata = {"shape": json.dumps(shape), "storage": storage}
-        labels = ("label", pa.int32())
-        if num_classes is not None:
-            metadata["num_classes"] = json.dumps(num_classes)
-            labels = ("labels", pa.list_(pa.int32()))
-        columns = [("image", fixed), labels, ("path", pa.string())]
+        kind = stored_target(target)
+        metadata = {"shape": json.dumps(shape), "storage": storage, **kind.metadata(num_classes)}
+        columns = [("image", fixed), kind.column(), ("path", pa.string())]
         columns += [("weight", pa.float64())] if weighted else []
         self._schema = pa.schema(
-            [pa.field(name, kind, nullable=False) for name, kind in columns], metadata=metadata
+            [pa.field(name, type_, nullable=False) for name, type_ in columns], metadata=metadata
         )
         self._num_shards = 0
         self._rows_in_shard = 0
@@ -89,7 +90,7 @@ class ShardWriter:
 
         Args:
             image: the result of ``pack_image`` in any contiguous buffer: bytes or an array.
-            label: the label; with ``num_classes`` all labels, ascending.
+            label: the label; or all labels, ascending.
         """
         self._images += memoryview(image).cast("B")
         self._ends.append(len(self._images))
@@ -193,6 +194,7 @@ class Shards:
         self.shape = self._stored_shape if view is None else (*view.size, self._stored_shape[2])
         """``(height, width, channels)``"""
         self.storage = mapped[0].storage
+        self.target: Target = mapped[0].target
         self._blocks = [block for shard in mapped for block in shard.blocks]
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
         self.labels = np.concatenate([block.labels for block in self._blocks])
@@ -214,11 +216,6 @@ class Shards:
         if self._view is None:
             return self._digest
         return hashlib.sha256(f"{self._digest} {self._view}".encode()).hexdigest()
-
-    @property
-    def is_multi_label(self) -> bool:
-        """Whether an image may have several labels, or none."""
-        return self.labels.ndim == 2
 
     @property
     def paths(self) -> list[str]:
@@ -337,14 +334,15 @@ class _Shard:
     shape: tuple[int, int, int]
     storage: Storage
     is_weighted: bool
+    target: Target
     num_classes: int | None
-    """Number of classes if images may have several labels, or none; None: each has one."""
+    """Number of classes, if the column of labels needs it."""
     blocks: list[_Block]
 
     @property
     def kind(self) -> tuple[object, ...]:
         """The properties that all shards of a split share."""
-        return self.shape, self.storage, self.is_weighted, self.num_classes
+        return self.shape, self.storage, self.is_weighted, self.target, self.num_classes
 
 
 def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shard:
@@ -360,8 +358,8 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
         num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
         is_weighted = "weight" in reader.schema.names
-        if num_classes is not None and num_labelled not in (None, num_classes):
-            raise ValueError(f"labels of {num_classes} classes instead of {num_labelled}")
+        target = target_of_columns(reader.schema.names)
+        read_labels = stored_target(target).read
 
         def block(batch: pa.RecordBatch) -> _Block:
             batch.validate(full=True)  # offsets are inside their buffers, and text is UTF-8
@@ -375,7 +373,7 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
                 images = _EncodedImages(memoryview(stored.buffers()[2]), ends, shape, file, num_threads)
             return _Block(
                 images,
-                _labels(batch, num_classes, num_labelled),
+                read_labels(batch, num_classes, num_labelled),
                 batch["path"],
                 _weights(batch) if is_weighted else None,
             )
@@ -384,37 +382,9 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         if not sum(len(block.labels) for block in blocks):
             raise ValueError("no images")
         storage: Storage = "decoded" if is_decoded else "encoded"
-        return _Shard(shape, storage, is_weighted, num_classes, blocks)
+        return _Shard(shape, storage, is_weighted, target, num_classes, blocks)
     except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise _damaged(file, error) from None
-
-
-def _labels(batch: pa.RecordBatch, num_classes: int | None, num_labelled: int | None) -> NDArray[Any]:
-    """Return the labels of a record batch in the form of ``Shards.labels``.
-
-    Raises:
-        ValueError: a label is out of range, or an image has a label twice.
-    """
-    if num_classes is None:
-        labels = np.from_dlpack(batch["label"]).astype(np.int64)
-        _check_range(labels, num_labelled)
-        return labels
-    lists = batch["labels"]
-    named = lists.flatten().to_numpy()
-    _check_range(named, num_classes)
-    indicators = np.zeros((len(batch), num_classes), np.uint8)
-    images = np.repeat(np.arange(len(batch)), lists.value_lengths().to_numpy())
-    indicators[images, named] = 1
-    if indicators.sum(dtype=np.int64) != len(named):
-        raise ValueError("an image has a label twice")
-    return indicators
-
-
-def _check_range(labels: NDArray[Any], num_classes: int | None) -> None:
-    wrong = labels[(labels < 0) | (labels >= (num_classes or np.inf))]
-    if len(wrong):
-        allowed = f"0 to {num_classes - 1}" if num_classes else "0 and above"
-        raise ValueError(f"label {wrong[0]}; allowed are {allowed}")
 
 
 def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ class Subset(Shards):
         self._rows = rows
         self._ends = np.cumsum([len(part) for part in parts])
         self.shape, self.storage = parts[0].shape, parts[0].storage
+        self.target = parts[0].target
         self.labels = np.concatenate([part.labels for part in parts])[rows]
         weights = [part.weights for part in parts if part.weights is not None]
         self.weights = np.concatenate(weights)[rows] if weights else None

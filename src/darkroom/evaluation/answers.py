@@ -95,14 +95,12 @@ class AnswerRules:
         }
 
 
-def learn_rules(spec: ModelSpec, validation: Path, options: Evaluate) -> AnswerRules | None:
-    """Return the rules that validation images support; None if an image may have several labels.
+def learn_rules(spec: ModelSpec, validation: Path, options: Evaluate) -> AnswerRules:
+    """Return the rules for one class per image that validation images support.
 
     Args:
         validation: the table that ``train`` writes.
     """
-    if spec.multi_label:
-        return None
     precision, coverage, names = options.target_precision, options.coverage, spec.class_names
     table = pd.read_parquet(validation, columns=["label", "correct", "probability", "label_probability"])
     confidences, own = (

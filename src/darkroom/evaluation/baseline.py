@@ -18,12 +18,8 @@ from darkroom.evaluation.regression import (
     Probabilities,
     make_reduction,
     one_thread,
-    regressions,
 )
-from darkroom.metrics.confusion import accuracy, confusion_matrix
-from darkroom.metrics.counts import averaged_scores, counts_of_classes, counts_of_labels
-from darkroom.metrics.digits import DIGITS
-from darkroom.metrics.multi_label import best_thresholds, exact_matches, labels_at
+from darkroom.evaluation.targets.interface import EvaluationTarget
 from darkroom.progress import Bar, progress_bar
 
 MAX_TRAIN_IMAGES, MAX_VAL_IMAGES = 10_000, 2_000
@@ -36,14 +32,15 @@ CHUNK_BYTES = 16 * 2**20
 class Baseline:
     """Both fitted baselines."""
 
+    target: EvaluationTarget
     num_classes: int
     extractor: FeatureExtractor
     most_frequent: Tensor
-    """The most frequent class, int64 ``()``, or set of labels, bool ``(num_classes,)``."""
+    """The most frequent class or set of labels: a row of the targets."""
     reduction: Pipeline
     probabilities: Probabilities
     thresholds: list[float] | None
-    """The threshold of each label, if an image may have several."""
+    """The threshold of each label, if predictions need them."""
     strength: float
     num_images: int
     """Number of training images that the regression was fitted on."""
@@ -56,10 +53,10 @@ class Baseline:
             vectors: float32 ``(n, num_features)``, on any device.
 
         Returns:
-            int64 ``(n,)``, or bool ``(n, num_classes)``, on the CPU.
+            As ``EvaluationTarget.preds`` returns, on the CPU.
         """
         reduced = self.reduction.transform(_as_array(vectors))
-        return _decided(torch.from_numpy(self.probabilities(reduced)), self.thresholds)
+        return self.target.preds(torch.from_numpy(self.probabilities(reduced)), self.thresholds)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -75,13 +72,13 @@ class Baseline:
         """Return the scores of the baselines on the watched images, as in metrics.json.
 
         Args:
-            targets: int64 ``(n,)`` or ``(n, num_classes)`` of 0 and 1, on the CPU, in the same order.
+            targets: as in ``Batch``, on the CPU, in the same order.
         """
         constant = self.most_frequent.expand(targets.shape)
         return {
-            "most_frequent": _scores(targets, constant, self.num_classes),
+            "most_frequent": self.target.brief_scores(targets, constant, self.num_classes),
             "logistic_regression": {
-                **_scores(targets, torch.cat(self._preds), self.num_classes),
+                **self.target.brief_scores(targets, torch.cat(self._preds), self.num_classes),
                 "features": self.extractor.name,
                 "inverse_regularisation": self.strength,
                 "train_images": self.num_images,
@@ -90,7 +87,12 @@ class Baseline:
 
 
 def fit_baseline(
-    extractor: FeatureExtractor, train: Shards, val: Shards, num_classes: int, device: torch.device
+    target: EvaluationTarget,
+    extractor: FeatureExtractor,
+    train: Shards,
+    val: Shards,
+    num_classes: int,
+    device: torch.device,
 ) -> Baseline:
     """Fit the baselines on training images, and choose the regularisation on validation images.
 
@@ -99,7 +101,7 @@ def fit_baseline(
     its proportion. Nothing is random.
     """
     chosen = [
-        (split, stratified_sample(split.labels, most))
+        (split, stratified_sample(target, split.labels, most))
         for split, most in ((train, MAX_TRAIN_IMAGES), (val, MAX_VAL_IMAGES))
     ]
     vectors = _vectors(extractor, chosen, device)
@@ -110,15 +112,18 @@ def fit_baseline(
         reduction = make_reduction(extractor.name, vectors[0])
         reduced = [reduction.transform(array) for array in vectors]
         best: tuple[float, float] | None = None
-        for strength, probabilities in regressions(reduced[0], train_labels, num_classes):
+        for strength, probabilities in target.regressions(reduced[0], train_labels, num_classes):
             predicted = torch.from_numpy(probabilities(reduced[1]))
-            thresholds = best_thresholds(val_targets, predicted) if val_targets.ndim == 2 else None
-            f1 = _scores(val_targets, _decided(predicted, thresholds), num_classes)["f1_macro"]
-            quality = (f1 or 0.0, -_cross_entropy(val_targets, predicted))
+            thresholds = target.thresholds(val_targets, predicted)
+            preds = target.preds(predicted, thresholds)
+            f1 = target.brief_scores(val_targets, preds, num_classes)["f1_macro"]
+            of_truth = target.truth_probabilities(val_targets, predicted)
+            quality = (f1 or 0.0, float(of_truth.clamp(min=1e-12).log().mean()))
             if best is None or quality > best:
                 best, kept = quality, (probabilities, thresholds, strength)
             bar.advance(1)
     return Baseline(
+        target,
         num_classes,
         extractor,
         most_frequent(train.labels),
@@ -132,36 +137,30 @@ def most_frequent(labels: NDArray[Any]) -> Tensor:
     """Return the most frequent class or set of labels; among equals, the first in class order.
 
     Args:
-        labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
+        labels: as in ``Shards``.
 
     Returns:
-        int64 ``()``, or bool ``(num_classes,)``.
+        A row of the labels.
     """
     values, counts = np.unique(labels, axis=0, return_counts=True)
-    value = torch.from_numpy(np.asarray(values[counts.argmax()]))
-    return value.bool() if labels.ndim == 2 else value
+    return torch.from_numpy(np.asarray(values[counts.argmax()]))
 
 
-def stratified_sample(labels: NDArray[Any], most: int) -> NDArray[np.int64]:
+def stratified_sample(target: EvaluationTarget, labels: NDArray[Any], most: int) -> NDArray[np.int64]:
     """Return about ``most`` images, in which each class keeps its proportion and has at least one image.
 
     The images are at equal distances in the order of classes, or of sets of labels.
 
     Args:
-        labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
+        labels: as in ``Shards``.
 
     Returns:
         ascending indices, int64: all images, or ``most`` and at most one more per class.
     """
     if len(labels) <= most:
         return np.arange(len(labels))
-    if labels.ndim == 1:
-        order = np.argsort(labels, kind="stable")
-        first_of_each = np.unique(labels, return_index=True)[1]
-    else:
-        order = np.lexsort(labels.T[::-1])
-        first_of_each = labels.argmax(axis=0)[labels.any(axis=0)]
-    return np.union1d(order[np.arange(most) * len(labels) // most], first_of_each)
+    order = np.lexsort(labels.reshape(len(labels), -1).T[::-1])
+    return np.union1d(order[np.arange(most) * len(labels) // most], target.first_of_each(labels))
 
 
 def _vectors(
@@ -190,30 +189,3 @@ def _extracted(
 
 def _as_array(vectors: Tensor) -> NDArray[np.float64]:
     return np.nan_to_num(vectors.cpu().double().numpy())
-
-
-def _decided(probabilities: Tensor, thresholds: list[float] | None) -> Tensor:
-    if thresholds is None:
-        return probabilities.argmax(dim=1)
-    return labels_at(thresholds, probabilities)
-
-
-def _scores(targets: Tensor, preds: Tensor, num_classes: int) -> dict[str, float | None]:
-    if targets.ndim == 2:
-        overall = {"exact_match": exact_matches(targets, preds)}
-        counts = counts_of_labels(targets, preds)
-    else:
-        confusion = confusion_matrix(targets, preds, num_classes)
-        overall = {"accuracy": accuracy(confusion)}
-        counts = counts_of_classes(confusion)
-    rounded = {name: round(value, DIGITS) for name, value in overall.items()}
-    return {**rounded, "f1_macro": averaged_scores(counts)["f1_macro"]}
-
-
-def _cross_entropy(targets: Tensor, probabilities: Tensor) -> float:
-    """Return the mean cross entropy over images, or over the labels of all images, in nats."""
-    if targets.ndim == 1:
-        of_truth = probabilities.gather(1, targets[:, None])
-    else:
-        of_truth = torch.where(targets.bool(), probabilities, 1 - probabilities)
-    return float(-of_truth.clamp(min=1e-12).log().mean())

@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
+from darkroom.evaluation.risk import RISK
 from darkroom.metrics.calibration import Reliability
 from darkroom.metrics.digits import DIGITS
-from darkroom.metrics.selective import risk_coverage
-from darkroom.reporting.figures import BLUE, GREY, ORANGE, blank_figure, new_figure, save_figure
+from darkroom.reporting.figures import BLUE, GREY, ORANGE, blank_figure, save_figure
 from darkroom.reporting.page import embed_png
 from darkroom.reporting.scores import answer_sentences, calibration_scores
 from darkroom.reporting.tables import write_csv
 from darkroom.reporting.templates import number
 
-RELIABILITY, RISK = "reliability", "risk_coverage"
-"""Names of the tables and pictures."""
+RELIABILITY = "reliability"
+"""Name of the table and the picture."""
 
 
 def write_calibration(evaluation: Evaluation, folder: Path) -> None:
-    """Write the reliability before and after calibration and, for classes, the risk at each coverage."""
+    """Write the reliability before and after calibration."""
     by_time = {
         "before": evaluation.reliability(evaluation.uncalibrated),
         "after": evaluation.reliability(evaluation.probabilities),
@@ -37,21 +36,6 @@ def write_calibration(evaluation: Evaluation, folder: Path) -> None:
         ("calibration", "confidence", "accuracy", "decisions"), rows, folder / f"{RELIABILITY}.csv"
     )
     _draw_reliability(by_time, folder / f"{RELIABILITY}.png")
-    if isinstance(evaluation, MultiLabelEvaluation):
-        return
-    probabilities, preds, targets = (
-        tensor.numpy() for tensor in (evaluation.probabilities, evaluation.preds, evaluation.targets)
-    )
-    risks = risk_coverage(probabilities.max(axis=1), preds == targets)
-    coverages = np.arange(1, 101) / 100
-    shown = risks[np.ceil(coverages * len(risks)).astype(int) - 1]
-    pairs = [(c, round(r, DIGITS)) for c, r in zip(coverages.tolist(), shown.tolist(), strict=True)]
-    write_csv(("coverage", "risk"), pairs, folder / f"{RISK}.csv")
-    figure, axes = new_figure(5.5, 4.0)
-    axes.plot(coverages, shown, color=BLUE)
-    axes.set(xlabel="coverage: share of the images that are answered", xlim=(0, 1.01))
-    axes.set(ylabel="risk: share of wrong answers", ylim=(0, max(shown.max() * 1.1, 0.01)))
-    save_figure(figure, folder / f"{RISK}.png")
 
 
 def _draw_reliability(by_time: Mapping[str, Reliability], path: Path) -> None:
@@ -83,7 +67,7 @@ def calibration_section(metrics: Mapping[str, Any], plots: Path) -> CalibrationS
     """Return the section of the report.
 
     Args:
-        plots: the folder with the pictures that ``write_calibration`` wrote.
+        plots: the folder with the pictures that ``write_plots`` wrote.
     """
     captions = {
         RELIABILITY: "Decisions in 15 bins by their confidence: on the line, probabilities are right",

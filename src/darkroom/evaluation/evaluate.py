@@ -9,12 +9,8 @@ from torch import Tensor
 
 from darkroom.evaluation.answers import AnswerRules
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
-from darkroom.evaluation.single_label import SingleLabelEvaluation
-from darkroom.metrics.calibration import class_calibration, label_calibration
-from darkroom.metrics.classification import classification_metrics
+from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.metrics.finite import check_finite
-from darkroom.metrics.multi_label_classification import multi_label_metrics
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
@@ -47,7 +43,7 @@ def evaluate(
         UserError: a logit is NaN or infinite.
     """
     check_finite(logits.numpy(), paths, "evaluate: the model")
-    passes = [logits.double()]
+    target, passes = evaluation_target(spec.target), [logits.double()]
     beside: dict[str, Any] = {} if baseline is None else {"baseline": baseline}
     single = probabilities_of(passes[0], spec)
     if rules is not None:
@@ -55,7 +51,7 @@ def evaluate(
     if mirrored_logits is not None:
         check_finite(mirrored_logits.numpy(), paths, "evaluate: the model, on mirror images,")
         passes.append(mirrored_logits.double())
-        alone = _scores(spec, targets, single)
+        alone = target.scores(spec, targets, single)
         beside["tta"] = "flip"
         beside["single_pass"] = {
             name: score for name, score in alone.items() if name not in ("num_images", "per_class")
@@ -65,15 +61,12 @@ def evaluate(
         for each in (replace(spec, temperature=(1.0,)), spec)
     )
     calibration = {
-        "temperature": list(spec.temperature) if spec.multi_label else spec.temperature[0],
-        **_calibration(spec, targets, probabilities),
-        **{f"{k}_before": v for k, v in _calibration(spec, targets, uncalibrated).items()},
+        "temperature": target.temperature(spec),
+        **target.calibration(targets, probabilities),
+        **{f"{k}_before": v for k, v in target.calibration(targets, uncalibrated).items()},
     }
-    metrics = {**_scores(spec, targets, probabilities), **beside, "calibration": calibration}
-    parts = (list(spec.class_names), targets, probabilities, uncalibrated, metrics)
-    if spec.thresholds is not None:
-        return MultiLabelEvaluation(*parts, spec.thresholds)
-    return SingleLabelEvaluation(*parts)
+    metrics = {**target.scores(spec, targets, probabilities), **beside, "calibration": calibration}
+    return target.evaluation(spec, targets, probabilities, uncalibrated, metrics)
 
 
 def all_remarks(test: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
@@ -90,17 +83,3 @@ def all_remarks(test: Mapping[str, Any], training: Mapping[str, Any]) -> list[st
             " (augment.horizontal_flip: false), and may know them less well."
         )
     return remarks
-
-
-def _scores(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, Any]:
-    names = list(spec.class_names)
-    if spec.multi_label:
-        assert spec.thresholds is not None
-        return multi_label_metrics(targets, probabilities, spec.thresholds, names)
-    return classification_metrics(targets, probabilities, names)
-
-
-def _calibration(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, float]:
-    if spec.multi_label:
-        return label_calibration(targets.bool().numpy(), probabilities.numpy())
-    return class_calibration(targets.numpy(), probabilities.numpy())

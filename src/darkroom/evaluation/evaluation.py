@@ -1,8 +1,10 @@
 """A model's predictions and scores on the test images, for any kind of target."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ from torch import Tensor
 from darkroom.metrics.calibration import Reliability
 from darkroom.metrics.confusion import confusion_matrix
 
+Figures = Sequence[tuple[str, Path]]
+"""(caption, PNG file)"""
+
 
 @dataclass(frozen=True)
 class Evaluation(ABC):
@@ -20,18 +25,27 @@ class Evaluation(ABC):
 
     class_names: list[str]
     targets: Tensor
-    """int64 ``(n,)``, or float32 ``(n, num_classes)`` of 0 and 1 if an image may have several labels."""
+    """As in ``Batch``, on the CPU."""
     probabilities: Tensor
     """float64 ``(n, num_classes)``, 0..1."""
     uncalibrated: Tensor
     """The probabilities before the temperature was applied, as ``probabilities``."""
     metrics: dict[str, Any]
-    """As ``classification_metrics`` or ``multi_label_metrics`` returns, and the scores of baselines."""
+    """As ``EvaluationTarget.scores`` returns, and the scores of baselines."""
 
     @property
     @abstractmethod
     def preds(self) -> Tensor:
         """The predictions, in the shape of ``targets``."""
+
+    @property
+    def own_thresholds(self) -> list[float] | None:
+        """The lowest probability at which each label is predicted; None if there are no thresholds."""
+        return None
+
+    @abstractmethod
+    def indicators(self, labels: Tensor) -> Tensor:
+        """Return targets or predictions as bool ``(n, num_classes)``."""
 
     @abstractmethod
     def reliability(self, probabilities: Tensor) -> Reliability:
@@ -65,6 +79,11 @@ class Evaluation(ABC):
     @abstractmethod
     def explained(self) -> Tensor:
         """The class of each image that its heatmap explains, int64 ``(n,)``."""
+
+    @property
+    @abstractmethod
+    def explained_description(self) -> str:
+        """What a heatmap speaks for, for the report."""
 
     @property
     @abstractmethod
@@ -114,3 +133,20 @@ class Evaluation(ABC):
     @abstractmethod
     def hardest_caption(self) -> str:
         """How to read the captions of the hardest images, for the report."""
+
+    @property
+    def label_counts_rows(self) -> list[tuple[str, int, int, int]]:
+        """Name and number of correct, missed and wrong predictions of each label, for the report."""
+        return []
+
+    @abstractmethod
+    def write_own_plots(self, folder: Path) -> None:
+        """Write the tables and pictures that only this kind of target has."""
+
+    def own_sections(self, plots: Path) -> Iterator[tuple[str, Figures]]:
+        """Yield headings with captioned figures that only this kind of target has, for the report.
+
+        Args:
+            plots: the folder of ``write_own_plots``.
+        """
+        yield from ()

@@ -20,7 +20,6 @@ from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import as_picture
 from darkroom.escape import for_line
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
 
 LIST_BYTES = 1_200_000
 """Approximate size of the columns about images."""
@@ -98,7 +97,7 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         "pictures": [pictures.get(index, "") for index in rows],
         "slices": {for_line(name): _encoded(parts, rows) for name, parts in slices.items()},
         "thresholds": THRESHOLDS.tolist(),
-        "own": list(evaluation.thresholds) if isinstance(evaluation, MultiLabelEvaluation) else None,
+        "own": evaluation.own_thresholds,
         **_histograms(evaluation),
     }
     return Explorer(columns, rows, len(paths))
@@ -187,11 +186,11 @@ def _histograms(evaluation: Evaluation) -> dict[str, list[str]]:
         ``k`` is that of the probabilities from ``THRESHOLDS[k]`` to below ``THRESHOLDS[k + 1]``. The
         number of predictions at a threshold is the sum of the counts from there on, which is exact.
     """
-    targets, num_bins = evaluation.targets.numpy(), len(THRESHOLDS)
+    targets, num_bins = evaluation.indicators(evaluation.targets).numpy(), len(THRESHOLDS)
     histograms: dict[str, list[str]] = {"positives": [], "negatives": []}
     for label, probabilities in enumerate(evaluation.probabilities.numpy().T):
         bins = np.searchsorted(THRESHOLDS, probabilities, side="right") - 1
-        has_it = targets[:, label] == 1 if targets.ndim == 2 else targets == label
+        has_it = targets[:, label]
         for name, chosen in (("positives", has_it), ("negatives", ~has_it)):
             counts = np.bincount(bins[chosen], minlength=num_bins).tolist()
             histograms[name].append(",".join(str(count or "") for count in counts))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.metrics.intervals import Bounds, score_intervals
 from darkroom.metrics.resampling import CONFIDENCE
+from darkroom.targets import WORDS, target_of_metrics
 
 OF_CLASS = ("precision", "recall", "f1")
 
@@ -22,10 +22,11 @@ def with_intervals(evaluation: Evaluation, groups: NDArray[np.int64] | None) -> 
     Args:
         groups: as ``groups_of`` returns.
     """
-    num_classes = len(evaluation.class_names)
-    targets, preds = (_one_hot(labels, num_classes) for labels in (evaluation.targets, evaluation.preds))
+    targets, preds = (
+        evaluation.indicators(labels).numpy() for labels in (evaluation.targets, evaluation.preds)
+    )
     found = score_intervals(targets, preds, groups)
-    overall = "exact_match" if "exact_match" in evaluation.metrics else "accuracy"
+    overall = WORDS[target_of_metrics(evaluation.metrics)].score
     per_class = {
         name: {**row, **_bounds({metric: getattr(found, metric)[:, index] for metric in OF_CLASS})}
         for index, (name, row) in enumerate(evaluation.metrics["per_class"].items())
@@ -41,11 +42,6 @@ def with_intervals(evaluation: Evaluation, groups: NDArray[np.int64] | None) -> 
         },
     }
     return replace(evaluation, metrics=metrics)
-
-
-def _one_hot(labels: Tensor, num_classes: int) -> NDArray[np.bool_]:
-    array = labels.cpu().numpy()
-    return array > 0 if array.ndim == 2 else array[:, None] == np.arange(num_classes)
 
 
 def _bounds(bounds: dict[str, Bounds]) -> dict[str, float | None]:

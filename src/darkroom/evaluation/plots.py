@@ -4,23 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from darkroom.evaluation.calibration import write_calibration
-from darkroom.evaluation.confusions import most_mistaken, shown_matrix
+from darkroom.evaluation.confusions import shown_matrix
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.evaluation.figures import (
-    draw_confusion_matrix,
-    draw_curves,
-    draw_label_counts,
-    draw_titled_images,
-)
+from darkroom.evaluation.figures import draw_confusion_matrix, draw_curves, draw_titled_images
 from darkroom.evaluation.hardest import HardImage
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.slices import write_slices
-from darkroom.evaluation.tables import (
-    write_classes,
-    write_confusions,
-    write_curves,
-    write_label_counts,
-)
+from darkroom.evaluation.tables import write_classes, write_confusions, write_curves
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.reporting.figures import draw_history
 
@@ -40,14 +29,13 @@ def write_plots(
     write_confusions(evaluation, folder)
     shown = shown_matrix(evaluation.confusion, evaluation.confused_names)
     draw_confusion_matrix(shown.counts, shown.row_names, shown.column_names, folder / "confusion.png")
-    if isinstance(evaluation, MultiLabelEvaluation):
-        write_label_counts(evaluation, folder / "labels.csv")
-        _draw_labels(evaluation, folder / "labels.png")
+    evaluation.write_own_plots(folder)
     for name, curves_of, labels in (
         ("precision_recall", precision_recall_curves, ("recall", "precision")),
         ("roc", roc_curves, ("false_positive_rate", "true_positive_rate")),
     ):
-        curves = curves_of(evaluation.targets, evaluation.probabilities, evaluation.class_names)
+        targets = evaluation.indicators(evaluation.targets)
+        curves = curves_of(targets, evaluation.probabilities, evaluation.class_names)
         write_curves(curves, labels, folder / f"{name}.csv")
         across, upward = (label.replace("_", " ") for label in labels)
         draw_curves(curves.grid, curves.values, curves.macro, (across, upward), folder / f"{name}.png")
@@ -59,15 +47,3 @@ def write_plots(
     )
     if history is not None:
         draw_history(history, folder / "training.png")
-
-
-def _draw_labels(evaluation: MultiLabelEvaluation, path: Path) -> None:
-    counts = evaluation.label_counts
-    shown = most_mistaken(counts)
-    draw_label_counts(
-        correct=counts.true_positives[shown].tolist(),
-        wrong=counts.false_positives[shown].tolist(),
-        missed=counts.false_negatives[shown].tolist(),
-        class_names=[evaluation.class_names[label] for label in shown],
-        path=path,
-    )

@@ -49,18 +49,37 @@ def make_reduction(name: str, vectors: Vectors) -> Pipeline:
         return make_pipeline(*steps).fit(vectors)
 
 
-def regressions(
-    vectors: Vectors, labels: NDArray[Any], num_classes: int
+def class_regressions(
+    vectors: Vectors, labels: NDArray[np.int64], num_classes: int
 ) -> Iterator[tuple[float, Probabilities]]:
-    """Yield each of ``STRENGTHS`` with a fitted regression; each fit starts from the previous one.
+    """Yield each of ``STRENGTHS`` with a fitted multinomial regression.
+
+    Each fit starts from the previous one.
 
     Args:
-        labels: int64 ``(n,)`` for a multinomial regression, or uint8 ``(n, num_classes)`` of 0 and 1 for
-            one regression per label.
+        labels: int64 ``(n,)``.
     """
+    for strength, [model] in _fits(vectors, [labels], num_classes):
+        yield strength, partial(_of_classes, model, num_classes)
+
+
+def label_regressions(
+    vectors: Vectors, labels: NDArray[np.uint8]
+) -> Iterator[tuple[float, Probabilities]]:
+    """Yield each of ``STRENGTHS`` with one fitted regression per label; see ``class_regressions``.
+
+    Args:
+        labels: uint8 ``(n, num_labels)`` of 0 and 1.
+    """
+    for strength, models in _fits(vectors, list(labels.T), labels.shape[1]):
+        yield strength, partial(_of_labels, models)
+
+
+def _fits(
+    vectors: Vectors, columns: list[NDArray[Any]], num_classes: int
+) -> Iterator[tuple[float, list[Any]]]:
+    """Yield each strength with a model of each column; a column with a single class is its model."""
     limit = int(np.clip(MAX_PRODUCTS // (vectors.size * num_classes), MIN_ITERATIONS, MAX_ITERATIONS))
-    columns = [labels] if labels.ndim == 1 else list(labels.T)
-    # a single class cannot be fitted
     models = [
         LogisticRegression(max_iter=limit, warm_start=True) if len(np.unique(column)) > 1 else column[0]
         for column in columns
@@ -70,10 +89,7 @@ def regressions(
             if isinstance(model, LogisticRegression):
                 with _silent():  # fits that stop at the limit warn
                     model.set_params(C=strength).fit(vectors, column)
-        if labels.ndim == 1:
-            yield strength, partial(_of_classes, deepcopy(models[0]), num_classes)
-        else:
-            yield strength, partial(_of_labels, deepcopy(models))
+        yield strength, deepcopy(models)
 
 
 def _of_classes(model: Any, num_classes: int, vectors: Vectors) -> NDArray[np.float64]:

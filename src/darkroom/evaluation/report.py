@@ -6,11 +6,10 @@ from typing import Any
 
 from darkroom.errors import counted
 from darkroom.evaluation.calibration import calibration_section
-from darkroom.evaluation.confusions import frequent_confusions, most_mistaken, shown_matrix
-from darkroom.evaluation.evaluation import Evaluation
+from darkroom.evaluation.confusions import frequent_confusions, shown_matrix
+from darkroom.evaluation.evaluation import Evaluation, Figures
 from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.evaluation.slices import sorted_slices
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
@@ -23,9 +22,7 @@ from darkroom.reporting.scores import (
     overall_scores,
 )
 from darkroom.reporting.templates import number
-
-Figures = Sequence[tuple[str, Path]]
-"""(caption, PNG file)"""
+from darkroom.targets import WORDS
 
 
 def write_report(
@@ -66,10 +63,12 @@ def write_report(
         matrix=shown_matrix(evaluation.confusion, evaluation.confused_names),
         confusions=frequent_confusions(evaluation.confusion, evaluation.confused_names),
         confusion_caption=evaluation.confusion_caption,
-        label_counts=_label_counts(evaluation),
+        label_counts=evaluation.label_counts_rows,
         hardest=hardest,
         explorer=explorer,
         hardest_caption=evaluation.hardest_caption,
+        explained=evaluation.explained_description,
+        words=WORDS[spec.target],
         definition=definition(metrics),
         calibration=calibration_section(metrics, plots),
         slices=sorted_slices(metrics.get("slices", [])),
@@ -91,15 +90,6 @@ def _worst_first(per_class: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(per_class.items(), key=key))
 
 
-def _label_counts(evaluation: Evaluation) -> list[tuple[str, int, int, int]]:
-    """Return name and number of correct, missed and wrong predictions of each label, if any."""
-    if not isinstance(evaluation, MultiLabelEvaluation):
-        return []
-    counts = evaluation.label_counts
-    cases = (counts.true_positives, counts.false_negatives, counts.false_positives)
-    return list(zip(evaluation.class_names, *(case.tolist() for case in cases), strict=True))
-
-
 def _remarks_on_training(training: Mapping[str, Any]) -> list[str]:
     remarks = list(training.get("kept", {}).get("remarks", []))
     since = training.get("overfits_since_epoch")
@@ -112,13 +102,7 @@ def _sections(
     evaluation: Evaluation, training: Mapping[str, Any], plots: Path
 ) -> Iterator[tuple[str, Figures]]:
     """Yield headings with captioned figures."""
-    if isinstance(evaluation, MultiLabelEvaluation):
-        num_shown, num_labels = len(most_mistaken(evaluation.label_counts)), len(evaluation.class_names)
-        which = (
-            "All labels" if num_shown == num_labels else f"The {num_shown} labels with the most mistakes"
-        )
-        caption = f"{which}: number of images with correct, missed and wrong predictions"
-        yield "Correct, missed and wrong labels", [(caption, plots / "labels.png")]
+    yield from evaluation.own_sections(plots)
     yield (
         "Curves over all thresholds",
         [

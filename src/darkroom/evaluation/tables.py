@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.evaluation.multi_label import MultiLabelEvaluation
 from darkroom.metrics.curves import Curves
 from darkroom.reporting.tables import write_csv
 
@@ -65,16 +64,6 @@ def write_confusions(evaluation: Evaluation, folder: Path) -> None:
         ("actual \\ predicted", *names),
         ((name, *row) for name, row in zip(names, evaluation.confusion.tolist(), strict=True)),
         folder / "confusion_matrix.csv",
-    )
-
-
-def write_label_counts(evaluation: MultiLabelEvaluation, file: Path) -> None:
-    """Write the numbers of right and wrong predictions of each label, and its threshold."""
-    columns = {name: counts.tolist() for name, counts in evaluation.label_counts._asdict().items()}
-    write_csv(
-        ("label", "threshold", *columns),
-        zip(evaluation.class_names, evaluation.thresholds, *columns.values(), strict=True),
-        file,
     )
 
 

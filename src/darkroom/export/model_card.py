@@ -20,6 +20,7 @@ from darkroom.reporting.scores import (
     overall_scores,
 )
 from darkroom.reporting.templates import load_template
+from darkroom.targets import WORDS
 
 COURSE = ("kept", "best", "num_epochs", "history")
 """Entries of the training in a model file that the card does not list as parameters."""
@@ -40,6 +41,7 @@ def write_model_card(
     """
     text = load_template(Path(__file__).with_name("model_card.md.j2"), autoescape=False).render(
         spec=spec,
+        words=WORDS[spec.target],
         info=info,
         metrics=metrics,
         scores={**macro_scores(metrics), **overall_scores(metrics)},

@@ -18,6 +18,8 @@ from darkroom.export import reload
 from darkroom.metrics.finite import check_finite
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
+from darkroom.models.targets.interface import model_target
+from darkroom.targets import WORDS, Target
 
 SMALLEST_BOUND = 1e-5
 
@@ -29,7 +31,7 @@ class Parity:
     max_abs_difference: float
     agreement: float
     """Fraction of the images, 0..1, with the same class or set of labels."""
-    multi_label: bool = False
+    target: Target
 
     @property
     def bound(self) -> float:
@@ -46,7 +48,7 @@ class Parity:
         """Return the entry in parity.json, which is the same on every machine."""
         return {
             "max_abs_difference_below": self.bound,
-            f"{'labels' if self.multi_label else 'argmax'}_agreement": self.agreement,
+            WORDS[self.target].agreement: self.agreement,
         }
 
 
@@ -82,14 +84,14 @@ def check_parity(
     for file, probabilities in zip(files, outcomes, strict=True):
         check_finite(probabilities, names, f"export: {file.name}")
     parities = {
-        file.name: compare(expected, actual, spec.thresholds)
+        file.name: compare(spec.target, expected, actual, spec.thresholds)
         for file, actual in zip(files, outcomes, strict=True)
     }
     for name, parity in parities.items():
         if not parity.max_abs_difference <= tolerance:
             raise UserError(
                 f"export: {name} differs from the checkpoint by {parity.max_abs_difference:.2g} in a "
-                f"probability (the same {'labels' if parity.multi_label else 'class'} for "
+                f"probability (the same {WORDS[parity.target].decision} for "
                 f"{parity.agreement:.1%} of {len(images)} images); "
                 f"export.parity_tolerance allows {tolerance:g}"
             )
@@ -97,6 +99,7 @@ def check_parity(
 
 
 def compare(
+    target: Target,
     expected: NDArray[np.float32],
     actual: NDArray[np.float32],
     thresholds: Sequence[float] | None = None,
@@ -104,17 +107,14 @@ def compare(
     """Return the difference between probabilities, float32 ``(n, num_classes)`` each.
 
     Args:
-        thresholds: one per label, if an image may have several; None: each image has one class.
+        thresholds: those of the model.
     """
-    if thresholds is None:
-        same = expected.argmax(axis=1) == actual.argmax(axis=1)
-    else:
-        wanted = np.array(thresholds)
-        same = ((expected.astype(np.float64) >= wanted) == (actual.astype(np.float64) >= wanted)).all(1)
+    decide = model_target(target).decide
+    same = (decide(expected, thresholds) == decide(actual, thresholds)).all(axis=1)
     return Parity(
         max_abs_difference=float(np.abs(expected - actual).max()),
         agreement=float(same.mean()),
-        multi_label=thresholds is not None,
+        target=target,
     )
 
 

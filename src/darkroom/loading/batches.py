@@ -24,7 +24,7 @@ from darkroom.loading.sampling import Sampling, balanced_order, natural_order
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory, or their features,
 float32 ``(n, num_features)``;
-targets: int64 ``(n,)``, or, if an image may have several labels, float32 ``(n, num_classes)``, 1 for
+targets: int64 ``(n,)``, or, if an image may have several labels, uint8 ``(n, num_classes)``, 1 for
 each label of the image and 0 for the others. Both are on the device."""
 
 
@@ -136,7 +136,7 @@ class Batches:
         chunks = self._chunks(0)
         loaded = self._images.load(Request(indices[chunk[0] : chunk[-1]]) for chunk in chunks)
         for chunk, images in zip(chunks, loaded, strict=True):
-            targets = _targets(labels[chunk[0] : chunk[-1]])
+            targets = labels[chunk[0] : chunk[-1]]
             yield from zip(*_cut(chunk, _chw(images), targets), strict=True)
 
     def epoch(
@@ -171,7 +171,7 @@ class Batches:
         for chunk, part, images in zip(chunks, parts_of, loaded, strict=True):
             ids = sample_ids[part]
             start, stop = chunk[0], chunk[-1]
-            targets = _targets(labels[start : stop + 1])
+            targets = labels[start : stop + 1]
             other_targets = shares = None
             if augmentation is not None:
                 images = augmentation.on_device(images, ids, epoch)
@@ -187,11 +187,6 @@ class Batches:
         bounds = [step * size + min(step, num_larger) for step in range(self.num_steps + 1)]
         starts = range(first_step, self.num_steps, self._chunk_steps)
         return [bounds[start : start + self._chunk_steps + 1] for start in starts]
-
-
-def _targets(labels: Tensor) -> Tensor:
-    """Return labels as in ``Batch``. Multi-label ones are stored as bytes; their loss takes floats."""
-    return labels.float() if labels.ndim == 2 else labels
 
 
 def _chw(images: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def precision_recall_curves(targets: Tensor, probabilities: Tensor, class_names:
     "Introduction to Information Retrieval", 2008, section 8.4).
 
     Args:
-        targets: int64 ``(n,)``, or for several labels ``(n, num_classes)`` of 0 and 1.
+        targets: ``(n, num_classes)`` of 0 and 1.
         probabilities: float ``(n, num_classes)``.
     """
 
@@ -60,7 +60,7 @@ def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -
     """Return the ROC curve of each class against the rest.
 
     Args:
-        targets: int64 ``(n,)``, or for several labels ``(n, num_classes)`` of 0 and 1.
+        targets: ``(n, num_classes)`` of 0 and 1.
         probabilities: float ``(n, num_classes)``.
     """
 
@@ -76,8 +76,7 @@ def roc_curves(targets: Tensor, probabilities: Tensor, class_names: list[str]) -
 def _each_class(curve: Curve, targets: Tensor, probabilities: Tensor, class_names: list[str]) -> Curves:
     values = {}
     for index, name in enumerate(class_names):
-        has_it = targets[:, index] == 1 if targets.ndim == 2 else targets == index
-        positive = has_it.to(torch.int64)
+        positive = targets[:, index].to(torch.int64)
         if 0 < int(positive.sum()) < len(targets):
             values[name] = curve(probabilities[:, index], positive)
     return Curves(GRID, values)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.errors import counted, listed
+from darkroom.targets import WORDS, target_of_metrics
 
 FEW_IMAGES = 20
 """Number of test images of a class below which its scores say little."""
@@ -18,8 +19,6 @@ MAX_NAMES = 10
 
 FEATURES = {"backbone": "the features of its frozen backbone", "pixels": "small grey pixels"}
 """The features that a logistic regression was fitted on, by their names in metrics.json."""
-
-_A_SCORE = {"accuracy": "an accuracy", "exact_match": "an exact match"}
 
 _ADVICE = {
     "backbone": (
@@ -70,19 +69,19 @@ def _on_gate(test: Mapping[str, Any]) -> Iterator[str]:
 
 def _on_averaging(test: Mapping[str, Any]) -> Iterator[str]:
     if "tta" in test:
-        score = "exact_match" if is_multi_label(test) else "accuracy"
-        alone = {name: test["single_pass"][name] for name in ("f1_macro", score)}
+        words = WORDS[target_of_metrics(test)]
+        alone = {name: test["single_pass"][name] for name in ("f1_macro", words.score)}
         shown = ["not measured" if value is None else f"{value:.4f}" for value in alone.values()]
         yield (
             "The scores are those of the mean probabilities of each image and its mirror image"
             " (evaluate.tta: flip). The model alone, as it is exported, has a macro F1 of"
-            f" {shown[0]} and {_A_SCORE[score]} of {shown[1]}."
+            f" {shown[0]} and {words.a_score} of {shown[1]}."
         )
 
 
 def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     rows = test["per_class"]
-    several = "Labels" if is_multi_label(test) else "Classes"
+    several = WORDS[target_of_metrics(test)].several.capitalize()
     without = [row for row in rows if row.get("support") == 0]
     if without:
         names = listed((row["class"] for row in without), MAX_NAMES)
@@ -112,7 +111,7 @@ def _on_slices(test: Mapping[str, Any]) -> Iterator[str]:
         if row["p_value"] is not None and row["p_value"] < P_VALUE and row["score"] < row["rest"]
     ]
     if worse:
-        score = "exact match" if is_multi_label(test) else "accuracy"
+        score = WORDS[target_of_metrics(test)].score_title
         names = (
             f"{row['by']} {row['slice']} ({row['score']:.3f} against {row['rest']:.3f})"
             for row in sorted(worse, key=lambda row: row["score"])[:MAX_SLICES]
@@ -150,14 +149,9 @@ def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:
             f"against {regression['f1_macro']:.4f}. {_ADVICE[features]}."
         )
     if f1 <= constant["f1_macro"]:
-        what = "set of labels" if is_multi_label(test) else "class"
+        what = WORDS[target_of_metrics(test)].decision
         yield (
             f"The model does not beat predicting the most frequent {what} for every image: macro F1 "
             f"{f1:.4f} against {constant['f1_macro']:.4f}. Check that the labels match the images, then "
             "try a lower train.lr or `train.class_weights: balanced`."
         )
-
-
-def is_multi_label(test: Mapping[str, Any]) -> bool:
-    """Whether the scores are of images that may have any number of labels."""
-    return "exact_match" in test

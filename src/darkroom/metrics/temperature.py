@@ -23,19 +23,12 @@ MAX_VALUES = 10_000_000
 
 
 def fit_temperatures(logits: NDArray[np.float64], targets: NDArray[Any]) -> tuple[float, ...]:
-    """Return the temperatures that calibrate a model.
+    """Return the temperature of each label, as ``fit_temperature`` chooses it.
 
     Args:
-        logits: of the validation images, ``(n, num_classes)``.
-        targets: true classes, int64 ``(n,)``; or 0 and 1, ``(n, num_classes)``, if an image may have
-            several labels.
-
-    Returns:
-        One temperature, or one per label, each in 0.1..10, rounded to four significant digits; 1 where
-        the images do not show that another one is better.
+        logits: of the validation images, ``(n, num_labels)``.
+        targets: 0 and 1, ``(n, num_labels)``.
     """
-    if targets.ndim == 1:
-        return (fit_temperature(logits, targets),)
     labels = targets.astype(np.int64)
     return tuple(
         fit_temperature(np.stack((np.zeros(len(logits)), logits[:, label]), axis=1), labels[:, label])
@@ -53,6 +46,9 @@ def fit_temperature(logits: NDArray[np.float64], targets: NDArray[np.int64]) -> 
     Args:
         logits: ``(n, num_classes)``, at least two classes.
         targets: int64 ``(n,)``.
+
+    Returns:
+        A number in 0.1..10, rounded to four significant digits.
     """
     if len(np.unique(targets)) < 2 or not np.isfinite(logits).all():
         return 1.0

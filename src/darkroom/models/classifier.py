@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from darkroom.models.network import Network
 from darkroom.models.spec import ModelSpec
+from darkroom.models.targets.interface import model_target
 
 
 class Classifier(nn.Module):
@@ -56,7 +57,7 @@ def probabilities_of(logits: Tensor, spec: ModelSpec) -> Tensor:
 
     Args:
         logits: float ``(n, num_classes)``.
-        spec: says whether an image may have several labels, and has the temperature of the logits.
+        spec: has the kind of target and the temperature of the logits.
 
     Returns:
         float ``(n, num_classes)`` in 0..1: independent probabilities of labels, or probabilities of
@@ -64,4 +65,4 @@ def probabilities_of(logits: Tensor, spec: ModelSpec) -> Tensor:
     """
     if any(value != 1 for value in spec.temperature):
         logits = logits / torch.tensor(spec.temperature, dtype=logits.dtype, device=logits.device)
-    return logits.sigmoid() if spec.multi_label else logits.softmax(dim=1)
+    return model_target(spec.target).probabilities(logits)

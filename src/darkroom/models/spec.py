@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from darkroom.errors import UserError, brief
 from darkroom.models.own_digest import KEY as DIGEST_KEY
+from darkroom.targets import Target, from_file, to_file
 
 FORMAT_VERSION = 2
 """Version 2 added the file's own digest."""
@@ -46,8 +47,8 @@ class ModelSpec:
     training: dict[str, Any]
     environment: dict[str, str]
     # with defaults, because older files lack these fields
-    multi_label: bool = False
-    """Whether an image may have several of the classes as labels, or none."""
+    target: Target = "one_class"
+    """What is predicted for an image; ``multi_label`` in files."""
     thresholds: tuple[float, ...] | None = None
     """Minimum probability at which each label is predicted; None for one class per image."""
     prepared_size: tuple[int, int] | None = None
@@ -65,12 +66,14 @@ class ModelSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return values that JSON can represent; usual parts of the network are not mentioned."""
         omitted = {name for name in ("activation", "pooling") if getattr(self, name) is None}
-        return {name: value for name, value in asdict(self).items() if name not in omitted}
+        return to_file({name: value for name, value in asdict(self).items() if name not in omitted})
 
     def preprocessing(self) -> dict[str, Any]:
         """Return what is needed to use the model without darkroom."""
+        # it imports numpy, which a stage must not load before the instruction set is pinned
+        from darkroom.models.targets.interface import model_target
+
         cut = {"prepared_size": self.prepared_size, "evaluate_crop": self.evaluate_crop}
-        labels = {"multi_label": True, "thresholds": self.thresholds} if self.multi_label else {}
         return {
             "class_names": self.class_names,
             "input_size": self.input_size,
@@ -81,14 +84,16 @@ class ModelSpec:
             "range": [0, 255],
             "normalisation": "inside the model",
             "temperature": self.temperature,
-            **labels,
+            **model_target(self.target).description(self.thresholds),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Return the spec from what ``to_dict`` returned, before or after JSON."""
         plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != DIGEST_KEY
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in from_file(values).items()
+            if k != DIGEST_KEY
         }
         return cls(**plain)
 

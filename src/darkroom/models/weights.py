@@ -139,7 +139,7 @@ def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
             )
     tensors = load_file(path)
     same_head = all(
-        getattr(written, name) == getattr(spec, name) for name in ("class_names", "head", "multi_label")
+        getattr(written, name) == getattr(spec, name) for name in ("class_names", "head", "target")
     )
     return _Weights(
         f"{path}",

@@ -4,63 +4,33 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from glob import glob
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.collection.system_files import is_hidden
 from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
-from darkroom.decoding.decode import PixelLayout, Resize, decode
+from darkroom.decoding.decode import PixelLayout, decode
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError, counted
 from darkroom.models.exported import DESCRIPTION, check_exported, load_description
+from darkroom.models.targets.interface import model_target
+from darkroom.prediction.description import ExportDescription
 from darkroom.prediction.onnx_session import OnnxClassifier
+from darkroom.prediction.targets.interface import predicted_target
+from darkroom.targets import from_file
 
 BATCH_SIZE = 64
 
 
 ABSTAINED = "abstain"
 """What is printed instead of a class, unless a class has this name."""
-
-_Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Abstention(BaseModel):
-    """When an answer is too unsure; no threshold has reached the precision if it is None."""
-
-    target_precision: float
-    threshold: _Probability | None
-
-
-class _Sets(BaseModel):
-    """The lowest probability at which each class belongs to the set of possible classes."""
-
-    thresholds: list[_Probability]
-
-
-class _Description(BaseModel):
-    """The values of model.json that a prediction needs."""
-
-    class_names: list[str] = Field(min_length=1)
-    input_size: tuple[PositiveInt, PositiveInt]
-    channels: Literal[1, 3]
-    resize: Resize
-    # not in model.json if prepared images have the input size
-    prepared_size: tuple[PositiveInt, PositiveInt] | None = None
-    evaluate_crop: Literal["centre", "whole"] | None = None
-    # not in model.json if each image has one label
-    multi_label: bool = False
-    thresholds: list[_Probability] | None = None
-    # not in model.json of earlier versions, or if evaluate was not asked for them
-    abstention: _Abstention | None = None
-    conformal: _Sets | None = None
 
 
 @dataclass(frozen=True)
@@ -128,23 +98,18 @@ class Predictor:
         values, digests = load_description(folder)
         description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
         try:
-            described = _Description.model_validate_json(json.dumps(values), strict=True)
+            described = ExportDescription.model_validate_json(json.dumps(from_file(values)), strict=True)
         except ValueError as error:
             problem = str(error).splitlines()
             raise UserError(
                 f"{description}: not in darkroom's format ({' '.join(problem[1:3]) or problem[0]})"
             ) from None
         self.class_names = described.class_names
-        self.is_multi_label = described.multi_label
-        """Whether an image may have any number of labels."""
-        self._thresholds = np.array(described.thresholds or [], np.float64)
-        if self.is_multi_label and len(self._thresholds) != len(self.class_names):
-            raise UserError(
-                f"{description}: has {counted(len(self._thresholds), 'threshold')} "
-                f"for {counted(len(self.class_names), 'label')}"
-            )
+        self.target = predicted_target(described.target)
+        self._decide = partial(model_target(described.target).decide, thresholds=described.thresholds)
+        self.target.check(described, description)
         self._tiff = tiff
-        self._threshold = _threshold_of(described, description) if abstains else 0.0
+        self._threshold = self.target.abstention_threshold(described, description) if abstains else 0.0
         self._set_thresholds = np.array(described.conformal.thresholds if described.conformal else [])
         if self.has_sets and len(self._set_thresholds) != len(self.class_names):
             raise UserError(
@@ -157,8 +122,9 @@ class Predictor:
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
-        shape = (described.channels, *described.input_size)
-        self._classifier = OnnxClassifier(model, shape, len(self.class_names), description)
+        self.input_shape = (described.channels, *described.input_size)
+        """Channels, height and width of what ``probabilities`` takes."""
+        self._classifier = OnnxClassifier(model, self.input_shape, len(self.class_names), description)
 
     @property
     def has_sets(self) -> bool:
@@ -173,8 +139,7 @@ class Predictor:
         """Yield the outcome of each path in order; a bad file does not stop the others.
 
         Args:
-            top_k: number of classes; None: the most probable one, or, if an image may have several
-                labels, those whose probability reaches their threshold.
+            top_k: number of classes; None: those that the model decides for.
         """
         remaining = iter(paths)
         with ThreadPoolExecutor() as pool:
@@ -207,12 +172,9 @@ class Predictor:
     def _prediction(
         self, path: Path, probabilities: NDArray[np.float32], top_k: int | None
     ) -> Prediction:
-        best = order = np.argsort(-probabilities, kind="stable")
-        if top_k is None and self.is_multi_label:
-            # a threshold changes its value in float32
-            best = best[probabilities[best].astype(np.float64) >= self._thresholds[best]]
-        else:
-            best = best[: top_k or 1]
+        order = np.argsort(-probabilities, kind="stable")
+        decided = self._decide(probabilities[None])[0, order]
+        best = order[decided] if top_k is None else order[:top_k]
         classes = tuple(self.class_names[index] for index in best)
         if float(probabilities.max()) < self._threshold:
             classes = (self.abstained, *classes[1:])
@@ -227,24 +189,3 @@ class Predictor:
             tuple(float(probabilities[index]) for index in best),
             tuple(self.class_names[index] for index in possible),
         )
-
-
-def _threshold_of(described: _Description, description: Path) -> float:
-    """Return the probability below which the model abstains."""
-    if described.multi_label:
-        raise UserError(
-            f"{description}: --abstain needs one class per image; this model predicts a label only if "
-            "its probability reaches the label's threshold"
-        )
-    if described.abstention is None:
-        raise UserError(
-            f"{description}: has no threshold for --abstain: evaluate.target_precision was null, or an "
-            "earlier version of darkroom exported the model; set it and run `dvc repro export`"
-        )
-    if described.abstention.threshold is None:
-        raise UserError(
-            f"{description}: has no threshold for --abstain: on the validation images, no threshold "
-            f"was shown to reach the precision {described.abstention.target_precision:g}; lower "
-            "evaluate.target_precision, or use more validation images, and run `dvc repro export`"
-        )
-    return described.abstention.threshold

@@ -39,7 +39,7 @@ class Candidates:
     class_names: list[str]
     """Sorted."""
     labels: NDArray[np.int64]
-    """Index in ``class_names``, or in ``sets`` if images may have several labels."""
+    """Index in ``sets``."""
     given: NDArray[np.int8]
     """Index in ``SPLITS`` of the given split, -1 for none."""
     groups: NDArray[np.int64]
@@ -51,8 +51,8 @@ class Candidates:
     """First eight bytes of the SHA-256 of the prepared pixels."""
     hashes: NDArray[np.uint8]
     """Perceptual hashes."""
-    sets: LabelSets | None = None
-    """The sets of labels that occur; None: every image has one label."""
+    sets: LabelSets
+    """The sets of labels that occur."""
     outcomes: Outcomes = field(default_factory=Outcomes)
     """Of all files."""
     unreadable_classes: list[str] = field(default_factory=list)
@@ -67,8 +67,7 @@ class Candidates:
 
     def label(self, index: int) -> str:
         """Return the label of one candidate as text, empty if it has none."""
-        names = self.class_names if self.sets is None else self.sets.names
-        return names[self.labels[index]]
+        return self.sets.names[self.labels[index]]
 
     def paths(self, indices: NDArray[np.int64]) -> Iterator[str]:
         """Yield the paths of candidates, given in ascending order."""
@@ -124,15 +123,12 @@ def select_candidates(collection: Collection, images: IngestedImages) -> Candida
     if unreadable:
         labels, joined["labels"] = readable, recoded
         class_names = sorted(classes_in(labels.to_pylist(), collection.separator))
-    sets = None
-    if collection.separator is not None:
-        sets = make_label_sets(labels.to_pylist(), class_names, collection.separator)
     return Candidates(
         collection=collection,
         images=images,
         class_names=class_names,
         group_names=group_names.to_pylist(),
-        sets=sets,
+        sets=make_label_sets(labels.to_pylist(), class_names, collection.separator),
         outcomes=outcomes,
         unreadable_classes=unreadable,
         **joined,

@@ -60,7 +60,8 @@ def decide(
         curation.groups[kept],
         candidates.given[kept],
         keys[kept],
-        None if candidates.sets is None else candidates.sets.members,
+        candidates.sets.members,
+        candidates.collection.target,
     )
     try:
         assigned = assign_splits(unsplit, rule)

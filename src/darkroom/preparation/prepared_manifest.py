@@ -78,7 +78,9 @@ def _manifest_rows(
 ) -> pa.Table:
     """Return rows with the decision; ``indices`` are those of candidates, -1 for other files."""
     columns = {name: rows[name].to_pylist() for name in MANIFEST.names if name in rows.column_names}
-    columns["file_bytes"] = rows["size"].to_pylist()
+    # an image's own size: that of the collection's manifest depends on the order of its lines
+    sizes = zip(rows["size"].to_pylist(), indices, strict=True)
+    columns["file_bytes"] = [size if index >= 0 else None for size, index in sizes]
     columns["split"] = [None] * len(rows)
     columns["duplicate_of"] = [None] * len(rows)
     columns["difference"] = [None] * len(rows)

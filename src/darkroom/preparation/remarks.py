@@ -11,6 +11,7 @@ from darkroom.errors import listed
 from darkroom.preparation.curation import Duplicates
 from darkroom.preparation.duplicates import MAX_NEIGHBOURS, group_of
 from darkroom.preparation.survey import Survey
+from darkroom.preparation.targets.interface import prepared_target
 
 IMBALANCE = 5
 """Maximum ratio of the training images of the largest and the smallest class."""
@@ -49,13 +50,10 @@ def _on_classes(info: DatasetInfo) -> Iterator[str]:
     counts = info.counts["train"]
     smallest, largest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[largest] > IMBALANCE * counts[smallest]:
-        remedy = "train.class_weights: balanced"
-        if not info.multi_label:
-            remedy += " or train.sampling: balanced"
         yield (
             f"The classes are unbalanced: {listed([largest])} has {counts[largest]:,} training images, "
-            f"{listed([smallest])} has {counts[smallest]:,}. Set {remedy}, and look at macro F1: "
-            "accuracy hides the errors of rare classes."
+            f"{listed([smallest])} has {counts[smallest]:,}. Set {prepared_target(info.target).balance},"
+            " and look at macro F1: accuracy hides the errors of rare classes."
         )
     totals = {
         name: sum(of_split[name] for of_split in info.counts.values()) for name in info.class_names

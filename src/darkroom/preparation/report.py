@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from darkroom.preparation.figures import (
 )
 from darkroom.preparation.remarks import remarks
 from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
+from darkroom.preparation.targets.interface import prepared_target
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spread
 from darkroom.reporting.shown import Shown, thumbnail
@@ -86,7 +87,7 @@ def write_preparation_report(
     duplicates: Duplicates,
     pixels: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
     folder: Path,
-    sets: LabelSets | None = None,
+    sets: LabelSets,
     more_remarks: Iterable[str] = (),
 ) -> list[str]:
     """Write report.html and its pictures as PNG into ``folder``, and return its remarks.
@@ -95,10 +96,10 @@ def write_preparation_report(
         manifest: a file of ``write_manifest``. Candidates are its rows with a ``pixel_sha256``.
         duplicates: pairs of candidates.
         pixels: returns prepared images of candidates, uint8 ``(n, height, width, channels)``.
-        sets: the sets of labels; None: every image has one label.
+        sets: the sets of labels.
         more_remarks: further remarks.
     """
-    survey = load_survey(manifest, info.class_names, sets)
+    survey = load_survey(manifest, sets)
     show = partial(_show, survey, pixels)
     num_classes = len(info.class_names)
     samples = _of_classes(survey, info, show, MAX_CLASSES, SAMPLES_OF_CLASS)
@@ -132,7 +133,7 @@ def write_preparation_report(
         remarks=remarked,
         info=info,
         classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
-        labels_per_image=_labels_per_image(info),
+        labels_per_image=prepared_target(info.target).labels_per_image(info),
         splits=SPLITS,
         pictures={name: embed_png(folder / f"{name}.png") for name in ("classes", "sizes")},
         survey=survey,
@@ -164,12 +165,6 @@ def _of_classes(
         info.class_names[label]: list(islice(images, len(of_class)))
         for label, of_class in zip(labels, chosen, strict=True)
     }
-
-
-def _labels_per_image(info: DatasetInfo) -> dict[int, list[int]]:
-    """Return the number of images in each split with 0, 1, 2, ... labels."""
-    by_number = zip_longest(*(info.labels_per_image[split] for split in SPLITS), fillvalue=0)
-    return {number: list(of_splits) for number, of_splits in enumerate(by_number)}
 
 
 def _show(

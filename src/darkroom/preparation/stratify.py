@@ -15,6 +15,11 @@ from scipy.sparse import csr_array
 Ints = NDArray[np.int64]
 
 
+def fold_sizes(num_images: int, num_folds: int) -> list[int]:
+    """Return the number of images in each fold."""
+    return [(num_images + later) // num_folds for later in range(num_folds)]
+
+
 def stratify_groups(labels: Ints, groups: Ints, sizes: Sequence[int], seed: int) -> Ints:
     """Divide images with one label each into parts of the given sizes.
 

@@ -1,7 +1,6 @@
 """Loads the manifest as arrays, for the report."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -34,7 +33,7 @@ class Survey:
     rows: NDArray[np.int64]
     """Rows of the candidates. The following arrays have one value per candidate."""
     labels: NDArray[np.int32]
-    """Index in the class names, or in ``sets`` if images may have several labels."""
+    """Index in ``sets``."""
     splits: NDArray[np.int8]
     """Index in ``SPLITS``, -1 for excluded candidates."""
     widths: NDArray[np.int32]
@@ -48,8 +47,8 @@ class Survey:
     formats: list[tuple[str, str, int]]
     """``(format, mode, number of candidates)``, the most common first."""
     num_animated: int
-    sets: LabelSets | None
-    """The sets of labels; None: every image has one label."""
+    sets: LabelSets
+    """The sets of labels."""
 
     @property
     def used(self) -> NDArray[np.int64]:
@@ -58,11 +57,8 @@ class Survey:
 
     def used_of_class(self, label: int) -> NDArray[np.int64]:
         """Return the candidates of a class that are not excluded."""
-        labels = self.labels[self.used]
-        if self.sets is None:
-            return self.used[labels == label]
         has_label = self.sets.members[:, [label]].toarray().ravel() > 0
-        return self.used[has_label[labels]]
+        return self.used[has_label[self.labels[self.used]]]
 
     @property
     def num_files(self) -> dict[Outcome, int]:
@@ -83,15 +79,13 @@ class Survey:
         return [(size >> 32, size & 0xFFFFFFFF, num_images) for size, num_images in pairs]
 
 
-def load_survey(manifest: Path, class_names: Sequence[str], sets: LabelSets | None = None) -> Survey:
+def load_survey(manifest: Path, sets: LabelSets) -> Survey:
     """Read the result of ``write_manifest`` in batches.
 
     Args:
-        class_names: the classes that labels become indices of.
-        sets: the sets that labels become indices of instead, if images may have several labels.
+        sets: the sets that labels become indices of.
     """
-    label_names = class_names if sets is None else sets.names
-    names, splits, outcomes = (pa.array(values) for values in (label_names, SPLITS, OUTCOMES))
+    names, splits, outcomes = (pa.array(values) for values in (sets.names, SPLITS, OUTCOMES))
     files: list[pa.RecordBatch] = []
     arrays: list[dict[str, NDArray]] = []
     formats: Counter[tuple[str, str]] = Counter()

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from darkroom.collection.entries import SPLITS
 from darkroom.errors import UserError
+from darkroom.targets import Target
 
 TRAIN, VAL, TEST = range(len(SPLITS))
 NOT_GIVEN = LEFT_OUT = -1
@@ -38,24 +39,23 @@ class Unsplit:
     class_names: Sequence[str]
     """Sorted."""
     labels: Ints
-    """Index into ``class_names``, or into the rows of ``members``."""
+    """Index into the rows of ``members``."""
     groups: Ints
     """Any numbers; images with the same number are a group. Most images are alone in theirs."""
     given: Splits
     """The split given by the collection, or ``NOT_GIVEN``."""
     keys: NDArray[np.uint64]
     """A hash of the name of the image's group, or of its pixels. Only for ``stable``."""
-    members: csr_array | None = None
-    """If images may have several labels, or none: the classes of each label set, as in
-    ``LabelSets.members``. An image then counts in each of its classes."""
+    members: csr_array
+    """The classes of each label set, as in ``LabelSets.members``. An image counts in each of them."""
+    target: Target = "one_class"
 
     def memberships(self) -> tuple[Ints, Ints]:
         """Return pairs of an image and one of its classes: two arrays, int64 ``(num_pairs,)``."""
-        images = np.arange(len(self.labels))
-        if self.members is None:
-            return images, self.labels
         of_images = self.members[self.labels]
-        return np.repeat(images, np.diff(of_images.indptr)), of_images.indices.astype(np.int64)
+        return np.repeat(
+            np.arange(len(self.labels)), np.diff(of_images.indptr)
+        ), of_images.indices.astype(np.int64)
 
 
 class SplitError(UserError):

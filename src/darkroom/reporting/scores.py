@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.errors import counted
-from darkroom.metrics.remarks import is_multi_label
 from darkroom.reporting.templates import number
+from darkroom.targets import WORDS, target_of_metrics
 
 
 def macro_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
@@ -20,16 +20,16 @@ def overall_scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Return the scores that are not averages over classes, by their titles.
 
     Args:
-        metrics: as ``classification_metrics`` or ``multi_label_metrics`` returns.
+        metrics: as in metrics.json.
     """
-    if is_multi_label(metrics):
-        return {"exact match": metrics["exact_match"], "Hamming loss": metrics["hamming_loss"]}
-    return {"accuracy": metrics["accuracy"]}
+    titles = WORDS[target_of_metrics(metrics)].scores
+    return {title: metrics[name] for name, title in titles.items()}
 
 
 def intervals(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Return the 95 % intervals of scores by their titles, where they are known."""
-    names = {"macro F1": "f1_macro", "accuracy": "accuracy", "exact match": "exact_match"}
+    words = WORDS[target_of_metrics(metrics)]
+    names = {"macro F1": "f1_macro", words.score_title: words.score}
     return {
         title: f"{number(metrics[f'{name}_low'])} to {number(metrics[f'{name}_high'])}"
         for title, name in names.items()
@@ -41,7 +41,7 @@ def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the macro F1 of each baseline by its title; empty if there are none."""
     if "baseline" not in metrics:
         return {}
-    constant = "most frequent labels" if is_multi_label(metrics) else "most frequent class"
+    constant = WORDS[target_of_metrics(metrics)].constant
     return {
         "logistic regression": metrics["baseline"]["logistic_regression"]["f1_macro"],
         constant: metrics["baseline"]["most_frequent"]["f1_macro"],
@@ -66,7 +66,8 @@ def _enumerated(scores: Mapping[str, float | None], ranges: Mapping[str, str]) -
 
 def definition(metrics: Mapping[str, Any]) -> str:
     """Return how the macro averages are defined."""
-    several, one = ("labels", "label") if is_multi_label(metrics) else ("classes", "class")
+    words = WORDS[target_of_metrics(metrics)]
+    several, one = words.several, words.one
     return (
         f"Macro F1, precision and recall are unweighted means over the {several} with test images. A "
         f"{one} without test images is not measured, and its cells are blank. A {one} that is never "

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from darkroom.collection.rows import column_names, read_rows
 from darkroom.errors import UserError, listed
-from darkroom.suspects.confident import Probabilities, doubts_about, doubts_about_labels
+from darkroom.suspects.confident import Probabilities
+from darkroom.suspects.targets.interface import SuspectsTarget
 
 COLUMNS = (
     "rank",
@@ -79,6 +80,7 @@ class Findings:
 
 
 def find_suspects(
+    target: SuspectsTarget,
     labels: NDArray[Any],
     probabilities: Probabilities,
     is_judged: NDArray[np.bool_],
@@ -90,19 +92,12 @@ def find_suspects(
     """Rank images by the doubts about their labels.
 
     Args:
-        labels: int64 ``(n,)``, or uint8 ``(n, num_classes)`` of 0 and 1.
+        labels: as in ``Shards``.
         separator: between the labels of an image that may have several.
     """
     rows = np.flatnonzero(is_judged)
     names = np.array(class_names, object)
-    if labels.ndim == 2:
-        doubts, changed = doubts_about_labels(labels[rows], probabilities[rows])
-        given, suggested = (
-            [separator.join(names[row == 1]) for row in table] for table in (labels[rows], changed)
-        )
-    else:
-        doubts = doubts_about(labels[rows], probabilities[rows])
-        given, suggested = names[labels[rows]].tolist(), names[doubts.suggested].tolist()
+    doubts, given, suggested = target.doubts(labels[rows], probabilities[rows], names, separator)
     ranked = [
         Finding(
             int(rows[row]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from darkroom.compute.device import select_device
@@ -19,9 +20,11 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.prepared import PreparedData
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
+from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
 from darkroom.digests import code_digest
-from darkroom.evaluation.regression import make_reduction, one_thread, regressions
+from darkroom.evaluation.regression import make_reduction, one_thread
+from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.features.extractor import ROOMS, Extractor, Wanted
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import probabilities_of
@@ -76,12 +79,9 @@ class FoldData:
         counts, sizes = {**known.counts}, {**known.labels_per_image}
         for split in ("train", "val"):
             labels = self.images.shards.labels[self.rows(split)]
-            per_class = labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else None
-            if per_class is None:
-                per_class = np.bincount(labels, minlength=len(known.class_names))
-            counts[split] = dict(zip(known.class_names, per_class.tolist(), strict=True))
-            per_image = labels.sum(axis=1) if labels.ndim == 2 else np.ones(len(labels), np.int64)
-            sizes[split] = np.bincount(per_image).tolist()
+            names, count = known.class_names, stored_target(known.target).count
+            per_class, sizes[split] = count(labels, len(names))
+            counts[split] = dict(zip(names, per_class, strict=True))
         changes = {"counts": counts, "labels_per_image": sizes, "digest": digest, "files": {}}
         return known.model_copy(update=changes)
 
@@ -131,25 +131,23 @@ def _by_features(
     wanted = [Wanted(Batches(part, job.device, 1, runtime.workers)) for part in images.parts(view)]
     vectors = np.nan_to_num(np.concatenate(extractor.features(wanted, "suspects"))).astype(np.float64)
     labels, num_classes = images.shards.labels, len(images.info.class_names)
+    target = evaluation_target(images.info.target)
     found: dict[float, Probabilities] = {}
     with one_thread(), progress_bar("suspects: folds", folds.max() + 1, unit="folds") as bar:
         for fold in range(folds.max() + 1):
             is_out = folds == fold
             reduction = make_reduction("backbone", vectors[~is_out])
             learnt, held_out = (reduction.transform(vectors[part]) for part in (~is_out, is_out))
-            for strength, probabilities in regressions(learnt, labels[~is_out], num_classes):
+            for strength, probabilities in target.regressions(learnt, labels[~is_out], num_classes):
                 table = found.setdefault(strength, np.zeros((len(labels), num_classes)))
                 table[is_out] = probabilities(held_out)
             bar.advance(1)
-    return min(found.values(), key=lambda table: _cross_entropy(labels, table))
 
+    def quality(table: Probabilities) -> float:
+        of_truth = target.truth_probabilities(torch.from_numpy(labels), torch.from_numpy(table))
+        return float(np.log(np.maximum(of_truth.numpy(), 1e-12)).mean())
 
-def _cross_entropy(labels: NDArray[Any], probabilities: Probabilities) -> float:
-    if labels.ndim == 1:
-        of_labels = probabilities[np.arange(len(labels)), labels]
-    else:
-        of_labels = np.where(labels == 1, probabilities, 1 - probabilities)
-    return float(-np.log(np.maximum(of_labels, 1e-12)).mean())
+    return max(found.values(), key=quality)
 
 
 def _by_recipe(

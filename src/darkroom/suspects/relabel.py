@@ -81,12 +81,7 @@ def check_corrections(
             other, an image is in the test split, images with the same pixels would get different
             labels, or a class would lose its last training image. All mistakes are named, up to a limit.
     """
-    classes = {
-        name
-        for one in known.values()
-        if one.split
-        for name in (split_labels(one.label, separator) if separator else [one.label])
-    }
+    classes = {name for one in known.values() if one.split for name in _classes_of(one.label, separator)}
     changes: dict[str, str | None] = {}
     mistakes = []
     for row in corrections:
@@ -177,18 +172,19 @@ def _emptied_classes(
 ) -> Iterator[str]:
     """Yield a message for each class of an excluded image that would have no training image."""
 
-    def classes_of(label: str) -> list[str]:
-        return split_labels(label, separator) if separator else [label]
-
     left: Counter[str] = Counter()
     for path, image in known.items():
         label = changes.get(path, image.label)
         if image.split == "train" and label is not None:
-            left.update(classes_of(label))
+            left.update(_classes_of(label, separator))
     excluded = (known[path].label for path, new in changes.items() if new is None)
-    for name in sorted({name for label in excluded for name in classes_of(label)}):
+    for name in sorted({name for label in excluded for name in _classes_of(label, separator)}):
         if not left[name]:
             yield f"{name!r}: the class would lose its last training image; exclude fewer, or relabel it"
+
+
+def _classes_of(label: str, separator: str | None) -> list[str]:
+    return split_labels(label, separator) if separator else [label]
 
 
 def _with_unused_copies(

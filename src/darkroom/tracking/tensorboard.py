@@ -143,7 +143,7 @@ class _Board:
     def _add_pr_curves(self, curves: PrCurves) -> None:
         targets, probabilities = curves.targets.numpy(), curves.probabilities.numpy()
         for i, name in enumerate(curves.class_names):
-            has_label = targets == i if targets.ndim == 1 else targets[:, i]
+            has_label = targets[:, i]
             if not has_label.any():
                 continue  # as in the report, a class without test images has no curve
             tag = f"test/precision_recall/{name}"

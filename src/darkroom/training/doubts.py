@@ -17,18 +17,13 @@ def check_data(config: TrainConfig, info: DatasetInfo) -> None:
     """Check the parameters that the prepared data may rule out.
 
     Raises:
-        UserError: ``train.image_size`` is larger than the images, ``augment.crop_padding`` would leave
-            nothing of an image, or ``train.sampling`` needs one label per image.
+        UserError: ``train.image_size`` is larger than the images, or ``augment.crop_padding`` would
+            leave nothing of an image.
     """
     if problem := config.train.size_problem(info.input_size):
         raise UserError(f"train.image_size: {problem}")
     if problem := config.augment.padding_problem(_shortest_side(config, info)):
         raise UserError(f"augment.crop_padding: {problem}")
-    if info.multi_label and config.train.sampling == "balanced":
-        raise UserError(
-            "train.sampling: balanced needs one label per image, and these images may have several; use "
-            "natural, with train.class_weights: balanced for rare labels"
-        )
 
 
 def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[str]:

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from traceback import clear_frames
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from darkroom.compute.device import is_out_of_memory
@@ -15,16 +14,14 @@ from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
 from darkroom.loading.philox import join, words
-from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
-from darkroom.metrics.multi_label import exact_matches, macro_f1_of_labels
 from darkroom.training.batch_size import out_of_memory
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.course import EpochResult, judge
 from darkroom.training.freezing import set_trainable
 from darkroom.training.losses import Loss, losses_of
 from darkroom.training.optim import add_l1
+from darkroom.training.scores import Scores
 from darkroom.training.state import TrainingState
-from darkroom.training.uncertainty import macro_f1_standard_error
 
 if TYPE_CHECKING:
     from darkroom.config.train import SettledTrain
@@ -74,7 +71,7 @@ def fit(
         batches = _with_checkpoints(
             val_batches(state.epoch), lambda: _save_if_due(state, options, checkpoints)
         )
-        scores = evaluate(validation_network, batches, seed, options.precision)
+        scores = evaluate(validation_network, batches, loss, seed, options.precision)
         verdict = judge(scores.f1_macro, state.best)
         result = EpochResult(
             epoch=state.epoch + 1,
@@ -164,39 +161,21 @@ def train_step(
         state.averaged.update()
 
 
-class Scores(NamedTuple):
-    """The result of a validation."""
-
-    loss: float
-    """Cross entropy in nats: the mean over images (and labels, if an image may have several)."""
-    accuracy: float
-    f1_macro: float
-    f1_standard_error: float
-
-
 def evaluate(
-    model: nn.Module, batches: Iterable[Batch], seed: int, precision: Precision = "float32"
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: Loss,
+    seed: int,
+    precision: Precision = "float32",
 ) -> Scores:
     """Return the scores of a model, without label smoothing or weights.
 
-    If an image may have several labels, those with a probability of at least 0.5 are predicted, and the
-    image counts as correct only if all its labels are.
-
     Args:
+        loss: says which kind of target is scored.
         seed: of the bootstrap that estimates the standard error.
     """
     logits, targets = compute_logits(model, batches, "train.batch_size", precision)
-    if targets.ndim == 2:
-        loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
-        preds = logits >= 0
-        correct, f1 = exact_matches(targets, preds), macro_f1_of_labels(targets, preds)
-    else:
-        loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
-        preds = logits.argmax(dim=1)
-        confusion = confusion_matrix(targets, preds, logits.shape[1])
-        correct, f1 = accuracy(confusion), macro_f1(confusion)
-    error = macro_f1_standard_error(targets, preds, logits.shape[1], seed)
-    return Scores(float(loss), correct, f1, error)
+    return loss.target.scores(logits, targets, seed)
 
 
 def _micro_batches(batch: TrainBatch, count: int) -> Iterator[TrainBatch]:

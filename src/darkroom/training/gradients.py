@@ -29,8 +29,8 @@ MAX_NAMED = 3
 """Maximum number of layers that are named."""
 
 VANISHING_ADVICE = (
-    "the first layers hardly learn; fewer layers, shortcuts around them (resnet, vit), model.init:"
-    " kaiming, or relu instead of tanh help"
+    "the first layers hardly learn; fewer layers, shortcuts around them (resnet, vit), or model.init:"
+    " kaiming help"
 )
 
 EXPLODING_ADVICE = (

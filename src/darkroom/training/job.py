@@ -33,6 +33,7 @@ from darkroom.training.features import FeatureBatches, OnFeatures, head_alone, l
 from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
+from darkroom.training.targets.interface import training_target
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
     check_data(config, info)
     environment = describe_environment(device)
     class_counts = [info.counts["train"][name] for name in info.class_names]
-    num_images = info.num_images("train") if info.multi_label else None
-    loss = make_loss(options, info.class_names, class_counts, device, num_images)
+    target, num_images = training_target(info.target), info.num_images("train")
+    loss = make_loss(target, options, info.class_names, class_counts, num_images, device)
     start = start_from(
         config.model.weights,
         ModelSpec(
@@ -173,7 +174,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
             std=tuple(info.std),
             training={},
             environment=environment,
-            multi_label=info.multi_label,
+            target=info.target,
         ),
         config.model.init,
     )

@@ -25,17 +25,14 @@ _MAX_EXACT = 2**24
 """float32 holds every integer up to this."""
 
 
-def macro_f1_standard_error(targets: Tensor, preds: Tensor, num_classes: int, seed: int) -> float:
-    """Return the standard deviation of macro F1 over resamples of the images.
+def standard_error_of_classes(targets: Tensor, preds: Tensor, num_classes: int, seed: int) -> float:
+    """Return the standard deviation of ``macro_f1`` over resamples of the images.
 
-    A resample has as many images, drawn with replacement. Its macro F1 is that of ``macro_f1`` or
-    ``macro_f1_of_labels``, which exclude classes without images. Draws and counts are integers, so the
-    result is the same on every machine.
+    A resample has as many images, drawn with replacement. Draws and counts are integers, so the result
+    is the same on every machine.
 
     Args:
-        targets: true classes, int64 ``(n,)``; or 0 and 1, ``(n, num_classes)``, if an image may have
-            several labels. At least one image.
-        preds: predictions in the form of ``targets``.
+        targets, preds: int64 ``(n,)``, at least one image.
         seed: of the draws, at least 0.
 
     Returns:
@@ -43,12 +40,17 @@ def macro_f1_standard_error(targets: Tensor, preds: Tensor, num_classes: int, se
         single image or of a perfect classifier do.
     """
     rng = np.random.default_rng(seed)
-    if targets.ndim == 2:
-        counts = _count_labels(_numpy(targets) > 0, _numpy(preds) > 0, rng)
-    else:
-        counts = _count_classes(_numpy(targets), _numpy(preds), num_classes, rng)
-    scores = np.concatenate([_macro_f1(*part) for part in counts])
-    return round(float(scores.std(ddof=1)), DIGITS)
+    return _deviation(_count_classes(_numpy(targets), _numpy(preds), num_classes, rng))
+
+
+def standard_error_of_labels(targets: Tensor, preds: Tensor, seed: int) -> float:
+    """Return the standard deviation of ``macro_f1_of_labels``; see ``standard_error_of_classes``.
+
+    Args:
+        targets, preds: 0 and 1, ``(n, num_labels)``, at least one image.
+    """
+    rng = np.random.default_rng(seed)
+    return _deviation(_count_labels(_numpy(targets) > 0, _numpy(preds) > 0, rng))
 
 
 Counts = tuple[NDArray, NDArray, NDArray]
@@ -102,6 +104,11 @@ def _draws(num_images: int, rng: np.random.Generator, num_at_once: int) -> Itera
     rows = max(num_at_once // num_images, 1)
     for first in range(0, NUM_RESAMPLES, rows):
         yield rng.integers(num_images, size=(min(rows, NUM_RESAMPLES - first), num_images))
+
+
+def _deviation(counts: Iterator[Counts]) -> float:
+    scores = np.concatenate([_macro_f1(*part) for part in counts])
+    return round(float(scores.std(ddof=1)), DIGITS)
 
 
 def _macro_f1(hits: NDArray, support: NDArray, num_predicted: NDArray) -> NDArray[np.float64]:

@@ -1,0 +1,24 @@
+"""Models that predict one class per image."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def probabilities(logits: "Tensor") -> "Tensor":
+    """Return probabilities of classes, which sum to 1 in each row."""
+    return logits.softmax(dim=1)
+
+
+def decide(probabilities: NDArray[np.floating], thresholds: Sequence[float] | None) -> NDArray[np.bool_]:
+    """Return the most probable class; among equals, the first."""
+    return probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
+
+
+def description(thresholds: Sequence[float] | None) -> dict[str, Any]:
+    return {}

@@ -1,0 +1,47 @@
+"""What a kind of target says about predictions: what an export must have, and rows of a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from darkroom.prediction.description import ExportDescription
+from darkroom.prediction.targets import one_class, several_labels
+from darkroom.targets import Target
+
+
+class PredictedTarget(Protocol):
+    """A module for each kind."""
+
+    columns: tuple[str, str]
+    """Of a table with the decision for each image."""
+
+    def check(self, described: ExportDescription, file: Path) -> None:
+        """Check the thresholds.
+
+        Args:
+            file: where the description is from, for messages.
+
+        Raises:
+            UserError: they do not fit the classes.
+        """
+        ...
+
+    def abstention_threshold(self, described: ExportDescription, file: Path) -> float:
+        """Return the probability below which the model abstains.
+
+        Raises:
+            UserError: the model has none.
+        """
+        ...
+
+    def cells(self, classes: Sequence[str], probabilities: Sequence[str]) -> list[str]:
+        """Return the cells of the decision for an image, below ``columns``."""
+        ...
+
+
+_TARGETS: dict[Target, PredictedTarget] = {"one_class": one_class, "several_labels": several_labels}
+
+
+def predicted_target(name: Target) -> PredictedTarget:
+    """Return the module of a kind of target."""
+    return _TARGETS[name]

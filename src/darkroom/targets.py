@@ -1,0 +1,100 @@
+"""The kinds of target: what a model predicts for an image. Their names, their words, and files' marks.
+
+Code that differs by kind is in modules with these names, in the package ``targets`` of each room. Other
+code passes the name on, or looks up a module or a word by it, and never compares it
+(docs/decisions/0035-kinds-of-target.md).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Target = Literal["one_class", "several_labels"]
+"""One class per image, or any number of labels, also none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """How messages, reports and files name what differs by kind."""
+
+    one: str
+    several: str
+    decision: str
+    """All that is predicted for an image."""
+    per_image: str
+    """What a model predicts, in a sentence."""
+    constant: str
+    """The baseline that predicts the same for every image."""
+    agreement: str
+    """In parity.json: the fraction of the images with the same prediction."""
+    scores: Mapping[str, str]
+    """Titles of the scores that are not averages over classes, by their names in metrics.json. The first
+    one is the fraction of the images with a correct prediction."""
+    a_score: str
+    """The title of the first score with its article."""
+    columns: tuple[str, str]
+    """The columns of truth and prediction in predictions.parquet."""
+    is_multi_label: bool
+    """``multi_label`` in dataset.json and in model files."""
+
+    @property
+    def score(self) -> str:
+        """The name of the first of ``scores``."""
+        return next(iter(self.scores))
+
+    @property
+    def score_title(self) -> str:
+        return self.scores[self.score]
+
+
+WORDS: dict[Target, Words] = {
+    "one_class": Words(
+        one="class",
+        several="classes",
+        decision="class",
+        per_image="one class per image",
+        constant="most frequent class",
+        agreement="argmax_agreement",
+        scores={"accuracy": "accuracy"},
+        a_score="an accuracy",
+        columns=("label", "pred"),
+        is_multi_label=False,
+    ),
+    "several_labels": Words(
+        one="label",
+        several="labels",
+        decision="set of labels",
+        per_image="several labels per image",
+        constant="most frequent labels",
+        agreement="labels_agreement",
+        scores={"exact_match": "exact match", "hamming_loss": "Hamming loss"},
+        a_score="an exact match",
+        columns=("labels", "preds"),
+        is_multi_label=True,
+    ),
+}
+
+
+def target_of_metrics(metrics: Collection[str]) -> Target:
+    """Return the kind of target that scores with these names in metrics.json are about."""
+    return next((name for name, words in WORDS.items() if words.score in metrics), "one_class")
+
+
+def target_of_columns(columns: Collection[str]) -> Target:
+    """Return the kind of target that a table of predictions with these columns is about."""
+    return next((name for name, words in WORDS.items() if words.columns[0] in columns), "one_class")
+
+
+def to_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with ``multi_label`` in place of ``target``, as files hold them."""
+    rest = {name: value for name, value in values.items() if name != "target"}
+    return {**rest, "multi_label": WORDS[values["target"]].is_multi_label}
+
+
+def from_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values with ``target`` in place of ``multi_label``, if they have it; see ``to_file``."""
+    if "multi_label" not in values:
+        return values
+    rest = {name: value for name, value in values.items() if name != "multi_label"}
+    mark = values["multi_label"]
+    return {**rest, "target": next((t for t, w in WORDS.items() if w.is_multi_label is mark), mark)}

@@ -1,0 +1,85 @@
+"""What a kind of target says about training: losses, validation, calibration."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from darkroom.models.spec import ModelSpec
+from darkroom.targets import Target
+from darkroom.training.scores import Scores
+from darkroom.training.targets import one_class, several_labels
+
+if TYPE_CHECKING:
+    from darkroom.config.train import Train
+    from darkroom.training.losses import LossFunction
+
+
+class TrainingTarget(Protocol):
+    """A module for each kind. Targets are as the shards store them, one row per image."""
+
+    def check(self, options: "Train", num_classes: int) -> None:
+        """Check the options that the kind of target may rule out.
+
+        Raises:
+            UserError: ``train.loss`` or ``train.sampling`` does not fit.
+        """
+        ...
+
+    def balanced_weights(self, counts: Sequence[int], num_images: int) -> list[float]:
+        """Return the weight of each class for ``train.class_weights: balanced``.
+
+        Args:
+            counts: number of training images of each class.
+        """
+        ...
+
+    def scaled_weights(self, weights: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return given weights, float32 ``(num_classes,)``, as the losses use them."""
+        ...
+
+    def losses(
+        self, weight: Tensor | None, smoothing: float, gamma: float | None
+    ) -> Mapping[str, "LossFunction"]:
+        """Return the losses of this kind by name.
+
+        Args:
+            weight: of each class, float32 ``(num_classes,)``.
+            smoothing: ``train.label_smoothing``.
+            gamma: ``train.focal_gamma``.
+        """
+        ...
+
+    def scores(self, logits: Tensor, targets: Tensor, seed: int) -> Scores:
+        """Return the scores of a validation, without label smoothing or weights.
+
+        Args:
+            seed: of the bootstrap that estimates the standard error.
+        """
+        ...
+
+    def calibrated(self, spec: ModelSpec, logits: Tensor, targets: Tensor) -> ModelSpec:
+        """Return the spec with what is decided on validation images: temperatures and thresholds.
+
+        Args:
+            logits: of the validation images, on the CPU, like ``targets``.
+        """
+        ...
+
+    def validation_columns(
+        self, spec: ModelSpec, probabilities: Tensor, targets: Tensor
+    ) -> dict[str, Any]:
+        """Return truth, prediction and ``correct`` of each image, for validation.parquet.
+
+        Args:
+            probabilities: calibrated, float64, on the CPU.
+        """
+        ...
+
+
+_TARGETS: dict[Target, TrainingTarget] = {"one_class": one_class, "several_labels": several_labels}
+
+
+def training_target(name: Target) -> TrainingTarget:
+    """Return the module of a kind of target."""
+    return _TARGETS[name]

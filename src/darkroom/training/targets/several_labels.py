@@ -1,0 +1,99 @@
+"""Training with any number of labels per image: targets are ``(n, num_classes)`` of 0 and 1."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from darkroom.errors import UserError
+from darkroom.metrics.multi_label import best_thresholds, exact_matches, labels_at, macro_f1_of_labels
+from darkroom.metrics.temperature import fit_temperatures
+from darkroom.models.spec import ModelSpec
+from darkroom.training.losses import LossFunction, focal_term
+from darkroom.training.scores import Scores
+from darkroom.training.uncertainty import standard_error_of_labels
+
+if TYPE_CHECKING:
+    from darkroom.config.train import Train
+
+
+def check(options: "Train", num_classes: int) -> None:
+    if options.loss in ("cross_entropy", "nll"):
+        raise UserError(
+            f"train.loss: {options.loss} needs one label per image, and these images may have several; "
+            "use bce or focal"
+        )
+    if options.sampling == "balanced":
+        raise UserError(
+            "train.sampling: balanced needs one label per image, and these images may have several; use "
+            "natural, with train.class_weights: balanced for rare labels"
+        )
+
+
+def balanced_weights(counts: Sequence[int], num_images: int) -> list[float]:
+    """Return negatives per positive; a label of no image or of all images cannot be balanced."""
+    return [(num_images - count) / count if 0 < count < num_images else 1.0 for count in counts]
+
+
+def scaled_weights(weights: Tensor, counts: Sequence[int]) -> Tensor:
+    return weights
+
+
+def losses(weight: Tensor | None, smoothing: float, gamma: float | None) -> dict[str, LossFunction]:
+    def bce(logits: Tensor, targets: Tensor) -> Tensor:
+        positive = targets * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(
+            logits, positive, pos_weight=weight, reduction="none"
+        ).mean(dim=1)
+
+    def focal(logits: Tensor, targets: Tensor) -> Tensor:
+        assert gamma is not None
+        positive = targets * (1 - smoothing) + smoothing / 2
+        if_positive = focal_term(F.logsigmoid(logits), gamma)
+        if_negative = focal_term(F.logsigmoid(-logits), gamma)
+        if weight is not None:
+            if_positive = if_positive * weight
+        return (positive * if_positive + (1 - positive) * if_negative).mean(dim=1)
+
+    return {"bce": bce, "focal": focal}
+
+
+def scores(logits: Tensor, targets: Tensor, seed: int) -> Scores:
+    """Return the scores at a threshold of 0.5; an image is correct only if all its labels are."""
+    loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
+    preds = logits >= 0
+    error = standard_error_of_labels(targets, preds, seed)
+    return Scores(float(loss), exact_matches(targets, preds), macro_f1_of_labels(targets, preds), error)
+
+
+def calibrated(spec: ModelSpec, logits: Tensor, targets: Tensor) -> ModelSpec:
+    """Return the spec with a temperature and a threshold for each label.
+
+    Thresholds are chosen on the probabilities before calibration, whose digits do not depend on the
+    temperature, and then calibrated: the same labels reach them.
+    """
+    temperature = fit_temperatures(logits.double().numpy(), targets.numpy())
+    thresholds = best_thresholds(targets, logits.double().sigmoid())
+    pairs = zip(thresholds, temperature, strict=True)
+    return replace(spec, temperature=temperature, thresholds=tuple(_calibrated(*pair) for pair in pairs))
+
+
+def validation_columns(spec: ModelSpec, probabilities: Tensor, targets: Tensor) -> dict[str, Any]:
+    names = np.array(spec.class_names, dtype=object)
+    preds = labels_at(spec.thresholds or (), probabilities)
+    return {
+        "labels": [names[row].tolist() for row in targets.bool().numpy()],
+        "preds": [names[row].tolist() for row in preds.numpy()],
+        "correct": (preds == targets.bool()).all(dim=1).numpy(),
+    }
+
+
+def _calibrated(threshold: float, temperature: float) -> float:
+    """Return the probability that the logit of ``threshold`` has at a temperature."""
+    if temperature == 1 or threshold in (0, 1):
+        return threshold
+    logit = np.log(threshold) - np.log1p(-threshold)
+    return float(f"{1 / (1 + np.exp(-logit / temperature)):.9g}")

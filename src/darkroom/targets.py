@@ -32,6 +32,8 @@ class Words:
     one is the fraction of the images with a correct prediction."""
     a_score: str
     """The title of the first score with its article."""
+    covered: str
+    """What sets of possible classes contain of the test images, around the share."""
     columns: tuple[str, str]
     """The columns of truth and prediction in predictions.parquet."""
     is_multi_label: bool
@@ -57,6 +59,7 @@ WORDS: dict[Target, Words] = {
         agreement="argmax_agreement",
         scores={"accuracy": "accuracy"},
         a_score="an accuracy",
+        covered="the true class of {}",
         columns=("label", "pred"),
         is_multi_label=False,
     ),
@@ -69,6 +72,7 @@ WORDS: dict[Target, Words] = {
         agreement="labels_agreement",
         scores={"exact_match": "exact match", "hamming_loss": "Hamming loss"},
         a_score="an exact match",
+        covered="{} of the true labels",
         columns=("labels", "preds"),
         is_multi_label=True,
     ),

@@ -1,6 +1,5 @@
 """When a model should not answer, from the validation table to model.json and the remarks."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from support import make_spec
 from darkroom.config.evaluate import Evaluate
 from darkroom.evaluation.answers import AnswerRules, learn_rules
 from darkroom.evaluation.evaluate import evaluate
-from darkroom.evaluation.targets import several_labels
 from darkroom.export.rules import answer_rules
 from darkroom.metrics.remarks import remarks_on
 from darkroom.reporting.scores import answer_sentences
@@ -94,6 +92,3 @@ def test_without_targets_there_are_no_rules(tmp_path: Path) -> None:
     _, metrics = learned(tmp_path, target_precision=None, coverage=None)
     assert set(metrics["abstention"]) == {"aurc"}
     assert answer_rules(metrics) == answer_rules({}) == {}
-    several = replace(SPEC, target="several_labels", thresholds=(0.5,) * 3)
-    wanted = Evaluate.model_construct(target_precision=0.9, coverage=0.9)
-    assert several_labels.learn_rules(several, tmp_path / "none", wanted) is None

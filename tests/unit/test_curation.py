@@ -15,6 +15,7 @@ from preparation import Prepared, prepare, read_csv
 from darkroom.collection.collection import SCHEMA, Collection
 from darkroom.collection.entries import SPLITS
 from darkroom.collection.folder import FolderFiles
+from darkroom.collection.labels import make_label_sets
 from darkroom.collection.trouble import Troubles
 from darkroom.errors import UserError
 from darkroom.preparation.candidates import Candidates
@@ -51,6 +52,7 @@ def candidates(
         weights=np.ones(count),
         digests=np.array([ord(letter) for letter in pixels], np.uint64),
         hashes=np.zeros((count, 12), np.uint8),
+        sets=make_label_sets(["a", "b"], ["a", "b"], None),
     )
 
 

@@ -772,10 +772,31 @@ def test_a_model_that_cannot_abstain_says_why(
     assert reason in refused("predict", copied, photos, "--abstain")
 
 
-def test_labels_have_thresholds_of_their_own_and_no_abstention(
+def test_labels_of_which_the_model_is_unsure_are_left_open(
     several: Path, photos: Path, anywhere: Path
 ) -> None:
-    assert "--abstain needs one class per image" in refused("predict", several, photos, "--abstain")
+    expected = sigmoids(several, files_in(photos))
+    yes, no = np.quantile(expected, 0.7, axis=0), np.quantile(expected, 0.3, axis=0)
+    yes[4] = 2  # never sure that it is there
+    model = shutil.copytree(several, anywhere / "copied")
+    assert "has no thresholds for --abstain" in refused("predict", model, photos, "--abstain")
+    rules = {"target_precision": 0.95, "yes": [*yes[:4].tolist(), None], "no": no.tolist()}
+    change(model, abstention=rules, conformal={"coverage": 0.9, "thresholds": [0.5] * 5})
+    rows = predicted(model, photos, "--abstain")
+    # halfway between two images, so that float32 decides nothing
+    for row, probabilities in zip(rows, expected, strict=True):
+        is_open = (probabilities < yes) & (probabilities > no)
+        order = np.argsort(-probabilities)
+        sure = (probabilities >= THRESHOLDS) & ~is_open
+        assert row[1] == "|".join(SPEC.class_names[index] for index in order if sure[index])
+        assert row[3] == "|".join(SPEC.class_names[index] for index in order if is_open[index])
+        assert row[4] == "|".join(
+            SPEC.class_names[index] for index in order if probabilities[index] >= 0.5
+        )
+    assert len({row[3] for row in rows}) > 1
+    assert predicted(model, photos) == predicted(several, photos)
+    change(model, abstention={**rules, "no": no[:4].tolist()})
+    assert "has 5 and 4 thresholds for --abstain" in refused("predict", model, photos, "--abstain")
 
 
 # help

@@ -11,6 +11,7 @@ from preparation import prepare, read_csv
 from test_curation import candidates, duplicates
 from test_preparation_report import Node, parse
 
+from darkroom.collection.labels import make_label_sets
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.errors import UserError
 from darkroom.preparation.candidates import Candidates
@@ -217,7 +218,9 @@ def test_of_thousands_of_pairs_some_are_shown_and_all_are_counted(tmp_path: Path
 def test_names_on_the_page_are_never_markup(tmp_path: Path) -> None:
     hostile = "<script>alert(1)</script>&amp;"
     images = candidates("xx")
-    named = Candidates(**vars(images) | {"class_names": [hostile, "b"]})
+    names = [hostile, "b"]
+    sets = make_label_sets(names, names, None)
+    named = Candidates(**vars(images) | {"class_names": names, "sets": sets})
     troubles = Troubles()
     troubles.add(Trouble(hostile, hostile, np.array([[0, 1]]), np.zeros(1)))
     shown = page(tmp_path, named, troubles)

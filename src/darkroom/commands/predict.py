@@ -24,8 +24,8 @@ import click
 @click.option(
     "--abstain",
     is_flag=True,
-    help="Print `abstain` instead of a class of which the model is not sure enough, and the set of"
-    " possible classes.",
+    help="Print `abstain` instead of a class of which the model is not sure enough (of several labels:"
+    " those that are left open), and the set of possible classes.",
 )
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
 def predict(
@@ -40,10 +40,11 @@ def predict(
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
     Prints one line per image: path, class and probability, separated by tabs. If an image may have
-    several labels, labels and probabilities are joined by |. --abstain uses the threshold and the sets
+    several labels, labels and probabilities are joined by |. --abstain uses the thresholds and the sets
     that `evaluate` has chosen (evaluate.target_precision and evaluate.coverage); the classes of a set
-    are joined by |, and a set may be empty. Files that cannot be read are reported on
-    standard error; the other files are still classified, and the exit status is 1.
+    are joined by |, and a set may be empty. If an image may have several labels, a column before the
+    set has the labels that are left open. Files that cannot be read are reported on standard error; the
+    other files are still classified, and the exit status is 1.
     """
     from darkroom.errors import counted
     from darkroom.escape import for_line
@@ -61,6 +62,7 @@ def predict(
     columns = ["path", *(predictor.target.columns if top_k is None else ("class", "probability"))]
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
     has_sets = abstain and predictor.has_sets
+    columns += ["unsure"] if predictor.leaves_open else []
     columns += ["set"] if has_sets else []
     num_failures = 0
     with ExitStack() as stack:
@@ -80,6 +82,7 @@ def predict(
                     cells = predictor.target.cells(outcome.classes, numbers)
                 else:
                     cells = [c for pair in zip(outcome.classes, numbers, strict=True) for c in pair]
+                cells += ["|".join(outcome.unsure)] if predictor.leaves_open else []
                 cells += ["|".join(outcome.possible)] if has_sets else []
                 table.writerow([click.format_filename(outcome.path), *cells])
             if bar:

@@ -33,7 +33,8 @@ class Evaluate(Section):
     )
     target_precision: Fraction | None = Field(
         description="share of correct answers that `darkroom predict --abstain` should reach: evaluate"
-        " chooses the lowest confidence for which validation images show it; null: never abstain"
+        " chooses the lowest confidence for which validation images show it (of several labels, for each"
+        " label); null: never abstain"
     )
     coverage: Fraction | None = Field(
         description="share of the images whose true class should be in the set of possible classes that"

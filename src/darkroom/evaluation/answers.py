@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,21 @@ from darkroom.metrics.conformal import SetThresholds, prediction_sets, set_thres
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.selective import answers_at, precise_threshold, risk_area
 from darkroom.models.spec import ModelSpec
+
+
+class Rules(Protocol):
+    """When a model abstains, for any kind of target."""
+
+    def measure(
+        self, targets: NDArray[Any], probabilities: NDArray[np.float64]
+    ) -> dict[str, dict[str, Any]]:
+        """Return the entries ``abstention`` and ``conformal`` of metrics.json.
+
+        Args:
+            targets: of test images, as the shards store them.
+            probabilities: of the exported model, ``(n, num_classes)``.
+        """
+        ...
 
 
 @dataclass(frozen=True)

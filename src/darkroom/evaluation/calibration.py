@@ -79,6 +79,6 @@ def calibration_section(metrics: Mapping[str, Any], plots: Path) -> CalibrationS
         [
             (caption, embed_png(plots / f"{name}.png"))
             for name, caption in captions.items()
-            if name == RELIABILITY or "abstention" in metrics
+            if name == RELIABILITY or "aurc" in metrics.get("abstention", {})
         ],
     )

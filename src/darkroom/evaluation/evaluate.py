@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darkroom.evaluation.answers import AnswerRules
+from darkroom.evaluation.answers import Rules
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.metrics.finite import check_finite
@@ -23,7 +23,7 @@ def evaluate(
     paths: Sequence[str],
     baseline: Mapping[str, Any] | None = None,
     mirrored_logits: Tensor | None = None,
-    rules: AnswerRules | None = None,
+    rules: Rules | None = None,
 ) -> Evaluation:
     """Return a model's predictions and scores on a split.
 

@@ -13,7 +13,12 @@ def answer_rules(metrics: Mapping[str, Any]) -> dict[str, Any]:
     abstention, conformal = metrics.get("abstention", {}), metrics.get("conformal")
     rules: dict[str, Any] = {}
     if "target_precision" in abstention:
-        rules["abstention"] = {name: abstention[name] for name in ("target_precision", "threshold")}
+        names = [name for name in ("target_precision", "threshold") if name in abstention]
+        labels = abstention.get("classes", [])
+        rules["abstention"] = {
+            **{name: abstention[name] for name in names},
+            **({name: [row[name] for row in labels] for name in ("yes", "no")} if labels else {}),
+        }
     if conformal is not None:
         rules["conformal"] = {
             "coverage": conformal["target_coverage"],

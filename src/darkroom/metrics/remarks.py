@@ -128,6 +128,14 @@ def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:
             f" (evaluate.target_precision) on {counted(abstention['val_images'], 'validation image')}."
             " `darkroom predict --abstain` is therefore not possible."
         )
+    unsure = [row["class"] for row in abstention.get("classes", ()) if row["yes"] is None]
+    if unsure:
+        yield (
+            f"Labels for which no probability was shown to reach the precision"
+            f" {abstention['target_precision']:g} (evaluate.target_precision) on"
+            f" {counted(abstention['val_images'], 'validation image')}: {listed(unsure, MAX_NAMES)}."
+            " `darkroom predict --abstain` leaves them open instead of predicting them."
+        )
     few = [row["class"] for row in conformal.get("classes", ()) if row["is_marginal"]]
     if few:
         yield (

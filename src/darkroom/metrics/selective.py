@@ -88,6 +88,38 @@ def precise_threshold(confidences: Array, is_correct: Flags, precision: float) -
     return float(candidates[shown.argmax()]) if shown.any() else None
 
 
+class DecisionThresholds(NamedTuple):
+    """When a decision about a label is sure enough; None if the precision is never shown."""
+
+    yes: float | None
+    """The label is present if its probability is at least this."""
+    no: float | None
+    """The label is absent if its probability is at most this."""
+
+
+def decision_thresholds(
+    probabilities: Array, has_it: Flags, threshold: float, precision: float
+) -> DecisionThresholds:
+    """Return the thresholds at which decisions for and against a label are shown to have a precision.
+
+    Both are chosen as ``precise_threshold`` does, among the images that the model decides for, and among
+    those that it decides against.
+
+    Args:
+        probabilities, has_it: of validation images, ``(n,)``.
+        threshold: the lowest probability at which the model predicts the label.
+        precision: 0..1, exclusive.
+    """
+    said_so = probabilities >= threshold
+    yes = precise_threshold(probabilities[said_so], has_it[said_so], precision)
+    against = precise_threshold(1 - probabilities[~said_so], ~has_it[~said_so], precision)
+    # rounding must not let an answer of the other kind in
+    return DecisionThresholds(
+        None if yes is None else max(yes, threshold),
+        None if against is None else min(round(1 - against, DIGITS), float(np.nextafter(threshold, 0))),
+    )
+
+
 def rounded_down(values: Array) -> Array:
     """Return the values, rounded down to six digits."""
     return np.floor(values * 10**DIGITS) / 10**DIGITS

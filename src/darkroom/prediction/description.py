@@ -1,7 +1,10 @@
 """What a prediction needs to know of an exported model."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.decoding.decode import Resize
@@ -14,7 +17,29 @@ class Abstention(BaseModel):
     """When an answer is too unsure; no threshold has reached the precision if it is None."""
 
     target_precision: float
-    threshold: _Probability | None
+    threshold: _Probability | None = None
+    # of each label, if an image may have several
+    yes: list[_Probability | None] | None = None
+    no: list[_Probability | None] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Between which probabilities a model abstains."""
+
+    threshold: float = 0.0
+    """The image gets no answer if no class is as probable."""
+    yes: NDArray[np.float64] | None = None
+    """The lowest probability at which each label is present; None: there are no such limits."""
+    no: NDArray[np.float64] | None = None
+    """The highest probability at which each label is absent."""
+
+    def is_open(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return whether each label is neither present nor absent, ``(num_classes,)``."""
+        if self.yes is None or self.no is None:
+            return np.zeros(len(probabilities), np.bool_)
+        exact = probabilities.astype(np.float64)
+        return (exact < self.yes) & (exact > self.no)
 
 
 class Sets(BaseModel):

@@ -21,7 +21,7 @@ from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError, counted
 from darkroom.models.exported import DESCRIPTION, check_exported, load_description
 from darkroom.models.targets.interface import model_target
-from darkroom.prediction.description import ExportDescription
+from darkroom.prediction.description import ExportDescription, Limits
 from darkroom.prediction.onnx_session import OnnxClassifier
 from darkroom.prediction.targets.interface import predicted_target
 from darkroom.targets import from_file
@@ -42,6 +42,8 @@ class Prediction:
     probabilities: tuple[float, ...]
     possible: tuple[str, ...] = ()
     """The classes of the prediction set, the most probable first; see ``Predictor.has_sets``."""
+    unsure: tuple[str, ...] = ()
+    """The labels that the model leaves open, the most probable first; see ``Predictor.leaves_open``."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Predictor:
     Args:
         folder: a folder with ``model.onnx`` and ``model.json``, as the export stage writes them.
         tiff: also read TIFF files.
-        abstains: predict ``abstained`` instead of a class if the probability is below the threshold.
+        abstains: predict ``abstained`` instead of a class if the probability is below the threshold; if
+            an image may have several labels, leave open those of which the model is not sure enough.
 
     Raises:
         UserError: a file is missing, damaged, unreadable, or from another export; or the model has no
@@ -109,7 +112,7 @@ class Predictor:
         self._decide = partial(model_target(described.target).decide, thresholds=described.thresholds)
         self.target.check(described, description)
         self._tiff = tiff
-        self._threshold = self.target.abstention_threshold(described, description) if abstains else 0.0
+        self._limits = self.target.limits(described, description) if abstains else Limits()
         self._set_thresholds = np.array(described.conformal.thresholds if described.conformal else [])
         if self.has_sets and len(self._set_thresholds) != len(self.class_names):
             raise UserError(
@@ -125,6 +128,11 @@ class Predictor:
         self.input_shape = (described.channels, *described.input_size)
         """Channels, height and width of what ``probabilities`` takes."""
         self._classifier = OnnxClassifier(model, self.input_shape, len(self.class_names), description)
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether single labels are left open."""
+        return self._limits.yes is not None
 
     @property
     def has_sets(self) -> bool:
@@ -173,10 +181,11 @@ class Predictor:
         self, path: Path, probabilities: NDArray[np.float32], top_k: int | None
     ) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")
-        decided = self._decide(probabilities[None])[0, order]
+        is_open = self._limits.is_open(probabilities)
+        decided = (self._decide(probabilities[None])[0] & ~is_open)[order]
         best = order[decided] if top_k is None else order[:top_k]
         classes = tuple(self.class_names[index] for index in best)
-        if float(probabilities.max()) < self._threshold:
+        if float(probabilities.max()) < self._limits.threshold:
             classes = (self.abstained, *classes[1:])
         possible = (
             order[probabilities[order].astype(np.float64) >= self._set_thresholds[order]]
@@ -188,4 +197,5 @@ class Predictor:
             classes,
             tuple(float(probabilities[index]) for index in best),
             tuple(self.class_names[index] for index in possible),
+            tuple(self.class_names[index] for index in order[is_open[order]]),
         )

@@ -104,14 +104,29 @@ _OF_PROBABILITIES = {
 }
 
 
+def _right(share: float | None, decided: str, truth: str) -> str:
+    return (
+        f"it {decided} none" if share is None else f"{share:.1%} of those that it {decided} are {truth}"
+    )
+
+
 def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the test images say of abstention and of prediction sets; nothing for several labels.
+    """Yield what the test images say of abstention and of prediction sets.
 
     Args:
         metrics: as in metrics.json, also of an earlier version.
     """
     abstention, conformal = metrics.get("abstention", {}), metrics.get("conformal")
-    if abstention.get("precision") is not None:
+    if "images_answered" in abstention:
+        yield (
+            "If the model answers only where it is sure enough, it decides about"
+            f" {abstention['coverage']:.1%} of the labels of all test images, and about every label of"
+            f" {abstention['images_answered']:.1%} of the images."
+            f" Of these labels, {_right(abstention['precision'], 'predicts', 'present')}, and"
+            f" {_right(abstention['precision_of_no'], 'rules out', 'absent')}"
+            f" (asked: {abstention['target_precision']:.1%})."
+        )
+    elif abstention.get("precision") is not None:
         yield (
             f"If the model answers only at a probability of {abstention['threshold']:.4f} or more, it "
             f"answers {abstention['coverage']:.1%} of the test images. Of the answers, "
@@ -119,10 +134,12 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
             f"{abstention['precision_low']:.1%} to {abstention['precision_high']:.1%}; asked: "
             f"{abstention['target_precision']:.1%})."
         )
-    if conformal is not None:
+    if conformal is not None and conformal["coverage"] is not None:
+        words = WORDS[target_of_metrics(metrics)]
         yield (
-            f"The sets of possible classes contain the true class of {conformal['coverage']:.1%} of the "
-            f"test images (asked: {conformal['target_coverage']:.1%}). They have "
-            f"{conformal['mean_set_size']:.2f} classes on average, and {conformal['empty_sets']:.1%} of "
-            "them are empty."
+            f"The sets of possible {words.several} contain "
+            f"{words.covered.format(format(conformal['coverage'], '.1%'))} of the test images "
+            f"(asked: {conformal['target_coverage']:.1%}). They have "
+            f"{conformal['mean_set_size']:.2f} {words.several} on average, and "
+            f"{conformal['empty_sets']:.1%} of them are empty."
         )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config.evaluate import Evaluate
-from darkroom.evaluation.answers import AnswerRules
+from darkroom.evaluation.answers import Rules
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.regression import Probabilities, Vectors
 from darkroom.evaluation.targets import one_class, several_labels
@@ -43,8 +43,8 @@ class EvaluationTarget(Protocol):
         """Return the evaluation with these values."""
         ...
 
-    def learn_rules(self, spec: ModelSpec, validation: Path, options: Evaluate) -> AnswerRules | None:
-        """Return when a model abstains, as validation images support it; None if it never does.
+    def learn_rules(self, spec: ModelSpec, validation: Path, options: Evaluate) -> Rules:
+        """Return when a model abstains, as validation images support it.
 
         Args:
             validation: the table that ``train`` writes.

@@ -19,6 +19,7 @@ from darkroom.errors import counted
 from darkroom.evaluation.confusions import most_mistaken
 from darkroom.evaluation.evaluation import Evaluation, Figures
 from darkroom.evaluation.figures import draw_label_counts
+from darkroom.evaluation.label_answers import LabelRules, learn_label_rules
 from darkroom.evaluation.regression import Probabilities, Vectors, label_regressions
 from darkroom.metrics.calibration import Reliability, label_calibration, reliability
 from darkroom.metrics.counts import Counts, averaged_scores, counts_of_labels
@@ -197,8 +198,8 @@ def evaluation(
     return SeveralLabelsEvaluation(names, targets, probabilities, uncalibrated, metrics, spec.thresholds)
 
 
-def learn_rules(spec: ModelSpec, validation: Path, options: Evaluate) -> None:
-    return None
+def learn_rules(spec: ModelSpec, validation: Path, options: Evaluate) -> LabelRules:
+    return learn_label_rules(spec, validation, options)
 
 
 def thresholds(targets: Tensor, probabilities: Tensor) -> list[float]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from darkroom.prediction.description import ExportDescription
+from darkroom.prediction.description import ExportDescription, Limits
 from darkroom.prediction.targets import one_class, several_labels
 from darkroom.targets import Target
 
@@ -26,11 +26,11 @@ class PredictedTarget(Protocol):
         """
         ...
 
-    def abstention_threshold(self, described: ExportDescription, file: Path) -> float:
-        """Return the probability below which the model abstains.
+    def limits(self, described: ExportDescription, file: Path) -> Limits:
+        """Return the probabilities between which the model abstains.
 
         Raises:
-            UserError: the model has none.
+            UserError: the model has none, or they do not fit the classes.
         """
         ...
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.errors import UserError
-from darkroom.prediction.description import ExportDescription
+from darkroom.prediction.description import ExportDescription, Limits
 
 columns = ("class", "probability")
 
@@ -13,7 +13,7 @@ def check(described: ExportDescription, file: Path) -> None:
     """Check nothing: there are no thresholds."""
 
 
-def abstention_threshold(described: ExportDescription, file: Path) -> float:
+def limits(described: ExportDescription, file: Path) -> Limits:
     if described.abstention is None:
         raise UserError(
             f"{file}: has no threshold for --abstain: evaluate.target_precision was null, or an "
@@ -25,7 +25,7 @@ def abstention_threshold(described: ExportDescription, file: Path) -> float:
             f"was shown to reach the precision {described.abstention.target_precision:g}; lower "
             "evaluate.target_precision, or use more validation images, and run `dvc repro export`"
         )
-    return described.abstention.threshold
+    return Limits(described.abstention.threshold)
 
 
 def cells(classes: Sequence[str], probabilities: Sequence[str]) -> list[str]:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from darkroom.errors import UserError, counted
-from darkroom.prediction.description import ExportDescription
+from darkroom.prediction.description import ExportDescription, Limits
 
 columns = ("labels", "probabilities")
 
@@ -18,10 +20,22 @@ def check(described: ExportDescription, file: Path) -> None:
         )
 
 
-def abstention_threshold(described: ExportDescription, file: Path) -> float:
-    raise UserError(
-        f"{file}: --abstain needs one class per image; this model predicts a label only if "
-        "its probability reaches the label's threshold"
+def limits(described: ExportDescription, file: Path) -> Limits:
+    """Return the limits of each label; a label without one is never present, or never absent."""
+    found = described.abstention
+    if found is None or found.yes is None or found.no is None:
+        raise UserError(
+            f"{file}: has no thresholds for --abstain: evaluate.target_precision was null, or an "
+            "earlier version of darkroom exported the model; set it and run `dvc repro export`"
+        )
+    if not len(found.yes) == len(found.no) == len(described.class_names):
+        raise UserError(
+            f"{file}: has {len(found.yes)} and {len(found.no)} thresholds for --abstain "
+            f"for {counted(len(described.class_names), 'label')}"
+        )
+    return Limits(
+        yes=np.array([2.0 if one is None else one for one in found.yes]),
+        no=np.array([-1.0 if one is None else one for one in found.no]),
     )
 
 

@@ -88,6 +88,7 @@ def validation_columns(spec: ModelSpec, probabilities: Tensor, targets: Tensor) 
         "labels": [names[row].tolist() for row in targets.bool().numpy()],
         "preds": [names[row].tolist() for row in preds.numpy()],
         "correct": (preds == targets.bool()).all(dim=1).numpy(),
+        "probabilities": list(probabilities.float().numpy()),
     }
 
 

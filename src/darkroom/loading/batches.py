@@ -24,8 +24,9 @@ from darkroom.loading.sampling import Sampling, balanced_order, natural_order
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory, or their features,
 float32 ``(n, num_features)``;
-targets: int64 ``(n,)``, or, if an image may have several labels, uint8 ``(n, num_classes)``, 1 for
-each label of the image and 0 for the others. Both are on the device."""
+targets: int64 ``(n,)``; or, if an image may have several labels, uint8 ``(n, num_classes)``, 1 for
+each label of the image and 0 for the others; or masks, uint8 ``(n, height, width)``, with the class of
+each pixel, or ``VOID``. Both are on the device."""
 
 
 class TrainBatch(NamedTuple):

@@ -85,6 +85,7 @@ WORDS: dict[Target, Words] = {
         agreement="pixel_agreement",
         scores={"iou_macro": "mean IoU", "accuracy": "pixel accuracy"},
         a_score="a mean IoU",
+        covered="the true class of {}",
         columns=("mask", "pred_mask"),
         is_multi_label=None,
     ),

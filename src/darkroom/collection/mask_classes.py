@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from darkroom.collection.names import is_blank, look_alike_key, quoted
 from darkroom.collection.rows import Rows, read_rows
 from darkroom.errors import UserError, listed
@@ -14,6 +17,9 @@ Code = Literal["index", "colour"]
 
 MAX_CLASSES = VOID
 """Class indices are 0..254; 255 is void."""
+
+SEPARATOR = "|"
+"""Separator of the classes that a mask shows, in the text of its label."""
 
 _LAYOUTS: dict[tuple[str, ...], Code] = {
     ("index", "name"): "index",
@@ -41,6 +47,14 @@ class MaskClasses:
     table: str | None = None
     """The name of the table, for messages; None: there is none."""
 
+    def shown(self, counts: NDArray[np.int64]) -> str:
+        """Return the classes that a mask shows as text, as ``labels.split_labels`` takes it.
+
+        Args:
+            counts: the pixels of each class, ``(num_classes,)``.
+        """
+        return SEPARATOR.join(self.names[code] for code in np.flatnonzero(counts).tolist())
+
     def describe(self, value: int) -> str:
         """Return a value as the table writes it."""
         return f"#{value:06x}" if self.code == "colour" else str(value)
@@ -61,7 +75,7 @@ def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClas
     Args:
         name: name of the file, for messages.
         content: its bytes.
-        void: the name of the class whose pixels are ignored, in any case; the table need not have it.
+        void: the name of the rows whose pixels are ignored, in any case; the table need not have one.
 
     Raises:
         UserError: the table is damaged or lacks columns, a value or name is missing, mistaken or
@@ -70,7 +84,7 @@ def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClas
     columns = _find_columns(name, content)
     code = _LAYOUTS[tuple(columns)]
     read_value = _read_index if code == "index" else _read_colour
-    given = _values_and_names(name, read_rows(name, content, columns), read_value)
+    given = _values_and_names(name, read_rows(name, content, columns), read_value, void.lower())
     if code == "index":
         given = dict(sorted(given.items()))
     names = tuple(known for known in given.values() if known.lower() != void.lower())
@@ -98,7 +112,9 @@ def _find_columns(name: str, content: bytes) -> dict[str, str]:
     )
 
 
-def _values_and_names(name: str, rows: Rows, read_value: Callable[[list[str]], int]) -> dict[int, str]:
+def _values_and_names(
+    name: str, rows: Rows, read_value: Callable[[list[str]], int], void: str
+) -> dict[int, str]:
     given: dict[int, str] = {}
     seen: dict[str, str] = {}
     for line, (*parts, class_name) in rows:
@@ -106,6 +122,8 @@ def _values_and_names(name: str, rows: Rows, read_value: Callable[[list[str]], i
         class_name = class_name.strip()
         if is_blank(class_name):
             raise UserError(f"{where}: the name is empty")
+        if SEPARATOR in class_name:
+            raise UserError(f"{where}: the name {quoted(class_name)} contains {SEPARATOR}; rename it")
         try:
             value = read_value([part.strip() for part in parts])
         except ValueError as error:
@@ -113,7 +131,7 @@ def _values_and_names(name: str, rows: Rows, read_value: Callable[[list[str]], i
         if value in given:
             raise UserError(f"{where}: {', '.join(parts)} is already {quoted(given[value])}")
         key = look_alike_key(class_name)
-        if key in seen:
+        if key in seen and class_name.lower() != void:
             raise UserError(
                 f"{where}: {quoted(class_name)} is the same name as {quoted(seen[key])}, in a row above"
             )

@@ -1,5 +1,6 @@
 """The classes of masks: which value or colour of a mask's pixels means which class."""
 
+import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,15 +9,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.collection.entries import Files
 from darkroom.collection.names import is_blank, look_alike_key, quoted
 from darkroom.collection.rows import Rows, read_rows
-from darkroom.errors import UserError, listed
+from darkroom.errors import UserError, did_you_mean, listed
 from darkroom.void import VOID
 
 Code = Literal["index", "colour"]
 
 MAX_CLASSES = VOID
 """Class indices are 0..254; 255 is void."""
+
+MAX_TABLE_BYTES = 2**20
+"""Maximum size of a table of classes."""
 
 SEPARATOR = "|"
 """Separator of the classes that a mask shows, in the text of its label."""
@@ -64,6 +69,43 @@ def binary_classes() -> MaskClasses:
     """Return the classes of masks without a table: 0 is background, 1 or 255 is the object."""
     values = {0: 0, 1: 1, 255: 1}
     return MaskClasses(("background", "object"), "index", values)
+
+
+def load_mask_classes(files: Files, table: str | None, void: str) -> MaskClasses:
+    """Return the classes of the masks in a collection.
+
+    Args:
+        table: path in ``files`` of a CSV; None: the masks are binary.
+        void: as in ``read_mask_classes``.
+
+    Raises:
+        UserError: the table is not there, cannot be read, or is mistaken; see ``read_mask_classes``.
+    """
+    if table is None:
+        return binary_classes()
+    wanted = posixpath.normpath(table)
+    if posixpath.splitext(wanted)[1].lower() not in (".csv", ".tsv", ".txt"):
+        raise UserError(f"data.classes_file: the suffix of {table} is not one of .csv, .tsv, .txt")
+    tables = []
+    for entry in files.entries():
+        if entry.path == wanted:
+            break
+        if entry.path.lower().endswith((".csv", ".tsv", ".txt")):
+            tables.append(entry.path)
+    else:
+        hint = did_you_mean(table, tables)
+        raise UserError(f"data.classes_file: {files.name} does not contain {table}{hint}")
+    if entry.outcome:
+        raise UserError(f"data.classes_file: {table} cannot be used: {entry.reason or entry.outcome}")
+    if entry.size > MAX_TABLE_BYTES:
+        raise UserError(
+            f"data.classes_file: {table} has {entry.size:,} bytes; at most {MAX_TABLE_BYTES:,} are read"
+        )
+    try:
+        content = files.read(entry.path, entry.offset, entry.size)
+    except OSError as error:
+        raise UserError(f"data.classes_file: {table} cannot be read ({error})") from None
+    return read_mask_classes(f"data.classes_file: {posixpath.join(files.name, table)}", content, void)
 
 
 def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClasses:

@@ -59,8 +59,13 @@ def decode_mask(
     mask = _classes_of(_values(image, classes), classes)
     if (mask == VOID).all():
         raise _unreadable("every pixel is void")
-    resized = resize(Image.fromarray(mask), layout, Image.Resampling.NEAREST, VOID)
-    return np.array(resized)
+    resized = np.array(resize(Image.fromarray(mask), layout, Image.Resampling.NEAREST, VOID))
+    if (resized == VOID).all():
+        size = f"{layout.height} x {layout.width}"
+        raise _unreadable(
+            f"every pixel is void that remains with prepare.resize {layout.resize} to {size}"
+        )
+    return resized
 
 
 def _open_png(encoded: bytes) -> Image.Image:

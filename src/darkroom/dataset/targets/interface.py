@@ -7,12 +7,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.dataset.targets import one_class, several_labels
+from darkroom.dataset.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 
 class StoredTarget(Protocol):
     """A module for each kind. Labels are those of ``Shards.labels``."""
+
+    has_masks: bool
+    """Whether the shards have a column ``mask``, which is pixels as ``image`` is."""
 
     def column(self) -> tuple[str, pa.DataType]:
         """Return the name and the type of the column."""
@@ -45,7 +48,11 @@ class StoredTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, StoredTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, StoredTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def stored_target(name: Target) -> StoredTarget:

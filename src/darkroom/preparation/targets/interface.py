@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from darkroom.collection.labels import LabelSets
 from darkroom.dataset.info import DatasetInfo
-from darkroom.preparation.targets import one_class, several_labels
+from darkroom.preparation.targets import mask, one_class, several_labels
 from darkroom.preparation.unsplit import Ints, Unsplit
 from darkroom.targets import Target
 
@@ -56,7 +56,11 @@ class PreparedTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, PreparedTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, PreparedTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def prepared_target(name: Target) -> PreparedTarget:

@@ -16,6 +16,7 @@ from darkroom.collection.folder import LINKED_FOLDER, FolderFiles, as_text
 from darkroom.collection.grouping import GroupPattern
 from darkroom.collection.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.collection.idx import IdxFiles, find_idx
+from darkroom.collection.labels import classes_in
 from darkroom.collection.manifest import Columns, label_by_manifest
 from darkroom.collection.mask_classes import SEPARATOR, MaskClasses, load_mask_classes
 from darkroom.collection.masks import has_masks, label_by_masks, may_have_masks, with_masks
@@ -75,6 +76,16 @@ class Collection:
         if self.mask_classes is not None:
             return "mask"
         return "one_class" if self.separator is None else "several_labels"
+
+    def class_names(self, labels: Iterable[str]) -> list[str]:
+        """Return the classes, sorted, or in the order of the table of classes.
+
+        Args:
+            labels: the texts of labels that occur; see ``labels.split_labels``.
+        """
+        if self.mask_classes is not None:
+            return list(self.mask_classes.names)
+        return sorted(classes_in(labels, self.separator))
 
     @property
     def num_to_read(self) -> int:

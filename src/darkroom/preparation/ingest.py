@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.collection.collection import Collection
+from darkroom.collection.collection import BATCH, Collection
 from darkroom.dataset import storage as storage_module
 from darkroom.dataset.storage import Storage
 from darkroom.decoding import decode as decode_module
@@ -47,6 +47,15 @@ class IngestedImages:
     def facts(self, indices: NDArray[np.int64]) -> pa.Table:
         """Return all columns of a segment except the pixels."""
         return self.segments.facts(self.positions[indices])
+
+    def labels(self) -> pa.Array:
+        """Return the sorted labels of images with masks, which name the classes that these show."""
+        parts = np.array_split(self.positions, max(-(-len(self) // BATCH), 1))
+        return pc.unique(pa.chunked_array([self._labels(part) for part in parts])).sort()
+
+    def _labels(self, positions: NDArray[np.int64]) -> pa.Array:
+        labels = self.segments.facts(positions)["label"].combine_chunks()
+        return labels.drop_null().unique()
 
     def stored(self, index: int) -> pa.Buffer:
         """Return one image as stored, without a copy."""

@@ -19,6 +19,15 @@ class PreparedTarget(Protocol):
     balance: str
     """The parameters that balance classes."""
 
+    def lacking(self, names: str, place: str) -> str:
+        """Return a sentence on classes without a readable image, and what to do.
+
+        Args:
+            names: the classes, as a list in text.
+            place: the name of the collection.
+        """
+        ...
+
     def stored(self, sets: LabelSets, index: int) -> int | Sequence[int]:
         """Return what a shard stores for one of the sets."""
         ...

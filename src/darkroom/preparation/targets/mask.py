@@ -14,6 +14,13 @@ from darkroom.preparation.unsplit import Ints, Unsplit
 balance = "train.class_weights: balanced"
 
 
+def lacking(names: str, place: str) -> str:
+    return (
+        f"no mask in {place} that can be used shows the class {names}; add some, or remove the class"
+        " from data.classes_file, or give its row the name of data.void"
+    )
+
+
 def stored(sets: LabelSets, index: int) -> Sequence[int]:
     return several_labels.stored(sets, index)
 

@@ -21,6 +21,7 @@ from darkroom.preparation.ingest import IngestedImages
 from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.outcomes import Outcomes, describe_files, write_problems
 from darkroom.preparation.targets.interface import prepared_target
+from darkroom.reporting.palette import overlay
 
 MAX_NAMES = 20
 """Maximum number of classes in a message."""
@@ -101,6 +102,17 @@ class Candidates:
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return prepared images: uint8 ``(n, height, width, channels)``."""
         return self.images.pixels(self.reads[indices])
+
+    def pictures(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return images with their masks over them, for a report: uint8 ``(n, height, width, 3)``.
+
+        Without masks, these are the prepared images.
+        """
+        images = self.pixels(indices)
+        if self.masks is None:
+            return images
+        masks = [self.mask(index) for index in indices.tolist()]
+        return np.stack([overlay(image, mask) for image, mask in zip(images, masks, strict=True)])
 
     def pixel_digests(self, indices: NDArray[np.int64]) -> bytes:
         """Return the SHA-256 digests of the prepared images, concatenated.

@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -105,7 +105,8 @@ def load_mask_classes(files: Files, table: str | None, void: str) -> MaskClasses
         content = files.read(entry.path, entry.offset, entry.size)
     except OSError as error:
         raise UserError(f"data.classes_file: {table} cannot be read ({error})") from None
-    return read_mask_classes(f"data.classes_file: {posixpath.join(files.name, table)}", content, void)
+    name = f"data.classes_file: {posixpath.join(files.name, table)}"
+    return replace(read_mask_classes(name, content, void), table=wanted)
 
 
 def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClasses:

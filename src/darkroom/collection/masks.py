@@ -140,7 +140,7 @@ def with_masks(entries: Iterable[Entry]) -> Iterator[Entry]:
     owners: dict[str, str] = {}
     for entry in entries:
         if entry.mask and entry.outcome is None:
-            owners.setdefault(entry.mask, entry.path)
+            owners[entry.mask] = min(entry.path, owners.get(entry.mask, entry.path))
     for entry in entries:
         if entry.mask is None or entry.outcome is not None:
             if entry.path not in owners:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import (
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.subset import Subset
 from darkroom.features.store import Store
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
@@ -33,7 +35,9 @@ from darkroom.training.decay_finder import DECOUPLED, Trial, settle_weight_decay
 from darkroom.training.engine import fit
 from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
+from darkroom.training.session import settle
 from darkroom.training.state import TrainingState
+from darkroom.training.unfamiliarity import fit_unfamiliarity
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS = 40, 12, 4
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -103,6 +107,12 @@ def trained(job: Job) -> tuple[TrainingState, list[EpochResult]]:
     return state, list(epochs_of(job, state))
 
 
+def same_weights(state: TrainingState, other: TrainingState) -> bool:
+    """Whether both keep the same weights, to the bit."""
+    kept, others = state.kept_weights, other.kept_weights
+    return kept.keys() == others.keys() and all(torch.equal(kept[name], others[name]) for name in kept)
+
+
 @pytest.fixture
 def num_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The images that backbones have been run on, a number per batch."""
@@ -143,6 +153,22 @@ def test_each_image_goes_through_the_backbone_once(tmp_path: Path, num_images: l
     assert sum(num_images) == NUM_TRAIN + NUM_VAL
     trained(job)
     assert sum(num_images) == NUM_TRAIN + NUM_VAL
+
+
+def test_features_of_a_part_are_those_of_its_images(tmp_path: Path) -> None:
+    job, rows = make_job(tmp_path), np.tile(np.arange(NUM_TRAIN)[3::3], 2)
+    part = Batches(Subset([Shards(tmp_path / "train")], rows), job.device, 8)
+    whole = job.with_features().features
+    assert whole is not None
+    model = OnFeatures(job.model).eval()
+
+    def logits(batches: Batches) -> Tensor:
+        with torch.inference_mode():
+            return torch.cat([model(batch.images) for batch in batches.epoch(0, 0, None, 0)])
+
+    of_part, of_others = (logits(whole.of_part(part, at).train[0]) for at in (rows, rows - 1))
+    torch.testing.assert_close(of_part, logits(part), atol=1e-5, rtol=0)
+    assert (of_others - logits(part)).abs().max() > 1e-4
 
 
 def test_without_features_each_epoch_runs_the_backbone(tmp_path: Path, num_images: list[int]) -> None:
@@ -269,6 +295,21 @@ def test_logits_of_pooled_features_are_those_of_images(network: dict[str, Any]) 
     assert both(images).equal(model(images))
 
 
+def test_the_unfamiliarity_comes_from_the_features(tmp_path: Path, num_images: list[int]) -> None:
+    write_shards(tmp_path / "val", *two_brightnesses(30, seed=1))
+    job = make_job(tmp_path).with_features()
+    assert sum(num_images) == NUM_TRAIN + 30
+    fitted = fit_unfamiliarity(job, 0)
+    assert sum(num_images) == NUM_TRAIN + 30
+    expected = fit_unfamiliarity(make_job(tmp_path), 0)
+    assert sum(num_images) == 2 * (NUM_TRAIN + 30)
+    assert fitted is not None
+    assert expected is not None
+    assert fitted.description == expected.description
+    vectors = torch.from_numpy(np.random.default_rng(0).random((9, len(fitted.module.mean)), np.float32))
+    torch.testing.assert_close(fitted.module(vectors), expected.module(vectors), rtol=1e-3, atol=1e-3)
+
+
 # the weight decay
 
 
@@ -279,13 +320,17 @@ DECAYS = {"weight_decay": "auto", "optimizer": "adamw", "momentum": None, "neste
 def test_a_trial_is_the_training_with_that_decay(tmp_path: Path, options: dict[str, Any]) -> None:
     job = make_job(tmp_path, **DECAYS, **options).with_features()
     before = weights_hash(job.model)
-    trials = list(try_decays(job, lr=0.05))
+    trials, states = zip(*try_decays(job, lr=0.05), strict=True)
     assert [trial.weight_decay for trial in trials] == list(DECOUPLED)
     assert weights_hash(job.model) == before
-    for trial in trials[::3]:
+    for trial, state in list(zip(trials, states, strict=True))[::3]:
         given = {**DECAYS, **options, "weight_decay": trial.weight_decay}
-        kept = course_of(trained(make_job(tmp_path, **given).with_features())[1]).kept
+        alone, results = trained(make_job(tmp_path, **given).with_features())
+        kept = course_of(results).kept
         assert (trial.f1_macro, trial.loss) == (kept.val_f1_macro, kept.val_loss)
+        assert state.results == results
+        assert weights_hash(state.model) == weights_hash(alone.model)
+        assert same_weights(state, alone)
     assert len({trial.loss for trial in trials}) == len(DECOUPLED)  # decays matter
 
 
@@ -300,8 +345,11 @@ def test_trials_are_stored_for_a_training_that_resumes(
 ) -> None:
     job = make_job(tmp_path, **DECAYS).with_features()
     (tmp_path / "whole").mkdir()
-    settled = settle_weight_decay(job, tmp_path / "whole", 0.05, check=lambda: None)
+    settled, state = settle_weight_decay(job, tmp_path / "whole", 0.05, check=lambda: None)
     assert settled in DECOUPLED
+    assert state is not None
+    assert state.epoch == NUM_EPOCHS
+    assert state.optimizer.param_groups[0]["weight_decay"] == settled
     assert f"train: weight decay {settled:g}; validation" in capsys.readouterr().out
 
     def killed() -> None:
@@ -311,15 +359,32 @@ def test_trials_are_stored_for_a_training_that_resumes(
         settle_weight_decay(job, tmp_path, 0.05, killed)
     left: list[int] = []
 
-    def noted(job: Job, lr: float, num_tried: int) -> Iterator[Trial]:
+    def noted(job: Job, lr: float, num_tried: int) -> Iterator[tuple[Trial, TrainingState]]:
         left.append(len(DECOUPLED) - num_tried)
         return try_decays(job, lr, num_tried)
 
+    def settled_again(**options: Any) -> float:
+        return settle_weight_decay(make_job(tmp_path, **options), tmp_path, 0.05, lambda: None)[0]
+
     monkeypatch.setattr(decay_finder, "try_decays", noted)
-    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
-    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert settled_again(**DECAYS) == settled
+    assert settled_again(**DECAYS) == settled
     assert left == [3, 0]
     (tmp_path / "weight_decay.json").write_text("{")
-    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert settled_again(**DECAYS) == settled
     assert left == [3, 0, 4]
-    assert settle_weight_decay(make_job(tmp_path, weight_decay=0.25), tmp_path, 0.05, killed) == 0.25
+    assert settled_again(weight_decay=0.25) == 0.25
+
+
+def test_the_training_continues_the_best_trial_unless_an_earlier_process_had_it(tmp_path: Path) -> None:
+    job = make_job(tmp_path, **DECAYS).with_features()
+    options, finished = settle(job, tmp_path, lambda: None)
+    assert finished.epoch == NUM_EPOCHS  # nothing is left to train
+    again, new = settle(job, tmp_path, lambda: None)
+    assert again == options
+    assert new.epoch == 0
+    results = fit(
+        new, job.epoch, job.validation, job.loss, again, 0, None, job.network(new.model), job.network
+    )
+    assert list(results) == finished.results
+    assert same_weights(new, finished)

@@ -30,3 +30,7 @@ def count(labels: NDArray[np.bool_], num_classes: int) -> tuple[list[int], list[
 
 def indicators(labels: NDArray[np.bool_], num_classes: int) -> NDArray[np.bool_]:
     return labels
+
+
+def strata(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return several_labels.strata(labels.astype(np.uint8))

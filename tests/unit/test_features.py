@@ -33,6 +33,7 @@ from darkroom.training.decay_finder import DECOUPLED, Trial, settle_weight_decay
 from darkroom.training.engine import fit
 from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
+from darkroom.training.session import settle
 from darkroom.training.state import TrainingState
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS = 40, 12, 4
@@ -101,6 +102,12 @@ def epochs_of(job: Job, state: TrainingState) -> Iterator[EpochResult]:
 def trained(job: Job) -> tuple[TrainingState, list[EpochResult]]:
     state = job.new_state(job.settled(job.config.train.lr))  # type: ignore[arg-type]
     return state, list(epochs_of(job, state))
+
+
+def same_weights(state: TrainingState, other: TrainingState) -> bool:
+    """Whether both keep the same weights, to the bit."""
+    kept, others = state.kept_weights, other.kept_weights
+    return kept.keys() == others.keys() and all(torch.equal(kept[name], others[name]) for name in kept)
 
 
 @pytest.fixture
@@ -279,13 +286,17 @@ DECAYS = {"weight_decay": "auto", "optimizer": "adamw", "momentum": None, "neste
 def test_a_trial_is_the_training_with_that_decay(tmp_path: Path, options: dict[str, Any]) -> None:
     job = make_job(tmp_path, **DECAYS, **options).with_features()
     before = weights_hash(job.model)
-    trials = list(try_decays(job, lr=0.05))
+    trials, states = zip(*try_decays(job, lr=0.05), strict=True)
     assert [trial.weight_decay for trial in trials] == list(DECOUPLED)
     assert weights_hash(job.model) == before
-    for trial in trials[::3]:
+    for trial, state in list(zip(trials, states, strict=True))[::3]:
         given = {**DECAYS, **options, "weight_decay": trial.weight_decay}
-        kept = course_of(trained(make_job(tmp_path, **given).with_features())[1]).kept
+        alone, results = trained(make_job(tmp_path, **given).with_features())
+        kept = course_of(results).kept
         assert (trial.f1_macro, trial.loss) == (kept.val_f1_macro, kept.val_loss)
+        assert state.results == results
+        assert weights_hash(state.model) == weights_hash(alone.model)
+        assert same_weights(state, alone)
     assert len({trial.loss for trial in trials}) == len(DECOUPLED)  # decays matter
 
 
@@ -300,8 +311,11 @@ def test_trials_are_stored_for_a_training_that_resumes(
 ) -> None:
     job = make_job(tmp_path, **DECAYS).with_features()
     (tmp_path / "whole").mkdir()
-    settled = settle_weight_decay(job, tmp_path / "whole", 0.05, check=lambda: None)
+    settled, state = settle_weight_decay(job, tmp_path / "whole", 0.05, check=lambda: None)
     assert settled in DECOUPLED
+    assert state is not None
+    assert state.epoch == NUM_EPOCHS
+    assert state.optimizer.param_groups[0]["weight_decay"] == settled
     assert f"train: weight decay {settled:g}; validation" in capsys.readouterr().out
 
     def killed() -> None:
@@ -311,15 +325,32 @@ def test_trials_are_stored_for_a_training_that_resumes(
         settle_weight_decay(job, tmp_path, 0.05, killed)
     left: list[int] = []
 
-    def noted(job: Job, lr: float, num_tried: int) -> Iterator[Trial]:
+    def noted(job: Job, lr: float, num_tried: int) -> Iterator[tuple[Trial, TrainingState]]:
         left.append(len(DECOUPLED) - num_tried)
         return try_decays(job, lr, num_tried)
 
+    def settled_again(**options: Any) -> float:
+        return settle_weight_decay(make_job(tmp_path, **options), tmp_path, 0.05, lambda: None)[0]
+
     monkeypatch.setattr(decay_finder, "try_decays", noted)
-    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
-    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert settled_again(**DECAYS) == settled
+    assert settled_again(**DECAYS) == settled
     assert left == [3, 0]
     (tmp_path / "weight_decay.json").write_text("{")
-    assert settle_weight_decay(job, tmp_path, 0.05, check=lambda: None) == settled
+    assert settled_again(**DECAYS) == settled
     assert left == [3, 0, 4]
-    assert settle_weight_decay(make_job(tmp_path, weight_decay=0.25), tmp_path, 0.05, killed) == 0.25
+    assert settled_again(weight_decay=0.25) == 0.25
+
+
+def test_the_training_continues_the_best_trial_unless_an_earlier_process_had_it(tmp_path: Path) -> None:
+    job = make_job(tmp_path, **DECAYS).with_features()
+    options, finished = settle(job, tmp_path, lambda: None)
+    assert finished.epoch == NUM_EPOCHS  # nothing is left to train
+    again, new = settle(job, tmp_path, lambda: None)
+    assert again == options
+    assert new.epoch == 0
+    results = fit(
+        new, job.epoch, job.validation, job.loss, again, 0, None, job.network(new.model), job.network
+    )
+    assert list(results) == finished.results
+    assert same_weights(new, finished)

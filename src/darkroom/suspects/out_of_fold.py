@@ -33,10 +33,9 @@ from darkroom.progress import Bar, progress_bar
 from darkroom.runtime import Runtime
 from darkroom.suspects.confident import Probabilities
 from darkroom.training.checkpoint import scratch_folder
-from darkroom.training.decay_finder import settle_weight_decay
 from darkroom.training.engine import fit
 from darkroom.training.job import Job, make_job
-from darkroom.training.lr_finder import settle_lr
+from darkroom.training.session import settle
 
 Method = Literal["features", "recipe"]
 
@@ -187,9 +186,8 @@ def _of_fold(job: Job, scratch: Path, bar: Bar) -> Probabilities:
 
 
 def _trained(job: Job, scratch: Path, bar: Bar) -> Probabilities:
-    lr = settle_lr(job, scratch)
-    options = job.settled(lr, weight_decay=settle_weight_decay(job, scratch, lr, lambda: None))
-    state = job.new_state(options)
+    options, state = settle(job, scratch, lambda: None)
+    bar.advance(state.epoch * job.train.num_images)
 
     def train_batches(epoch: int, step: int) -> Iterator[Any]:
         return bar.count(job.epoch(epoch, step))

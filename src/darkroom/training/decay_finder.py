@@ -10,6 +10,7 @@ from darkroom.training.course import course_of
 from darkroom.training.engine import fit
 from darkroom.training.job import Job
 from darkroom.training.settled import load_settled, save_settled
+from darkroom.training.state import TrainingState
 
 DECOUPLED = (0.01, 0.1, 1.0, 10.0)
 """Candidates for adamw: in each step, weights shrink by ``lr`` times the decay."""
@@ -31,8 +32,8 @@ class Trial(NamedTuple):
         return self.f1_macro, -self.loss, self.weight_decay
 
 
-def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[Trial]:
-    """Train the head of a job from its initial weights once per candidate; yield the scores.
+def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[tuple[Trial, TrainingState]]:
+    """Train the head of a job from its initial weights once per candidate; yield scores and final state.
 
     Each trial is the training that the job would be with this weight decay. The job itself stays as it
     was.
@@ -62,27 +63,35 @@ def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[Trial]:
                 validated=job.network,
             )
             kept = course_of(list(results)).kept
-            yield Trial(decay, kept.val_f1_macro, kept.val_loss)
+            yield Trial(decay, kept.val_f1_macro, kept.val_loss), state
 
 
-def settle_weight_decay(job: Job, scratch: Path, lr: float, check: Callable[[], None]) -> float:
+def settle_weight_decay(
+    job: Job, scratch: Path, lr: float, check: Callable[[], None]
+) -> tuple[float, TrainingState | None]:
     """Return ``train.weight_decay``, or the best candidate if it is ``auto``.
 
     Each trial is stored in ``scratch`` for a training that resumes.
 
     Args:
         check: called after each trial; raises an exception if the process is to end.
+
+    Returns:
+        The weight decay, and the final state of the training with it; None if it was not trained here.
     """
     configured = job.config.train.weight_decay
     if configured != "auto":
-        return configured
+        return configured, None
     path = scratch / "weight_decay.json"
     trials = [Trial(*trial) for trial in load_settled(path).get("trials", [])]
-    for trial in try_decays(job, lr, len(trials)):
+    best, trained = max(trials, key=lambda trial: trial.rank, default=None), None
+    for trial, state in try_decays(job, lr, len(trials)):
         trials.append(trial)
+        if best is None or trial.rank > best.rank:
+            best, trained = trial, state
         save_settled(path, {"trials": trials})
         check()
-    best = max(trials, key=lambda trial: trial.rank)
+    assert best is not None
     shown = ", ".join(f"{trial.weight_decay:g} ({trial.f1_macro:.4f})" for trial in trials)
     print(f"train: weight decay {best.weight_decay:g}; validation macro F1 of each: {shown}")
-    return best.weight_decay
+    return best.weight_decay, trained

@@ -29,7 +29,7 @@ class History:
     """Collect the results of the epochs.
 
     Args:
-        num_earlier: number of epochs that an earlier process trained; their durations are unknown.
+        num_earlier: number of epochs that were trained before; their durations are unknown.
     """
 
     def __init__(self, num_earlier: int = 0) -> None:

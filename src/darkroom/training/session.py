@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -74,6 +75,21 @@ class Session:
                 yield result
 
 
+def settle(job: Job, scratch: Path, check: Callable[[], None]) -> tuple[SettledTrain, TrainingState]:
+    """Return the options with numbers in place of ``auto``, and the state from which to train.
+
+    If the weight decay was chosen just now, that is the final state of the training with it.
+
+    Args:
+        scratch: folder in which choices are stored for a training that resumes.
+        check: see ``settle_weight_decay``.
+    """
+    lr = settle_lr(job, scratch)
+    decay, trained = settle_weight_decay(job, scratch, lr, check)
+    options = job.settled(lr, weight_decay=decay)
+    return options, job.new_state(options) if trained is None else trained
+
+
 @contextmanager
 def open_session(
     job: Job, code: str, checkpoint_seconds: float, watch: Watch = lambda batches, model: batches
@@ -107,10 +123,7 @@ def open_session(
         Interruption() as interruption,
         Checkpoints(folder, checkpoint_seconds, interruption) as checkpoints,
     ):
-        lr = settle_lr(job, folder)
-        decay = settle_weight_decay(job, folder, lr, interruption.check)
-        options = job.settled(lr, weight_decay=decay)
-        state = job.new_state(options)
+        options, state = settle(job, folder, interruption.check)
         if checkpoints.restore(state):
             print(f"train: resumes after step {state.step} of epoch {state.epoch + 1}")
         yield Session(job, options, state, checkpoints, watch)

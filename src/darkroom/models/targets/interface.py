@@ -10,11 +10,26 @@ from darkroom.models.targets import one_class, several_labels
 from darkroom.targets import Target
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class ModelTarget(Protocol):
-    """A module for each kind."""
+    """A module for each kind. Descriptions are read without torch, which modules thus import late."""
+
+    def head(
+        self, name: str, model_name: str, feature_shape: Sequence[int], num_classes: int, dropout: float
+    ) -> "nn.Module":
+        """Return the part of a network that computes logits from features.
+
+        Args:
+            name: ``model.head``.
+            model_name: for messages.
+            feature_shape: ``(C, h, w)`` or ``(C,)``.
+
+        Raises:
+            UserError: this head does not support such features.
+        """
+        ...
 
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return what logits at temperature 1 stand for, in their shape, 0..1."""

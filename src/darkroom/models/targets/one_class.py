@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+
+def head(
+    name: str, model_name: str, feature_shape: Sequence[int], num_classes: int, dropout: float
+) -> "nn.Module":
+    """Return a head that pools features."""
+    from darkroom.models.heads import make_head
+
+    return make_head(name, model_name, feature_shape, num_classes, dropout)
 
 
 def probabilities(logits: "Tensor") -> "Tensor":

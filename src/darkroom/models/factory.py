@@ -37,9 +37,7 @@ def make_network(spec: ModelSpec) -> Network:
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
     use_onednn(backbone)
     feature_shape = _feature_shape(backbone, spec)
-    head = model_target(spec.target).head(
-        spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout
-    )
+    head = model_target(spec.target).head(spec, feature_shape)
     return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
 
 

@@ -12,22 +12,20 @@ from darkroom.targets import Target
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from darkroom.models.spec import ModelSpec
+
 
 class ModelTarget(Protocol):
     """A module for each kind. Descriptions are read without torch, which modules thus import late."""
 
-    def head(
-        self, name: str, model_name: str, feature_shape: Sequence[int], num_classes: int, dropout: float
-    ) -> "nn.Module":
+    def head(self, spec: "ModelSpec", feature_shape: Sequence[int]) -> "nn.Module":
         """Return the part of a network that computes logits from features.
 
         Args:
-            name: ``model.head``.
-            model_name: for messages.
             feature_shape: ``(C, h, w)`` or ``(C,)``.
 
         Raises:
-            UserError: this head does not support such features.
+            UserError: the spec's head does not support such features.
         """
         ...
 

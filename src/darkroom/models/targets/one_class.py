@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from darkroom.models.spec import ModelSpec
 
-def head(
-    name: str, model_name: str, feature_shape: Sequence[int], num_classes: int, dropout: float
-) -> "nn.Module":
+
+def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "nn.Module":
     """Return a head that pools features."""
     from darkroom.models.heads import make_head
 
-    return make_head(name, model_name, feature_shape, num_classes, dropout)
+    return make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
 
 
 def probabilities(logits: "Tensor") -> "Tensor":

@@ -9,7 +9,7 @@ from darkroom.compute.inference import Outputs
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import Target
 from darkroom.training.scores import Scores
-from darkroom.training.targets import one_class, several_labels
+from darkroom.training.targets import mask, one_class, several_labels
 
 if TYPE_CHECKING:
     from darkroom.config.train import Train
@@ -75,7 +75,11 @@ class TrainingTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, TrainingTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, TrainingTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def training_target(name: Target) -> TrainingTarget:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 def check(options: "Train", num_classes: int) -> None:
+    if "dice" in options.loss:
+        raise UserError(f"train.loss: {options.loss} needs masks; use cross_entropy or focal")
     if options.loss == "bce" and num_classes != 2:
         raise UserError(
             f"train.loss: bce needs two classes or several labels per image, and this dataset has "

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 def check(options: "Train", num_classes: int) -> None:
+    if "dice" in options.loss:
+        raise UserError(f"train.loss: {options.loss} needs masks; use bce or focal")
     if options.loss in ("cross_entropy", "nll"):
         raise UserError(
             f"train.loss: {options.loss} needs one label per image, and these images may have several; "

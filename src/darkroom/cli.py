@@ -6,10 +6,12 @@ import click
 
 from darkroom.commands.compare import compare
 from darkroom.commands.gate import gate
+from darkroom.commands.learning_curve import learning_curve
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
 from darkroom.commands.params import params
+from darkroom.commands.plan import plan
 from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
 from darkroom.commands.relabel import relabel
@@ -55,6 +57,7 @@ def main() -> None:
 
 
 for command in (
+    plan,
     predict,
     pack,
     params,
@@ -64,6 +67,7 @@ for command in (
     lr,
     suspects,
     relabel,
+    learning_curve,
     sync,
     trace,
     compare,

@@ -24,7 +24,7 @@ from sklearn.metrics import brier_score_loss, f1_score, log_loss
 from darkroom.comparison.matching import match
 from darkroom.comparison.paired import DETECTABLE, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
-from darkroom.comparison.sides import Side
+from darkroom.comparison.side import Side
 from darkroom.comparison.text import markdown
 from darkroom.comparison.verdict import calibration, compare, holm
 from darkroom.errors import UserError

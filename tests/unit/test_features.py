@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import (
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.subset import Subset
 from darkroom.features.store import Store
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
@@ -35,6 +37,7 @@ from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
 from darkroom.training.session import settle
 from darkroom.training.state import TrainingState
+from darkroom.training.unfamiliarity import fit_unfamiliarity
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS = 40, 12, 4
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -150,6 +153,22 @@ def test_each_image_goes_through_the_backbone_once(tmp_path: Path, num_images: l
     assert sum(num_images) == NUM_TRAIN + NUM_VAL
     trained(job)
     assert sum(num_images) == NUM_TRAIN + NUM_VAL
+
+
+def test_features_of_a_part_are_those_of_its_images(tmp_path: Path) -> None:
+    job, rows = make_job(tmp_path), np.tile(np.arange(NUM_TRAIN)[3::3], 2)
+    part = Batches(Subset([Shards(tmp_path / "train")], rows), job.device, 8)
+    whole = job.with_features().features
+    assert whole is not None
+    model = OnFeatures(job.model).eval()
+
+    def logits(batches: Batches) -> Tensor:
+        with torch.inference_mode():
+            return torch.cat([model(batch.images) for batch in batches.epoch(0, 0, None, 0)])
+
+    of_part, of_others = (logits(whole.of_part(part, at).train[0]) for at in (rows, rows - 1))
+    torch.testing.assert_close(of_part, logits(part), atol=1e-5, rtol=0)
+    assert (of_others - logits(part)).abs().max() > 1e-4
 
 
 def test_without_features_each_epoch_runs_the_backbone(tmp_path: Path, num_images: list[int]) -> None:
@@ -274,6 +293,21 @@ def test_logits_of_pooled_features_are_those_of_images(network: dict[str, Any]) 
     both = OnFeatures(model)
     assert both(vectors).equal(model(images))
     assert both(images).equal(model(images))
+
+
+def test_the_unfamiliarity_comes_from_the_features(tmp_path: Path, num_images: list[int]) -> None:
+    write_shards(tmp_path / "val", *two_brightnesses(30, seed=1))
+    job = make_job(tmp_path).with_features()
+    assert sum(num_images) == NUM_TRAIN + 30
+    fitted = fit_unfamiliarity(job, 0)
+    assert sum(num_images) == NUM_TRAIN + 30
+    expected = fit_unfamiliarity(make_job(tmp_path), 0)
+    assert sum(num_images) == 2 * (NUM_TRAIN + 30)
+    assert fitted is not None
+    assert expected is not None
+    assert fitted.description == expected.description
+    vectors = torch.from_numpy(np.random.default_rng(0).random((9, len(fitted.module.mean)), np.float32))
+    torch.testing.assert_close(fitted.module(vectors), expected.module(vectors), rtol=1e-3, atol=1e-3)
 
 
 # the weight decay

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.comparison.sides import Side
+from darkroom.comparison.side import Side
 from darkroom.errors import UserError
 from darkroom.models.exported import DESCRIPTION
 from darkroom.paths import EXPORT, REPORT_TRAIN

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from darkroom.comparison.sides import find_side, workspace
+from darkroom.comparison.from_dvc import workspace
+from darkroom.comparison.sides import find_side
 from darkroom.comparison.verdict import Comparison, compare
 from darkroom.errors import UserError
 from darkroom.metrics.gate import check_gate, failures, judge

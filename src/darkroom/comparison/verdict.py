@@ -10,7 +10,7 @@ from darkroom.comparison.costs import Costs
 from darkroom.comparison.matching import Matched, match
 from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
-from darkroom.comparison.sides import Side
+from darkroom.comparison.side import Side
 from darkroom.comparison.targets.interface import compared_target
 from darkroom.errors import counted
 from darkroom.metrics.holm import holm

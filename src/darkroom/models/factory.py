@@ -21,6 +21,7 @@ from darkroom.models.heads import no_map
 from darkroom.models.network import Network
 from darkroom.models.spec import ModelSpec
 from darkroom.models.targets.interface import model_target
+from darkroom.models.unfamiliarity import Unfamiliarity
 
 
 def make_classifier(spec: ModelSpec) -> Classifier:
@@ -29,7 +30,12 @@ def make_classifier(spec: ModelSpec) -> Classifier:
     Raises:
         UserError: there is no such model, or it does not support the spec's image size or head.
     """
-    return Classifier(make_network(spec), spec.mean, spec.std)
+    network = make_network(spec)
+    classifier = Classifier(network, spec.mean, spec.std)
+    if spec.unfamiliarity is not None:
+        sizes = (int(spec.unfamiliarity[name]) for name in ("components", "centres"))
+        classifier.unfamiliarity = Unfamiliarity(network.head.num_inputs, *sizes)
+    return classifier
 
 
 def make_network(spec: ModelSpec) -> Network:

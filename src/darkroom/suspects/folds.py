@@ -1,33 +1,11 @@
 """Folds of the prepared train and validation images, in which groups and duplicates stay together."""
 
 import warnings
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError
-from darkroom.metrics.groups import groups_of
-
-
-def load_groups(manifest: Path, paths: list[str]) -> NDArray[np.int64]:
-    """Return the group of each image: those of ``prepare`` joined with its duplicates.
-
-    Args:
-        manifest: ``manifest.parquet``.
-
-    Returns:
-        int64 ``(n,)``, 0 to ``num_groups - 1``.
-
-    Raises:
-        UserError: the manifest does not list an image.
-    """
-    table = pq.read_table(manifest, columns=["path", "group", "duplicate_of"])
-    if not set(paths).issubset(table["path"].to_pylist()):
-        raise UserError(f"{manifest}: does not list all prepared images; run `dvc repro prepare`")
-    groups = groups_of(table, paths)
-    return np.arange(len(paths)) if groups is None else groups
 
 
 def assign_folds(
@@ -36,7 +14,7 @@ def assign_folds(
     """Return the fold of each image, int64 ``(n,)``, with scikit-learn's stratified folds.
 
     Args:
-        classes: by which folds are stratified, int64 ``(n,)``; see ``SuspectsTarget.classes``.
+        classes: by which folds are stratified, int64 ``(n,)``; see ``StoredTarget.strata``.
         groups: int64 ``(n,)``; images with the same number stay in one fold.
 
     Raises:

@@ -1,91 +1,28 @@
 """Predictions for images by models that were trained on the other folds."""
 
 import hashlib
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from darkroom.compute.device import select_device
-from darkroom.compute.environment import describe_environment, fingerprint
-from darkroom.compute.inference import compute_logits
 from darkroom.config.train import TrainConfig
-from darkroom.dataset.info import DatasetInfo
-from darkroom.dataset.prepared import PreparedData
-from darkroom.dataset.shards import Shards
-from darkroom.dataset.subset import Subset
-from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
-from darkroom.digests import code_digest
 from darkroom.evaluation.regression import make_reduction, one_thread
 from darkroom.evaluation.targets.interface import evaluation_target
-from darkroom.features.extractor import ROOMS, Extractor, Wanted
+from darkroom.features.extractor import Extractor, Wanted
 from darkroom.loading.batches import Batches
 from darkroom.models.classifier import probabilities_of
-from darkroom.paths import CACHE
 from darkroom.progress import Bar, progress_bar
+from darkroom.retraining.parts import LabelledImages, Part
+from darkroom.retraining.training import folder_of, save_array, validation_logits
 from darkroom.runtime import Runtime
 from darkroom.suspects.confident import Probabilities
-from darkroom.training.checkpoint import scratch_folder
-from darkroom.training.engine import fit
 from darkroom.training.job import Job, make_job
-from darkroom.training.session import settle
 
 Method = Literal["features", "recipe"]
-
-
-class LabelledImages:
-    """The prepared train and validation images as one set, in this order."""
-
-    def __init__(self) -> None:
-        self.data = PreparedData()
-        self.info = self.data.info
-        self.shards = self.open(None)
-
-    def open(self, view: EvaluationView | None) -> Shards:
-        parts = self.parts(view)
-        return Subset(parts, np.arange(sum(map(len, parts))))
-
-    def parts(self, view: EvaluationView | None) -> list[Shards]:
-        return [self.data.open(split, view) for split in ("train", "val")]
-
-    @cached_property
-    def splits(self) -> list[str]:
-        """The split of each image."""
-        return [split for split in ("train", "val") for _ in range(self.info.num_images(split))]
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """One fold as validation images, all others as training images; see ``TrainingData``."""
-
-    images: LabelledImages
-    is_held_out: NDArray[np.bool_]
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        return np.flatnonzero(self.is_held_out if split == "val" else ~self.is_held_out)
-
-    @cached_property
-    def info(self) -> DatasetInfo:
-        known = self.images.info
-        digest = hashlib.sha256(f"{known.digest} {self.rows('val').tolist()}".encode()).hexdigest()
-        counts, sizes = {**known.counts}, {**known.labels_per_image}
-        for split in ("train", "val"):
-            labels = self.images.shards.labels[self.rows(split)]
-            names, count = known.class_names, stored_target(known.target).count
-            per_class, sizes[split] = count(labels, len(names))
-            counts[split] = dict(zip(names, per_class, strict=True))
-        changes = {"counts": counts, "labels_per_image": sizes, "digest": digest, "files": {}}
-        return known.model_copy(update=changes)
-
-    def open(self, split: Literal["train", "val"], view: EvaluationView | None) -> Shards:
-        return Subset(self.images.parts(view), self.rows(split))
 
 
 def choose_method(config: TrainConfig) -> Method:
@@ -154,22 +91,16 @@ def _by_recipe(
 ) -> Probabilities:
     num_folds = int(folds.max()) + 1
     probabilities = np.zeros((len(folds), len(images.info.class_names)))
-    scratch = scratch_folder(
-        CACHE / "suspects",
-        code_digest((*ROOMS, "training", "metrics")),
-        config.model_dump_json(),
-        images.info.digest,
-        hashlib.sha256(folds.astype("<i8").tobytes()).hexdigest(),
-        fingerprint(describe_environment(select_device(runtime.device))),
-    )
+    digest = hashlib.sha256(folds.astype("<i8").tobytes()).hexdigest()
+    scratch = folder_of("suspects", config, runtime, images.info.digest, digest)
     total = sum(int((folds != fold).sum()) for fold in range(num_folds)) * config.train.epochs
     with progress_bar("suspects: train", total) as bar:
         for fold in range(num_folds):
-            data = FoldData(images, folds == fold)
+            data = Part(images, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold))
             bar.note(f"fold {fold + 1} of {num_folds}")
             job = make_job(config, runtime, data)
             place = scratch / f"{fold + 1}-{job.weights_sha256[:16] or 'random'}"
-            probabilities[data.rows("val")] = _of_fold(job, place, bar)
+            probabilities[data.val_rows] = _of_fold(job, place, bar)
     return probabilities
 
 
@@ -180,40 +111,7 @@ def _of_fold(job: Job, scratch: Path, bar: Bar) -> Probabilities:
         bar.advance(job.train.num_images * job.config.train.epochs)
         return np.load(known)
     scratch.mkdir(parents=True, exist_ok=True)
-    probabilities = _trained(job.with_features(), scratch, bar)
-    _save(probabilities, known)
+    logits = validation_logits(job.with_features(), scratch, bar)
+    probabilities = probabilities_of(logits, job.spec).numpy()
+    save_array(probabilities, known)
     return probabilities
-
-
-def _trained(job: Job, scratch: Path, bar: Bar) -> Probabilities:
-    options, state = settle(job, scratch, lambda: None)
-    bar.advance(state.epoch * job.train.num_images)
-
-    def train_batches(epoch: int, step: int) -> Iterator[Any]:
-        return bar.count(job.epoch(epoch, step))
-
-    results = fit(
-        state,
-        train_batches,
-        job.validation,
-        job.loss,
-        options,
-        job.config.seed,
-        None,
-        job.network(state.model),
-        job.network,
-    )
-    kept = [result for result in results if result.is_kept][-1]
-    job.trained.load_state_dict(state.kept_weights)
-    logits, _ = compute_logits(
-        job.validated(job.model), job.validation(kept.epoch - 1), "train.batch_size"
-    )
-    return probabilities_of(logits.cpu().double(), job.spec).numpy()
-
-
-def _save(probabilities: Probabilities, path: Path) -> None:
-    content = io.BytesIO()
-    np.save(content, probabilities)
-    part = path.with_suffix(".part")
-    part.write_bytes(content.getvalue())
-    part.replace(path)

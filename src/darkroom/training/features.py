@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from darkroom.features.extractor import Extractor, View, Wanted
 from darkroom.loading.batches import Batches
+from darkroom.loading.placement import Features
 from darkroom.models.classifier import Classifier
-from darkroom.models.heads import Head
 from darkroom.models.network import Network
 
 
@@ -23,9 +25,7 @@ class OnFeatures(nn.Module):
         """Images, or float32 features ``(n, num_features)`` -> logits ``(n, num_classes)``."""
         if inputs.ndim == 4:
             return self.model(inputs)
-        head = self.model.network.head
-        assert isinstance(head, Head)
-        return head.classify(inputs)
+        return self.model.network.head.classify(inputs)
 
 
 def head_alone(model: Classifier) -> Classifier:
@@ -42,6 +42,13 @@ class FeatureBatches:
     train: list[Batches]
     """One per view; epoch ``e`` uses view ``e mod len(train)``. Empty if images differ in each epoch."""
     val: Batches
+    tables: list[Features]
+    """The features of the training images, one table per view."""
+
+    def of_part(self, train: Batches, rows: NDArray[np.int64]) -> "FeatureBatches":
+        """Return the features of ``train``, whose images are those at ``rows``."""
+        tables = [table[rows] for table in self.tables]
+        return FeatureBatches([train.with_features(table) for table in tables], self.val, tables)
 
 
 def load_features(
@@ -54,4 +61,5 @@ def load_features(
     """
     wanted = [Wanted(val), *(Wanted(train, view) for view in train_views)]
     of_val, *of_train = extractor.features(wanted, "train")
-    return FeatureBatches([train.with_features(rows) for rows in of_train], val.with_features(of_val))
+    batches = [train.with_features(rows) for rows in of_train]
+    return FeatureBatches(batches, val.with_features(of_val), of_train)

@@ -47,6 +47,10 @@ class StoredTarget(Protocol):
         """Return which classes each image has, ``(n, num_classes)``."""
         ...
 
+    def strata(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the class by which each image is stratified, ``(n,)``."""
+        ...
+
 
 _TARGETS: dict[Target, StoredTarget] = {
     "one_class": one_class,

@@ -29,3 +29,7 @@ def count(labels: NDArray[np.int64], num_classes: int) -> tuple[list[int], list[
 
 def indicators(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.bool_]:
     return labels[:, None] == np.arange(num_classes)
+
+
+def strata(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    return labels

@@ -45,3 +45,9 @@ def count(labels: NDArray[np.uint8], num_classes: int) -> tuple[list[int], list[
 
 def indicators(labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.bool_]:
     return labels.astype(bool)
+
+
+def strata(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the rarest label of each image, or the number of classes if it has none."""
+    frequencies = np.where(labels == 1, labels.sum(axis=0, dtype=np.int64), len(labels) + 1)
+    return np.where(labels.any(axis=1), frequencies.argmin(axis=1), labels.shape[1])

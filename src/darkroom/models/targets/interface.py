@@ -10,15 +10,16 @@ from darkroom.models.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from darkroom.models.heads import Head
     from darkroom.models.spec import ModelSpec
 
 
 class ModelTarget(Protocol):
     """A module for each kind. Descriptions are read without torch, which modules thus import late."""
 
-    def head(self, spec: "ModelSpec", feature_shape: Sequence[int]) -> "nn.Module":
+    def head(self, spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
         """Return the part of a network that computes logits from features.
 
         Args:

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from darkroom.models.heads import Head
     from darkroom.models.spec import ModelSpec
 
 
-def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "nn.Module":
+def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
     """Return a head that pools features."""
     from darkroom.models.heads import make_head
 

@@ -1,4 +1,4 @@
-"""What a kind of target says about wrong labels: doubts, and folds."""
+"""What a kind of target says about wrong labels."""
 
 from typing import Any, Protocol
 
@@ -26,10 +26,6 @@ class SuspectsTarget(Protocol):
             names: of the classes.
             separator: between the labels of an image.
         """
-        ...
-
-    def classes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
-        """Return a class for each image, by which folds are stratified, ``(n,)``."""
         ...
 
     def can_be_judged(

@@ -16,10 +16,6 @@ def doubts(
     return found, names[labels].tolist(), names[found.suggested].tolist()
 
 
-def classes(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    return labels
-
-
 def can_be_judged(
     labels: NDArray[np.int64], folds: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.bool_]:

@@ -19,12 +19,6 @@ def doubts(
     return found, given, suggested
 
 
-def classes(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return the rarest label of each image, or the number of classes if it has none."""
-    frequencies = np.where(labels == 1, labels.sum(axis=0, dtype=np.int64), len(labels) + 1)
-    return np.where(labels.any(axis=1), frequencies.argmin(axis=1), labels.shape[1])
-
-
 def can_be_judged(
     labels: NDArray[np.uint8], folds: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.bool_]:

@@ -1,0 +1,72 @@
+"""Parts of the prepared train and validation images, on which the network can be trained again."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.dataset.info import DatasetInfo
+from darkroom.dataset.prepared import PreparedData
+from darkroom.dataset.shards import Shards
+from darkroom.dataset.subset import Subset
+from darkroom.dataset.targets.interface import StoredTarget, stored_target
+from darkroom.dataset.views import EvaluationView
+
+
+class LabelledImages:
+    """The prepared train and validation images as one set, in this order."""
+
+    def __init__(self) -> None:
+        self.data = PreparedData()
+        self.info = self.data.info
+        self.shards = self.open(None)
+
+    def open(self, view: EvaluationView | None) -> Shards:
+        parts = self.parts(view)
+        return Subset(parts, np.arange(sum(map(len, parts))))
+
+    def parts(self, view: EvaluationView | None) -> list[Shards]:
+        return [self.data.open(split, view) for split in ("train", "val")]
+
+    @property
+    def target(self) -> StoredTarget:
+        """The module of the kind of target."""
+        return stored_target(self.info.target)
+
+    @cached_property
+    def splits(self) -> list[str]:
+        """The split of each image."""
+        return [split for split in ("train", "val") for _ in range(self.info.num_images(split))]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some labelled images to train on, and others to validate on; see ``TrainingData``."""
+
+    images: LabelledImages
+    train_rows: NDArray[np.int64]
+    """Positions of the training images, ``(n,)``. An image that is listed twice is used twice."""
+    val_rows: NDArray[np.int64]
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        return self.val_rows if split == "val" else self.train_rows
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        known = self.images.info
+        rows = f"{known.digest} {self.train_rows.tolist()} {self.val_rows.tolist()}"
+        digest = hashlib.sha256(rows.encode()).hexdigest()
+        counts, sizes = {**known.counts}, {**known.labels_per_image}
+        for split in ("train", "val"):
+            labels = self.images.shards.labels[self.rows(split)]
+            names, count = known.class_names, self.images.target.count
+            per_class, sizes[split] = count(labels, len(names))
+            counts[split] = dict(zip(names, per_class, strict=True))
+        changes = {"counts": counts, "labels_per_image": sizes, "digest": digest, "files": {}}
+        return known.model_copy(update=changes)
+
+    def open(self, split: Literal["train", "val"], view: EvaluationView | None) -> Shards:
+        return Subset(self.images.parts(view), self.rows(split))

@@ -1,0 +1,82 @@
+"""Train the network, as params.yaml says, on a part of the prepared images."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from darkroom.compute.device import select_device
+from darkroom.compute.environment import describe_environment, fingerprint
+from darkroom.compute.inference import compute_logits
+from darkroom.config.train import TrainConfig
+from darkroom.digests import code_digest
+from darkroom.features.extractor import ROOMS
+from darkroom.paths import CACHE
+from darkroom.progress import Bar
+from darkroom.runtime import Runtime
+from darkroom.training.checkpoint import scratch_folder
+from darkroom.training.engine import fit
+from darkroom.training.job import Job
+from darkroom.training.session import settle
+
+
+def folder_of(command: str, config: TrainConfig, runtime: Runtime, *parts: str) -> Path:
+    """Return the folder for results of a command that depend on code, parameters, machine and parts."""
+    return scratch_folder(
+        CACHE / command,
+        code_digest((*ROOMS, "training", "metrics", "retraining")),
+        config.model_dump_json(),
+        *parts,
+        fingerprint(describe_environment(select_device(runtime.device))),
+    )
+
+
+def validation_logits(job: Job, scratch: Path, bar: Bar) -> Tensor:
+    """Train to the end; return the logits of the validation images with the weights of the kept epoch.
+
+    Args:
+        scratch: for what the search of a learning rate and of a weight decay finds.
+        bar: counts the images of each epoch.
+
+    Returns:
+        float64 ``(n, num_classes)`` on the CPU.
+
+    Raises:
+        UserError: see ``fit``.
+    """
+    options, state = settle(job, scratch, lambda: None)
+    bar.advance(state.epoch * job.train.num_images)
+
+    def train_batches(epoch: int, step: int) -> Iterator[Any]:
+        return bar.count(job.epoch(epoch, step))
+
+    results = fit(
+        state,
+        train_batches,
+        job.validation,
+        job.loss,
+        options,
+        job.config.seed,
+        None,
+        job.network(state.model),
+        job.network,
+    )
+    kept = [result for result in results if result.is_kept][-1]
+    job.trained.load_state_dict(state.kept_weights)
+    logits, _ = compute_logits(
+        job.validated(job.model), job.validation(kept.epoch - 1), "train.batch_size"
+    )
+    return logits.cpu().double()
+
+
+def save_array(array: NDArray[np.generic], path: Path) -> None:
+    """Write an array to a file that is either complete or missing."""
+    content = io.BytesIO()
+    np.save(content, array)
+    part = path.with_suffix(".part")
+    part.write_bytes(content.getvalue())
+    part.replace(path)

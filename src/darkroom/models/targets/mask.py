@@ -10,12 +10,13 @@ from darkroom.errors import UserError
 from darkroom.void import VOID
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from darkroom.models.heads import Head
     from darkroom.models.spec import ModelSpec
 
 
-def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "nn.Module":
+def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
     """Return a head that computes logits for each position of a map as large as the image.
 
     Raises:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from darkroom.compute.inference import Outputs, logits_by_batch
-from darkroom.config.evaluate import Evaluate
 from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import all_remarks
 from darkroom.evaluation.inputs import Inputs, Outcome
@@ -50,7 +49,11 @@ def evaluate_masks(inputs: Inputs) -> Outcome:
         UserError: an option has no meaning for masks, or see ``evaluate_model``.
     """
     options, spec, test_split = inputs.options, inputs.spec, inputs.test
-    _check(options)
+    if options.tta is not None:
+        raise UserError(
+            f"evaluate.tta: {options.tta} averages probabilities of images, and the images of this data "
+            "set have masks; it must be null"
+        )
     paths, names = test_split.paths, list(spec.class_names)
     batches = Batches(test_split, inputs.device, options.batch_size, inputs.workers)
     with progress_bar("evaluate", len(test_split)) as bar:
@@ -71,16 +74,6 @@ def evaluate_masks(inputs: Inputs) -> Outcome:
     write_mask_plots(metrics, counts, worst, spec, EVALUATE_PLOTS)
     write_mask_report(metrics, counts, worst, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT)
     return Outcome(test, remarks, None)
-
-
-def _check(options: Evaluate) -> None:
-    for name in ("tta", "target_precision", "coverage"):
-        value = getattr(options, name)
-        if value is not None:
-            raise UserError(
-                f"evaluate.{name}: {value} needs one class or several labels per image, and the images "
-                "of this data set have masks; it must be null"
-            )
 
 
 @dataclass(frozen=True)

@@ -30,3 +30,8 @@ def count(labels: NDArray[np.bool_], num_classes: int) -> tuple[list[int], list[
 
 def indicators(labels: NDArray[np.bool_], num_classes: int) -> NDArray[np.bool_]:
     return labels
+
+
+def strata(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rarest class that each mask shows; see ``several_labels.strata``."""
+    return several_labels.strata(labels)

@@ -28,23 +28,31 @@ def with_intervals(evaluation: Evaluation, groups: NDArray[np.int64] | None) -> 
     found = score_intervals(targets, preds, groups)
     overall = WORDS[target_of_metrics(evaluation.metrics)].score
     per_class = {
-        name: {**row, **_bounds({metric: getattr(found, metric)[:, index] for metric in OF_CLASS})}
+        name: {
+            **row,
+            **bounds_by_name({metric: getattr(found, metric)[:, index] for metric in OF_CLASS}),
+        }
         for index, (name, row) in enumerate(evaluation.metrics["per_class"].items())
     }
     metrics = {
         **evaluation.metrics,
-        **_bounds({overall: found.right, "f1_macro": found.f1_macro}),
+        **bounds_by_name({overall: found.right, "f1_macro": found.f1_macro}),
         "per_class": per_class,
-        "intervals": {
-            "level": CONFIDENCE,
-            "units": "image" if groups is None else "group",
-            "num_units": len(targets) if groups is None else int(groups.max()) + 1,
-        },
+        "intervals": basis(len(targets), groups),
     }
     return replace(evaluation, metrics=metrics)
 
 
-def _bounds(bounds: dict[str, Bounds]) -> dict[str, float | None]:
+def basis(num_images: int, groups: NDArray[np.int64] | None) -> dict[str, float | str]:
+    """Return what intervals are based on, as in metrics.json."""
+    return {
+        "level": CONFIDENCE,
+        "units": "image" if groups is None else "group",
+        "num_units": num_images if groups is None else int(groups.max()) + 1,
+    }
+
+
+def bounds_by_name(bounds: dict[str, Bounds]) -> dict[str, float | None]:
     """Return lower and upper bounds under their names in metrics.json; None if not measured."""
     return {
         f"{name}_{side}": None if np.isnan(value) else float(value)

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from darkroom.training.losses import Loss
+from darkroom.training.losses import LossFunction
 from darkroom.void import VOID
 
-MaskLoss = Loss
-"""Takes logits, float ``(n, num_classes, h, w)``, and targets, int64 ``(n, h, w)``, classes or ``VOID``;
+MaskLoss = LossFunction
+"""Takes logits, float ``(n, num_classes, h, w)``, and targets, uint8 ``(n, h, w)``, classes or ``VOID``;
 returns float ``(n,)``. Pixels that are void have no loss; an image of them has a loss of 0."""
 
 
-def mean_over_pixels(loss: Loss) -> MaskLoss:
+def mean_over_pixels(loss: LossFunction) -> MaskLoss:
     """Return the mean of a loss of images with one class, applied to each pixel that is not void."""
 
     def of_masks(logits: Tensor, targets: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def mean_over_pixels(loss: Loss) -> MaskLoss:
         is_valid = targets != VOID
         # rows of logits instead of maps, because nll_loss2d has no deterministic gradient on CUDA
         rows = logits.permute(0, 2, 3, 1).reshape(-1, num_classes)
-        losses = loss(rows, torch.where(is_valid, targets, 0).flatten()).view(num_images, -1)
+        losses = loss(rows, torch.where(is_valid, targets.long(), 0).flatten()).view(num_images, -1)
         is_valid = is_valid.flatten(1)
         return (losses * is_valid).sum(dim=1) / is_valid.sum(dim=1).clamp(min=1)
 

@@ -33,4 +33,5 @@ def indicators(labels: NDArray[np.bool_], num_classes: int) -> NDArray[np.bool_]
 
 
 def strata(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the rarest class that each mask shows."""
     return several_labels.strata(labels.astype(np.uint8))

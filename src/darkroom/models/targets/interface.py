@@ -6,15 +6,29 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.models.targets import one_class, several_labels
+from darkroom.models.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from darkroom.models.heads import Head
+    from darkroom.models.spec import ModelSpec
+
 
 class ModelTarget(Protocol):
-    """A module for each kind."""
+    """A module for each kind. Descriptions are read without torch, which modules thus import late."""
+
+    def head(self, spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
+        """Return the part of a network that computes logits from features.
+
+        Args:
+            feature_shape: ``(C, h, w)`` or ``(C,)``.
+
+        Raises:
+            UserError: the spec's head does not support such features.
+        """
+        ...
 
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return what logits at temperature 1 stand for, in their shape, 0..1."""
@@ -39,7 +53,11 @@ class ModelTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, ModelTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, ModelTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def model_target(name: Target) -> ModelTarget:

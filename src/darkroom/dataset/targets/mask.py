@@ -34,4 +34,4 @@ def indicators(labels: NDArray[np.bool_], num_classes: int) -> NDArray[np.bool_]
 
 def strata(labels: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the rarest class that each mask shows; see ``several_labels.strata``."""
-    return several_labels.strata(labels)
+    return several_labels.strata(labels.view(np.uint8))

@@ -178,6 +178,7 @@ def job_on(folder: Path, storage: Storage, batch_size: int, workers: int, seed: 
         Job,
         SimpleNamespace(
             model=model,
+            info=SimpleNamespace(target="one_class"),
             plain_train=splits["train"],
             val=splits["val"],
             uses_features=lambda epoch: False,

@@ -94,7 +94,7 @@ def count(spec: ModelSpec, outputs: Iterator[Outputs], paths: list[str]) -> Coun
     counter, sums, num_images = PixelCounter(len(spec.class_names)), np.zeros(2), 0
     for logits, targets in outputs:
         of_batch = paths[num_images : num_images + len(logits)]
-        check_finite(logits.flatten(1).cpu().numpy(), of_batch, "evaluate: the model")
+        check_finite(logits.cpu().numpy(), of_batch, "evaluate: the model")
         counter.add(targets, logits.argmax(dim=1))
         sums += [_nll(logits, targets), _nll(logits / spec.temperature[0], targets)]
         num_images += len(logits)

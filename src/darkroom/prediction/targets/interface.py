@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from darkroom.prediction.description import ExportDescription, Limits
-from darkroom.prediction.targets import one_class, several_labels
+from darkroom.prediction.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 
@@ -39,7 +39,11 @@ class PredictedTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, PredictedTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, PredictedTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def predicted_target(name: Target) -> PredictedTarget:

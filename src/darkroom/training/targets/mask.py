@@ -22,7 +22,10 @@ from darkroom.training.uncertainty import standard_error_of_pixels
 from darkroom.void import VOID
 
 if TYPE_CHECKING:
+    from darkroom.config.augment import Augment
     from darkroom.config.train import Train
+
+measures_unfamiliarity = False
 
 MAX_PIXELS = 1024
 """Maximum number of pixels of an image that the temperature is fitted to; neighbours tell the same."""
@@ -34,11 +37,35 @@ def check(options: "Train", num_classes: int) -> None:
             f"train.loss: bce needs two classes, and these masks have {num_classes}; use cross_entropy, "
             "focal or dice"
         )
+    if options.freeze == "backbone":
+        raise UserError(
+            "train.freeze: backbone keeps one vector of features per image, and these images have masks;"
+            " use none, or a list of name patterns"
+        )
     if options.sampling == "balanced":
         raise UserError(
             "train.sampling: balanced needs one class per image, and these images have masks; use "
             "natural, with train.class_weights: balanced for rare classes"
         )
+
+
+def check_augment(augment: "Augment") -> None:
+    for name, reason in _UNFIT.items():
+        if value := getattr(augment, name):
+            off = "[]" if isinstance(value, list) else "null"
+            shown = value if isinstance(value, str | float) else "these transforms"
+            raise UserError(
+                f"augment.{name}: {shown} {reason}, and the images of this data set have masks; it must "
+                f"be {off}"
+            )
+
+
+_UNFIT = {
+    "policy": "may move an image without its mask",
+    "transforms": "may move an image without its mask",
+    "mixup": "mixes the labels of whole images",
+    "cutmix": "mixes the labels of whole images",
+}
 
 
 def balanced_weights(counts: Sequence[int], num_images: int) -> list[float]:

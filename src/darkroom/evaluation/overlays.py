@@ -25,7 +25,7 @@ def palette() -> NDArray[np.uint8]:
     for place in range(3):
         for channel in range(3):
             colours[:, channel] |= (classes >> (3 * place + channel) & 1) << (7 - place)
-    colours[0] = 128
+    colours[0] = 96  # no other class has it: no blue has the bit for 32
     colours[VOID] = 0
     return colours.astype(np.uint8)
 

@@ -227,7 +227,8 @@ def scores(model: Any, data: Data, class_names: list[str]) -> dict[str, Any]:
     import torch
     from sklearn.metrics import f1_score, jaccard_score
 
-    from darkroom.metrics.pixels import PixelCounter, pixel_metrics
+    from darkroom.metrics.pixel_scores import pixel_metrics
+    from darkroom.metrics.pixels import PixelCounter
     from darkroom.void import VOID
 
     model.eval()

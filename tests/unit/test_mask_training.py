@@ -11,8 +11,8 @@ from support import augment_options, make_spec, train_options
 from torch import Tensor
 
 from darkroom.errors import UserError
-from darkroom.evaluation.masks import constant_scores, count, image_ious
 from darkroom.evaluation.overlays import overlay, palette
+from darkroom.evaluation.targets.mask import constant_scores, count, image_ious
 from darkroom.export.parity import compare
 from darkroom.metrics.pixels import PixelCounter
 from darkroom.models.classifier import probabilities_of

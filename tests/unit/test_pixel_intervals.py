@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 from test_pixels import NAMES, count, random_masks
 
 from darkroom.metrics.pixel_intervals import pixel_intervals
-from darkroom.metrics.pixels import PixelCounts, pixel_metrics
+from darkroom.metrics.pixel_scores import pixel_metrics
+from darkroom.metrics.pixels import PixelCounts
 
 
 def uneven_masks(num_images: int) -> PixelCounts:

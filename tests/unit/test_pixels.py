@@ -9,14 +9,8 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from darkroom.metrics.confusion import macro_f1
 from darkroom.metrics.counts import counts_of_classes
-from darkroom.metrics.pixels import (
-    PixelCounter,
-    PixelCounts,
-    confusion_matrices,
-    ious,
-    mean_over_images,
-    pixel_metrics,
-)
+from darkroom.metrics.pixel_scores import ious, mean_over_images, pixel_metrics
+from darkroom.metrics.pixels import PixelCounter, PixelCounts, confusion_matrices
 from darkroom.void import VOID
 
 NAMES = ["sky", "road", "car", "sign", "bird"]

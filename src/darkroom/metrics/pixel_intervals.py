@@ -54,7 +54,7 @@ def _summed(table: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np
 
 
 def _scores(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Return scores by the rules of ``pixels.py``, ``(m,)`` or ``(m, num_classes)``."""
+    """Return scores by the rules of ``pixel_scores.py``, ``(m,)`` or ``(m, num_classes)``."""
     support, hits, predicted = np.split(sums, 3, axis=1)
     is_present = support > 0
     either = np.maximum(support + predicted, 1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from darkroom.evaluation.inputs import Inputs, Outcome
 from darkroom.evaluation.labels import evaluate_labels
-from darkroom.evaluation.masks import evaluate_masks
+from darkroom.evaluation.targets.mask import evaluate_masks
 from darkroom.targets import Target
 
 _EVALUATIONS: dict[Target, Callable[[Inputs], Outcome]] = {

@@ -28,7 +28,8 @@ from darkroom.metrics.finite import check_finite
 from darkroom.metrics.gate import judge
 from darkroom.metrics.groups import groups_of
 from darkroom.metrics.pixel_intervals import pixel_intervals
-from darkroom.metrics.pixels import PixelCounter, PixelCounts, confusion_matrices, pixel_metrics
+from darkroom.metrics.pixel_scores import pixel_metrics
+from darkroom.metrics.pixels import PixelCounter, PixelCounts, confusion_matrices
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.paths import EVALUATE_PLOTS, EVALUATE_REPORT, PREDICTIONS

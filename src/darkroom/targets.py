@@ -86,7 +86,7 @@ WORDS: dict[Target, Words] = {
         scores={"iou_macro": "mean IoU", "accuracy": "pixel accuracy"},
         a_score="a mean IoU",
         covered="the true class of {}",
-        columns=("support", "predicted"),
+        columns=("mask", "pred_mask"),
         is_multi_label=None,
     ),
 }

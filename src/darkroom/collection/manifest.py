@@ -178,7 +178,7 @@ def _read(
             row = {role: _text(value, role) for role, value in named.items()}
             if separator is None and "label" in row:
                 row["label"] = _label(row["label"], rename)
-            mask = row["mask"].strip() if "mask" in row else None
+            mask = None if columns.mask is None else row["mask"].strip()
             path = path_in_collection(folder, row["path"], keep)
             yield (
                 number,

@@ -57,9 +57,12 @@ prepared mask shows, ``num_void`` counts its pixels without class, and ``mask`` 
 is."""
 
 
+_PIXELS = frozenset({"image", "mask"})
+
+
 def facts_of(schema: pa.Schema) -> list[str]:
     """Return the names of all columns except those with pixels."""
-    return [name for name in schema.names if name not in ("image", "mask")]
+    return [name for name in schema.names if name not in _PIXELS]
 
 
 FACTS = facts_of(SCHEMA)

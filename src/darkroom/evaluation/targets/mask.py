@@ -18,7 +18,7 @@ from darkroom.compute.inference import Outputs, logits_by_batch
 from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import all_remarks
 from darkroom.evaluation.inputs import Inputs, Outcome
-from darkroom.evaluation.intervals import basis, bounds_by_name
+from darkroom.evaluation.intervals import basis
 from darkroom.evaluation.mask_report import write_mask_plots, write_mask_report
 from darkroom.evaluation.overlays import WorstImage
 from darkroom.loading.batches import Batches
@@ -27,6 +27,7 @@ from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.finite import check_finite
 from darkroom.metrics.gate import judge
 from darkroom.metrics.groups import groups_of
+from darkroom.metrics.intervals import named_bounds
 from darkroom.metrics.pixel_intervals import pixel_intervals
 from darkroom.metrics.pixel_scores import pixel_metrics
 from darkroom.metrics.pixels import PixelCounter, PixelCounts, confusion_matrices
@@ -121,13 +122,13 @@ def with_intervals(
         return metrics
     found = pixel_intervals(counts, groups)
     per_class = {
-        name: {**row, **bounds_by_name({metric: found[metric][:, index] for metric in OF_CLASS})}
+        name: {**row, **named_bounds({metric: found[metric][:, index] for metric in OF_CLASS})}
         for index, (name, row) in enumerate(metrics["per_class"].items())
     }
     overall = {name: found[name] for name in ("accuracy", "iou_macro", "f1_macro")}
     return {
         **metrics,
-        **bounds_by_name(overall),
+        **named_bounds(overall),
         "per_class": per_class,
         "intervals": basis(len(counts.support), groups),
     }

@@ -30,6 +30,7 @@ from darkroom.export.scores import scores_of_files
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, load_spec, save_model
+from darkroom.prediction.onnx_session import OnnxClassifier
 from darkroom.targets import Target
 
 FILES = ("model.safetensors", "model.onnx", "model.pt2")
@@ -284,6 +285,22 @@ def test_any_batch_size_works(exported: Path) -> None:
             for actual, expected in zip(outputs, wanted, strict=True):
                 assert actual.shape == expected.shape
                 np.testing.assert_allclose(np.asarray(actual), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_image_gets_the_same_bits_alone_and_in_any_batch(exported: Path) -> None:
+    spec = load_spec(exported / "model.safetensors")
+    shape = (spec.channels, *spec.input_size)
+    file = exported / "model.onnx"
+    classifier = OnnxClassifier(file, shape, len(spec.class_names), exported / "model.json")
+    images = images_for(exported, 256)
+    whole = classifier.run(images)[0]
+    for size in (1, 2, 7, 64):
+        batches = np.split(images, range(size, len(images), size))
+        assert np.array_equal(np.concatenate([classifier.run(batch)[0] for batch in batches]), whole), (
+            size
+        )
+    assert not np.array_equal(classifier.run(images[::-1])[0], whole)
 
 
 @pytest.mark.slow

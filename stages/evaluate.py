@@ -37,6 +37,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.evaluation.slices import filters_of, with_slices
     from darkroom.evaluation.tables import write_predictions
     from darkroom.evaluation.targets.interface import evaluation_target
+    from darkroom.evaluation.unfamiliarity import compute_outputs, most_unfamiliar, with_unfamiliarity
     from darkroom.features.store import open_store
     from darkroom.loading.batches import Batches
     from darkroom.metrics.classification import metrics_file
@@ -63,7 +64,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
 
     batches = Batches(test_split, device, config.evaluate.batch_size, runtime.workers)
     with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
-        logits, targets = compute_logits(model, bar.count(batches))
+        logits, targets, unfamiliarity = compute_outputs(model, bar.count(batches))
     mirrored_logits = None
     if config.evaluate.tta == "flip":
         with progress_bar("evaluate: mirror images", len(test_split)) as bar:
@@ -77,6 +78,7 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     manifest = load_manifest(MANIFEST)
     groups = groups_of(manifest, test_split.paths)
     evaluation = with_intervals(evaluation, groups)
+    evaluation = with_unfamiliarity(evaluation, spec, unfamiliarity, test_split.paths)
     attributes = attributes_of(manifest, test_split.paths)
     evaluation = with_slices(evaluation, attributes, groups)
     hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
@@ -87,8 +89,11 @@ def main(config: EvaluateConfig, runtime: Runtime, run: Run) -> None:
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
     explorer = explore(evaluation, test_split, filters_of(evaluation, attributes))
+    unfamiliar = most_unfamiliar(evaluation, test_split)
     remarks = all_remarks(test, spec.training)
-    write_report(evaluation, hardest, explorer, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT)
+    write_report(
+        evaluation, hardest, explorer, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT, unfamiliar
+    )
 
     indicators = evaluation.indicators(evaluation.targets)
     run.log_pr_curves(spec.class_names, indicators, evaluation.probabilities)

@@ -103,6 +103,8 @@ def test_predict_runs_from_the_exported_folder(finished: Project, tmp_path: Path
     assert [line[1] for line in lines] == [row["pred"] for row in table]
     for line, row in zip(lines, table, strict=True):
         assert float(line[2]) == pytest.approx(row["probability"], abs=1e-4)
+        assert float(line[3]) == pytest.approx(row["unfamiliarity"], abs=1e-3)
+        assert line[4] == str(row["unfamiliar"]).lower()
 
 
 def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:

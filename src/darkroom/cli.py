@@ -11,6 +11,7 @@ from darkroom.commands.lr import lr
 from darkroom.commands.models import models
 from darkroom.commands.pack import pack
 from darkroom.commands.params import params
+from darkroom.commands.plan import plan
 from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
 from darkroom.commands.relabel import relabel
@@ -56,6 +57,7 @@ def main() -> None:
 
 
 for command in (
+    plan,
     predict,
     pack,
     params,

@@ -5,7 +5,7 @@ Screenshots are left in .darkroom/screenshots/, or in the folder SCREENSHOTS.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from darkroom.evaluation.explorer import explore
 from darkroom.evaluation.hardest import hardest_images
 from darkroom.evaluation.plots import write_plots
 from darkroom.evaluation.report import write_report
-from darkroom.models.spec import ModelSpec
+from darkroom.evaluation.unfamiliarity import with_unfamiliarity
 from darkroom.targets import Target
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -58,17 +58,17 @@ def write(folder: Path, thresholds: tuple[float, ...] | None = None) -> Written:
             its = np.flatnonzero(labels[index]).tolist()
             writer.add(image.tobytes(), its if thresholds else its[0], f"<i>{index:03d}.png")
     shards = Shards(folder / "test")
-    spec = ModelSpec.from_dict(
-        {
-            **blank_spec(
-                name="cnn", width=8, depth=1, num_classes=10, input_size=(8, 8), channels=1,
-            ).to_dict(),
-            **{"class_names": NAMES, "target": target, "thresholds": thresholds},
-        }
-    )  # fmt: skip
+    spec = replace(
+        blank_spec(name="cnn", width=8, depth=1, num_classes=10, input_size=(8, 8), channels=1),
+        **{"class_names": NAMES, "target": target, "thresholds": thresholds},
+    )
     logits = torch.from_numpy(3 * labels - 1.5 + random.normal(0, 1.3, labels.shape))
     targets = torch.from_numpy(labels).float() if thresholds else torch.from_numpy(labels.argmax(axis=1))
     evaluation = evaluate(spec, targets, logits, shards.paths)
+    if not thresholds:
+        scores = random.exponential(1, NUM_IMAGES).astype(np.float32)
+        spec = replace(spec, unfamiliarity={"false_alarms": 0.05, "val_images": 400})
+        evaluation = with_unfamiliarity(evaluation, spec, scores, shards.paths)
     hardest = hardest_images(evaluation, shards)
     write_plots(evaluation, hardest, None, folder / "plots")
     explorer = explore(evaluation, shards)
@@ -146,6 +146,16 @@ def test_filters_combine(page: Browser, written: Written) -> None:
     label = page.find("#tiles button").get_attribute("aria-label")
     assert label is not None
     assert label.startswith(f"{written.paths[hardest]}: ")
+    scores = written.evaluation.unfamiliarity
+    assert scores is not None
+    set_value(page, "[data-slice='unfamiliar']", "yes")
+    assert num_selected(page) == int((wrong.numpy() & (scores > 1)).sum()) > 1
+    set_value(page, "#sort", "most unfamiliar")
+    strangest = int(np.where(wrong, scores, 0).argmax())
+    page.click("#tiles button")
+    assert page.find("#path").text == written.paths[strangest]
+    assert page.find("#unfamiliarity").text == f"{scores[strangest]:.2f}"
+    page.click("#close")
     page.driver.execute_script("arguments[0].scrollIntoView()", page.find("#explorer"))
     page.shoot("report-filter")
     page.click("#reset")

@@ -19,7 +19,7 @@ from warm import WarmPython
 
 import darkroom
 from darkroom.errors import UserError
-from darkroom.export.formats import FORMATS, ExportedModel, write_formats
+from darkroom.export.formats import FORMATS, ExportedModel, output_names, write_formats
 from darkroom.export.parity import Parity, check_parity, compare
 from darkroom.export.reload import RUNNERS
 from darkroom.models.classifier import probabilities_of
@@ -47,8 +47,12 @@ from darkroom.export.formats import write_formats
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
 
+UNFAMILIARITY = {"false_alarms": 0.05, "components": 5, "centres": 3}
 SPECS = {
-    "cnn": make_spec(input_size=(16, 13), dropout=0.2, activation="silu", pooling="avg"),
+    "cnn": make_spec(
+        **{"input_size": (16, 13), "dropout": 0.2, "activation": "silu", "pooling": "avg"},
+        unfamiliarity=UNFAMILIARITY,
+    ),
     "mlp": make_spec(name="mlp", input_size=(16, 13), width=16, dropout=0.2, activation="tanh"),
     "resnet": make_spec(
         name="resnet", channels=3, input_size=(16, 16), stochastic_depth=0.2, head="concat_pool"
@@ -66,6 +70,9 @@ def export(name, seed, folder):
     model = make_classifier(spec)
     shape = (16, spec.channels, *spec.input_size)
     model(torch.randint(0, 256, shape, dtype=torch.uint8))  # so that statistics are not at their start
+    if model.unfamiliarity is not None:
+        for values in model.unfamiliarity.buffers():
+            values.uniform_()
     checkpoint = Path("models", folder, "model.safetensors")
     save_model(model, spec, checkpoint)
     write_formats(["onnx", "pt2"], checkpoint, *load_model(checkpoint), Path(folder))
@@ -159,7 +166,13 @@ def test_files_agree_with_the_checkpoint(exports: Exports) -> None:
     for parity in parities.values():
         assert 0 <= parity.max_abs_difference < 1e-5
         assert parity.agreement == 1.0
-        assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "argmax_agreement": 1.0}
+        assert parity.unfamiliarity_difference is not None
+        assert 0 <= parity.unfamiliarity_difference < 1e-5
+        assert parity.to_dict() == {
+            "max_abs_difference_below": 1e-5,
+            "argmax_agreement": 1.0,
+            "unfamiliarity_difference_below": 1e-5,
+        }
 
 
 FAMILIES = {
@@ -255,12 +268,13 @@ def test_any_batch_size_works(exported: Path) -> None:
     for batch_size in (1, 2, 5):
         images = images_for(exported, batch_size, seed=batch_size)
         with torch.inference_mode():
-            logits = model(torch.from_numpy(images))
+            logits, *scores = model.assess(torch.from_numpy(images))
             pt2 = program(torch.from_numpy(images))
-        onnx = session.run(["logits", "probabilities"], {"images": images})
-        for outputs in (pt2, onnx):
-            for actual, expected in zip(outputs, (logits, logits.softmax(dim=1)), strict=True):
-                assert actual.shape == (batch_size, len(spec.class_names))
+        wanted = [logits, logits.softmax(dim=1), *(one for one in scores if one is not None)]
+        assert len(wanted) == 2 + (spec.unfamiliarity is not None)
+        for outputs in (pt2, session.run(None, {"images": images})):
+            for actual, expected in zip(outputs, wanted, strict=True):
+                assert actual.shape == expected.shape
                 np.testing.assert_allclose(np.asarray(actual), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -272,7 +286,7 @@ def test_onnx_says_what_goes_in_and_out(exported: Path) -> None:
     assert (images.name, images.type) == ("images", "tensor(uint8)")
     assert images.shape[1:] == [spec.channels, *spec.input_size]
     assert isinstance(images.shape[0], str)  # a name, so any number
-    assert [output.name for output in session.get_outputs()] == ["logits", "probabilities"]
+    assert [output.name for output in session.get_outputs()] == output_names(spec)
 
 
 @pytest.mark.slow

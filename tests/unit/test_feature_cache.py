@@ -42,7 +42,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     vectors = extractor._vectors
 
     def count(*given: Any) -> torch.Tensor:
-        counted.append(len(given[2]))
+        counted.append(len(given[-1]))
         return vectors(*given)
 
     monkeypatch.setattr(extractor, "_vectors", count)

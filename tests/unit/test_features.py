@@ -37,6 +37,7 @@ from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
 from darkroom.training.session import settle
 from darkroom.training.state import TrainingState
+from darkroom.training.unfamiliarity import fit_unfamiliarity
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS = 40, 12, 4
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -292,6 +293,21 @@ def test_logits_of_pooled_features_are_those_of_images(network: dict[str, Any]) 
     both = OnFeatures(model)
     assert both(vectors).equal(model(images))
     assert both(images).equal(model(images))
+
+
+def test_the_unfamiliarity_comes_from_the_features(tmp_path: Path, num_images: list[int]) -> None:
+    write_shards(tmp_path / "val", *two_brightnesses(30, seed=1))
+    job = make_job(tmp_path).with_features()
+    assert sum(num_images) == NUM_TRAIN + 30
+    fitted = fit_unfamiliarity(job, 0)
+    assert sum(num_images) == NUM_TRAIN + 30
+    expected = fit_unfamiliarity(make_job(tmp_path), 0)
+    assert sum(num_images) == 2 * (NUM_TRAIN + 30)
+    assert fitted is not None
+    assert expected is not None
+    assert fitted.description == expected.description
+    vectors = torch.from_numpy(np.random.default_rng(0).random((9, len(fitted.module.mean)), np.float32))
+    torch.testing.assert_close(fitted.module(vectors), expected.module(vectors), rtol=1e-3, atol=1e-3)
 
 
 # the weight decay

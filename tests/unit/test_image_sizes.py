@@ -27,6 +27,7 @@ from darkroom.compute.inference import compute_logits, mirrored
 from darkroom.config.train import images_differ, resizes_anew
 from darkroom.dataset.resampling import resize
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.subset import Subset
 from darkroom.dataset.views import EvaluationView
 from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import all_remarks, evaluate
@@ -223,7 +224,16 @@ def test_shards_and_their_workers_give_views(tmp_path: Path, crop: Any) -> None:
         other = EvaluationView((12, 9), crop)
         assert shards.digest == Shards(folder, view=view).digest
         assert len({shards.digest, Shards(folder).digest, Shards(folder, view=other).digest}) == 3
-        assert np.array_equal(shards.gather(np.array([3, 29, 3])), view(images[[3, 29, 3]]))
+        rows = np.array([3, 29, 3])
+        assert np.array_equal(shards.gather(rows), view(images[rows]))
+        # of the same files, as a training has them for the images without augmentation
+        assert shards.viewed(view) is shards
+        for viewed in (Shards(folder).viewed(view), Shards(folder, view=other).viewed(view)):
+            assert (viewed.shape, viewed.digest) == (shards.shape, shards.digest)
+            assert np.array_equal(viewed.gather(rows), view(images[rows]))
+        part = Subset([Shards(folder)], rows).viewed(view)
+        assert np.array_equal(part.gather(np.array([1, 0])), view(images[[29, 3]]))
+        assert part.viewed(view) is part
         for workers in (0, 2):
             batches = Batches(shards, CPU, 7, workers)
             got = torch.cat([part for part, _ in batches]).permute(0, 2, 3, 1)

@@ -46,7 +46,7 @@ def loaded(content: bytes, folder: Path) -> OnnxClassifier:
 
 def test_a_classifier_gives_a_row_per_image(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), dtype=np.uint8)
-    found = loaded(model().SerializeToString(), tmp_path).probabilities(images)
+    found = loaded(model().SerializeToString(), tmp_path).run(images)[0]
     np.testing.assert_allclose(found, images.mean((2, 3)), rtol=1e-6)
 
 

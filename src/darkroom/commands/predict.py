@@ -40,11 +40,13 @@ def predict(
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
     Prints one line per image: path, class and probability, separated by tabs. If an image may have
-    several labels, labels and probabilities are joined by |. --abstain uses the thresholds and the sets
-    that `evaluate` has chosen (evaluate.target_precision and evaluate.coverage); the classes of a set
-    are joined by |, and a set may be empty. If an image may have several labels, a column before the
-    set has the labels that are left open. Files that cannot be read are reported on standard error; the
-    other files are still classified, and the exit status is 1.
+    several labels, labels and probabilities are joined by |. The last two columns say how unlike the
+    training images an image is, and whether it is unfamiliar: over 1, as 5 % of images like the
+    validation images are. --abstain uses the thresholds and the sets that `evaluate` has chosen
+    (evaluate.target_precision and evaluate.coverage); the classes of a set are joined by |, and a set
+    may be empty. If an image may have several labels, a column before the set has the labels that are
+    left open. Files that cannot be read are reported on standard error; the other files are still
+    classified, and the exit status is 1.
     """
     from darkroom.errors import counted
     from darkroom.escape import for_line
@@ -64,6 +66,7 @@ def predict(
     has_sets = abstain and predictor.has_sets
     columns += ["unsure"] if predictor.leaves_open else []
     columns += ["set"] if has_sets else []
+    columns += ["unfamiliarity", "unfamiliar"] if predictor.has_unfamiliarity else []
     num_failures = 0
     with ExitStack() as stack:
         file = stack.enter_context(open_table(out)) if out else sys.stdout
@@ -84,6 +87,8 @@ def predict(
                     cells = [c for pair in zip(outcome.classes, numbers, strict=True) for c in pair]
                 cells += ["|".join(outcome.unsure)] if predictor.leaves_open else []
                 cells += ["|".join(outcome.possible)] if has_sets else []
+                if (score := outcome.unfamiliarity) is not None:
+                    cells += [f"{score:.4f}", "true" if score > 1 else "false"]
                 table.writerow([click.format_filename(outcome.path), *cells])
             if bar:
                 bar.advance(1)

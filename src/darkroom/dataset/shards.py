@@ -7,6 +7,7 @@ collection has weights, ``weight`` (float64). If images may have several labels,
 with ``labels``, the number of classes. DVC hashes tens of files for any number of images.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -189,10 +190,8 @@ class Shards:
             if shard.kind != mapped[0].kind:
                 raise _damaged(file, f"its kind of images or labels differs from {files[0].name}")
         self._folder = folder
-        self._view = view
         self._stored_shape = mapped[0].shape
-        self.shape = self._stored_shape if view is None else (*view.size, self._stored_shape[2])
-        """``(height, width, channels)``"""
+        self._set_view(view)
         self.storage = mapped[0].storage
         self.target: Target = mapped[0].target
         self._blocks = [block for shard in mapped for block in shard.blocks]
@@ -206,6 +205,19 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def viewed(self, view: EvaluationView | None) -> "Shards":
+        """Return the same images with another view, without opening the files again."""
+        if view == self._view:
+            return self
+        others = copy.copy(self)
+        others._set_view(view)
+        return others
+
+    def _set_view(self, view: EvaluationView | None) -> None:
+        self._view = view
+        self.shape = self._stored_shape if view is None else (*view.size, self._stored_shape[2])
+        """``(height, width, channels)``"""
 
     @property
     def digest(self) -> str:

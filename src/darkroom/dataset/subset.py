@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.views import EvaluationView
 
 
 class Subset(Shards):
@@ -26,6 +27,12 @@ class Subset(Shards):
         self.labels = np.concatenate([part.labels for part in parts])[rows]
         weights = [part.weights for part in parts if part.weights is not None]
         self.weights = np.concatenate(weights)[rows] if weights else None
+
+    def viewed(self, view: EvaluationView | None) -> "Subset":
+        """Return the same images with another view; see ``Shards.viewed``."""
+        parts = [part.viewed(view) for part in self._parts]
+        is_same = all(a is b for a, b in zip(parts, self._parts, strict=True))
+        return self if is_same else Subset(parts, self._rows)
 
     @property
     def digest(self) -> str:

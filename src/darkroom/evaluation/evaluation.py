@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Evaluation(ABC):
     """The probabilities before the temperature was applied, as ``probabilities``."""
     metrics: dict[str, Any]
     """As ``EvaluationTarget.scores`` returns, and the scores of baselines."""
+    unfamiliarity: NDArray[np.float32] | None = field(default=None, kw_only=True)
+    """How unlike the training images each image is, ``(n,)``, above 1 unfamiliar; None: not measured."""
 
     @property
     @abstractmethod

@@ -19,6 +19,7 @@ from PIL import Image
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import as_picture
 from darkroom.escape import for_line
+from darkroom.evaluation import unfamiliarity
 from darkroom.evaluation.evaluation import Evaluation
 
 LIST_BYTES = 1_200_000
@@ -77,7 +78,8 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         shards: the images that were evaluated, in the same order.
         slices: for filters; each sequence has one entry per image.
     """
-    order, paths, slices = most_telling(evaluation), shards.paths, slices or {}
+    order, paths = most_telling(evaluation), shards.paths
+    slices = {**(slices or {}), **unfamiliarity.filters(evaluation)}
     own_bytes = 70 + 4 * len(slices)
     sizes = np.cumsum([len(paths[index].encode("utf-8", "replace")) + own_bytes for index in order])
     preferred = order[: max(int(np.searchsorted(sizes, LIST_BYTES, side="right")), 1)]
@@ -94,6 +96,7 @@ def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None
         "confidence": _in_parts(evaluation.confidences.numpy()[listed]),
         "loss": _in_parts(-np.log(np.maximum(truth[listed], np.finfo(np.float64).tiny))),
         "top": _top(evaluation.probabilities.numpy()[listed]),
+        "unfamiliarity": unfamiliarity.hundredths(evaluation, listed),
         "pictures": [pictures.get(index, "") for index in rows],
         "slices": {for_line(name): _encoded(parts, rows) for name, parts in slices.items()},
         "thresholds": THRESHOLDS.tolist(),

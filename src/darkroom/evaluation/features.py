@@ -76,7 +76,7 @@ class GreyPixels:
 
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
-        with _on_inputs_of(self._model, lambda images: take(self.extract(images))):
+        with on_inputs_of(self._model, lambda images: take(self.extract(images))):
             yield
 
 
@@ -107,7 +107,7 @@ class BackboneFeatures:
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
         head = self._model.get_submodule("network.head")
-        with _on_inputs_of(head, lambda features: take(average(features))):
+        with on_inputs_of(head, lambda features: take(average(features))):
             yield
 
 
@@ -138,7 +138,8 @@ def _is_frozen(model: nn.Module, training: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _on_inputs_of(module: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]:
+def on_inputs_of(module: nn.Module, take: Callable[[Tensor], None]) -> Iterator[None]:
+    """Pass the input of each call of a module in the block to ``take``."""
     hook = module.register_forward_pre_hook(lambda _, inputs: take(inputs[0]))
     try:
         yield

@@ -31,7 +31,8 @@ function imagesOf(data) {
     const pairs = pairsOf(truth, predicted, none);
     const isRight = pairs.every(([label, other]) => label === other);
     const [confidence, loss] = [data.confidence[row] / PARTS, data.loss[row] / PARTS];
-    return { row, path, truth, predicted, pairs, isRight, confidence, loss, slices };
+    const unfamiliarity = data.unfamiliarity[row] / 100;
+    return { row, path, truth, predicted, pairs, isRight, confidence, loss, unfamiliarity, slices };
   });
 }
 
@@ -54,6 +55,7 @@ function select(images, wanted) {
   if (wanted.sort === "easiest") selected.reverse();
   if (wanted.sort === "confident") selected.sort((a, b) => b.confidence - a.confidence);
   if (wanted.sort === "unsure") selected.sort((a, b) => a.confidence - b.confidence);
+  if (wanted.sort === "unfamiliar") selected.sort((a, b) => b.unfamiliarity - a.unfamiliarity);
   if (wanted.sort === "path") selected.sort((a, b) => (a.path < b.path ? -1 : 1));
   return selected;
 }
@@ -291,6 +293,7 @@ function start() {
     get("prediction").textContent = namesOf(image.predicted);
     get("verdict").textContent = image.isRight ? "right" : "wrong";
     get("loss").textContent = image.loss.toFixed(3);
+    if (get("unfamiliarity")) get("unfamiliarity").textContent = image.unfamiliarity.toFixed(2);
     const rows = [];
     for (let at = 0; at < data.top[row].length; at += 2) {
       const [label, part] = data.top[row].slice(at, at + 2);
@@ -381,7 +384,7 @@ function start() {
     const chosen = wanted.class !== null && wanted.class < first.length ? wanted.class : 0;
     get("step").value = stepOf(wanted.threshold ?? (data.own ? data.own[chosen] : 0.5));
     showClass(chosen);
-    if (!["loss", "easiest", "confident", "unsure", "path"].includes(wanted.sort)) wanted.sort = "loss";
+    if (![...get("sort").options].some(({ value }) => value === wanted.sort)) wanted.sort = "loss";
     const hasSelection = writeSelection(wanted, data) !== "";
     update();
     if (asked) open(asked.row);

@@ -11,6 +11,7 @@ from darkroom.evaluation.evaluation import Evaluation, Figures
 from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.slices import sorted_slices
+from darkroom.evaluation.unfamiliarity import UnfamiliarImage
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.page import embed_png, write_page
@@ -20,6 +21,7 @@ from darkroom.reporting.scores import (
     intervals,
     macro_scores,
     overall_scores,
+    unfamiliar_sentence,
 )
 from darkroom.reporting.templates import number
 from darkroom.targets import WORDS
@@ -33,6 +35,7 @@ def write_report(
     remarks: Sequence[str],
     plots: Path,
     path: Path,
+    unfamiliar: Sequence[UnfamiliarImage] = (),
 ) -> None:
     """Write the report.
 
@@ -40,6 +43,7 @@ def write_report(
         explorer: what the script of the page shows.
         remarks: as ``all_remarks`` returns.
         plots: the folder with the pictures that ``write_plots`` wrote.
+        unfamiliar: the test images that are most unlike the training images.
     """
     metrics = evaluation.metrics
     height, width = spec.input_size
@@ -65,6 +69,8 @@ def write_report(
         confusion_caption=evaluation.confusion_caption,
         label_counts=evaluation.label_counts_rows,
         hardest=hardest,
+        unfamiliar=unfamiliar,
+        unfamiliar_sentence=unfamiliar_sentence(metrics),
         explorer=explorer,
         hardest_caption=evaluation.hardest_caption,
         explained=evaluation.explained_description,

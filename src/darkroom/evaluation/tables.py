@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from darkroom.evaluation import unfamiliarity
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.metrics.curves import Curves
 from darkroom.reporting.tables import write_csv
@@ -34,6 +35,7 @@ def write_predictions(evaluation: Evaluation, paths: list[str], file: Path) -> N
             "path": paths,
             **evaluation.prediction_columns(),
             "probabilities": list(evaluation.probabilities.float().numpy()),
+            **unfamiliarity.prediction_columns(evaluation),
             **({"tta": evaluation.metrics["tta"]} if "tta" in evaluation.metrics else {}),
         }
     )

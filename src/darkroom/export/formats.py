@@ -9,22 +9,28 @@ import torch
 from onnx import GraphProto, ModelProto
 from torch import Tensor, nn
 
-from darkroom.models.classifier import probabilities_of
+from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
 
 
 class ExportedModel(nn.Module):
-    """The exported model: raw pixels in, logits and calibrated probabilities out."""
+    """The exported model: raw pixels in; logits, calibrated probabilities and unfamiliarity out."""
 
-    def __init__(self, classifier: nn.Module, spec: ModelSpec) -> None:
+    def __init__(self, classifier: Classifier, spec: ModelSpec) -> None:
         super().__init__()
         self.classifier = classifier
         self.spec = spec
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and probabilities, ``(n, num_classes)``, of uint8 NCHW images."""
-        logits = self.classifier(images)
-        return logits, probabilities_of(logits, self.spec)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of uint8 NCHW images.
+
+        Returns:
+            logits and probabilities, ``(n, num_classes)``; and, if the classifier measures it, the
+            unfamiliarity, ``(n,)``.
+        """
+        logits, unfamiliarity = self.classifier.assess(images)
+        outputs = logits, probabilities_of(logits, self.spec)
+        return outputs if unfamiliarity is None else (*outputs, unfamiliarity)
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,15 @@ class Format:
 
     file_name: str
     description: str
-    write: Callable[[nn.Module, ModelSpec, Path], None]
+    write: Callable[[Classifier, ModelSpec, Path], None]
 
 
-def write_pt2(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
+def output_names(spec: ModelSpec) -> list[str]:
+    """Return the names of the outputs of ``ExportedModel``."""
+    return ["logits", "probabilities", *(["unfamiliarity"] if spec.unfamiliarity else [])]
+
+
+def write_pt2(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
     """Write a ``torch.export`` archive for any number of images."""
     program = _capture(classifier, spec)
     for node in program.graph.nodes:
@@ -46,12 +57,12 @@ def write_pt2(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def write_onnx(classifier: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write ONNX with the input ``images`` and the outputs ``logits`` and ``probabilities``."""
+def write_onnx(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
+    """Write ONNX with the input ``images`` and the outputs that ``output_names`` returns."""
     program = torch.onnx.export(
         _capture(classifier, spec),
         input_names=["images"],
-        output_names=["logits", "probabilities"],
+        output_names=output_names(spec),
         dynamo=True,
         verbose=False,
     )
@@ -68,7 +79,7 @@ FORMATS = {
 
 
 def write_formats(
-    names: Sequence[str], checkpoint: Path, classifier: nn.Module, spec: ModelSpec, folder: Path
+    names: Sequence[str], checkpoint: Path, classifier: Classifier, spec: ModelSpec, folder: Path
 ) -> list[Path]:
     """Copy the checkpoint into ``folder`` and write the formats ``names`` next to it.
 
@@ -83,7 +94,7 @@ def write_formats(
     return files
 
 
-def _capture(classifier: nn.Module, spec: ModelSpec) -> torch.export.ExportedProgram:
+def _capture(classifier: Classifier, spec: ModelSpec) -> torch.export.ExportedProgram:
     # two images, because the tracer treats a batch size of 1 as a constant
     images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)

@@ -18,6 +18,7 @@ from darkroom.reporting.scores import (
     intervals,
     macro_scores,
     overall_scores,
+    unfamiliar_sentence,
 )
 from darkroom.reporting.templates import load_template
 from darkroom.targets import WORDS
@@ -49,6 +50,7 @@ def write_model_card(
         baselines=baseline_scores(metrics),
         calibration=calibration_scores(metrics),
         answers=list(answer_sentences(metrics)),
+        unfamiliar=unfamiliar_sentence(metrics),
         definition=definition(metrics),
         remarks=remarks_on(metrics),
         f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},

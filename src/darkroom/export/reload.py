@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 
 
 def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the checkpoint's probabilities, ``(n, num_classes)``, of uint8 NCHW images."""
+    """Return the checkpoint's outputs for uint8 NCHW images.
+
+    Returns:
+        the probabilities, and, if the model measures it, the unfamiliarity as a last column:
+        ``(n, num_classes)`` or ``(n, num_classes + 1)``.
+    """
     import torch
 
     from darkroom.models.classifier import probabilities_of
@@ -16,26 +21,34 @@ def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32
 
     model, spec = load_model(path)
     with torch.inference_mode():
-        return probabilities_of(model(torch.from_numpy(images)), spec).numpy()
+        logits, *unfamiliarity = model.assess(torch.from_numpy(images))
+        outputs = probabilities_of(logits, spec), *(one for one in unfamiliarity if one is not None)
+    return _columns(*(output.numpy() for output in outputs))
 
 
 def run_pt2(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the probabilities of a ``torch.export`` archive, as ``run_safetensors``."""
+    """Return the outputs of a ``torch.export`` archive, as ``run_safetensors``."""
     import torch
 
     model = torch.export.load(path).module()
     with torch.inference_mode():
-        _, probabilities = model(torch.from_numpy(images))
-    return probabilities.numpy()
+        _, *outputs = model(torch.from_numpy(images))
+    return _columns(*(output.numpy() for output in outputs))
 
 
 def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the probabilities of an ONNX file on the CPU, as ``run_safetensors``."""
+    """Return the outputs of an ONNX file on the CPU, as ``run_safetensors``."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    [probabilities] = session.run(["probabilities"], {"images": images})
-    return probabilities
+    _, *outputs = session.run(None, {"images": images})
+    return _columns(*outputs)
+
+
+def _columns(
+    probabilities: NDArray[np.float32], unfamiliarity: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    return probabilities if unfamiliarity is None else np.column_stack([probabilities, unfamiliarity])
 
 
 RUNNERS = {".safetensors": run_safetensors, ".pt2": run_pt2, ".onnx": run_onnx}

@@ -24,7 +24,6 @@ from darkroom.features.store import Matrix, Store
 from darkroom.loading.batches import Batches
 from darkroom.loading.placement import Augmentation, Features
 from darkroom.models.classifier import Classifier
-from darkroom.models.heads import Head
 from darkroom.models.spec import ModelSpec
 from darkroom.progress import Bar, progress_bar
 
@@ -67,12 +66,10 @@ class Extractor:
         self, model: Classifier, spec: ModelSpec, environment: Mapping[str, str], store: Store
     ) -> None:
         self._model = model
-        head = model.network.head
-        assert isinstance(head, Head)
-        self._head = head
+        self._head = model.network.head
         self._store = store
         self._origin = {
-            "model": _description(model, spec, head),
+            "model": _description(model, spec),
             "environment": {**environment, **_numerics()},
             "code": code_digest(ROOMS),
             "batch": BATCH_IMAGES,
@@ -119,8 +116,6 @@ class Extractor:
 @torch.inference_mode()
 def _compute(model: Classifier, wanted: Wanted, matrix: Matrix, bar: Bar) -> None:
     """Compute the missing chunks of a matrix."""
-    head = model.network.head
-    assert isinstance(head, Head)
     parts_of = {
         start: torch.arange(start, matrix.stop(start)).split(BATCH_IMAGES) for start in matrix.missing
     }
@@ -130,14 +125,14 @@ def _compute(model: Classifier, wanted: Wanted, matrix: Matrix, bar: Bar) -> Non
         rows = []
         for _ in parts_of_chunk:
             images = next(loaded)
-            rows.append(_vectors(model, head, images).cpu().numpy())
+            rows.append(_vectors(model, images).cpu().numpy())
             bar.advance(len(images))
         matrix.write(start, np.concatenate(rows))
 
 
-def _vectors(model: Classifier, head: Head, images: Tensor) -> Tensor:
+def _vectors(model: Classifier, images: Tensor) -> Tensor:
     try:
-        return head.pool(model.features(images)).float()
+        return model.vectors(images).float()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -148,7 +143,7 @@ def _vectors(model: Classifier, head: Head, images: Tensor) -> Tensor:
         ) from None
 
 
-def _description(model: Classifier, spec: ModelSpec, head: Head) -> list[object]:
+def _description(model: Classifier, spec: ModelSpec) -> list[object]:
     """Return what identifies the backbone with its normalisation and the pooling of the head."""
     total = hashlib.sha256()
     tensors = {**model.network.backbone.state_dict(), ".mean": model.mean, ".std": model.std}
@@ -159,7 +154,7 @@ def _description(model: Classifier, spec: ModelSpec, head: Head) -> list[object]
     library = version("timm") if spec.name.startswith("timm:") else ""
     sizes = [spec.width, spec.depth, spec.patch_size, spec.input_size, spec.channels]
     parts = [name for name in (spec.activation, spec.pooling) if name]
-    return [spec.name, library, sizes, *parts, head.pooling, total.hexdigest()]
+    return [spec.name, library, sizes, *parts, model.network.head.pooling, total.hexdigest()]
 
 
 def _numerics() -> dict[str, object]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from darkroom.dataset.shards import Shards
+from darkroom.dataset.views import EvaluationView
 from darkroom.loading.placement import (
     Augmentation,
     Features,
@@ -83,6 +84,11 @@ class Batches:
         return self._shards.digest
 
     @property
+    def labels(self) -> Tensor:
+        """The labels of all images as ``Shards`` has them, on the CPU."""
+        return self._labels
+
+    @property
     def paths(self) -> list[str]:
         """The files of the images."""
         return self._shards.paths
@@ -97,6 +103,13 @@ class Batches:
         self._batch_size = batch_size
         self.num_steps = -(-self.num_images // batch_size)
         self._chunk_steps = self._steps_at_once(int(np.prod(self._shards.shape)))
+
+    def viewed(self, view: EvaluationView | None) -> "Batches":
+        """Return the images in another view, loaded by this process; themselves if it is the same."""
+        shards = self._shards.viewed(view)
+        if shards is self._shards:
+            return self
+        return Batches(shards, self._device, self._batch_size)
 
     def with_features(self, features: Features) -> Self:
         """Return the same samples, labels and orders with features instead of images.

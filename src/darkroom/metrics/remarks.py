@@ -44,6 +44,7 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
         *_on_classes(test),
         *_on_slices(test),
         *_on_answers(test),
+        *_on_unfamiliar(test),
         *_on_baseline(test),
     ]
 
@@ -142,6 +143,16 @@ def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:
             f"Classes with too few validation images for a coverage of {conformal['target_coverage']:g}"
             f" of their own: {listed(few, MAX_NAMES)}. Their place in prediction sets is decided by the"
             " probabilities of all classes, and the coverage may be lower in them."
+        )
+
+
+def _on_unfamiliar(test: Mapping[str, Any]) -> Iterator[str]:
+    measured = test.get("unfamiliar")
+    if measured is not None and measured["share_low"] > measured["false_alarms"]:
+        yield (
+            f"Unlike the training images are {measured['share']:.1%} of the test images, by a threshold"
+            f" that {measured['false_alarms']:.0%} of the validation images exceed. Test images may be"
+            " of another kind, or the model knows its validation images too well."
         )
 
 

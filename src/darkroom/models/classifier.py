@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from darkroom.models.network import Network
 from darkroom.models.spec import ModelSpec
 from darkroom.models.targets.interface import model_target
+from darkroom.models.unfamiliarity import Unfamiliarity
 
 
 class Classifier(nn.Module):
@@ -18,9 +19,14 @@ class Classifier(nn.Module):
     cannot differ.
     """
 
+    unfamiliarity: Unfamiliarity | None
+    """How unlike the training images an image is; None before the training has ended, or if too few
+    validation images could tell."""
+
     def __init__(self, network: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
+        self.unfamiliarity = None
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
@@ -47,6 +53,25 @@ class Classifier(nn.Module):
             float, a map ``(n, C, h, w)`` or a vector ``(n, C)``.
         """
         return self.network.features(self._normalised(images))
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """Return the features as vectors: pooled by the head, float ``(n, num_inputs of the head)``."""
+        return self.network.head.pool(self.features(images))
+
+    def assess(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits of images and their unfamiliarity, in one pass.
+
+        Args:
+            images: as in ``forward``.
+
+        Returns:
+            float ``(n, num_classes)``; float ``(n,)``, or None if the model does not measure it.
+        """
+        features = self.features(images)
+        logits = self.network.head(features)
+        if self.unfamiliarity is None:
+            return logits, None
+        return logits, self.unfamiliarity(self.network.head.pool(features))
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (images.float() / 255 - self.mean) / self.std

@@ -16,9 +16,11 @@ from darkroom.models.backbones.resnet import ResNet
 from darkroom.models.backbones.shapes import ShapesOnly, require_size
 from darkroom.models.backbones.vit import ViT
 from darkroom.models.classifier import Classifier
-from darkroom.models.heads import make_head, no_map
+from darkroom.models.heads import no_map
 from darkroom.models.network import Network
 from darkroom.models.spec import ModelSpec
+from darkroom.models.targets.interface import model_target
+from darkroom.models.unfamiliarity import Unfamiliarity
 
 
 def make_classifier(spec: ModelSpec) -> Classifier:
@@ -27,7 +29,12 @@ def make_classifier(spec: ModelSpec) -> Classifier:
     Raises:
         UserError: there is no such model, or it does not support the spec's image size or head.
     """
-    return Classifier(make_network(spec), spec.mean, spec.std)
+    network = make_network(spec)
+    classifier = Classifier(network, spec.mean, spec.std)
+    if spec.unfamiliarity is not None:
+        sizes = (int(spec.unfamiliarity[name]) for name in ("components", "centres"))
+        classifier.unfamiliarity = Unfamiliarity(network.head.num_inputs, *sizes)
+    return classifier
 
 
 def make_network(spec: ModelSpec) -> Network:
@@ -36,7 +43,7 @@ def make_network(spec: ModelSpec) -> Network:
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
     use_onednn(backbone)
     feature_shape = _feature_shape(backbone, spec)
-    head = make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
+    head = model_target(spec.target).head(spec, feature_shape)
     return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from darkroom.models.heads import Head
+
 
 class Network(nn.Module):
     """A backbone, which computes features of images, and a head, which computes their logits.
@@ -15,7 +17,7 @@ class Network(nn.Module):
         repeats_grey: repeat the channel of grey images three times, for a backbone that expects RGB.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, repeats_grey: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, repeats_grey: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head

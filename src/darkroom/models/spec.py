@@ -61,11 +61,15 @@ class ModelSpec:
     """How one of darkroom's own networks halves maps; None: the usual way."""
     temperature: tuple[float, ...] = (1.0,)
     """Divides the logits before they become probabilities: one value, or one per label."""
+    unfamiliarity: dict[str, float] | None = None
+    """Of ``Unfamiliarity``: the share of ``false_alarms`` that its threshold was chosen for, the numbers
+    of ``components``, ``centres``, ``train_images`` and ``val_images``; None: it is not measured."""
     format_version: int = FORMAT_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        """Return values that JSON can represent; usual parts of the network are not mentioned."""
-        omitted = {name for name in ("activation", "pooling") if getattr(self, name) is None}
+        """Return values that JSON can represent, without optional parts that the model lacks."""
+        optional = "activation", "pooling", "unfamiliarity"
+        omitted = {name for name in optional if getattr(self, name) is None}
         return to_file({name: value for name, value in asdict(self).items() if name not in omitted})
 
     def preprocessing(self) -> dict[str, Any]:
@@ -84,6 +88,7 @@ class ModelSpec:
             "range": [0, 255],
             "normalisation": "inside the model",
             "temperature": self.temperature,
+            **({"unfamiliarity": self.unfamiliarity} if self.unfamiliarity else {}),
             **model_target(self.target).description(self.thresholds),
         }
 

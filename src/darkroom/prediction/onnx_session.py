@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from darkroom.errors import UserError, brief, counted
 
 OUTPUT = "probabilities"
+UNFAMILIARITY = "unfamiliarity"
+"""The name of an output that files of earlier versions lack."""
 
 
 class OnnxClassifier:
@@ -61,25 +63,37 @@ class OnnxClassifier:
                 f"(channels, height, width) and has {classes} classes"
             )
         self._num_classes = num_classes
-        self.probabilities(np.zeros((1, *input_shape), np.uint8))
+        self._outputs = [OUTPUT, *([UNFAMILIARITY] if UNFAMILIARITY in outputs else [])]
+        self.run(np.zeros((1, *input_shape), np.uint8))
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``.
+    @property
+    def has_unfamiliarity(self) -> bool:
+        """Whether the model measures the unfamiliarity of images."""
+        return UNFAMILIARITY in self._outputs
+
+    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the outputs for images, uint8 ``(n, channels, height, width)``.
+
+        Returns:
+            The probabilities, float32 ``(n, num_classes)``; the unfamiliarity, float32 ``(n,)``, or
+            None.
 
         Raises:
             UserError: the model fails, or returns another shape.
         """
         try:
-            [found] = self._session.run([OUTPUT], {self._input: images})
+            found, *others = self._session.run(self._outputs, {self._input: images})
         except Exception as error:  # as above
             raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
-        if not isinstance(found, np.ndarray) or found.shape != (len(images), self._num_classes):
-            shape = getattr(found, "shape", type(found).__name__)
-            raise UserError(
-                f"{self._model}: returned {shape} for {counted(len(images), 'image')}; "
-                f"({len(images)}, {self._num_classes}) is expected"
-            )
-        return found
+        expected = [(len(images), self._num_classes), (len(images),)]
+        for output, wanted in zip([found, *others], expected, strict=False):
+            if not isinstance(output, np.ndarray) or output.shape != wanted:
+                shape = getattr(output, "shape", type(output).__name__)
+                raise UserError(
+                    f"{self._model}: returned {shape} for {counted(len(images), 'image')}; {wanted} is "
+                    "expected"
+                )
+        return found, others[0] if others else None
 
 
 def _names(values: Iterable[str]) -> str:

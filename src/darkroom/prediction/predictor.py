@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,8 @@ class Prediction:
     """The classes of the prediction set, the most probable first; see ``Predictor.has_sets``."""
     unsure: tuple[str, ...] = ()
     """The labels that the model leaves open, the most probable first; see ``Predictor.leaves_open``."""
+    unfamiliarity: float | None = None
+    """Above 1, the image is unlike the training images; None: the model does not measure it."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,14 @@ class Predictor:
         """Whether predictions have sets of possible classes."""
         return len(self._set_thresholds) > 0
 
+    @property
+    def has_unfamiliarity(self) -> bool:
+        """Whether predictions have an unfamiliarity."""
+        return self._classifier.has_unfamiliarity
+
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``."""
-        return self._classifier.probabilities(images)
+        return self._classifier.run(images)[0]
 
     def predict(self, paths: Sequence[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others.
@@ -154,16 +161,23 @@ class Predictor:
             while batch := list(islice(remaining, BATCH_SIZE)):
                 decoded = list(pool.map(self._decode, batch))
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
-                rows: Iterator[NDArray[np.float32]] = iter(
-                    self.probabilities(np.stack(images)) if images else ()
-                )
+                rows = self._rows(images)
                 for path, pixels in zip(batch, decoded, strict=True):
                     if isinstance(pixels, str):
                         yield Failure(path, pixels)
-                    elif np.isfinite(row := next(rows)).all():
-                        yield self._prediction(path, row, top_k)
+                    elif np.isfinite((row := next(rows))[0]).all():
+                        yield self._prediction(path, *row, top_k)
                     else:
                         yield Failure(path, "the model's probabilities for it are not finite")
+
+    def _rows(
+        self, images: list[NDArray[np.uint8]]
+    ) -> Iterator[tuple[NDArray[np.float32], float | None]]:
+        """Yield the probabilities and the unfamiliarity of each image."""
+        if images:
+            probabilities, unfamiliarity = self._classifier.run(np.stack(images))
+            scores = repeat(None) if unfamiliarity is None else unfamiliarity.tolist()
+            yield from zip(probabilities, scores, strict=False)
 
     def _decode(self, path: Path) -> NDArray[np.uint8] | str:
         try:
@@ -178,7 +192,11 @@ class Predictor:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def _prediction(
-        self, path: Path, probabilities: NDArray[np.float32], top_k: int | None
+        self,
+        path: Path,
+        probabilities: NDArray[np.float32],
+        unfamiliarity: float | None,
+        top_k: int | None,
     ) -> Prediction:
         order = np.argsort(-probabilities, kind="stable")
         is_open = self._limits.is_open(probabilities)
@@ -198,4 +216,5 @@ class Predictor:
             tuple(float(probabilities[index]) for index in best),
             tuple(self.class_names[index] for index in possible),
             tuple(self.class_names[index] for index in order[is_open[order]]),
+            unfamiliarity,
         )

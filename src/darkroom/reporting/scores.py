@@ -104,6 +104,18 @@ _OF_PROBABILITIES = {
 }
 
 
+def unfamiliar_sentence(metrics: Mapping[str, Any]) -> str:
+    """Return how many test images are unfamiliar; empty if the model does not measure it."""
+    if "unfamiliar" not in metrics:
+        return ""
+    measured = metrics["unfamiliar"]
+    return (
+        f"Of the test images, {measured['share']:.1%} are unfamiliar (95 % interval: "
+        f"{measured['share_low']:.1%} to {measured['share_high']:.1%}; the threshold was chosen for "
+        f"{measured['false_alarms']:.0%} of images like the validation images)."
+    )
+
+
 def _right(share: float | None, decided: str, truth: str) -> str:
     return (
         f"it {decided} none" if share is None else f"{share:.1%} of those that it {decided} are {truth}"

@@ -37,6 +37,7 @@ COMPARED = {
     "calibration": ("nll", "brier", "ece"),
     "abstention": ("coverage", "precision"),
     "conformal": ("coverage", "mean_set_size"),
+    "unfamiliar": ("share",),
 }
 """What models are compared by, of parts of metrics.json that also hold settings and counts."""
 

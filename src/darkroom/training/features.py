@@ -10,7 +10,6 @@ from darkroom.features.extractor import Extractor, View, Wanted
 from darkroom.loading.batches import Batches
 from darkroom.loading.placement import Features
 from darkroom.models.classifier import Classifier
-from darkroom.models.heads import Head
 from darkroom.models.network import Network
 
 
@@ -26,9 +25,7 @@ class OnFeatures(nn.Module):
         """Images, or float32 features ``(n, num_features)`` -> logits ``(n, num_classes)``."""
         if inputs.ndim == 4:
             return self.model(inputs)
-        head = self.model.network.head
-        assert isinstance(head, Head)
-        return head.classify(inputs)
+        return self.model.network.head.classify(inputs)
 
 
 def head_alone(model: Classifier) -> Classifier:

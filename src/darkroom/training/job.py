@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -83,8 +84,15 @@ class Job:
         views = range(train.feature_views or 0)
         return [View(self.augmentation, number, description) for number in views]
 
-    def _uses_features(self, epoch: int) -> bool:
+    def uses_features(self, epoch: int) -> bool:
+        """Return whether an epoch, counted from 0, uses features instead of images."""
         return self.features is not None and epoch < self.config.train.num_frozen_epochs
+
+    @cached_property
+    def plain_train(self) -> Batches:
+        """The training images as the model is evaluated on them."""
+        view = EvaluationView.of(self.spec.input_size, self.spec.evaluate_crop)
+        return self.train.viewed(view)
 
     @property
     def trained(self) -> Classifier:
@@ -127,14 +135,14 @@ class Job:
 
     def validation(self, epoch: int) -> Batches:
         """Return the validation images or their features, for an epoch that is counted from 0."""
-        if self.features is not None and self._uses_features(epoch):
+        if self.features is not None and self.uses_features(epoch):
             return self.features.val
         return self.val
 
     def epoch(self, epoch: int, step: int) -> Iterable[TrainBatch]:
         """Return an epoch's batches from a step on; both are counted from 0."""
         seed = self.config.seed
-        if self.features is not None and self.features.train and self._uses_features(epoch):
+        if self.features is not None and self.features.train and self.uses_features(epoch):
             views = self.features.train
             return views[epoch % len(views)].epoch(seed, epoch, None, step)
         return self.train.epoch(seed, epoch, self.augmentation, step)

@@ -10,6 +10,7 @@ from darkroom.paths import HISTORY, MODEL, REPORT_TRAIN, VALIDATION
 from darkroom.training.calibration import calibrate, write_validation
 from darkroom.training.gradients import remarks_on_gradients, write_gradients
 from darkroom.training.session import Session
+from darkroom.training.unfamiliarity import fit_unfamiliarity
 
 
 def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
@@ -32,14 +33,16 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
         **history.outcome(remarks),
     }
     val = job.validation(history.course.kept.epoch - 1)
-    spec, probabilities, targets = calibrate(
-        replace(job.spec, training=training), job.validated(job.model), val
-    )
-    save_model(job.model, spec, MODEL)
-    write_validation(spec, probabilities, targets, val.paths, VALIDATION)
+    recorded = replace(job.spec, training=training)
+    spec, validation = calibrate(recorded, job.validated(job.model), val)
+    write_validation(validation, val.paths, VALIDATION)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
+    fitted = fit_unfamiliarity(job, history.course.kept.epoch - 1)
+    if fitted is not None:
+        job.model.unfamiliarity, spec = fitted.module, replace(spec, unfamiliarity=fitted.description)
+    save_model(job.model, spec, MODEL)
     if gradients is not None:
         write_gradients(gradients.results, REPORT_TRAIN)
     session.checkpoints.remove()

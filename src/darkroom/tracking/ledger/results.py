@@ -91,7 +91,7 @@ def _result(stage: str, entry: dict[Any, Any], revision: str) -> Result:
     params: dict[str, Any] = {}
     for file, values in _mapping(entry.get("params")).items():
         prefix = "" if file == PARAMS.as_posix() else f"{file}:"
-        params |= {prefix + name: _plain(value) for name, value in _flat(_mapping(values), "")}
+        params |= {prefix + name: _plain(value) for name, value in flat_params(_mapping(values))}
     return Result(stage, params, _contents(entry.get("deps")), _contents(entry.get("outs")), revision)
 
 
@@ -105,11 +105,12 @@ def _contents(items: object) -> dict[str, Content]:
     return contents
 
 
-def _flat(values: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def flat_params(values: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield full name and value of each parameter in nested sections."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value and name not in _known_params():
-            yield from _flat(value, f"{name}.")
+            yield from flat_params(value, f"{name}.")
         else:  # some parameters are mappings themselves
             yield name, value
 

@@ -27,6 +27,8 @@ class KnownRun:
     metrics: dict[str, float]
     """The last value of each metric."""
     tags: dict[str, str]
+    end_ms: int = 0
+    """0 if it has not ended."""
 
     @property
     def stage(self) -> str:
@@ -95,6 +97,7 @@ def _known(run: "Run") -> KnownRun:
         dict(data.params),
         dict(data.metrics),
         dict(data.tags),
+        info.end_time or 0,
     )
 
 

@@ -8,8 +8,8 @@ group are alike), the last also with the intervals for independent images, which
 Comparisons are of two models on the same images: without a difference, 5 % false alarms are expected;
 with one, the share that is found is the power. All comparisons share their random numbers, so they take
 four times as many. Slices are those of grouped images without any difference: at most 5 % of the test
-sets may find one, and more do if the images are taken as independent. Adds JSON lines to
-benchmarks/results/interval-coverage.jsonl.
+sets may find one, and more do if the images are taken as independent; and the intervals of the slices
+should cover the true accuracy. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
 """
 
 import argparse
@@ -150,7 +150,8 @@ def measure_slices(beta: tuple[float, float], is_grouped: bool, num_sets: int) -
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(100), 5)
     targets = torch.arange(len(groups)) % 2
-    named = lower = 0
+    accuracy = beta[0] / sum(beta)
+    named = lower = covered = num_slices = 0
     for _ in range(num_sets):
         is_right = torch.from_numpy(random.random(len(groups)) < random.beta(*beta, 100)[groups])
         preds = torch.where(is_right, targets, 1 - targets)
@@ -163,6 +164,8 @@ def measure_slices(beta: tuple[float, float], is_grouped: bool, num_sets: int) -
         found = with_slices(evaluation, attributes, groups if is_grouped else None).metrics["slices"]
         p_values = [row["p_value"] for row in found if row["p_value"] is not None]
         named += min(p_values) < P_VALUE
+        covered += sum(row["low"] <= accuracy <= row["high"] for row in found)
+        num_slices += len(found)
         lower += any(
             row["p_value"] < P_VALUE and row["score"] < row["rest"] for row in found if row["p_value"]
         )
@@ -174,6 +177,7 @@ def measure_slices(beta: tuple[float, float], is_grouped: bool, num_sets: int) -
             "sets": num_sets,
             "with_a_difference": round(named / num_sets, 4),
             "with_a_worse_slice": round(lower / num_sets, 4),
+            "coverage_of_slices": round(covered / num_slices, 4),
         },
     )
 

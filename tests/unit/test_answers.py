@@ -33,8 +33,8 @@ def drawn(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def learned(folder: Path, **options: float | None) -> tuple[AnswerRules, dict]:
     """The rules of 600 validation images, and metrics of as many test images."""
-    spec, *validated = calibrate(SPEC, torch.nn.Identity(), [drawn(0)])
-    write_validation(spec, *validated, PATHS, folder / "validation.parquet")
+    spec, validation = calibrate(SPEC, torch.nn.Identity(), [drawn(0)])
+    write_validation(validation, PATHS, folder / "validation.parquet")
     wanted = Evaluate.model_construct(**options)
     rules = learn_rules(spec, folder / "validation.parquet", wanted)
     assert rules is not None

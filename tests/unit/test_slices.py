@@ -112,6 +112,17 @@ def test_groups_are_not_counted_as_images(tmp_path: Path) -> None:
     assert together["high"] - together["low"] > 1.5 * (apart["high"] - apart["low"])
 
 
+def test_a_few_wrong_groups_count_as_no_more_than_the_groups(tmp_path: Path) -> None:
+    """Ten errors in ten of the twenty groups of a slice; its 100 images would seem to be independent."""
+    groups = np.arange(200) // 5
+    is_right = ~np.isin(np.arange(200), np.arange(0, 100, 10))
+    manifest = write_manifest(tmp_path, format=["PNG"] * 100 + ["JPEG"] * 100)
+    rows = found(predictions(is_right), manifest, groups=groups)
+    row = next(row for row in rows if row["slice"] == "PNG")
+    interval = binomtest(18, 20).proportion_ci(method="wilson")
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
+
+
 def test_small_slices_are_shown_and_not_ranked(tmp_path: Path) -> None:
     formats = ["BMP"] * 19 + ["PNG"] * 181
     rows = found(predictions(np.arange(200) >= 19), write_manifest(tmp_path, format=formats))

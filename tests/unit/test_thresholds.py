@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 from support import make_spec
 from torch import Tensor, nn
 
+from darkroom.compute.inference import joined
 from darkroom.metrics.multi_label import best_thresholds, labels_at
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
@@ -81,9 +82,10 @@ def test_batches_of_other_sizes_give_the_same_thresholds_and_other_labels_others
 def test_a_temperature_moves_thresholds_and_no_prediction() -> None:
     """Logits that are twenty times as large are too sure; their temperature takes that back."""
     sure = [(20 * images, targets) for images, targets in val_batches()]
-    spec, probabilities, targets = calibrate(SPEC, Biased(0, 0, 0), sure)
+    spec, _ = calibrate(SPEC, Biased(0, 0, 0), sure)
     assert all(temperature > 3 for temperature in spec.temperature)
-    logits = torch.cat([images for images, _ in sure]).double()
+    logits, targets = joined(sure)
+    probabilities, logits = probabilities_of(logits.double(), spec), logits.double()
     raw = best_thresholds(targets, logits.sigmoid())
     assert list(spec.thresholds or ()) != raw
     assert torch.equal(labels_at(spec.thresholds or (), probabilities), labels_at(raw, logits.sigmoid()))
@@ -93,10 +95,12 @@ def test_a_temperature_moves_thresholds_and_no_prediction() -> None:
 def test_one_label_an_image_has_one_temperature_and_no_thresholds(tmp_path: Path) -> None:
     one_class = [(images, targets.argmax(dim=1)) for images, targets in val_batches()]
     spec = replace(SPEC, target="one_class")
-    found, probabilities, targets = calibrate(spec, Biased(0, 0, 0), one_class)
+    found, columns = calibrate(spec, Biased(0, 0, 0), one_class)
+    logits, targets = joined(one_class)
+    probabilities = probabilities_of(logits.double(), found)
     assert (len(found.temperature), found.thresholds) == (1, None)
     paths = [f"{index}.png" for index in range(NUM_IMAGES)]
-    write_validation(found, probabilities, targets, paths, tmp_path / "new" / "val.parquet")
+    write_validation(columns, paths, tmp_path / "new" / "val.parquet")
     table = pd.read_parquet(tmp_path / "new" / "val.parquet")
     assert table["path"].tolist() == paths
     assert table["label"].tolist() == [SPEC.class_names[index] for index in targets.tolist()]

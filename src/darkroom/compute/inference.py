@@ -10,32 +10,31 @@ from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch
 
+Outputs = tuple[Tensor, Tensor]
+"""Logits, float32 ``(n, num_classes)``, and targets as in ``Batch``."""
+
 
 @torch.inference_mode()
-def compute_logits(
+def logits_by_batch(
     model: nn.Module,
     batches: Iterable[Batch],
     batch_size: str = "evaluate.batch_size",
     precision: Precision = "float32",
-) -> tuple[Tensor, Tensor]:
-    """Return the logits of every image.
+) -> Iterator[Outputs]:
+    """Yield the logits and targets of each batch, on the model's device.
 
     Args:
         batch_size: name of the parameter that sets the number of images per batch, for messages.
-
-    Returns:
-        Logits float32 ``(n, num_classes)``, and targets as in ``Batch``, on the model's device.
 
     Raises:
         UserError: a batch does not fit into memory.
     """
     model.eval()
-    outputs, targets = [], []
-    for images, batch_targets in batches:
+    for images, targets in batches:
         try:
             with autocast(images.device, precision):
                 # a copy, because a recorded CUDA graph returns the same memory each time
-                outputs.append(model(images).clone())
+                logits = model(images).clone()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -43,9 +42,22 @@ def compute_logits(
                 f"{len(images)} images of {images.shape[2]} x {images.shape[3]} pixels at once do not "
                 f"fit into the memory of {images.device}, even without training; lower {batch_size}"
             ) from None
-        targets.append(batch_targets)
-    logits = torch.cat(outputs)
-    return logits if precision == "float32" else logits.float(), torch.cat(targets)
+        yield logits if precision == "float32" else logits.float(), targets
+
+
+def compute_logits(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    batch_size: str = "evaluate.batch_size",
+) -> Outputs:
+    """Return the logits and targets of all images at once; see ``logits_by_batch``."""
+    return joined(logits_by_batch(model, batches, batch_size))
+
+
+def joined(outputs: Iterable[Outputs]) -> Outputs:
+    """Return the outputs of several batches as those of one."""
+    logits, targets = zip(*outputs, strict=True)
+    return torch.cat(logits), torch.cat(targets)
 
 
 def mirrored(batches: Iterable[Batch]) -> Iterator[Batch]:

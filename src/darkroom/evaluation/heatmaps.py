@@ -46,9 +46,10 @@ def heatmaps(model: Classifier, images: Tensor, classes: Tensor) -> tuple[Tensor
 
     If the model computes feature maps to the end, this is Grad-CAM (Selvaraju et al., "Grad-CAM: Visual
     Explanations from Deep Networks via Gradient-based Localization", 2017) on the last map with at least
-    4 x 4 positions. Otherwise (perceptrons, transformers of tokens), it is the absolute gradient times
-    input (Shrikumar et al., "Not Just a Black Box", 2016), where the input is the difference from
-    the mean of the training pixels, averaged over regions.
+    4 x 4 positions. Otherwise (perceptrons, transformers of tokens), it is the gradient times input
+    (Shrikumar et al., "Not Just a Black Box", 2016), where the input is the difference from the mean of
+    the training pixels: to first order, what hiding a pixel takes from the logit. It is averaged over
+    regions. Both keep only what speaks for the class: what speaks against it is 0.
 
     Args:
         model: in evaluation mode.
@@ -84,10 +85,10 @@ def _heatmaps(model: Classifier, images: Tensor, classes: Tensor) -> tuple[Tenso
     score = logits.gather(1, classes[:, None]).sum()
     if last.output is None:
         [gradients] = torch.autograd.grad(score, pixels)
-        product = (gradients.double() * (pixels - 255 * model.mean).double()).sum(dim=1).abs()
+        product = (gradients.double() * (pixels - 255 * model.mean).double()).sum(dim=1)
         height, width = product.shape[1:]
         size = (min(height, MOST_SIDE), min(width, MOST_SIDE))
-        return F.adaptive_avg_pool2d(product, size).detach().cpu(), "gradient x input"
+        return F.adaptive_avg_pool2d(product, size).relu().detach().cpu(), "gradient x input"
     [gradients] = torch.autograd.grad(score, last.output)
     features, gradients = last.output.double(), gradients.double()
     if last.is_channels_last(model):

@@ -12,7 +12,7 @@ from darkroom.evaluation.attributes import Attribute
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.holm import holm
-from darkroom.metrics.intervals import wilson
+from darkroom.metrics.intervals import FEW_ERRORS, wilson
 from darkroom.metrics.remarks import FEW_IMAGES
 from darkroom.reporting.tables import write_csv
 
@@ -109,7 +109,10 @@ def _compare(
     variance = _variance((is_right - score) * chosen / num_images, num_units, units)
     size = float(num_units)
     if 0 < score < 1 and variance > 0:
-        size = min(max(score * (1 - score) / variance, 1.0), num_images)
+        # the variance of a handful of errors is too uncertain to count for more than the groups
+        num_wrong = len(np.unique(units[chosen & ~is_right]))
+        at_most = num_units if num_wrong < FEW_ERRORS else num_images
+        size = min(max(score * (1 - score) / variance, 1.0), at_most)
     low, high = wilson(np.array(score), np.array(size)).tolist()
     row = {"num_images": num_images, "score": round(score, DIGITS), "low": low, "high": high}
     row |= {"rest": round(other, DIGITS), "p_value": None}

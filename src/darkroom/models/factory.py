@@ -16,9 +16,10 @@ from darkroom.models.backbones.resnet import ResNet
 from darkroom.models.backbones.shapes import ShapesOnly, require_size
 from darkroom.models.backbones.vit import ViT
 from darkroom.models.classifier import Classifier
-from darkroom.models.heads import make_head, no_map
+from darkroom.models.heads import no_map
 from darkroom.models.network import Network
 from darkroom.models.spec import ModelSpec
+from darkroom.models.targets.interface import model_target
 from darkroom.models.unfamiliarity import Unfamiliarity
 
 
@@ -42,7 +43,7 @@ def make_network(spec: ModelSpec) -> Network:
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
     use_onednn(backbone)
     feature_shape = _feature_shape(backbone, spec)
-    head = make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
+    head = model_target(spec.target).head(spec, feature_shape)
     return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from darkroom.compute.device import is_out_of_memory
-from darkroom.compute.inference import compute_logits
+from darkroom.compute.inference import logits_by_batch
 from darkroom.compute.precision import Precision, autocast
 from darkroom.errors import UserError
 from darkroom.loading.batches import Batch, TrainBatch
@@ -174,8 +174,7 @@ def evaluate(
         loss: says which kind of target is scored.
         seed: of the bootstrap that estimates the standard error.
     """
-    logits, targets = compute_logits(model, batches, "train.batch_size", precision)
-    return loss.target.scores(logits, targets, seed)
+    return loss.target.scores(logits_by_batch(model, batches, "train.batch_size", precision), seed)
 
 
 def _micro_batches(batch: TrainBatch, count: int) -> Iterator[TrainBatch]:

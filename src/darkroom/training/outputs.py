@@ -33,10 +33,9 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
         **history.outcome(remarks),
     }
     val = job.validation(history.course.kept.epoch - 1)
-    spec, probabilities, targets = calibrate(
-        replace(job.spec, training=training), job.validated(job.model), val
-    )
-    write_validation(spec, probabilities, targets, val.paths, VALIDATION)
+    recorded = replace(job.spec, training=training)
+    spec, validation = calibrate(recorded, job.validated(job.model), val)
+    write_validation(validation, val.paths, VALIDATION)
     history.write_csv(HISTORY)
     history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")

@@ -12,9 +12,23 @@ from darkroom.targets import Target
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from darkroom.models.heads import Head
+    from darkroom.models.spec import ModelSpec
+
 
 class ModelTarget(Protocol):
-    """A module for each kind."""
+    """A module for each kind. Descriptions are read without torch, which modules thus import late."""
+
+    def head(self, spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
+        """Return the part of a network that computes logits from features.
+
+        Args:
+            feature_shape: ``(C, h, w)`` or ``(C,)``.
+
+        Raises:
+            UserError: the spec's head does not support such features.
+        """
+        ...
 
     def probabilities(self, logits: "Tensor") -> "Tensor":
         """Return what logits at temperature 1 stand for, in their shape, 0..1."""

@@ -9,6 +9,16 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from darkroom.models.heads import Head
+    from darkroom.models.spec import ModelSpec
+
+
+def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
+    """Return a head that pools features."""
+    from darkroom.models.heads import make_head
+
+    return make_head(spec.head, spec.name, feature_shape, len(spec.class_names), spec.dropout)
+
 
 def probabilities(logits: "Tensor") -> "Tensor":
     """Return probabilities of classes, which sum to 1 in each row."""

@@ -1,10 +1,11 @@
 """What a kind of target says about training: losses, validation, calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from darkroom.compute.inference import Outputs
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import Target
 from darkroom.training.scores import Scores
@@ -50,29 +51,26 @@ class TrainingTarget(Protocol):
         """
         ...
 
-    def scores(self, logits: Tensor, targets: Tensor, seed: int) -> Scores:
+    def scores(self, outputs: Iterable[Outputs], seed: int) -> Scores:
         """Return the scores of a validation, without label smoothing or weights.
 
         Args:
+            outputs: of the batches, one after the other, which need not fit into memory together.
             seed: of the bootstrap that estimates the standard error.
         """
         ...
 
-    def calibrated(self, spec: ModelSpec, logits: Tensor, targets: Tensor) -> ModelSpec:
-        """Return the spec with what is decided on validation images: temperatures and thresholds.
+    def calibrated(
+        self, spec: ModelSpec, outputs: Iterable[Outputs]
+    ) -> tuple[ModelSpec, dict[str, Any]]:
+        """Return what is decided on validation images, and the columns of validation.parquet.
 
         Args:
-            logits: of the validation images, on the CPU, like ``targets``.
-        """
-        ...
+            outputs: of the batches of validation images, on the CPU.
 
-    def validation_columns(
-        self, spec: ModelSpec, probabilities: Tensor, targets: Tensor
-    ) -> dict[str, Any]:
-        """Return truth, prediction and ``correct`` of each image, for validation.parquet.
-
-        Args:
-            probabilities: calibrated, float64, on the CPU.
+        Returns:
+            The spec with temperatures and thresholds; truth, prediction and ``correct`` of each image,
+            by calibrated probabilities.
         """
         ...
 

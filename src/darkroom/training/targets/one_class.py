@@ -1,6 +1,6 @@
 """Training with one class per image: targets are int64 ``(n,)``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from darkroom.compute.inference import Outputs, joined
 from darkroom.errors import UserError
 from darkroom.metrics.confusion import accuracy, confusion_matrix, macro_f1
 from darkroom.metrics.temperature import fit_temperature
+from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.training.losses import LossFunction, focal_term
 from darkroom.training.scores import Scores
@@ -75,7 +77,8 @@ def losses(weight: Tensor | None, smoothing: float, gamma: float | None) -> dict
     return {"cross_entropy": cross_entropy, "nll": nll, "focal": focal, "bce": bce}
 
 
-def scores(logits: Tensor, targets: Tensor, seed: int) -> Scores:
+def scores(outputs: Iterable[Outputs], seed: int) -> Scores:
+    logits, targets = joined(outputs)
     loss = F.cross_entropy(logits.cpu().double(), targets.cpu())
     preds, num_classes = logits.argmax(dim=1), logits.shape[1]
     confusion = confusion_matrix(targets, preds, num_classes)
@@ -83,14 +86,13 @@ def scores(logits: Tensor, targets: Tensor, seed: int) -> Scores:
     return Scores(float(loss), accuracy(confusion), macro_f1(confusion), error)
 
 
-def calibrated(spec: ModelSpec, logits: Tensor, targets: Tensor) -> ModelSpec:
+def calibrated(spec: ModelSpec, outputs: Iterable[Outputs]) -> tuple[ModelSpec, dict[str, Any]]:
+    logits, targets = joined(outputs)
     temperature = fit_temperature(logits.double().numpy(), targets.numpy())
-    return replace(spec, temperature=(temperature,), thresholds=None)
-
-
-def validation_columns(spec: ModelSpec, probabilities: Tensor, targets: Tensor) -> dict[str, Any]:
+    spec = replace(spec, temperature=(temperature,), thresholds=None)
+    probabilities = probabilities_of(logits.double(), spec)
     names, best = np.array(spec.class_names, dtype=object), probabilities.max(dim=1)
-    return {
+    return spec, {
         "label": names[targets.numpy()],
         "pred": names[best.indices.numpy()],
         "correct": (best.indices == targets).numpy(),

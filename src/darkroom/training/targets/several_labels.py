@@ -1,6 +1,6 @@
 """Training with any number of labels per image: targets are ``(n, num_classes)`` of 0 and 1."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from darkroom.compute.inference import Outputs, joined
 from darkroom.errors import UserError
 from darkroom.metrics.multi_label import best_thresholds, exact_matches, labels_at, macro_f1_of_labels
 from darkroom.metrics.temperature import fit_temperatures
+from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.training.losses import LossFunction, focal_term
 from darkroom.training.scores import Scores
@@ -61,30 +63,33 @@ def losses(weight: Tensor | None, smoothing: float, gamma: float | None) -> dict
     return {"bce": bce, "focal": focal}
 
 
-def scores(logits: Tensor, targets: Tensor, seed: int) -> Scores:
+def scores(outputs: Iterable[Outputs], seed: int) -> Scores:
     """Return the scores at a threshold of 0.5; an image is correct only if all its labels are."""
+    logits, targets = joined(outputs)
     loss = F.binary_cross_entropy_with_logits(logits.cpu().double(), targets.cpu().double())
     preds = logits >= 0
     error = standard_error_of_labels(targets, preds, seed)
     return Scores(float(loss), exact_matches(targets, preds), macro_f1_of_labels(targets, preds), error)
 
 
-def calibrated(spec: ModelSpec, logits: Tensor, targets: Tensor) -> ModelSpec:
-    """Return the spec with a temperature and a threshold for each label.
+def calibrated(spec: ModelSpec, outputs: Iterable[Outputs]) -> tuple[ModelSpec, dict[str, Any]]:
+    """Return the spec with a temperature and a threshold for each label, and the columns.
 
     Thresholds are chosen on the probabilities before calibration, whose digits do not depend on the
     temperature, and then calibrated: the same labels reach them.
     """
+    logits, targets = joined(outputs)
     temperature = fit_temperatures(logits.double().numpy(), targets.numpy())
     thresholds = best_thresholds(targets, logits.double().sigmoid())
     pairs = zip(thresholds, temperature, strict=True)
-    return replace(spec, temperature=temperature, thresholds=tuple(_calibrated(*pair) for pair in pairs))
-
-
-def validation_columns(spec: ModelSpec, probabilities: Tensor, targets: Tensor) -> dict[str, Any]:
-    names = np.array(spec.class_names, dtype=object)
-    preds = labels_at(spec.thresholds or (), probabilities)
-    return {
+    calibrated_thresholds = tuple(_calibrated(*pair) for pair in pairs)
+    spec = replace(spec, temperature=temperature, thresholds=calibrated_thresholds)
+    probabilities = probabilities_of(logits.double(), spec)
+    names, preds = (
+        np.array(spec.class_names, dtype=object),
+        labels_at(calibrated_thresholds, probabilities),
+    )
+    return spec, {
         "labels": [names[row].tolist() for row in targets.bool().numpy()],
         "preds": [names[row].tolist() for row in preds.numpy()],
         "correct": (preds == targets.bool()).all(dim=1).numpy(),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from effort import ALL
 from PIL import Image
 from project import Project, file_states
 from sklearn.datasets import load_digits
@@ -239,7 +240,18 @@ CHANGES: dict[str, tuple[Callable[[Planned], object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", CHANGES)
+ALIKE = (
+    "seed",
+    "num_threads",
+    "code of decoding",
+    "code of dataset",
+    "code of metrics",
+    "code of a script",
+)
+"""Kinds that take many seconds and are like others: only with ALL_TESTS=1."""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CHANGES if ALL or kind not in ALIKE])
 def test_the_plan_is_what_dvc_then_does(project: Planned, kind: str) -> None:
     change, expected, reason = CHANGES[kind]
     project.reset()

@@ -2,24 +2,29 @@
 
 from darkroom.config.export import ExportConfig
 from darkroom.errors import counted
-from darkroom.paths import DATASET, EXPORT, METRICS, MODEL, PREPARED
+from darkroom.paths import DATASET, EXPORT, LATENCY, MANIFEST, METRICS, MODEL, PREPARED
 from darkroom.pipeline.stage import run_stage
 from darkroom.runtime import Runtime
 from darkroom.tracking.run import Run
 
 
 def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
+    import pyarrow.parquet as pq
+
     from darkroom.compute.determinism import set_determinism
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
+    from darkroom.dataset.targets.interface import stored_target
     from darkroom.dataset.views import EvaluationView
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.model_card import write_model_card
-    from darkroom.export.parity import check_parity
+    from darkroom.export.parity import BATCH_SIZE, check_parity
     from darkroom.export.rules import answer_rules
+    from darkroom.export.scores import scores_of_files
+    from darkroom.metrics.groups import COLUMNS, groups_of
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
-    from darkroom.progress import spinner
+    from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import read_json, write_json
 
     options = config.export
@@ -29,36 +34,39 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
-    test_split = open_split(
-        PREPARED / "test", info, EvaluationView.of(spec.input_size, spec.evaluate_crop)
-    )
-    images, paths = test_split.evenly_spaced(options.parity_images)
-    with spinner(
-        f"export: reloading each file and comparing it on {counted(len(images), 'test image')}"
-    ):
+    test = open_split(PREPARED / "test", info, EvaluationView.of(spec.input_size, spec.evaluate_crop))
+    with progress_bar("export: classifying the test images with each file", len(test)) as bar:
+        batches = (images for (images,) in bar.count((images,) for images in test.batches(BATCH_SIZE)))
         parities = check_parity(
-            model, spec, files, images, config.num_threads, options.parity_tolerance, paths
+            model, spec, files, batches, config.num_threads, options.parity_tolerance, test.paths
         )
+    targets = stored_target(test.target).indicators(test.labels, len(info.class_names))
+    groups = groups_of(pq.read_table(MANIFEST, columns=list(COLUMNS)), test.paths)
+    scores = scores_of_files(parities, targets, groups)
+    checked = {
+        file.name: {"bytes": file.stat().st_size, **parities[file.name].to_dict(), **scores[file.name]}
+        for file in files
+    }
 
     metrics = read_json(METRICS)["test"]
     parity_file, card = EXPORT / "parity.json", EXPORT / "README.md"
-    write_json({name: parity.to_dict() for name, parity in parities.items()}, parity_file)
-    write_model_card(
-        spec,
-        info,
-        metrics,
-        [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats],
-        card,
-    )
+    write_json(checked, parity_file)
+    descriptions = [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats]
+    write_model_card(spec, info, metrics, descriptions, checked, card)
     description = describe_export(
         {**spec.preprocessing(), **answer_rules(metrics)}, [*files, parity_file, card]
     )
     write_json(description, EXPORT / DESCRIPTION)
 
+    latencies = {name: dict(parity.latency) for name, parity in parities.items()}
+    write_json(latencies, LATENCY)
+    run.log_metrics(
+        {f"{measure}/{name}": value for name, row in latencies.items() for measure, value in row.items()}
+    )
     worst = max(parity.max_abs_difference for parity in parities.values())
     print(
         f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they differ from the "
-        f"checkpoint by at most {worst:.1e} on {counted(len(images), 'test image')}"
+        f"checkpoint by at most {worst:.1e} on {counted(len(test), 'test image')}"
     )
 
 

@@ -23,6 +23,9 @@ CACHE = Path(".darkroom")
 FEATURES = CACHE / "features"
 """Features of frozen backbones."""
 
+LATENCY = CACHE / "latency.json"
+"""How long the exported files take for an image; a stage's outputs contain no durations."""
+
 MODEL = Path("models/model.safetensors")
 WEIGHTS = Path("models/weights")
 """Files with initial weights."""

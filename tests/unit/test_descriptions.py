@@ -16,6 +16,7 @@ from darkroom.tracking.descriptions import (
     describe_export,
     describe_preparation,
     describe_training,
+    exported_metrics,
     kept_epoch,
     model_params,
     scores,
@@ -267,6 +268,21 @@ def test_an_export_tells_sizes_and_parity(kind: str) -> None:
         "model.onnx": "1,234 kB; differs from the checkpoint by less than 1e-06, "
         "99.5% of the test images get the same outcome"
     }
+    score = {"argmax": "accuracy", "labels": "exact_match"}[kind]
+    parity |= {"f1_macro": 0.9, "f1_macro_low": 0.8, "f1_macro_high": 0.95, score: 0.5}
+    [row] = describe_export({"model.onnx": 1_234_000}, {"model.onnx": parity}).values()
+    title = score.replace("_", " ")
+    assert f"1,234 kB; macro F1 0.9000 (0.8000 to 0.9500), {title} 0.5000, differs" in row
+    assert exported_metrics({"model.onnx": parity}) == {
+        "parity/model.onnx": 1e-6,
+        "f1_macro/model.onnx": 0.9,
+        f"{score}/model.onnx": 0.5,
+    }
+
+
+def test_an_export_of_an_earlier_version_has_no_scores() -> None:
+    older = {"model.onnx": {"max_abs_difference_below": 1e-5, "argmax_agreement": 1.0}}
+    assert exported_metrics(older) == {"parity/model.onnx": 1e-5}
 
 
 def test_models_are_told_apart_by_few_facts() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -18,13 +19,18 @@ from support import make_spec
 from warm import WarmPython
 
 import darkroom
+from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
+from darkroom.evaluation.evaluate import evaluate
+from darkroom.evaluation.intervals import with_intervals
 from darkroom.export.formats import FORMATS, ExportedModel, output_names, write_formats
-from darkroom.export.parity import Parity, check_parity, compare
-from darkroom.export.reload import RUNNERS
+from darkroom.export.parity import Parity, check_parity, compare, disagreement
+from darkroom.export.reload import LOADERS
+from darkroom.export.scores import scores_of_files
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, load_spec, save_model
+from darkroom.targets import Target
 
 FILES = ("model.safetensors", "model.onnx", "model.pt2")
 MODELS = ("cnn", "mlp", "resnet", "vit", "torchvision:resnet18")
@@ -161,7 +167,7 @@ def test_files_agree_with_the_checkpoint(exports: Exports) -> None:
     folder = exports("cnn")
     model, spec = load_model(folder / "model.safetensors")
     paths = [folder / file for file in FILES]
-    parities = check_parity(model, spec, paths, images_for(folder, 7), num_threads=1, tolerance=1e-4)
+    parities = check_parity(model, spec, paths, [images_for(folder, 7)], num_threads=1, tolerance=1e-4)
     assert list(parities) == list(FILES)
     for parity in parities.values():
         assert 0 <= parity.max_abs_difference < 1e-5
@@ -169,10 +175,12 @@ def test_files_agree_with_the_checkpoint(exports: Exports) -> None:
         assert parity.unfamiliarity_difference is not None
         assert 0 <= parity.unfamiliarity_difference < 1e-5
         assert parity.to_dict() == {
+            "num_images": 7,
             "max_abs_difference_below": 1e-5,
             "argmax_agreement": 1.0,
             "unfamiliarity_difference_below": 1e-5,
         }
+        assert set(parity.latency) == {"p50_ms", "p99_ms", "images_per_second"}
 
 
 FAMILIES = {
@@ -221,7 +229,7 @@ import torch
 from support import make_spec
 from darkroom.export.formats import FORMATS
 from darkroom.export.parity import compare
-from darkroom.export.reload import run_onnx, run_pt2
+from darkroom.export.reload import load_onnx, load_pt2
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 
@@ -232,9 +240,9 @@ model = make_classifier(spec).eval()
 images = np.random.default_rng(0).integers(0, 256, (3, 1, side, side), dtype=np.uint8)
 with torch.inference_mode():
     expected = probabilities_of(model(torch.from_numpy(images)), spec).numpy()
-for file_format, run in ((FORMATS["onnx"], run_onnx), (FORMATS["pt2"], run_pt2)):
+for file_format, load in ((FORMATS["onnx"], load_onnx), (FORMATS["pt2"], load_pt2)):
     file_format.write(model, spec, path := Path(file_format.file_name))
-    print(compare("one_class", expected, run(path, images)).max_abs_difference)
+    print(compare("one_class", expected, load(path)(images)).max_abs_difference)
 """
 
 
@@ -375,15 +383,23 @@ def test_write_formats_copies_the_checkpoint_and_writes_what_is_asked(tmp_path: 
 
 def check(folder: Path, file: str, tolerance: float = 1e-4) -> None:
     model, spec = load_model(folder / "model.safetensors")
-    check_parity(model, spec, [folder / file], images_for(folder, 4), num_threads=1, tolerance=tolerance)
+    check_parity(
+        model, spec, [folder / file], [images_for(folder, 4)], num_threads=1, tolerance=tolerance
+    )
 
 
 @pytest.mark.slow
 def test_a_file_made_of_other_weights_is_refused(exports: Exports, cnn: Path) -> None:
     check(cnn, "model.onnx")
     shutil.copy(exports("cnn").parent / "other-weights" / "model.onnx", cnn)
-    with pytest.raises(UserError, match=r"model\.onnx differs .*parity_tolerance allows 0\.0001"):
+    with pytest.raises(
+        UserError, match=r"model\.onnx differs .*parity_tolerance allows 0\.0001"
+    ) as refused:
         check(cnn, "model.onnx")
+    *_, named = f"{refused.value}".splitlines()
+    assert re.fullmatch(
+        r"  image \d: the checkpoint predicts \w+, model\.onnx \w+; difference [\de.-]+", named
+    )
     check(cnn, "model.onnx", tolerance=1.0)
 
 
@@ -404,7 +420,7 @@ def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
     (cnn / "gone.onnx").unlink(missing_ok=True)
     files = [cnn / "model.onnx", cnn / "gone.onnx"]
     with pytest.raises(UserError, match=r"gone\.onnx"):
-        check_parity(model, spec, files, images_for(cnn, 2), num_threads=1, tolerance=1.0)
+        check_parity(model, spec, files, [images_for(cnn, 2)], num_threads=1, tolerance=1.0)
 
 
 # figures
@@ -413,8 +429,11 @@ def test_a_good_file_beside_a_missing_one_is_not_enough(cnn: Path) -> None:
 def test_compare_takes_the_largest_difference_and_counts_equal_classes() -> None:
     expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
     actual = np.array([[0.75, 0.25], [0.25, 0.75], [0.25, 0.75], [1.0, 0.0]], np.float32)
-    assert compare("one_class", expected, actual) == Parity(0.25, 0.75, "one_class")
-    assert compare("one_class", expected, expected) == Parity(0.0, 1.0, "one_class")
+    parity = compare("one_class", expected, actual)
+    assert (parity.max_abs_difference, parity.agreement) == (0.25, 0.75)
+    assert parity.differences.tolist() == [0, 0.25, 0.125, 0]
+    parity = compare("one_class", expected, expected)
+    assert (parity.max_abs_difference, parity.agreement) == (0.0, 1.0)
 
 
 def test_a_difference_that_is_no_number_is_not_hidden() -> None:
@@ -438,7 +457,8 @@ def test_a_difference_that_is_no_number_is_not_hidden() -> None:
     ],
 )
 def test_the_bound_is_the_next_power_of_ten(difference: float, bound: float) -> None:
-    parity = Parity(difference, 1.0, "one_class")
+    preds = np.ones((1, 1), bool)
+    parity = Parity("one_class", np.array([difference]), preds, preds)
     assert parity.bound == bound
     assert parity.to_dict()["max_abs_difference_below"] == bound
     assert difference < parity.bound
@@ -462,10 +482,54 @@ def test_the_temperature_is_inside_every_format(temperature: float, tmp_path: Pa
         expected = model(torch.from_numpy(images))
     forgotten = replace(spec, temperature=(1.0,))
     for file in files:
-        actual = RUNNERS[file.suffix](file, images)
+        actual = LOADERS[file.suffix](file)(images)
         right, wrong = (probabilities_of(expected, each).numpy() for each in (spec, forgotten))
         assert compare("one_class", right, actual).bound == 1e-5
         assert compare("one_class", wrong, actual).bound > 1e-3
+
+
+def test_images_that_differ_are_named_worst_first(tmp_path: Path) -> None:
+    expected = np.tile(np.array([0.75, 0.25], np.float32), (14, 1))
+    actual = expected.copy()
+    actual[1:] -= np.array([0.001, -0.001], np.float32) * np.arange(1, 14)[:, None]
+    actual[5] = [0.25, 0.75]
+    paths = [f"{index}.png" for index in range(14)]
+    spec = make_spec(class_names=("cat", "a,b"))
+    lines = disagreement(
+        "m.onnx", compare("one_class", expected, actual), spec, 1e-4, paths
+    ).splitlines()
+    assert lines[0].startswith(
+        "export: m.onnx differs from the checkpoint by 0.5 in a probability (the same"
+    )
+    assert "92.9% of 14 images" in lines[0]
+    assert lines[1] == "  5.png: the checkpoint predicts cat, m.onnx 'a,b'; difference 0.5"
+    assert lines[2] == "  13.png: the checkpoint predicts cat, m.onnx cat; difference 0.013"
+    assert len(lines) == 12
+    assert lines[-1] == "  and 3 more"
+    assert "0.png" not in [line.split(":")[0].strip() for line in lines]
+
+
+@pytest.mark.parametrize("target", ["one_class", "several_labels"])
+def test_scores_of_a_file_are_those_that_evaluate_gives_its_predictions(target: Target) -> None:
+    random = np.random.default_rng(0)
+    spec = make_spec(class_names=("a", "b", "c"), target=target)
+    several = target == "several_labels"
+    if several:
+        spec = replace(spec, thresholds=(0.5, 0.5, 0.5))
+    logits = torch.from_numpy(random.normal(size=(90, 3))).float()
+    labels = random.integers(0, 2, (90, 3), np.uint8) if several else random.integers(0, 3, 90)
+    groups = random.integers(0, 20, 90)
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    evaluation = evaluate(spec, torch.from_numpy(labels), logits, [f"{i}" for i in range(90)])
+    expected = with_intervals(evaluation, groups).metrics
+    probabilities = probabilities_of(logits, spec).numpy()
+    good = compare(target, probabilities, probabilities, spec.thresholds)
+    bad = compare(target, probabilities, probabilities[:, ::-1], spec.thresholds)
+    truth = stored_target(target).indicators(labels, 3)
+    scores = scores_of_files({"a": good, "b": good, "c": bad}, truth, groups)
+    assert scores["a"] == scores["b"] == {name: expected[name] for name in scores["a"]}
+    assert len(scores["a"]) == 6
+    assert scores["c"] != scores["a"]
 
 
 # several labels an image
@@ -518,19 +582,24 @@ def test_parity_of_several_labels_is_that_of_their_sets(several: Path) -> None:
     model, spec = load_model(several / "model.safetensors")
     paths = [several / name for name in FILES]
     images = images_for(several, 7)
-    parities = check_parity(model, spec, paths, images, 1, 1e-4)
+    parities = check_parity(model, spec, paths, [images[:4], images[4:]], 1, 1e-4)
     for parity in parities.values():
-        assert parity.to_dict() == {"max_abs_difference_below": 1e-5, "labels_agreement": 1.0}
+        assert parity.to_dict() == {
+            "num_images": 7,
+            "max_abs_difference_below": 1e-5,
+            "labels_agreement": 1.0,
+        }
     one_label = replace(spec, target="one_class", thresholds=None)
     with pytest.raises(UserError, match=r"differs .* \(the same class for"):
-        check_parity(model, one_label, paths[1:2], images, 1, 1e-4)
+        check_parity(model, one_label, paths[1:2], [images], 1, 1e-4)
 
 
 def test_compare_counts_images_with_equal_sets() -> None:
     expected = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]], np.float32)
     actual = np.array([[0.75, 0.75], [0.5, 0.25], [0.25, 0.75], [0.5, 0.0]], np.float32)
     # the most probable is the same in all, the set is not in the first
-    assert compare("several_labels", expected, actual, (0.5, 0.6)) == Parity(0.5, 0.75, "several_labels")
+    parity = compare("several_labels", expected, actual, (0.5, 0.6))
+    assert (parity.max_abs_difference, parity.agreement) == (0.5, 0.75)
     assert compare("several_labels", expected, actual, (0.5, 0.5)).agreement == 0.5
     assert compare("one_class", expected, actual).agreement == 1.0
 
@@ -545,7 +614,7 @@ def test_probabilities_that_are_no_numbers_are_refused_with_the_image(cnn: Path)
         UserError, match=r"the checkpoint has outputs that are not finite for 3 of 3 .* a\.png"
     ):
         check_parity(
-            model, spec, [cnn / "model.onnx"], images, 1, 1e-4, paths=["a.png", "b.png", "c.png"]
+            model, spec, [cnn / "model.onnx"], [images], 1, 1e-4, paths=["a.png", "b.png", "c.png"]
         )
 
 
@@ -558,4 +627,4 @@ def test_an_exported_file_that_gives_no_numbers_is_refused(cnn: Path, tmp_path: 
     save_model(broken, spec, tmp_path / "checkpoint")
     [_, file] = write_formats(["onnx"], tmp_path / "checkpoint", broken, spec, tmp_path / "export")
     with pytest.raises(UserError, match=r"model\.onnx has outputs that are not finite for 2 of 2"):
-        check_parity(model, spec, [file], images_for(cnn, 2), 1, 1e-4)
+        check_parity(model, spec, [file], [images_for(cnn, 2)], 1, 1e-4)

@@ -282,7 +282,10 @@ def test_the_card_has_a_threshold_a_label(evaluation: Evaluated, tmp_path: Path)
         std=[0.25],
         digest="d1ge57",
     )
-    write_model_card(evaluation.spec, info, metrics_file(evaluation.metrics), [], tmp_path / "README.md")
+    metrics = metrics_file(evaluation.metrics)
+    agreement = {"bytes": 1234, "labels_agreement": 0.975, "max_abs_difference_below": 1e-5}
+    checked = {"model.onnx": {**metrics, **agreement}}
+    write_model_card(evaluation.spec, info, metrics, [], checked, tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# cnn for 5 labels\n")
     rows = rows_of(text)
@@ -291,6 +294,8 @@ def test_the_card_has_a_threshold_a_label(evaluation: Evaluated, tmp_path: Path)
         row = rows[" ".join(name.split())]
         f1 = evaluation.metrics["per_class"][name]["f1"]
         assert row == ["7", "7", "7", f"{f1:.3f}", f"{threshold:.4f}"]
+    scores = [f"{metrics[name]:.4f}" for name in ("f1_macro", "exact_match")]
+    assert rows["model.onnx"] == ["1", *scores, "97.50%", "below 1e-05"]
     assert rows["exact match"] == [f"{evaluation.metrics['exact_match']:.4f}"]
     assert "accuracy" not in rows
     assert "sigmoid" in text

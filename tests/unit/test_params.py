@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 FILE = Path("params.yaml")
 
-TO_10_000 = "a whole number at least 1 and at most 10,000"  # also of export.parity_images
+TO_10_000 = "a whole number at least 1 and at most 10,000"
 LR = "auto or a number above 0 and at most 100"
 FRACTION = "a number above 0 and below 1"
 SEED = "a whole number at least 0 and at most 4,294,967,295"
@@ -999,7 +999,7 @@ def test_a_folder_in_place_of_the_file_is_refused() -> None:
 def test_all_mistakes_are_said_at_once_in_the_order_of_lines() -> None:
     text = edited(
         {
-            "export.parity_images": "parity_images: 0",
+            "export.parity_tolerance": "parity_tolerance: 0",
             "train.lr": "",
             "seed": "seed: zero",
             "train.optimizer": "optimiser: sgd",
@@ -1016,14 +1016,15 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_lines() -> None:
         "prepare.resize",
         "train.lr",
         "train.optimiser",
-        "export.parity_images",
+        "export.parity_tolerance",
     ]
     lines = [int(line.split(":")[1]) for line in message]
     assert lines == sorted(lines)
     assert lines[2] == find_line(text, "data.fetch") + 2  # where the wrong one of the list stands
     assert lines[4] == find_line(text, "train") + 1
     assert message[-1] == with_line(
-        text, f"export.parity_images: 0 is not allowed; it must be {TO_10_000}"
+        text,
+        "export.parity_tolerance: 0 is not allowed; it must be a number above 0 and at most 1",
     )
 
 

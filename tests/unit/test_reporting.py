@@ -952,13 +952,19 @@ def card(folder: Path, names: tuple[str, ...] = HOSTILE_NAMES, **training: Any) 
     logits = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (len(targets), len(names))))
     metrics = metrics_file(classification_metrics(targets, logits.softmax(dim=1), list(names)))
     path = folder / "export" / "README.md"
-    write_model_card(spec, info, metrics, [("model.onnx", "for ONNX Runtime")], path)
+    write_model_card(spec, info, metrics, [("model.onnx", "for ONNX Runtime")], checked(metrics), path)
     text = path.read_text(encoding="utf-8")
     for name in ("f1_macro", "precision_macro", "recall_macro", "accuracy"):
         assert f"{metrics[name]:.4f}" in text, name
     for row in metrics["per_class"]:
         assert f"{row['f1']:.3f}" in text
     return text
+
+
+def checked(metrics: dict) -> dict[str, dict]:
+    """Returns what parity.json says of one file with these scores."""
+    agreement = {"bytes": 1_234_567, "argmax_agreement": 1.0, "max_abs_difference_below": 1e-5}
+    return {"model.onnx": {**metrics, **agreement}}
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
@@ -979,7 +985,9 @@ def test_the_model_card_tells_of_data_metrics_training_and_environment(tmp_path:
     assert rows["train.clip_norm"] == ["null"]
     assert rows["torch"] == ["9.8.7"]
     assert rows["device"] == ["cpu"]
-    assert rows["model.onnx"] == ["for ONNX Runtime"]
+    assert "| `model.onnx` | for ONNX Runtime |" in text
+    assert rows["model.onnx"][0] == "1,235"
+    assert rows["model.onnx"][3:] == ["100.00%", "below 1e-05"]
     assert "model.safetensors" in rows
     assert "d1ge57" * 8 in text
     assert "darkroom predict export/" in text
@@ -1029,7 +1037,7 @@ def test_the_model_card_leaves_blank_what_is_not_measured_and_shows_the_baseline
         std=[0.25],
         digest="d1ge57",
     )
-    write_model_card(partly.spec, info, metrics, [], tmp_path / "README.md")
+    write_model_card(partly.spec, info, metrics, [], checked(metrics), tmp_path / "README.md")
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     rows = rows_of(text)
     assert rows["baseline: macro F1 of logistic regression"] == ["0.9000"]

@@ -252,17 +252,12 @@ def test_any_contiguous_buffer_is_taken(tmp_path: Path, kind: type) -> None:
     assert np.array_equal(Shards(tmp_path / "train").gather(np.arange(2)), IMAGES[:2])
 
 
-@pytest.mark.parametrize(
-    ("count", "indices"),
-    [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, range(10)), (99, range(10))],
-)
-def test_evenly_spaced_spreads_over_the_whole_split(
-    folder: Path, count: int, indices: list[int]
-) -> None:
-    images, paths = Shards(folder).evenly_spaced(count)
-    assert images.flags["C_CONTIGUOUS"]
-    assert np.array_equal(images, np.moveaxis(IMAGES[list(indices)], 3, 1))
-    assert paths == [PATHS[index] for index in indices]
+@pytest.mark.parametrize("size", [1, 4, 10, 99])
+def test_batches_are_all_images_in_order(folder: Path, size: int) -> None:
+    batches = list(Shards(folder).batches(size))
+    assert all(batch.flags["C_CONTIGUOUS"] for batch in batches)
+    assert {len(batch) for batch in batches[:-1]} <= {size}
+    assert np.array_equal(np.concatenate(batches), np.moveaxis(IMAGES, 3, 1))
 
 
 def test_the_same_images_make_the_same_bytes(tmp_path: Path) -> None:

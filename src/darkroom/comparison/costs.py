@@ -1,7 +1,6 @@
 """What the two models cost: parameters, and the time that one image takes."""
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.comparison.side import Side
+from darkroom.compute.latency import time_in_turn
 from darkroom.errors import UserError
 from darkroom.models.exported import DESCRIPTION
 from darkroom.paths import EXPORT, REPORT_TRAIN
 
 ONNX = "model.onnx"
 SUMMARY = REPORT_TRAIN / "summary.txt"
-NUM_ROUNDS = 200
-"""Maximum number of times that each model classifies an image."""
-NUM_WARM_UPS = 10
-MAX_SECONDS = 20.0
-"""Time after which no further round begins, once there are ``MIN_ROUNDS``."""
-MIN_ROUNDS = 20
 
 Quartiles = tuple[float, float, float]
 """The median, and below and above it the first and third quartile."""
@@ -85,8 +79,8 @@ def _num_parameters(side: Side) -> int | None:
     return int(found[1].replace(",", "")) if found else None
 
 
-def _load(side: Side, folder: Path) -> Callable[[], float]:
-    """Return a function that classifies an image with the exported model of a side, and returns seconds.
+def _load(side: Side, folder: Path) -> Callable[[], object]:
+    """Return a function that classifies an image with the exported model of a side.
 
     Raises:
         UserError: the files of the model are not available, or damaged.
@@ -102,37 +96,14 @@ def _load(side: Side, folder: Path) -> Callable[[], float]:
         problem = f"{error}".replace(f"{folder}", f"{EXPORT}")
         raise UserError(f"{side.name}: {problem}") from None
     image = np.random.default_rng(0).integers(0, 256, (1, *predictor.input_shape), dtype=np.uint8)
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        predictor.probabilities(image)
-        return time.perf_counter() - start
-
-    return seconds
+    return lambda: predictor.probabilities(image)
 
 
-def measure(first: Callable[[], float], second: Callable[[], float]) -> Latency:
-    """Return the latency of two models, each timed once per round, in changing order.
-
-    Args:
-        first, second: classify an image, and return the seconds.
-    """
-    for _ in range(NUM_WARM_UPS):
-        first()
-        second()
-    pairs: list[tuple[float, float]] = []
-    start = time.perf_counter()
-    while len(pairs) < NUM_ROUNDS:
-        if len(pairs) >= MIN_ROUNDS and time.perf_counter() - start > MAX_SECONDS:
-            break
-        if len(pairs) % 2:
-            later = second()
-            pairs.append((first(), later))
-        else:
-            pairs.append((first(), second()))
-    times = np.array(pairs)
+def measure(first: Callable[[], object], second: Callable[[], object]) -> Latency:
+    """Return the latency of two models that classify an image in turn."""
+    times = time_in_turn((first, second))
     before, after = (_quartiles(1e3 * column) for column in times.T)
-    return Latency((before, after), _quartiles(times[:, 1] / times[:, 0]), len(pairs))
+    return Latency((before, after), _quartiles(times[:, 1] / times[:, 0]), len(times))
 
 
 def _quartiles(values: NDArray[np.float64]) -> Quartiles:

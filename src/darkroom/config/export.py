@@ -13,15 +13,10 @@ class Export(Section):
     formats: list[Literal["onnx", "pt2"]] = Field(
         description="formats to export in addition to safetensors; `darkroom predict` needs onnx"
     )
-    parity_images: int = Field(
-        ge=1,
-        le=10_000,
-        description="number of test images that each format is compared on with the model",
-    )
     parity_tolerance: float = Field(
         gt=0,
         le=1,
-        description="maximum difference of a probability between a format and the model",
+        description="maximum difference of a probability of a test image between a format and the model",
     )
 
     def mistaken_combinations(self) -> Mistakes:

@@ -10,7 +10,7 @@ with ``labels``, the number of classes. DVC hashes tens of files for any number 
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -273,16 +273,15 @@ class Shards:
             self._blocks[block].images.gather(indices[here] - self._starts[block], part)
             images[here] = part
 
-    def evenly_spaced(self, count: int) -> tuple[NDArray[np.uint8], list[str]]:
-        """Copy ``count`` evenly spaced images of the split, or all if there are fewer.
+    def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield all images in order, ``size`` at a time.
 
         Returns:
-            uint8 ``(n, channels, height, width)``, contiguous; and the source file of each image.
+            uint8 ``(n, channels, height, width)``, contiguous; the last batch may be smaller.
         """
-        indices = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
-        paths = self.paths
-        images = np.ascontiguousarray(self.gather(indices).transpose(0, 3, 1, 2))
-        return images, [paths[index] for index in indices.tolist()]
+        for start in range(0, len(self), size):
+            images = self.gather(np.arange(start, min(start + size, len(self))))
+            yield np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.evaluation.evaluation import Evaluation
-from darkroom.metrics.intervals import Bounds, score_intervals
+from darkroom.metrics.intervals import named_bounds, score_intervals
 from darkroom.metrics.resampling import CONFIDENCE
 from darkroom.targets import WORDS, target_of_metrics
 
@@ -28,12 +28,12 @@ def with_intervals(evaluation: Evaluation, groups: NDArray[np.int64] | None) -> 
     found = score_intervals(targets, preds, groups)
     overall = WORDS[target_of_metrics(evaluation.metrics)].score
     per_class = {
-        name: {**row, **_bounds({metric: getattr(found, metric)[:, index] for metric in OF_CLASS})}
+        name: {**row, **named_bounds({metric: getattr(found, metric)[:, index] for metric in OF_CLASS})}
         for index, (name, row) in enumerate(evaluation.metrics["per_class"].items())
     }
     metrics = {
         **evaluation.metrics,
-        **_bounds({overall: found.right, "f1_macro": found.f1_macro}),
+        **named_bounds({overall: found.right, "f1_macro": found.f1_macro}),
         "per_class": per_class,
         "intervals": {
             "level": CONFIDENCE,
@@ -42,12 +42,3 @@ def with_intervals(evaluation: Evaluation, groups: NDArray[np.int64] | None) -> 
         },
     }
     return replace(evaluation, metrics=metrics)
-
-
-def _bounds(bounds: dict[str, Bounds]) -> dict[str, float | None]:
-    """Return lower and upper bounds under their names in metrics.json; None if not measured."""
-    return {
-        f"{name}_{side}": None if np.isnan(value) else float(value)
-        for name, both in bounds.items()
-        for side, value in zip(("low", "high"), both, strict=True)
-    }

@@ -15,6 +15,7 @@ from darkroom.reporting.scores import (
     baseline_scores,
     calibration_scores,
     definition,
+    exported_scores,
     intervals,
     macro_scores,
     overall_scores,
@@ -32,6 +33,7 @@ def write_model_card(
     info: DatasetInfo,
     metrics: Mapping[str, Any],
     files: Sequence[tuple[str, str]],
+    checked: Mapping[str, Mapping[str, Any]],
     path: Path,
 ) -> None:
     """Write the model card as Markdown.
@@ -39,6 +41,8 @@ def write_model_card(
     Args:
         metrics: the scores on the test split, as in metrics.json.
         files: (name, description) of the exported formats.
+        checked: the scores of each exported file, and its difference to the checkpoint, as in
+            parity.json.
     """
     text = load_template(Path(__file__).with_name("model_card.md.j2"), autoescape=False).render(
         spec=spec,
@@ -55,6 +59,16 @@ def write_model_card(
         remarks=remarks_on(metrics),
         f1_of={row["class"]: row["f1"] for row in metrics["per_class"]},
         files=files,
+        checked=[
+            {
+                "file": name,
+                "kilobytes": row["bytes"] / 1e3,
+                "scores": exported_scores(row),
+                "agreement": row[WORDS[spec.target].agreement],
+                "below": row["max_abs_difference_below"],
+            }
+            for name, row in checked.items()
+        ],
         splits=[split for split in ("train", "val", "test") if split in info.counts],
         folder=f"{path.parent.name}/",
         params={name: value for name, value in spec.training.items() if name not in COURSE},

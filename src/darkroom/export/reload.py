@@ -1,48 +1,78 @@
-"""Run an exported file on images: ``python -m darkroom.export.reload`` in a new process."""
+"""Run an exported file on images: ``python -m darkroom.export.reload`` in a new process.
 
+It reads batches of images from its standard input, and writes the outputs for each to its
+standard output. At the end of its input it measures how long the model takes, and writes that as JSON.
+"""
+
+import json
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.compute.latency import time_in_turn
 
-def run_safetensors(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the checkpoint's outputs for uint8 NCHW images.
+LARGE_BATCH = 32
+"""Number of images per batch for the throughput."""
 
-    Returns:
-        the probabilities, and, if the model measures it, the unfamiliarity as a last column:
-        ``(n, num_classes)`` or ``(n, num_classes + 1)``.
-    """
+Number = TypeVar("Number", bound=np.generic)
+
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Returns a file's outputs for uint8 images ``(n, channels, height, width)``.
+
+These are the probabilities and, if the model measures it, the unfamiliarity as a last column:
+``(n, num_classes)`` or ``(n, num_classes + 1)``.
+"""
+
+
+def load_safetensors(path: Path) -> Run:
+    """Return what runs the checkpoint."""
     import torch
 
     from darkroom.models.classifier import probabilities_of
     from darkroom.models.file import load_model
 
     model, spec = load_model(path)
-    with torch.inference_mode():
-        logits, *unfamiliarity = model.assess(torch.from_numpy(images))
-        outputs = probabilities_of(logits, spec), *(one for one in unfamiliarity if one is not None)
-    return _columns(*(output.numpy() for output in outputs))
+
+    @torch.inference_mode()
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits, unfamiliarity = model.assess(torch.from_numpy(images))
+        outputs = probabilities_of(logits, spec), unfamiliarity
+        return _columns(*(output.numpy() for output in outputs if output is not None))
+
+    return run
 
 
-def run_pt2(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the outputs of a ``torch.export`` archive, as ``run_safetensors``."""
+def load_pt2(path: Path) -> Run:
+    """Return what runs a ``torch.export`` archive."""
     import torch
 
     model = torch.export.load(path).module()
-    with torch.inference_mode():
+
+    @torch.inference_mode()
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         _, *outputs = model(torch.from_numpy(images))
-    return _columns(*(output.numpy() for output in outputs))
+        return _columns(*(output.numpy() for output in outputs))
+
+    return run
 
 
-def run_onnx(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the outputs of an ONNX file on the CPU, as ``run_safetensors``."""
+def load_onnx(path: Path) -> Run:
+    """Return what runs an ONNX file on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    _, *outputs = session.run(None, {"images": images})
-    return _columns(*outputs)
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        _, *outputs = session.run(None, {"images": images})
+        return _columns(*outputs)
+
+    return run
 
 
 def _columns(
@@ -51,18 +81,64 @@ def _columns(
     return probabilities if unfamiliarity is None else np.column_stack([probabilities, unfamiliarity])
 
 
-RUNNERS = {".safetensors": run_safetensors, ".pt2": run_pt2, ".onnx": run_onnx}
+LOADERS = {".safetensors": load_safetensors, ".pt2": load_pt2, ".onnx": load_onnx}
+
+
+def write_array(array: NDArray[np.generic], file: IO[bytes]) -> None:
+    """Write an array into a pipe: a line with its shape, and its bytes."""
+    file.write(json.dumps(array.shape).encode() + b"\n" + array.tobytes())
+    file.flush()
+
+
+def read_array(file: IO[bytes], dtype: type[Number]) -> NDArray[Number] | None:
+    """Return what ``write_array`` wrote; None at the end of the file, also if it comes too early."""
+    line = file.readline()
+    if not line:
+        return None
+    shape = json.loads(line)
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    content = bytearray(file.read(size))  # torch wants memory that may be written
+    return np.frombuffer(content, dtype).reshape(shape) if len(content) == size else None
+
+
+def measure(run: Run, shape: tuple[int, ...]) -> dict[str, float]:
+    """Return the latency of one image, and the throughput of large batches.
+
+    Args:
+        shape: ``(channels, height, width)``.
+
+    Returns:
+        ``p50_ms`` and ``p99_ms`` of one image, and ``images_per_second`` in batches of ``LARGE_BATCH``.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (LARGE_BATCH, *shape), dtype=np.uint8)
+    alone = time_in_turn([partial(run, images[:1])], max_seconds=3)
+    together = time_in_turn(
+        [partial(run, images)], num_rounds=20, min_rounds=3, max_seconds=3, num_warm_ups=1
+    )
+    p50, p99 = np.quantile(1e3 * alone, (0.5, 0.99)).tolist()
+    return {
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "images_per_second": LARGE_BATCH / float(np.median(together)),
+    }
 
 
 def main() -> None:
-    """``reload MODEL IMAGES.npy NUM_THREADS OUT.npy``"""
-    model, images, num_threads, out = sys.argv[1:]
+    """``reload FILE NUM_THREADS``"""
+    path, num_threads = Path(sys.argv[1]), int(sys.argv[2])
     from darkroom.compute.determinism import set_determinism
 
-    path = Path(model)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     if path.suffix != ".onnx":
-        set_determinism(0, int(num_threads))
-    np.save(out, RUNNERS[path.suffix](path, np.load(images)))
+        set_determinism(0, num_threads)
+    run = LOADERS[path.suffix](path)
+    shape: tuple[int, ...] = ()
+    while (images := read_array(sys.stdin.buffer, np.uint8)) is not None:
+        shape = images.shape[1:]
+        write_array(run(images), answers)
+    answers.write(json.dumps(measure(run, shape)).encode())
+    answers.close()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COLUMNS = ("path", "group", "duplicate_of")
+"""The columns of manifest.parquet that ``groups_of`` reads."""
+
 
 def groups_of(manifest: "pa.Table", paths: Sequence[str]) -> NDArray[np.int64] | None:
     """Return the group of each image, or None if each image is by itself.
@@ -17,7 +20,7 @@ def groups_of(manifest: "pa.Table", paths: Sequence[str]) -> NDArray[np.int64] |
     an image that is not asked for, such as one of another split.
 
     Args:
-        manifest: the columns ``path``, ``group`` and ``duplicate_of`` of manifest.parquet, all rows.
+        manifest: ``COLUMNS`` of manifest.parquet, all rows.
         paths: the images, for example of the test split.
 
     Returns:
@@ -29,9 +32,7 @@ def groups_of(manifest: "pa.Table", paths: Sequence[str]) -> NDArray[np.int64] |
     numbers: dict[tuple[str, str], int] = {}
     tested = [numbers.setdefault(("path", path), len(numbers)) for path in paths]
     links = []
-    for path, group, original in zip(
-        *(manifest[name].to_pylist() for name in ("path", "group", "duplicate_of")), strict=True
-    ):
+    for path, group, original in zip(*(manifest[name].to_pylist() for name in COLUMNS), strict=True):
         for node in (("group", group), ("path", original)):
             if node[1] is not None:
                 ends = (("path", path), node)

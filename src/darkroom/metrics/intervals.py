@@ -11,7 +11,7 @@ intervals for proportions with small expected number of positive counts estimate
 binomial proportions in clustered surveys" (2015), for Wilson's interval with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,15 @@ def score_intervals(
         at_most = np.where(is_certain & (num_wrong[name] >= FEW_ERRORS), np.inf, sizes[name])
         bounds[name] = wilson(score, np.where(is_certain, np.minimum(size, at_most), sizes[name]))
     return Intervals(**bounds)
+
+
+def named_bounds(bounds: Mapping[str, Bounds]) -> dict[str, float | None]:
+    """Return lower and upper bounds under their names in metrics.json; None if not measured."""
+    return {
+        f"{name}_{side}": None if np.isnan(value) else float(value)
+        for name, both in bounds.items()
+        for side, value in zip(("low", "high"), both, strict=True)
+    }
 
 
 def wilson(score: NDArray[np.float64], size: NDArray[np.float64]) -> Bounds:

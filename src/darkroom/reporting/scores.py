@@ -37,6 +37,21 @@ def intervals(metrics: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def exported_scores(checked: Mapping[str, Any]) -> dict[str, str]:
+    """Return the scores of an exported file with their intervals, by their titles.
+
+    Args:
+        checked: the entry of the file in parity.json.
+    """
+    words = WORDS[target_of_metrics(checked)]
+    names = {"macro F1": "f1_macro", words.score_title: words.score}
+    ranges = intervals(checked)
+    return {
+        title: f"{number(checked[name])}{f' ({ranges[title]})' if title in ranges else ''}"
+        for title, name in names.items()
+    }
+
+
 def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the macro F1 of each baseline by its title; empty if there are none."""
     if "baseline" not in metrics:

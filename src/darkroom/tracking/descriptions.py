@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from darkroom.metrics.remarks import remarks_on
-from darkroom.reporting.scores import calibration_scores
+from darkroom.reporting.scores import calibration_scores, exported_scores
+from darkroom.targets import WORDS, target_of_metrics
 
 if TYPE_CHECKING:
     from darkroom.dataset.info import DatasetInfo
@@ -65,6 +66,21 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _numbers({key: value[key] for key in kept if key in value}, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             yield f"{prefix}{name}", value
+
+
+def exported_metrics(parities: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return what parity.json says under the names that it has in MLflow.
+
+    Args:
+        parities: as in parity.json; those of earlier versions have no scores.
+    """
+    metrics: dict[str, float] = {}
+    for file, row in parities.items():
+        score = WORDS[target_of_metrics(row)].score
+        names = {"parity": "max_abs_difference_below", "f1_macro": "f1_macro", score: score}
+        known = {title: row[name] for title, name in names.items() if row.get(name) is not None}
+        metrics |= {f"{title}/{file}": value for title, value in known.items()}
+    return metrics
 
 
 def kept_epoch(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,18 +197,20 @@ def _baseline_rows(metrics: Mapping[str, Any]) -> dict[str, str]:
 def describe_export(
     sizes: Mapping[str, int], parities: Mapping[str, Mapping[str, float]]
 ) -> dict[str, str]:
-    """Describe the exported files: their sizes, and how close they are to the checkpoint.
+    """Describe the exported files: their sizes, scores, and how close they are to the checkpoint.
 
     Args:
         sizes: in bytes, by name of file.
-        parities: as in parity.json.
+        parities: as in parity.json; those of earlier versions have no scores.
     """
     rows = {}
     for name, size in sizes.items():
         bound = parities[name]["max_abs_difference_below"]
         agreement = next(value for key, value in parities[name].items() if key.endswith("_agreement"))
+        measured = exported_scores(parities[name]) if "f1_macro" in parities[name] else {}
+        shown = "".join(f"{title} {score}, " for title, score in measured.items())
         rows[name] = (
-            f"{size / 1e3:,.0f} kB; differs from the checkpoint by less than {bound:.0e}, "
+            f"{size / 1e3:,.0f} kB; {shown}differs from the checkpoint by less than {bound:.0e}, "
             f"{agreement:.1%} of the test images get the same outcome"
         )
     return rows

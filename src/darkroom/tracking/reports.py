@@ -35,6 +35,7 @@ from darkroom.tracking.descriptions import (
     describe_export,
     describe_preparation,
     describe_training,
+    exported_metrics,
     kept_epoch,
     model_params,
     scores,
@@ -163,8 +164,7 @@ def _report_export(params: Params, run: Run, files: Files) -> None:
     exported = files.below(EXPORT)
     with _older_formats():
         parities = _read_json(files, PARITY) if PARITY in exported else {}
-        bounds = {name: parity["max_abs_difference_below"] for name, parity in parities.items()}
-        run.log_metrics({f"parity/{name}": bound for name, bound in bounds.items()})
+        run.log_metrics(exported_metrics(parities))
         sizes = {file.name: _size(files, file) for file in exported if file.name in parities}
         run.describe("Exported", describe_export(sizes, parities))
     if ONNX in exported:

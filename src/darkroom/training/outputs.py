@@ -36,13 +36,13 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
     recorded = replace(job.spec, training=training)
     spec, validation = calibrate(recorded, job.validated(job.model), val)
     write_validation(validation, val.paths, VALIDATION)
-    history.write_csv(HISTORY)
-    history.draw(REPORT_TRAIN / "history.png")
     (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
     fitted = fit_unfamiliarity(job, history.course.kept.epoch - 1)
     if fitted is not None:
         job.model.unfamiliarity, spec = fitted.module, replace(spec, unfamiliarity=fitted.description)
     save_model(job.model, spec, MODEL)
+    history.write_csv(HISTORY)
+    history.draw(REPORT_TRAIN / "history.png")
     if gradients is not None:
         write_gradients(gradients.results, REPORT_TRAIN)
     session.checkpoints.remove()

@@ -215,7 +215,11 @@ CHANGES: dict[str, tuple[Callable[[Planned], object], str, str]] = {
     "model": (params(model__width=5), "--Rrr", "model.width 4 -> 5"),
     "train": (params(train__lr=0.2), "--Rrr", "train.lr 0.05 -> 0.2"),
     "evaluate": (params(evaluate__coverage=0.8), "---Rr", "evaluate.coverage 0.9 -> 0.8"),
-    "export": (params(export__parity_images=8), "----R", "export.parity_images 64 -> 8"),
+    "export": (
+        params(export__parity_tolerance=0.001),
+        "----R",
+        "export.parity_tolerance 0.0001 -> 0.001",
+    ),
     "code of collection": (edit("src/darkroom/collection/sources.py"), "RRrrr", "collection/"),
     "code of decoding": (edit("src/darkroom/decoding/colour.py"), "-Rrrr", "decoding/"),
     "code of preparation": (edit("src/darkroom/preparation/splits.py"), "-Rrrr", "preparation/"),
@@ -267,9 +271,9 @@ def test_the_plan_is_what_dvc_then_does(project: Planned, kind: str) -> None:
 
 def test_a_parameter_that_is_set_back_is_found_in_the_cache(project: Planned) -> None:
     project.reset()
-    project.set_params(export__parity_images=4)
+    project.set_params(export__parity_tolerance=0.002)
     project.reproduce()
-    project.set_params(export__parity_images=64)
+    project.set_params(export__parity_tolerance=0.0001)
     assert letters(project.plan()) == "----c"
     assert project.reproduce() == "----c"
 

@@ -30,7 +30,6 @@ from darkroom.export.scores import scores_of_files
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, load_spec, save_model
-from darkroom.prediction.onnx_session import OnnxClassifier
 from darkroom.targets import Target
 
 FILES = ("model.safetensors", "model.onnx", "model.pt2")
@@ -288,22 +287,6 @@ def test_any_batch_size_works(exported: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_image_gets_the_same_bits_alone_and_in_any_batch(exported: Path) -> None:
-    spec = load_spec(exported / "model.safetensors")
-    shape = (spec.channels, *spec.input_size)
-    file = exported / "model.onnx"
-    classifier = OnnxClassifier(file, shape, len(spec.class_names), exported / "model.json")
-    images = images_for(exported, 256)
-    whole = classifier.run(images)[0]
-    for size in (1, 2, 7, 64):
-        batches = np.split(images, range(size, len(images), size))
-        assert np.array_equal(np.concatenate([classifier.run(batch)[0] for batch in batches]), whole), (
-            size
-        )
-    assert not np.array_equal(classifier.run(images[::-1])[0], whole)
-
-
-@pytest.mark.slow
 def test_onnx_says_what_goes_in_and_out(exported: Path) -> None:
     session = session_of(exported / "model.onnx")
     spec = load_spec(exported / "model.safetensors")
@@ -417,8 +400,8 @@ def test_a_file_made_of_other_weights_is_refused(exports: Exports, cnn: Path) ->
     assert re.fullmatch(
         r"  image \d: the checkpoint predicts \w+, model\.onnx \w+; difference [\de.-]+", named
     )
-    with pytest.raises(UserError, match=r"in an unfamiliarity; 0\.01 is allowed"):
-        check(cnn, "model.onnx", tolerance=1.0)
+    with pytest.raises(UserError, match=r"model\.onnx differs .* in an unfamiliarity; 0\.01 is allowed"):
+        check(cnn, "model.onnx", tolerance=1.0)  # the probabilities may differ, the score may not
 
 
 @pytest.mark.slow

@@ -74,6 +74,9 @@ class OnnxClassifier:
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return the outputs for images, uint8 ``(n, channels, height, width)``.
 
+        An image gets the same outputs alone and beside others; see
+        ``docs/decisions/0038-what-is-shipped.md``.
+
         Returns:
             The probabilities, float32 ``(n, num_classes)``; the unfamiliarity, float32 ``(n,)``, or
             None.
@@ -81,19 +84,21 @@ class OnnxClassifier:
         Raises:
             UserError: the model fails, or returns another shape.
         """
+        # a matrix product with one row has a kernel of its own, which rounds differently
+        given = np.repeat(images, 2, axis=0) if len(images) == 1 else images
         try:
-            found, *others = self._session.run(self._outputs, {self._input: images})
+            found, *others = self._session.run(self._outputs, {self._input: given})
         except Exception as error:  # as above
             raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
-        expected = [(len(images), self._num_classes), (len(images),)]
+        expected = [(len(given), self._num_classes), (len(given),)]
         for output, wanted in zip([found, *others], expected, strict=False):
             if not isinstance(output, np.ndarray) or output.shape != wanted:
                 shape = getattr(output, "shape", type(output).__name__)
                 raise UserError(
-                    f"{self._model}: returned {shape} for {counted(len(images), 'image')}; {wanted} is "
+                    f"{self._model}: returned {shape} for {counted(len(given), 'image')}; {wanted} is "
                     "expected"
                 )
-        return found, others[0] if others else None
+        return found[: len(images)], others[0][: len(images)] if others else None
 
 
 def _names(values: Iterable[str]) -> str:

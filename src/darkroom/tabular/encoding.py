@@ -1,0 +1,125 @@
+"""From the cells of a table to the numbers that a model takes, by statistics of the train split."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from darkroom.tabular.kinds import Column
+from darkroom.tabular.table import Table
+from darkroom.tabular.values import as_booleans, as_numbers, date_parts
+
+UNKNOWN = 0
+"""Code of a category that the train split lacks. A missing cell is a category like any other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A number that a model takes: a column of numbers, or one part of a date."""
+
+    name: str
+    """The column, for a part of a date followed by a point and the part: ``joined.month``."""
+    median: float
+    """Replaces a missing number; of the train split, like ``mean`` and ``std``."""
+    mean: float
+    std: float
+    """Of the numbers after missing ones are replaced; 1 if they are all equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Category:
+    """A category that a model takes."""
+
+    name: str
+    values: tuple[str, ...]
+    """The categories of the train split, sorted: the first has code 1. Empty text: missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the rows of a table become numbers and codes. It is the same for all splits."""
+
+    numbers: tuple[Number, ...]
+    categories: tuple[Category, ...]
+
+    def __call__(
+        self, table: Table, columns: Sequence[Column]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the numbers and codes of all rows.
+
+        Numbers are raw, so that a model contains its own preprocessing: it replaces missing ones by the
+        median and standardises them.
+
+        Returns:
+            float64 ``(num_rows, len(numbers))``, NaN if missing; int64 ``(num_rows, len(categories))``,
+            1 and above for ``values``, and ``UNKNOWN`` for others.
+        """
+        found = dict(_numbers(table, columns))
+        numbers = [found[number.name] for number in self.numbers]
+        texts = dict(_categories(table, columns))
+        codes = [_codes(texts[category.name], category.values) for category in self.categories]
+        return (
+            np.column_stack([np.empty((len(table), 0)), *numbers]),
+            np.column_stack([np.empty((len(table), 0), np.int64), *codes]),
+        )
+
+
+def fit_encoding(table: Table, columns: Sequence[Column], is_train: NDArray[np.bool_]) -> Encoding:
+    """Return the encoding whose medians, means and categories are those of the train split.
+
+    Parts of dates that are the same in all its rows, for example the hour of dates
+    without a time, are excluded.
+
+    Args:
+        is_train: bool ``(num_rows,)``, at least one of them true.
+    """
+    dates = {column.name for column in columns if column.kind == "date"}
+    numbers = []
+    for name, values in _numbers(table, columns):
+        here = values[is_train]
+        known = here[~np.isnan(here)]
+        is_part = name.rpartition(".")[0] in dates and name not in table.columns
+        if is_part and len(np.unique(known)) < 2:
+            continue
+        median = float(np.median(known)) if len(known) else 0.0
+        filled = np.where(np.isnan(here), median, here)
+        numbers.append(
+            Number(name=name, median=median, mean=float(filled.mean()), std=float(filled.std()) or 1.0)
+        )
+    categories = tuple(
+        Category(
+            name=name, values=tuple(sorted(pc.unique(texts.filter(pa.array(is_train))).to_pylist()))
+        )
+        for name, texts in _categories(table, columns)
+    )
+    return Encoding(numbers=tuple(numbers), categories=categories)
+
+
+def _numbers(table: Table, columns: Sequence[Column]) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the name and the values of every number of a table."""
+    for column in columns:
+        cells = table.columns[column.name]
+        if column.kind == "number":
+            yield column.name, as_numbers(cells)
+        elif column.kind == "date":
+            for part, values in date_parts(cells).items():
+                yield f"{column.name}.{part}", values
+
+
+def _categories(table: Table, columns: Sequence[Column]) -> Iterator[tuple[str, pa.StringArray]]:
+    """Yield the name and the texts of every category of a table; empty text for missing ones."""
+    for column in columns:
+        cells = table.columns[column.name]
+        if column.kind in ("category", "boolean"):
+            yield (
+                column.name,
+                pc.fill_null(as_booleans(cells) if column.kind == "boolean" else cells, ""),
+            )
+
+
+def _codes(texts: pa.StringArray, values: Sequence[str]) -> NDArray[np.int64]:
+    positions = pc.index_in(texts, pa.array(values, pa.string()))
+    return pc.fill_null(pc.add(pc.cast(positions, pa.int64()), 1), UNKNOWN).to_numpy()

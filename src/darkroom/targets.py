@@ -26,7 +26,11 @@ class Words:
     constant: str
     """The baseline that predicts the same for every image."""
     agreement: str
-    """In parity.json: the fraction of the images with the same prediction."""
+    """In parity.json: the fraction of the images, or of their pixels, with the same prediction."""
+    agreed: str
+    """What that fraction says, around the fraction and the images."""
+    same: str
+    """The heading of that fraction in a table, after "same"."""
     scores: Mapping[str, str]
     """Titles of the scores that are not averages over classes, by their names in metrics.json. The first
     one tells the kind, and is the fraction of the images with a correct prediction, or the mean IoU."""
@@ -57,6 +61,8 @@ WORDS: dict[Target, Words] = {
         per_image="one class per image",
         constant="most frequent class",
         agreement="argmax_agreement",
+        agreed="the same class for {} of {}",
+        same="class",
         scores={"accuracy": "accuracy"},
         a_score="an accuracy",
         covered="the true class of {}",
@@ -70,6 +76,8 @@ WORDS: dict[Target, Words] = {
         per_image="several labels per image",
         constant="most frequent labels",
         agreement="labels_agreement",
+        agreed="the same set of labels for {} of {}",
+        same="set of labels",
         scores={"exact_match": "exact match", "hamming_loss": "Hamming loss"},
         a_score="an exact match",
         covered="{} of the true labels",
@@ -83,6 +91,8 @@ WORDS: dict[Target, Words] = {
         per_image="one class per pixel",
         constant="most frequent class",
         agreement="pixel_agreement",
+        agreed="the same class for {} of the pixels of {}",
+        same="class of pixels",
         scores={"iou_macro": "mean IoU", "accuracy": "pixel accuracy"},
         a_score="a mean IoU",
         covered="the true class of {}",

@@ -7,13 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score, log_loss
-from support import augment_options, make_spec, train_options
+from support import augment_options, compare, make_spec, train_options
 from torch import Tensor
 
 from darkroom.errors import UserError
 from darkroom.evaluation.overlays import overlay, palette
-from darkroom.evaluation.targets.mask import constant_scores, count, image_ious
-from darkroom.export.parity import compare
+from darkroom.evaluation.targets.mask import constant_scores, count, image_ious, with_intervals
+from darkroom.export.parity import Parity, disagreement
+from darkroom.export.scores import scores_of_files
+from darkroom.export.targets.interface import exported_target
+from darkroom.metrics.pixel_scores import pixel_metrics
 from darkroom.metrics.pixels import PixelCounter
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
@@ -159,13 +162,44 @@ def test_a_mask_that_is_not_a_number_is_named() -> None:
         count(SPEC, iter([(logits, targets)]), [f"{i}.png" for i in range(7)])
 
 
-def test_parity_of_masks_is_over_pixels() -> None:
-    probabilities = outputs()[0].softmax(dim=1).numpy()
+def test_an_exported_file_of_masks_is_scored_as_evaluate_does_whatever_the_batches() -> None:
+    logits, targets = outputs()
+    spec = replace(SPEC, input_size=(6, 5))
+    probabilities = logits.softmax(dim=1).numpy()
     other = probabilities.copy()
     other[0, :, 0, 0] = np.roll(other[0, :, 0, 0], 1)
-    parity = compare("mask", probabilities, other)
-    assert parity.agreement == pytest.approx(1 - 1 / (7 * 6 * 5))
-    assert compare("mask", probabilities, probabilities).agreement == 1
+    paths, groups = [f"{i}.png" for i in range(7)], np.array([0, 0, 1, 1, 2, 2, 3])
+    parity, same, batched = (Parity(spec) for _ in range(3))
+    parity.add(probabilities, other, targets.numpy())
+    same.add(probabilities, probabilities, targets.numpy())
+    for rows in (slice(0, 3), slice(3, 7)):
+        batched.add(probabilities[rows], probabilities[rows], targets.numpy()[rows])
+    assert parity.to_dict()["pixel_agreement"] == pytest.approx(1 - 1 / (7 * 6 * 5))
+    assert batched.to_dict() == same.to_dict()
+    assert same.to_dict()["pixel_agreement"] == 1
+    message = disagreement("m.onnx", parity, spec, 1e-4, paths)
+    assert "(the same class for 99.5% of the pixels of 7 images)" in message
+    assert message.splitlines()[1].startswith(
+        "  0.png: the checkpoint and m.onnx predict different classes for 1 of 30 pixels; difference 0."
+    )
+    assert len(message.splitlines()) == 2
+    counts = count(spec, iter(in_batches(3)), paths).pixels
+    expected = with_intervals(pixel_metrics(counts, list(spec.class_names)), counts, groups)
+    scores = scores_of_files({"a": same, "b": parity, "c": batched}, groups)
+    assert scores["a"] == scores["c"] == {name: expected[name] for name in scores["a"]}
+    assert len(scores["a"]) == 9
+    assert scores["b"] != scores["a"]
+
+
+def test_a_mask_that_is_void_everywhere_has_no_score_but_must_agree() -> None:
+    spec = replace(SPEC, input_size=(6, 5))
+    probabilities = outputs()[0].softmax(dim=1).numpy()
+    void = np.full((7, 6, 5), VOID, np.uint8)
+    parity = compare(spec, probabilities, np.roll(probabilities, 1, axis=1), void)
+    assert parity.answers.scores(None) == dict.fromkeys(["iou_macro", "f1_macro", "accuracy"])
+    assert parity.answers.agreement == 0
+    assert exported_target("mask").batch_size(replace(spec, input_size=(360, 480))) == 32
+    assert exported_target("mask").batch_size(spec) == 64
 
 
 def test_the_colours_are_those_of_pascal_voc_and_void_shows_the_image() -> None:

@@ -1,0 +1,6 @@
+"""Exported models that predict one class per image."""
+
+from darkroom.export.label_answers import LabelAnswers as answers
+from darkroom.export.label_answers import batch_size, truth
+
+__all__ = ["answers", "batch_size", "truth"]

@@ -71,3 +71,7 @@ class LabelAnswers:
     def _named(self, batches: list[NDArray[np.bool_]], index: int) -> str:
         present = np.flatnonzero(np.concatenate(batches)[index]).tolist()
         return listed(self._spec.class_names[at] for at in present) or "none"
+
+
+def answers(spec: ModelSpec) -> LabelAnswers:
+    return LabelAnswers(spec)

@@ -78,4 +78,5 @@ class MaskAnswers:
         )
 
 
-answers = MaskAnswers
+def answers(spec: ModelSpec) -> MaskAnswers:
+    return MaskAnswers(spec)

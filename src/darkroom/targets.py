@@ -110,8 +110,10 @@ def target_of_metrics(metrics: Collection[str]) -> Target:
 
 
 def target_of_columns(columns: Collection[str]) -> Target:
-    """Return the kind of target that a table of predictions with these columns is about."""
-    return next((name for name, words in WORDS.items() if words.columns[0] in columns), "one_class")
+    """Return the kind of target that shards, a manifest or predictions with these columns are about."""
+    # manifests have labels of every kind
+    names = reversed(WORDS)
+    return next((name for name in names if WORDS[name].columns[0] in columns), "one_class")
 
 
 def to_file(values: dict[str, Any]) -> dict[str, Any]:

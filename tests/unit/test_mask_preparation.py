@@ -1,5 +1,6 @@
 """Masks from files to batches: pairs, splits, shards, counts, and every mistake with its message."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from test_masks import BAD_FILES, BINARY, COLOURS, INDICES, png
 
 from darkroom.augment.pipeline import Augmentation
+from darkroom.cli import main
 from darkroom.collection.collection import Collection, find_collection
 from darkroom.collection.trouble import Troubles
+from darkroom.comparison.predictions import NotComparableError, Predictions
 from darkroom.config.data import DataSource
 from darkroom.config.prepare import Prepare
 from darkroom.dataset.info import DatasetInfo, load_info
@@ -487,3 +492,39 @@ def test_sidecars_and_hidden_files_beside_images_are_no_mistakes(tmp_path: Path)
     assert found["images/00.xml"][0] != "used"
     assert found["readme.md"][0] == "unlisted"
     assert found["masks/extra.png"] == ("unlisted", "a mask without an image images/extra.*")
+
+
+# commands that need labels of images
+
+UNSUPPORTED = (
+    "darkroom {} does not support masks: it needs labels of images, and {} has one class per pixel"
+)
+
+
+def test_commands_that_need_labels_of_images_refuse_masks_before_any_work(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = prepared(root, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "out").rename(tmp_path / "data/prepared")
+    (tmp_path / "manifest.parquet").rename(tmp_path / "data/prepared/manifest.parquet")
+    write_json(made.info.to_document(), tmp_path / "data/prepared/dataset.json")
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "edited.csv").write_text("path,label,new_label\nimages/00.png,sky,road\n")
+    before = set(tmp_path.rglob("*"))
+    for command in (["suspects"], ["learning-curve"], ["relabel", "edited.csv"]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 2
+        assert result.output == UNSUPPORTED.format(command[0], "the data set") + "\n"
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_models_of_masks_are_not_compared() -> None:
+    table = io.BytesIO()
+    counts = {name: [[4, 0]] for name in ("support", "hits", "predicted")}
+    pq.write_table(pa.table({"path": ["a.png"], "accuracy": [1.0], "iou": [1.0], **counts}), table)
+    metrics = {"iou_macro": 1.0, "accuracy": 1.0, "per_class": [{"class": "sky"}, {"class": "road"}]}
+    with pytest.raises(NotComparableError) as refusal:
+        Predictions.parse(table.getvalue(), json.dumps({"test": metrics}).encode(), "workspace")
+    assert f"{refusal.value}" == UNSUPPORTED.format("compare", "workspace")

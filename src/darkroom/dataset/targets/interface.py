@@ -8,7 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.targets import mask, one_class, several_labels
-from darkroom.targets import Target
+from darkroom.errors import UserError
+from darkroom.targets import WORDS, Target
 
 
 class StoredTarget(Protocol):
@@ -62,3 +63,21 @@ _TARGETS: dict[Target, StoredTarget] = {
 def stored_target(name: Target) -> StoredTarget:
     """Return the module of a kind of target."""
     return _TARGETS[name]
+
+
+def check_labelled(name: Target, command: str, source: str, error: type[UserError] = UserError) -> None:
+    """Refuse images with masks, for commands that need labels of images.
+
+    Args:
+        command: of ``darkroom``, for the message.
+        source: what has the target, for the message.
+        error: what is raised.
+
+    Raises:
+        UserError: images have masks.
+    """
+    if stored_target(name).has_masks:
+        raise error(
+            f"darkroom {command} does not support masks: it needs labels of images, and {source} has "
+            f"{WORDS[name].per_image}"
+        )

@@ -20,4 +20,5 @@ def can_be_judged(labels: NDArray[Any], folds: NDArray[np.int64], num_classes: i
 
 
 def _refused() -> UserError:
-    return UserError("suspects needs labels of images, but the data set has one class per pixel")
+    """What ``LabelledImages`` and ``load_known`` say before any work."""
+    return UserError("the labels of pixels are not judged")

@@ -12,7 +12,7 @@ from project import Project, stages_run
 pytestmark = pytest.mark.slow
 
 SIDE = 32
-ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "0"}
+ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
 TABLE = "index,name\n0,ground\n1,disc\n2,square\n3,void\n"
 
 
@@ -46,7 +46,7 @@ def shapes_project(folder: Path) -> Project:
         model__name="unet",
         model__width=4,
         model__depth=2,
-        train__epochs=3,
+        train__epochs=12,
         train__batch_size=8,
         export__formats=["onnx"],
     )
@@ -56,13 +56,8 @@ def shapes_project(folder: Path) -> Project:
 
 def test_masks_go_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) -> None:
     whole = shapes_project(tmp_path / "whole")
-    assert stages_run(whole.dvc("repro", **ENVIRON)) == [
-        "fetch",
-        "prepare",
-        "train",
-        "evaluate",
-        "export",
-    ]
+    stages = stages_run(whole.dvc("repro", **ENVIRON))
+    assert stages == ["fetch", "prepare", "train", "evaluate", "export"]
     test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > test["baseline"]["most_frequent"]["f1_macro"]
     for entry in json.loads(whole.text("export/parity.json")).values():

@@ -1,10 +1,12 @@
 """Masks through all five stages: at two paths, once with a kill, to the same `dvc.lock`."""
 
+import csv
 import json
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from project import Project, stages_run
@@ -67,6 +69,23 @@ def test_masks_go_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) 
             for score in (name, f"{name}_low", f"{name}_high"):
                 assert entry[score] == test[score]
     assert "mean IoU" in whole.text("export/README.md")
+
+    images = ("data/shapes/images", "--masks", "masks", "--out", "shares.csv")
+    assert "predicts masks; name a folder for them" in whole.run(
+        "darkroom", "predict", "export", *images[:1], check=False
+    )
+    whole.run("darkroom", "predict", "export", *images)
+    rows = {row["path"]: row for row in csv.DictReader(whole.text("shares.csv").splitlines())}
+    assert len(rows) == 60
+    hits = pixels = 0
+    for path in pq.read_table(whole.folder / "reports/evaluate/predictions.parquet")["path"].to_pylist():
+        row = rows[f"data/shapes/{path}"]
+        pred = np.array(Image.open(whole.folder / row["mask"]))
+        truth = np.array(Image.open(whole.folder / f"data/shapes/masks/{Path(path).name}"))
+        hits, pixels = hits + (pred == truth).sum(), pixels + (truth != 3).sum()
+        for code, name in enumerate(("ground", "disc", "square")):
+            assert float(row[name]) == pytest.approx((pred == code).mean(), abs=1e-6)
+    assert test["accuracy"] == pytest.approx(hits / pixels, abs=1e-6)
 
     killed = shapes_project(tmp_path / "another" / "path")
     with killed.start("dvc", "repro", **ENVIRON) as dvc:

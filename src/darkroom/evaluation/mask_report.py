@@ -7,11 +7,12 @@ from typing import Any
 from darkroom.errors import counted
 from darkroom.evaluation.confusions import frequent_confusions, shown_matrix
 from darkroom.evaluation.figures import draw_confusion_matrix, draw_titled_images
-from darkroom.evaluation.overlays import WorstImage, palette
+from darkroom.evaluation.overlays import WorstImage
 from darkroom.metrics.pixels import PixelCounts
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.figures import draw_history
 from darkroom.reporting.page import embed_png, write_page
+from darkroom.reporting.palette import hex_colour
 from darkroom.reporting.scores import (
     baseline_scores,
     definition,
@@ -104,7 +105,7 @@ def write_mask_report(
             ("pixels with a class", f"{metrics['num_pixels']:,}"),
         ],
         per_class=sorted(metrics["per_class"].items(), key=_worst_first),
-        colours={name: "#{:02x}{:02x}{:02x}".format(*palette()[i]) for i, name in enumerate(names)},
+        colours={name: hex_colour(code) for code, name in enumerate(names)},
         matrix=shown_matrix(confusion, names),
         confusions=frequent_confusions(confusion, names),
         worst=worst,

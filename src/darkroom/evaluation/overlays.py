@@ -6,28 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.reporting.page import embed_image
+from darkroom.reporting.palette import palette
 from darkroom.reporting.shown import ReportImage, thumbnail
 from darkroom.void import VOID
 
 OPACITY = 0.55
 """Share of the class's colour in a pixel; the rest is the image in grey."""
-
-
-def palette() -> NDArray[np.uint8]:
-    """Return a colour for each class, uint8 ``(256, 3)``; void is black.
-
-    The colours are those of the PASCAL VOC benchmark, which most tools show masks in: the bits of the
-    class are dealt out to red, green and blue, the highest bits of the colours first. Class 0 is grey
-    instead of black.
-    """
-    classes = np.arange(256)
-    colours = np.zeros((256, 3), np.int64)
-    for place in range(3):
-        for channel in range(3):
-            colours[:, channel] |= (classes >> (3 * place + channel) & 1) << (7 - place)
-    colours[0] = 96  # no other class has it: no blue has the bit for 32
-    colours[VOID] = 0
-    return colours.astype(np.uint8)
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,19 +6,24 @@ from pathlib import Path
 from darkroom.errors import UserError
 from darkroom.prediction.description import ExportDescription, Limits
 
-columns = ("mask", "probability")
+columns = ("class", "share")
 
 
-def check(described: ExportDescription, file: Path) -> None:
-    """Refuse the model: a table has no place for masks."""
-    raise UserError(
-        f"{file}: the model predicts masks, and `darkroom predict` writes tables of classes; run "
-        "model.onnx, whose output `probabilities` has a map per class"
-    )
+def check(described: ExportDescription, file: Path, masks: bool) -> None:
+    """Refuse to predict classes of images."""
+    if not masks:
+        raise UserError(
+            f"the model of {file} predicts masks; name a folder for them with --masks FOLDER"
+        )
+
+
+def output_shape(described: ExportDescription) -> tuple[int, ...]:
+    return (len(described.class_names), *described.input_size)
 
 
 def limits(described: ExportDescription, file: Path) -> Limits:
-    return Limits()
+    """Refuse: no pixel is left open."""
+    raise UserError(f"--abstain: the model of {file} predicts masks and does not abstain")
 
 
 def cells(classes: Sequence[str], probabilities: Sequence[str]) -> list[str]:

@@ -11,7 +11,6 @@ from support import augment_options, compare, make_spec, train_options
 from torch import Tensor
 
 from darkroom.errors import UserError
-from darkroom.evaluation.overlays import overlay
 from darkroom.evaluation.targets.mask import constant_scores, count, image_ious, with_intervals
 from darkroom.export.parity import Parity, disagreement
 from darkroom.export.scores import scores_of_files
@@ -20,7 +19,7 @@ from darkroom.metrics.pixel_scores import pixel_metrics
 from darkroom.metrics.pixels import PixelCounter
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
-from darkroom.reporting.palette import palette
+from darkroom.reporting.palette import overlay, palette
 from darkroom.training.targets import mask, one_class, several_labels
 from darkroom.training.uncertainty import NUM_RESAMPLES, standard_error_of_pixels
 from darkroom.void import VOID

@@ -1,4 +1,4 @@
-"""Masks in colours, over the images that they belong to."""
+"""The worst images with their masks in colours."""
 
 from dataclasses import dataclass
 
@@ -6,27 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.reporting.page import embed_image
-from darkroom.reporting.palette import palette
+from darkroom.reporting.palette import overlay
 from darkroom.reporting.shown import ReportImage, thumbnail
-from darkroom.void import VOID
-
-OPACITY = 0.55
-"""Share of the class's colour in a pixel; the rest is the image in grey."""
-
-
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the image in grey under the colours of a mask.
-
-    Args:
-        image: uint8 ``(height, width, channels)``.
-        mask: uint8 ``(height, width)``; void pixels show the image.
-
-    Returns:
-        uint8 ``(height, width, 3)``.
-    """
-    grey = image.mean(axis=2, keepdims=True)
-    share = np.where(mask == VOID, 0, OPACITY)[..., None]
-    return np.rint((1 - share) * grey + share * palette()[mask]).astype(np.uint8)
 
 
 @dataclass(frozen=True)

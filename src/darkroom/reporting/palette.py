@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 from darkroom.void import VOID
 
+OPACITY = 0.55
+"""Share of the class's colour in a pixel; the rest is the image in grey."""
+
 
 def palette() -> NDArray[np.uint8]:
     """Return the colours of the classes 0..254 and of ``VOID``, as in the masks of PASCAL VOC.
@@ -26,16 +29,18 @@ def palette() -> NDArray[np.uint8]:
 
 
 def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the mean of an image and of the colours of its mask.
+    """Return the image in grey under the colours of a mask.
 
     Args:
-        image: uint8 ``(height, width, channels)``, grey or RGB.
-        mask: uint8 ``(height, width)``, classes or ``VOID``.
+        image: uint8 ``(height, width, channels)``.
+        mask: uint8 ``(height, width)``; void pixels show the image.
 
     Returns:
         uint8 ``(height, width, 3)``.
     """
-    return ((image.astype(np.uint16) + palette()[mask]) // 2).astype(np.uint8)
+    grey = image.mean(axis=2, keepdims=True)
+    share = np.where(mask == VOID, 0, OPACITY)[..., None]
+    return np.rint((1 - share) * grey + share * palette()[mask]).astype(np.uint8)
 
 
 def hex_colour(code: int) -> str:

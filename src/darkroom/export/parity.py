@@ -11,14 +11,13 @@ from tempfile import TemporaryFile
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError, counted
 from darkroom.export import reload
 from darkroom.export.targets.interface import Answers, exported_target
 from darkroom.metrics.finite import check_finite
-from darkroom.models.classifier import Classifier, probabilities_of
+from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import WORDS
 
@@ -141,16 +140,13 @@ def check_parity(
     parities = {file.name: Parity(spec) for file in files}
     sources = ["the checkpoint", *parities]
     checked: list[list[NDArray[np.float32]]] = [[] for _ in sources]
+    run = reload.run_of(model, spec)
     with ExitStack() as stack:
         processes = [stack.enter_context(_Reloaded(file, num_threads)) for file in files]
         for images, truth in batches:
             for process in processes:
                 process.send(images)
-            with torch.inference_mode():
-                logits, unfamiliarity = model.assess(torch.from_numpy(images))
-                expected = probabilities_of(logits, spec).numpy()
-            if unfamiliarity is not None:
-                expected = np.column_stack([expected, unfamiliarity.numpy()])
+            expected = run(images)
             checked[0].append(_least_finite(expected))
             for process, parity, values in zip(processes, parities.values(), checked[1:], strict=True):
                 outputs = process.receive()

@@ -1,11 +1,12 @@
 """Measures how often intervals of the learning curve cover the truth, and whether a curve foretells.
 
     python benchmarks/learning_curve.py simulated [--curves 200]
-    python benchmarks/learning_curve.py digits [--repeats 3] [--set train.epochs=8 ...]
+    python benchmarks/learning_curve.py digits [--repeats 3] [--set train.epochs=15 ...]
+    python benchmarks/learning_curve.py ants-bees --data hymenoptera.tar --weights mobilenet_v2.pth
 
 Simulated trainings have errors that follow a known power law, vary by chance from training to training,
 and are counted on 400 validation images; ``covered`` is the share of curves whose interval holds the
-true rise with twice as many images. On digits, the curve through 5 to 40 % of the training images is
+true rise with twice as many images. On images, the curve through 5 to 40 % of the training images is
 compared with what training on 80 % gives. Adds JSON lines to benchmarks/results/learning-curve.jsonl.
 """
 
@@ -13,8 +14,10 @@ import argparse
 import itertools
 import os
 import resource
+import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import hardware, keep
@@ -27,6 +30,7 @@ from darkroom.learning_curve.curve import RATIO, Curve, make_curve
 from darkroom.learning_curve.trainings import Repeat, curve_of, plan_repeats, predict_validation
 from darkroom.params import load_params
 from darkroom.paths import MANIFEST, PARAMS
+from darkroom.recipes import use_recipe
 from darkroom.retraining.groups import load_groups
 from darkroom.retraining.parts import LabelledImages
 from darkroom.runtime import load_runtime
@@ -40,12 +44,12 @@ LAWS = {
     "flat": (0.05, 0, 1),
 }
 """``a``, ``b`` and ``c`` of each kind of curve."""
-DIGITS = {
-    "train.epochs": 8,
-    "model.width": 16,
-    "prepare.val_fraction": 0.4,
-    "prepare.test_fraction": 0.05,
+TASKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "digits": ("digits", {"train.epochs": 8, "model.width": 16}),
+    "ants-bees": ("probe", {"prepare.image_size": 160}),
 }
+"""The recipe of each task, and what is changed of it."""
+SPLIT = {"prepare.val_fraction": 0.4, "prepare.test_fraction": 0.05}
 """More validation images than by default, so that there is something to measure."""
 
 
@@ -87,19 +91,28 @@ def simulate(num_curves: int) -> None:
         keep("learning-curve", {**figures, **hardware()})
 
 
-def foretell(num_repeats: int, changes: dict[str, object]) -> None:
-    home = Path.cwd()
+def foretell(args: argparse.Namespace) -> None:
+    home, changes, (recipe, more) = Path.cwd(), parse_changes(args.set), TASKS[args.what]
     with project_copy() as folder:
-        change_params(folder / "params.yaml", {**DIGITS, **changes})
+        use_recipe(recipe, folder / "recipes", folder / "params.yaml")
+        given = {**SPLIT, **more}
+        if args.data is not None:
+            shutil.unpack_archive(args.data, folder / "data/mine")
+            given |= {"data.fetch": [], "data.path": "data/mine", "data.class_name": "leaf"}
+            given["prepare.on_conflict"] = "drop"
+        if args.weights is not None:
+            shutil.copy(args.weights, folder / "models/weights")
+            given["model.weights"] = f"models/weights/{args.weights.name}"
+        change_params(folder / "params.yaml", {**given, **changes})
         run_stage("fetch", folder)
         run_stage("prepare", folder)
         os.chdir(folder)
         before = resource.getrusage(resource.RUSAGE_SELF)
         config = TrainConfig.of(load_params(PARAMS))
         configure_libraries(config.is_deterministic)
-        images = LabelledImages()
+        images = LabelledImages("learning-curve")
         groups = load_groups(MANIFEST, images.shards.paths)
-        planned, remarks = plan_repeats(config, images, groups, [5, 10, 20, 40, 80], num_repeats)
+        planned, remarks = plan_repeats(config, images, groups, [5, 10, 20, 40, 80], args.repeats)
         preds = predict_validation(planned, images, load_runtime())
         measured = curve_of(planned, preds, images, groups, remarks).steps[-1]
         smaller = [Repeat(one.config, one.subsets[:-1]) for one in planned]
@@ -107,8 +120,8 @@ def foretell(num_repeats: int, changes: dict[str, object]) -> None:
         after = resource.getrusage(resource.RUSAGE_SELF)
         os.chdir(home)
     figures = {
-        "task": "digits",
-        "repeats": num_repeats,
+        "task": args.what,
+        "repeats": args.repeats,
         "sizes": [step.num_images for step in curve.steps],
         "f1_macro": [round(step.f1_macro, 4) for step in curve.steps],
         "verdict": curve.verdict,
@@ -125,15 +138,17 @@ def foretell(num_repeats: int, changes: dict[str, object]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["simulated", "digits"])
+    parser.add_argument("what", choices=["simulated", *TASKS])
     parser.add_argument("--curves", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--data", type=Path, help="archive of class folders")
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other parameters")
     args = parser.parse_args()
     if args.what == "simulated":
         simulate(args.curves)
     else:
-        foretell(args.repeats, parse_changes(args.set))
+        foretell(args)
 
 
 if __name__ == "__main__":

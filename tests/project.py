@@ -1,5 +1,6 @@
 """A copy of this project in a folder of its own, with git, DVC and MLflow, run for real."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -127,6 +128,18 @@ def small_project(folder: Path) -> Project:
     project.set_params(model__width=8, train__epochs=3, train__lr=0.1, export__formats=["onnx"])
     project.commit("small")
     return project
+
+
+def file_states(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Returns mode, time of the last change, and digest of every file and folder in a folder."""
+    return {
+        f"{path.relative_to(folder)}": (
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+        )
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def stages_run(output: str) -> list[str]:

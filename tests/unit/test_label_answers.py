@@ -117,9 +117,10 @@ def test_what_validation_promises_is_measured_on_test_images(tmp_path: Path) -> 
     """From the validation table to metrics.json, model.json, the remarks and the report."""
     spec = make_spec(class_names=NAMES, target="several_labels", thresholds=(0.5,) * 5)
     (val, of_val), (test, of_test) = drawn(300, 4), drawn(300, 5)
-    columns = (torch.from_numpy(of_val), torch.from_numpy(val).float())
+    labels = [[name for name, has_it in zip(NAMES, row, strict=True) if has_it] for row in val]
+    columns = {"labels": labels, "probabilities": list(of_val.astype(np.float32))}
     paths = [f"{index}.png" for index in range(300)]
-    write_validation(spec, *columns, paths, tmp_path / "validation.parquet")
+    write_validation(columns, paths, tmp_path / "validation.parquet")
     options = Evaluate.model_construct(target_precision=0.8, coverage=0.9)
     rules = learn_label_rules(spec, tmp_path / "validation.parquet", options)
     exact = of_val.astype(np.float32).astype(np.float64)

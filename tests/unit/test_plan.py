@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from dvc.repo import Repo
+from project import file_states
 
 from darkroom.commands.plan import plan as command
 from darkroom.errors import UserError
@@ -100,18 +101,6 @@ def fits(planned: PlannedStage, done: str) -> bool:
     return not planned.certain or expected[planned.action] == done
 
 
-def contents(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Mode, time of the last change, and digest of every file and folder."""
-    return {
-        f"{path.relative_to(folder)}": (
-            path.lstat().st_mode,
-            path.lstat().st_mtime_ns,
-            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
-        )
-        for path in sorted(folder.rglob("*"))
-    }
-
-
 def remove(path: str) -> None:
     shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)
 
@@ -150,9 +139,9 @@ def test_the_plan_is_what_dvc_does_after_any_change(toy: Path, seed: int, num_ch
     for _ in range(num_changes):
         for change in draw.sample(CHANGES, draw.choice([1, 1, 2])):
             change(draw)
-        before = contents(toy)
+        before = file_states(toy)
         planned = plan_here()
-        assert contents(toy) == before
+        assert file_states(toy) == before
         done = reproduce()
         for one in planned.stages:
             assert fits(one, done[one.stage]), (one, done)
@@ -235,14 +224,14 @@ def test_a_commit_is_planned_as_if_it_were_checked_out(toy: Path) -> None:
     write("params.yaml", "x: 1\ny: 9\nm: 1\n")
     git("commit", "--quiet", "--all", "--message", "not run yet")
     write("params.yaml", "x: 3\ny: 9\nm: 1\n")
-    before = contents(toy)
+    before = file_states(toy)
     with open_view("HEAD") as view:
         [*others, third] = make_plan(view).stages
     assert {one.action for one in others} == {"cached"}
     assert (third.action, third.reasons) == ("run", ["y 1 -> 9"])
     with open_view("HEAD~1") as view:
         assert {one.action for one in make_plan(view).stages} == {"cached"}
-    assert contents(toy) == before
+    assert file_states(toy) == before
     with (
         pytest.raises(UserError, match="neither a git revision nor a DVC experiment"),
         open_view("gone"),

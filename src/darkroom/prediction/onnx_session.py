@@ -19,7 +19,7 @@ class OnnxClassifier:
     Args:
         model: the ONNX file.
         input_shape: ``(channels, height, width)`` of an image.
-        num_classes: number of classes.
+        output_shape: of the probabilities of an image, ``(num_classes, ...)``.
         description: the file that shape and classes come from, for messages.
 
     Raises:
@@ -28,7 +28,11 @@ class OnnxClassifier:
     """
 
     def __init__(
-        self, model: Path, input_shape: tuple[int, int, int], num_classes: int, description: Path
+        self,
+        model: Path,
+        input_shape: tuple[int, int, int],
+        output_shape: tuple[int, ...],
+        description: Path,
     ) -> None:
         import onnxruntime
 
@@ -55,14 +59,14 @@ class OnnxClassifier:
                 f"{model}: its input is {kind} {shape}; images are uint8 (any number, channels, height, "
                 "width)"
             )
-        found = shape[1:], outputs[OUTPUT][1][-1:]
-        if found != (list(input_shape), [num_classes]):
-            classes = ", ".join(map(str, found[1])) or "no"
+        found = shape[1:], outputs[OUTPUT][1][1:]
+        if found != (list(input_shape), list(output_shape)):
+            classes = " x ".join(map(str, found[1])) or "no"
             raise UserError(
                 f"{description}: describes another model than {model}, which takes images of {found[0]} "
                 f"(channels, height, width) and has {classes} classes"
             )
-        self._num_classes = num_classes
+        self._output_shape = output_shape
         self._outputs = [OUTPUT, *([UNFAMILIARITY] if UNFAMILIARITY in outputs else [])]
         self.run(np.zeros((1, *input_shape), np.uint8))
 
@@ -74,26 +78,31 @@ class OnnxClassifier:
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return the outputs for images, uint8 ``(n, channels, height, width)``.
 
+        An image gets the same outputs alone and beside others; see
+        ``docs/decisions/0038-what-is-shipped.md``.
+
         Returns:
-            The probabilities, float32 ``(n, num_classes)``; the unfamiliarity, float32 ``(n,)``, or
+            The probabilities, float32 ``(n, num_classes, ...)``; the unfamiliarity, float32 ``(n,)``, or
             None.
 
         Raises:
             UserError: the model fails, or returns another shape.
         """
+        # a matrix product with one row has a kernel of its own, which rounds differently
+        given = np.repeat(images, 2, axis=0) if len(images) == 1 else images
         try:
-            found, *others = self._session.run(self._outputs, {self._input: images})
+            found, *others = self._session.run(self._outputs, {self._input: given})
         except Exception as error:  # as above
             raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
-        expected = [(len(images), self._num_classes), (len(images),)]
+        expected = [(len(given), *self._output_shape), (len(given),)]
         for output, wanted in zip([found, *others], expected, strict=False):
             if not isinstance(output, np.ndarray) or output.shape != wanted:
                 shape = getattr(output, "shape", type(output).__name__)
                 raise UserError(
-                    f"{self._model}: returned {shape} for {counted(len(images), 'image')}; {wanted} is "
+                    f"{self._model}: returned {shape} for {counted(len(given), 'image')}; {wanted} is "
                     "expected"
                 )
-        return found, others[0] if others else None
+        return found[: len(images)], others[0][: len(images)] if others else None
 
 
 def _names(values: Iterable[str]) -> str:

@@ -22,17 +22,13 @@ from darkroom.tracking.run import Run
 def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.collection.collection import find_collection
     from darkroom.collection.trouble import Troubles
-    from darkroom.dataset.storage import choose_storage
     from darkroom.preparation.candidates import check_candidates, select_candidates
     from darkroom.preparation.counts import count, summarise
     from darkroom.preparation.curation import curate, find_duplicates
     from darkroom.preparation.decision import decide
-    from darkroom.preparation.ingest import ingest
-    from darkroom.preparation.layout import settle_layout
+    from darkroom.preparation.inputs.interface import prepared_input
     from darkroom.preparation.prepared_dataset import write_splits
     from darkroom.preparation.prepared_manifest import write_manifest
-    from darkroom.preparation.report import write_preparation_report
-    from darkroom.preparation.series import series_remarks
     from darkroom.preparation.targets.interface import prepared_target
     from darkroom.preparation.trouble_page import write_trouble_page
     from darkroom.progress import progress_bar, spinner
@@ -42,17 +38,19 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     shutil.rmtree(REPORT_PREPARE, ignore_errors=True)  # of an earlier run, if DVC has not removed it
     with spinner("list files"):
         collection = find_collection(config.data, CACHE, troubles)
-    with progress_bar("read headers", collection.num_to_read) as bar:
-        layout = settle_layout(collection, options, workers, bar.advance)
-    storage = choose_storage(options.storage, layout.shape, collection.num_to_read)
-    with progress_bar("decode", collection.num_to_read) as bar:
-        images = ingest(collection, layout, storage, options.tiff, CACHE, workers, bar.advance)
+    kind = prepared_input(collection.input)
+    images = kind.read(collection, config, CACHE, workers)
     candidates = select_candidates(collection, images)
     check_candidates(candidates, options, PROBLEMS, troubles)
     with progress_bar("compare", len(candidates)) as bar:
-        duplicates = find_duplicates(candidates, options.near_duplicates, bar.advance)
+        duplicates = find_duplicates(candidates, kind.threshold(options), bar.advance)
     curation = curate(
-        candidates, duplicates, options.duplicates, options.on_conflict, DUPLICATES, troubles
+        candidates,
+        duplicates,
+        options.duplicates,
+        "keep" if kind.keeps_conflicts else options.on_conflict,
+        DUPLICATES,
+        troubles,
     )
     decision = decide(candidates, curation, duplicates, options, config.seed, troubles)
     if troubles:
@@ -60,24 +58,15 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
         troubles.refuse(f"{TROUBLE}")
 
     with progress_bar("write", len(candidates)) as bar:
-        info = write_splits(candidates, decision, layout, storage, PREPARED, bar.advance)
+        info = write_splits(candidates, decision, PREPARED, bar.advance)
     write_json(info.to_document(), DATASET)
     write_manifest(candidates, decision, MANIFEST, PROBLEMS)
     counts = count(info, candidates, decision)
     by_label = prepared_target(info.target).counts_by_label(info)
     write_json(counts | by_label, PREPARE_METRICS)
     with spinner("report"):
-        more = [*collection.remarks, *series_remarks(candidates, decision)]
-        remarks = write_preparation_report(
-            MANIFEST,
-            info,
-            duplicates,
-            candidates.pixels,
-            REPORT_PREPARE,
-            candidates.sets,
-            more,
-            candidates.pictures,
-        )
+        more = [*collection.remarks, *kind.remarks(candidates, decision, info)]
+        remarks = kind.write_report(candidates, decision, info, MANIFEST, REPORT_PREPARE, more)
     images.remove_other_segments()
 
     for remark in remarks:

@@ -13,8 +13,9 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.preprocessing import StandardScaler
 
 from darkroom.errors import UserError
-from darkroom.tabular.encoding import UNKNOWN, Encoding, fit_encoding
-from darkroom.tabular.kinds import Column, Kind, settle_columns
+from darkroom.inputs import ColumnKind, Encoding
+from darkroom.tabular.encoding import UNKNOWN, encode, fit_encoding
+from darkroom.tabular.kinds import Column, settle_columns
 from darkroom.tabular.leaks import MIN_PER_CLASS, equal_rows, row_digests, telling_columns
 from darkroom.tabular.table import Table, read_table
 
@@ -161,7 +162,7 @@ def test_the_kind_of_a_column_is_inferred(cells: list[str], kind: str) -> None:
 
 
 @pytest.mark.parametrize(("cells", "given"), [(["5", "6", "7"], "number"), (["Ann", "Bob"], "category")])
-def test_a_given_kind_overrules_a_doubt(cells: list[str], given: Kind) -> None:
+def test_a_given_kind_overrules_a_doubt(cells: list[str], given: ColumnKind) -> None:
     assert settle(column(*cells), {"x": given})[0] == Column("x", given)
 
 
@@ -172,7 +173,7 @@ ROWS: dict[str, list] = {
     "joined": ["2024-02-29", "2023-12-31", None, "2024-01-01", "2022-07-03", "2020-02-02"],
     "y": ["a", "b", "a", "b", "a", "b"],
 }
-GIVEN: dict[str, Kind] = {"city": "category"}
+GIVEN: dict[str, ColumnKind] = {"city": "category"}
 IS_TRAIN = np.array([True, True, True, True, True, False])
 
 
@@ -186,11 +187,11 @@ def as_file(suffix: str) -> bytes:
     return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
-def encode(content: bytes, name: str) -> tuple[Encoding, np.ndarray, np.ndarray]:
+def encoded(content: bytes, name: str) -> tuple[Encoding, np.ndarray, np.ndarray]:
     table = read(content, name)
     columns = settle_columns(table, GIVEN, LABEL.values())
     encoding = fit_encoding(table, columns, IS_TRAIN)
-    return encoding, *encoding(table, columns)
+    return encoding, *encode(encoding, table)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -253,7 +254,7 @@ def test_a_column_that_gives_the_label_away_is_found_and_no_other(load: Callable
     columns = settle_columns(table, {}, LABEL.values())
     encoding = fit_encoding(table, columns, np.ones(len(table), bool))
     labels = frame["y"].to_numpy()
-    found = telling_columns(encoding, *encoding(table, columns), labels)
+    found = telling_columns(encoding, *encode(encoding, table), labels)
     assert set(found) == {"threshold", "outcome"}
     assert found["outcome"] == 1
 
@@ -264,4 +265,4 @@ def test_few_rows_do_not_make_a_column_suspicious() -> None:
     columns = settle_columns(table, {}, LABEL.values())
     encoding = fit_encoding(table, columns, np.ones(num_rows, bool))
     labels = np.arange(num_rows) * 2 // num_rows
-    assert telling_columns(encoding, *encoding(table, columns), labels) == {}
+    assert telling_columns(encoding, *encode(encoding, table), labels) == {}

@@ -141,9 +141,10 @@ def _explain_nothing(
     name = source.path
     if missing:
         return f"data.manifest: {source.manifest} labels no file in {name}: {missing}"
-    if source.manifest is not None:
+    if (listing := source.table or source.manifest) is not None:
+        what = f"file in {name}" if source.table is None else "row"
         return (
-            f"data.label_column: {source.manifest} gives no file in {name} a label; its column"
+            f"data.label_column: {listing} gives no {what} a label; its column"
             f" {source.label_column} is empty"
         )
     advice = _explain_folders(table, files) if is_labelled_by_folders else ""

@@ -23,9 +23,11 @@ from darkroom.collection.masks import has_masks, label_by_masks, may_have_masks,
 from darkroom.collection.names import Renaming, is_blank, quoted
 from darkroom.collection.own_columns import OwnColumns
 from darkroom.collection.system_files import is_hidden
+from darkroom.collection.table_rows import TableFile, find_table, label_rows
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError
+from darkroom.inputs import Input
 from darkroom.targets import Target
 
 BATCH = 8_192
@@ -69,6 +71,14 @@ class Collection:
     """On columns of the manifest that are not kept."""
     mask_classes: MaskClasses | None = None
     """The classes of masks; None: images have labels."""
+
+    rows_of: TableFile | None = None
+    """The table whose rows are the entries; None: the entries are files with images."""
+
+    @property
+    def input(self) -> Input:
+        """What a model predicts from."""
+        return "image" if self.rows_of is None else "row"
 
     @property
     def target(self) -> Target:
@@ -129,9 +139,18 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
     pattern = None if source.group_pattern is None else GroupPattern(source.group_pattern)
     own = OwnColumns(source.slice_columns)
     files = open_files(Path(source.path), scratch)
-    by_folders = source.manifest is None and not isinstance(files, IdxFiles | HuggingFaceFiles)
+    rows_of = None
+    if source.table is not None:
+        rows_of = find_table(files, _tabulate(files.entries()), source)
+    by_folders = (
+        source.manifest is None
+        and rows_of is None
+        and not isinstance(files, IdxFiles | HuggingFaceFiles)
+    )
     by_masks = source.mask_column is not None
-    if source.manifest is not None:
+    if rows_of is not None:
+        entries = label_rows(rows_of, rename, own)
+    elif source.manifest is not None:
         columns = Columns(
             path=source.path_column,
             label=None if by_masks else source.label_column,
@@ -159,7 +178,8 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
     missing = explain_not_found(table, source)
     check_collection(table, files, source, by_folders, by_masks, missing, rename, troubles)
     separator = SEPARATOR if by_masks else source.label_separator
-    return Collection(files, table, separator, by_folders, missing, tuple(own.remarks), classes)
+    remarks = tuple(own.remarks)
+    return Collection(files, table, separator, by_folders, missing, remarks, classes, rows_of)
 
 
 def _has_masks(found: pa.Table) -> bool:

@@ -161,7 +161,7 @@ def _read(
     own: OwnColumns,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of the manifest, as in ``_ROWS``."""
-    content = _content(files, manifest, there)
+    content = content_of(files, manifest, there)
     name = posixpath.join(files.name, manifest)
     counted = _counted(manifest)
     with_backslash = there["path"].filter(pc.match_substring(there["path"], "\\")).to_pylist()
@@ -175,9 +175,9 @@ def _read(
             named = dict(zip(given, values, strict=False))
             if separator is not None:
                 named["label"] = _labels(named["label"], separator, rename)
-            row = {role: _text(value, role) for role, value in named.items()}
+            row = {role: text_of(value, role) for role, value in named.items()}
             if separator is None and "label" in row:
-                row["label"] = _label(row["label"], rename)
+                row["label"] = class_called(row["label"], rename)
             mask = None if columns.mask is None else row["mask"].strip()
             path = path_in_collection(folder, row["path"], keep)
             yield (
@@ -185,9 +185,9 @@ def _read(
                 path or row["path"],
                 path is not None,
                 row.get("label", ""),
-                _split(row.get("split", "")),
+                split_of(row.get("split", "")),
                 row.get("group", "").strip() or None,
-                _weight(row.get("weight", "").strip()),
+                weight_of(row.get("weight", "").strip()),
                 mask and (path_in_collection(folder, mask, keep) or mask),
                 own.pack(values[len(given) :]),
             )
@@ -197,33 +197,41 @@ def _read(
         raise UserError(f"{name} has no rows")
 
 
-def _content(files: Files, manifest: str, there: pa.Table) -> bytes:
+def content_of(files: Files, manifest: str, there: pa.Table, parameter: str = "data.manifest") -> bytes:
+    """Return the bytes of a table in ``files``.
+
+    Args:
+        there: the paths in ``files``, with outcome, reason, offset and size.
+        parameter: the one that names the table, for messages.
+
+    Raises:
+        UserError: the table is missing, too large or unreadable, or has another suffix.
+    """
     if posixpath.splitext(manifest)[1].lower() not in READERS:
-        raise UserError(f"data.manifest: the suffix of {manifest} is not one of {', '.join(READERS)}")
+        raise UserError(f"{parameter}: the suffix of {manifest} is not one of {', '.join(READERS)}")
     index = pc.index(there["path"], posixpath.normpath(manifest)).as_py()
     if index < 0:
         suffixes = "|".join(suffix.removeprefix(".") for suffix in READERS)
         tables = there["path"].filter(pc.match_substring_regex(there["path"], rf"\.({suffixes})$"))
         raise UserError(
-            f"data.manifest: {files.name} does not contain {manifest}"
+            f"{parameter}: {files.name} does not contain {manifest}"
             + did_you_mean(manifest, tables.slice(0, 1000).to_pylist())
         )
     found = there.slice(index, 1).to_pylist()[0]
     if found["outcome"]:
         reason = found["reason"] or f"it is {found['outcome']}"
-        raise UserError(f"data.manifest: {manifest} cannot be used: {reason}")
+        raise UserError(f"{parameter}: {manifest} cannot be used: {reason}")
     if found["size"] > MAX_TABLE_BYTES:
         raise UserError(
-            f"data.manifest: {manifest} has {found['size']:,} bytes; at most {MAX_TABLE_BYTES:,} are"
-            " read"
+            f"{parameter}: {manifest} has {found['size']:,} bytes; at most {MAX_TABLE_BYTES:,} are read"
         )
     try:
         return files.read(found["path"], found["offset"], found["size"])
     except OSError as error:
-        raise UserError(f"data.manifest: {manifest} cannot be read ({error})") from None
+        raise UserError(f"{parameter}: {manifest} cannot be read ({error})") from None
 
 
-def _text(value: Any, role: str) -> str:
+def text_of(value: Any, role: str) -> str:
     """Return a value as text; raise ValueError if it is of another type."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -240,7 +248,7 @@ def _text(value: Any, role: str) -> str:
     return value or ""
 
 
-def _label(text: str, rename: Callable[[str], str]) -> str:
+def class_called(text: str, rename: Callable[[str], str]) -> str:
     """Return the class of a label, empty if there is none; raise ValueError if it is invisible."""
     try:
         return rename(text) if text.strip() else ""
@@ -251,25 +259,27 @@ def _label(text: str, rename: Callable[[str], str]) -> str:
 def _labels(value: Any, separator: str, rename: Callable[[str], str]) -> str:
     """Return a set of labels as text of ``join_labels``; raise ValueError if that is impossible."""
     if isinstance(value, list):
-        labels = [_text(label, "label") for label in value]
+        labels = [text_of(label, "label") for label in value]
     else:
-        text = _text(value, "label").strip()
+        text = text_of(value, "label").strip()
         labels = text.split(separator) if text else []
-    labels = [_label(label, rename) for label in labels]
+    labels = [class_called(label, rename) for label in labels]
     try:
         return join_labels(labels, separator)
     except ValueError as error:
         raise ValueError(f"has the label {value!r}, {error}") from None
 
 
-def _split(text: str) -> Split | None:
+def split_of(text: str) -> Split | None:
+    """Return the split that a cell names; raise ValueError if there is no such split."""
     split = split_called(text)
     if split is None and text.strip():
         raise ValueError(f"has the split {text!r}; allowed are {', '.join(SPLIT_NAMES)}")
     return split
 
 
-def _weight(text: str) -> float | None:
+def weight_of(text: str) -> float | None:
+    """Return the weight in a cell; raise ValueError if it is not a number above 0."""
     if not text:
         return None
     weight = float(text) if _NUMBER.fullmatch(text) else math.nan

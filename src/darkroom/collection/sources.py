@@ -1,5 +1,6 @@
-"""Downloads public sets into folders of class folders."""
+"""Downloads public sets into folders of class folders, and tables."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,9 @@ class Progress(Protocol):
     def expect(self, num_images: int) -> None: ...
     def advance(self, num_images: int) -> None: ...
 
+
+TABLES = ("breast_cancer", "iris", "wine")
+"""Sets of scikit-learn with a row of numbers per sample."""
 
 _TRAIN_AND_TEST: dict[str, Options] = {"train": {"train": True}, "test": {"train": False}}
 _SPLITS_BY_NAME: dict[str, Options] = {"train": {"split": "train"}, "test": {"split": "test"}}
@@ -62,16 +66,18 @@ _SUFFIXES = {
 def fetch_set(name: str, folder: Path, progress: Progress) -> int:
     """Write the set ``name`` as ``folder/CLASS/*.png``, or ``folder/{train,val,test}/CLASS/*.png``.
 
-    Images of the Hugging Face hub keep their own format.
+    Images of the Hugging Face hub keep their own format. A set of ``TABLES`` is ``folder/rows.csv``.
 
     Returns:
-        The number of images.
+        The number of images or rows.
 
     Raises:
         UserError: the set could not be downloaded.
     """
     if name == "digits":
         return _write(*_load_digits(), folder, progress)
+    if name in TABLES:
+        return _write_table(name, folder, progress)
     folder.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     # beside the folder, because a large download could fill the system's temporary folder
@@ -98,6 +104,26 @@ def _load_digits() -> tuple[int, Iterator[tuple[Image.Image, str]]]:
     pixels = (digits.images * 255 / 16).round().astype("uint8")
     samples = zip(pixels, digits.target, strict=True)
     return len(pixels), ((Image.fromarray(image), str(label)) for image, label in samples)
+
+
+def _write_table(name: str, folder: Path, progress: Progress) -> int:
+    """Write one of scikit-learn's tables (from the UCI ML repository) as CSV, with a column ``label``.
+
+    They are part of scikit-learn, so no network is needed. Numbers are written in full.
+    """
+    from sklearn import datasets
+
+    table = getattr(datasets, f"load_{name}")()
+    labels = table.target_names[table.target].tolist()
+    folder.mkdir(parents=True, exist_ok=True)
+    progress.expect(len(labels))
+    with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*table.feature_names, "label"])
+        for values, label in zip(table.data.tolist(), labels, strict=True):
+            writer.writerow([*values, label])
+            progress.advance(1)
+    return len(labels)
 
 
 def _download(

@@ -6,10 +6,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from darkroom.config.section import Mistakes, Section
+from darkroom.inputs import ColumnKind
 
 Column = Annotated[str, Field(min_length=1)]
 
 SliceColumns = Annotated[list[Column], Field(max_length=20, examples=["a list of columns"])]
+
+_COLUMNS_EXAMPLE = "{column: number, category, boolean, date or ignored}"
 
 _MERGE_EXAMPLE = "{label: class}, such as {Cat: cat}"
 
@@ -26,6 +29,14 @@ class DataSource(Section):
     class_name: Literal["top", "path", "leaf"] = Field(
         description="class of the images in nested folders a/b: a (top), a/b (path) or b (leaf)"
     )
+    table: Column | None = Field(
+        description="CSV, Parquet or JSON Lines table in data.path whose rows are classified, in place of"
+        " images: a model predicts label_column from the other columns; null: images"
+    )
+    columns: Annotated[dict[Column, ColumnKind], Field(examples=[_COLUMNS_EXAMPLE])] = Field(
+        description="what columns of data.table hold: number, category, boolean, date or ignored; that of"
+        " the others is inferred from their cells, or refused if it is not certain; {}: all are inferred"
+    )
     manifest: Column | None = Field(
         description="CSV, Parquet or JSON Lines table in data.path with one row per image; null: the"
         " folders are the labels"
@@ -35,7 +46,9 @@ class DataSource(Section):
         " itself; null: the manifest's own folder"
     )
     path_column: Column = Field(description="manifest column with the path of each image")
-    label_column: Column = Field(description="manifest column with the label of each image, as text")
+    label_column: Column = Field(
+        description="column of the manifest or the table with the label of each image or row, as text"
+    )
     label_separator: Column | None = Field(
         description="separator between the labels in the label column, such as |, if an image may have"
         " several; null: each image has one label"
@@ -63,10 +76,10 @@ class DataSource(Section):
         " none"
     )
     split_column: Column | None = Field(
-        description="manifest column with the split of each image: train, val, test or empty; null: none"
+        description="column of the manifest or the table with the split of each image or row: train, val, test or empty; null: none"
     )
     group_column: Column | None = Field(
-        description="manifest column with the group of each image, such as a patient or a scene; each"
+        description="column of the manifest or the table with the group of each image or row, such as a patient or a scene; each"
         " group stays in one split; null: none"
     )
     group_pattern: Column | None = Field(
@@ -75,15 +88,16 @@ class DataSource(Section):
         " one split, for example ^(.*)_frame; null: none"
     )
     weight_column: Column | None = Field(
-        description="manifest column with the weight of each image in the training loss; null: equal"
+        description="column of the manifest or the table with the weight of each image or row in the training loss; null: equal"
         " weights"
     )
     slice_columns: Literal["auto"] | SliceColumns = Field(
-        description="further manifest columns, such as a camera or a site; evaluate divides the test"
-        " images by their values; auto: the first 20 columns but ids and long text; []: none"
+        description="further columns of the manifest or the table, such as a camera or a site; evaluate"
+        " divides the test images by their values; auto: the first 20 columns but ids and long text; []: none"
     )
 
     def mistaken_combinations(self) -> Mistakes:
+        yield from self._options_of_table()
         yield from self._options_without_manifest()
         if self.image_root is not None and (advice := self._stray_root(self.image_root)):
             yield "data.image_root", f"{self.image_root!r} is not a folder in data.path; {advice}"
@@ -98,8 +112,24 @@ class DataSource(Section):
             if problem := self._mistaken_merge(label, target):
                 yield "data.merge_labels", problem
 
+    def _options_of_table(self) -> Mistakes:
+        if self.table is None:
+            if self.columns:
+                yield (
+                    "data.columns",
+                    f"{self.columns} are columns of data.table, which is null; set it, or this to {{}}",
+                )
+            return
+        for option in ("manifest", "group_pattern", "classes_file"):
+            if (value := getattr(self, option)) is not None:
+                yield (
+                    f"data.{option}",
+                    f"{value!r} is for images, but data.table {self.table!r} has the inputs; set one of"
+                    " them to null",
+                )
+
     def _options_without_manifest(self) -> Mistakes:
-        if self.slice_columns not in ("auto", []) and self.manifest is None:
+        if self.slice_columns not in ("auto", []) and self.manifest is None and self.table is None:
             yield (
                 "data.slice_columns",
                 f"{self.slice_columns} needs a manifest, but data.manifest is null; set it, or auto",

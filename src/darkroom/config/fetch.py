@@ -8,6 +8,9 @@ from darkroom.config.section import Mistakes, Section, StageConfig
 
 NamedSet = Literal[
     "digits",
+    "breast_cancer",
+    "iris",
+    "wine",
     "CIFAR10",
     "CIFAR100",
     "Caltech101",
@@ -28,7 +31,7 @@ NamedSet = Literal[
     "SVHN",
     "USPS",
 ]
-"""Public data sets that ``fetch`` can download: scikit-learn's digits, torchvision's by class name."""
+"""Public data sets that ``fetch`` can download: scikit-learn's digits and tables, torchvision's by class name."""
 
 
 HuggingFaceSet = Annotated[

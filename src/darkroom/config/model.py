@@ -19,8 +19,8 @@ class Model(Section):
         description="mlp: units per layer; cnn, resnet, unet: channels of the first layer; vit:"
         " embedding dimension; null for networks of torchvision and timm"
     )
-    depth: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        description="mlp: hidden layers; cnn: stages of two convolutions, each of which halves the"
+    depth: Annotated[int, Field(ge=0, le=64)] | None = Field(
+        description="mlp: hidden layers, 0 for a logistic regression; cnn: stages of two convolutions, each of which halves the"
         " resolution; resnet: residual blocks in each of its three stages; unet: levels, each with half"
         " the resolution of the one before; vit: transformer blocks; null for networks of torchvision"
         " and timm"
@@ -80,6 +80,8 @@ class Model(Section):
         yield from null_unless(self.is_own, name, "model.width", self.width)
         yield from null_unless(self.is_own, name, "model.depth", self.depth)
         yield from null_unless(self.name == "vit", name, "model.patch_size", self.patch_size)
+        if self.depth == 0 and self.name != "mlp":
+            yield "model.depth", f"0 leaves nothing of {self.name}; it must be at least 1"
         if self.name == "resnet" and self.width is not None and self.width < 8:
             yield (
                 "model.width",

@@ -9,6 +9,7 @@ from darkroom.config.export import Export
 from darkroom.config.fetch import PublicSets
 from darkroom.config.model import Model
 from darkroom.config.prepare import Prepare
+from darkroom.config.rows import mistakes_of_rows
 from darkroom.config.section import Mistakes, Section, size_of
 from darkroom.config.train import Train, images_differ
 from darkroom.paths import FETCHED, fetched_name, mistaken_input
@@ -69,11 +70,23 @@ class Params(Section):
         )
         for section in sections:
             yield from section.mistaken_combinations()
+        yield from mistakes_of_rows(self)
+        yield from self._stable_splits_of_auto_images()
         yield from self._weights_of_merged_labels()
         yield from self._mistaken_sizes()
         yield from self._useless_with_frozen_backbone()
         yield from self._mistaken_feature_views()
         yield from self._mistaken_auto_decay()
+
+    def _stable_splits_of_auto_images(self) -> Mistakes:
+        for option in ("image_size", "channels"):
+            is_auto = getattr(self.prepare, option) == "auto"
+            if self.prepare.split == "stable" and is_auto and self.data.table is None:
+                yield (
+                    f"prepare.{option}",
+                    "auto can change when images are added, and would then move others to another split;"
+                    " prepare.split stable needs a number",
+                )
 
     def _weights_of_merged_labels(self) -> Mistakes:
         weights = self.train.class_weights

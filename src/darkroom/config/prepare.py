@@ -71,18 +71,11 @@ class Prepare(Section):
     )
     on_conflict: Literal["error", "drop"] = Field(
         description="identical pixels with different labels: error: stop and list them; drop: exclude"
-        " them all"
+        " them all; rows of a table may be equal and have different labels"
     )
 
     def mistaken_combinations(self) -> Mistakes:
         yield from self._mistaken_fractions() if self.fold is None else self._mistaken_fold(self.fold)
-        for option in ("image_size", "channels"):
-            if self.split == "stable" and getattr(self, option) == "auto":
-                yield (
-                    f"prepare.{option}",
-                    "auto can change when images are added, and would then move others to another split;"
-                    " prepare.split stable needs a number",
-                )
 
     def _mistaken_fractions(self) -> Mistakes:
         if self.val_fraction + self.test_fraction >= 1:

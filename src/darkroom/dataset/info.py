@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
 from darkroom.digests import SEAL, FileDigest, Mismatch, seal, unseal
 from darkroom.errors import UserError
+from darkroom.inputs import Encoding, Input, input_of
 from darkroom.targets import Target, from_file, to_file
 
 FORMAT_VERSION = 2
@@ -32,7 +33,8 @@ class DatasetInfo(BaseModel):
     """Number of pixels by split and class; empty unless images have masks."""
     input_size: tuple[int, int]
     """Height and width in pixels."""
-    channels: Literal[1, 3]
+    channels: PositiveInt
+    """1 or 3; for rows of a table, their number of values."""
     resize: Literal["stretch", "crop", "pad"]
     mean: list[float]
     """Mean of the training pixels, scaled to 0..1, per channel."""
@@ -40,6 +42,8 @@ class DatasetInfo(BaseModel):
     """Standard deviation, likewise."""
     digest: str
     """SHA-256 over the pixels, labels and splits of all images."""
+    encoding: Encoding | None = None
+    """How the rows of a table become numbers; None: the inputs are images."""
     files: dict[str, FileDigest] = {}
     """Digest of each shard, by its path below the prepared folder: ``train/00000.arrow``."""
 
@@ -47,6 +51,11 @@ class DatasetInfo(BaseModel):
     @classmethod
     def _with_target(cls, values: Any) -> Any:
         return from_file(values) if isinstance(values, dict) else values
+
+    @property
+    def input(self) -> Input:
+        """What a model predicts from."""
+        return input_of(self.encoding)
 
     def num_images(self, split: str) -> int:
         return sum(self.labels_per_image[split])
@@ -65,6 +74,8 @@ class DatasetInfo(BaseModel):
         values = to_file(self.model_dump())
         if not self.pixels:
             del values["pixels"]
+        if self.encoding is None:
+            del values["encoding"]
         return seal(values)
 
 

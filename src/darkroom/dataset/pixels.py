@@ -1,4 +1,7 @@
-"""Pixels in the columns of shards: images, and masks, which are images of one channel."""
+"""Pixels in the columns of shards: images, and masks, which are images of one channel.
+
+Rows of tables are like images of one pixel, with a float64 channel for each number or code.
+"""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
 from darkroom.errors import UserError, brief
+from darkroom.inputs import Input
 
 LEAST_BYTES_FOR_THREADS = 16 * 2**10
 """Minimum size of an image for which several threads decode faster than one."""
@@ -20,12 +24,15 @@ LEAST_BYTES_FOR_THREADS = 16 * 2**10
 Shape = tuple[int, int, int]
 """Height, width and channels of each image of a column."""
 
+DTYPES: dict[Input, type[np.uint8 | np.float64]] = {"image": np.uint8, "row": np.float64}
+"""The type of one value of an image, or of a row."""
+
 
 class PixelWriter:
     """Collects the images of a record batch in memory."""
 
-    def __init__(self, shape: Shape, storage: Storage) -> None:
-        fixed = pa.binary(int(np.prod(shape)))
+    def __init__(self, num_bytes: int, storage: Storage) -> None:
+        fixed = pa.binary(num_bytes)
         self.type = fixed if storage == "decoded" else pa.large_binary()
         self.clear()
 
@@ -53,9 +60,11 @@ class DecodedPixels:
     rows: NDArray[np.uint8]
     """uint8 ``(n, bytes of an image)``, read-only."""
 
-    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def gather(self, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
+        num_bytes = self.rows.shape[1]
+        stored = out.reshape(-1, num_bytes // out.itemsize).view(np.uint8)
         # with mode="raise", the default, numpy would fill a copy of out first
-        np.take(self.rows, indices, axis=0, out=out.reshape(-1, self.rows.shape[1]), mode="clip")
+        np.take(self.rows, indices, axis=0, out=stored, mode="clip")
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class EncodedPixels:
     file: Path
     num_threads: int | None
 
-    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+    def gather(self, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
         # for small images, the time without the interpreter's lock is too short
         if self.num_threads == 1 or out[:1].nbytes < LEAST_BYTES_FOR_THREADS:
             for index, image in zip(indices.tolist(), out, strict=True):
@@ -105,7 +114,7 @@ def map_pixels(
     """
     if storage == "decoded":
         pixels = np.frombuffer(column.buffers()[1], np.uint8)
-        return DecodedPixels(pixels.reshape(len(column), int(np.prod(shape))))
+        return DecodedPixels(pixels.reshape(len(column), -1))
     ends = np.frombuffer(column.buffers()[1], np.int64)
     return EncodedPixels(memoryview(column.buffers()[2]), ends, shape, file, num_threads)
 
@@ -114,13 +123,13 @@ def gather_pixels(
     columns: Sequence[Pixels],
     starts: NDArray[np.int64],
     indices: NDArray[np.int64],
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
 ) -> None:
     """Copy the images at ``indices`` of several record batches into ``images``.
 
     Args:
         starts: int64 ``(num_batches + 1,)``: the first image of each batch, and their number.
-        images: uint8 ``(len(indices), height, width, channels)``, contiguous.
+        images: ``(len(indices), height, width, channels)``, contiguous.
     """
     if len(columns) == 1:
         columns[0].gather(indices, images)
@@ -128,7 +137,7 @@ def gather_pixels(
     owner = np.searchsorted(starts, indices, side="right") - 1
     for number in np.unique(owner):
         here = np.flatnonzero(owner == number)
-        part = np.empty((len(here), *images.shape[1:]), np.uint8)
+        part = np.empty((len(here), *images.shape[1:]), images.dtype)
         columns[number].gather(indices[here] - starts[number], part)
         images[here] = part
 
@@ -144,6 +153,8 @@ class Masks:
     gather: Callable[[NDArray[np.int64], NDArray[np.uint8] | None], NDArray[np.uint8]]
     """Copies the masks at some indices, as ``Shards.gather`` copies images: uint8
     ``(n, height, width, 1)``, the class of each pixel or ``VOID``."""
+
+    dtype = np.uint8
 
     def __len__(self) -> int:
         return self.num_images

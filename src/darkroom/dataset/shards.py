@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.pixels import (
+    DTYPES,
     Masks,
     Pixels,
     PixelWriter,
@@ -36,6 +37,7 @@ from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
 from darkroom.digests import FileDigest, HashingFile, digest_of_files
 from darkroom.errors import UserError
+from darkroom.inputs import Input
 from darkroom.targets import Target, target_of_columns
 
 SHARD_BYTES = 64 * 2**20
@@ -54,6 +56,7 @@ class ShardWriter:
         weighted: whether images have weights.
         target: what images are labelled with.
         num_classes: number of classes, for a target whose column needs it.
+        input_: whether there are images, or rows of a table, whose shape is ``(1, 1, num_values)``.
     """
 
     def __init__(
@@ -65,17 +68,19 @@ class ShardWriter:
         weighted: bool = False,
         target: Target = "one_class",
         num_classes: int | None = None,
+        input_: Input = "image",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        image_bytes = int(np.prod(shape))
+        image_bytes = int(np.prod(shape)) * np.dtype(DTYPES[input_]).itemsize
         self._folder = folder
         self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
         self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
         kind = stored_target(target)
-        self._pixels = {"image": PixelWriter(shape, storage)}
+        self._pixels = {"image": PixelWriter(image_bytes, storage)}
         if kind.has_masks:
-            self._pixels["mask"] = PixelWriter((*shape[:2], 1), storage)
+            self._pixels["mask"] = PixelWriter(shape[0] * shape[1], storage)
         metadata = {"shape": json.dumps(shape), "storage": storage, **kind.metadata(num_classes)}
+        metadata |= {} if input_ == "image" else {"input": input_}
         columns = [("image", self._pixels["image"].type), kind.column(), ("path", pa.string())]
         columns += [("weight", pa.float64())] if weighted else []
         columns += [("mask", self._pixels["mask"].type)] if kind.has_masks else []
@@ -210,6 +215,8 @@ class Shards:
         self._set_view(view)
         self.storage = mapped[0].storage
         self.target: Target = mapped[0].target
+        self.dtype = DTYPES[mapped[0].input_]
+        """uint8 for pixels, float64 for rows."""
         self._blocks = [block for shard in mapped for block in shard.blocks]
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
         self.labels = np.concatenate([block.labels for block in self._blocks])
@@ -263,10 +270,8 @@ class Shards:
         """Worker processes map the files again, with one thread each: there is one worker per core."""
         return Shards, (self._folder, 1, None, self._view)
 
-    def gather(
-        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.uint8]:
-        """Copy the images at ``indices``, in that order: uint8 ``(n, height, width, channels)``.
+    def gather(self, indices: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Copy the images at ``indices``, in that order: ``dtype`` ``(n, height, width, channels)``.
 
         Args:
             out: contiguous array that is filled and returned.
@@ -294,9 +299,9 @@ class Shards:
         view: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None,
         shape: Shape,
         indices: NDArray[np.int64],
-        out: NDArray[np.uint8] | None,
-    ) -> NDArray[np.uint8]:
-        images = np.empty((len(indices), *shape), np.uint8) if out is None else out
+        out: NDArray[Any] | None,
+    ) -> NDArray[Any]:
+        images = np.empty((len(indices), *shape), self.dtype) if out is None else out
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
         if view is None:
@@ -307,11 +312,11 @@ class Shards:
             images[...] = view(stored)
         return images
 
-    def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
+    def batches(self, size: int) -> Iterator[NDArray[Any]]:
         """Yield all images in order, ``size`` at a time.
 
         Returns:
-            uint8 ``(n, channels, height, width)``, contiguous; the last batch may be smaller.
+            ``dtype`` ``(n, channels, height, width)``, contiguous; the last batch may be smaller.
         """
         for start in range(0, len(self), size):
             images = self.gather(np.arange(start, min(start + size, len(self))))
@@ -336,6 +341,7 @@ class _Shard:
     storage: Storage
     is_weighted: bool
     target: Target
+    input_: Input
     num_classes: int | None
     """Number of classes, if the column of labels needs it."""
     blocks: list[_Block]
@@ -343,7 +349,7 @@ class _Shard:
     @property
     def kind(self) -> tuple[object, ...]:
         """The properties that all shards of a split share."""
-        return self.shape, self.storage, self.is_weighted, self.target, self.num_classes
+        return self.shape, self.storage, self.is_weighted, self.target, self.input_, self.num_classes
 
 
 def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shard:
@@ -358,6 +364,7 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         shape = (height, width, channels)
         is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
         num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
+        input_: Input = "row" if reader.schema.metadata.get(b"input") == b"row" else "image"
         is_weighted = "weight" in reader.schema.names
         target = target_of_columns(reader.schema.names)
         kind = stored_target(target)
@@ -379,7 +386,7 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
         if not sum(len(block.labels) for block in blocks):
             raise ValueError("no images")
-        return _Shard(shape, storage, is_weighted, target, num_classes, blocks)
+        return _Shard(shape, storage, is_weighted, target, input_, num_classes, blocks)
     except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise damaged(file, error) from None
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from darkroom.loading.placement import (
     PlacedFeatures,
     PlacedImages,
     Request,
+    num_bytes_of,
     place_images,
     send,
 )
@@ -106,7 +106,7 @@ class Batches:
     def _set_batch_size(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self.num_steps = -(-self.num_images // batch_size)
-        self._chunk_steps = self._steps_at_once(int(np.prod(self._shards.shape)))
+        self._chunk_steps = self._steps_at_once(num_bytes_of(self._shards))
 
     def viewed(self, view: EvaluationView | None) -> "Batches":
         """Return the images in another view, loaded by this process; themselves if it is the same."""

@@ -6,7 +6,7 @@ processes, which decode encoded images and apply augmentations that take one ima
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -110,21 +110,35 @@ class Pixels(Protocol):
     @property
     def storage(self) -> Storage: ...
 
+    @property
+    def dtype(self) -> type[np.generic]:
+        """uint8 for images and masks, float64 for rows of a table."""
+        ...
+
     def __len__(self) -> int: ...
 
-    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def gather(self, indices: NDArray[np.int64], out: NDArray[Any]) -> NDArray[Any]:
         """Copy the images at ``indices`` into ``out``; see ``Shards.gather``."""
         ...
 
 
+def _dtype(pixels: Pixels) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, pixels.dtype)).dtype
+
+
+def num_bytes_of(pixels: Pixels) -> int:
+    """Return the size of one image without compression."""
+    return int(np.prod(pixels.shape)) * np.dtype(pixels.dtype).itemsize
+
+
 def load_images(pixels: Pixels, request: Request, pinned: bool = False) -> Tensor:
-    """Return the images of a request: uint8 ``(n, height, width, channels)``, on the CPU.
+    """Return the images of a request: ``(n, height, width, channels)``, on the CPU.
 
     Args:
         pinned: load into pinned memory, from which a GPU copies without waiting.
     """
     shape = (len(request.indices), *pixels.shape)
-    images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    images = torch.empty(shape, dtype=_dtype(pixels), pin_memory=pinned)
     pixels.gather(request.indices.numpy(), images.numpy())
     if request.augmentation is not None and request.sample_ids is not None:
         return request.augmentation.on_host(images, request.sample_ids, request.epoch)
@@ -169,8 +183,8 @@ class ResidentImages:
     chunk_bytes = GPU_CHUNK_BYTES
 
     def __init__(self, images: PlacedImages, pixels: Pixels, device: torch.device) -> None:
-        self._images = torch.empty((len(pixels), *pixels.shape), dtype=torch.uint8, device=device)
-        rows = max(images.chunk_bytes // int(np.prod(pixels.shape)), 256)
+        self._images = torch.empty((len(pixels), *pixels.shape), dtype=_dtype(pixels), device=device)
+        rows = max(images.chunk_bytes // num_bytes_of(pixels), 256)
         parts = torch.arange(len(pixels)).split(rows)
         for part, chunk in zip(parts, images.load(Request(part) for part in parts), strict=True):
             self._images[part[0] : part[-1] + 1] = chunk
@@ -229,7 +243,7 @@ def place_images(
     if needs_host:
         return images, f"images augmented {by_whom}: the policy takes one at a time, on the CPU"
     if device.type == "cuda":
-        num_bytes = len(pixels) * int(np.prod(pixels.shape))
+        num_bytes = len(pixels) * num_bytes_of(pixels)
         free_bytes, _ = torch.cuda.mem_get_info(device)
         sizes = f"{num_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free on the GPU"
         if num_bytes <= free_bytes // 2:

@@ -12,10 +12,10 @@ from darkroom.models.unfamiliarity import Unfamiliarity
 
 
 class Classifier(nn.Module):
-    """Normalise raw pixels and pass them to a network.
+    """Normalise raw pixels and pass them to a network. Rows of a table are normalised by the network.
 
     ``mean`` and ``std`` have one value per channel, or three for grey images if the network was trained
-    on RGB images. Train, evaluate and every exported format run this module, so their preprocessing
+    on RGB images, and none for rows. Train, evaluate and every exported format run this module, so their preprocessing
     cannot differ.
     """
 
@@ -74,6 +74,8 @@ class Classifier(nn.Module):
         return logits, self.unfamiliarity(self.network.head.pool(features))
 
     def _normalised(self, images: Tensor) -> Tensor:
+        if not self.mean.numel():
+            return images
         return (images.float() / 255 - self.mean) / self.std
 
 

@@ -19,6 +19,7 @@ from darkroom.models.backbones.vit import ViT
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import no_map
 from darkroom.models.network import Network
+from darkroom.models.rows import row_input
 from darkroom.models.spec import ModelSpec
 from darkroom.models.targets.interface import model_target
 from darkroom.models.unfamiliarity import Unfamiliarity
@@ -40,6 +41,8 @@ def make_classifier(spec: ModelSpec) -> Classifier:
 
 def make_network(spec: ModelSpec) -> Network:
     """Return the network for a spec; the weights of the backbone are drawn first."""
+    if spec.encoding is not None and spec.name != "mlp":
+        raise UserError(f"model.name: {spec.name} takes images; for rows of a table, choose mlp")
     is_own = ":" not in spec.name
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
     use_onednn(backbone)
@@ -98,8 +101,11 @@ def library(name: str) -> tuple[ModuleType, str]:
 
 def _make_mlp(spec: ModelSpec) -> nn.Module:
     height, width = spec.input_size
-    num_inputs = spec.channels * height * width
-    return MLP(num_inputs, _whole(spec.width), _whole(spec.depth), spec.dropout, activation_of(spec))
+    num_inputs, depth = spec.channels * height * width, _whole(spec.depth)
+    first = [] if spec.encoding is None else [row_input(spec.encoding, one_hot=depth == 0)]
+    num_inputs = first[0].num_outputs if first else num_inputs
+    mlp = MLP(num_inputs, _whole(spec.width), depth, spec.dropout, activation_of(spec))
+    return nn.Sequential(*first, mlp) if first else mlp
 
 
 def _make_cnn(spec: ModelSpec) -> nn.Module:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.inputs import Encoding
+
 
 class RowInput(nn.Module):
     """Fill missing numbers, standardise them, and represent each category as a vector.
@@ -48,12 +50,13 @@ class RowInput(nn.Module):
         """Return the inputs of the next layer.
 
         Args:
-            rows: float64 ``(n, num_numbers + num_categories)``: raw numbers, NaN if missing, and codes.
+            rows: float64 ``(n, num_numbers + num_categories)``, or with further dimensions of 1: raw
+                numbers, NaN if missing, and codes.
 
         Returns:
             float32 ``(n, num_outputs)``.
         """
-        numbers, codes = rows.split([len(self.medians), len(self.num_values)], dim=1)
+        numbers, codes = rows.flatten(1).split([len(self.medians), len(self.num_values)], dim=1)
         filled = torch.where(numbers.isnan(), self.medians, numbers)
         parts = [((filled - self.means) / self.stds).float()]
         for column, count in enumerate(self.num_values):
@@ -63,6 +66,18 @@ class RowInput(nn.Module):
             else:
                 parts.append(F.one_hot(code, count + 1)[:, 1:].float())
         return torch.cat(parts, dim=1)
+
+
+def row_input(encoding: Encoding, one_hot: bool) -> RowInput:
+    """Return the first layer for rows of an encoding; see ``RowInput``."""
+    numbers = encoding.numbers
+    return RowInput(
+        [number.median for number in numbers],
+        [number.mean for number in numbers],
+        [number.std for number in numbers],
+        [len(category.values) for category in encoding.categories],
+        one_hot,
+    )
 
 
 def embedding_length(num_values: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from safetensors import SafetensorError, safe_open
 
 from darkroom.errors import UserError, brief
+from darkroom.inputs import Encoding, Input, input_of
 from darkroom.models.own_digest import KEY as DIGEST_KEY
 from darkroom.targets import Target, from_file, to_file
 
@@ -64,11 +65,19 @@ class ModelSpec:
     unfamiliarity: dict[str, float] | None = None
     """Of ``Unfamiliarity``: the share of ``false_alarms`` that its threshold was chosen for, the numbers
     of ``components``, ``centres``, ``train_images`` and ``val_images``; None: it is not measured."""
+    encoding: Encoding | None = None
+    """How the rows of a table become numbers; None: the inputs are images. ``channels`` is then the
+    number of values of a row, and ``input_size`` 1 x 1."""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def input(self) -> Input:
+        """What is predicted from."""
+        return input_of(self.encoding)
 
     def to_dict(self) -> dict[str, Any]:
         """Return values that JSON can represent, without optional parts that the model lacks."""
-        optional = "activation", "pooling", "unfamiliarity"
+        optional = "activation", "pooling", "unfamiliarity", "encoding"
         omitted = {name for name in optional if getattr(self, name) is None}
         return to_file({name: value for name, value in asdict(self).items() if name not in omitted})
 
@@ -100,6 +109,8 @@ class ModelSpec:
             for k, v in from_file(values).items()
             if k != DIGEST_KEY
         }
+        if plain.get("encoding"):
+            plain["encoding"] = Encoding.from_dict(plain["encoding"])
         return cls(**plain)
 
 

@@ -17,9 +17,9 @@ from darkroom.collection.labels import LabelSets, classes_in, make_label_sets
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.prepare import Prepare
 from darkroom.errors import listed
-from darkroom.preparation.ingest import IngestedImages
 from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.outcomes import Outcomes, describe_files, write_problems
+from darkroom.preparation.readings import Content, Readings
 from darkroom.preparation.targets.interface import prepared_target
 from darkroom.reporting.palette import overlay
 
@@ -34,7 +34,7 @@ class Candidates:
     """The readable images, sorted by path. Arrays have one value per image."""
 
     collection: Collection
-    images: IngestedImages
+    images: Readings
     rows: NDArray[np.int64]
     """Index in the rows of the collection."""
     reads: NDArray[np.int64]
@@ -87,9 +87,15 @@ class Candidates:
             yield from batch["path"].take(rows[low:high] - start).to_pylist()
             start += len(batch)
 
-    def stored(self, index: int) -> pa.Buffer:
-        """Return the prepared image of one candidate as stored, without a copy."""
-        return self.images.stored(int(self.reads[index]))
+    def content(self, is_train: NDArray[np.bool_]) -> Content:
+        """Return what shards store of the inputs, by their index in ``images``.
+
+        Args:
+            is_train: whether each candidate is in the train split.
+        """
+        is_read_for_train = np.zeros(len(self.images), np.bool_)
+        is_read_for_train[self.reads[is_train]] = True
+        return self.images.content(is_read_for_train)
 
     def stored_mask(self, index: int) -> pa.Buffer | None:
         """Return the mask of one candidate as stored, without a copy; None: there are no masks."""
@@ -128,7 +134,7 @@ class Candidates:
         return b"".join(hashlib.sha256(pair).digest() for pair in pairs)
 
 
-def select_candidates(collection: Collection, images: IngestedImages) -> Candidates:
+def select_candidates(collection: Collection, images: Readings) -> Candidates:
     """Return the readable images and the outcomes of all files."""
     has_masks = collection.mask_classes is not None
     labels = images.labels() if has_masks else pc.unique(collection.table["label"]).drop_null().sort()

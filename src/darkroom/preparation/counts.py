@@ -6,8 +6,10 @@ from typing import get_args
 from darkroom.collection.entries import SPLITS, Outcome
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import counted
+from darkroom.inputs import INPUT_WORDS
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
+from darkroom.preparation.inputs.interface import prepared_input
 from darkroom.preparation.targets.interface import prepared_target
 
 
@@ -32,7 +34,6 @@ def count(info: DatasetInfo, candidates: Candidates, decision: Decision) -> dict
 def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str:
     """Return one line on what was prepared and what was excluded."""
     images, files, pairs = counts["num_images"], counts["num_files"], counts["num_pairs"]
-    height, width = info.input_size
     excluded = [
         f"{count:,} {name.replace('_', ' ')}"
         for name, count in files.items()
@@ -45,8 +46,8 @@ def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str
         if count
     ]
     return (
-        f"prepare: {sum(images.values()):,} images of {len(info.class_names)} classes{average} as"
-        f" {height} x {width} x {info.channels}: "
+        f"prepare: {sum(images.values()):,} {INPUT_WORDS[info.input].several} of {len(info.class_names)} classes{average} as"
+        f" {prepared_input(info.input).size(info)}: "
         + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
         + (f"; excluded: {', '.join(excluded)}" if excluded else "")
         + (f"; {', '.join(alike)}" if alike else "")

@@ -81,7 +81,7 @@ def curate(
     images: Candidates,
     duplicates: Duplicates,
     policy: Literal["group", "drop", "error", "keep"],
-    on_conflict: Literal["error", "drop"],
+    on_conflict: Literal["error", "drop", "keep"],
     listed: Path,
     troubles: Troubles,
 ) -> Curation:
@@ -89,7 +89,7 @@ def curate(
 
     Args:
         policy: ``prepare.duplicates``.
-        on_conflict: what to do with the same pixels under several labels.
+        on_conflict: what to do with the same pixels under several labels; keep: it is no mistake.
         listed: CSV file that gets all pairs, even if there are troubles.
         troubles: gets conflicting labels and duplicates if these are errors, and duplicates and groups
             in several given splits, which are then not kept together.
@@ -100,7 +100,7 @@ def curate(
     outcomes: dict[int, tuple[Outcome, str]] = {}
 
     exact = group_of(len(images), pairs[same_pixels])
-    is_conflict = same_pixels & ~images.agree(*pairs.T)
+    is_conflict = same_pixels & ~images.agree(*pairs.T) & (on_conflict != "keep")
     is_conflicting = np.isin(exact, exact[pairs[is_conflict, 0]])
     if is_conflict.any() and on_conflict == "error":
         message = (

@@ -29,7 +29,9 @@ MAX_PATH_LETTERS = 44
 """Length of a path above which its beginning is cut."""
 
 
-def draw_class_histogram(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
+def draw_class_histogram(
+    counts: Mapping[str, Mapping[str, int]], path: Path, unit: str = "images"
+) -> None:
     """Draw the number of images per class, stacked by split.
 
     Up to ``MAX_BARS`` classes get one named bar each, in their order. More classes are drawn as one
@@ -37,10 +39,11 @@ def draw_class_histogram(counts: Mapping[str, Mapping[str, int]], path: Path) ->
 
     Args:
         counts: number of images by split and class.
+        unit: what is counted.
     """
     class_names = list(next(iter(counts.values())))
     if len(class_names) > MAX_BARS:
-        _draw_class_sizes(counts, class_names, path)
+        _draw_class_sizes(counts, class_names, path, unit)
         return
     figure, axes = new_figure(9, 1.2 + 0.22 * len(class_names))
     starts = np.zeros(len(class_names))
@@ -51,11 +54,11 @@ def draw_class_histogram(counts: Mapping[str, Mapping[str, int]], path: Path) ->
         starts = starts + lengths
     name_ticks(axes, "y", class_names, MAX_BARS)
     axes.set_ylim(len(class_names) - 0.4, -0.6)
-    _finish_class_histogram(figure, axes, "x", path)
+    _finish_class_histogram(figure, axes, "x", path, unit)
 
 
 def _draw_class_sizes(
-    counts: Mapping[str, Mapping[str, int]], class_names: Sequence[str], path: Path
+    counts: Mapping[str, Mapping[str, int]], class_names: Sequence[str], path: Path, unit: str
 ) -> None:
     by_split = np.array([[of_split[name] for name in class_names] for of_split in counts.values()])
     order = np.argsort(-by_split.sum(axis=0), kind="stable")
@@ -71,11 +74,13 @@ def _draw_class_sizes(
     axes.set_xlabel(
         f"{len(class_names):,} classes, from the largest ({largest}) to the smallest ({smallest})"
     )
-    _finish_class_histogram(figure, axes, "y", path)
+    _finish_class_histogram(figure, axes, "y", path, unit)
 
 
-def _finish_class_histogram(figure: Figure, axes: Axes, axis: Literal["x", "y"], path: Path) -> None:
-    axes.set(**{f"{axis}label": "images"})
+def _finish_class_histogram(
+    figure: Figure, axes: Axes, axis: Literal["x", "y"], path: Path, unit: str
+) -> None:
+    axes.set(**{f"{axis}label": unit})
     (axes.xaxis if axis == "x" else axes.yaxis).set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     save_figure(figure, path)

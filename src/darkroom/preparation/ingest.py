@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +13,18 @@ from numpy.typing import NDArray
 
 from darkroom.collection.collection import BATCH, Collection
 from darkroom.dataset import storage as storage_module
+from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage
 from darkroom.decoding import decode as decode_module
 from darkroom.decoding.decode import Header, PixelLayout, decoder_version
 from darkroom.decoding.watch import watching
+from darkroom.inputs import Input
 from darkroom.parallel import ordered_map
 from darkroom.preparation import measures as measures_module
 from darkroom.preparation.ingest_masks import Masks
 from darkroom.preparation.ingest_worker import HeaderReader, Ingest, Place, Places
 from darkroom.preparation.segments import MASK_SCHEMA, SCHEMA, SegmentIndex, Segments, remove_others
+from darkroom.preparation.statistics import channel_histogram, mean_and_std
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_FILES = 256
@@ -40,6 +44,9 @@ class IngestedImages:
     segments: Segments
     positions: NDArray[np.int64]
     """Position of each file in ``segments``."""
+    layout: PixelLayout
+    storage: Storage
+    input: Input = "image"
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -72,6 +79,24 @@ class IngestedImages:
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Return one mask: uint8 ``(height, width)``."""
         return self.segments.mask(int(self.positions[index]))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.layout.shape
+
+    def content(self, is_train: NDArray[np.bool_]) -> Self:
+        return self
+
+    def facts_of(self, train: Shards) -> dict[str, Any]:
+        """Return the layout, and the mean and standard deviation of the training pixels."""
+        mean, std = mean_and_std(channel_histogram(train))
+        return {
+            "input_size": (self.layout.height, self.layout.width),
+            "channels": self.layout.channels,
+            "resize": self.layout.resize,
+            "mean": mean,
+            "std": std,
+        }
 
     def remove_other_segments(self) -> None:
         """Remove the segments of the cache that contain none of these files."""
@@ -125,7 +150,7 @@ def ingest(
             positions.append(found)
             advance(len(found))
     segments = Segments(folder, names, layout.shape, storage, schema)
-    return IngestedImages(segments, np.concatenate(positions))
+    return IngestedImages(segments, np.concatenate(positions), layout, storage)
 
 
 def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:

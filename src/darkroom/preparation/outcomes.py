@@ -11,16 +11,16 @@ import pyarrow.csv
 
 from darkroom.collection.collection import BATCH, Collection
 from darkroom.collection.sidecars import is_sidecar
-from darkroom.preparation.ingest import IngestedImages
+from darkroom.preparation.readings import Readings
 
 PROBLEMS = pa.schema([(name, pa.string()) for name in ("path", "label", "outcome", "reason")])
 """The columns of problems.csv."""
 
 
-def describe_files(collection: Collection, images: IngestedImages) -> Iterator[pa.Table]:
+def describe_files(collection: Collection, images: Readings) -> Iterator[pa.Table]:
     """Yield the rows of the collection in batches, with the outcome and the facts of each file.
 
-    The columns are those of ``Collection.table`` and ``IngestedImages.facts``, and ``read``, the index
+    The columns are those of ``Collection.table`` and ``Readings.facts``, and ``read``, the index
     in ``images``. Facts are null for files that were not read.
     """
     done = 0

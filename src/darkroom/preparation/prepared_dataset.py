@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from darkroom.collection.entries import SPLITS
 from darkroom.dataset.info import FORMAT_VERSION, DatasetInfo
 from darkroom.dataset.shards import Shards, ShardWriter
-from darkroom.dataset.storage import Storage
-from darkroom.decoding.decode import PixelLayout
 from darkroom.digests import FileDigest
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
-from darkroom.preparation.statistics import channel_histogram, mean_and_std
 from darkroom.preparation.targets.interface import prepared_target
 from darkroom.void import VOID
 
@@ -28,8 +25,6 @@ MASKS_AT_ONCE = 256
 def write_splits(
     candidates: Candidates,
     decision: Decision,
-    layout: PixelLayout,
-    storage: Storage,
     folder: Path,
     advance: Callable[[int], None],
 ) -> DatasetInfo:
@@ -45,35 +40,38 @@ def write_splits(
     counts: dict[str, dict[str, int]] = {}
     sizes: dict[str, list[int]] = {}
     files: dict[str, FileDigest] = {}
+    content = candidates.content(decision.splits == SPLITS.index("train"))
     for code, split in enumerate(SPLITS):
         shutil.rmtree(folder / split, ignore_errors=True)  # shards of a larger set would remain
         chosen = np.flatnonzero(decision.splits == code)
         with ShardWriter(
-            folder / split, layout.shape, len(chosen), storage, weighted, target, len(names)
+            folder / split,
+            content.shape,
+            len(chosen),
+            content.storage,
+            weighted,
+            target,
+            len(names),
+            content.input,
         ) as writer:
             for index, path in zip(chosen.tolist(), candidates.paths(chosen), strict=True):
                 label, weight = int(candidates.labels[index]), float(candidates.weights[index])
                 stored = prepared_target(target).stored(sets, label)
                 mask = candidates.stored_mask(index)
-                writer.add(candidates.stored(index), stored, path, weight, mask)
+                writer.add(content.stored(int(candidates.reads[index])), stored, path, weight, mask)
                 advance(1)
         files |= {f"{split}/{name}": digest for name, digest in writer.digests.items()}
         labels = candidates.labels[chosen]
         by_class = (np.bincount(labels, minlength=len(sets.names)) @ sets.members).tolist()
         counts[split] = dict(zip(names, by_class, strict=True))
         sizes[split] = np.bincount(num_labels[labels], minlength=num_labels.min() + 1).tolist()
-    mean, std = mean_and_std(channel_histogram(Shards(folder / "train")))
     return DatasetInfo(
         format_version=FORMAT_VERSION,
         class_names=names,
         target=target,
         counts=counts,
         labels_per_image=sizes,
-        input_size=(layout.height, layout.width),
-        channels=layout.channels,
-        resize=layout.resize,
-        mean=mean,
-        std=std,
+        **content.facts_of(Shards(folder / "train")),
         pixels={} if candidates.masks is None else _count_pixels(folder, names),
         digest=_digest(candidates, decision.splits),
         files=files,

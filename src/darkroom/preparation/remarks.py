@@ -40,13 +40,14 @@ def remarks(survey: Survey, info: DatasetInfo, duplicates: Duplicates) -> Iterat
     num_bad = sum(survey.num_files.get(outcome, 0) for outcome in BAD)
     if num_bad:
         yield f"Files that could not be read as images: {num_bad:,}."
-    yield from _on_classes(info)
-    yield from _on_splits(info)
+    yield from on_classes(info)
+    yield from on_splits(info)
     yield from _on_duplicates(survey, duplicates)
     yield from _on_shapes(survey, info)
 
 
-def _on_classes(info: DatasetInfo) -> Iterator[str]:
+def on_classes(info: DatasetInfo) -> Iterator[str]:
+    """Yield remarks on the sizes of the classes."""
     counts = info.counts["train"]
     smallest, largest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[largest] > IMBALANCE * counts[smallest]:
@@ -69,7 +70,8 @@ def _on_classes(info: DatasetInfo) -> Iterator[str]:
         )
 
 
-def _on_splits(info: DatasetInfo) -> Iterator[str]:
+def on_splits(info: DatasetInfo) -> Iterator[str]:
+    """Yield remarks on splits with few images of a class, or without any."""
     for split, of_split in info.counts.items():
         missing = [name for name, count in of_split.items() if count == 0]
         if missing:

@@ -16,7 +16,7 @@ def series_remarks(candidates: Candidates, decision: Decision) -> Iterator[str]:
     """Yield remarks on test images with an image of their group or sequence in train."""
     splits = decision.splits
     if (candidates.groups >= 0).any():
-        yield _on_groups(candidates, decision)
+        yield on_groups(candidates, decision)
     table = candidates.collection.table
     paths = table["path"].take(pa.array(candidates.rows)).combine_chunks()
     by_folders = candidates.collection.is_labelled_by_folders
@@ -29,7 +29,8 @@ def series_remarks(candidates: Candidates, decision: Decision) -> Iterator[str]:
         yield _on_series(series, candidates, decision)
 
 
-def _on_groups(candidates: Candidates, decision: Decision) -> str:
+def on_groups(candidates: Candidates, decision: Decision) -> str:
+    """Return a remark on the groups, and on test images with an image of their group in train."""
     used = decision.splits >= 0
     grouped = used & (candidates.groups >= 0)
     num_groups = len(np.unique(candidates.groups[grouped]))

@@ -1,13 +1,13 @@
 """From the cells of a table to the numbers that a model takes, by statistics of the train split."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from darkroom.inputs import Category, ColumnKind, Encoding, Number
 from darkroom.tabular.kinds import Column
 from darkroom.tabular.table import Table
 from darkroom.tabular.values import as_booleans, as_numbers, date_parts
@@ -16,55 +16,28 @@ UNKNOWN = 0
 """Code of a category that the train split lacks. A missing cell is a category like any other."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Number:
-    """A number that a model takes: a column of numbers, or one part of a date."""
+def encode(encoding: Encoding, table: Table) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the numbers and codes of all rows.
 
-    name: str
-    """The column, for a part of a date followed by a point and the part: ``joined.month``."""
-    median: float
-    """Replaces a missing number; of the train split, like ``mean`` and ``std``."""
-    mean: float
-    std: float
-    """Of the numbers after missing ones are replaced; 1 if they are all equal."""
+    Numbers are raw, so that a model contains its own preprocessing: it replaces missing ones by the
+    median and standardises them.
 
+    Args:
+        table: has the columns of ``encoding``, with cells of their kinds.
 
-@dataclass(frozen=True, kw_only=True)
-class Category:
-    """A category that a model takes."""
-
-    name: str
-    values: tuple[str, ...]
-    """The categories of the train split, sorted: the first has code 1. Empty text: missing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """How the rows of a table become numbers and codes. It is the same for all splits."""
-
-    numbers: tuple[Number, ...]
-    categories: tuple[Category, ...]
-
-    def __call__(
-        self, table: Table, columns: Sequence[Column]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the numbers and codes of all rows.
-
-        Numbers are raw, so that a model contains its own preprocessing: it replaces missing ones by the
-        median and standardises them.
-
-        Returns:
-            float64 ``(num_rows, len(numbers))``, NaN if missing; int64 ``(num_rows, len(categories))``,
-            1 and above for ``values``, and ``UNKNOWN`` for others.
-        """
-        found = dict(_numbers(table, columns))
-        numbers = [found[number.name] for number in self.numbers]
-        texts = dict(_categories(table, columns))
-        codes = [_codes(texts[category.name], category.values) for category in self.categories]
-        return (
-            np.column_stack([np.empty((len(table), 0)), *numbers]),
-            np.column_stack([np.empty((len(table), 0), np.int64), *codes]),
-        )
+    Returns:
+        float64 ``(num_rows, len(numbers))``, NaN if missing; int64 ``(num_rows, len(categories))``,
+        1 and above for ``values``, and ``UNKNOWN`` for others.
+    """
+    columns = [Column(name, kind) for name, kind in encoding.columns.items()]
+    found = dict(_numbers(table, columns))
+    numbers = [found[number.name] for number in encoding.numbers]
+    texts = dict(_categories(table, columns))
+    codes = [_codes(texts[category.name], category.values) for category in encoding.categories]
+    return (
+        np.column_stack([np.empty((len(table), 0)), *numbers]),
+        np.column_stack([np.empty((len(table), 0), np.int64), *codes]),
+    )
 
 
 def fit_encoding(table: Table, columns: Sequence[Column], is_train: NDArray[np.bool_]) -> Encoding:
@@ -95,7 +68,8 @@ def fit_encoding(table: Table, columns: Sequence[Column], is_train: NDArray[np.b
         )
         for name, texts in _categories(table, columns)
     )
-    return Encoding(numbers=tuple(numbers), categories=categories)
+    used: dict[str, ColumnKind] = {c.name: c.kind for c in columns if c.kind != "ignored"}
+    return Encoding(columns=used, numbers=tuple(numbers), categories=categories)
 
 
 def _numbers(table: Table, columns: Sequence[Column]) -> Iterator[tuple[str, NDArray[np.float64]]]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from darkroom.collection.names import look_alike_key
 from darkroom.errors import UserError, counted, did_you_mean, listed
+from darkroom.inputs import ColumnKind
 from darkroom.tabular.table import Table
 from darkroom.tabular.values import (
     FIRST_YEAR,
@@ -23,8 +24,6 @@ from darkroom.tabular.values import (
     matches,
     without_missing_words,
 )
-
-Kind = Literal["number", "category", "boolean", "date", "ignored"]
 
 PARAMETER = "data.columns"
 MAX_CATEGORIES = 1_000
@@ -44,12 +43,12 @@ class Column:
     """What one column holds."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     reason: str = ""
     """Why it is ignored, if darkroom decided so."""
 
 
-def settle_columns(table: Table, given: Mapping[str, Kind], roles: Iterable[str]) -> list[Column]:
+def settle_columns(table: Table, given: Mapping[str, ColumnKind], roles: Iterable[str]) -> list[Column]:
     """Return what each column holds from which the label is to be predicted.
 
     Args:
@@ -77,7 +76,7 @@ def settle_columns(table: Table, given: Mapping[str, Kind], roles: Iterable[str]
     if problems:
         raise UserError(
             f"{table.name}: {counted(len(problems), 'column')} cannot be used as they are; correct them,"
-            f" or set their kind in {PARAMETER} ({', '.join(get_args(Kind))}):\n  "
+            f" or set their kind in {PARAMETER} ({', '.join(get_args(ColumnKind))}):\n  "
             + "\n  ".join(problems)
         )
     if not [column for column in columns if column.kind != "ignored"]:
@@ -93,7 +92,9 @@ class _UnfitError(Exception):
         self.row = row
 
 
-def _check_given(given: Mapping[str, Kind], features: list[str], taken: set[str], table: Table) -> None:
+def _check_given(
+    given: Mapping[str, ColumnKind], features: list[str], taken: set[str], table: Table
+) -> None:
     for name, kind in given.items():
         if name in taken:
             raise UserError(f"{PARAMETER}: {listed([name])} has another meaning already; remove it here")
@@ -119,7 +120,7 @@ def _infer(name: str, cells: pa.StringArray) -> Column:
         return Column(name, "ignored", "it has one value")
     if is_boolean(known).sum() == num_known:
         return Column(name, "boolean")
-    forms: dict[Kind, Callable[[pa.StringArray], NDArray[np.bool_]]]
+    forms: dict[ColumnKind, Callable[[pa.StringArray], NDArray[np.bool_]]]
     forms = {"number": is_number, "date": is_date}
     for kind, holds in forms.items():
         share = holds(known).sum() / num_known

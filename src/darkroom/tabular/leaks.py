@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.tabular.encoding import UNKNOWN, Encoding
+from darkroom.inputs import Encoding
+from darkroom.tabular.encoding import UNKNOWN
 
 TELLING = 0.995
 """Balanced accuracy from which on a single column is said to give the label away."""
@@ -22,7 +23,7 @@ def row_digests(numbers: NDArray[np.float64], codes: NDArray[np.int64]) -> list[
     """Return the SHA-256 of each row. Rows with the same values have the same digest.
 
     Args:
-        numbers, codes: as ``Encoding`` returns them, of an encoding that was fitted to all rows; one
+        numbers, codes: as ``encode`` returns them, of an encoding that was fitted to all rows; one
             that was fitted to a split would give all categories that the split lacks the same code.
     """
     if (codes == UNKNOWN).any():
@@ -52,7 +53,7 @@ def telling_columns(
     not known when the model is used.
 
     Args:
-        numbers, codes: of the train split, as ``encoding`` returns them.
+        numbers, codes: of the train split, as ``encode`` returns them.
         labels: int64 ``(num_rows,)``; classes with fewer than ``MIN_PER_CLASS`` of the rows
             are not considered.
 

@@ -1,0 +1,43 @@
+"""The options for images, which do not apply to the rows of a table (``data.table``)."""
+
+from typing import TYPE_CHECKING
+
+from darkroom.config.section import Mistakes
+
+if TYPE_CHECKING:
+    from darkroom.config.params import Params
+
+_OFF = {
+    "prepare.image_size": "auto",
+    "prepare.channels": "auto",
+    "prepare.near_duplicates": None,
+    "train.image_size": None,
+    "train.evaluate_crop": None,
+    "evaluate.tta": None,
+}
+"""Parameters, and the value that means that images stay as they are."""
+
+
+def mistakes_of_rows(params: "Params") -> Mistakes:
+    """Yield the parameters that change images, and a network that takes images, if there are rows."""
+    table = params.data.table
+    if table is None:
+        return
+    augment = params.augment
+    off = {**_OFF, **{f"augment.{name}": None for name in type(augment).model_fields}}
+    del off["augment.erase_fill"]
+    for name, value in off.items():
+        section, _, option = name.partition(".")
+        given = getattr(getattr(params, section), option)
+        if given != value and (section != "augment" or given):
+            unset = value if value is not None else "[], 0, false or null"
+            unset = unset if section == "augment" or value is not None else "null"
+            yield name, f"{given} is for images, but data.table {table!r} has rows; set it to {unset}"
+    if params.prepare.storage == "encoded":
+        yield "prepare.storage", "encoded is for images; rows are stored as numbers: set decoded or auto"
+    if params.model.name != "mlp":
+        yield (
+            "model.name",
+            f"{params.model.name} takes images, but data.table {table!r} has rows; choose mlp (with"
+            " model.depth 0 it is a logistic regression)",
+        )

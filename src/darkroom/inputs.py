@@ -57,7 +57,7 @@ class Encoding:
     """How the rows of a table become numbers and codes. It is the same for all splits."""
 
     columns: Mapping[str, ColumnKind]
-    """The columns from which a model predicts, in the order of the table."""
+    """The columns from which a model predicts."""
     numbers: tuple[Number, ...]
     categories: tuple[Category, ...]
 

@@ -35,6 +35,11 @@ def mistakes_of_rows(params: "Params") -> Mistakes:
             yield name, f"{given} is for images, but data.table {table!r} has rows; set it to {unset}"
     if params.prepare.storage == "encoded":
         yield "prepare.storage", "encoded is for images; rows are stored as numbers: set decoded or auto"
+    if params.model.weights != "random":
+        yield (
+            "model.weights",
+            f"{params.model.weights} belongs to the statistics and categories of other rows; set random",
+        )
     if params.model.name != "mlp":
         yield (
             "model.name",

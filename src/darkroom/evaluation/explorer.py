@@ -16,11 +16,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import as_picture
 from darkroom.escape import for_line
 from darkroom.evaluation import unfamiliarity
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.evaluation.pictures import Pictures
 
 LIST_BYTES = 1_200_000
 """Approximate size of the columns about images."""
@@ -71,7 +71,7 @@ class Explorer:
         return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 
-def explore(evaluation: Evaluation, shards: Shards, slices: Slices | None = None) -> Explorer:
+def explore(evaluation: Evaluation, shards: Pictures, slices: Slices | None = None) -> Explorer:
     """Return the images of a split for the report's script.
 
     Args:
@@ -157,7 +157,7 @@ def _top(probabilities: NDArray[np.float64]) -> list[list[int]]:
     return top
 
 
-def _pictures(preferred: NDArray[np.int64], shards: Shards) -> dict[int, str]:
+def _pictures(preferred: NDArray[np.int64], shards: Pictures) -> dict[int, str]:
     """Return small pictures in base64 by index, until the budget is spent."""
     pictures: dict[int, str] = {}
     room = PICTURE_BYTES

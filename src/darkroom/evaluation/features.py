@@ -1,4 +1,4 @@
-"""Feature vectors for the baseline: small grey pixels, or the features of a frozen backbone."""
+"""Feature vectors for the baseline: small grey pixels, rows, or the features of a frozen backbone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from darkroom.loading.batches import Batches
 from darkroom.loading.placement import Features
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import AveragingHead, average
+from darkroom.models.rows import row_input
 from darkroom.models.spec import ModelSpec
 from darkroom.models.trainable import in_head, parameters_by_name, trainable_in
 
@@ -80,6 +81,29 @@ class GreyPixels:
             yield
 
 
+class RowValues:
+    """The values of rows as the model's first layer standardises them."""
+
+    name = "row"
+
+    def __init__(self, model: Classifier, spec: ModelSpec) -> None:
+        assert spec.encoding is not None
+        self._model = model
+        self._standardise = row_input(spec.encoding, one_hot=True).to(model.mean.device)
+
+    @torch.inference_mode()
+    def extract(self, images: Tensor) -> Tensor:
+        return self._standardise(images)
+
+    def of_splits(self, splits: Sequence[Shards]) -> None:
+        return None
+
+    @contextmanager
+    def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:
+        with on_inputs_of(self._model, lambda rows: take(self.extract(rows))):
+            yield
+
+
 class BackboneFeatures:
     """The features of the model's backbone; feature maps are averaged over their positions.
 
@@ -114,11 +138,15 @@ class BackboneFeatures:
 def make_extractor(model: Classifier, spec: ModelSpec, store: Store) -> FeatureExtractor:
     """Return the extractor of backbone features if training left the backbone unchanged, else of pixels.
 
+    Of rows, it is that of their values.
+
     Args:
         model: on its device, in evaluation mode.
         spec: of the model file.
         store: of features that were computed before.
     """
+    if spec.encoding is not None:
+        return RowValues(model, spec)
     if not _is_frozen(model, spec.training):
         return GreyPixels(model)
     if not isinstance(model.network.head, AveragingHead):

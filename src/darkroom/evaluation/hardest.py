@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluation import Evaluation
+from darkroom.evaluation.pictures import Pictures
 from darkroom.reporting.page import embed_image
 from darkroom.reporting.samples import spread_over
 from darkroom.reporting.shown import ReportImage
@@ -56,7 +56,7 @@ class HardImage(ReportImage):
         return "\n".join([self.truth, *self.mistakes, self.path.rpartition("/")[2]])
 
 
-def hardest_images(evaluation: Evaluation, shards: Shards) -> list[HardImage]:
+def hardest_images(evaluation: Evaluation, shards: Pictures) -> list[HardImage]:
     """Return the images whose truth got the lowest probability, the hardest first."""
     probabilities, paths = evaluation.truth_probabilities, shards.paths
     indices = hardest(probabilities, evaluation.truth_groups)

@@ -10,6 +10,7 @@ from darkroom.evaluation.hardest import hardest_images
 from darkroom.evaluation.heatmaps import add_heatmaps
 from darkroom.evaluation.inputs import Inputs, Outcome
 from darkroom.evaluation.intervals import with_intervals
+from darkroom.evaluation.pictures import pictures_of
 from darkroom.evaluation.plots import write_plots
 from darkroom.evaluation.report import write_report
 from darkroom.evaluation.slices import filters_of, with_slices
@@ -51,14 +52,17 @@ def evaluate_labels(inputs: Inputs) -> Outcome:
     evaluation = with_unfamiliarity(evaluation, spec, unfamiliarity, test_split.paths)
     attributes = attributes_of(inputs.manifest, test_split.paths)
     evaluation = with_slices(evaluation, attributes, groups)
-    hardest = add_heatmaps(hardest_images(evaluation, test_split), model, evaluation)
+    pictures = pictures_of(test_split, spec.encoding)
+    hardest = hardest_images(evaluation, pictures)
+    if spec.encoding is None:
+        hardest = add_heatmaps(hardest, model, evaluation)
     test = metrics_file(evaluation.metrics)
     test |= judge(options.gate, test)
 
     write_predictions(evaluation, test_split.paths, PREDICTIONS)
     write_plots(evaluation, hardest, spec.training.get("history"), EVALUATE_PLOTS)
-    explorer = explore(evaluation, test_split, filters_of(evaluation, attributes))
-    unfamiliar = most_unfamiliar(evaluation, test_split)
+    explorer = explore(evaluation, pictures, filters_of(evaluation, attributes))
+    unfamiliar = most_unfamiliar(evaluation, pictures)
     remarks = all_remarks(test, spec.training)
     write_report(
         evaluation, hardest, explorer, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT, unfamiliar

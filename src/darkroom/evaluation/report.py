@@ -12,6 +12,7 @@ from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
 from darkroom.evaluation.slices import sorted_slices
 from darkroom.evaluation.unfamiliarity import UnfamiliarImage
+from darkroom.inputs import INPUT_WORDS
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.page import embed_png, write_page
@@ -45,8 +46,7 @@ def write_report(
         plots: the folder with the pictures that ``write_plots`` wrote.
         unfamiliar: the test images that are most unlike the training images.
     """
-    metrics = evaluation.metrics
-    height, width = spec.input_size
+    metrics, words = evaluation.metrics, INPUT_WORDS[spec.input]
     cards = {
         **macro_scores(metrics),
         **overall_scores(metrics),
@@ -56,12 +56,12 @@ def write_report(
     write_page(
         Path(__file__).with_name("report.html.j2"),
         path,
-        title=f"{spec.name} on {counted(metrics['num_images'], 'test image')}",
-        subtitle=f"{evaluation.target_description}; images of {height} x {width} pixels, "
-        f"{'grey' if spec.channels == 1 else 'RGB'}. The test images were not used in training.",
+        title=f"{spec.name} on {counted(metrics['num_images'], f'test {words.one}')}",
+        subtitle=f"{evaluation.target_description}; {_inputs(spec)}. The test {words.several} were not used"
+        " in training.",
         headline=[
             *((f"{name}{ranges.get(name, '')}", number(value)) for name, value in cards.items()),
-            ("test images", f"{metrics['num_images']:,}"),
+            (f"test {words.several}", f"{metrics['num_images']:,}"),
         ],
         per_class=_worst_first(metrics["per_class"]),
         matrix=shown_matrix(evaluation.confusion, evaluation.confused_names),
@@ -84,6 +84,13 @@ def write_report(
             for heading, figures in _sections(evaluation, spec.training, plots)
         ],
     )
+
+
+def _inputs(spec: ModelSpec) -> str:
+    if spec.encoding is not None:
+        return f"rows of {counted(spec.encoding.size, 'value')}"
+    height, width = spec.input_size
+    return f"images of {height} x {width} pixels, {'grey' if spec.channels == 1 else 'RGB'}"
 
 
 def _worst_first(per_class: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from darkroom.compute.inference import compute_logits
-from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.features import on_inputs_of
+from darkroom.evaluation.pictures import Pictures
 from darkroom.loading.batches import Batch
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.finite import check_finite
@@ -120,7 +120,7 @@ class UnfamiliarImage(ReportImage):
     """The true class or labels."""
 
 
-def most_unfamiliar(evaluation: Evaluation, shards: Shards) -> list[UnfamiliarImage]:
+def most_unfamiliar(evaluation: Evaluation, shards: Pictures) -> list[UnfamiliarImage]:
     """Return the images that are most unlike the training images, the most unlike first."""
     scores = evaluation.unfamiliarity
     if scores is None:

@@ -17,7 +17,11 @@ MAX_SLICES = 3
 MAX_NAMES = 10
 """Maximum number of classes that a remark names."""
 
-FEATURES = {"backbone": "the features of its frozen backbone", "pixels": "small grey pixels"}
+FEATURES = {
+    "backbone": "the features of its frozen backbone",
+    "pixels": "small grey pixels",
+    "row": "the same columns",
+}
 """The features that a logistic regression was fitted on, by their names in metrics.json."""
 
 _ADVICE = {
@@ -28,6 +32,10 @@ _ADVICE = {
     "pixels": (
         "Try more train.epochs, another train.lr (`darkroom lr` suggests one), weaker augmentation, or "
         "pretrained weights (`model.weights: default`)"
+    ),
+    "row": (
+        "Try more train.epochs, another train.lr (`darkroom lr` suggests one), another "
+        "train.weight_decay, or model.depth 0, which is such a regression"
     ),
 }
 

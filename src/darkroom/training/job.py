@@ -211,6 +211,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
             training={},
             environment=environment,
             target=info.target,
+            encoding=info.encoding,
         ),
         config.model.init,
     )

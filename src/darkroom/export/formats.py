@@ -9,6 +9,7 @@ import torch
 from onnx import GraphProto, ModelProto
 from torch import Tensor, nn
 
+from darkroom.export.inputs.interface import exported_input
 from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
 
@@ -58,10 +59,13 @@ def write_pt2(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
 
 
 def write_onnx(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
-    """Write ONNX with the input ``images`` and the outputs that ``output_names`` returns."""
+    """Write ONNX with the input ``images``, or an input per column of a table.
+
+    Its outputs are those that ``output_names`` returns.
+    """
     program = torch.onnx.export(
         _capture(classifier, spec),
-        input_names=["images"],
+        input_names=[exported_input(spec.input).name],
         output_names=output_names(spec),
         dynamo=True,
         verbose=False,
@@ -69,6 +73,7 @@ def write_onnx(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
     assert program is not None
     model = program.model_proto
     _strip_traces(model)
+    exported_input(spec.input).finish(model, spec)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -96,7 +101,7 @@ def write_formats(
 
 def _capture(classifier: Classifier, spec: ModelSpec) -> torch.export.ExportedProgram:
     # two images, because the tracer treats a batch size of 1 as a constant
-    images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
+    images = exported_input(spec.input).example(spec)
     batch = torch.export.Dim("batch", min=1)
     exported = ExportedModel(classifier, spec).eval()
     return torch.export.export(exported, (images,), dynamic_shapes={"images": {0: batch}})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.dataset.info import DatasetInfo
+from darkroom.inputs import INPUT_WORDS
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.spec import ModelSpec
 from darkroom.reporting.scores import (
@@ -47,6 +48,7 @@ def write_model_card(
     text = load_template(Path(__file__).with_name("model_card.md.j2"), autoescape=False).render(
         spec=spec,
         words=WORDS[spec.target],
+        inputs=INPUT_WORDS[spec.input],
         info=info,
         metrics=metrics,
         scores={**macro_scores(metrics), **overall_scores(metrics)},

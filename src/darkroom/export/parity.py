@@ -115,7 +115,7 @@ def check_parity(
     model: Classifier,
     spec: ModelSpec,
     files: Sequence[Path],
-    batches: Iterable[tuple[NDArray[np.uint8], NDArray[Any]]],
+    batches: Iterable[tuple[NDArray[Any], NDArray[Any]]],
     num_threads: int,
     tolerance: float,
     paths: Sequence[str] | None = None,
@@ -126,7 +126,7 @@ def check_parity(
     into memory. Then the latency of each is measured by itself.
 
     Args:
-        batches: images, uint8 ``(n, channels, height, width)``, and their ``ExportedTarget.truth``.
+        batches: images, uint8 ``(n, channels, height, width)``, or rows, and their ``ExportedTarget.truth``.
         tolerance: maximum difference of a probability.
         paths: the images' files, for messages.
 
@@ -212,7 +212,7 @@ class _Reloaded:
         assert self._process.stdout is not None
         self._images, self._answers = self._process.stdin, self._process.stdout
 
-    def send(self, images: NDArray[np.uint8]) -> None:
+    def send(self, images: NDArray[Any]) -> None:
         """Begin to classify images.
 
         Raises:
@@ -229,7 +229,7 @@ class _Reloaded:
         Raises:
             UserError: the file does not load or run.
         """
-        outputs = reload.read_array(self._answers, np.float32)
+        outputs = reload.read_array(self._answers)
         if outputs is None:
             raise self._failure()
         return outputs

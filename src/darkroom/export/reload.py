@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 LARGE_BATCH = 32
 """Number of images per batch for the throughput."""
 
-Number = TypeVar("Number", bound=np.generic)
-
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Returns a file's outputs for uint8 images ``(n, channels, height, width)``.
+Run = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Returns a file's outputs for images, uint8 ``(n, channels, height, width)``, or rows.
 
 These are the probabilities and, if the model measures it, the unfamiliarity as a last column:
 ``(n, num_classes)`` or ``(n, num_classes + 1)``.
@@ -48,7 +46,7 @@ def run_of(model: "Classifier", spec: "ModelSpec") -> Run:
     from darkroom.models.classifier import probabilities_of
 
     @torch.inference_mode()
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(images: NDArray[Any]) -> NDArray[np.float32]:
         logits, unfamiliarity = model.assess(torch.from_numpy(images))
         outputs = probabilities_of(logits, spec), unfamiliarity
         return _columns(*(output.numpy() for output in outputs if output is not None))
@@ -63,7 +61,7 @@ def load_pt2(path: Path) -> Run:
     model = torch.export.load(path).module()
 
     @torch.inference_mode()
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def run(images: NDArray[Any]) -> NDArray[np.float32]:
         _, *outputs = model(torch.from_numpy(images))
         return _columns(*(output.numpy() for output in outputs))
 
@@ -74,10 +72,15 @@ def load_onnx(path: Path) -> Run:
     """Return what runs an ONNX file on the CPU."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    from darkroom.export.inputs.interface import exported_input
+    from darkroom.models.spec import load_spec
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        _, *outputs = session.run(None, {"images": images})
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    spec = load_spec(path.with_name("model.safetensors"))
+    feeds = exported_input(spec.input).feeds
+
+    def run(images: NDArray[Any]) -> NDArray[np.float32]:
+        _, *outputs = session.run(None, feeds(images, spec.encoding))
         return _columns(*outputs)
 
     return run
@@ -93,32 +96,32 @@ LOADERS = {".safetensors": load_safetensors, ".pt2": load_pt2, ".onnx": load_onn
 
 
 def write_array(array: NDArray[np.generic], file: IO[bytes]) -> None:
-    """Write an array into a pipe: a line with its shape, and its bytes."""
-    file.write(json.dumps(array.shape).encode() + b"\n" + array.tobytes())
+    """Write an array into a pipe: a line with its type and shape, and its bytes."""
+    file.write(json.dumps([array.dtype.str, array.shape]).encode() + b"\n" + array.tobytes())
     file.flush()
 
 
-def read_array(file: IO[bytes], dtype: type[Number]) -> NDArray[Number] | None:
+def read_array(file: IO[bytes]) -> NDArray[Any] | None:
     """Return what ``write_array`` wrote; None at the end of the file, also if it comes too early."""
     line = file.readline()
     if not line:
         return None
-    shape = json.loads(line)
+    dtype, shape = json.loads(line)
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     content = bytearray(file.read(size))  # torch wants memory that may be written
     return np.frombuffer(content, dtype).reshape(shape) if len(content) == size else None
 
 
-def measure(run: Run, shape: tuple[int, ...]) -> dict[str, float]:
+def measure(run: Run, some: NDArray[Any]) -> dict[str, float]:
     """Return the latency of one image, and the throughput of large batches.
 
     Args:
-        shape: ``(channels, height, width)``.
+        some: images, which are repeated.
 
     Returns:
         ``p50_ms`` and ``p99_ms`` of one image, and ``images_per_second`` in batches of ``LARGE_BATCH``.
     """
-    images = np.random.default_rng(0).integers(0, 256, (LARGE_BATCH, *shape), dtype=np.uint8)
+    images = some[np.arange(LARGE_BATCH) % len(some)]
     alone = time_in_turn([partial(run, images[:1])], max_seconds=3)
     together = time_in_turn(
         [partial(run, images)], num_rounds=20, min_rounds=3, max_seconds=3, num_warm_ups=1
@@ -141,11 +144,12 @@ def main() -> None:
     if path.suffix != ".onnx":
         set_determinism(0, num_threads)
     run = LOADERS[path.suffix](path)
-    shape: tuple[int, ...] = ()
-    while (images := read_array(sys.stdin.buffer, np.uint8)) is not None:
-        shape = images.shape[1:]
+    last = None
+    while (images := read_array(sys.stdin.buffer)) is not None:
+        last = images
         write_array(run(images), answers)
-    answers.write(json.dumps(measure(run, shape)).encode())
+    assert last is not None
+    answers.write(json.dumps(measure(run, last)).encode())
     answers.close()
 
 

@@ -87,14 +87,17 @@ class ModelSpec:
         from darkroom.models.targets.interface import model_target
 
         cut = {"prepared_size": self.prepared_size, "evaluate_crop": self.evaluate_crop}
-        return {
-            "class_names": self.class_names,
+        of_images = {
             "input_size": self.input_size,
             "channels": self.channels,
             "resize": self.resize,
             **(cut if self.evaluate_crop else {}),
             "dtype": "uint8",
             "range": [0, 255],
+        }
+        return {
+            "class_names": self.class_names,
+            **({"encoding": asdict(self.encoding)} if self.encoding else of_images),
             "normalisation": "inside the model",
             "temperature": self.temperature,
             **({"unfamiliarity": self.unfamiliarity} if self.unfamiliarity else {}),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.dataset.shards import Shards
+from darkroom.export.inputs.interface import exported_input
 from darkroom.export.targets import mask, one_class, several_labels
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import Target
@@ -81,14 +82,14 @@ def exported_target(name: Target) -> ExportedTarget:
     return _TARGETS[name]
 
 
-def images_with_truth(test: Shards, spec: ModelSpec) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
+def images_with_truth(test: Shards, spec: ModelSpec) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield all images in order, in batches as large as the kind allows, with what is to be predicted.
 
     Returns:
-        uint8 ``(n, channels, height, width)``, and as ``ExportedTarget.truth``.
+        uint8 ``(n, channels, height, width)``, or float64 ``(n, num_values)``, and as ``ExportedTarget.truth``.
     """
-    kind, start = exported_target(spec.target), 0
+    kind, given, start = exported_target(spec.target), exported_input(spec.input).given, 0
     for images in test.batches(kind.batch_size(spec)):
         rows = np.arange(start, start + len(images))
-        yield images, kind.truth(test, rows, len(spec.class_names))
+        yield given(images), kind.truth(test, rows, len(spec.class_names))
         start += len(images)

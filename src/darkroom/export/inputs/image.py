@@ -1,0 +1,29 @@
+"""Exported models of images take uint8 pixels."""
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import Tensor
+
+from darkroom.inputs import Encoding
+from darkroom.models.spec import ModelSpec
+
+name = "images"
+
+
+def example(spec: ModelSpec) -> Tensor:
+    return torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
+
+
+def given(batch: NDArray[Any]) -> NDArray[Any]:
+    return batch
+
+
+def finish(model: ModelProto, spec: ModelSpec) -> None:
+    """Leave the model as it is."""
+
+
+def feeds(batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:
+    return {name: batch}

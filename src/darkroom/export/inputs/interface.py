@@ -1,0 +1,42 @@
+"""What a kind of input says about exported files: what they take."""
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import Tensor
+
+from darkroom.export.inputs import image, row
+from darkroom.inputs import Encoding, Input
+from darkroom.models.spec import ModelSpec
+
+
+class ExportedInput(Protocol):
+    """A module for each kind."""
+
+    name: str
+    """Of the input while the model is captured."""
+
+    def example(self, spec: ModelSpec) -> Tensor:
+        """Return two blank inputs, from which a model is captured."""
+        ...
+
+    def given(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Return inputs as exported models take them, from a batch of ``Shards.batches``."""
+        ...
+
+    def finish(self, model: ModelProto, spec: ModelSpec) -> None:
+        """Change an ONNX model to take what users have."""
+        ...
+
+    def feeds(self, batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:
+        """Return the inputs of an ONNX model for what ``given`` returned."""
+        ...
+
+
+_INPUTS: dict[Input, ExportedInput] = {"image": image, "row": row}
+
+
+def exported_input(name: Input) -> ExportedInput:
+    """Return the module of a kind of input."""
+    return _INPUTS[name]

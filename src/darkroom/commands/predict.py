@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from darkroom.prediction.predictor import Failure, Predictor
+    from darkroom.prediction.decisions import Decisions, Failure, Prediction
+    from darkroom.prediction.predictor import Predictor
 
 
 @click.command()
@@ -62,13 +63,20 @@ def predict(
     left open. Files that cannot be read are reported on standard error; the other files are still
     classified, and the exit status is 1.
 
+    If the model classifies the rows of a table, IMAGES is one table (CSV, Parquet or JSON Lines), and
+    the columns of the result are those of the table, followed by those above. Use --force to replace an
+    earlier result.
+
     If the model predicts masks, --masks is needed. The columns are then the image, its mask, and the
     share of each class in the mask.
     """
     from darkroom.errors import UserError, counted
     from darkroom.escape import for_line
+    from darkroom.prediction.decisions import Failure
+    from darkroom.prediction.description import takes_rows
     from darkroom.prediction.masks import mask_files
-    from darkroom.prediction.predictor import Failure, Predictor, find_images
+    from darkroom.prediction.predictor import Predictor, find_images
+    from darkroom.prediction.rows import RowPredictor
     from darkroom.prediction.table import check_target, is_own, open_table
     from darkroom.progress import progress_bar
 
@@ -79,13 +87,26 @@ def predict(
         check_target(out, model, paths, force)
     if masks is not None and top_k is not None:
         raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
-    predictor = Predictor(model, tiff, abstain, masks is not None)
+    predictor: Predictor | RowPredictor
     rows: Iterator[list[str] | Failure]
-    if masks is None:
-        columns, rows = _label_table(predictor, paths, top_k, abstain)
+    num_inputs, of_rows, unit = len(paths), takes_rows(model), "image"
+    if of_rows:
+        if masks is not None or len(paths) != 1:
+            raise UserError(f"{model}: takes the rows of one table, and predicts no masks")
+        predictor, unit = RowPredictor(model, abstain), "row"
+        loaded = predictor.load(paths[0])
+        num_inputs, names = len(loaded), list(loaded.columns)
+        outcomes = predictor.predict(loaded, top_k)
+        columns, rows = _label_table(predictor, outcomes, names, top_k, abstain)
+    elif masks is None:
+        predictor = Predictor(model, tiff, abstain)
+        outcomes = predictor.predict(paths, top_k)
+        columns, rows = _label_table(predictor, outcomes, ["path"], top_k, abstain)
     else:
+        predictor = Predictor(model, tiff, abstain, masks=True)
         columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force))
-    has_header = bool(out or masks) or min(top_k or 1, len(predictor.class_names)) > 1
+    several = min(top_k or 1, len(predictor.class_names)) > 1
+    has_header = bool(out or masks) or of_rows or several
     num_failures = 0
     with ExitStack() as stack:
         file = stack.enter_context(open_table(out)) if out else sys.stdout
@@ -102,30 +123,41 @@ def predict(
                 table.writerow(row)
             if bar:
                 bar.advance(1)
-    num_done = len(paths) - num_failures
+    num_done = num_inputs - num_failures
     if out:
-        click.echo(f"{out}: {counted(num_done, 'image')} classified", err=True)
+        click.echo(f"{out}: {counted(num_done, unit)} classified", err=True)
     if num_failures:
-        click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
+        what = "rows" if of_rows else "files"
+        click.echo(f"{num_failures} of {num_inputs} {what} could not be classified", err=True)
         sys.exit(1)
 
 
 def _label_table(
-    predictor: "Predictor", paths: list[Path], top_k: int | None, abstain: bool
+    predictor: "Decisions",
+    outcomes: "Iterator[Prediction | Failure]",
+    first: list[str],
+    top_k: int | None,
+    abstain: bool,
 ) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
-    """Return the columns, and a row for each image with its classes."""
-    from darkroom.prediction.predictor import Failure
+    """Return the columns, and a row for each image or row with its classes.
+
+    Args:
+        first: the first columns: the path of an image, or the columns of a table.
+    """
+    from darkroom.prediction.decisions import Failure
 
     num_columns = min(top_k or 1, len(predictor.class_names))
-    columns = ["path", *(predictor.target.columns if top_k is None else ("class", "probability"))]
+    columns = list(predictor.target.columns if top_k is None else ("class", "probability"))
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
     has_sets = abstain and predictor.has_sets
     columns += ["unsure"] if predictor.leaves_open else []
     columns += ["set"] if has_sets else []
     columns += ["unfamiliarity", "unfamiliar"] if predictor.has_unfamiliarity else []
+    while taken := set(first) & set(columns):
+        columns = [f"predicted_{name}" if name in taken else name for name in columns]
 
     def rows() -> Iterator[list[str] | Failure]:
-        for outcome in predictor.predict(paths, top_k):
+        for outcome in outcomes:
             if isinstance(outcome, Failure):
                 yield outcome
                 continue
@@ -138,17 +170,17 @@ def _label_table(
             cells += ["|".join(outcome.possible)] if has_sets else []
             if (score := outcome.unfamiliarity) is not None:
                 cells += [f"{score:.4f}", "true" if score > 1 else "false"]
-            yield [click.format_filename(outcome.path), *cells]
+            yield [*(outcome.cells or [click.format_filename(outcome.path)]), *cells]
 
-    return columns, rows()
+    return [*first, *columns], rows()
 
 
 def _mask_table(
     predictor: "Predictor", paths: list[Path], files: list[Path]
 ) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
     """Return the columns, and a row for each image with the shares of the classes; write the masks."""
+    from darkroom.prediction.decisions import Failure
     from darkroom.prediction.masks import class_shares, write_mask
-    from darkroom.prediction.predictor import Failure
 
     names = predictor.class_names
 

@@ -1,8 +1,9 @@
 """What a prediction needs to know of an exported model."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,9 @@ from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.decoding.decode import Resize
 from darkroom.errors import UserError
-from darkroom.targets import WORDS, Target
+from darkroom.inputs import Encoding
+from darkroom.models.exported import DESCRIPTION, check_exported, load_description
+from darkroom.targets import WORDS, Target, from_file
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -50,16 +53,10 @@ class Sets(BaseModel):
     thresholds: list[_Probability]
 
 
-class ExportDescription(BaseModel):
-    """The values of model.json that a prediction needs."""
+class Description(BaseModel):
+    """The values of model.json that every prediction needs."""
 
     class_names: list[str] = Field(min_length=1)
-    input_size: tuple[PositiveInt, PositiveInt]
-    channels: Literal[1, 3]
-    resize: Resize
-    # not in model.json if prepared images have the input size
-    prepared_size: tuple[PositiveInt, PositiveInt] | None = None
-    evaluate_crop: Literal["centre", "whole"] | None = None
     # in model.json as multi_label, and only if it is not one class
     target: Target = "one_class"
     thresholds: list[_Probability] | None = None
@@ -68,7 +65,49 @@ class ExportDescription(BaseModel):
     conformal: Sets | None = None
 
 
-def check_no_masks(described: ExportDescription, file: Path, masks: bool) -> None:
+class ExportDescription(Description):
+    """The values of model.json that a prediction of images needs."""
+
+    input_size: tuple[PositiveInt, PositiveInt]
+    channels: Literal[1, 3]
+    resize: Resize
+    # not in model.json if prepared images have the input size
+    prepared_size: tuple[PositiveInt, PositiveInt] | None = None
+    evaluate_crop: Literal["centre", "whole"] | None = None
+
+
+class RowDescription(Description):
+    """The values of model.json that a prediction of rows needs."""
+
+    encoding: Encoding
+
+
+AnyDescription = TypeVar("AnyDescription", bound=Description)
+
+
+def load_described(kind: type[AnyDescription], folder: Path) -> tuple[AnyDescription, Path, Path]:
+    """Return the description of an export, its file, and that of the ONNX model.
+
+    Raises:
+        UserError: a file is missing, damaged, or from another export, or the model takes other inputs.
+    """
+    values, digests = load_description(folder)
+    file, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
+    try:
+        return kind.model_validate_json(json.dumps(from_file(values)), strict=True), file, model
+    except ValueError as error:
+        problem = str(error).splitlines()
+        raise UserError(
+            f"{file}: not in darkroom's format ({' '.join(problem[1:3]) or problem[0]})"
+        ) from None
+
+
+def takes_rows(folder: Path) -> bool:
+    """Return whether an export takes rows of a table; raise UserError as ``load_description`` does."""
+    return "encoding" in load_description(folder)[0]
+
+
+def check_no_masks(described: Description, file: Path, masks: bool) -> None:
     """Check that a model of labels is not asked for masks.
 
     Raises:

@@ -2,15 +2,35 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError, brief, counted
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 OUTPUT = "probabilities"
 UNFAMILIARITY = "unfamiliarity"
 """The name of an output that files of earlier versions lack."""
+
+
+def open_session(model: Path) -> "onnxruntime.InferenceSession":
+    """Return a session of an ONNX file on the CPU.
+
+    Raises:
+        UserError: the file cannot be loaded.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # the exception holds what would be printed
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no other base class
+        raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
 
 
 class OnnxClassifier:
@@ -34,16 +54,7 @@ class OnnxClassifier:
         output_shape: tuple[int, ...],
         description: Path,
     ) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # the exception holds what would be printed
-        try:
-            self._session = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's exceptions share no other base class
-            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
+        self._session = open_session(model)
         self._model = model
         inputs = {one.name: (one.type, one.shape) for one in self._session.get_inputs()}
         outputs = {one.name: (one.type, one.shape) for one in self._session.get_outputs()}

@@ -1,10 +1,8 @@
 """Classify images with an exported folder, using ONNX Runtime and Pillow but not PyTorch."""
 
-import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from glob import glob
 from itertools import islice, repeat
 from math import prod
@@ -19,35 +17,14 @@ from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
-from darkroom.errors import UserError, counted
-from darkroom.models.exported import DESCRIPTION, check_exported, load_description
-from darkroom.models.targets.interface import model_target
-from darkroom.prediction.description import ExportDescription, Limits
+from darkroom.errors import UserError
+from darkroom.prediction.decisions import Decisions, Failure, Prediction
+from darkroom.prediction.description import ExportDescription, load_described
 from darkroom.prediction.onnx_session import OnnxClassifier
-from darkroom.prediction.targets.interface import predicted_target
-from darkroom.targets import from_file
 
 BATCH_SIZE = 64
 MAX_OUTPUTS = 2**24
 """Maximum number of probabilities in a batch, 64 MiB, unless those of one image are more."""
-
-ABSTAINED = "abstain"
-"""What is printed instead of a class, unless a class has this name."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The predicted classes of one image, the most probable first."""
-
-    path: Path
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    possible: tuple[str, ...] = ()
-    """The classes of the prediction set, the most probable first; see ``Predictor.has_sets``."""
-    unsure: tuple[str, ...] = ()
-    """The labels that the model leaves open, the most probable first; see ``Predictor.leaves_open``."""
-    unfamiliarity: float | None = None
-    """Above 1, the image is unlike the training images; None: the model does not measure it."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +34,6 @@ class PredictedMask:
     path: Path
     mask: NDArray[np.uint8]
     """``(height, width)``, positions in ``class_names``."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file that could not be classified, with the reason."""
-
-    path: Path
-    reason: str
 
 
 def find_images(patterns: Sequence[str]) -> list[Path]:
@@ -96,7 +65,7 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-class Predictor:
+class Predictor(Decisions):
     """An exported model.
 
     Args:
@@ -114,30 +83,9 @@ class Predictor:
     def __init__(
         self, folder: Path, tiff: bool = False, abstains: bool = False, masks: bool = False
     ) -> None:
-        values, digests = load_description(folder)
-        description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
-        try:
-            described = ExportDescription.model_validate_json(json.dumps(from_file(values)), strict=True)
-        except ValueError as error:
-            problem = str(error).splitlines()
-            raise UserError(
-                f"{description}: not in darkroom's format ({' '.join(problem[1:3]) or problem[0]})"
-            ) from None
-        self.class_names = described.class_names
-        self.target = predicted_target(described.target)
-        self._decide = partial(model_target(described.target).decide, thresholds=described.thresholds)
-        self.target.check(described, description, masks)
+        described, description, model = load_described(ExportDescription, folder)
+        super().__init__(described, description, abstains, masks)
         self._tiff = tiff
-        self._limits = self.target.limits(described, description) if abstains else Limits()
-        self._set_thresholds = np.array(described.conformal.thresholds if described.conformal else [])
-        if self.has_sets and len(self._set_thresholds) != len(self.class_names):
-            raise UserError(
-                f"{description}: has {counted(len(self._set_thresholds), 'threshold')} of sets for "
-                f"{counted(len(self.class_names), 'class')}"
-            )
-        self.abstained = ABSTAINED
-        while self.abstained in self.class_names:
-            self.abstained = f"({self.abstained})"
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
@@ -146,16 +94,6 @@ class Predictor:
         output_shape = self.target.output_shape(described)
         self._batch_size = min(BATCH_SIZE, max(MAX_OUTPUTS // prod(output_shape), 1))
         self._classifier = OnnxClassifier(model, self.input_shape, output_shape, description)
-
-    @property
-    def leaves_open(self) -> bool:
-        """Whether single labels are left open."""
-        return self._limits.yes is not None
-
-    @property
-    def has_sets(self) -> bool:
-        """Whether predictions have sets of possible classes."""
-        return len(self._set_thresholds) > 0
 
     @property
     def has_unfamiliarity(self) -> bool:
@@ -176,7 +114,7 @@ class Predictor:
             if isinstance(outcome, Failure):
                 yield outcome
             else:
-                yield self._prediction(*outcome, top_k)
+                yield self.prediction(*outcome, top_k)
 
     def predict_masks(self, paths: Sequence[Path]) -> Iterator[PredictedMask | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others."""
@@ -225,31 +163,3 @@ class Predictor:
         if self._view is not None:
             pixels = self._view(pixels[None])[0]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-    def _prediction(
-        self,
-        path: Path,
-        probabilities: NDArray[np.float32],
-        unfamiliarity: float | None,
-        top_k: int | None,
-    ) -> Prediction:
-        order = np.argsort(-probabilities, kind="stable")
-        is_open = self._limits.is_open(probabilities)
-        decided = (self._decide(probabilities[None])[0] & ~is_open)[order]
-        best = order[decided] if top_k is None else order[:top_k]
-        classes = tuple(self.class_names[index] for index in best)
-        if float(probabilities.max()) < self._limits.threshold:
-            classes = (self.abstained, *classes[1:])
-        possible = (
-            order[probabilities[order].astype(np.float64) >= self._set_thresholds[order]]
-            if self.has_sets
-            else ()
-        )
-        return Prediction(
-            path,
-            classes,
-            tuple(float(probabilities[index]) for index in best),
-            tuple(self.class_names[index] for index in possible),
-            tuple(self.class_names[index] for index in order[is_open[order]]),
-            unfamiliarity,
-        )

@@ -1,6 +1,7 @@
 """From the cells of a table to the numbers that a model takes, by statistics of the train split."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,22 @@ def encode(encoding: Encoding, table: Table) -> tuple[NDArray[np.float64], NDArr
         np.column_stack([np.empty((len(table), 0)), *numbers]),
         np.column_stack([np.empty((len(table), 0), np.int64), *codes]),
     )
+
+
+def named_values(encoding: Encoding, table: Table) -> dict[str, NDArray[Any]]:
+    """Return the values of all rows by the names of ``encoding``, as exported models take them.
+
+    Args:
+        table: as for ``encode``.
+
+    Returns:
+        numbers, float64 ``(num_rows,)``, NaN if missing; and categories, text ``(num_rows,)``, empty if
+        missing.
+    """
+    columns = [Column(name, kind) for name, kind in encoding.columns.items()]
+    values: dict[str, NDArray[Any]] = dict(_numbers(table, columns))
+    texts = {name: np.array(cells.to_pylist(), object) for name, cells in _categories(table, columns)}
+    return {name: (values | texts)[name] for name in encoding.names}
 
 
 def fit_encoding(table: Table, columns: Sequence[Column], is_train: NDArray[np.bool_]) -> Encoding:

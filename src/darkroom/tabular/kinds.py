@@ -16,6 +16,7 @@ from darkroom.inputs import ColumnKind
 from darkroom.tabular.table import Table
 from darkroom.tabular.values import (
     FIRST_YEAR,
+    INFINITE,
     LAST_YEAR,
     as_numbers,
     is_boolean,
@@ -191,6 +192,18 @@ def _check_category(cells: pa.StringArray) -> None:
 
 def _accept(cells: pa.StringArray) -> None:
     """Accept every cell of an ignored column."""
+
+
+def misfits(cells: pa.StringArray, kind: ColumnKind) -> NDArray[np.bool_]:
+    """Return which cells are neither missing nor of a kind; every text can be a category."""
+    known = without_missing_words(cells)
+    is_known = pc.is_valid(known).to_numpy(zero_copy_only=False)
+    forms = {"number": _is_finite, "date": is_date, "boolean": is_boolean}
+    return is_known & ~forms[kind](known) if kind in forms else np.zeros(len(cells), np.bool_)
+
+
+def _is_finite(cells: pa.StringArray) -> NDArray[np.bool_]:
+    return is_number(cells) & ~matches(cells, INFINITE)
 
 
 _CHECKS: dict[str, Callable[[pa.StringArray], None]] = {

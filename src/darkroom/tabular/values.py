@@ -16,7 +16,7 @@ FIRST_YEAR, LAST_YEAR = 1900, 2100
 """Other years are usually placeholders, such as 9999-12-31."""
 
 _NUMBER = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
-_INFINITE = r"^[+-]?(?i:inf|infinity)$"
+INFINITE = r"^[+-]?(?i:inf|infinity)$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?$"
 
 
@@ -33,7 +33,7 @@ def matches(cells: pa.StringArray, pattern: str) -> NDArray[np.bool_]:
 
 def is_number(cells: pa.StringArray) -> NDArray[np.bool_]:
     """Return which cells are decimal numbers without leading zeros, or infinite."""
-    return matches(cells, _NUMBER) | matches(cells, _INFINITE)
+    return matches(cells, _NUMBER) | matches(cells, INFINITE)
 
 
 def is_boolean(cells: pa.StringArray) -> NDArray[np.bool_]:

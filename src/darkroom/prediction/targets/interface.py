@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from darkroom.prediction.description import ExportDescription, Limits
+from darkroom.prediction.description import Description, ExportDescription, Limits
 from darkroom.prediction.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
@@ -15,7 +15,7 @@ class PredictedTarget(Protocol):
     columns: tuple[str, str]
     """Of a table with the decision for each image."""
 
-    def check(self, described: ExportDescription, file: Path, masks: bool) -> None:
+    def check(self, described: Description, file: Path, masks: bool) -> None:
         """Check the thresholds, and what is asked of the model.
 
         Args:
@@ -31,7 +31,7 @@ class PredictedTarget(Protocol):
         """Return the shape of the probabilities of an image."""
         ...
 
-    def limits(self, described: ExportDescription, file: Path) -> Limits:
+    def limits(self, described: Description, file: Path) -> Limits:
         """Return the probabilities between which the model abstains.
 
         Raises:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.errors import UserError
-from darkroom.prediction.description import ExportDescription, Limits
+from darkroom.prediction.description import Description, ExportDescription, Limits
 
 columns = ("class", "share")
 
 
-def check(described: ExportDescription, file: Path, masks: bool) -> None:
+def check(described: Description, file: Path, masks: bool) -> None:
     """Refuse to predict classes of images."""
     if not masks:
         raise UserError(
@@ -21,7 +21,7 @@ def output_shape(described: ExportDescription) -> tuple[int, ...]:
     return (len(described.class_names), *described.input_size)
 
 
-def limits(described: ExportDescription, file: Path) -> Limits:
+def limits(described: Description, file: Path) -> Limits:
     """Refuse: no pixel is left open."""
     raise UserError(f"--abstain: the model of {file} predicts masks and does not abstain")
 

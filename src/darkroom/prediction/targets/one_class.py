@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.errors import UserError
-from darkroom.prediction.description import ExportDescription, Limits, check_no_masks
+from darkroom.prediction.description import Description, Limits, check_no_masks
 
 columns = ("class", "probability")
 
 
-def check(described: ExportDescription, file: Path, masks: bool) -> None:
+def check(described: Description, file: Path, masks: bool) -> None:
     """Refuse to predict masks; there are no thresholds to check."""
     check_no_masks(described, file, masks)
 
 
-def output_shape(described: ExportDescription) -> tuple[int, ...]:
+def output_shape(described: Description) -> tuple[int, ...]:
     return (len(described.class_names),)
 
 
-def limits(described: ExportDescription, file: Path) -> Limits:
+def limits(described: Description, file: Path) -> Limits:
     if described.abstention is None:
         raise UserError(
             f"{file}: has no threshold for --abstain: evaluate.target_precision was null, or an "

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.errors import UserError, counted
-from darkroom.prediction.description import ExportDescription, Limits, check_no_masks
+from darkroom.prediction.description import Description, Limits, check_no_masks
 
 columns = ("labels", "probabilities")
 
 
-def check(described: ExportDescription, file: Path, masks: bool) -> None:
+def check(described: Description, file: Path, masks: bool) -> None:
     check_no_masks(described, file, masks)
     thresholds = described.thresholds or []
     if len(thresholds) != len(described.class_names):
@@ -21,11 +21,11 @@ def check(described: ExportDescription, file: Path, masks: bool) -> None:
         )
 
 
-def output_shape(described: ExportDescription) -> tuple[int, ...]:
+def output_shape(described: Description) -> tuple[int, ...]:
     return (len(described.class_names),)
 
 
-def limits(described: ExportDescription, file: Path) -> Limits:
+def limits(described: Description, file: Path) -> Limits:
     """Return the limits of each label; a label without one is never present, or never absent."""
     found = described.abstention
     if found is None or found.yes is None or found.no is None:

@@ -196,7 +196,7 @@ def encoded(content: bytes, name: str) -> tuple[Encoding, np.ndarray, np.ndarray
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_each_format_gives_the_numbers_and_statistics_of_pandas_and_scikit_learn(suffix: str) -> None:
-    encoding, numbers, codes = encode(as_file(suffix), f"rows{suffix}")
+    encoding, numbers, codes = encoded(as_file(suffix), f"rows{suffix}")
     dates = pd.to_datetime(pd.Series(ROWS["joined"])).dt
     ages = pd.Series(ROWS["age"], dtype=float)
     days = (pd.to_datetime(pd.Series(ROWS["joined"])) - pd.Timestamp(0)) / pd.Timedelta(days=1)
@@ -224,22 +224,22 @@ def test_each_format_gives_the_numbers_and_statistics_of_pandas_and_scikit_learn
 
 
 def test_other_splits_do_not_change_the_statistics() -> None:
-    encoding, *_ = encode(as_file(".csv"), "rows.csv")
+    encoding, *_ = encoded(as_file(".csv"), "rows.csv")
     changed = as_file(".csv").replace(b"2.0,Bonn", b"999.0,Rome")
-    assert encode(changed, "rows.csv")[0] == encoding
-    assert encode(changed.replace(b"31.5", b"32.5"), "rows.csv")[0] != encoding
+    assert encoded(changed, "rows.csv")[0] == encoding
+    assert encoded(changed.replace(b"31.5", b"32.5"), "rows.csv")[0] != encoding
 
 
 def test_equal_rows_are_equal_however_their_numbers_are_written() -> None:
     table = read("x,c,y\n1,a,1\n1.0,a,2\n-0,a,1\n0,a,1\nNA,a,1\n,a,1\n,b,1\n1,b,1\n")
     columns = [Column("x", "number"), Column("c", "category")]
     everything = fit_encoding(table, columns, np.ones(len(table), bool))
-    digests = row_digests(*everything(table, columns))
+    digests = row_digests(*encode(everything, table))
     assert equal_rows(digests) == [[0, 1], [2, 3], [4, 5]]
     assert table.where(6) == "rows.csv:8"
     of_two = fit_encoding(table, columns, np.arange(len(table)) < 2)
     with pytest.raises(ValueError, match="not fitted to all rows"):
-        row_digests(*of_two(table, columns))
+        row_digests(*encode(of_two, table))
 
 
 @pytest.mark.parametrize("load", [load_breast_cancer, load_wine, load_iris])

@@ -49,9 +49,10 @@ def find_table(files: Files, there: pa.Table, source: DataSource) -> TableFile |
 
 
 def label_rows(table: TableFile, rename: Callable[[str], str], own: OwnColumns) -> Iterator[Entry]:
-    """Yield an entry for each row of a table; ``path`` is file and line, ``offset`` the number of the row.
+    """Yield an entry for each row of a table.
 
-    A row without a label is ``unlisted``.
+    Its ``path`` is the file and the line, and its ``offset`` is the number of the row, from 0. A row
+    without a label is ``unlisted``.
 
     Args:
         rename: returns the class of a label.

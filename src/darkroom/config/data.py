@@ -30,12 +30,13 @@ class DataSource(Section):
         description="class of the images in nested folders a/b: a (top), a/b (path) or b (leaf)"
     )
     table: Column | None = Field(
-        description="CSV, Parquet or JSON Lines table in data.path whose rows are classified, in place of"
-        " images: a model predicts label_column from the other columns; null: images"
+        description="CSV, Parquet or JSON Lines table in data.path whose rows are classified, in place"
+        " of images: a model predicts label_column from the other columns; null: images"
     )
     columns: Annotated[dict[Column, ColumnKind], Field(examples=[_COLUMNS_EXAMPLE])] = Field(
-        description="what columns of data.table hold: number, category, boolean, date or ignored; that of"
-        " the others is inferred from their cells, or refused if it is not certain; {}: all are inferred"
+        description="what columns of data.table hold: number, category, boolean, date or ignored; what"
+        " the others hold is inferred from their cells, or refused if it is not certain; {}: all are"
+        " inferred"
     )
     manifest: Column | None = Field(
         description="CSV, Parquet or JSON Lines table in data.path with one row per image; null: the"
@@ -76,11 +77,12 @@ class DataSource(Section):
         " none"
     )
     split_column: Column | None = Field(
-        description="column of the manifest or the table with the split of each image or row: train, val, test or empty; null: none"
+        description="column of the manifest or the table with the split of each image or row: train,"
+        " val, test or empty; null: none"
     )
     group_column: Column | None = Field(
-        description="column of the manifest or the table with the group of each image or row, such as a patient or a scene; each"
-        " group stays in one split; null: none"
+        description="column of the manifest or the table with the group of each image or row, such as a"
+        " patient or a scene; each group stays in one split; null: none"
     )
     group_pattern: Column | None = Field(
         description="regular expression (RE2) that is searched in each path below data.path; images that"
@@ -88,12 +90,13 @@ class DataSource(Section):
         " one split, for example ^(.*)_frame; null: none"
     )
     weight_column: Column | None = Field(
-        description="column of the manifest or the table with the weight of each image or row in the training loss; null: equal"
-        " weights"
+        description="column of the manifest or the table with the weight of each image or row in the"
+        " training loss; null: equal weights"
     )
     slice_columns: Literal["auto"] | SliceColumns = Field(
         description="further columns of the manifest or the table, such as a camera or a site; evaluate"
-        " divides the test images by their values; auto: the first 20 columns but ids and long text; []: none"
+        " divides the test images by their values; auto: the first 20 columns but ids and long text;"
+        " []: none"
     )
 
     def mistaken_combinations(self) -> Mistakes:

@@ -31,7 +31,7 @@ NamedSet = Literal[
     "SVHN",
     "USPS",
 ]
-"""Public data sets that ``fetch`` can download: scikit-learn's digits and tables, torchvision's by class name."""
+"""Public data sets that ``fetch`` can bring: those of scikit-learn, and torchvision's by class name."""
 
 
 HuggingFaceSet = Annotated[

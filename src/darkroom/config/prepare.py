@@ -67,7 +67,7 @@ class Prepare(Section):
         description="near-duplicate threshold: maximum difference between two images in any coarse cell,"
         " as a fraction of the brightness range, after correcting changes of brightness and contrast of"
         " up to 10 %; images that resemble several others must also agree in detail; null: only"
-        " identical pixels count"
+        " identical pixels count; rows of a table are duplicates only if they are equal"
     )
     on_conflict: Literal["error", "drop"] = Field(
         description="identical pixels with different labels: error: stop and list them; drop: exclude"

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 _OFF = {
     "prepare.image_size": "auto",
     "prepare.channels": "auto",
-    "prepare.near_duplicates": None,
     "train.image_size": None,
     "train.evaluate_crop": None,
     "evaluate.tta": None,

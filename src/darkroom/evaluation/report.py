@@ -57,8 +57,8 @@ def write_report(
         Path(__file__).with_name("report.html.j2"),
         path,
         title=f"{spec.name} on {counted(metrics['num_images'], f'test {words.one}')}",
-        subtitle=f"{evaluation.target_description}; {_inputs(spec)}. The test {words.several} were not used"
-        " in training.",
+        subtitle=f"{evaluation.target_description}; {_inputs(spec)}. The test {words.several} were not"
+        " used in training.",
         headline=[
             *((f"{name}{ranges.get(name, '')}", number(value)) for name, value in cards.items()),
             (f"test {words.several}", f"{metrics['num_images']:,}"),

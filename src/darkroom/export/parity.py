@@ -126,7 +126,8 @@ def check_parity(
     into memory. Then the latency of each is measured by itself.
 
     Args:
-        batches: images, uint8 ``(n, channels, height, width)``, or rows, and their ``ExportedTarget.truth``.
+        batches: images, uint8 ``(n, channels, height, width)``, or rows, and their
+            ``ExportedTarget.truth``.
         tolerance: maximum difference of a probability.
         paths: the images' files, for messages.
 

@@ -15,8 +15,8 @@ class Classifier(nn.Module):
     """Normalise raw pixels and pass them to a network. Rows of a table are normalised by the network.
 
     ``mean`` and ``std`` have one value per channel, or three for grey images if the network was trained
-    on RGB images, and none for rows. Train, evaluate and every exported format run this module, so their preprocessing
-    cannot differ.
+    on RGB images, and none for rows. Train, evaluate and every exported format run this module, so
+    their preprocessing cannot differ.
     """
 
     unfamiliarity: Unfamiliarity | None

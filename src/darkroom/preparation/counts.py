@@ -46,8 +46,8 @@ def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str
         if count
     ]
     return (
-        f"prepare: {sum(images.values()):,} {INPUT_WORDS[info.input].several} of {len(info.class_names)} classes{average} as"
-        f" {prepared_input(info.input).size(info)}: "
+        f"prepare: {sum(images.values()):,} {INPUT_WORDS[info.input].several} of {len(info.class_names)}"
+        f" classes{average} as {prepared_input(info.input).size(info)}: "
         + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
         + (f"; excluded: {', '.join(excluded)}" if excluded else "")
         + (f"; {', '.join(alike)}" if alike else "")

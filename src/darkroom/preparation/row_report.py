@@ -1,4 +1,4 @@
-"""The report of ``prepare`` on a table: what its columns hold, on one page, to look at before training."""
+"""The report of ``prepare`` on a table: what its columns hold, to look at before training."""
 
 from pathlib import Path
 
@@ -57,8 +57,8 @@ def write_row_report(
         Path(__file__).with_name("row_report.html.j2"),
         folder / "report.html",
         title=f"{len(candidates):,} rows of {len(info.class_names):,} classes",
-        subtitle=f"From {rows.table.name}: {len(encoding.columns):,} columns to predict from. Look at the"
-        " data before training.",
+        subtitle=f"From {rows.table.name}: {len(encoding.columns):,} columns to predict from. Look at"
+        " the data before training.",
         headline=[
             *((split, f"{info.num_images(split):,}") for split in SPLITS),
             ("pairs of equal rows", f"{len(pairs):,}"),

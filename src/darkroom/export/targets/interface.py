@@ -86,7 +86,8 @@ def images_with_truth(test: Shards, spec: ModelSpec) -> Iterator[tuple[NDArray[A
     """Yield all images in order, in batches as large as the kind allows, with what is to be predicted.
 
     Returns:
-        uint8 ``(n, channels, height, width)``, or float64 ``(n, num_values)``, and as ``ExportedTarget.truth``.
+        uint8 ``(n, channels, height, width)``, or float64 ``(n, num_values)``, and as
+        ``ExportedTarget.truth``.
     """
     kind, given, start = exported_target(spec.target), exported_input(spec.input).given, 0
     for images in test.batches(kind.batch_size(spec)):

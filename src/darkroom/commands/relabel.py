@@ -28,7 +28,7 @@ def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: 
     from collections import Counter
 
     from darkroom.collection.entries import SPLITS
-    from darkroom.errors import counted
+    from darkroom.errors import UserError, counted
     from darkroom.params import load_params
     from darkroom.paths import MANIFEST, PARAMS
     from darkroom.prediction.table import open_table
@@ -36,6 +36,8 @@ def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: 
     from darkroom.suspects.relabel import check_corrections, load_known, write_corrected
 
     params = load_params(PARAMS)
+    if params.data.table is not None:
+        raise UserError("darkroom relabel does not support rows of a table; correct data.table itself")
     known = load_known(MANIFEST)
     separator = params.data.label_separator
     changes = check_corrections(read_corrections(table), known, separator, table, new_classes, test)

@@ -22,8 +22,8 @@ class Model(Section):
     depth: Annotated[int, Field(ge=0, le=64)] | None = Field(
         description="mlp: hidden layers, 0 for a logistic regression; cnn: stages of two convolutions,"
         " each of which halves the resolution; resnet: residual blocks in each of its three stages;"
-        " unet: levels, each with half the resolution of the one before; vit: transformer blocks; null for networks of torchvision"
-        " and timm"
+        " unet: levels, each with half the resolution of the one before; vit: transformer blocks;"
+        " null for networks of torchvision and timm"
     )
     patch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         description="vit: side of a patch in pixels; null for other networks"

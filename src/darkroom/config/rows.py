@@ -7,6 +7,8 @@ from darkroom.config.section import Mistakes
 if TYPE_CHECKING:
     from darkroom.config.params import Params
 
+RECIPE = "breast_cancer"
+
 _OFF = {
     "prepare.image_size": "auto",
     "prepare.channels": "auto",
@@ -28,10 +30,14 @@ def mistakes_of_rows(params: "Params") -> Mistakes:
     for name, value in off.items():
         section, _, option = name.partition(".")
         given = getattr(getattr(params, section), option)
-        if given != value and (section != "augment" or given):
-            unset = value if value is not None else "[], 0, false or null"
-            unset = unset if section == "augment" or value is not None else "null"
-            yield name, f"{given} is for images, but data.table {table!r} has rows; set it to {unset}"
+        is_augment = section == "augment"
+        if given if is_augment else given != value:
+            unset = (
+                f"switch it off, as `darkroom use {RECIPE}` does"
+                if is_augment
+                else f"set it to {value or 'null'}"
+            )
+            yield name, f"{given} is for images, but data.table {table!r} has rows; {unset}"
     if params.prepare.storage == "encoded":
         yield "prepare.storage", "encoded is for images; rows are stored as numbers: set decoded or auto"
     if params.model.weights != "random":
@@ -42,6 +48,6 @@ def mistakes_of_rows(params: "Params") -> Mistakes:
     if params.model.name != "mlp":
         yield (
             "model.name",
-            f"{params.model.name} takes images, but data.table {table!r} has rows; choose mlp (with"
-            " model.depth 0 it is a logistic regression)",
+            f"{params.model.name} takes images, but data.table {table!r} has rows; choose mlp"
+            f" (`darkroom use {RECIPE}`, before data.table is set)",
         )

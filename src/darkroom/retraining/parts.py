@@ -14,6 +14,7 @@ from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
 from darkroom.dataset.targets.interface import StoredTarget, check_labelled, stored_target
 from darkroom.dataset.views import EvaluationView
+from darkroom.errors import UserError
 
 
 class LabelledImages:
@@ -23,13 +24,15 @@ class LabelledImages:
         command: of ``darkroom``, for messages.
 
     Raises:
-        UserError: the images have masks.
+        UserError: the images have masks, or there are rows of a table in place of images.
     """
 
     def __init__(self, command: str) -> None:
         self.data = PreparedData()
         self.info = self.data.info
         check_labelled(self.info.target, command, "the data set")
+        if self.info.encoding is not None:
+            raise UserError(f"darkroom {command} does not support rows of a table (data.table)")
         self.shards = self.open(None)
 
     def open(self, view: EvaluationView | None) -> Shards:

@@ -77,7 +77,7 @@ def test_values_are_kept_and_ids_and_notes_are_not(tmp_path: Path, name: str) ->
     assert [type(value) for value in values[3].values()] == [str, int, float, str, str]
     (remark,) = own.remarks
     assert remark == (
-        "Columns of the manifest that do not become slices (data.slice_columns): id: each row has"
+        "Columns that do not become slices (data.slice_columns): id: each row has"
         " another number; note: nearly each row has another value; essay: it has values of more than 100"
         " characters; same: it has one value; empty: it is empty."
     )

@@ -1,82 +1,254 @@
-"""Tables that are small on disk and endless in memory are refused in one line."""
+"""Rows of tables through preparation, the model, export and predict; against pandas and torch."""
 
-import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 import pytest
+import torch
+from ruamel.yaml import YAML
+from support import make_spec
 
-from darkroom.collection import rows as rows_module
-from darkroom.collection.rows import read_rows
+from darkroom.collection.collection import find_collection
+from darkroom.collection.trouble import Troubles
+from darkroom.config.data import DataSource
+from darkroom.config.prepare import Prepare, PrepareConfig
+from darkroom.dataset.info import DatasetInfo, load_info
+from darkroom.dataset.shards import Shards
 from darkroom.errors import UserError
+from darkroom.export.formats import write_formats
+from darkroom.inputs import Category, Encoding, Number
+from darkroom.models.classifier import probabilities_of
+from darkroom.models.exported import DESCRIPTION, describe_export
+from darkroom.models.factory import make_classifier
+from darkroom.models.file import load_model, save_model
+from darkroom.models.spec import ModelSpec
+from darkroom.prediction.decisions import Failure
+from darkroom.prediction.rows import RowPredictor
+from darkroom.preparation.candidates import select_candidates
+from darkroom.preparation.curation import curate, find_duplicates
+from darkroom.preparation.decision import Decision, decide
+from darkroom.preparation.inputs.interface import prepared_input
+from darkroom.preparation.prepared_dataset import write_splits
+from darkroom.preparation.prepared_manifest import write_manifest
+from darkroom.reporting.row_pictures import BAR, HEIGHT, draw_rows
+from darkroom.reporting.tables import write_json
 
-COLUMNS = {"data.path_column": "path", "data.label_column": "label"}
+NUM_ROWS = 60
+DEFAULTS: dict[str, Any] = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")
 
 
-def parquet(num_rows: int) -> bytes:
-    ones = pa.array(np.zeros(num_rows, np.int8))
-    table = pa.table(
-        {name: pa.DictionaryArray.from_arrays(ones, pa.array(["x"])) for name in ("path", "label")}
+def people() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "age": rng.integers(18, 90, NUM_ROWS).astype(float),
+            "city": rng.choice(["Bonn", "Oslo", "Rome"], NUM_ROWS),
+            "member": rng.choice(["yes", "no"], NUM_ROWS),
+            "code": [f"p{row}" for row in range(NUM_ROWS)],
+            "label": rng.choice(["buys", "leaves"], NUM_ROWS),
+            "house": [f"h{row // 2}" for row in range(NUM_ROWS)],
+            "weight": rng.integers(1, 4, NUM_ROWS).astype(float),
+        }
     )
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
-    return file.getvalue()
+    frame.loc[[3, 8], "age"] = np.nan
+    frame.loc[5, "label"] = None
+    frame.loc[21] = frame.loc[20]  # equal rows, in all that is predicted from
+    frame.loc[21, "label"] = "leaves" if frame.loc[20, "label"] == "buys" else "buys"
+    return frame
 
 
-def huge_cell(kind: str) -> bytes:
-    """A column of labels with one value of 200 kB among short ones, or one that many rows share."""
-    long, num_rows = "x" * 200_000, 5_000
-    labels: pa.Array = pa.array(["a"] * (num_rows - 1) + [long])
-    if kind == "shared":
-        indices = pa.array(np.arange(num_rows) % 2)
-        labels = pa.DictionaryArray.from_arrays(indices, pa.array([long, "a"]))
-    elif kind == "list":
-        labels = pa.array([["a"]] * (num_rows - 1) + [["a", long]])
-    file = io.BytesIO()
-    table = pa.table({"path": pa.array([f"{i}.png" for i in range(num_rows)]), "label": labels})
-    pq.write_table(table, file, use_dictionary=kind == "shared")
-    return file.getvalue()
+def prepare(folder: Path, frame: pd.DataFrame, **data: Any) -> tuple[DatasetInfo, Decision, list[str]]:
+    source = folder / "data"
+    source.mkdir(parents=True)
+    frame.to_csv(source / "people.csv", index=False)
+    values: dict[str, Any] = {"path": f"{source}", "table": "people.csv", "columns": {"code": "ignored"}}
+    values = {**DEFAULTS["data"], **values, **data}
+    del values["fetch"]
+    config = PrepareConfig(seed=0, data=DataSource(**values), prepare=Prepare(**DEFAULTS["prepare"]))
+    troubles = Troubles()
+    collection = find_collection(config.data, folder / "cache", troubles)
+    kind = prepared_input(collection.input)
+    read = kind.read(collection, config, folder / "cache", 1)
+    candidates = select_candidates(collection, read)
+    duplicates = find_duplicates(candidates, kind.threshold(config.prepare), lambda _: None)
+    on_conflict = "keep" if kind.keeps_conflicts else "error"
+    listed = folder / "duplicates.csv"
+    curation = curate(candidates, duplicates, "group", on_conflict, listed, troubles)
+    decision = decide(candidates, curation, duplicates, config.prepare, 0, troubles)
+    troubles.refuse()
+    info = write_splits(candidates, decision, folder / "prepared", lambda _: None)
+    write_manifest(candidates, decision, folder / "manifest.parquet", folder / "problems.csv")
+    remarks = list(kind.remarks(candidates, decision, info))
+    report = folder / "report"
+    report.mkdir()
+    remarks = kind.write_report(candidates, decision, info, folder / "manifest.parquet", report, remarks)
+    return info, decision, remarks
 
 
-BOMBS = {
-    "deep JSON": ("a.jsonl", b'{"path":"a","label":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-    "a JSON number": ("a.jsonl", b'{"path":"a","label":' + b"9" * 100_000 + b"}"),
-    "a CSV cell": ("a.csv", b"path,label\n" + b"a" * 200_000 + b",b\n"),
-    "an open quote": ("a.csv", b'path,label\n"a,b\n' + b"x" * 200_000),
-    "Parquet rows": ("a.parquet", parquet(20_000_001)),
-    "one Parquet cell": ("a.parquet", huge_cell("plain")),
-    "a Parquet cell of many rows": ("a.parquet", huge_cell("shared")),
-    "a Parquet cell in a list": ("a.parquet", huge_cell("list")),
+def test_a_table_becomes_shards_of_its_numbers_and_codes(tmp_path: Path) -> None:
+    frame = people()
+    columns = {"group_column": "house", "weight_column": "weight"}
+    info, _, remarks = prepare(tmp_path, frame, **columns)
+    encoding = info.encoding
+    assert encoding is not None
+    assert encoding.names == ["age", "city", "member"]
+    assert (info.input, info.channels, info.mean) == ("row", 3, [])
+    seen = []
+    houses: list[set[str]] = []
+    for split in ("train", "val", "test"):
+        shards = Shards(tmp_path / "prepared" / split, num_classes=2)
+        rows = [int(path.removeprefix("people.csv:")) - 2 for path in shards.paths]
+        there = frame.loc[rows]
+        values = shards.gather(np.arange(len(rows)))
+        assert (values.dtype, values.shape) == (np.float64, (len(rows), 1, 1, 3))
+        ages, cities, members = values.reshape(len(rows), 3).T
+        np.testing.assert_array_equal(ages, there["age"])
+        names = [["?", *category.values] for category in encoding.categories]
+        assert [names[0][int(code)] for code in cities] == there["city"].tolist()
+        truth = ["true" if member == "yes" else "false" for member in there["member"]]
+        assert [names[1][int(code)] for code in members] == truth
+        assert [info.class_names[label] for label in shards.labels] == there["label"].tolist()
+        assert shards.weights is not None
+        np.testing.assert_array_equal(shards.weights, there["weight"])
+        if split == "train":
+            known = there["age"].dropna()
+            assert encoding.numbers[0].median == known.median()
+            filled = there["age"].fillna(known.median())
+            assert encoding.numbers[0].mean == pytest.approx(filled.mean(), rel=1e-14)
+        seen += rows
+        houses.append(set(there["house"]))
+    assert sorted(seen) == [row for row in range(NUM_ROWS) if row != 5]
+    assert sum(map(len, houses)) == len(set.union(*houses))
+    assert any("code: set" in remark for remark in remarks)
+    assert any("equal rows with different labels: 1" in remark for remark in remarks)
+    assert "people.csv:7,,unlisted,no label" in (tmp_path / "problems.csv").read_text().replace('"', "")
+    write_json(info.to_document(), tmp_path / "dataset.json")
+    assert load_info(tmp_path / "dataset.json").encoding == encoding
+
+
+def test_equal_rows_stay_together_and_a_column_that_tells_the_label_is_named(tmp_path: Path) -> None:
+    frame = people().dropna(subset="label")
+    frame["outcome"] = frame["label"].map({"buys": 3.5, "leaves": 7.5})
+    twice = pd.concat([frame, frame], ignore_index=True)
+    _, decision, remarks = prepare(tmp_path, twice, columns={"code": "ignored", "house": "ignored"})
+    pairs = decision.duplicates
+    assert len(pairs) >= len(frame)
+    assert (decision.splits[pairs.first] == decision.splits[pairs.second]).all()
+    assert [remark for remark in remarks if "column outcome alone predicts the label" in remark]
+
+
+BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
+    "no such file": ({"table": "peopel.csv"}, "does not contain peopel.csv; did you mean people.csv"),
+    "not a table": ({"table": "people.xlsx"}, "data.table: the suffix of people.xlsx is not one of"),
+    "no such label": ({"label_column": "y"}, "data.label_column"),
+    "no such group": ({"group_column": "home"}, "data.group_column"),
+    "a label as a column": ({"columns": {"label": "number"}}, "'label' has another meaning already"),
+    "an unknown column": ({"columns": {"agee": "number"}}, "did you mean age"),
+    "ids": ({"columns": {}}, "code: 59 different texts in 60 rows"),
+    "words as numbers": ({"columns": {"code": "ignored", "city": "number"}}, "'Rome' is not a number"),
+    "a split that is none": ({"split_column": "city"}, "has the split 'Rome'"),
+    "a weight that is none": ({"weight_column": "city"}, "has the weight 'Rome'"),
 }
 
 
-@pytest.mark.parametrize(("name", "content"), BOMBS.values(), ids=BOMBS)
-def test_bombs_are_refused_in_one_line(name: str, content: bytes) -> None:
-    with pytest.raises(UserError, match=name) as refused:
-        list(read_rows(name, content, COLUMNS))
-    assert len(str(refused.value).splitlines()) == 1
-    assert len(str(refused.value)) < 500
-
-
-def test_parquet_columns_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = parquet(1_000)
-    assert sum(1 for _ in read_rows("a.parquet", content, COLUMNS)) == 1_000
-    monkeypatch.setattr(rows_module, "MAX_TABLE_BYTES", 10)
-    with pytest.raises(UserError, match="bytes uncompressed; at most 10 are read"):
-        list(read_rows("a.parquet", content, COLUMNS))
-
-
-@pytest.mark.parametrize("kind", ["plain", "shared", "list"])
-def test_a_huge_parquet_cell_is_refused_by_its_column(kind: str) -> None:
+@pytest.mark.parametrize(("data", "message"), BAD_TABLES.values(), ids=BAD_TABLES)
+def test_a_bad_table_is_refused_by_name(tmp_path: Path, data: dict[str, Any], message: str) -> None:
+    frame = people().fillna({"label": "buys"})
     with pytest.raises(UserError) as refused:
-        list(read_rows("a.parquet", huge_cell(kind), COLUMNS))
-    assert str(refused.value) == (
-        "a.parquet: the column label has a value of more than 65,536 bytes; shorten it, or name another"
-        " column"
+        prepare(tmp_path, frame, **data)
+    assert message in str(refused.value)
+
+
+ENCODING = Encoding(
+    columns={"age": "number", "joined": "date", "city": "category", "member": "boolean"},
+    numbers=(
+        Number(name="age", median=40.0, mean=41.0, std=12.0),
+        Number(name="joined.days", median=19000.0, mean=19000.0, std=100.0),
+    ),
+    categories=(
+        Category(name="city", values=("", "Bonn", "Rome")),
+        Category(name="member", values=("false", "true")),
+    ),
+)
+TABLE = """age,joined,city,member,note
+44,2022-01-10,Rome,yes,a
+NA,2022-02-11,Bonn,no,b
+31.5,2022-03-12,Paris,no,c
+x,2022-03-12,Rome,no,d
+50,,,yes,e
+"""
+VALUES = [
+    [44, 19002, 2 + 1, 2],
+    [np.nan, 19034, 2, 1],
+    [31.5, 19063, 0, 1],
+    [50, np.nan, 1, 2],
+]
+"""By hand: 2022-01-10 is day 19,002 since 1970; Paris is unknown."""
+
+
+def row_spec(depth: int) -> ModelSpec:
+    return make_spec(
+        name="mlp",
+        depth=depth,
+        channels=4,
+        input_size=(1, 1),
+        mean=(),
+        std=(),
+        encoding=ENCODING,
+        temperature=(2.0,),
     )
 
 
-def test_a_huge_cell_in_another_column_does_not_matter() -> None:
-    columns = {"data.path_column": "path"}
-    assert sum(1 for _ in read_rows("a.parquet", huge_cell("plain"), columns)) == 5_000
+@pytest.fixture(scope="module", params=[0, 2])
+def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, spec = tmp_path_factory.mktemp("export"), row_spec(request.param)
+    torch.manual_seed(0)
+    save_model(make_classifier(spec), spec, folder / "checkpoint.safetensors")
+    model, loaded = load_model(folder / "checkpoint.safetensors")
+    assert loaded == spec
+    files = write_formats(["onnx"], folder / "checkpoint.safetensors", model, loaded, folder)
+    write_json(describe_export(loaded.preprocessing(), files), folder / DESCRIPTION)
+    return folder
+
+
+def test_predict_classifies_the_rows_of_a_csv_as_the_checkpoint_does(export: Path) -> None:
+    (export / "rows.csv").write_text(TABLE)
+    predictor = RowPredictor(export)
+    *outcomes, last = predictor.predict(predictor.load(export / "rows.csv"))
+    bad = outcomes.pop(3)
+    assert isinstance(bad, Failure)
+    assert (bad.path.name, bad.reason) == ("rows.csv:5", "age: 'x' is not a number")
+    model, spec = load_model(export / "checkpoint.safetensors")
+    with torch.inference_mode():
+        expected = probabilities_of(model(torch.tensor(VALUES, dtype=torch.float64)), spec)
+    for outcome, of_row in zip([*outcomes, last], expected.tolist(), strict=True):
+        assert not isinstance(outcome, Failure)
+        assert outcome.classes == (spec.class_names[int(np.argmax(of_row))],)
+        assert outcome.probabilities[0] == pytest.approx(max(of_row), abs=1e-6)
+    assert not isinstance(last, Failure)
+    assert last.cells == ("50", "", "", "yes", "e")
+
+    (export / "one.csv").write_text("\n".join(TABLE.splitlines()[:2]))
+    [alone] = predictor.predict(predictor.load(export / "one.csv"))
+    assert not isinstance(alone, Failure)
+    assert alone.probabilities == outcomes[0].probabilities
+
+
+def test_a_table_without_a_column_of_the_model_is_refused(export: Path) -> None:
+    (export / "less.csv").write_text(TABLE.replace("city", "town"))
+    with pytest.raises(UserError, match=r"less.csv: lacks columns that the model takes: city"):
+        RowPredictor(export).load(export / "less.csv")
+    with pytest.raises(UserError, match=r"1.jpg: the model takes rows of a table"):
+        RowPredictor(export).load(export / "1.jpg")
+
+
+def test_rows_are_drawn_as_bars_of_standard_deviations() -> None:
+    [first, second] = draw_rows(ENCODING, np.array([[77.0, np.nan, 2, 0], [41.0, 18700.0, 1, 1]]))
+    assert first.shape == (HEIGHT, 4 * (BAR + 1) + 1, 1)
+    ink = [(first == 70)[:, 1 + bar * (BAR + 1)].sum() for bar in range(4)]
+    assert ink == [HEIGHT // 2, 0, 0, 0]  # three deviations above; missing; the middle one; unknown
+    ink = [(second == 70)[:, 1 + bar * (BAR + 1)].sum() for bar in range(4)]
+    assert ink[0] == 0
+    assert ink[1] == HEIGHT // 2  # three below

@@ -60,7 +60,7 @@ class OwnColumns:
         reasons = [f"{listed([name])}: {why}" for name, why in self._excluded.items()]
         more = len(reasons) - MAX_NAMED
         shown = "; ".join(reasons[:MAX_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
-        return [f"Columns of the manifest that do not become slices ({PARAMETER}): {shown}."]
+        return [f"Columns that do not become slices ({PARAMETER}): {shown}."]
 
     def choose(self, name: str, content: bytes, roles: Mapping[str, str]) -> None:
         """Choose the columns of a manifest.

@@ -76,8 +76,8 @@ def settle_columns(table: Table, given: Mapping[str, ColumnKind], roles: Iterabl
             problems.append(f"{listed([name])}{at}: {error}")
     if problems:
         raise UserError(
-            f"{table.name}: {counted(len(problems), 'column')} cannot be used as they are; correct them,"
-            f" or set their kind in {PARAMETER} ({', '.join(get_args(ColumnKind))}):\n  "
+            f"{table.name}: columns that cannot be used as they are: {len(problems):,}; correct them, or"
+            f" set their kind in {PARAMETER} ({', '.join(get_args(ColumnKind))}):\n  "
             + "\n  ".join(problems)
         )
     if not [column for column in columns if column.kind != "ignored"]:

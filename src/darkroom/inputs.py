@@ -30,6 +30,10 @@ ColumnKind = Literal["number", "category", "boolean", "date", "ignored"]
 """What a column of a table holds."""
 
 
+OUTPUTS = ("logits", "probabilities", "unfamiliarity")
+"""The outputs of exported models; a column of a table cannot have these names."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Number:
     """A number that a model takes: a column of numbers, or one part of a date."""

@@ -13,7 +13,7 @@ from darkroom.collection.table_rows import TableFile
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage
 from darkroom.errors import UserError
-from darkroom.inputs import ColumnKind, Encoding, Input
+from darkroom.inputs import OUTPUTS, ColumnKind, Encoding, Input
 from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.segments import FACTS, SCHEMA
 from darkroom.reporting.row_pictures import draw_rows
@@ -125,5 +125,10 @@ def read_labelled_rows(
         table.lines[rows.to_numpy()],
     )
     columns = settle_columns(chosen, given, taken)
+    if wrong := [c.name for c in columns if c.kind != "ignored" and c.name in OUTPUTS]:
+        raise UserError(
+            f"{table.name}: the column {wrong[0]} has the name of an output of exported models; rename it,"
+            " or set it to ignored in data.columns"
+        )
     everything = fit_encoding(chosen, columns, np.ones(len(chosen), np.bool_))
     return ReadRows(chosen, columns, row_digests(*encode(everything, chosen)))

@@ -1,0 +1,65 @@
+"""A table through all five stages: killed and resumed in another folder, to the same bytes; then predict."""
+
+import csv
+import json
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from project import Project
+
+from darkroom.recipes import use_recipe
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "0"}
+
+
+def wine_project(folder: Path) -> Project:
+    project = Project(folder)
+    use_recipe("breast_cancer", ROOT / "recipes", folder / "params.yaml")
+    project.set_params(
+        data__fetch=["wine"],
+        data__path="data/fetched/wine",
+        data__table="rows.csv",
+        train__epochs=20,
+        export__formats=["onnx"],
+    )
+    return project
+
+
+def test_a_table_goes_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) -> None:
+    whole, killed = wine_project(tmp_path / "whole"), wine_project(tmp_path / "another" / "path")
+    for stage in ("fetch", "prepare", "train", "evaluate", "export"):
+        whole.run("python", f"stages/{stage}.py", **ENVIRON)
+    test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
+    assert test["f1_macro"] > 0.9
+    for entry in json.loads(whole.text("export/parity.json")).values():
+        assert entry["max_abs_difference_below"] <= 1e-4
+        assert entry["f1_macro"] == test["f1_macro"]
+
+    whole.run("darkroom", "predict", "export", "data/fetched/wine/rows.csv", "--out", "preds.csv")
+    rows = list(csv.DictReader(whole.text("preds.csv").splitlines()))
+    predictions = pq.read_table(whole.folder / "reports/evaluate/predictions.parquet").to_pylist()
+    for prediction in predictions:
+        row = rows[int(prediction["path"].removeprefix("rows.csv:")) - 2]
+        assert row["label"] == prediction["label"]
+        assert row["class"] == prediction["pred"]
+        assert float(row["probability"]) == pytest.approx(prediction["probability"], abs=2e-6)
+
+    for stage in ("fetch", "prepare"):
+        killed.run("python", f"stages/{stage}.py", **ENVIRON)
+    with killed.start("python", "stages/train.py", **ENVIRON) as train:
+        while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
+            assert train.poll() is None, train.communicate()
+            time.sleep(0.005)
+        train.kill()
+    assert "train: resumes after step" in killed.run("python", "stages/train.py", **ENVIRON)
+    for output in (
+        "data/prepared/dataset.json",
+        "models/model.safetensors",
+        "reports/prepare/report.html",
+    ):
+        assert (killed.folder / output).read_bytes() == (whole.folder / output).read_bytes()

@@ -1,4 +1,4 @@
-"""A table through all five stages: killed and resumed in another folder, to the same bytes; then predict."""
+"""A table through all five stages: a kill in another folder, the same bytes, and predict."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from darkroom.recipes import use_recipe
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "0"}
+ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
 
 
 def wine_project(folder: Path) -> Project:
@@ -24,7 +24,8 @@ def wine_project(folder: Path) -> Project:
         data__fetch=["wine"],
         data__path="data/fetched/wine",
         data__table="rows.csv",
-        train__epochs=20,
+        train__epochs=200,
+        train__batch_size=16,
         export__formats=["onnx"],
     )
     return project

@@ -127,8 +127,8 @@ def read_labelled_rows(
     columns = settle_columns(chosen, given, taken)
     if wrong := [c.name for c in columns if c.kind != "ignored" and c.name in OUTPUTS]:
         raise UserError(
-            f"{table.name}: the column {wrong[0]} has the name of an output of exported models; rename it,"
-            " or set it to ignored in data.columns"
+            f"{table.name}: the column {wrong[0]} has the name of an output of exported models; rename"
+            " it, or set it to ignored in data.columns"
         )
     everything = fit_encoding(chosen, columns, np.ones(len(chosen), np.bool_))
     return ReadRows(chosen, columns, row_digests(*encode(everything, chosen)))

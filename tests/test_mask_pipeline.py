@@ -98,5 +98,7 @@ def test_masks_go_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) 
     while "another train" in (output := killed.dvc("repro", "train", check=False, **ENVIRON)):
         assert time.monotonic() < deadline
     assert "train: resumes after step" in output
-    of_train, of_killed = (YAML().load(one.text("dvc.lock"))["stages"]["train"] for one in (whole, killed))
+    of_train, of_killed = (
+        YAML().load(one.text("dvc.lock"))["stages"]["train"] for one in (whole, killed)
+    )
     assert of_killed == of_train

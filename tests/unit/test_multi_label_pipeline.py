@@ -206,7 +206,7 @@ def test_the_same_again_is_the_same_bytes(project: Path) -> None:
         *(project / "reports/train").iterdir(),
         *(project / "reports/evaluate").glob("*.*"),
         *(project / "reports/evaluate/plots").iterdir(),
-        *(project / "export").iterdir(),
+        *(file for file in (project / "export").rglob("*") if file.is_file()),
     ]
     before = {file: file.read_bytes() for file in outputs}
     run_stages(project, "train", "evaluate", "export")

@@ -5,6 +5,7 @@ not the original files.
 """
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def one_per_class(targets: NDArray[np.generic], max_images: int) -> NDArray[np.i
 def write_golden(
     model: Classifier, spec: ModelSpec, images: NDArray[np.uint8], tolerance: float, folder: Path
 ) -> list[Path]:
-    """Write the folder ``golden`` of an export.
+    """Write the folder ``golden`` of an export, and replace an existing one.
 
     The probabilities are those of the checkpoint. An exported file may differ by ``tolerance``.
 
@@ -52,7 +53,8 @@ def write_golden(
         the files.
     """
     golden = folder / FOLDER
-    golden.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(golden, ignore_errors=True)  # images of an earlier export may not be handed out
+    golden.mkdir(parents=True)
     pictures = {f"{number}": image for number, image in enumerate(images)}
     layout = _layout(spec)
     pictures[PATTERN] = draw_pattern(layout)

@@ -241,7 +241,14 @@ def test_what_takes_one_label_per_image_is_refused_by_name(
 # the runs of its stages, live and restored
 
 LIVE_TAGS = {"environment", "device", "doubts"}
-LIVE_METRICS = {"train/epoch_seconds"}
+LIVE_METRICS = {
+    "train/epoch_seconds",
+    *(
+        f"{measure}/{name}"
+        for measure in ("p50_ms", "p99_ms", "images_per_second")
+        for name in ("model.safetensors", "model.onnx")
+    ),
+}
 LIVE_FILES = {"environment.json"}
 """What no output of a stage holds."""
 

@@ -14,6 +14,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.compute.determinism import set_determinism
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
+    from darkroom.dataset.targets.interface import stored_target
     from darkroom.dataset.views import EvaluationView
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.golden import one_per_class, write_golden
@@ -48,7 +49,8 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         for file in files
     }
 
-    examples = test.viewed(None).gather(one_per_class(targets, options.golden_images))
+    shown = stored_target(test.target).indicators(test.labels, len(info.class_names))
+    examples = test.viewed(None).gather(one_per_class(shown, options.golden_images))
     golden = write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
 
     metrics = read_json(METRICS)["test"]

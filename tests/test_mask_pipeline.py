@@ -1,21 +1,18 @@
-"""Masks through all five stages, and a training at another path that is killed and resumed."""
+"""Masks through all five stages; test_resume.py has the training that is killed."""
 
 import csv
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from project import Project, stages_run
-from ruamel.yaml import YAML
+from project import Project
 
 pytestmark = pytest.mark.slow
 
 SIDE = 32
-ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
 TABLE = "index,name\n0,ground\n1,disc\n2,square\n3,void\n"
 
 
@@ -57,48 +54,34 @@ def shapes_project(folder: Path) -> Project:
     return project
 
 
-def test_masks_go_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) -> None:
-    whole = shapes_project(tmp_path / "whole")
-    whole.dvc("repro", "prepare", **ENVIRON)
-    killed = whole.copy(tmp_path / "another" / "path")
-    assert stages_run(whole.dvc("repro", **ENVIRON)) == ["train", "evaluate", "export"]
-    test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
+def test_masks_go_through_all_stages(tmp_path: Path) -> None:
+    project = shapes_project(tmp_path)
+    project.dvc("repro", DARKROOM_TRACKING="off")
+    test = json.loads(project.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > test["baseline"]["most_frequent"]["f1_macro"]
-    for entry in json.loads(whole.text("export/parity.json")).values():
+    for entry in json.loads(project.text("export/parity.json")).values():
         assert entry["pixel_agreement"] == 1
         assert entry["max_abs_difference_below"] <= 1e-4
         for name in ("iou_macro", "f1_macro", "accuracy"):
             for score in (name, f"{name}_low", f"{name}_high"):
                 assert entry[score] == test[score]
-    assert "mean IoU" in whole.text("export/README.md")
+    assert "mean IoU" in project.text("export/README.md")
 
     images = ("data/shapes/images", "--masks", "masks", "--out", "shares.csv")
-    assert "predicts masks; name a folder for them" in whole.run(
+    assert "predicts masks; name a folder for them" in project.run(
         "darkroom", "predict", "export", *images[:1], check=False
     )
-    whole.run("darkroom", "predict", "export", *images)
-    rows = {row["path"]: row for row in csv.DictReader(whole.text("shares.csv").splitlines())}
+    project.run("darkroom", "predict", "export", *images)
+    rows = {row["path"]: row for row in csv.DictReader(project.text("shares.csv").splitlines())}
     assert len(rows) == 60
     hits = pixels = 0
-    for path in pq.read_table(whole.folder / "reports/evaluate/predictions.parquet")["path"].to_pylist():
+    for path in pq.read_table(project.folder / "reports/evaluate/predictions.parquet")[
+        "path"
+    ].to_pylist():
         row = rows[f"data/shapes/{path}"]
-        pred = np.array(Image.open(whole.folder / row["mask"]))
-        truth = np.array(Image.open(whole.folder / f"data/shapes/masks/{Path(path).name}"))
+        pred = np.array(Image.open(project.folder / row["mask"]))
+        truth = np.array(Image.open(project.folder / f"data/shapes/masks/{Path(path).name}"))
         hits, pixels = hits + (pred == truth).sum(), pixels + (truth != 3).sum()
         for code, name in enumerate(("ground", "disc", "square")):
             assert float(row[name]) == pytest.approx((pred == code).mean(), abs=1e-6)
     assert test["accuracy"] == pytest.approx(hits / pixels, abs=1e-6)
-
-    with killed.start("dvc", "repro", "train", **ENVIRON) as dvc:
-        while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
-            assert dvc.poll() is None, dvc.communicate()
-            time.sleep(0.005)
-        dvc.kill()
-    deadline = time.monotonic() + 30
-    while "another train" in (output := killed.dvc("repro", "train", check=False, **ENVIRON)):
-        assert time.monotonic() < deadline
-    assert "train: resumes after step" in output
-    of_train, of_killed = (
-        YAML().load(one.text("dvc.lock"))["stages"]["train"] for one in (whole, killed)
-    )
-    assert of_killed == of_train

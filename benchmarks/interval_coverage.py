@@ -8,9 +8,9 @@ group are alike), the last also with the intervals for independent images, which
 Comparisons are of two models on the same images: without a difference, 5 % false alarms are expected;
 with one, the share that is found is the power. All comparisons share the random numbers of their
 resamples, so they take all 10,000, and half an hour: with fewer, a common error of the interval would
-look like false alarms. Slices are those of grouped images without any difference: at most 5 % of the test
-sets may find one, and more do if the images are taken as independent; and the intervals of the slices
-should cover the true accuracy. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
+look like false alarms. Slices are those of grouped images without any difference: at most 5 % of the
+test sets may find one, and more do if the images are taken as independent; and the intervals of the
+slices should cover the true accuracy. Adds JSON lines to benchmarks/results/interval-coverage.jsonl.
 """
 
 import argparse

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     help="Write the mask of each image as PNG into this folder, if the model predicts masks.",
 )
 @click.option(
+    "--tile",
+    is_flag=True,
+    help="With --masks: predict images that are larger than the training images in tiles, at their own"
+    " scale, instead of shrinking them.",
+)
+@click.option(
     "--force", is_flag=True, help="Replace the file of --out whatever it holds, and files in --masks."
 )
 @click.option(
@@ -47,6 +53,7 @@ def predict(
     images: tuple[str, ...],
     out: Path | None,
     masks: Path | None,
+    tile: bool,
     force: bool,
     top_k: int | None,
     abstain: bool,
@@ -67,8 +74,8 @@ def predict(
     the columns of the result are those of the table, followed by those above. Use --force to replace an
     earlier result.
 
-    If the model predicts masks, --masks is needed. The columns are then the image, its mask, and the
-    share of each class in the mask.
+    If the model predicts masks, --masks is needed. A mask has the size of its image. The columns are
+    then the image, its mask, and the share of each class in the mask.
     """
     from darkroom.errors import UserError, counted
     from darkroom.escape import for_line
@@ -87,6 +94,8 @@ def predict(
         check_target(out, model, paths, force)
     if masks is not None and top_k is not None:
         raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
+    if tile and masks is None:
+        raise UserError("--tile: only masks are predicted in tiles; use it with --masks FOLDER")
     predictor: Predictor | RowPredictor
     rows: Iterator[list[str] | Failure]
     num_inputs, of_rows, unit = len(paths), takes_rows(model), "image"
@@ -104,7 +113,7 @@ def predict(
         columns, rows = _label_table(predictor, outcomes, ["path"], top_k, abstain)
     else:
         predictor = Predictor(model, tiff, abstain, masks=True)
-        columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force))
+        columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force), tile)
     several = min(top_k or 1, len(predictor.class_names)) > 1
     has_header = bool(out or masks) or of_rows or several
     num_failures = 0
@@ -176,7 +185,7 @@ def _label_table(
 
 
 def _mask_table(
-    predictor: "Predictor", paths: list[Path], files: list[Path]
+    predictor: "Predictor", paths: list[Path], files: list[Path], tile: bool
 ) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
     """Return the columns, and a row for each image with the shares of the classes; write the masks."""
     from darkroom.prediction.decisions import Failure
@@ -185,7 +194,7 @@ def _mask_table(
     names = predictor.class_names
 
     def rows() -> Iterator[list[str] | Failure]:
-        for outcome, file in zip(predictor.predict_masks(paths), files, strict=True):
+        for outcome, file in zip(predictor.predict_masks(paths, tile), files, strict=True):
             if isinstance(outcome, Failure):
                 yield outcome
                 continue

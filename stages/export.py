@@ -17,7 +17,8 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.targets.interface import stored_target
     from darkroom.dataset.views import EvaluationView
     from darkroom.export.formats import FORMATS, write_formats
-    from darkroom.export.golden import one_per_class, write_golden
+    from darkroom.export.golden import one_per_class
+    from darkroom.export.inputs.interface import exported_input
     from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import check_parity
     from darkroom.export.rules import answer_rules
@@ -51,6 +52,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     shown = stored_target(test.target).indicators(test.labels, len(info.class_names))
     examples = test.viewed(None).gather(one_per_class(shown, options.golden_images))
+    write_golden = exported_input(spec.input).write_golden
     golden = write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
 
     metrics = read_json(METRICS)["test"]

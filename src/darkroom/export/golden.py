@@ -72,7 +72,10 @@ def write_golden(
         probabilities = probabilities_of(logits, spec).reshape(*logits.shape[:2], -1).mean(dim=2).numpy()
     files.append(golden / EXPECTED)
     shape = len(pictures), *tensors[0].shape, len(spec.class_names)
-    lines = [" ".join(map(str, shape)) + f" {tolerance:g}", *_rows(list(pictures), probabilities)]
+    lines = [
+        " ".join(map(str, shape)) + f" {tolerance:g}",
+        *expected_rows(list(pictures), probabilities),
+    ]
     files[-1].write_text("".join(f"{line}\n" for line in lines), encoding="ascii", newline="\n")
     return files
 
@@ -108,7 +111,7 @@ def _tensor(encoded: bytes, layout: PixelLayout, spec: ModelSpec) -> NDArray[np.
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _rows(names: list[str], probabilities: NDArray[np.float32]) -> Iterator[str]:
+def expected_rows(names: list[str], probabilities: NDArray[np.float32]) -> Iterator[str]:
     """Yield a line per image; nine digits identify a float32."""
     for name, row in zip(names, probabilities.tolist(), strict=True):
         yield " ".join([name, *(f"{probability:.9g}" for probability in row)])

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor
 
+from darkroom.export.golden import write_golden as write_golden
 from darkroom.inputs import Encoding
 from darkroom.models.spec import ModelSpec
 

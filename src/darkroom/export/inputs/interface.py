@@ -1,5 +1,6 @@
 """What a kind of input says about exported files: what they take."""
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from darkroom.export.inputs import image, row
 from darkroom.inputs import Encoding, Input
+from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
 
 
@@ -27,6 +29,21 @@ class ExportedInput(Protocol):
 
     def finish(self, model: ModelProto, spec: ModelSpec) -> None:
         """Change an ONNX model to take what users have."""
+        ...
+
+    def write_golden(
+        self,
+        model: Classifier,
+        spec: ModelSpec,
+        examples: NDArray[Any],
+        tolerance: float,
+        folder: Path,
+    ) -> list[Path]:
+        """Write the folder ``golden`` of an export, and return its files; see ``export/golden.py``.
+
+        Args:
+            examples: test inputs as ``Shards.gather`` returns them, without a view.
+        """
         ...
 
     def feeds(self, batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:

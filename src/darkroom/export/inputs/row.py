@@ -1,5 +1,9 @@
 """Exported models of rows take a matrix of numbers and codes; in ONNX, a named input per column."""
 
+import csv
+import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +13,9 @@ from onnx import ModelProto
 from torch import Tensor
 
 from darkroom.export.columns import name_columns
+from darkroom.export.golden import EXPECTED, FOLDER, expected_rows
 from darkroom.inputs import Encoding
+from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
 
 name = "rows"
@@ -27,6 +33,35 @@ def finish(model: ModelProto, spec: ModelSpec) -> None:
     assert spec.encoding is not None
     numbers = [number.name for number in spec.encoding.numbers]
     name_columns(model, numbers, {one.name: one.values for one in spec.encoding.categories})
+
+
+def write_golden(
+    model: Classifier, spec: ModelSpec, examples: NDArray[Any], tolerance: float, folder: Path
+) -> list[Path]:
+    """Write ``rows.csv`` with the inputs of ONNX, and ``expected.txt``; a row without any value is added."""
+    assert spec.encoding is not None
+    golden = folder / FOLDER
+    shutil.rmtree(golden, ignore_errors=True)  # rows of an earlier export may not be handed out
+    golden.mkdir(parents=True)
+    missing = [math.nan for _ in spec.encoding.numbers]
+    missing += [
+        ("", *one.values).index("", 1) if "" in one.values else 0 for one in spec.encoding.categories
+    ]
+    rows = np.vstack([given(examples), [missing]])
+    names = [*map(str, range(len(examples))), "missing"]
+    columns = feeds(rows, spec.encoding)
+    files = [golden / "rows.csv", golden / EXPECTED]
+    with files[0].open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["name", *columns])
+        for name_, *values in zip(names, *(column.tolist() for column in columns.values()), strict=True):
+            table.writerow([name_, *("" if value != value else value for value in values)])
+    with torch.inference_mode():
+        probabilities = probabilities_of(model(torch.from_numpy(rows)), spec).numpy()
+    shape = f"{len(rows)} {spec.encoding.size} {len(spec.class_names)} {tolerance:g}"
+    lines = [shape, *expected_rows(names, probabilities)]
+    files[1].write_text("".join(f"{line}\n" for line in lines), encoding="ascii", newline="\n")
+    return files
 
 
 def feeds(batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:

@@ -38,15 +38,16 @@ def finish(model: ModelProto, spec: ModelSpec) -> None:
 def write_golden(
     model: Classifier, spec: ModelSpec, examples: NDArray[Any], tolerance: float, folder: Path
 ) -> list[Path]:
-    """Write ``rows.csv`` with the inputs of ONNX, and ``expected.txt``; a row without any value is added."""
+    """Write ``rows.csv`` with the inputs of ONNX, and ``expected.txt``.
+
+    A row called ``missing``, without any value, is added.
+    """
     assert spec.encoding is not None
     golden = folder / FOLDER
     shutil.rmtree(golden, ignore_errors=True)  # rows of an earlier export may not be handed out
     golden.mkdir(parents=True)
-    missing = [math.nan for _ in spec.encoding.numbers]
-    missing += [
-        ("", *one.values).index("", 1) if "" in one.values else 0 for one in spec.encoding.categories
-    ]
+    codes = [one.values.index("") + 1 if "" in one.values else 0 for one in spec.encoding.categories]
+    missing = [math.nan] * len(spec.encoding.numbers) + codes
     rows = np.vstack([given(examples), [missing]])
     names = [*map(str, range(len(examples))), "missing"]
     columns = feeds(rows, spec.encoding)

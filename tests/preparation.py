@@ -15,17 +15,14 @@ from darkroom.config.data import DataSource
 from darkroom.config.prepare import PrepareConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
-from darkroom.dataset.storage import choose_storage
 from darkroom.params import load_params
 from darkroom.preparation.candidates import check_candidates, select_candidates
 from darkroom.preparation.counts import count
 from darkroom.preparation.curation import curate, find_duplicates
 from darkroom.preparation.decision import decide
-from darkroom.preparation.ingest import ingest
-from darkroom.preparation.layout import settle_layout
+from darkroom.preparation.inputs.interface import prepared_input
 from darkroom.preparation.prepared_dataset import write_splits
 from darkroom.preparation.prepared_manifest import write_manifest
-from darkroom.preparation.series import series_remarks
 from darkroom.reporting.tables import write_json
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -117,13 +114,12 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
 
     troubles = Troubles()
     collection = find_collection(config.data, cache, troubles)
-    layout = settle_layout(collection, asked, workers, ignore)
-    storage = choose_storage(asked.storage, layout.shape, collection.num_to_read)
-    images = ingest(collection, layout, storage, asked.tiff, cache, workers, ignore)
+    kind = prepared_input(collection.input)
+    images = kind.read(collection, config, cache, workers)
     problems = out / "problems.csv"
     candidates = select_candidates(collection, images)
     check_candidates(candidates, asked, problems, troubles)
-    duplicates = find_duplicates(candidates, asked.near_duplicates, ignore)
+    duplicates = find_duplicates(candidates, kind.threshold(asked), ignore)
     curation = curate(
         candidates, duplicates, asked.duplicates, asked.on_conflict, out / "duplicates.csv", troubles
     )
@@ -131,10 +127,10 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     troubles.refuse()
 
     done: list[int] = []
-    info = write_splits(candidates, decision, layout, storage, out / "prepared", done.append)
+    info = write_splits(candidates, decision, out / "prepared", done.append)
     write_json(info.to_document(), out / "dataset.json")
     write_manifest(candidates, decision, out / "manifest.parquet", problems)
-    said = list(series_remarks(candidates, decision))
+    said = list(kind.remarks(candidates, decision, info))
     images.remove_other_segments()
     return Prepared(out, info, count(info, candidates, decision), sum(done), said)
 

@@ -40,6 +40,8 @@ def source(path: Path, **changes: Any) -> DataSource:
         "split_column": None,
         "group_column": None,
         "weight_column": None,
+        "table": None,
+        "columns": {},
         "image_root": None,
         "merge_labels": {},
         "group_pattern": None,

@@ -41,7 +41,7 @@ def candidates(
     table = pa.table(columns, schema=SCHEMA)
     return Candidates(
         collection=Collection(FolderFiles(Path("images")), table),
-        images=IngestedImages(None, np.arange(count)),  # type: ignore[arg-type]
+        images=IngestedImages(None, np.arange(count), None, "decoded"),  # type: ignore[arg-type]
         rows=np.arange(count),
         reads=np.arange(count),
         class_names=["a", "b"],

@@ -85,6 +85,8 @@ def collect(root: Path, cache: Path) -> Collection:
         weight_column=None,
         group_pattern=None,
         merge_labels={},
+        table=None,
+        columns={},
         image_root=None,
         slice_columns="auto",
         masks="auto",

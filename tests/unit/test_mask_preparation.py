@@ -113,7 +113,7 @@ def prepared(root: Path, scratch: Path, options: Prepare = PARAMS.prepare, **cha
     curation = curate(candidates, duplicates, "group", options.on_conflict, scratch / "d.csv", troubles)
     decision = decide(candidates, curation, duplicates, options, 0, troubles)
     troubles.refuse()
-    info = write_splits(candidates, decision, LAYOUT, storage, scratch / "out", lambda count: None)
+    info = write_splits(candidates, decision, scratch / "out", lambda count: None)
     write_manifest(candidates, decision, scratch / "manifest.parquet", scratch / "problems.csv")
     return Prepared(collection, images, candidates, info, scratch / "out")
 

@@ -27,7 +27,7 @@ def copy_of(finished: Project, folder: Path) -> Project:
 def longer_copy_of(finished: Project, folder: Path) -> Project:
     """A copy in which there is more to train."""
     project = copy_of(finished, folder)
-    project.set_params(train__epochs=60, num_threads=1, train__ema_decay=0.9, model__dropout=0.1)
+    project.set_params(train__epochs=40, num_threads=1, train__ema_decay=0.9, model__dropout=0.1)
     project.set_params(train__gradient_norms=True)
     return project
 

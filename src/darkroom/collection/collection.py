@@ -61,7 +61,7 @@ class Collection:
     missing: str = ""
     """Message about listed files that are missing; empty if there are none."""
     remarks: tuple[str, ...] = ()
-    """On columns of the manifest that are not kept."""
+    """Messages about columns of the manifest that are not kept."""
 
     @property
     def target(self) -> Target:

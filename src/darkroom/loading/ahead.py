@@ -36,7 +36,7 @@ def loading_workers(function: partial[Tensor], workers: int) -> Workers[Any, Ten
 
 
 def _yield_cores() -> None:
-    """Let the training have priority over this worker."""
+    """Give the training priority over this worker."""
     torch.set_num_threads(1)
     if hasattr(os, "nice"):
         os.nice(10)  # a step on the CPU waits for its slowest thread

@@ -1,4 +1,4 @@
-"""Judge test scores by their lower bounds: whether a model reaches what it must reach."""
+"""Judge whether the lower bounds of test scores meet the requirements of ``evaluate.gate``."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -61,6 +61,6 @@ def _below(title: str, value: float | None, low: float | None, wanted: float) ->
     if value is None:
         yield f"{title}: not measured, because there are no test images; {wanted:g} is required"
     elif low is None:
-        yield f"{title}: {value:.4f} has no interval, by whose lower bound {wanted:g} is judged"
+        yield f"{title}: {value:.4f} has no interval; {wanted:g} is required of its lower bound"
     elif low < wanted:
         yield f"{title}: the lower bound {low:.4f} (of {value:.4f}) is below {wanted:g}"

@@ -151,7 +151,7 @@ class Condition:
 
     @property
     def _delete(self) -> str:
-        """The verb for damaged files: a user's own data are kept, because no command can make them again."""
+        """The verb for damaged files: no command can make a user's own data again, so they are kept."""
         return "delete" if self.tracked.has_command else "move away"
 
     def _from_elsewhere(self) -> str:

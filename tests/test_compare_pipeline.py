@@ -1,25 +1,32 @@
 """`darkroom compare` on real trainings, for every kind of name."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from project import Project
+from project import MakeOnce, Project
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def project(pristine: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def make(folder: Path) -> None:
     """The cnn (tag ``cnn``), an mlp of width 4 (experiment), and another seed (branch ``seed``)."""
-    project = pristine.copy(tmp_path_factory.mktemp("compared") / "project")
+    project = Project(folder / "project")
+    project.set_params(export__formats=["onnx"])
+    project.dvc("repro")
+    project.commit("cnn")
     project.git("tag", "cnn")
     project.dvc("exp", "run", "--name", "narrow", "-S", "model.name=mlp", "-S", "model.width=4")
     project.git("checkout", "--quiet", "--force", "-b", "seed", "cnn")
     project.set_params(seed=1)
     project.dvc("repro", "--single-item", "train", "evaluate")  # on the same split
     project.commit("another seed")
-    return project
+
+
+@pytest.fixture(scope="module")
+def project(make_once: MakeOnce) -> Project:
+    return Project.at(make_once("compared", make) / "project")
 
 
 def compared(project: Project, *names: str) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def test_a_training_killed_again_and_again_is_one_run(finished: Project, tmp_pat
 
 def test_experiments_log_into_the_projects_own_mlflow(finished: Project, tmp_path: Path) -> None:
     project = copy_of(finished, tmp_path / "project")
-    project.dvc("exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.12", "train")
+    project.dvc("exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.12")
     for name, lr in (("first", 0.13), ("second", 0.14)):
         project.dvc("exp", "run", "--queue", "-n", name, "-S", f"train.lr={lr}", "train")
     project.dvc("queue", "start", "-j", "2")

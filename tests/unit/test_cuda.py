@@ -368,7 +368,7 @@ def test_a_compiled_model_learns_the_same_in_every_process(
     values: dict[str, Any] = {"device_name": device, "how": how, "ema_decay": 0.9}
     whole = train_in_a_process(tmp_path / "train", tmp_path / "cache", **values)
     resumed = {**values, "states": str(tmp_path / "states")}
-    other = tmp_path / "other cache"  # so the code is compiled anew
+    other = tmp_path / "other_cache"  # so the code is compiled anew
     stopped = train_in_a_process(tmp_path / "train", other, **resumed, stop_at=(1, 2))
     assert stopped == "stopped"
     assert train_in_a_process(tmp_path / "train", other, **resumed) == whole

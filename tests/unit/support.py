@@ -20,6 +20,7 @@ from darkroom.config.augment import Augment
 from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
+from darkroom.export.parity import Parity
 from darkroom.models.spec import ModelSpec
 from darkroom.training.course import EpochResult
 from darkroom.training.losses import Loss, make_loss
@@ -211,3 +212,20 @@ def score_differences(here: dict[str, Any], there: dict[str, Any]) -> dict[str, 
     assert here.keys() == there.keys()
     near = {n: v if v is None else pytest.approx(v, abs=1.1e-6) for n, v in there.items()}
     return {name: (here[name], there[name]) for name in here if here[name] != near[name]}
+
+
+def compare(
+    spec: ModelSpec,
+    expected: NDArray[np.floating],
+    actual: NDArray[np.floating],
+    truth: NDArray[Any] | None = None,
+) -> Parity:
+    """The differences between probabilities of the checkpoint and those of a file, in one batch."""
+    parity = Parity(spec)
+    parity.add(expected, actual, np.zeros(expected.shape, np.bool_) if truth is None else truth)  # type: ignore[arg-type]
+    return parity
+
+
+def unlabelled(*batches: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Batches of images for `check_parity` if no score is asked for."""
+    return [(images, np.zeros((len(images), 1), np.bool_)) for images in batches]

@@ -1,4 +1,4 @@
-"""Judge whether the lower bounds of test scores meet the requirements of ``evaluate.gate``."""
+"""Judge test scores by their lower bounds: whether a model reaches what it must reach."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -61,6 +61,9 @@ def _below(title: str, value: float | None, low: float | None, wanted: float) ->
     if value is None:
         yield f"{title}: not measured, because there are no test images; {wanted:g} is required"
     elif low is None:
-        yield f"{title}: {value:.4f} has no interval; {wanted:g} is required of its lower bound"
+        yield f"{title} is {value:.4f}, without an interval to judge by; {wanted:g} is required"
     elif low < wanted:
-        yield f"{title}: the lower bound {low:.4f} (of {value:.4f}) is below {wanted:g}"
+        yield (
+            f"{title} is {value:.4f}; the lower bound of its 95 % interval is {low:.4f},"
+            f" and {wanted:g} is required"
+        )

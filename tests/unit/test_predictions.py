@@ -124,5 +124,5 @@ def test_a_new_table_has_the_permissions_that_the_user_wants(there: Path) -> Non
 
 
 def test_a_full_device_is_named(there: Path) -> None:
-    with pytest.raises(UserError, match="--out /dev/full: .*No space left"), open_table(FULL) as file:
+    with pytest.raises(UserError, match=r"--out /dev/full: .*No space left"), open_table(FULL) as file:
         file.write("x" * 100_000)

@@ -19,6 +19,7 @@ from darkroom.config.augment import Augment
 from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
+from darkroom.export.parity import Parity
 from darkroom.models.spec import ModelSpec
 from darkroom.training.course import EpochResult
 from darkroom.training.losses import Loss, make_loss
@@ -194,3 +195,20 @@ def output_of(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     return output
+
+
+def compare(
+    spec: ModelSpec,
+    expected: NDArray[np.floating],
+    actual: NDArray[np.floating],
+    truth: NDArray[Any] | None = None,
+) -> Parity:
+    """The differences between probabilities of the checkpoint and those of a file, in one batch."""
+    parity = Parity(spec)
+    parity.add(expected, actual, np.zeros(expected.shape, np.bool_) if truth is None else truth)  # type: ignore[arg-type]
+    return parity
+
+
+def unlabelled(*batches: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Batches of images for `check_parity` if no score is asked for."""
+    return [(images, np.zeros((len(images), 1), np.bool_)) for images in batches]

@@ -44,6 +44,10 @@ def source(path: Path, **changes: Any) -> DataSource:
         "merge_labels": {},
         "group_pattern": None,
         "slice_columns": "auto",
+        "masks": "auto",
+        "mask_column": None,
+        "classes_file": None,
+        "void": "void",
     }
     return DataSource(**{**values, **changes})
 

@@ -42,7 +42,7 @@ def model(
 
 def loaded(content: bytes, folder: Path) -> OnnxClassifier:
     (folder / "model.onnx").write_bytes(content)
-    return OnnxClassifier(folder / "model.onnx", (3, 4, 4), 3, folder / "model.json")
+    return OnnxClassifier(folder / "model.onnx", (3, 4, 4), (3,), folder / "model.json")
 
 
 def test_a_classifier_gives_a_row_per_image(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ _ROWS = pa.schema(
         ("split", pa.string()),
         ("group", pa.string()),
         ("weight", pa.float64()),
+        ("mask", pa.string()),
         ("own_values", pa.string()),
     ]
 )
@@ -62,10 +63,12 @@ class Columns:
     """Names of the manifest's columns; None: the manifest has no such column."""
 
     path: str
-    label: str
+    label: str | None
     split: str | None = None
     group: str | None = None
     weight: str | None = None
+    mask: str | None = None
+    """If there is one, images have no labels."""
 
 
 def label_by_manifest(
@@ -86,6 +89,8 @@ def label_by_manifest(
 
     With a ``separator``, a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
     Parquet and JSON Lines. Their order does not matter, and an empty cell is the empty set.
+
+    Paths of masks are resolved like those of images; see ``masks.with_masks``.
 
     A file that is not listed, or has no label, is ``unlisted``; hidden files stay ``hidden``. A listed
     path without file is ``missing``, and one that leads out of the folder is ``outside``. A file that is
@@ -116,7 +121,8 @@ def label_by_manifest(
     index = _find(rows, there["path"])
     yield from _absent(rows.filter(pa.array(index < 0)), there["path"])
     rows = rows.drop_columns(["path", "is_inside"])
-    yield from _present(rows, index, there, manifest, separator is not None)
+    may_have_none = separator is not None or columns.label is None
+    yield from _present(rows, index, there, manifest, may_have_none)
 
 
 def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
@@ -170,17 +176,19 @@ def _read(
             if separator is not None:
                 named["label"] = _labels(named["label"], separator, rename)
             row = {role: _text(value, role) for role, value in named.items()}
-            if separator is None:
+            if separator is None and "label" in row:
                 row["label"] = _label(row["label"], rename)
+            mask = None if columns.mask is None else row["mask"].strip()
             path = path_in_collection(folder, row["path"], keep)
             yield (
                 number,
                 path or row["path"],
                 path is not None,
-                row["label"],
+                row.get("label", ""),
                 _split(row.get("split", "")),
                 row.get("group", "").strip() or None,
                 _weight(row.get("weight", "").strip()),
+                mask and (path_in_collection(folder, mask, keep) or mask),
                 own.pack(values[len(given) :]),
             )
         except ValueError as error:
@@ -349,7 +357,7 @@ def _present(
 def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_none: bool) -> Entry:
     """Return the entry of a file with the values of the rows that list it."""
     first = rows[0]
-    for column in ("label", "split", "group", "weight"):
+    for column in ("label", "split", "group", "weight", "mask"):
         said: dict[Any, int] = {}
         for row in rows:
             said.setdefault(row[column], row["number"])
@@ -357,7 +365,7 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_non
             named = [f"{value or 'none'} ({counted} {n})" for value, n in said.items()]
             reason = f"its {column} is {', '.join(named[:_MAX_NAMED])}"
             return replace(entry, outcome="conflicting label", reason=reason)
-    known = {column: first[column] for column in ("split", "group", "weight", "own_values")}
+    known = {column: first[column] for column in ("split", "group", "weight", "mask", "own_values")}
     if len(rows) > 1:
         known["own_values"] = common_values(row["own_values"] for row in rows)
     has_label = may_have_none or first["label"].strip()

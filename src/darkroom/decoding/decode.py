@@ -109,8 +109,8 @@ def read_header(encoded: bytes | BinaryIO, tiff: bool = False) -> Header:
             a structure that takes too much work.
     """
     file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-    image = _open(file, encoded if isinstance(encoded, bytes) else file.read(_HEADER_BYTES), tiff)
-    return _header(image, _is_animated(image), _orientation(image))
+    image = open_image(file, encoded if isinstance(encoded, bytes) else file.read(_HEADER_BYTES), tiff)
+    return _header(image, is_animated(image), orientation_of(image))
 
 
 def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Header, NDArray[np.uint8]]:
@@ -141,24 +141,24 @@ def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Hea
             work (see ``structure.py``).
     """
     file = io.BytesIO(encoded)
-    image = _open(file, encoded, tiff)
-    animated = _is_animated(image)
+    image = open_image(file, encoded, tiff)
+    animated = is_animated(image)
     try:
         load_every_pixel(image, file)
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         header = _header(image, animated, orientation)
-        upright = _upright(image, orientation)
+        upright = turn_upright(image, orientation)
         del image  # so that no more than two copies are held
         upright = to_channels(upright, layout.channels)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # decoders raise exceptions of many types
         raise explain_failure(error, file) from None
-    pixels = np.frombuffer(_resize(upright, layout).tobytes(), np.uint8)
+    pixels = np.frombuffer(resize(upright, layout).tobytes(), np.uint8)
     return header, pixels.reshape(layout.height, layout.width, layout.channels)
 
 
-def _open(file: BinaryIO, content: bytes, tiff: bool) -> ImageFile.ImageFile:
+def open_image(file: BinaryIO, content: bytes, tiff: bool) -> ImageFile.ImageFile:
     """Read the header of a file; ``content`` holds all of its bytes or the beginning."""
     # Any code may have set this. Pillow would then silently fill missing pixels with grey.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -204,14 +204,15 @@ def _header(image: ImageFile.ImageFile, animated: bool, orientation: int) -> Hea
     return Header(width, height, image.mode, image.format or "", animated)
 
 
-def _is_animated(image: ImageFile.ImageFile) -> bool:
+def is_animated(image: ImageFile.ImageFile) -> bool:
+    """Return whether there is more than one frame or page."""
     try:
         return getattr(image, "is_animated", False)
     except Exception:  # a damaged second frame of a GIF: there is one
         return True
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def orientation_of(image: ImageFile.ImageFile) -> int:
     """Return how the stored pixels must be turned: 1..8 as in EXIF; 1, the default: not at all."""
     if isinstance(image, TiffImageFile) or _SOURCES_OF_ORIENTATION.isdisjoint(image.info):
         return 1  # Pillow already turns TIFF
@@ -223,28 +224,35 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image as displayed; ``orientation`` as ``orientation_of`` returns."""
     return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
-def _resize(image: Image.Image, layout: PixelLayout) -> Image.Image:
+def resize(
+    image: Image.Image,
+    layout: PixelLayout,
+    method: Image.Resampling = Image.Resampling.BILINEAR,
+    fill: int = 0,
+) -> Image.Image:
+    """Return an image in the size of ``layout``; ``fill`` is the value of padding."""
     size = (layout.width, layout.height)
     if image.size == size:
         return image
     match layout.resize:
         case "stretch":
-            return image.resize(size, Image.Resampling.BILINEAR)
+            return image.resize(size, method)
         case "crop":
-            return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+            return ImageOps.fit(image, size, method)
         case "pad":
-            return _pad(image, size)
+            return _pad(image, size, method, fill)
 
 
-def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _pad(image: Image.Image, size: tuple[int, int], method: Image.Resampling, fill: int) -> Image.Image:
     """Resize like ``ImageOps.pad``, but keep at least one pixel of the shorter side."""
     scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
-    padded = Image.new(image.mode, size)
+    padded = Image.new(image.mode, size, fill)
     left, top = (round((whole - part) / 2) for whole, part in zip(size, inner, strict=True))
-    padded.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
+    padded.paste(image.resize(inner, method), (left, top))
     return padded

@@ -24,7 +24,7 @@ class OnnxClassifier:
     Args:
         model: the ONNX file.
         input_shape: ``(channels, height, width)`` of an image.
-        num_classes: number of classes.
+        output_shape: of the probabilities of an image, ``(num_classes, ...)``.
         description: the file that shape and classes come from, for messages.
 
     Raises:
@@ -33,7 +33,11 @@ class OnnxClassifier:
     """
 
     def __init__(
-        self, model: Path, input_shape: tuple[int, int, int], num_classes: int, description: Path
+        self,
+        model: Path,
+        input_shape: tuple[int, int, int],
+        output_shape: tuple[int, ...],
+        description: Path,
     ) -> None:
         import onnxruntime
 
@@ -60,14 +64,14 @@ class OnnxClassifier:
                 f"{model}: its input is {kind} {shape}; images are uint8 (any number, channels, height, "
                 "width)"
             )
-        found = shape[1:], outputs[OUTPUT][1][-1:]
-        if found != (list(input_shape), [num_classes]):
-            classes = ", ".join(map(str, found[1])) or "no"
+        found = shape[1:], outputs[OUTPUT][1][1:]
+        if found != (list(input_shape), list(output_shape)):
+            classes = " x ".join(map(str, found[1])) or "no"
             raise UserError(
                 f"{description}: describes another model than {model}, which takes images of {found[0]} "
                 f"(channels, height, width) and has {classes} classes"
             )
-        self._num_classes = num_classes
+        self._output_shape = output_shape
         self._outputs = [OUTPUT, *([UNFAMILIARITY] if UNFAMILIARITY in outputs else [])]
         self.run(np.zeros((1, *input_shape), np.uint8))
 
@@ -83,7 +87,7 @@ class OnnxClassifier:
         ``docs/decisions/0038-what-is-shipped.md``.
 
         Returns:
-            The probabilities, float32 ``(n, num_classes)``; the unfamiliarity, float32 ``(n,)``, or
+            The probabilities, float32 ``(n, num_classes, ...)``; the unfamiliarity, float32 ``(n,)``, or
             None.
 
         Raises:
@@ -95,7 +99,7 @@ class OnnxClassifier:
             found, *others = self._session.run(self._outputs, {self._input: given})
         except Exception as error:  # as above
             raise UserError(f"{self._model}: fails on an image ({_reason(error)})") from None
-        expected = [(len(given), self._num_classes), (len(given),)]
+        expected = [(len(given), *self._output_shape), (len(given),)]
         for output, wanted in zip([found, *others], expected, strict=False):
             if not isinstance(output, np.ndarray) or output.shape != wanted:
                 shape = getattr(output, "shape", type(output).__name__)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from itertools import islice, repeat
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from darkroom.prediction.targets.interface import predicted_target
 from darkroom.targets import from_file
 
 BATCH_SIZE = 64
-
+MAX_OUTPUTS = 2**24
+"""Maximum number of probabilities in a batch, 64 MiB, unless those of one image are more."""
 
 ABSTAINED = "abstain"
 """What is printed instead of a class, unless a class has this name."""
@@ -46,6 +48,15 @@ class Prediction:
     """The labels that the model leaves open, the most probable first; see ``Predictor.leaves_open``."""
     unfamiliarity: float | None = None
     """Above 1, the image is unlike the training images; None: the model does not measure it."""
+
+
+@dataclass(frozen=True)
+class PredictedMask:
+    """The predicted class of each pixel of one image, at the size that the model takes."""
+
+    path: Path
+    mask: NDArray[np.uint8]
+    """``(height, width)``, positions in ``class_names``."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +104,16 @@ class Predictor:
         tiff: also read TIFF files.
         abstains: predict ``abstained`` instead of a class if the probability is below the threshold; if
             an image may have several labels, leave open those of which the model is not sure enough.
+        masks: ``predict_masks`` will be called instead of ``predict``.
 
     Raises:
         UserError: a file is missing, damaged, unreadable, or from another export; or the model has no
-            threshold below which it could abstain.
+            threshold below which it could abstain, or does not predict what is wanted.
     """
 
-    def __init__(self, folder: Path, tiff: bool = False, abstains: bool = False) -> None:
+    def __init__(
+        self, folder: Path, tiff: bool = False, abstains: bool = False, masks: bool = False
+    ) -> None:
         values, digests = load_description(folder)
         description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
         try:
@@ -112,7 +126,7 @@ class Predictor:
         self.class_names = described.class_names
         self.target = predicted_target(described.target)
         self._decide = partial(model_target(described.target).decide, thresholds=described.thresholds)
-        self.target.check(described, description)
+        self.target.check(described, description, masks)
         self._tiff = tiff
         self._limits = self.target.limits(described, description) if abstains else Limits()
         self._set_thresholds = np.array(described.conformal.thresholds if described.conformal else [])
@@ -129,7 +143,9 @@ class Predictor:
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
         self.input_shape = (described.channels, *described.input_size)
         """Channels, height and width of what ``probabilities`` takes."""
-        self._classifier = OnnxClassifier(model, self.input_shape, len(self.class_names), description)
+        output_shape = self.target.output_shape(described)
+        self._batch_size = min(BATCH_SIZE, max(MAX_OUTPUTS // prod(output_shape), 1))
+        self._classifier = OnnxClassifier(model, self.input_shape, output_shape, description)
 
     @property
     def leaves_open(self) -> bool:
@@ -156,9 +172,28 @@ class Predictor:
         Args:
             top_k: number of classes; None: those that the model decides for.
         """
+        for outcome in self._outcomes(paths):
+            if isinstance(outcome, Failure):
+                yield outcome
+            else:
+                yield self._prediction(*outcome, top_k)
+
+    def predict_masks(self, paths: Sequence[Path]) -> Iterator[PredictedMask | Failure]:
+        """Yield the outcome of each path in order; a bad file does not stop the others."""
+        for outcome in self._outcomes(paths):
+            if isinstance(outcome, Failure):
+                yield outcome
+            else:
+                path, probabilities, _ = outcome
+                yield PredictedMask(path, probabilities.argmax(axis=0).astype(np.uint8))
+
+    def _outcomes(
+        self, paths: Sequence[Path]
+    ) -> Iterator[tuple[Path, NDArray[np.float32], float | None] | Failure]:
+        """Yield each path with its probabilities and its unfamiliarity."""
         remaining = iter(paths)
         with ThreadPoolExecutor() as pool:
-            while batch := list(islice(remaining, BATCH_SIZE)):
+            while batch := list(islice(remaining, self._batch_size)):
                 decoded = list(pool.map(self._decode, batch))
                 images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
                 rows = self._rows(images)
@@ -166,7 +201,7 @@ class Predictor:
                     if isinstance(pixels, str):
                         yield Failure(path, pixels)
                     elif np.isfinite((row := next(rows))[0]).all():
-                        yield self._prediction(path, *row, top_k)
+                        yield path, *row
                     else:
                         yield Failure(path, "the model's probabilities for it are not finite")
 

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from darkroom.errors import UserError
 
-_HEADERS = ("path,class,probability", "path,labels,probabilities")
+_HEADERS = ("path,class,probability", "path,labels,probabilities", "path,mask")
 
 
 def is_predictions(path: Path) -> bool:

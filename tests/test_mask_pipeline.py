@@ -67,13 +67,16 @@ def test_masks_go_through_all_stages(tmp_path: Path) -> None:
                 assert entry[score] == test[score]
     assert "mean IoU" in project.text("export/README.md")
 
-    images = ("data/shapes/images", "--masks", "masks", "--out", "shares.csv")
+    parts = [np.array(Image.open(project.folder / f"data/shapes/images/{n:02}.png")) for n in range(4)]
+    mosaic = np.block([parts[:2], parts[2:]])
+    Image.fromarray(mosaic).save(project.folder / "mosaic.png")
+    images = ("data/shapes/images", "mosaic.png", "--tile", "--masks", "masks", "--out", "shares.csv")
     assert "predicts masks; name a folder for them" in project.run(
         "darkroom", "predict", "export", *images[:1], check=False
     )
     project.run("darkroom", "predict", "export", *images)
     rows = {row["path"]: row for row in csv.DictReader(project.text("shares.csv").splitlines())}
-    assert len(rows) == 60
+    assert len(rows) == 61
     hits = pixels = 0
     for path in pq.read_table(project.folder / "reports/evaluate/predictions.parquet")[
         "path"
@@ -85,3 +88,8 @@ def test_masks_go_through_all_stages(tmp_path: Path) -> None:
         for code, name in enumerate(("ground", "disc", "square")):
             assert float(row[name]) == pytest.approx((pred == code).mean(), abs=1e-6)
     assert test["accuracy"] == pytest.approx(hits / pixels, abs=1e-6)
+    mask = np.array(Image.open(project.folder / rows["mosaic.png"]["mask"]))
+    truths = [np.array(Image.open(project.folder / f"data/shapes/masks/{n:02}.png")) for n in range(4)]
+    truth = np.block([truths[:2], truths[2:]])
+    assert mask.shape == truth.shape
+    assert (mask == truth)[truth != 3].mean() > test["accuracy"] - 0.05

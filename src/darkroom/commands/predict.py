@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     help="Write the mask of each image as PNG into this folder, if the model predicts masks.",
 )
 @click.option(
+    "--tile",
+    is_flag=True,
+    help="With --masks: predict images that are larger than the training images in tiles, at their own"
+    " scale, instead of shrinking them.",
+)
+@click.option(
     "--force", is_flag=True, help="Replace the file of --out whatever it holds, and files in --masks."
 )
 @click.option(
@@ -46,6 +52,7 @@ def predict(
     images: tuple[str, ...],
     out: Path | None,
     masks: Path | None,
+    tile: bool,
     force: bool,
     top_k: int | None,
     abstain: bool,
@@ -62,8 +69,8 @@ def predict(
     left open. Files that cannot be read are reported on standard error; the other files are still
     classified, and the exit status is 1.
 
-    If the model predicts masks, --masks is needed. The columns are then the image, its mask, and the
-    share of each class in the mask.
+    If the model predicts masks, --masks is needed. A mask has the size of its image. The columns are
+    then the image, its mask, and the share of each class in the mask.
     """
     from darkroom.errors import UserError, counted
     from darkroom.escape import for_line
@@ -79,12 +86,14 @@ def predict(
         check_target(out, model, paths, force)
     if masks is not None and top_k is not None:
         raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
+    if tile and masks is None:
+        raise UserError("--tile: only masks are predicted in tiles; use it with --masks FOLDER")
     predictor = Predictor(model, tiff, abstain, masks is not None)
     rows: Iterator[list[str] | Failure]
     if masks is None:
         columns, rows = _label_table(predictor, paths, top_k, abstain)
     else:
-        columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force))
+        columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force), tile)
     has_header = bool(out or masks) or min(top_k or 1, len(predictor.class_names)) > 1
     num_failures = 0
     with ExitStack() as stack:
@@ -144,7 +153,7 @@ def _label_table(
 
 
 def _mask_table(
-    predictor: "Predictor", paths: list[Path], files: list[Path]
+    predictor: "Predictor", paths: list[Path], files: list[Path], tile: bool
 ) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
     """Return the columns, and a row for each image with the shares of the classes; write the masks."""
     from darkroom.prediction.masks import class_shares, write_mask
@@ -153,7 +162,7 @@ def _mask_table(
     names = predictor.class_names
 
     def rows() -> Iterator[list[str] | Failure]:
-        for outcome, file in zip(predictor.predict_masks(paths), files, strict=True):
+        for outcome, file in zip(predictor.predict_masks(paths, tile), files, strict=True):
             if isinstance(outcome, Failure):
                 yield outcome
                 continue

@@ -114,19 +114,9 @@ def read_header(encoded: bytes | BinaryIO, tiff: bool = False) -> Header:
 
 
 def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Header, NDArray[np.uint8]]:
-    """Decode an image file and convert it to ``layout``.
+    """Decode an image file and convert it to ``layout``; see ``decode_whole``.
 
-    - The orientation in EXIF or XMP is applied; an unreadable one is ignored.
-    - If there are several frames or pages, the first is used.
-    - Transparency is composited on white. CMYK, palettes and other colour spaces become RGB; colour
-      profiles are not applied.
-    - 16-bit grey is divided by 257 and rounded. 16-bit colour is reduced to its upper 8 bits, which is
-      lower by less than one of 256 steps. 32-bit integers are read as 16-bit grey.
-    - Floating-point grey is black at 0 and white at 1. Values out of range are rejected, not clipped.
-    - Images are resized with Pillow's antialiased bilinear filter.
-
-    A JPEG that was truncated and then closed with an end marker decodes to grey below the cut in every
-    decoder, and cannot be told from a picture that is grey there.
+    Images are resized with Pillow's antialiased bilinear filter.
 
     Args:
         encoded: the bytes of a file.
@@ -135,6 +125,37 @@ def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Hea
 
     Returns:
         The header, and the pixels: uint8 ``(height, width, channels)``, 0..255, read-only.
+
+    Raises:
+        BadImage: as ``decode_whole``.
+    """
+    header, upright = decode_whole(encoded, layout.channels, tiff)
+    pixels = np.frombuffer(resize(upright, layout).tobytes(), np.uint8)
+    return header, pixels.reshape(layout.height, layout.width, layout.channels)
+
+
+def decode_whole(
+    encoded: bytes, channels: Literal[1, 3], tiff: bool = False
+) -> tuple[Header, Image.Image]:
+    """Decode an image file in its own size.
+
+    - The orientation in EXIF or XMP is applied; an unreadable one is ignored.
+    - If there are several frames or pages, the first is used.
+    - Transparency is composited on white. CMYK, palettes and other colour spaces become RGB; colour
+      profiles are not applied.
+    - 16-bit grey is divided by 257 and rounded. 16-bit colour is reduced to its upper 8 bits, which is
+      lower by less than one of 256 steps. 32-bit integers are read as 16-bit grey.
+    - Floating-point grey is black at 0 and white at 1. Values out of range are rejected, not clipped.
+
+    A JPEG that was truncated and then closed with an end marker decodes to grey below the cut in every
+    decoder, and cannot be told from a picture that is grey there.
+
+    Args:
+        encoded: the bytes of a file.
+        tiff: accept TIFF.
+
+    Returns:
+        The header, and the image as displayed: mode L for one channel, RGB for three.
 
     Raises:
         BadImage: a pixel cannot be decoded, there are too many pixels, or the structure takes too much
@@ -149,13 +170,11 @@ def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Hea
         header = _header(image, animated, orientation)
         upright = turn_upright(image, orientation)
         del image  # so that no more than two copies are held
-        upright = to_channels(upright, layout.channels)
+        return header, to_channels(upright, channels)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # decoders raise exceptions of many types
         raise explain_failure(error, file) from None
-    pixels = np.frombuffer(resize(upright, layout).tobytes(), np.uint8)
-    return header, pixels.reshape(layout.height, layout.width, layout.channels)
 
 
 def open_image(file: BinaryIO, content: bytes, tiff: bool) -> ImageFile.ImageFile:
@@ -249,10 +268,25 @@ def resize(
 
 
 def _pad(image: Image.Image, size: tuple[int, int], method: Image.Resampling, fill: int) -> Image.Image:
-    """Resize like ``ImageOps.pad``, but keep at least one pixel of the shorter side."""
-    scale = min(size[0] / image.width, size[1] / image.height)
-    inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+    corner, inner = scale_to_fit(image.size, size)
     padded = Image.new(image.mode, size, fill)
-    left, top = (round((whole - part) / 2) for whole, part in zip(size, inner, strict=True))
-    padded.paste(image.resize(inner, method), (left, top))
+    padded.paste(image.resize(inner, method), corner)
     return padded
+
+
+def scale_to_fit(
+    image_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return where ``ImageOps.pad`` puts an image, but with at least one pixel of the shorter side.
+
+    Args:
+        image_size: width and height.
+        size: those of the result.
+
+    Returns:
+        left and top, and the width and height of the image within the result.
+    """
+    scale = min(size[0] / image_size[0], size[1] / image_size[1])
+    inner = (max(round(image_size[0] * scale), 1), max(round(image_size[1] * scale), 1))
+    left, top = (round((whole - part) / 2) for whole, part in zip(size, inner, strict=True))
+    return (left, top), inner

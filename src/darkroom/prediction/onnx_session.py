@@ -1,5 +1,6 @@
 """Run an ONNX file as a classifier, and reject files that are not one."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from darkroom.errors import UserError, brief, counted
 OUTPUT = "probabilities"
 UNFAMILIARITY = "unfamiliarity"
 """The name of an output that files of earlier versions lack."""
+
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?")
+_PLACE = re.compile(r"/\S+:\d+ [^()]*(\([^()]*\)[^()]*::[^()]*)*\([^()]*\)( const)?(::\S+)? ")
+"""A line of ONNX Runtime's source, with the signature of the function."""
 
 
 class OnnxClassifier:
@@ -43,7 +48,7 @@ class OnnxClassifier:
                 model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's exceptions share no other base class
-            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
+            raise UserError(f"{model}: cannot be loaded ({_reason(error)})") from None
         self._model = model
         inputs = {one.name: (one.type, one.shape) for one in self._session.get_inputs()}
         outputs = {one.name: (one.type, one.shape) for one in self._session.get_outputs()}
@@ -93,7 +98,7 @@ class OnnxClassifier:
         try:
             found, *others = self._session.run(self._outputs, {self._input: given})
         except Exception as error:  # as above
-            raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
+            raise UserError(f"{self._model}: fails on an image ({_reason(error)})") from None
         expected = [(len(given), *self._output_shape), (len(given),)]
         for output, wanted in zip([found, *others], expected, strict=False):
             if not isinstance(output, np.ndarray) or output.shape != wanted:
@@ -103,6 +108,11 @@ class OnnxClassifier:
                     "expected"
                 )
         return found[: len(images)], others[0][: len(images)] if others else None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of ONNX Runtime says, without its code and places in its source."""
+    return brief(_PLACE.sub("", _PREFIX.sub("", f"{error}")) or error)
 
 
 def _names(values: Iterable[str]) -> str:

@@ -1,22 +1,24 @@
 """Classify images with an exported folder, using ONNX Runtime and Pillow but not PyTorch."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from darkroom.collection.system_files import is_hidden
 from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
-from darkroom.decoding.decode import PixelLayout, decode
+from darkroom.decoding.decode import PixelLayout, decode_whole, resize
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError, counted
@@ -25,11 +27,17 @@ from darkroom.models.targets.interface import model_target
 from darkroom.prediction.description import ExportDescription, Limits
 from darkroom.prediction.onnx_session import OnnxClassifier
 from darkroom.prediction.targets.interface import predicted_target
+from darkroom.prediction.tiles import NOT_FINITE, NotFiniteError, make_canvas, predict_canvas
 from darkroom.targets import from_file
 
 BATCH_SIZE = 64
 MAX_OUTPUTS = 2**24
 """Maximum number of probabilities in a batch, 64 MiB, unless those of one image are more."""
+
+NUM_CANVASES = 4
+"""Number of images that are decoded at once, if all their pixels are needed."""
+
+Decoded = TypeVar("Decoded")
 
 ABSTAINED = "abstain"
 """What is printed instead of a class, unless a class has this name."""
@@ -52,11 +60,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictedMask:
-    """The predicted class of each pixel of one image, at the size that the model takes."""
+    """The predicted class of each pixel of one image."""
 
     path: Path
     mask: NDArray[np.uint8]
-    """``(height, width)``, positions in ``class_names``."""
+    """``(height, width)`` of the image as displayed; positions in ``class_names``."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,7 @@ class Predictor:
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
+        self._input_size = described.input_size
         self.input_shape = (described.channels, *described.input_size)
         """Channels, height and width of what ``probabilities`` takes."""
         output_shape = self.target.output_shape(described)
@@ -178,32 +187,39 @@ class Predictor:
             else:
                 yield self._prediction(*outcome, top_k)
 
-    def predict_masks(self, paths: Sequence[Path]) -> Iterator[PredictedMask | Failure]:
-        """Yield the outcome of each path in order; a bad file does not stop the others."""
-        for outcome in self._outcomes(paths):
-            if isinstance(outcome, Failure):
-                yield outcome
+    def predict_masks(
+        self, paths: Sequence[Path], own_scale: bool = False
+    ) -> Iterator[PredictedMask | Failure]:
+        """Yield the outcome of each path in order; a bad file does not stop the others.
+
+        Args:
+            own_scale: see ``make_canvas``.
+        """
+        make = partial(make_canvas, layout=self.layout, view=self._view, own_scale=own_scale)
+        for path, canvas in chain.from_iterable(self._decoded(paths, make, NUM_CANVASES)):
+            if isinstance(canvas, str):
+                yield Failure(path, canvas)
+                continue
+            try:
+                mask = predict_canvas(canvas, self.probabilities, self._input_size, self._batch_size)
+            except NotFiniteError as error:
+                yield Failure(path, str(error))
             else:
-                path, probabilities, _ = outcome
-                yield PredictedMask(path, probabilities.argmax(axis=0).astype(np.uint8))
+                yield PredictedMask(path, mask)
 
     def _outcomes(
         self, paths: Sequence[Path]
     ) -> Iterator[tuple[Path, NDArray[np.float32], float | None] | Failure]:
         """Yield each path with its probabilities and its unfamiliarity."""
-        remaining = iter(paths)
-        with ThreadPoolExecutor() as pool:
-            while batch := list(islice(remaining, self._batch_size)):
-                decoded = list(pool.map(self._decode, batch))
-                images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
-                rows = self._rows(images)
-                for path, pixels in zip(batch, decoded, strict=True):
-                    if isinstance(pixels, str):
-                        yield Failure(path, pixels)
-                    elif np.isfinite((row := next(rows))[0]).all():
-                        yield path, *row
-                    else:
-                        yield Failure(path, "the model's probabilities for it are not finite")
+        for batch in self._decoded(paths, self._input, self._batch_size):
+            rows = self._rows([pixels for _, pixels in batch if isinstance(pixels, np.ndarray)])
+            for path, pixels in batch:
+                if isinstance(pixels, str):
+                    yield Failure(path, pixels)
+                elif np.isfinite((row := next(rows))[0]).all():
+                    yield path, *row
+                else:
+                    yield Failure(path, NOT_FINITE)
 
     def _rows(
         self, images: list[NDArray[np.uint8]]
@@ -214,14 +230,30 @@ class Predictor:
             scores = repeat(None) if unfamiliarity is None else unfamiliarity.tolist()
             yield from zip(probabilities, scores, strict=False)
 
-    def _decode(self, path: Path) -> NDArray[np.uint8] | str:
-        try:
-            with name_if_slow(str(path)):
-                _, pixels = decode(read_image_file(path), self.layout, self._tiff)
-        except BadImage as error:
-            return str(error)
-        except OSError as error:
-            return error.strerror or str(error)
+    def _decoded(
+        self, paths: Sequence[Path], convert: Callable[[Image.Image], Decoded], size: int
+    ) -> Iterator[list[tuple[Path, Decoded | str]]]:
+        """Yield ``size`` paths at a time, with the converted image, or the reason why there is none."""
+
+        def decode(path: Path) -> Decoded | str:
+            try:
+                with name_if_slow(str(path)):
+                    _, image = decode_whole(read_image_file(path), self.layout.channels, self._tiff)
+                    return convert(image)
+            except BadImage as error:
+                return str(error)
+            except OSError as error:
+                return error.strerror or str(error)
+
+        with ThreadPoolExecutor() as pool:
+            remaining = iter(paths)
+            while batch := list(islice(remaining, size)):
+                yield list(zip(batch, pool.map(decode, batch), strict=True))
+
+    def _input(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the model's input for an image, uint8 ``(channels, height, width)``."""
+        pixels = np.frombuffer(resize(image, self.layout).tobytes(), np.uint8)
+        pixels = pixels.reshape(self.layout.shape)
         if self._view is not None:
             pixels = self._view(pixels[None])[0]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -32,7 +32,7 @@ TITLES = {
 """The headline scores by their names in metrics.json, with their titles."""
 
 DETAILS = ("intervals", "gate")
-"""Parts of metrics.json that describe scores and are none."""
+"""Parts of metrics.json that describe scores but are not scores."""
 
 COMPARED = {
     "calibration": ("nll", "brier", "ece"),
@@ -40,7 +40,7 @@ COMPARED = {
     "conformal": ("coverage", "mean_set_size"),
     "unfamiliar": ("share",),
 }
-"""What models are compared by, of parts of metrics.json that also hold settings and counts."""
+"""The scores by which models are compared, in parts of metrics.json with settings and counts."""
 
 
 def run_subject(params: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from darkroom.commands.ci import ci
 from darkroom.commands.compare import compare
 from darkroom.commands.gate import gate
 from darkroom.commands.learning_curve import learning_curve
@@ -72,6 +73,7 @@ for command in (
     trace,
     compare,
     gate,
+    ci,
     promote,
     verify,
 ):

@@ -8,6 +8,8 @@ import click
 def use(recipe: str | None) -> None:
     """Write the values of RECIPE into params.yaml; without RECIPE, list all recipes.
 
+    RECIPE is a name, or the path of a YAML file of your own, such as profiles/smoke.yaml.
+
     Comments and all other values stay. Decisions about the data (data.*, and how prepare selects and
     splits) are yours: a recipe never changes them; those that differ from the recipe's are shown. `git
     diff params.yaml` shows the changes.
@@ -21,6 +23,10 @@ def use(recipe: str | None) -> None:
         for name, about in list_recipes(RECIPES).items():
             click.echo(f"{name}\n    {about}")
         return
+    path = Path(recipe)
+    is_file = path.suffix in (".yaml", ".yml")
+    if is_file and not path.is_file():
+        raise UserError(f"{recipe}: the file does not exist")
     used = use_recipe(recipe, RECIPES, PARAMS)
     for name, before, now in used.changes:
         click.echo(f"{name}: {shown(before)} -> {shown(now)}")

@@ -69,9 +69,9 @@ class GitHub:
         """Create the branch with a commit that has no parent: none of the project's files."""
         about = {"path": "README.md", "mode": "100644", "type": "blob"}
         content = "Plots in comments on pull requests, uploaded by `darkroom ci post`.\n"
-        tree = self.api.call("POST", f"{self._path}/git/trees", {"tree": [{**about, "content": content}]})
+        tree = self.api.call(
+            "POST", f"{self._path}/git/trees", {"tree": [{**about, "content": content}]}
+        )
         commit = {"message": "A branch for plots", "tree": tree["sha"], "parents": []}
         sha = self.api.call("POST", f"{self._path}/git/commits", commit)["sha"]
-        self.api.call(
-            "POST", f"{self._path}/git/refs", {"ref": f"refs/heads/{self.images}", "sha": sha}
-        )
+        self.api.call("POST", f"{self._path}/git/refs", {"ref": f"refs/heads/{self.images}", "sha": sha})

@@ -39,7 +39,7 @@ class GitLab:
         """Upload the image to the project; GitLab shows it to those who may see the project."""
         limit = uuid.uuid4().hex
         head = (
-            f"--{limit}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{image.name}\"\r\n"
+            f'--{limit}\r\nContent-Disposition: form-data; name="file"; filename="{image.name}"\r\n'
             "Content-Type: image/png\r\n\r\n"
         )
         body = head.encode() + image.read_bytes() + f"\r\n--{limit}--\r\n".encode()

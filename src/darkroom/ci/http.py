@@ -37,7 +37,7 @@ class Api:
             UserError: the hosting refuses the request, or does not answer.
         """
         headers = {**self.headers, "Content-Type": content_type, "User-Agent": "darkroom"}
-        request = Request(f"{self.address}{path}", body, headers, method=method)  # noqa: S310
+        request = Request(f"{self.address}{path}", body, headers, method=method)
         try:
             with urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
                 return json.load(answer)

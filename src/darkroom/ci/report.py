@@ -33,6 +33,7 @@ PLOTS = {
 TITLES = {"f1_macro": "macro F1", "f1_micro": "micro F1", "accuracy": "accuracy"}
 """Titles of scores; others are named as in metrics.json."""
 
+
 def report(against: str | None = None, plan: str = "") -> str:
     """Return the report on the results in the folder.
 
@@ -60,8 +61,8 @@ def report(against: str | None = None, plan: str = "") -> str:
     parts.append(_gate())
     if repository and commit and _lock_differs(repository):
         parts.append(
-            "`dvc.lock` is not that of the commit. To commit these results, run `dvc pull --run-cache` and "
-            "`dvc repro`, which restores them, and commit `dvc.lock`, `environment.json` and "
+            "`dvc.lock` is not that of the commit. To commit these results, run `dvc pull --run-cache` "
+            "and `dvc repro`, which restores them, and commit `dvc.lock`, `environment.json` and "
             f"`{METRICS}`."
         )
     if plan.strip():
@@ -95,9 +96,8 @@ def _table(here: Mapping[str, Any], there: Mapping[str, Any] | None = None, agai
 
 def _score(scores: Mapping[str, Any], name: str) -> str:
     values = [scores.get(f"{name}{suffix}") for suffix in ("", "_low", "_high")]
-    if not all(isinstance(value, int | float) for value in values):
-        return "unknown"
-    return "{:.4f} ({:.4f} to {:.4f})".format(*values)
+    value, low, high = (f"{one:.4f}" if isinstance(one, int | float) else "unknown" for one in values)
+    return f"{value} ({low} to {high})"
 
 
 def _verdict(against: str) -> str:

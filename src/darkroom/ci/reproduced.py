@@ -25,7 +25,9 @@ def compare_with_commit() -> tuple[bool, str]:
     changed = [f"{path}" for path in (LOCK, METRICS) if _committed(repository, path) != _here(path)]
     if not changed:
         return True, f"{LOCK} is unchanged: the same bytes as when it was committed"
-    before, now = (_fingerprint(read) for read in (_committed(repository, ENVIRONMENT), _here(ENVIRONMENT)))
+    before, now = (
+        _fingerprint(read) for read in (_committed(repository, ENVIRONMENT), _here(ENVIRONMENT))
+    )
     if before == now:
         return False, f"{listed(changed)} changed in the environment of the commit; see `git diff`"
     return True, f"{listed(changed)} changed, and so did the environment; see `git diff {ENVIRONMENT}`"

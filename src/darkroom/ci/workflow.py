@@ -23,12 +23,15 @@ SECRETS = (
 _SECRET = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
-def workflow(hosting: str, secrets: Sequence[str] = SECRETS, gpu: bool = False) -> str:
+def workflow(
+    hosting: str, secrets: Sequence[str] = SECRETS, gpu: bool = False, plots: bool = False
+) -> str:
     """Return the text of the workflow file for ``github`` or ``gitlab``.
 
     Args:
         secrets: names of the secrets that steps get which use DVC's remote or MLflow.
         gpu: whether the pipeline runs on a self-hosted runner with the label ``gpu``.
+        plots: whether comments show plots, which GitHub keeps in a branch. GitLab's always do.
 
     Raises:
         UserError: the name of a secret is not allowed.
@@ -52,4 +55,5 @@ def workflow(hosting: str, secrets: Sequence[str] = SECRETS, gpu: bool = False) 
         trim_blocks=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template(f"{hosting}.yml.j2").render(secrets=secrets, gpu=gpu)
+    template = environment.get_template(f"{hosting}.yml.j2")
+    return template.render(secrets=secrets, gpu=gpu, plots=plots)

@@ -19,6 +19,7 @@ def _writer(hosting: str) -> click.Command:
     @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another file.")
     @click.option("--print", "prints", is_flag=True, help="Print the workflow instead of writing it.")
     @click.option("--gpu", is_flag=True, help="Run the pipeline on your own runner with the label gpu.")
+    @click.option("--plots", is_flag=True, help="GitHub: show plots in comments, from a branch.")
     @click.option(
         "--secret",
         "secrets",
@@ -27,11 +28,11 @@ def _writer(hosting: str) -> click.Command:
         help="A secret that DVC's remote or MLflow needs; repeat it for more.  [default: those of S3 "
         "and MLflow]",
     )
-    def write(out: Path | None, prints: bool, gpu: bool, secrets: tuple[str, ...]) -> None:
+    def write(out: Path | None, prints: bool, gpu: bool, plots: bool, secrets: tuple[str, ...]) -> None:
         from darkroom.ci.workflow import PLACES, SECRETS, workflow
         from darkroom.errors import UserError
 
-        text = workflow(hosting, secrets or SECRETS, gpu)
+        text = workflow(hosting, secrets or SECRETS, gpu, plots)
         if prints:
             if out is not None:
                 raise UserError("--print and --out: choose one")
@@ -40,8 +41,8 @@ def _writer(hosting: str) -> click.Command:
         path = out or PLACES[hosting]
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             raise UserError(
-                f"{path} exists and differs; compare it with `darkroom ci {hosting} --print`, and delete it"
-                " to have it written again"
+                f"{path} exists and differs; compare it with `darkroom ci {hosting} --print`, and "
+                "delete it to have it written again"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -67,7 +68,9 @@ ci.add_command(_writer("gitlab"))
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="What `darkroom plan --markdown` printed before the run.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the terminal.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the terminal."
+)
 @redacted_output(with_stdout=False)
 def report(against: str | None, plan_file: Path | None, out: Path | None) -> None:
     """Tell a reviewer about the results in this folder, as Markdown.

@@ -1,5 +1,7 @@
 """darkroom use: applies a recipe to params.yaml."""
 
+from pathlib import Path
+
 import click
 
 
@@ -14,7 +16,7 @@ def use(recipe: str | None) -> None:
     splits) are yours: a recipe never changes them; those that differ from the recipe's are shown. `git
     diff params.yaml` shows the changes.
     """
-    from darkroom.errors import counted
+    from darkroom.errors import UserError, counted
     from darkroom.params import load_params, shown
     from darkroom.paths import PARAMS, RECIPES
     from darkroom.recipes import list_recipes, use_recipe
@@ -24,10 +26,12 @@ def use(recipe: str | None) -> None:
             click.echo(f"{name}\n    {about}")
         return
     path = Path(recipe)
-    is_file = path.suffix in (".yaml", ".yml")
-    if is_file and not path.is_file():
-        raise UserError(f"{recipe}: the file does not exist")
-    used = use_recipe(recipe, RECIPES, PARAMS)
+    folder = RECIPES
+    if path.suffix == ".yaml":
+        if not path.is_file():
+            raise UserError(f"{recipe}: the file does not exist")
+        folder, recipe = path.parent, path.stem
+    used = use_recipe(recipe, folder, PARAMS)
     for name, before, now in used.changes:
         click.echo(f"{name}: {shown(before)} -> {shown(now)}")
     click.echo(f"{PARAMS}: {counted(len(used.changes), 'value')} changed", err=True)

@@ -30,6 +30,8 @@ PLOTS = {
     "Images that are hardest": EVALUATE_PLOTS / "hardest.png",
 }
 
+THIS = "this branch"
+
 TITLES = {"f1_macro": "macro F1", "f1_micro": "micro F1", "accuracy": "accuracy"}
 """Titles of scores; others are named as in metrics.json."""
 
@@ -66,7 +68,7 @@ def report(against: str | None = None, plan: str = "") -> str:
             f"`{METRICS}`."
         )
     if plan.strip():
-        parts.append(_details("What ran", plan))
+        parts.append(_details("Plan: what ran, and why", plan))
     plots = [f"![{title}]({path})" for title, path in PLOTS.items() if path.is_file()]
     parts += [_details("Plots", "\n\n".join(plots))] if plots else []
     text = redact("\n\n".join(parts))
@@ -85,7 +87,7 @@ def _scores(content: bytes | None) -> dict[str, Any] | None:
 def _table(here: Mapping[str, Any], there: Mapping[str, Any] | None = None, against: str = "") -> str:
     """Return the scores that have intervals, beside those of the target branch."""
     names = [name for name in here if f"{name}_low" in here and f"{name}_high" in here]
-    headings = ["test (95 % interval)", *([for_markdown(against)] if against else []), "this"]
+    headings = ["test (95 % interval)", *([for_markdown(against)] if against else []), THIS]
     lines = [f"| {' | '.join(headings)} |", f"|---{'|---:' * (len(headings) - 1)}|"]
     for name in names:
         cells = [TITLES.get(name, name.replace("_", " "))]
@@ -102,7 +104,7 @@ def _score(scores: Mapping[str, Any], name: str) -> str:
 
 def _verdict(against: str) -> str:
     try:
-        sides = replace(find_side(f"rev:{against}"), name=against), replace(workspace(), name="this")
+        sides = replace(find_side(f"rev:{against}"), name=against), replace(workspace(), name=THIS)
         comparison = compare(*sides)
     except UserError as error:
         return f"➖ **Not compared with {for_markdown(against)}:** {for_markdown(error)}"  # noqa: RUF001

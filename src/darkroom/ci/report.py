@@ -4,6 +4,7 @@ Plots are images with local paths, which ``publish`` replaces by addresses.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +53,7 @@ def report(against: str | None = None, plan: str = "") -> str:
     here = _scores(METRICS.read_bytes() if METRICS.is_file() else None)
     if here is None:
         raise UserError(f"{METRICS}: missing or damaged; run `dvc repro evaluate`")
-    commit = repository.commit("HEAD") if repository else None
-    parts = [f"## darkroom{f' at {commit[:7]}' if commit else ''}"]
+    parts = [f"## darkroom{_head(repository)}"]
     if against and repository:
         parts.append(_verdict(against))
         there = _scores(repository.file(against, METRICS.as_posix()))
@@ -61,7 +61,7 @@ def report(against: str | None = None, plan: str = "") -> str:
     else:
         parts.append(_table(here))
     parts.append(_gate())
-    if repository and commit and _lock_differs(repository):
+    if repository and _lock_differs(repository):
         parts.append(
             "`dvc.lock` is not that of the commit. To commit these results, run `dvc pull --run-cache` "
             "and `dvc repro`, which restores them, and commit `dvc.lock`, `environment.json` and "
@@ -73,6 +73,15 @@ def report(against: str | None = None, plan: str = "") -> str:
     parts += [_details("Plots", "\n\n".join(plots))] if plots else []
     text = redact("\n\n".join(parts))
     return f"{text}\n\n{_runs()}\n"  # redact would take a run's id for a token
+
+
+def _head(repository: Repository | None) -> str:
+    """Return which commit is reported on, as its author knows it."""
+    if repository is None:
+        return ""
+    merged = os.environ.get("GITHUB_HEAD_REF") and repository.commit("HEAD^2")
+    commit = merged or repository.commit("HEAD")  # GitHub checks out a merge with the target branch
+    return f" at {commit[:7]}" if commit else ""
 
 
 def _scores(content: bytes | None) -> dict[str, Any] | None:

@@ -15,11 +15,13 @@ from compared import BAD, files_of
 from ruamel.yaml import YAML
 
 from darkroom.ci.hosting import MARK, hosting_of, publish
+from darkroom.ci.report import report
 from darkroom.ci.reproduced import compare_with_commit
 from darkroom.ci.workflow import workflow
 from darkroom.cli import main
 from darkroom.errors import UserError
 from darkroom.paths import METRICS, PREDICTIONS
+from darkroom.tracking.git import Repository
 
 ROOT = Path(__file__).parents[2]
 
@@ -231,3 +233,20 @@ def test_the_smoke_profile_changes_params_alone(project: Path) -> None:
     assert "train.epochs: 40 -> 1" in done.output
     absent = CliRunner().invoke(main, ["use", "profiles/none.yaml"])
     assert (absent.exit_code, absent.output) == (2, "profiles/none.yaml: the file does not exist\n")
+
+
+def test_the_report_names_the_authors_commit_not_githubs_merge(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("dvc.lock").write_text("stages: {}")
+    git("checkout", "--quiet", "-b", "side")
+    git("commit", "--quiet", "--all", "--message", "by the author")
+    git("checkout", "--quiet", "main")
+    git("merge", "--quiet", "--no-ff", "side")
+    here, side = (Repository(project, "").commit(name) for name in ("HEAD", "side"))
+    monkeypatch.delenv("GITHUB_HEAD_REF", raising=False)
+    assert here
+    assert side
+    assert report().startswith(f"## darkroom at {here[:7]}\n")
+    monkeypatch.setenv("GITHUB_HEAD_REF", "side")
+    assert report().startswith(f"## darkroom at {side[:7]}\n")

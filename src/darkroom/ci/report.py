@@ -63,8 +63,8 @@ def report(against: str | None = None, plan: str = "") -> str:
     parts.append(_gate())
     if repository and _lock_differs(repository):
         parts.append(
-            "`dvc.lock` is not that of the commit. To commit these results, run `dvc pull --run-cache` "
-            "and `dvc repro`, which restores them, and commit `dvc.lock`, `environment.json` and "
+            "`dvc.lock` is not that of the commit. To commit these results, run `dvc repro --pull`, "
+            "which restores them, and commit `dvc.lock`, `environment.json` and "
             f"`{METRICS}`."
         )
     if plan.strip():

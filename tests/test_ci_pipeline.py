@@ -140,11 +140,12 @@ def test_a_pull_request_from_plan_to_comment(tmp_path: Path) -> None:
         assert (tmp_path / "summary.md").read_text().count("**Plan:**") == 2
         assert (tmp_path / "path").read_text() == f"{first.folder}/.venv/bin\n"
 
-        # the same commit again, on another machine: everything comes from the remote, and nothing is new
+        # the same commit again, on another machine: results come from the remote, except for evaluate,
+        # whose metrics.json is in git; nothing is new
         calls = len(api.writes)
         again = jobs.github(jobs.clone("again", "lr"), "pipeline", **pull)
         assert [status for status, _ in again] == [0] * 9, again[-1]
-        assert stages_run("".join(output for _, output in again)) == []
+        assert stages_run("".join(output for _, output in again)) == ["evaluate"]
         assert api.writes[calls:] == ["PATCH /repos/me/mine/issues/comments/1"]
         assert len(api.comments) == 1
 
@@ -180,7 +181,7 @@ def test_the_other_jobs(tmp_path: Path) -> None:
         jobs = Jobs(tmp_path, api)
         fork = jobs.github(jobs.clone("fork", "main"), "fork")
         assert [status for status, _ in fork] == [0, 0], fork[-1]
-        assert "nothing to do" in (tmp_path / "summary.md").read_text()
+        assert "no stage runs" in (tmp_path / "summary.md").read_text()
 
         smoke = jobs.clone("smoke", "main")
         done = jobs.github(smoke, "smoke")

@@ -64,7 +64,7 @@ def report(against: str | None = None, plan: str = "") -> str:
     if repository and _lock_differs(repository):
         parts.append(
             "`dvc.lock` is not that of the commit. To commit these results, run `dvc repro --pull`, "
-            "which restores them, and commit `dvc.lock`, `environment.json` and "
+            "which restores what took long, and commit `dvc.lock`, `environment.json` and "
             f"`{METRICS}`."
         )
     if plan.strip():

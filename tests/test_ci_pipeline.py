@@ -47,7 +47,8 @@ class Jobs:
         self.author.git("clone", "--quiet", "--branch", branch, f"{self.folder / 'git'}", f"{folder}")
         installed = folder / ".venv"  # as from the cache
         installed.mkdir()
-        (installed / "bin").symlink_to(Path(sys.executable).parent)
+        for part in ("bin", "lib", "pyvenv.cfg"):
+            (installed / part).symlink_to(Path(sys.prefix) / part)
         (installed / ".ready").touch()
         return Project.at(folder)
 

@@ -251,6 +251,10 @@ ALIKE = (
     "code of dataset",
     "code of metrics",
     "code of a script",
+    "code of augment",
+    "code of models",
+    "code of preparation",
+    "code of export",
 )
 """Kinds that take many seconds and are like others: only with ALL_TESTS=1."""
 

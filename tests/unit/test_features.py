@@ -32,7 +32,6 @@ from darkroom.models.heads import Head
 from darkroom.training import decay_finder
 from darkroom.training.course import EpochResult, course_of
 from darkroom.training.decay_finder import DECOUPLED, Trial, settle_weight_decay, try_decays
-from darkroom.training.engine import fit
 from darkroom.training.features import OnFeatures
 from darkroom.training.job import Job
 from darkroom.training.session import settle
@@ -90,16 +89,7 @@ def make_job(
 
 def epochs_of(job: Job, state: TrainingState) -> Iterator[EpochResult]:
     options = job.settled(job.config.train.lr)  # type: ignore[arg-type]
-    return fit(
-        state,
-        job.epoch,
-        job.validation,
-        job.loss,
-        options,
-        0,
-        network=job.network(state.model),
-        validated=job.network,
-    )
+    return job.fit(state, options, lambda batches: batches)
 
 
 def trained(job: Job) -> tuple[TrainingState, list[EpochResult]]:
@@ -383,8 +373,5 @@ def test_the_training_continues_the_best_trial_unless_an_earlier_process_had_it(
     again, new = settle(job, tmp_path, lambda: None)
     assert again == options
     assert new.epoch == 0
-    results = fit(
-        new, job.epoch, job.validation, job.loss, again, 0, None, job.network(new.model), job.network
-    )
-    assert list(results) == finished.results
+    assert list(job.fit(new, again, lambda batches: batches)) == finished.results
     assert same_weights(new, finished)

@@ -14,7 +14,7 @@ from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
 from darkroom.learning_curve.curve import Curve, make_curve
 from darkroom.learning_curve.extrapolation import fit_power_laws
-from darkroom.learning_curve.subsets import Subset, nested_subsets
+from darkroom.learning_curve.subsets import SizedSubset, nested_subsets
 
 SIZES = np.array([100, 200, 400, 800, 1000])
 PERCENTS = [10.0, 20.0, 40.0, 80.0, 100.0]
@@ -22,7 +22,7 @@ PERCENTS = [10.0, 20.0, 40.0, 80.0, 100.0]
 
 def nested(
     labels: NDArray[Any], groups: NDArray[np.int64], names: list[str], percents: list[float], seed: int
-) -> tuple[list[Subset], list[str]]:
+) -> tuple[list[SizedSubset], list[str]]:
     kind = stored_target("several_labels" if labels.dtype == np.uint8 else "one_class")
     indicators = kind.indicators(labels, len(names))
     return nested_subsets(kind.strata(labels), indicators, groups, names, percents, seed)

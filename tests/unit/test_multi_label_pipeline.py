@@ -241,7 +241,11 @@ def test_what_takes_one_label_per_image_is_refused_by_name(
 # the runs of its stages, live and restored
 
 LIVE_TAGS = {"environment", "device", "doubts"}
-LIVE_METRICS = {"train/epoch_seconds"}
+LATENCIES = ("p50_ms", "p99_ms", "images_per_second")
+LIVE_METRICS = {
+    "train/epoch_seconds",
+    *(f"{one}/model.{suffix}" for one in LATENCIES for suffix in ("safetensors", "onnx")),
+}
 LIVE_FILES = {"environment.json"}
 """What no output of a stage holds."""
 

@@ -14,7 +14,7 @@ MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Subset:
+class SizedSubset:
     """The training images of one size."""
 
     percent: float
@@ -40,7 +40,7 @@ def nested_subsets(
     class_names: list[str],
     percents: list[float],
     seed: int,
-) -> tuple[list[Subset], list[str]]:
+) -> tuple[list[SizedSubset], list[str]]:
     """Return a subset for each size, each within the next, and remarks on sizes that are left out.
 
     Within each class, the groups are put in a random order, and a subset takes them from the start: the
@@ -58,7 +58,7 @@ def nested_subsets(
     """
     places = _places(strata, groups, seed)
     present = indicators.any(axis=0)
-    subsets: list[Subset] = []
+    subsets: list[SizedSubset] = []
     remarks = []
     for percent in percents:
         rows = np.flatnonzero(places <= percent / 100)
@@ -72,7 +72,7 @@ def nested_subsets(
                 f"{percent:g} % is left out: it has the same images as {subsets[-1].percent:g} %"
             )
         else:
-            subsets.append(Subset(percent, rows))
+            subsets.append(SizedSubset(percent, rows))
     if len(subsets) < MIN_SIZES:
         reasons = f" ({'; '.join(remarks)})" if remarks else ""
         raise UserError(

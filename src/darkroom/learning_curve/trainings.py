@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from darkroom.config.train import TrainConfig
 from darkroom.learning_curve.curve import Curve, OneHot, make_curve
-from darkroom.learning_curve.subsets import Subset, nested_subsets
+from darkroom.learning_curve.subsets import SizedSubset, nested_subsets
 from darkroom.models.targets.interface import model_target
 from darkroom.progress import Bar, progress_bar
 from darkroom.retraining.parts import LabelledImages, Part
@@ -25,7 +25,7 @@ class Repeat:
     """The subsets of one repeat, and the parameters that it trains with."""
 
     config: TrainConfig
-    subsets: list[Subset]
+    subsets: list[SizedSubset]
 
 
 def plan_repeats(
@@ -92,7 +92,7 @@ def predict_validation(
         ]
 
 
-def _announced(repeat: Repeat, number: int, num_repeats: int, bar: Bar) -> Iterator[Subset]:
+def _announced(repeat: Repeat, number: int, num_repeats: int, bar: Bar) -> Iterator[SizedSubset]:
     of_repeats = f", repeat {number} of {num_repeats}" if num_repeats > 1 else ""
     for part in repeat.subsets:
         bar.note(f"{part.percent:g} %{of_repeats}")

@@ -1,15 +1,14 @@
 """How long a stage will take, estimated from its earlier runs in MLflow and in the local journal."""
 
-import sqlite3
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from darkroom.errors import counted
+from darkroom.planning.database import copy_database
 from darkroom.planning.plan import Plan, PlannedStage
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import Journal, journals
@@ -141,11 +140,7 @@ def _in_mlflow(root: Path) -> list[TimedRun]:
         return []
     with tempfile.TemporaryDirectory(prefix="darkroom-plan-") as scratch:
         copy = Path(scratch, "runs.db")
-        with (
-            closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as copied,
-        ):
-            source.backup(copied)
+        copy_database(database, copy)
         return _read(Path(scratch), replace(address, uri=f"sqlite:///{copy}", is_embedded=False))
 
 

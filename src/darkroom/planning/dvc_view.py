@@ -8,7 +8,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ from typing import Any
 from darkroom.bounded_yaml import BadYaml, decode_text, load_yaml
 from darkroom.errors import UserError, brief
 from darkroom.paths import PARAMS, PIPELINE
+from darkroom.planning.database import copy_database
 from darkroom.tracking.ledger.dvc_hash import listing_md5
 from darkroom.tracking.ledger.outputs import parse_listing
 from darkroom.tracking.ledger.results import LOCK, WORKSPACE, flat_params
@@ -67,6 +68,8 @@ class DvcView:
         self._repo = repo
         self.is_commit = is_commit
         """Whether it is a commit, which has the files in git alone."""
+        self._objects: dict[Any, Any] = {}
+        """What DVC found at the path of each dep and output."""
         self.trouble = ""
         """Why the remote could not be asked; empty if it could, or nothing was asked."""
 
@@ -186,10 +189,6 @@ class DvcView:
                 )
             self._objects[source] = found
         return self._objects[source]
-
-    @cached_property
-    def _objects(self) -> dict[Any, Any]:
-        return {}
 
     def _step(self, stage: Any) -> Step:
         params = [dep for dep in stage.deps if hasattr(dep, "read_params")]
@@ -314,11 +313,7 @@ def _copy_hashes(root: Path, target: Path) -> None:
             return
         copy = target / "hashes" / "local" / "cache.db"
         copy.parent.mkdir(parents=True)
-        with (
-            closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as copied,
-        ):
-            source.backup(copied)
+        copy_database(file, copy)
 
 
 def _outputs(content: bytes) -> dict[str, str] | None:

@@ -244,8 +244,10 @@ class _Planner:
 
     def _recorded_listing(self, dep: Item) -> dict[str, str] | None:
         """Return the files of a folder when the stage last read it, if DVC's cache has the listing."""
-        if dep.recorded is None or (listing := self._view.listing(dep.recorded)) is not None:
-            return None if dep.recorded is None else listing
+        if dep.recorded is None:
+            return None
+        if (listing := self._view.listing(dep.recorded)) is not None:
+            return listing
         for outer in map(str, PurePosixPath(dep.path).parents):
             if outer in self._writers and (md5 := self._writers[outer][1].recorded):
                 part = part_of(

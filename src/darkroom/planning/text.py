@@ -7,7 +7,7 @@ from rich.text import Text
 from darkroom.escape import for_line, for_markdown
 from darkroom.planning.plan import Plan, PlannedStage
 
-WORDS = {
+ACTIONS = {
     "run": "runs",
     "cached": "from DVC's cache",
     "pull": "from the remote",
@@ -26,7 +26,7 @@ def table(plan: Plan) -> Table:
     shown.add_column("why", overflow="fold")
     for one in plan.stages:
         why = Text("\n".join(map(for_line, one.reasons)))
-        shown.add_row(one.stage, Text(WORDS[one.action], STYLES[one.action]), _time(one), why)
+        shown.add_row(one.stage, Text(ACTIONS[one.action], STYLES[one.action]), _time(one), why)
     return shown
 
 
@@ -55,7 +55,7 @@ def markdown(plan: Plan) -> str:
     ]
     for one in plan.stages:
         why = "<br>".join(map(for_markdown, one.reasons))
-        action = WORDS[one.action]
+        action = ACTIONS[one.action]
         shown = f"**{action}**" if one.action == "run" else action
         lines.append(f"| {for_markdown(one.stage)} | {shown} | {_time(one)} | {why} |")
     lines += ["", *(f"- {for_markdown(remark)}" for remark in plan.remarks)] if plan.remarks else []

@@ -1,9 +1,7 @@
 """Train the network, as params.yaml says, on a part of the prepared images."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +17,7 @@ from darkroom.paths import CACHE
 from darkroom.progress import Bar
 from darkroom.runtime import Runtime
 from darkroom.training.checkpoint import scratch_folder
-from darkroom.training.engine import fit
+from darkroom.training.course import course_of
 from darkroom.training.job import Job
 from darkroom.training.session import settle
 
@@ -50,22 +48,7 @@ def validation_logits(job: Job, scratch: Path, bar: Bar) -> Tensor:
     """
     options, state = settle(job, scratch, lambda: None)
     bar.advance(state.epoch * job.train.num_images)
-
-    def train_batches(epoch: int, step: int) -> Iterator[Any]:
-        return bar.count(job.epoch(epoch, step))
-
-    results = fit(
-        state,
-        train_batches,
-        job.validation,
-        job.loss,
-        options,
-        job.config.seed,
-        None,
-        job.network(state.model),
-        job.network,
-    )
-    kept = [result for result in results if result.is_kept][-1]
+    kept = course_of(list(job.fit(state, options, bar.count))).kept
     job.trained.load_state_dict(state.kept_weights)
     logits, _ = compute_logits(
         job.validated(job.model), job.validation(kept.epoch - 1), "train.batch_size"

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from darkroom.progress import progress_bar
 from darkroom.training.course import course_of
-from darkroom.training.engine import fit
 from darkroom.training.job import Job
 from darkroom.training.settled import load_settled, save_settled
 from darkroom.training.state import TrainingState
@@ -50,19 +49,8 @@ def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[tuple[Trial,
     with progress_bar("train: weight decay", num_images) as bar:
         for decay in left:
             options = job.settled(lr, weight_decay=decay)
-            model = copy.deepcopy(job.trained)
-            state = job.new_state(options, model)
-            results = fit(
-                state,
-                lambda epoch, step: bar.count(job.epoch(epoch, step)),
-                job.validation,
-                job.loss,
-                options,
-                job.config.seed,
-                network=job.network(model),
-                validated=job.network,
-            )
-            kept = course_of(list(results)).kept
+            state = job.new_state(options, copy.deepcopy(job.trained))
+            kept = course_of(list(job.fit(state, options, bar.count))).kept
             yield Trial(decay, kept.val_f1_macro, kept.val_loss), state
 
 

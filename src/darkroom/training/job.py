@@ -1,7 +1,7 @@
 """Everything that a training needs, built from the parameters and the prepared data."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,10 @@ from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
+from darkroom.training.checkpoint import Checkpoints
+from darkroom.training.course import EpochResult
 from darkroom.training.doubts import check_data, doubts
+from darkroom.training.engine import fit
 from darkroom.training.features import FeatureBatches, OnFeatures, head_alone, load_features
 from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
@@ -146,6 +149,30 @@ class Job:
             views = self.features.train
             return views[epoch % len(views)].epoch(seed, epoch, None, step)
         return self.train.epoch(seed, epoch, self.augmentation, step)
+
+    def fit(
+        self,
+        state: TrainingState,
+        options: SettledTrain,
+        watch: Callable[[Iterable[TrainBatch]], Iterable[TrainBatch]],
+        checkpoints: Checkpoints | None = None,
+    ) -> Iterator[EpochResult]:
+        """Train from the position of ``state`` to the end, on this job's data; see ``engine.fit``.
+
+        Args:
+            watch: takes the training batches of an epoch; yields them unchanged.
+        """
+        return fit(
+            state,
+            lambda epoch, step: watch(self.epoch(epoch, step)),
+            self.validation,
+            self.loss,
+            options,
+            self.config.seed,
+            checkpoints,
+            self.network(state.model),
+            self.network,
+        )
 
 
 def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = None) -> Job:

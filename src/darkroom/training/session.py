@@ -17,7 +17,6 @@ from darkroom.progress import progress_bar
 from darkroom.training.checkpoint import Checkpoints, scratch_folder
 from darkroom.training.course import EpochResult
 from darkroom.training.decay_finder import settle_weight_decay
-from darkroom.training.engine import fit
 from darkroom.training.history import History
 from darkroom.training.interruption import Interruption
 from darkroom.training.job import Job
@@ -56,20 +55,10 @@ class Session:
         num_left = (self.options.epochs - state.epoch) * job.train.num_images - state.num_images
         with progress_bar("train", num_left) as bar:
 
-            def train_batches(epoch: int, step: int) -> Iterable[TrainBatch]:
-                return bar.count(self._watch(job.epoch(epoch, step), job.model))
+            def watch(batches: Iterable[TrainBatch]) -> Iterable[TrainBatch]:
+                return bar.count(self._watch(batches, job.model))
 
-            for result in fit(
-                state,
-                train_batches,
-                job.validation,
-                job.loss,
-                self.options,
-                job.config.seed,
-                self.checkpoints,
-                job.network(state.model),
-                job.network,
-            ):
+            for result in job.fit(state, self.options, watch, self.checkpoints):
                 self.history.add(result)
                 bar.note(self.history.last_line())
                 yield result

@@ -72,7 +72,7 @@ def planned(images: LabelledImages, groups: NDArray[np.int64], num_folds: int = 
     config = config.model_copy(
         update={
             "model": config.model.model_copy(update={"name": "mlp", "width": 4}),
-            "train": config.train.model_copy(update={"epochs": 2, "batch_size": 8}),
+            "train": config.train.model_copy(update={"epochs": 1, "batch_size": 16}),
         }
     )
     folds = assign_folds(images.target.strata(images.shards.labels), groups, num_folds, 0)
@@ -107,7 +107,7 @@ def test_groups_and_duplicates_never_cross_folds(images: LabelledImages) -> None
 
 def test_every_image_gets_a_prediction_without_the_test_split(images: LabelledImages) -> None:
     groups, runtime = load_groups(MANIFEST, images.shards.paths), load_runtime()
-    trainings = planned(images, groups)
+    trainings = planned(images, groups, 2)
     first = next(probabilities_of_each(trainings, images, runtime, "folds"))  # and is then stopped
     [kept] = Path(".darkroom/retraining").glob("*/*/probabilities.npy")
     changed = kept.stat().st_mtime_ns
@@ -115,7 +115,7 @@ def test_every_image_gets_a_prediction_without_the_test_split(images: LabelledIm
     assert kept.stat().st_mtime_ns == changed
     assert (found[0] == first).all()
     assert not list(Path(".darkroom/retraining").glob("*/*/checkpoints"))
-    summary = summarise(trainings, found, images, 0.5)
+    summary = summarise(trainings, found, images, ratio=1)
     for one, of_fold, scores in zip(trainings, found, summary.scores, strict=True):
         truth, preds = images.shards.labels[one.rows], of_fold.argmax(axis=1)
         assert scores["f1_macro"] == pytest.approx(f1_score(truth, preds, average="macro"), abs=1e-6)

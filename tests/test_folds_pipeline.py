@@ -9,6 +9,7 @@ import pytest
 from project import Project, small_project
 
 COMMAND = ("darkroom", "folds", "2")
+PARENTS = "SELECT value FROM tags WHERE key = 'mlflow.parentRunId'"
 
 
 def outputs(project: Project) -> dict[str, bytes]:
@@ -44,8 +45,11 @@ def test_killed_folds_resume_to_the_same_bytes_and_are_logged_once(
         project.run(*COMMAND, MLFLOW_TRACKING_URI=mlflow)
         assert outputs(project) == written
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        given_up = time.monotonic() + 120  # the sender may be slow
+        while len(list(database.execute(PARENTS))) < 2 and time.monotonic() < given_up:
+            time.sleep(0.1)
         runs = dict(database.execute("SELECT run_uuid, name FROM runs"))
-        parents = database.execute("SELECT value FROM tags WHERE key = 'mlflow.parentRunId'").fetchall()
+        parents = database.execute(PARENTS).fetchall()
         [mean] = database.execute("SELECT value FROM latest_metrics WHERE key = 'folds/f1_macro_mean'")
     assert len(runs) == 3
     assert len(parents) == 2

@@ -40,5 +40,6 @@ def estimate(scores: Sequence[float], ratio: float = 0.0) -> Estimate:
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1))
     half = quantile * spread * (1 / len(scores) + ratio) ** 0.5
     low, high = max(0.0, mean - half), min(1.0, mean + half)
-    values = (mean, spread, low, high, quantile * spread * 2**0.5)
+    noise = min(1.0, quantile * spread * 2**0.5)
+    values = (mean, spread, low, high, noise)
     return Estimate(*(round(value, DIGITS) for value in values))

@@ -8,12 +8,11 @@ A logistic regression is fitted once on 400 of scikit-learn's digits. The other 
 and adds lines to benchmarks/results/conformal_coverage.jsonl:
 
 - ``sets``: coverage and mean size of the sets, with one quantile per class and, for comparison, with one
-  quantile of all images. ``expected`` is the coverage that the numbers of validation images imply, and
-  ``interpolated`` that of quantiles between two images, which are asked for exactly but not guaranteed;
-- ``whole``: coverage if (n + 1) times what is asked is a whole number in every class, so that nothing is
-  rounded up;
-- ``threshold``: how often the precision on test images is below what was asked, if the threshold is
+  quantile of all images. ``rounded_up`` is the coverage if quantiles are not interpolated between two
+  images, but are always the lower one;
+- ``threshold``: how often the precision on all images is below what was asked, if the threshold is
   chosen by the lower bound of the validation precision and, for comparison, by the precision itself;
+  ``interval_reaches_it`` is how often what was asked is not above the interval of the test precision;
 - ``temperature``: the change of the negative log-likelihood of test images in nats, for regressions that
   are too unsure, about right, and too sure.
 """
@@ -29,13 +28,14 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from darkroom.metrics.conformal import prediction_sets, set_thresholds
-from darkroom.metrics.selective import precise_threshold
+from darkroom.metrics.selective import answers_at, precise_threshold
 from darkroom.metrics.temperature import fit_temperature
 
 NAME = "conformal_coverage"
 NUM_TRAIN, NUM_SPLITS, NUM_CLASSES = 400, 200, 10
 COVERAGE = 0.9
-VAL_IMAGES = (100, 270, 700, 1_000)
+VAL_IMAGES = (100, 180, 270, 359, 700, 1_000)
+"""359 are as many as the default split has."""
 PRECISIONS = (0.95, 0.98)
 STRENGTHS = {"too unsure": 0.05, "unsure": 1.0, "too sure": 1_000.0}
 """Values of scikit-learn's ``C``."""
@@ -63,37 +63,30 @@ def sets(logits: Array, targets: NDArray[np.int64], num_val: int, by_class: bool
     """Returns the figures of prediction sets."""
     probabilities = softmax(logits, axis=1)
     of_truth = probabilities[np.arange(len(targets)), targets]
-    covered, sizes, empty, marginal, expected, interpolated = [], [], [], [], [], []
+    groups = targets if by_class else np.zeros_like(targets)
+    covered, rounded_up, sizes, empty, marginal = [], [], [], [], []
     hits, images = np.zeros((2, NUM_CLASSES))
     for val, test in splits(len(targets), num_val):
-        if by_class:
-            found = set_thresholds(targets[val], of_truth[val], NUM_CLASSES, COVERAGE)
-            thresholds, num_marginal = found.thresholds, int(found.is_marginal.sum())
-        else:  # all images as one class
-            found = set_thresholds(np.zeros_like(val), of_truth[val], 1, COVERAGE)
-            thresholds, num_marginal = np.repeat(found.thresholds, NUM_CLASSES), NUM_CLASSES
+        found = set_thresholds(groups[val], of_truth[val], groups.max() + 1, COVERAGE)
+        thresholds = np.broadcast_to(found.thresholds, NUM_CLASSES)
         members = prediction_sets(probabilities[test], thresholds)
         has_truth = members[np.arange(len(test)), targets[test]]
         covered.append(has_truth.mean())
         sizes.append(members.sum(axis=1).mean())
         empty.append((~members.any(axis=1)).mean())
-        marginal.append(num_marginal)
-        groups = targets if by_class else np.zeros_like(targets)
-        counts = np.bincount(groups[val], minlength=NUM_CLASSES)
-        expected.append(implied(counts)[groups[test]].mean())
-        between = np.array(
-            [_between(of_truth[val][groups[val] == label]) for label in range(NUM_CLASSES)]
+        marginal.append(int(found.is_marginal.sum()))
+        lower = np.array(
+            [_rounded_up(of_truth[val][groups[val] == label]) for label in range(groups.max() + 1)]
         )
-        between = np.where(np.isnan(between), _between(of_truth[val]), between)
-        interpolated.append((of_truth[test] >= between[groups[test]]).mean())
+        lower = np.where(np.isnan(lower), _rounded_up(of_truth[val]), lower)
+        rounded_up.append((of_truth[test] >= lower[groups[test]]).mean())
         hits += np.bincount(targets[test], has_truth, NUM_CLASSES)
         images += np.bincount(targets[test], minlength=NUM_CLASSES)
     return {
         "asked": COVERAGE,
         "coverage": _mean(covered),
-        "expected": _mean(expected),
-        "interpolated": _mean(interpolated),
         "coverage_standard_error": round(float(np.std(covered, ddof=1)) / NUM_SPLITS**0.5, 4),
+        "rounded_up": _mean(rounded_up),
         "lowest_of_a_class": round(float((hits / images).min()), 4),
         "highest_of_a_class": round(float((hits / images).max()), 4),
         "mean_size": _mean(sizes),
@@ -102,37 +95,10 @@ def sets(logits: Array, targets: NDArray[np.int64], num_val: int, by_class: bool
     }
 
 
-def implied(counts: NDArray[np.int64]) -> Array:
-    """Returns the expected coverage of classes with as many validation images, if no two are alike."""
-    reached = np.ceil(np.round((counts + 1) * COVERAGE, 9))
-    return np.where(reached > counts, COVERAGE, reached / (counts + 1))
-
-
-def _between(own: Array) -> float:
-    """Returns the quantile of ``n + 1`` images, interpolated between two of them."""
-    if np.ceil(round((len(own) + 1) * COVERAGE, 9)) > len(own):
-        return float("nan")
-    return float(np.quantile(own, 1 - COVERAGE, method="weibull"))
-
-
-def whole(logits: Array, targets: NDArray[np.int64], num_per_class: int) -> dict[str, Any]:
-    """Returns the coverage with as many validation images of each class."""
-    probabilities = softmax(logits, axis=1)
-    of_truth = probabilities[np.arange(len(targets)), targets]
-    covered = []
-    for order, rest in splits(len(targets), len(targets) - 1):
-        order = np.concatenate([order, rest])
-        of_classes = [order[targets[order] == label] for label in range(NUM_CLASSES)]
-        val = np.concatenate([rows[:num_per_class] for rows in of_classes])
-        test = np.concatenate([rows[num_per_class:] for rows in of_classes])
-        found = set_thresholds(targets[val], of_truth[val], NUM_CLASSES, COVERAGE)
-        covered.append((of_truth[test] >= found.thresholds[targets[test]]).mean())
-    return {
-        "asked": COVERAGE,
-        "coverage": _mean(covered),
-        "expected": round(float(implied(np.array([num_per_class]))[0]), 4),
-        "coverage_standard_error": round(float(np.std(covered, ddof=1)) / NUM_SPLITS**0.5, 4),
-    }
+def _rounded_up(own: Array) -> float:
+    """Returns the highest of the images' probabilities that is reached by at least what was asked."""
+    num_reaching = int(np.ceil(round((len(own) + 1) * COVERAGE, 9)))
+    return float(np.sort(own)[-num_reaching]) if num_reaching <= len(own) else float("nan")
 
 
 def threshold(logits: Array, targets: NDArray[np.int64], num_val: int, asked: float) -> dict[str, Any]:
@@ -141,8 +107,8 @@ def threshold(logits: Array, targets: NDArray[np.int64], num_val: int, asked: fl
     confidences, is_correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
     figures: dict[str, Any] = {"asked": asked}
     for rule in ("lower bound", "precision itself"):
-        precisions, answered = [], []
-        for val, _ in splits(len(targets), num_val):
+        precisions, answered, reached = [], [], []
+        for val, test in splits(len(targets), num_val):
             if rule == "lower bound":
                 found = precise_threshold(confidences[val], is_correct[val], asked)
             else:
@@ -151,9 +117,12 @@ def threshold(logits: Array, targets: NDArray[np.int64], num_val: int, asked: fl
                 is_answered = confidences >= found
                 precisions.append(is_correct[is_answered].mean())
                 answered.append(is_answered.mean())
+                of_test = answers_at(found, confidences[test], is_correct[test])
+                reached.append(asked <= of_test.precision_interval()[1])
         figures[rule] = {
             "found": len(precisions) / NUM_SPLITS,
             "below_what_was_asked": _mean(np.array(precisions) < asked),
+            "interval_reaches_it": _mean(reached),
             "precision": _mean(precisions),
             "coverage": _mean(answered),
         }
@@ -200,15 +169,13 @@ def measure() -> None:
     common = {"splits": NUM_SPLITS, **hardware()}
     for num_val in VAL_IMAGES:
         line = {"val_images": num_val, **common}
-        for by_class in (True, False):
-            quantiles = "of each class" if by_class else "of all images"
-            figures = sets(*outputs["unsure"], num_val, by_class)
-            keep(NAME, {"part": "sets", "quantiles": quantiles, **line, **figures})
+        for name, pair in outputs.items():
+            of_classes = {"part": "sets", "quantiles": "of each class", "model": name, **line}
+            keep(NAME, {**of_classes, **sets(*pair, num_val, by_class=True)})
+        of_all = {"part": "sets", "quantiles": "of all images", "model": "unsure", **line}
+        keep(NAME, {**of_all, **sets(*outputs["unsure"], num_val, by_class=False)})
         for asked in PRECISIONS:
             keep(NAME, {"part": "threshold", **line, **threshold(*outputs["unsure"], num_val, asked)})
-    for num_per_class in (19, 29, 39, 49):
-        line = {"part": "whole", "val_images_of_each_class": num_per_class, **common}
-        keep(NAME, {**line, **whole(*outputs["unsure"], num_per_class)})
     for num_val in (10, 30, 100, 270, 700):
         for name, pair in outputs.items():
             line = {"part": "temperature", "model": name, "val_images": num_val, **common}
@@ -229,21 +196,16 @@ def main() -> None:
     if not parser.parse_args().table:
         measure()
         return
-    print(
-        table(
-            "sets",
-            (
-                "val_images",
-                "quantiles",
-                "coverage",
-                "expected",
-                "interpolated",
-                "lowest_of_a_class",
-                "empty",
-            ),
-        )
+    columns = (
+        "val_images",
+        "model",
+        "quantiles",
+        "coverage",
+        "rounded_up",
+        "lowest_of_a_class",
+        "empty",
     )
-    print(table("whole", ("val_images_of_each_class", "coverage", "expected")))
+    print(table("sets", columns))
     print(table("threshold", ("val_images", "asked", "lower bound", "precision itself")))
     print(table("temperature", ("val_images", "model", "nll_change", "worse", "worst_change")))
 

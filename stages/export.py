@@ -1,4 +1,4 @@
-"""export: model, data/prepared/test/, metrics.json -> export/{model.*, README.md, parity.json}"""
+"""export: model, data/prepared/test/, metrics.json -> export/{model.*, golden, README.md, ...}"""
 
 from darkroom.config.export import ExportConfig
 from darkroom.errors import counted
@@ -17,6 +17,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.targets.interface import stored_target
     from darkroom.dataset.views import EvaluationView
     from darkroom.export.formats import FORMATS, write_formats
+    from darkroom.export.golden import one_per_class, write_golden
     from darkroom.export.model_card import write_model_card
     from darkroom.export.parity import BATCH_SIZE, check_parity
     from darkroom.export.rules import answer_rules
@@ -48,13 +49,16 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         for file in files
     }
 
+    examples = test.viewed(None).gather(one_per_class(targets, options.golden_images))
+    golden = write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
+
     metrics = read_json(METRICS)["test"]
     parity_file, card = EXPORT / "parity.json", EXPORT / "README.md"
     write_json(checked, parity_file)
     descriptions = [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats]
     write_model_card(spec, info, metrics, descriptions, checked, card)
     description = describe_export(
-        {**spec.preprocessing(), **answer_rules(metrics)}, [*files, parity_file, card]
+        {**spec.preprocessing(), **answer_rules(metrics)}, EXPORT, [*files, *golden, parity_file, card]
     )
     write_json(description, EXPORT / DESCRIPTION)
 

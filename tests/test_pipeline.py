@@ -49,6 +49,7 @@ def test_every_stage_runs_and_its_outputs_are_there(finished: Project) -> None:
         "reports/evaluate/report.html",
         "export/model.onnx",
         "export/README.md",
+        "export/golden/3.png",
         "environment.json",
     ):
         assert (finished.folder / path).is_file(), path

@@ -20,7 +20,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 """How long a slow machine may take for one thing to show up."""
 
 # React replaces elements between one look and the next

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 """How long a slow machine may take for one thing to happen."""
 
 DATABASE_PASSWORD = "secret-of-the-database-71aa"

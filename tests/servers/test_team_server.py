@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
+import psycopg
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
@@ -25,6 +26,7 @@ from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.file import Journal
 from darkroom.tracking.journal.receipts import Receipt
+from darkroom.tracking.mlflow.view import experiment_tags
 from darkroom.tracking.run import Run
 
 pytestmark = [pytest.mark.slow, needs_servers]
@@ -310,6 +312,41 @@ def test_four_processes_at_once(proxied: Team, enter: Enter, tmp_path: Path) -> 
     for run in runs:
         assert proxied.points(run, "train/loss") == points(range(1_000))
         assert proxied.digests(run) == {"name.txt": digest(run.data.params["name"].encode())}
+
+
+@pytest.mark.parametrize("row", ["experiment", "tag"])
+def test_a_row_that_another_process_adds_at_the_same_time(
+    postgres: Database, proxied: Team, enter: Enter, row: str
+) -> None:
+    """The other one's transaction ends when the sender's, which did not see it, wants the same row."""
+    experiment = f"added meanwhile: {row}"
+    enter(proxied, experiment)
+    [(key, value), *_] = experiment_tags().items()
+    with psycopg.connect(postgres.uri) as other:
+        if row == "experiment":
+            other.execute(
+                "insert into experiments (name, artifact_location, lifecycle_stage, workspace) "
+                "values (%s, 'mlflow-artifacts:/raced', 'active', 'default')",
+                [experiment],
+            )
+        else:
+            made = MlflowClient(proxied.uri).create_experiment(experiment)
+            other.execute("insert into experiment_tags values (%s, %s, %s)", [key, value, made])
+        with tracked("evaluate", Runtime()) as run:
+            run.log_params({"a": 1})
+            until("the sender waits for the other process", lambda: is_blocked(postgres))
+            other.commit()
+    until("everything is sent", everything_sent)
+    assert proxied.run(experiment).data.params["a"] == "1"
+    [found] = MlflowClient(proxied.uri).search_experiments(filter_string=f"name = '{experiment}'")
+    assert experiment_tags().items() <= found.tags.items()
+
+
+def is_blocked(postgres: Database) -> bool:
+    waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock')"
+    with psycopg.connect(postgres.uri) as session:
+        [blocked] = session.execute(waits).fetchone() or (False,)
+    return bool(blocked)
 
 
 @pytest.mark.parametrize(

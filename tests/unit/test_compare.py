@@ -344,7 +344,9 @@ def write_export(folder: Path) -> None:
     file = folder / "export/model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), file)
     values = {"class_names": list(NAMES), "channels": 3, "input_size": [8, 8], "resize": "pad"}
-    (folder / "export/model.json").write_text(json.dumps(describe_export(values, [file])))
+    (folder / "export/model.json").write_text(
+        json.dumps(describe_export(values, folder / "export", [file]))
+    )
     (folder / "reports/train/summary.txt").write_text("1,234 parameters, 5,678 multiply-adds an image\n")
 
 

@@ -62,7 +62,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter *= 30
     save_model(model, SPEC, folder / "model.safetensors")
     files = write_formats(["onnx"], folder / "model.safetensors", model.eval(), SPEC, folder / "export")
-    write_json(describe_export(SPEC.preprocessing(), files), folder / "export" / "model.json")
+    write_json(
+        describe_export(SPEC.preprocessing(), folder / "export", files), folder / "export" / "model.json"
+    )
     return folder / "export"
 
 
@@ -524,7 +526,9 @@ def test_a_damaged_model_is_refused(keep: float, copied: Path, photos: Path, any
     (copied / "model.onnx").write_bytes(content[: int(keep * len(content))])
     size = int(keep * len(content))
     assert f"model.onnx: the file has {size:,} bytes instead of" in refused("predict", copied, photos)
-    write_json(describe_export(SPEC.preprocessing(), [copied / "model.onnx"]), copied / "model.json")
+    write_json(
+        describe_export(SPEC.preprocessing(), copied, [copied / "model.onnx"]), copied / "model.json"
+    )
     assert "model.onnx: cannot be loaded" in refused("predict", copied, photos)
 
 
@@ -555,7 +559,7 @@ def test_files_of_two_exports_are_not_mixed(
     other, model = tmp_path / "other", make_classifier(spec).eval()
     save_model(model, spec, tmp_path / "model.safetensors")
     files = write_formats(["onnx"], tmp_path / "model.safetensors", model, spec, other)
-    write_json(describe_export(spec.preprocessing(), files), other / "model.json")
+    write_json(describe_export(spec.preprocessing(), other, files), other / "model.json")
     assert run("predict", other, photos).exit_code == 0
     shutil.copy(other / name, copied)
     message = refused("predict", copied, photos)
@@ -602,7 +606,9 @@ def test_an_image_without_finite_probabilities_is_named_and_the_others_are_done(
     )
     opsets = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), copied / "model.onnx")
-    write_json(describe_export(SPEC.preprocessing(), [copied / "model.onnx"]), copied / "model.json")
+    write_json(
+        describe_export(SPEC.preprocessing(), copied, [copied / "model.onnx"]), copied / "model.json"
+    )
     Image.new("RGB", (10, 12)).save(anywhere / "black.png")
     draw(anywhere / "other.png", 1)
     result = run("predict", copied, "black.png", "other.png")
@@ -626,7 +632,9 @@ def several(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = replace(SPEC, target="several_labels", thresholds=tuple(THRESHOLDS))
     save_model(model, spec, folder / "model.safetensors")
     files = write_formats(["onnx"], folder / "model.safetensors", model, spec, folder / "export")
-    write_json(describe_export(spec.preprocessing(), files), folder / "export" / "model.json")
+    write_json(
+        describe_export(spec.preprocessing(), folder / "export", files), folder / "export" / "model.json"
+    )
     return folder / "export"
 
 

@@ -309,7 +309,7 @@ def test_a_run_that_died_in_an_outage_does_not_keep_the_sender(
     remarks: list[str] = []
     began = time.monotonic()
     Sender(root, address, report=remarks.append).run()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < sender_module.GIVE_UP_SECONDS + 30
     assert len(remarks) == 1  # of several tries
     assert read_trouble(root, address) == Trouble("Connection refused", may_pass=True)
     assert read_trouble(root, address, time.time() + 60) is None
@@ -327,7 +327,7 @@ def test_a_project_that_was_moved_sends_what_waited(root: Path) -> None:
 # the process
 
 
-def wait_for(condition: object, seconds: float = 30) -> None:
+def wait_for(condition: object, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -341,9 +341,9 @@ def test_a_sender_ends_by_itself_and_serves_what_comes_meanwhile(root: Path) -> 
     wait_for(lambda: not first.file.exists())
     second = write(root, *points(1))  # of the next stage of a `dvc repro`
     other = start_sender(root)
-    wait_for(lambda: not second.file.exists(), 5)
-    assert other.wait(20) == 0  # it leaves the work to the first
-    assert process.wait(20) == 0
+    wait_for(lambda: not second.file.exists())
+    assert other.wait(120) == 0  # it leaves the work to the first
+    assert process.wait(120) == 0
     assert not has_sender(root, embedded(root))
     assert set(runs(root)) == {first.name, second.name}
     assert b"rror" not in (root / JOURNALS / "sender.log").read_bytes()

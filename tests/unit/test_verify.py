@@ -343,7 +343,10 @@ def exported(tmp_path: Path) -> Path:
     save_model(model, make_spec(), tmp_path / "export" / "model.safetensors")
     (tmp_path / "export" / "README.md").write_text("# card")
     files = sorted((tmp_path / "export").iterdir())
-    write_json(describe_export(make_spec().preprocessing(), files), tmp_path / "export" / "model.json")
+    write_json(
+        describe_export(make_spec().preprocessing(), tmp_path / "export", files),
+        tmp_path / "export" / "model.json",
+    )
     return tmp_path / "export"
 
 

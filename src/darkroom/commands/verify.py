@@ -72,7 +72,8 @@ def _verify_export(path: Path) -> None:
             except UserError as error:
                 problems.append(f"{error}")
             bar.advance(digest.size)
-    others = sorted(file.name for file in path.iterdir() if file.name not in {*digests, DESCRIPTION})
+    files = (file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir())
+    others = sorted({*files} - {*digests, DESCRIPTION})
     for name in others:
         click.echo(f"verify: {path / name}: {DESCRIPTION} does not name it; not checked", err=True)
     for problem in problems:

@@ -19,6 +19,13 @@ class Export(Section):
         description="maximum difference of a probability of a test image between a format and the model",
     )
 
+    golden_images: int = Field(
+        ge=0,
+        le=100,
+        description="maximum number of test images, one per class, that are copied to `export/golden/`, "
+        "with the probabilities that the model must give; 0: only a drawn pattern is there",
+    )
+
     def mistaken_combinations(self) -> Mistakes:
         if len(set(self.formats)) < len(self.formats):
             yield "export.formats", f"{self.formats} contains a format twice; list each format once"

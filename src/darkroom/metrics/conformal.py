@@ -4,6 +4,9 @@ A class belongs to the set if its probability is at least the class's threshold,
 the true class's probability on validation images (the score LAC of Sadinle et al., "Least Ambiguous
 Set-Valued Classifiers with Bounded Error Levels", 2019). With one quantile per class, the coverage holds
 within each class (Mondrian: Vovk, "Conditional validity of inductive conformal predictors", 2012).
+Quantiles are interpolated between two images, so that classes with few images are not covered more often
+than was asked (Beran and Hall, "Interpolated Nonparametric Prediction Intervals and Confidence
+Intervals", 1993); ``docs/decisions/0029-calibration.md`` says what this promises.
 
 If an image may have several labels, the images with a label take the place of the images of a class. A
 label with too few of them takes a threshold at which an image misses a bounded share of its labels on
@@ -32,7 +35,7 @@ class SetThresholds(NamedTuple):
 def set_thresholds(
     labels: NDArray[np.int64], own: Array, num_classes: int, coverage: float
 ) -> SetThresholds:
-    """Return thresholds of sets that contain the true class with a probability of ``coverage`` or more.
+    """Return thresholds of sets that contain the true class with a probability of ``coverage``.
 
     Args:
         labels: true classes of validation images, ``(n,)``.
@@ -50,7 +53,7 @@ def set_thresholds(
 def label_set_thresholds(
     targets: NDArray[np.bool_], probabilities: Array, coverage: float
 ) -> SetThresholds:
-    """Return thresholds of sets that contain each true label with a probability of ``coverage`` or more.
+    """Return thresholds of sets that contain each true label with a probability of ``coverage``.
 
     Args:
         targets: true labels of validation images, ``(n, num_labels)``.
@@ -94,9 +97,11 @@ def prediction_sets(probabilities: Array, thresholds: Array) -> NDArray[np.bool_
 
 
 def _quantile(own: Array, coverage: float) -> float:
-    """Return the probability that ``coverage`` of ``n + 1`` images reach; NaN if n is too small."""
+    """Return the probability that ``coverage`` of ``n + 1`` images reach; NaN if n is too small.
+
+    It is interpolated between the images of rank ``floor((1 - coverage) (n + 1))`` and the next one.
+    """
     # 0.9 of 10 images are 9, also where the product is 9.000000000000002
-    num_reaching = int(np.ceil(round((len(own) + 1) * coverage, 9)))
-    if num_reaching > len(own):
+    if round((len(own) + 1) * coverage, 9) > len(own):
         return float("nan")
-    return float(np.sort(own)[len(own) - num_reaching])
+    return float(np.quantile(own, 1 - coverage, method="weibull"))

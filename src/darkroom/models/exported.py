@@ -14,7 +14,7 @@ from darkroom.errors import UserError, brief, listed
 DESCRIPTION = "model.json"
 
 FILES = "files"
-"""Key of the digests by file name."""
+"""Key of the digests by file name, such as ``golden/0.png``."""
 
 REMEDY = "copy the whole folder of one export, or create it again with `dvc repro --force export`"
 
@@ -24,13 +24,18 @@ MAX_BYTES = 16 * 2**20
 _DIGESTS = TypeAdapter(dict[str, FileDigest])
 
 
-def describe_export(preprocessing: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]:
+def describe_export(
+    preprocessing: Mapping[str, Any], folder: Path, files: Iterable[Path]
+) -> dict[str, Any]:
     """Return the content of model.json: ``preprocessing``, a digest per file, and a digest of it all.
+
+    Args:
+        files: files in ``folder``, at any depth.
 
     Raises:
         OSError: a file cannot be read.
     """
-    digests = {file.name: asdict(FileDigest.of(file)) for file in files}
+    digests = {file.relative_to(folder).as_posix(): asdict(FileDigest.of(file)) for file in files}
     return seal({**preprocessing, FILES: digests})
 
 

@@ -21,6 +21,7 @@ from darkroom.digests import file_sha256
 from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, Refused, reason
+from darkroom.tracking.mlflow.conflicts import again_on_conflict
 from darkroom.tracking.mlflow.logged_model import LENGTH_OF_DIGEST, log_onnx
 from darkroom.tracking.mlflow.registry import propose
 from darkroom.tracking.mlflow.store import MAY_PASS, check_active
@@ -277,7 +278,7 @@ class Delivery:
 
     def _call(self, action: Callable[[], Result]) -> Result:
         try:
-            return action()
+            return again_on_conflict(action)
         except MlflowException as error:
             if self._is_run_gone(error):
                 raise _Gone from error

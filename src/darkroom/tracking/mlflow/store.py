@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, reason
+from darkroom.tracking.mlflow.conflicts import again_on_conflict, is_conflict
 from darkroom.tracking.mlflow.relocate import ARTIFACTS, DATABASE, database_lock, relocate
 from darkroom.tracking.mlflow.usable import check_settings
 from darkroom.tracking.mlflow.view import experiment_tags
@@ -70,15 +71,7 @@ def open_store(root: Path, address: Address) -> Store:
     """
     with _alone(root, address), _failures(address):
         client = _connect(root, address)
-        experiment = client.get_experiment_by_name(address.experiment)
-        if experiment is None:
-            artifacts = _artifacts(root) if address.is_embedded else None
-            experiment_id = client.create_experiment(address.experiment, artifacts)
-            experiment = client.get_experiment(experiment_id)
-        check_active(experiment, address)
-        for key, value in experiment_tags().items():
-            if experiment.tags.get(key) != value:
-                client.set_experiment_tag(experiment.experiment_id, key, value)
+        experiment = again_on_conflict(lambda: _see_to_experiment(client, root, address))
     database = root / DATABASE if address.is_embedded else None
     inode = _inode(database) if database else 0
     return Store(address, client, experiment, client.tracking_uri, database, inode)
@@ -109,6 +102,19 @@ def check_active(experiment: "Experiment", address: Address) -> None:
         )
 
 
+def _see_to_experiment(client: "MlflowClient", root: Path, address: Address) -> "Experiment":
+    experiment = client.get_experiment_by_name(address.experiment)
+    if experiment is None:
+        artifacts = _artifacts(root) if address.is_embedded else None
+        experiment_id = client.create_experiment(address.experiment, artifacts)
+        experiment = client.get_experiment(experiment_id)
+    check_active(experiment, address)
+    for key, value in experiment_tags().items():
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return experiment
+
+
 @contextmanager
 def _failures(address: Address) -> Iterator[None]:
     """Distinguish temporary failures from permanent ones, whatever library raises them."""
@@ -122,7 +128,7 @@ def _failures(address: Address) -> Iterator[None]:
             raise Misconfigured(f"{address} needs a package that is missing: {reason(error)}") from error
         if type(error).__name__ == "NoSuchModuleError":  # unknown driver
             raise Misconfigured(f"MLFLOW_TRACKING_URI: {address}: {reason(error)}") from error
-        if 400 <= status < 500 and status not in MAY_PASS:
+        if 400 <= status < 500 and status not in MAY_PASS and not is_conflict(error):
             raise Misconfigured(f"{address} refuses every run: {reason(error)}") from error
         raise OutOfReach(reason(error)) from error
 

@@ -1,6 +1,7 @@
 """Train the network, as params.yaml says, on a part of the prepared images."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +73,14 @@ def validation_logits(job: Job, epoch: int) -> Tensor:
     return logits.cpu().double()
 
 
-def save_array(array: NDArray[np.generic], path: Path) -> None:
-    """Write an array to a file that is either complete or missing."""
+def save_result(array: NDArray[np.generic], path: Path) -> None:
+    """Write the result of a training to a file that is either complete or missing.
+
+    The checkpoints that ``train`` wrote beside it are then removed.
+    """
     content = io.BytesIO()
     np.save(content, array)
     part = path.with_suffix(".part")
     part.write_bytes(content.getvalue())
     part.replace(path)
+    shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)

@@ -1,7 +1,6 @@
 """Several trainings as params.yaml says: on all folds but one, or with other seeds."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from darkroom.progress import Bar, progress_bar
 from darkroom.retraining.features import SharedFeatures
 from darkroom.retraining.folds import assign_folds
 from darkroom.retraining.parts import LabelledImages, Part
-from darkroom.retraining.training import folder_of, save_array, train, validation_logits
+from darkroom.retraining.training import folder_of, save_result, train, validation_logits
 from darkroom.runtime import Runtime
 from darkroom.training.job import Job, make_job
 
@@ -124,8 +123,7 @@ def _of_training(
     if part is not None:
         job = _tested(job, replace(part, val_rows=training.rows), runtime, features)
     probabilities = probabilities_of(validation_logits(job, epoch), job.spec).numpy()
-    save_array(probabilities, known)
-    shutil.rmtree(place / "checkpoints")
+    save_result(probabilities, known)
     return probabilities
 
 

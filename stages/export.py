@@ -19,9 +19,10 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.export.formats import FORMATS, write_formats
     from darkroom.export.golden import one_per_class, write_golden
     from darkroom.export.model_card import write_model_card
-    from darkroom.export.parity import BATCH_SIZE, check_parity
+    from darkroom.export.parity import check_parity
     from darkroom.export.rules import answer_rules
     from darkroom.export.scores import scores_of_files
+    from darkroom.export.targets.interface import images_with_truth
     from darkroom.metrics.groups import COLUMNS, groups_of
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
@@ -37,19 +38,19 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
         files = write_formats(options.formats, MODEL, model, spec, EXPORT)
     test = open_split(PREPARED / "test", info, EvaluationView.of(spec.input_size, spec.evaluate_crop))
     with progress_bar("export: classifying the test images with each file", len(test)) as bar:
-        batches = (images for (images,) in bar.count((images,) for images in test.batches(BATCH_SIZE)))
+        batches = bar.count(images_with_truth(test, spec))
         parities = check_parity(
             model, spec, files, batches, config.num_threads, options.parity_tolerance, test.paths
         )
-    targets = stored_target(test.target).indicators(test.labels, len(info.class_names))
     groups = groups_of(pq.read_table(MANIFEST, columns=list(COLUMNS)), test.paths)
-    scores = scores_of_files(parities, targets, groups)
+    scores = scores_of_files(parities, groups)
     checked = {
         file.name: {"bytes": file.stat().st_size, **parities[file.name].to_dict(), **scores[file.name]}
         for file in files
     }
 
-    examples = test.viewed(None).gather(one_per_class(targets, options.golden_images))
+    shown = stored_target(test.target).indicators(test.labels, len(info.class_names))
+    examples = test.viewed(None).gather(one_per_class(shown, options.golden_images))
     golden = write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
 
     metrics = read_json(METRICS)["test"]

@@ -366,13 +366,9 @@ def test_a_compiled_model_learns_the_same_in_every_process(
     """The last batches are smaller, averaged weights are validated, and one training is resumed."""
     write_split(tmp_path / "train")
     values: dict[str, Any] = {"device_name": device, "how": how, "ema_decay": 0.9}
-    hashes = [
-        train_in_a_process(tmp_path / "train", tmp_path / f"cache{number}", **values)
-        for number in range(2)
-    ]
+    whole = train_in_a_process(tmp_path / "train", tmp_path / "cache", **values)
     resumed = {**values, "states": str(tmp_path / "states")}
-    cache = tmp_path / "cache0"
-    stopped = train_in_a_process(tmp_path / "train", cache, **resumed, stop_at=(1, 2))
+    other = tmp_path / "other_cache"  # so the code is compiled anew
+    stopped = train_in_a_process(tmp_path / "train", other, **resumed, stop_at=(1, 2))
     assert stopped == "stopped"
-    hashes.append(train_in_a_process(tmp_path / "train", cache, **resumed))
-    assert len(set(hashes)) == 1
+    assert train_in_a_process(tmp_path / "train", other, **resumed) == whole

@@ -64,7 +64,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelledImages:
     (tmp_path / "data/manifest.parquet").rename(tmp_path / "data/prepared/manifest.parquet")
     shutil.rmtree(tmp_path / "data/prepared/test")
     monkeypatch.chdir(tmp_path)
-    return LabelledImages()
+    return LabelledImages("folds")
 
 
 def planned(images: LabelledImages, groups: NDArray[np.int64], num_folds: int = 3) -> list[Training]:

@@ -41,7 +41,7 @@ def folds(num_folds: int, out: Path, as_json: bool) -> None:
     from darkroom.retraining.parts import LabelledImages
     from darkroom.retraining.trainings import of_folds, probabilities_of_each
 
-    images = LabelledImages()
+    images = LabelledImages("folds")
     groups = load_groups(MANIFEST, images.shards.paths)
     strata = images.target.strata(images.shards.labels)
     trainings = of_folds(config, images, groups, assign_folds(strata, groups, num_folds, config.seed))

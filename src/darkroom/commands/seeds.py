@@ -37,7 +37,7 @@ def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
     from darkroom.retraining.parts import LabelledImages
     from darkroom.retraining.trainings import of_seeds, probabilities_of_each
 
-    images = LabelledImages()
+    images = LabelledImages("seeds")
     trainings = of_seeds(config, images, num_seeds)
     with redirect_stdout(sys.stderr):  # what is said of features
         found = list(probabilities_of_each(trainings, images, runtime, "seeds"))

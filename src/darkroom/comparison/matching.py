@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.comparison.predictions import Key, Predictions, read_parquet
-from darkroom.comparison.side import NotComparableError, Side
+from darkroom.comparison.predictions import Key, NotComparableError, Predictions, read_parquet
+from darkroom.comparison.side import Side
 from darkroom.errors import counted, listed
 from darkroom.metrics.groups import groups_of
 from darkroom.targets import WORDS

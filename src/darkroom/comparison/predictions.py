@@ -11,11 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from darkroom.dataset.targets.interface import check_labelled
 from darkroom.errors import UserError, brief
-from darkroom.targets import WORDS, Target, target_of_columns
+from darkroom.targets import WORDS, Target, target_of_columns, target_of_metrics
 
 Key = tuple[str, int]
 """The path of an image, and how many images of the same path come before it."""
+
+
+class NotComparableError(UserError):
+    """Two models cannot be compared, and no repair would change this."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,13 @@ class Predictions:
             place: where the files are from, for messages.
 
         Raises:
+            NotComparableError: the model predicts masks.
             UserError: a file is damaged, or not written by darkroom.
         """
         try:
-            per_class = json.loads(metrics)["test"]["per_class"]
+            test = json.loads(metrics)["test"]
+            check_labelled(target_of_metrics(test), "compare", place, NotComparableError)
+            per_class = test["per_class"]
             # rows with names since metrics.json is a list of classes; before, a mapping
             names = (
                 tuple(row["class"] for row in per_class) if isinstance(per_class, list) else per_class

@@ -1,6 +1,5 @@
 """Train the network, as params.yaml says, on a part of the prepared images."""
 
-import io
 import shutil
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from darkroom.training.course import course_of
 from darkroom.training.interruption import Interruption
 from darkroom.training.job import Job
 from darkroom.training.session import settle
+from darkroom.whole_files import save_array
 
 
 def folder_of(command: str, config: TrainConfig, runtime: Runtime, *parts: str) -> Path:
@@ -74,13 +74,6 @@ def validation_logits(job: Job, epoch: int) -> Tensor:
 
 
 def save_result(array: NDArray[np.generic], path: Path) -> None:
-    """Write the result of a training to a file that is either complete or missing.
-
-    The checkpoints that ``train`` wrote beside it are then removed.
-    """
-    content = io.BytesIO()
-    np.save(content, array)
-    part = path.with_suffix(".part")
-    part.write_bytes(content.getvalue())
-    part.replace(path)
+    """Write the result of a training, then remove the checkpoints that ``train`` wrote beside it."""
+    save_array(array, path)
     shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.metrics.pixels import PixelCounts
+
 NUM_RESAMPLES = 200
 """Enough for a standard error: its own relative error is then a twentieth."""
 
@@ -53,6 +55,15 @@ def standard_error_of_labels(targets: Tensor, preds: Tensor, seed: int) -> float
     return _deviation(_count_labels(_numpy(targets) > 0, _numpy(preds) > 0, rng))
 
 
+def standard_error_of_pixels(counts: PixelCounts, seed: int) -> float:
+    """Return the standard deviation of macro F1 over all pixels; see ``standard_error_of_classes``.
+
+    Images are drawn with all their pixels, because the pixels of an image are alike.
+    """
+    rng = np.random.default_rng(seed)
+    return _deviation(_sum_pixels(counts, rng))
+
+
 Counts = tuple[NDArray, NDArray, NDArray]
 """True positives, images and predictions of each class, ``(resamples, num_classes)`` each."""
 
@@ -92,6 +103,13 @@ def _count_labels(
             hits[:, labels] = repeats @ (true * predicted)
             support[:, labels] = repeats @ true
             num_predicted[:, labels] = repeats @ predicted
+        yield hits, support, num_predicted
+
+
+def _sum_pixels(pixels: PixelCounts, rng: np.random.Generator) -> Iterator[Counts]:
+    tables = [_numpy(counts) for counts in (pixels.hits, pixels.support, pixels.predicted)]
+    for drawn in _draws(len(tables[0]), rng, _CHUNK):
+        hits, support, num_predicted = (counts[drawn].sum(axis=1) for counts in tables)
         yield hits, support, num_predicted
 
 

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from darkroom.comparison.predictions import Predictions
-from darkroom.comparison.targets import one_class, several_labels
+from darkroom.comparison.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 
@@ -15,7 +15,11 @@ class ComparedTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, ComparedTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, ComparedTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def compared_target(name: Target) -> ComparedTarget:

@@ -20,6 +20,7 @@ def test_a_planted_label_is_found_and_put_right(tmp_path: Path) -> None:
     project.run("python", "stages/prepare.py", DARKROOM_TRACKING="off")
     output = project.run("darkroom", "suspects", "--folds", "2")
     assert "suspects/suspects.csv: " in output
+    assert "run `darkroom relabel suspects/suspects.csv`" in output
     assert not (tmp_path / "mlflow.db").exists()
     table = tmp_path / "suspects/suspects.csv"
     written = table.read_bytes()

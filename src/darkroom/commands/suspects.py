@@ -89,6 +89,10 @@ def suspects(
         )
     counts = f"{counted(len(found.suspects), 'suspect')} among {counted(len(found.ranked), 'image')}"
     click.echo(
-        f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, too"
-        f" many if the model is weak; see {table.with_suffix('.html')}"
+        f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, more"
+        " than there are if the model is weak"
+    )
+    click.echo(
+        f"next: look at {table.with_suffix('.html')}, fill in new_label or exclude in {table.name} where"
+        f" needed, and run `darkroom relabel {table}`"
     )

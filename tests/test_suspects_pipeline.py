@@ -28,7 +28,7 @@ def test_a_planted_label_is_found_and_put_right(tmp_path: Path) -> None:
     [rank] = [number for number, row in enumerate(rows) if row["path"] == "1/planted.png"]
     assert rank < 100
     assert rows[rank]["suggested"] == "0"
-    kept = list((tmp_path / ".darkroom/suspects").glob("*/*/probabilities.npy"))
+    kept = list((tmp_path / ".darkroom/retraining").glob("*/*/probabilities.npy"))
     assert len(kept) == 2
     kept[0].unlink()  # as if it had been stopped in one fold
     project.run("darkroom", "suspects", "--folds", "2")

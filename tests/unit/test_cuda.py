@@ -27,7 +27,6 @@ from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading import placement
 from darkroom.loading.batches import Batches, TrainBatch
-from darkroom.loading.philox import words
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.training import checkpoint
@@ -93,14 +92,6 @@ def settings() -> Iterator[None]:
 
 
 # numbers and pixels
-
-
-@CUDA_ONLY
-def test_random_words_are_those_of_the_cpu(device: str) -> None:
-    ids = torch.cat((torch.arange(2_000), torch.arange(2**32 - 2_000, 2**32)))
-    on_cpu = words(2**32 - 1, 3, 7, ids)
-    assert torch.equal(words(2**32 - 1, 3, 7, ids.to(device)).cpu(), on_cpu)
-    assert not torch.equal(words(2**32 - 2, 3, 7, ids.to(device)).cpu(), on_cpu)
 
 
 @CUDA_ONLY

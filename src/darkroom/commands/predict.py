@@ -28,6 +28,14 @@ import click
     " those that are left open), and the set of possible classes.",
 )
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(("onnx", "onnx-fp16", "onnx-int8")),
+    default="onnx",
+    show_default=True,
+    help="The exported format that classifies.",
+)
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -36,6 +44,7 @@ def predict(
     top_k: int | None,
     abstain: bool,
     tiff: bool,
+    format_name: str,
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
@@ -59,7 +68,7 @@ def predict(
         if len(paths) > 1:  # an earlier table among the images is not an image
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
-    predictor = Predictor(model, tiff, abstain)
+    predictor = Predictor(model, tiff, abstain, format_name)
     num_columns = min(top_k or 1, len(predictor.class_names))
     columns = ["path", *(predictor.target.columns if top_k is None else ("class", "probability"))]
     columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]

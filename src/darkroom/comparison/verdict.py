@@ -8,12 +8,12 @@ import numpy as np
 
 from darkroom.comparison.costs import Costs
 from darkroom.comparison.matching import Matched, match
-from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
 from darkroom.comparison.targets.interface import compared_target
 from darkroom.errors import counted
 from darkroom.metrics.holm import holm
+from darkroom.metrics.paired import Paired, mcnemar, paired_difference
 
 Verdict = Literal["better", "worse", "indistinguishable"]
 

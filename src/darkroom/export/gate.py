@@ -31,10 +31,12 @@ class Judged:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what parity.json holds in addition."""
-        found = {"difference": self.paired.difference, "low": self.paired.low, "high": self.paired.high}
+        paired = self.paired
         return {
             "float_layers": FLOAT_LAYERS[self.safer],
-            **{f"f1_macro_change_{side}": round(value, DIGITS) for side, value in found.items()},
+            "f1_macro_change": round(paired.difference, DIGITS),
+            "f1_macro_change_low": round(paired.low, DIGITS),
+            "f1_macro_change_high": round(paired.high, DIGITS),
         }
 
     def summary(self) -> str:

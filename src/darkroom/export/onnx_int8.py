@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from darkroom.dataset.shards import Shards
 from darkroom.export.layers import float_nodes
-from darkroom.export.source import Source
+from darkroom.export.source import Source, strip_traces
 
 NUM_CALIBRATION = 256
 """Maximum number of training images that are looked at."""
@@ -52,9 +52,12 @@ def write_onnx_int8(source: Source, path: Path, safer: bool) -> None:
 
     assert source.calibration is not None
     model = onnx.load_from_string(source.onnx)
+    kept = float_nodes(model.graph, safer)
+    # without it, the quantiser asks for normalisation layers to be folded, which the exporter has done
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with TemporaryDirectory(prefix="darkroom-int8-") as name:
         plain, ranges, quantised = (Path(name, file) for file in ("plain.onnx", "ranges", "int8.onnx"))
-        plain.write_bytes(source.onnx)
+        onnx.save(model, plain)
         calibrator = create_calibrator(
             plain, OPERATORS, f"{Path(name, 'augmented.onnx')}", CalibrationMethod.MinMax
         )
@@ -71,10 +74,11 @@ def write_onnx_int8(source: Source, path: Path, safer: bool) -> None:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=float_nodes(model.graph, safer),
+            nodes_to_exclude=kept,
             calibration_cache_path=ranges,
         )
         written = onnx.load(quantised)
+    strip_traces(written)
     path.write_bytes(written.SerializeToString(deterministic=True))
 
 

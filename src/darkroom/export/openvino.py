@@ -33,4 +33,9 @@ def write_openvino(source: Source, path: Path, _: bool = False) -> None:
     with TemporaryDirectory(prefix="darkroom-openvino-") as folder:
         file = Path(folder, "model.onnx")
         file.write_bytes(source.onnx)
-        openvino.save_model(openvino.convert_model(file), path, compress_to_fp16=False)
+        model = openvino.convert_model(file)
+        for index, node in enumerate(model.get_ordered_ops()):
+            # names that the converter gives count what the process has converted before
+            if node.get_type_name() not in ("Parameter", "Result"):
+                node.set_friendly_name(f"{node.get_type_name()}_{index}")
+        openvino.save_model(model, path, compress_to_fp16=False)

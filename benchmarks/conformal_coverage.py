@@ -35,7 +35,7 @@ NAME = "conformal_coverage"
 NUM_TRAIN, NUM_SPLITS, NUM_CLASSES = 400, 200, 10
 COVERAGE = 0.9
 VAL_IMAGES = (100, 180, 270, 359, 700, 1_000)
-"""359 are as many as the default split has."""
+"""270 are as many as the default split has."""
 PRECISIONS = (0.95, 0.98)
 STRENGTHS = {"too unsure": 0.05, "unsure": 1.0, "too sure": 1_000.0}
 """Values of scikit-learn's ``C``."""

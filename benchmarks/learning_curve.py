@@ -110,7 +110,7 @@ def foretell(args: argparse.Namespace) -> None:
         before = resource.getrusage(resource.RUSAGE_SELF)
         config = TrainConfig.of(load_params(PARAMS))
         configure_libraries(config.is_deterministic)
-        images = LabelledImages()
+        images = LabelledImages("learning-curve")
         groups = load_groups(MANIFEST, images.shards.paths)
         planned, remarks = plan_repeats(config, images, groups, [5, 10, 20, 40, 80], args.repeats)
         preds = predict_validation(planned, images, load_runtime())

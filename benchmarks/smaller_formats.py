@@ -23,7 +23,6 @@ from darkroom.compute.latency import time_in_turn
 from darkroom.config.export import Export
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
-from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
 from darkroom.export.checks import write_and_check
 from darkroom.export.formats import FORMATS
@@ -45,12 +44,11 @@ def measure(name: str, project: Path, folder: Path) -> None:
     model, spec = load_model(MODEL)
     view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
     test = open_split(PREPARED / "test", info, view)
-    targets = stored_target(test.target).indicators(test.labels, len(info.class_names))
     groups = groups_of(pq.read_table(MANIFEST, columns=list(COLUMNS)), test.paths)
     source = Source(model, spec, calibration_images(open_split(PREPARED / "train", info, view)))
     formats = [one for one in FORMATS if one != "pt2"]
     options = Export(formats=formats, parity_tolerance=1e-3, max_f1_drop=1, golden_images=0)
-    written = write_and_check(source, options, num_cores(), test, targets, groups, folder)
+    written = write_and_check(source, options, num_cores(), test, groups, folder)
     runs = [LOADERS[file.suffix](file) for file in written.entries]
     random = np.random.default_rng(0)
     milliseconds = {}

@@ -38,16 +38,16 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
     test = open_split(PREPARED / "test", info, view)
-    targets = stored_target(test.target).indicators(test.labels, len(info.class_names))
     groups = groups_of(pq.read_table(MANIFEST, columns=list(COLUMNS)), test.paths)
     calibrates = "onnx-int8" in options.formats
     calibration = calibration_images(open_split(PREPARED / "train", info, view)) if calibrates else None
 
     source = Source(model, spec, calibration)
-    written = write_and_check(source, options, config.num_threads, test, targets, groups, EXPORT)
+    written = write_and_check(source, options, config.num_threads, test, groups, EXPORT)
     checked = {file.name: entry for file, entry in written.entries.items()}
 
-    examples = test.viewed(None).gather(one_per_class(targets, options.golden_images))
+    shown = stored_target(test.target).indicators(test.labels, len(info.class_names))
+    examples = test.viewed(None).gather(one_per_class(shown, options.golden_images))
     golden = write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
 
     metrics = read_json(METRICS)["test"]

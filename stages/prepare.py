@@ -69,7 +69,14 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     with spinner("report"):
         more = [*collection.remarks, *series_remarks(candidates, decision)]
         remarks = write_preparation_report(
-            MANIFEST, info, duplicates, candidates.pixels, REPORT_PREPARE, candidates.sets, more
+            MANIFEST,
+            info,
+            duplicates,
+            candidates.pixels,
+            REPORT_PREPARE,
+            candidates.sets,
+            more,
+            candidates.pictures,
         )
     images.remove_other_segments()
 

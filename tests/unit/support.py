@@ -1,6 +1,7 @@
 """What several unit tests need: a spec, a tiny data set, training options, fresh processes."""
 
 import hashlib
+import io
 import math
 import os
 import subprocess
@@ -19,6 +20,7 @@ from darkroom.config.augment import Augment
 from darkroom.config.train import SettledTrain
 from darkroom.dataset.shards import ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
+from darkroom.export.parity import Parity
 from darkroom.models.spec import ModelSpec
 from darkroom.training.course import EpochResult
 from darkroom.training.losses import Loss, make_loss
@@ -194,3 +196,36 @@ def output_of(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     return output
+
+
+def through_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns what torch loads of the values that it has saved."""
+    file = io.BytesIO()
+    torch.save(values, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+def score_differences(here: dict[str, Any], there: dict[str, Any]) -> dict[str, tuple]:
+    """What differs within the six digits that are kept; ``None`` equals only ``None``."""
+    assert here.keys() == there.keys()
+    near = {n: v if v is None else pytest.approx(v, abs=1.1e-6) for n, v in there.items()}
+    return {name: (here[name], there[name]) for name in here if here[name] != near[name]}
+
+
+def compare(
+    spec: ModelSpec,
+    expected: NDArray[np.floating],
+    actual: NDArray[np.floating],
+    truth: NDArray[Any] | None = None,
+) -> Parity:
+    """The differences between probabilities of the checkpoint and those of a file, in one batch."""
+    parity = Parity(spec)
+    parity.add(expected, actual, np.zeros(expected.shape, np.bool_) if truth is None else truth)  # type: ignore[arg-type]
+    return parity
+
+
+def unlabelled(*batches: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Batches of images for `check_parity` if no score is asked for."""
+    return [(images, np.zeros((len(images), 1), np.bool_)) for images in batches]

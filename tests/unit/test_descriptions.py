@@ -261,17 +261,22 @@ def test_a_preparation_tells_images_classes_problems_and_duplicates() -> None:
     assert rows["classes"].endswith("class 19, ...")
 
 
-@pytest.mark.parametrize("kind", ["argmax", "labels"])
-def test_an_export_tells_sizes_and_parity(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "score", "agreed"),
+    [
+        ("argmax", "accuracy", "the same class for 99.5% of the test images"),
+        ("labels", "exact_match", "the same set of labels for 99.5% of the test images"),
+        ("pixel", "iou_macro", "the same class for 99.5% of the pixels of the test images"),
+    ],
+)
+def test_an_export_tells_sizes_and_parity(kind: str, score: str, agreed: str) -> None:
     parity = {"max_abs_difference_below": 1e-6, f"{kind}_agreement": 0.995}
     assert describe_export({"model.onnx": 1_234_000}, {"model.onnx": parity}) == {
-        "model.onnx": "1,234 kB; differs from the checkpoint by less than 1e-06, "
-        "99.5% of the test images get the same outcome"
+        "model.onnx": f"1,234 kB; differs from the checkpoint by less than 1e-06, {agreed}"
     }
-    score = {"argmax": "accuracy", "labels": "exact_match"}[kind]
     parity |= {"f1_macro": 0.9, "f1_macro_low": 0.8, "f1_macro_high": 0.95, score: 0.5}
     [row] = describe_export({"model.onnx": 1_234_000}, {"model.onnx": parity}).values()
-    title = score.replace("_", " ")
+    title = {"iou_macro": "mean IoU"}.get(score, score.replace("_", " "))
     assert f"1,234 kB; macro F1 0.9000 (0.8000 to 0.9500), {title} 0.5000, differs" in row
     assert exported_metrics({"model.onnx": parity}) == {
         "parity/model.onnx": 1e-6,

@@ -28,20 +28,25 @@ SCORES: dict[str, Any] = {
 }
 
 
+def reason(what: str, value: float, low: float, wanted: float) -> str:
+    bound = f"the lower bound of its 95 % interval is {low:.4f}"
+    return f"{what} is {value:.4f}; {bound}, and {wanted} is required"
+
+
 @pytest.mark.parametrize(
     ("gate", "reasons"),
     [
         ({"min_f1_macro": 0.91}, []),
         (
             {"min_f1_macro": 0.92},  # which the point reaches
-            ["macro F1: the lower bound 0.9100 (of 0.9500) is below 0.92"],
+            [reason("macro F1", 0.95, 0.91, 0.92)],
         ),
         ({"min_recall": {"cat": 0.9, "dog": 0.7}}, []),
         (
             {"min_recall": {"cat": 0.94, "dog": 0.8}, "min_f1_macro": 0.5},
             [
-                "recall of cat: the lower bound 0.9300 (of 0.9700) is below 0.94",
-                "recall of dog: the lower bound 0.7200 (of 0.9000) is below 0.8",
+                reason("recall of cat", 0.97, 0.93, 0.94),
+                reason("recall of dog", 0.9, 0.72, 0.8),
             ],
         ),
         (
@@ -93,7 +98,7 @@ def test_the_exit_status_tells(judged: Path) -> None:
     code, output = gate("{min_f1_macro: 0.93}")
     assert code == 1
     assert output.splitlines() == [
-        "macro F1: the lower bound 0.9100 (of 0.9500) is below 0.93",
+        reason("macro F1", 0.95, 0.91, 0.93),
         "gate: not passed",
     ]
     code, output = gate("{min_f1_macro: 0.93}", "--json")
@@ -121,8 +126,8 @@ def test_a_drop_is_judged_by_the_interval(judged: Path) -> None:
     PREDICTIONS.write_bytes(files_of(slightly)[0])
     code, output = gate("{max_drop: 0.01, against: good}")
     assert code == 1
-    assert "macro F1 against commit" in output
-    assert "is below -0.01" in output
+    assert "macro F1 differs from that of commit" in output
+    assert "and -0.01 is required" in output
     assert gate("{max_drop: 0.2, against: good}")[0] == 0
     PREDICTIONS.write_bytes(files_of(BAD)[0])
     assert gate("{max_drop: 0.2, against: good}")[0] == 1

@@ -134,6 +134,18 @@ def test_the_same_model_and_images_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "two/golden/expected.txt").read_bytes() != contents[0]["expected.txt"]
 
 
+def test_of_masks_the_means_over_their_pixels_are_expected(tmp_path: Path) -> None:
+    spec = make_spec(name="unet", target="mask", depth=2)
+    model = make_classifier(spec).eval()
+    write_golden(model, spec, draw(spec), 1e-5, tmp_path)
+    _, expected = read(tmp_path)
+    images = np.stack([np.fromfile(tmp_path / f"golden/{name}.u8", np.uint8) for name in expected])
+    with torch.no_grad():
+        probabilities = model(torch.from_numpy(images.reshape(-1, 1, 8, 8))).softmax(dim=1).numpy()
+    means = [[plane.astype(np.float64).mean() for plane in planes] for planes in probabilities]
+    assert list(expected.values()) == [pytest.approx(row, abs=1e-6) for row in means]
+
+
 @pytest.mark.parametrize(
     ("labels", "max_images", "indices"),
     [

@@ -87,6 +87,10 @@ def collect(root: Path, cache: Path) -> Collection:
         merge_labels={},
         image_root=None,
         slice_columns="auto",
+        masks="auto",
+        mask_column=None,
+        classes_file=None,
+        void="void",
     )
     return find_collection(source, cache)
 

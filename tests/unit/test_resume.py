@@ -26,8 +26,11 @@ from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.engine import fit
 from darkroom.training.interruption import Interruption
+from darkroom.training.losses import Loss, make_loss
 from darkroom.training.moving_average import MovingAverage
 from darkroom.training.state import TrainingState
+from darkroom.training.targets import mask
+from darkroom.void import VOID
 
 NUM_STEPS = 3
 NUM_VAL_BATCHES = 2
@@ -75,6 +78,9 @@ class Job:
         targets = 1 - targets if self.is_val_inverted else targets
         return list(zip(images.split(8), targets.split(8), strict=True))
 
+    def loss(self) -> Loss:
+        return plain_loss(self.train_options())
+
     def run(self, state: TrainingState, checkpoints: Checkpoints | None = None) -> dict[str, Any]:
         """Trains to the end, and returns the state at the end."""
         results = list(
@@ -82,7 +88,7 @@ class Job:
                 state,
                 self.train_batches,
                 self.val_batches,
-                plain_loss(self.train_options()),
+                self.loss(),
                 self.train_options(),
                 self.seed,
                 checkpoints,
@@ -90,6 +96,31 @@ class Job:
         )
         assert results == state.results
         return checkpoint._copied(state.to_dict())
+
+
+class MaskJob(Job):
+    """A training on masks: the first row is void, other pixels say whether they are light."""
+
+    def new_state(self, weights_seed: int = 0) -> TrainingState:
+        torch.manual_seed(weights_seed)
+        spec = make_spec(name="unet", target="mask", dropout=self.dropout)
+        return TrainingState(make_classifier(spec), self.train_options(), NUM_STEPS)
+
+    def train_batches(self, epoch: int, first_step: int) -> Iterator[TrainBatch]:
+        for batch in super().train_batches(epoch, first_step):
+            yield batch._replace(targets=masks_of(batch.images))
+
+    def val_batches(self, epoch: int) -> list[Batch]:
+        return [(images, masks_of(images)) for images, _ in super().val_batches(epoch)]
+
+    def loss(self) -> Loss:
+        return make_loss(mask, self.train_options(), "ab", (60, 40), 100, torch.device("cpu"))
+
+
+def masks_of(images: Tensor) -> Tensor:
+    masks = (images[:, 0] > 128).byte()
+    masks[:, 0] = VOID
+    return masks
 
 
 def some_images(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -163,6 +194,9 @@ JOBS = {
     "gradient norms": Job({"gradient_norms": True, "clip_norm": 0.1}),
     "dropout and micro batches": Job({"micro_batches": 3}, dropout=0.3),
     "weights and mixed images": Job({"label_smoothing": 0.1}, is_weighted=True, is_mixed=True),
+    "masks": MaskJob(
+        {"loss": "cross_entropy+dice", "class_weights": "balanced", "micro_batches": 2}, dropout=0.2
+    ),
     "float16": Job({"precision": "float16"}),
     "bfloat16": Job({"precision": "bfloat16"}),
     "all": Job(

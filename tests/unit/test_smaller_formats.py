@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from PIL import Image
-from support import make_spec
+from support import make_spec, unlabelled
 
 from darkroom.commands.predict import predict
 from darkroom.errors import UserError
@@ -23,7 +23,7 @@ from darkroom.export.gate import settle
 from darkroom.export.layers import float_nodes
 from darkroom.export.onnx_int8 import _rounded
 from darkroom.export.openvino import check_openvino
-from darkroom.export.parity import Parity, check_parity, compare
+from darkroom.export.parity import Parity, check_parity
 from darkroom.export.source import Source
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
@@ -158,7 +158,7 @@ def test_same_bytes_again_and_others_when_safer(exported: Exported, tmp_path: Pa
 def test_only_they_may_differ_from_the_checkpoint(exported: Exported) -> None:
     assert [is_smaller(file) for file in exported.files] == [False, False, True, True]
     model, files = exported.source.classifier, exported.files[-1:]
-    batches = [exported.images]
+    batches = unlabelled(exported.images)
     parity = check_parity(model, SPEC, files, batches, 1, 1e-6, smaller=[files[0].name])
     assert 1e-6 < parity["model.int8.onnx"].max_abs_difference < 0.1
     with pytest.raises(UserError, match=r"model\.int8\.onnx differs .*parity_tolerance allows 1e-06"):
@@ -183,11 +183,15 @@ def test_an_image_has_the_same_probabilities_in_any_batch(exported: Exported) ->
 TRUTH = np.eye(3, dtype=np.float32)[np.arange(300) % 3]
 
 
+CLASSES = make_spec(class_names=("cat", "dog", "fox"))
+
+
 def wrong(num_images: int) -> Parity:
-    """A file that takes so many images of the first class for the second; the checkpoint is right."""
-    outputs = TRUTH.copy()
+    """A file that takes this many images of the first class for the second; the checkpoint is right."""
+    outputs, parity = TRUTH.copy(), Parity(CLASSES)
     outputs[np.flatnonzero(TRUTH[:, 0])[:num_images]] = [0, 1, 0]
-    return compare("one_class", TRUTH, outputs)
+    parity.add(TRUTH, outputs, TRUTH > 0)
+    return parity
 
 
 def settled(first: int, second: int, drop: float) -> tuple[int, bool]:
@@ -198,10 +202,8 @@ def settled(first: int, second: int, drop: float) -> tuple[int, bool]:
         calls.append(second)
         return wrong(second)
 
-    parity, judged = settle(
-        "model.int8.onnx", wrong(first), again, TRUTH > 0, None, ("cat", "dog", "fox"), drop
-    )
-    assert (parity.preds == wrong(second if judged.safer else first).preds).all()
+    parity, judged = settle("model.int8.onnx", wrong(first), again, None, CLASSES.class_names, drop)
+    assert parity.answers.scored == wrong(second if judged.safer else first).answers.scored
     return len(calls), judged.safer
 
 
@@ -233,7 +235,7 @@ def test_the_interval_counts_and_not_the_change_alone() -> None:
 
 def settle_change(num_images: int) -> float:
     parity = wrong(num_images)
-    _, judged = settle("file", parity, lambda: parity, TRUTH > 0, None, ("cat", "dog", "fox"), 1)
+    _, judged = settle("file", parity, lambda: parity, None, CLASSES.class_names, 1)
     assert judged.to_dict()["float_layers"] == "none"
     return float(judged.to_dict()["f1_macro_change"])
 
@@ -291,6 +293,6 @@ def test_openvino_agrees_with_the_checkpoint(exported: Exported, tmp_path: Path)
         ]
     assert contents[0] == contents[1]
     [parity] = check_parity(
-        exported.source.classifier, SPEC, [file], [exported.images], 1, 1e-5
+        exported.source.classifier, SPEC, [file], unlabelled(exported.images), 1, 1e-5
     ).values()
     assert json.dumps(parity.to_dict())

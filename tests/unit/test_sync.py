@@ -262,7 +262,7 @@ def test_a_deleted_experiment_is_named_with_both_ways_out(
     for output in (told, sync()[1]):
         assert "the experiment 'darkroom' in mlflow.db is deleted; restore it with" in output
         assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}`" in output
-        assert "or name another one by MLFLOW_EXPERIMENT_NAME" in output
+        assert "or set MLFLOW_EXPERIMENT_NAME to another one" in output
         assert "out of reach" not in output
     assert "the next stage sends it" not in told
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")

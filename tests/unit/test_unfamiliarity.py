@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf, ledoit_wolf
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from support import make_spec, two_brightnesses, weights_hash, write_shards
+from support import make_spec, two_brightnesses, unlabelled, weights_hash, write_shards
 from torch import Tensor
 
 from darkroom.dataset.shards import Shards
@@ -179,6 +179,7 @@ def job_on(folder: Path, storage: Storage, batch_size: int, workers: int, seed: 
         Job,
         SimpleNamespace(
             model=model,
+            info=SimpleNamespace(target="one_class"),
             plain_train=splits["train"],
             val=splits["val"],
             uses_features=lambda epoch: False,
@@ -270,7 +271,7 @@ def test_every_format_gives_the_same(digits: Digits, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
     save_model(model, spec, checkpoint)
     files = write_formats(["onnx", "pt2"], checkpoint, Source(model, spec), tmp_path / "export")
-    for parity in check_parity(model, spec, files, [images[:50]], 1, 1e-4).values():
+    for parity in check_parity(model, spec, files, unlabelled(images[:50]), 1, 1e-4).values():
         assert parity.to_dict()["unfamiliarity_difference_below"] <= 1e-4
     session = onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])
     [found] = session.run(["unfamiliarity"], {"images": images})
@@ -280,7 +281,7 @@ def test_every_format_gives_the_same(digits: Digits, tmp_path: Path) -> None:
     shuffled, _ = load_model(checkpoint)
     shuffled.unfamiliarity.mean.copy_(shuffled.unfamiliarity.mean.flip(0))  # the negative twin
     with pytest.raises(UserError, match=r"model\.onnx differs .* in an unfamiliarity; 0\.01 is allowed"):
-        check_parity(shuffled, spec, files[1:2], [images[:50]], 1, 1e-4)
+        check_parity(shuffled, spec, files[1:2], unlabelled(images[:50]), 1, 1e-4)
 
 
 def test_evaluate_counts_false_alarms_with_an_interval(digits: Digits, tmp_path: Path) -> None:

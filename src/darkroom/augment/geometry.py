@@ -58,18 +58,30 @@ def shift_and_flip(images: Tensor, changes: Tensor) -> Tensor:
         As ``images``.
     """
     num_images, height, width, channels = images.shape
-    down, right, horizontal, vertical = changes.unsqueeze(2).unbind(1)  # (n, 1) each
-    rows = torch.arange(height, device=images.device)
-    rows = torch.where(vertical == 1, height - 1 - rows, rows)
-    rows = (rows + down).clamp(0, height - 1)  # (n, height)
-    columns = torch.arange(width, device=images.device)
-    columns = torch.where(horizontal == 1, width - 1 - columns, columns)
-    columns = (columns + right).clamp(0, width - 1)  # (n, width)
+    rows, columns = shifted_positions(changes, height, width)
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     rows += torch.arange(num_images, device=images.device)[:, None] * height
     index = ((rows * width)[:, :, None] + columns[:, None, :]).flatten()
     # index_select takes a quarter of the time of indexing with three tensors
     pixels = images.reshape(-1) if channels == 1 else images.reshape(-1, channels)
     return pixels.index_select(0, index).view(images.shape)
+
+
+def shifted_positions(changes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return which row and column each pixel comes from, outside of the image where it is shifted.
+
+    Args:
+        changes: int64 ``(n, 4)``, as ``draw_shifts_and_flips`` returns.
+
+    Returns:
+        int64 ``(n, height)`` and ``(n, width)``.
+    """
+    down, right, horizontal, vertical = changes.unsqueeze(2).unbind(1)  # (n, 1) each
+    rows = torch.arange(height, device=changes.device)
+    columns = torch.arange(width, device=changes.device)
+    rows = torch.where(vertical == 1, height - 1 - rows, rows)
+    columns = torch.where(horizontal == 1, width - 1 - columns, columns)
+    return rows + down, columns + right
 
 
 def draw_resized_crops(words: Ints, height: int, width: int, smallest: float) -> Ints:
@@ -198,19 +210,30 @@ def affine(images: Tensor, changes: Tensor) -> Tensor:
         As ``images``.
     """
     _, height, width, _ = images.shape
+    rows, columns = affine_positions(changes, height, width)
+    return sample_bilinear(
+        images, rows.clamp_(0, (height - 1) * STEPS), columns.clamp_(0, (width - 1) * STEPS)
+    )
+
+
+def affine_positions(changes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return where each pixel comes from, also outside of the image.
+
+    Args:
+        changes: int64 ``(n, 4)``, as ``draw_affine`` returns.
+
+    Returns:
+        Rows and columns, int64 ``(n, height, width)``, in units of 1 / STEPS pixel.
+    """
     cosine, sine, down, right = changes.unsqueeze(2).unbind(1)  # (n, 1) each
     # twice the distance from the centre, which is an integer for even sides, too
-    y = 2 * torch.arange(height, device=images.device) - (height - 1) - 2 * down  # (n, height)
-    x = 2 * torch.arange(width, device=images.device) - (width - 1) - 2 * right  # (n, width)
+    y = 2 * torch.arange(height, device=changes.device) - (height - 1) - 2 * down  # (n, height)
+    x = 2 * torch.arange(width, device=changes.device) - (width - 1) - 2 * right  # (n, width)
     to_steps = AFFINE_BITS + 1 - STEP_BITS
     half = 1 << (to_steps - 1)
     rows = (cosine * y + (height - 1) * AFFINE_ONE + half)[:, :, None] - (sine * x)[:, None, :]
     columns = (cosine * x + (width - 1) * AFFINE_ONE + half)[:, None, :] + (sine * y)[:, :, None]
-    return sample_bilinear(
-        images,
-        (rows >> to_steps).clamp_(0, (height - 1) * STEPS),
-        (columns >> to_steps).clamp_(0, (width - 1) * STEPS),
-    )
+    return rows >> to_steps, columns >> to_steps
 
 
 def sample_bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

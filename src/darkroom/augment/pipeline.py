@@ -23,6 +23,7 @@ from darkroom.augment.geometry import (
     whole_images,
 )
 from darkroom.augment.host import make_transforms, transform_each
+from darkroom.augment.masks import affine_masks, resized_crop_masks, shift_and_flip_masks
 from darkroom.augment.mix import draw_mixes, mix_images
 from darkroom.loading.placement import send
 
@@ -43,6 +44,8 @@ class _Step(NamedTuple):
     integers ``(n, ...)``."""
     apply: Callable[[Tensor, Tensor], Tensor]
     """Takes the images, and these integers on the same device; returns the images."""
+    apply_to_masks: Callable[[Tensor, Tensor], Tensor] | None = None
+    """The same for masks ``(n, height, width)``; None: they stay as they are."""
     size: tuple[int, int] | None = None
     """Height and width of the result; None: those of the images."""
 
@@ -115,10 +118,36 @@ class Augmentation:
         Returns:
             As ``images``, in the training size; the same object if nothing is enabled.
         """
-        steps = self._steps
-        if not self._cuts_on_host and (self._sizes or self._smallest is not None):
-            steps = [self._cut(images, epoch), *steps]
+        steps = self._steps_of(images, epoch)
         return self._apply(steps, images, sample_ids, epoch) if steps else images
+
+    def on_masks(self, masks: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Move masks as ``on_device`` moves their images; changes of colour do not apply to them.
+
+        What is drawn depends on the sample and the size alone, so it is drawn again.
+
+        Args:
+            masks: uint8 ``(n, height, width)``, as large as the images and on the same device.
+            sample_ids: int64 ``(n,)`` on the CPU.
+
+        Returns:
+            As ``masks``, in the training size; the same object if nothing moves them.
+        """
+        assert not self.needs_host
+        steps = [step for step in self._steps_of(masks, epoch) if step.apply_to_masks is not None]
+        if not steps:
+            return masks
+        height, width = masks.shape[1:3]
+        for step, drawn in zip(steps, self._draw(steps, sample_ids, epoch, height, width), strict=True):
+            assert step.apply_to_masks is not None
+            masks = step.apply_to_masks(masks, send(torch.from_numpy(drawn), masks.device))
+        return masks
+
+    def _steps_of(self, images: Tensor, epoch: int) -> list[_Step]:
+        """Return the steps on the device, for images or masks."""
+        if not self._cuts_on_host and (self._sizes or self._smallest is not None):
+            return [self._cut(images, epoch), *self._steps]
+        return self._steps
 
     def _cut(self, images: Tensor, epoch: int) -> _Step:
         """Return the step that cuts images and resizes them to the size of an epoch."""
@@ -127,12 +156,13 @@ class Augmentation:
         # sizes are counted from epoch 1
         size = next((size for first, size in reversed(self._sizes) if first <= epoch + 1), last)
         apply = partial(resized_crop, size=size)
+        to_masks = partial(resized_crop_masks, size=size)
         if self._smallest is not None:
             draw = partial(draw_resized_crops, smallest=self._smallest)
-            return _Step(draws.RESIZED_CROP, draw, apply, size)
+            return _Step(draws.RESIZED_CROP, draw, apply, to_masks, size)
         if self._cuts == "whole":
-            return _Step(draws.CROP, whole_images, apply, size)
-        return _Step(draws.CROP, partial(draw_crops, size=last), apply, size)
+            return _Step(draws.CROP, whole_images, apply, to_masks, size)
+        return _Step(draws.CROP, partial(draw_crops, size=last), apply, to_masks, size)
 
     def _apply(self, steps: list[_Step], images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
         """Apply steps to batches, in parts that fit a CPU's caches."""
@@ -199,12 +229,12 @@ def _make_steps(options: "Augment") -> list[_Step]:
             horizontal_flip=options.horizontal_flip,
             vertical_flip=options.vertical_flip,
         )
-        steps.append(_Step(draws.SHIFT_AND_FLIP, draw_shifts, shift_and_flip))
+        steps.append(_Step(draws.SHIFT_AND_FLIP, draw_shifts, shift_and_flip, shift_and_flip_masks))
     if options.rotate > 0 or options.translate > 0 or options.scale > 0:
         draw_changes = partial(
             draw_affine, rotate=options.rotate, translate=options.translate, scale=options.scale
         )
-        steps.append(_Step(draws.AFFINE, draw_changes, affine))
+        steps.append(_Step(draws.AFFINE, draw_changes, affine, affine_masks))
     strengths = (options.brightness, options.contrast, options.saturation, options.hue)
     if any(strengths):
         draw_factors = partial(draw_jitter, strengths=strengths)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkroom.collection.arrangement import explain_arrangement
-from darkroom.collection.entries import Files, split_called
+from darkroom.collection.entries import BAD, Files, split_called
 from darkroom.collection.folder import FolderFiles
 from darkroom.collection.grouping import check_groups
 from darkroom.collection.labels import classes_in
@@ -46,6 +46,7 @@ def check_collection(
     files: Files,
     source: DataSource,
     is_labelled_by_folders: bool,
+    has_masks: bool,
     missing: str,
     rename: Renaming,
     troubles: Troubles,
@@ -54,6 +55,7 @@ def check_collection(
 
     Args:
         table: rows of ``collection.SCHEMA``, sorted by path.
+        has_masks: whether images have masks, which have not been read, instead of labels.
         missing: the result of ``explain_not_found``.
         rename: the renaming that has read the labels.
         troubles: gets classes whose names look alike, and split folders inside class folders.
@@ -71,7 +73,28 @@ def check_collection(
     to_read = table.select(["path", "label", "split", "group", "outcome"])
     to_read = to_read.filter(pc.is_null(to_read["outcome"]))
     if len(to_read) == 0:
-        raise UserError(_explain_nothing(table, files, source, is_labelled_by_folders, missing))
+        raise UserError(
+            _explain_no_masks(table, source, missing)
+            if has_masks
+            else _explain_nothing(table, files, source, is_labelled_by_folders, missing)
+        )
+    if not has_masks:
+        _check_labels(table, to_read, files, source, is_labelled_by_folders, rename, troubles)
+    if source.group_pattern is not None:
+        check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
+
+
+def _check_labels(
+    table: pa.Table,
+    to_read: pa.Table,
+    files: Files,
+    source: DataSource,
+    is_labelled_by_folders: bool,
+    rename: Renaming,
+    troubles: Troubles,
+) -> None:
+    """Check the labels of the rows to read; see ``check_collection``."""
+    name = source.path
     rename.check()
     separator = source.label_separator
     if message := explain_look_alikes(_count_classes(table, separator), source.merge_labels, name):
@@ -92,8 +115,6 @@ def check_collection(
     is_top = is_labelled_by_folders and source.class_name == "top"
     if is_top and (message := _explain_splits_in_classes(to_read, name)):
         troubles.add(Trouble("Split folders inside class folders", message))
-    if source.group_pattern is not None:
-        check_groups(source.group_pattern, to_read["path"], to_read["group"], name)
 
 
 def _explain_splits_in_classes(to_read: pa.Table, name: str) -> str:
@@ -131,6 +152,17 @@ def _explain_nothing(
         or f"one folder per class is needed, as in {name}/cat/1.jpg, {name}/dog/1.jpg (or data.manifest,"
         " a table that labels the files)"
     )
+
+
+def _explain_no_masks(table: pa.Table, source: DataSource, missing: str) -> str:
+    """Return why no image with a mask can be read."""
+    if missing:
+        return f"data.manifest: {source.manifest} lists no file in {source.path}: {missing}"
+    rows = table.filter(pc.is_in(table["outcome"], pa.array(BAD)))
+    first = rows.slice(0, 1).to_pylist()
+    example = f"; the first of {len(rows):,}: {first[0]['path']}: {first[0]['reason']}" if first else ""
+    what = "the images" if source.manifest is None else f"the rows of {source.manifest}"
+    return f"data.path: none of {what} in {source.path} has a mask that can be used{example}"
 
 
 def _explain_folders(table: pa.Table, files: Files) -> str:

@@ -16,7 +16,10 @@ from darkroom.collection.folder import LINKED_FOLDER, FolderFiles, as_text
 from darkroom.collection.grouping import GroupPattern
 from darkroom.collection.huggingface import HuggingFaceFiles, is_hugging_face
 from darkroom.collection.idx import IdxFiles, find_idx
+from darkroom.collection.labels import classes_in
 from darkroom.collection.manifest import Columns, label_by_manifest
+from darkroom.collection.mask_classes import SEPARATOR, MaskClasses, load_mask_classes
+from darkroom.collection.masks import has_masks, label_by_masks, may_have_masks, with_masks
 from darkroom.collection.names import Renaming, is_blank, quoted
 from darkroom.collection.own_columns import OwnColumns
 from darkroom.collection.system_files import is_hidden
@@ -24,6 +27,7 @@ from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError
 from darkroom.targets import Target
+from darkroom.whole_files import whole_file
 
 BATCH = 8_192
 """Maximum number of rows that are unpacked at once."""
@@ -40,6 +44,9 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("offset", pa.int64()),
         ("size", pa.int64()),
+        ("mask", pa.string()),
+        ("mask_offset", pa.int64()),
+        ("mask_size", pa.int64()),
     ]
 )
 """The fields of ``Entry``."""
@@ -60,12 +67,26 @@ class Collection:
     missing: str = ""
     """Message about listed files that are missing; empty if there are none."""
     remarks: tuple[str, ...] = ()
-    """On columns of the manifest that are not kept."""
+    """Messages about columns of the manifest that are not kept."""
+    mask_classes: MaskClasses | None = None
+    """The classes of masks; None: images have labels."""
 
     @property
     def target(self) -> Target:
         """What the images are labelled with."""
+        if self.mask_classes is not None:
+            return "mask"
         return "one_class" if self.separator is None else "several_labels"
+
+    def class_names(self, labels: Iterable[str]) -> list[str]:
+        """Return the classes, sorted, or in the order of the table of classes.
+
+        Args:
+            labels: the texts of labels that occur; see ``labels.split_labels``.
+        """
+        if self.mask_classes is not None:
+            return list(self.mask_classes.names)
+        return sorted(classes_in(labels, self.separator))
 
     @property
     def num_to_read(self) -> int:
@@ -80,8 +101,8 @@ def find_collection(source: DataSource, scratch: Path, troubles: Troubles | None
     """List every file of ``source`` with its label.
 
     Labels come from the manifest if one is named; else from idx files or a Hugging Face copy if the
-    folder is one; else from class folders: ``CLASS/**`` or ``{train,val,test}/CLASS/**``. The order of
-    files on disk does not matter.
+    folder is one; else from masks if there are folders ``images`` and ``masks``; else from class
+    folders: ``CLASS/**`` or ``{train,val,test}/CLASS/**``. The order of files on disk does not matter.
 
     Args:
         scratch: folder for the table, which is memory-mapped because it may have millions of rows.
@@ -110,10 +131,12 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
     own = OwnColumns(source.slice_columns)
     files = open_files(Path(source.path), scratch)
     by_folders = source.manifest is None and not isinstance(files, IdxFiles | HuggingFaceFiles)
+    by_masks = source.mask_column is not None
     if source.manifest is not None:
         columns = Columns(
             path=source.path_column,
-            label=source.label_column,
+            label=None if by_masks else source.label_column,
+            mask=source.mask_column,
             split=source.split_column,
             group=source.group_column,
             weight=source.weight_column,
@@ -125,11 +148,46 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
         entries = _rename(files, rename)
     else:
         found = _tabulate(files.entries())
-        entries = _label_by_folders(files, found, source.class_name, rename, troubles)
+        by_masks = source.masks == "auto" and _has_masks(found)
+        if by_masks:
+            entries = label_by_masks(files.name, _unpack(found), source.classes_file)
+        else:
+            entries = _label_by_folders(files, found, source.class_name, rename, troubles)
+    classes = _mask_classes(files, source, by_masks)
+    if classes is not None:
+        entries = with_masks(entries)
     table = _write_sorted(_tabulate(entries, pattern), scratch / "collection.arrow")
     missing = explain_not_found(table, source)
-    check_collection(table, files, source, by_folders, missing, rename, troubles)
-    return Collection(files, table, source.label_separator, by_folders, missing, tuple(own.remarks))
+    check_collection(table, files, source, by_folders, by_masks, missing, rename, troubles)
+    separator = SEPARATOR if by_masks else source.label_separator
+    return Collection(files, table, separator, by_folders, missing, tuple(own.remarks), classes)
+
+
+def _has_masks(found: pa.Table) -> bool:
+    if not may_have_masks(found["path"]):
+        return False
+    return has_masks(entry.path for entry in _unpack(found) if entry.outcome is None)
+
+
+def _mask_classes(files: Files, source: DataSource, by_masks: bool) -> MaskClasses | None:
+    """Return the classes of masks; None if there are no masks.
+
+    Raises:
+        UserError: labels are to be merged, or a table of classes is given without masks.
+    """
+    if by_masks:
+        if source.merge_labels:
+            raise UserError(
+                f"data.merge_labels: {source.merge_labels} is for labels, but {files.name} has masks,"
+                " whose classes are those of data.classes_file; set it to {}, or data.masks to none"
+            )
+        return load_mask_classes(files, source.classes_file, source.void)
+    if source.classes_file is not None:
+        raise UserError(
+            f"data.classes_file: {source.classes_file!r} has the classes of masks, but {files.name} has"
+            " no folders images and masks; set it to null, or name the folders so"
+        )
+    return None
 
 
 def open_files(path: Path, scratch: Path) -> Files:
@@ -268,11 +326,9 @@ def _tabulate(entries: Iterable[Entry], pattern: GroupPattern | None = None) -> 
 def _write_sorted(table: pa.Table, path: Path) -> pa.Table:
     """Write a table to a file, sorted by path, and return it memory-mapped."""
     order = pc.sort_indices(table, [("path", "ascending")])
-    part = path.with_suffix(".part")
-    with pa.ipc.new_file(part, SCHEMA) as writer:
+    with whole_file(path) as part, pa.ipc.new_file(part, SCHEMA) as writer:
         for start in range(0, len(order), BATCH):
             writer.write_table(table.take(order.slice(start, BATCH)))
-    part.replace(path)  # processes that have mapped the old file keep it
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 

@@ -76,6 +76,10 @@ class Entry:
     """Where the bytes start, if the place stores many files in one."""
     size: int = 0
     """In bytes."""
+    mask: str | None = None
+    """The path of the image's mask, if classes belong to pixels."""
+    mask_offset: int = 0
+    mask_size: int = 0
 
 
 class Files(Protocol):

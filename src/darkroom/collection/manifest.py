@@ -1,8 +1,6 @@
 """Reads labels from a manifest, a table beside the files: CSV, Parquet or JSON Lines."""
 
-import math
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, islice
@@ -14,8 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.collection.entries import SPLIT_NAMES, Entry, Files, Split, split_called
-from darkroom.collection.labels import join_labels
+from darkroom.collection.cells import (
+    cell_label,
+    cell_labels,
+    cell_split,
+    cell_text,
+    cell_weight,
+    path_in_collection,
+)
+from darkroom.collection.entries import Entry, Files
 from darkroom.collection.names import Renaming
 from darkroom.collection.own_columns import OwnColumns, common_values, in_messages
 from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
@@ -42,13 +47,12 @@ _ROWS = pa.schema(
         ("split", pa.string()),
         ("group", pa.string()),
         ("weight", pa.float64()),
+        ("mask", pa.string()),
         ("own_values", pa.string()),
     ]
 )
 """The rows of the manifest: ``number`` is the line, ``path`` is relative to the collection."""
 
-_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_DRIVE = re.compile(r"[A-Za-z]:/")
 _MAX_NAMED = 5
 
 NOT_THERE = "listed, but missing"
@@ -62,10 +66,12 @@ class Columns:
     """Names of the manifest's columns; None: the manifest has no such column."""
 
     path: str
-    label: str
+    label: str | None
     split: str | None = None
     group: str | None = None
     weight: str | None = None
+    mask: str | None = None
+    """If there is one, images have no labels."""
 
 
 def label_by_manifest(
@@ -86,6 +92,8 @@ def label_by_manifest(
 
     With a ``separator``, a label is a set of labels: ``cat|dog`` in a cell, or a list of texts in
     Parquet and JSON Lines. Their order does not matter, and an empty cell is the empty set.
+
+    Paths of masks are resolved like those of images; see ``masks.with_masks``.
 
     A file that is not listed, or has no label, is ``unlisted``; hidden files stay ``hidden``. A listed
     path without file is ``missing``, and one that leads out of the folder is ``outside``. A file that is
@@ -116,7 +124,8 @@ def label_by_manifest(
     index = _find(rows, there["path"])
     yield from _absent(rows.filter(pa.array(index < 0)), there["path"])
     rows = rows.drop_columns(["path", "is_inside"])
-    yield from _present(rows, index, there, manifest, separator is not None)
+    may_have_none = separator is not None or columns.label is None
+    yield from _present(rows, index, there, manifest, may_have_none)
 
 
 def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
@@ -168,19 +177,21 @@ def _read(
         try:
             named = dict(zip(given, values, strict=False))
             if separator is not None:
-                named["label"] = _labels(named["label"], separator, rename)
-            row = {role: _text(value, role) for role, value in named.items()}
-            if separator is None:
-                row["label"] = _label(row["label"], rename)
+                named["label"] = cell_labels(named["label"], separator, rename)
+            row = {role: cell_text(value, role) for role, value in named.items()}
+            if separator is None and "label" in row:
+                row["label"] = cell_label(row["label"], rename)
+            mask = None if columns.mask is None else row["mask"].strip()
             path = path_in_collection(folder, row["path"], keep)
             yield (
                 number,
                 path or row["path"],
                 path is not None,
-                row["label"],
-                _split(row.get("split", "")),
+                row.get("label", ""),
+                cell_split(row.get("split", "")),
                 row.get("group", "").strip() or None,
-                _weight(row.get("weight", "").strip()),
+                cell_weight(row.get("weight", "").strip()),
+                mask and (path_in_collection(folder, mask, keep) or mask),
                 own.pack(values[len(given) :]),
             )
         except ValueError as error:
@@ -213,77 +224,6 @@ def _content(files: Files, manifest: str, there: pa.Table) -> bytes:
         return files.read(found["path"], found["offset"], found["size"])
     except OSError as error:
         raise UserError(f"data.manifest: {manifest} cannot be read ({error})") from None
-
-
-def _text(value: Any, role: str) -> str:
-    """Return a value as text; raise ValueError if it is of another type."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int) or (isinstance(value, float) and role == "weight"):
-        return str(value)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"has the {role} {value!r}, a {type(value).__name__}; write it as text")
-    if role == "path" and not value:
-        raise ValueError("has no path")
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"has the {role} {value!r}, which is not valid Unicode") from None
-    return value or ""
-
-
-def _label(text: str, rename: Callable[[str], str]) -> str:
-    """Return the class of a label, empty if there is none; raise ValueError if it is invisible."""
-    try:
-        return rename(text) if text.strip() else ""
-    except ValueError as error:
-        raise ValueError(f"has the label {text!r}, which {error}") from None
-
-
-def _labels(value: Any, separator: str, rename: Callable[[str], str]) -> str:
-    """Return a set of labels as text of ``join_labels``; raise ValueError if that is impossible."""
-    if isinstance(value, list):
-        labels = [_text(label, "label") for label in value]
-    else:
-        text = _text(value, "label").strip()
-        labels = text.split(separator) if text else []
-    labels = [_label(label, rename) for label in labels]
-    try:
-        return join_labels(labels, separator)
-    except ValueError as error:
-        raise ValueError(f"has the label {value!r}, {error}") from None
-
-
-def _split(text: str) -> Split | None:
-    split = split_called(text)
-    if split is None and text.strip():
-        raise ValueError(f"has the split {text!r}; allowed are {', '.join(SPLIT_NAMES)}")
-    return split
-
-
-def _weight(text: str) -> float | None:
-    if not text:
-        return None
-    weight = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not 0 < weight < math.inf:
-        raise ValueError(f"has the weight {text!r}; it must be a number above 0, or empty for 1")
-    return weight
-
-
-def path_in_collection(folder: str, path: str, keep: frozenset[str]) -> str | None:
-    """Return a listed path relative to the collection, or None if it leads out of ``folder``.
-
-    Args:
-        keep: paths of files whose names contain backslashes.
-    """
-    normal = posixpath.normpath(path)
-    if "\\" in path and posixpath.join(folder, normal) not in keep:
-        normal = posixpath.normpath(path.replace("\\", "/"))
-        if _DRIVE.match(normal):
-            return None
-    if normal.startswith("/") or normal.split("/")[0] == "..":
-        return None
-    return posixpath.join(folder, normal)
 
 
 def _find(rows: pa.Table, paths: pa.Array) -> NDArray[np.int64]:
@@ -349,7 +289,7 @@ def _present(
 def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_none: bool) -> Entry:
     """Return the entry of a file with the values of the rows that list it."""
     first = rows[0]
-    for column in ("label", "split", "group", "weight"):
+    for column in ("label", "split", "group", "weight", "mask"):
         said: dict[Any, int] = {}
         for row in rows:
             said.setdefault(row[column], row["number"])
@@ -357,7 +297,7 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_non
             named = [f"{value or 'none'} ({counted} {n})" for value, n in said.items()]
             reason = f"its {column} is {', '.join(named[:_MAX_NAMED])}"
             return replace(entry, outcome="conflicting label", reason=reason)
-    known = {column: first[column] for column in ("split", "group", "weight", "own_values")}
+    known = {column: first[column] for column in ("split", "group", "weight", "mask", "own_values")}
     if len(rows) > 1:
         known["own_values"] = common_values(row["own_values"] for row in rows)
     has_label = may_have_none or first["label"].strip()

@@ -64,7 +64,7 @@ def learning_curve(sizes: list[float], repeats: int, out: Path, as_json: bool) -
     from darkroom.retraining.groups import load_groups
     from darkroom.retraining.parts import LabelledImages
 
-    images = LabelledImages()
+    images = LabelledImages("learning-curve")
     groups = load_groups(MANIFEST, images.shards.paths)
     planned, remarks = plan_repeats(config, images, groups, sizes, repeats)
     for remark in remarks:

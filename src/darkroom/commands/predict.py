@@ -2,10 +2,15 @@
 
 import csv
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from darkroom.prediction.predictor import Failure, Predictor
 
 
 @click.command()
@@ -14,7 +19,21 @@ import click
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write CSV to this file, completely or not at all."
 )
-@click.option("--force", is_flag=True, help="Replace the file of --out whatever it holds.")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write the mask of each image as PNG into this folder, if the model predicts masks.",
+)
+@click.option(
+    "--tile",
+    is_flag=True,
+    help="With --masks: predict images that are larger than the training images in tiles, at their own"
+    " scale, instead of shrinking them.",
+)
+@click.option(
+    "--force", is_flag=True, help="Replace the file of --out whatever it holds, and files in --masks."
+)
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),
@@ -40,6 +59,8 @@ def predict(
     model: Path,
     images: tuple[str, ...],
     out: Path | None,
+    masks: Path | None,
+    tile: bool,
     force: bool,
     top_k: int | None,
     abstain: bool,
@@ -56,9 +77,13 @@ def predict(
     may be empty. If an image may have several labels, a column before the set has the labels that are
     left open. Files that cannot be read are reported on standard error; the other files are still
     classified, and the exit status is 1.
+
+    If the model predicts masks, --masks is needed. A mask has the size of its image. The columns are
+    then the image, its mask, and the share of each class in the mask.
     """
-    from darkroom.errors import counted
+    from darkroom.errors import UserError, counted
     from darkroom.escape import for_line
+    from darkroom.prediction.masks import mask_files
     from darkroom.prediction.predictor import Failure, Predictor, find_images
     from darkroom.prediction.table import check_target, is_own, open_table
     from darkroom.progress import progress_bar
@@ -68,37 +93,31 @@ def predict(
         if len(paths) > 1:  # an earlier table among the images is not an image
             paths = [path for path in paths if not is_own(path, out)]
         check_target(out, model, paths, force)
-    predictor = Predictor(model, tiff, abstain, format_name)
-    num_columns = min(top_k or 1, len(predictor.class_names))
-    columns = ["path", *(predictor.target.columns if top_k is None else ("class", "probability"))]
-    columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
-    has_sets = abstain and predictor.has_sets
-    columns += ["unsure"] if predictor.leaves_open else []
-    columns += ["set"] if has_sets else []
-    columns += ["unfamiliarity", "unfamiliar"] if predictor.has_unfamiliarity else []
+    if masks is not None and top_k is not None:
+        raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
+    if tile and masks is None:
+        raise UserError("--tile: only masks are predicted in tiles; use it with --masks FOLDER")
+    predictor = Predictor(model, tiff, abstain, masks is not None, format_name)
+    rows: Iterator[list[str] | Failure]
+    if masks is None:
+        columns, rows = _label_table(predictor, paths, top_k, abstain)
+    else:
+        columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force), tile)
+    has_header = bool(out or masks) or min(top_k or 1, len(predictor.class_names)) > 1
     num_failures = 0
     with ExitStack() as stack:
         file = stack.enter_context(open_table(out)) if out else sys.stdout
         table = csv.writer(file, delimiter="," if out else "\t", lineterminator="\n")
-        if out or num_columns > 1:
+        if has_header:
             table.writerow(columns)
         bar = stack.enter_context(progress_bar("predict", len(paths))) if out else None
-        for outcome in predictor.predict(paths, top_k):
-            if isinstance(outcome, Failure):
+        for row in rows:
+            if isinstance(row, Failure):
                 num_failures += 1
-                name = for_line(click.format_filename(outcome.path))
-                click.echo(f"{name}: not classified: {outcome.reason}", err=True)
+                name = for_line(click.format_filename(row.path))
+                click.echo(f"{name}: not classified: {row.reason}", err=True)
             else:
-                numbers = [f"{p:.6f}" for p in outcome.probabilities]
-                if top_k is None:
-                    cells = predictor.target.cells(outcome.classes, numbers)
-                else:
-                    cells = [c for pair in zip(outcome.classes, numbers, strict=True) for c in pair]
-                cells += ["|".join(outcome.unsure)] if predictor.leaves_open else []
-                cells += ["|".join(outcome.possible)] if has_sets else []
-                if (score := outcome.unfamiliarity) is not None:
-                    cells += [f"{score:.4f}", "true" if score > 1 else "false"]
-                table.writerow([click.format_filename(outcome.path), *cells])
+                table.writerow(row)
             if bar:
                 bar.advance(1)
     num_done = len(paths) - num_failures
@@ -107,3 +126,57 @@ def predict(
     if num_failures:
         click.echo(f"{num_failures} of {len(paths)} files could not be classified", err=True)
         sys.exit(1)
+
+
+def _label_table(
+    predictor: "Predictor", paths: list[Path], top_k: int | None, abstain: bool
+) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
+    """Return the columns, and a row for each image with its classes."""
+    from darkroom.prediction.predictor import Failure
+
+    num_columns = min(top_k or 1, len(predictor.class_names))
+    columns = ["path", *(predictor.target.columns if top_k is None else ("class", "probability"))]
+    columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
+    has_sets = abstain and predictor.has_sets
+    columns += ["unsure"] if predictor.leaves_open else []
+    columns += ["set"] if has_sets else []
+    columns += ["unfamiliarity", "unfamiliar"] if predictor.has_unfamiliarity else []
+
+    def rows() -> Iterator[list[str] | Failure]:
+        for outcome in predictor.predict(paths, top_k):
+            if isinstance(outcome, Failure):
+                yield outcome
+                continue
+            numbers = [f"{p:.6f}" for p in outcome.probabilities]
+            if top_k is None:
+                cells = predictor.target.cells(outcome.classes, numbers)
+            else:
+                cells = [c for pair in zip(outcome.classes, numbers, strict=True) for c in pair]
+            cells += ["|".join(outcome.unsure)] if predictor.leaves_open else []
+            cells += ["|".join(outcome.possible)] if has_sets else []
+            if (score := outcome.unfamiliarity) is not None:
+                cells += [f"{score:.4f}", "true" if score > 1 else "false"]
+            yield [click.format_filename(outcome.path), *cells]
+
+    return columns, rows()
+
+
+def _mask_table(
+    predictor: "Predictor", paths: list[Path], files: list[Path], tile: bool
+) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
+    """Return the columns, and a row for each image with the shares of the classes; write the masks."""
+    from darkroom.prediction.masks import class_shares, write_mask
+    from darkroom.prediction.predictor import Failure
+
+    names = predictor.class_names
+
+    def rows() -> Iterator[list[str] | Failure]:
+        for outcome, file in zip(predictor.predict_masks(paths, tile), files, strict=True):
+            if isinstance(outcome, Failure):
+                yield outcome
+                continue
+            write_mask(outcome.mask, file)
+            shares = [f"{share:.6f}" for share in class_shares(outcome.mask, len(names)).tolist()]
+            yield [click.format_filename(outcome.path), click.format_filename(file), *shares]
+
+    return ["path", "mask", *names], rows()

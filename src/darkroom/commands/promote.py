@@ -81,7 +81,7 @@ def promote(version: int | None, why: str | None, dry_run: bool, list_only: bool
 def _objection(champion: "Version", new: "Version") -> str:
     """Print how a version compares to the champion; return why not to promote it, or an empty string."""
     from darkroom.comparison.from_mlflow import of_version
-    from darkroom.comparison.side import NotComparableError
+    from darkroom.comparison.predictions import NotComparableError
     from darkroom.comparison.verdict import compare
 
     try:

@@ -65,7 +65,7 @@ def suspects(
 
     table = out / "suspects.csv"
     check_target(table, force)
-    images = LabelledImages()
+    images = LabelledImages("suspects")
     labels, paths = images.shards.labels, images.shards.paths
     class_names, target = images.info.class_names, suspects_target(images.info.target)
     strata = images.target.strata(labels)

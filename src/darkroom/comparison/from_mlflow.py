@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from darkroom.comparison.from_dvc import EVALUATE, of_results, workspace_digest
-from darkroom.comparison.predictions import Predictions
-from darkroom.comparison.side import NotComparableError, Side
+from darkroom.comparison.predictions import NotComparableError, Predictions
+from darkroom.comparison.side import Side
 from darkroom.errors import UserError, brief, listed
 from darkroom.paths import MANIFEST, METRICS, MODEL, PREDICTIONS
 from darkroom.tracking.address import Address

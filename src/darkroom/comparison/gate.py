@@ -42,7 +42,8 @@ def judge_workspace(gate: Mapping[str, Any] | None) -> tuple[list[str], Comparis
     low, drop = comparison.paired.low, gate["max_drop"]
     if low < -drop:
         reasons.append(
-            f"macro F1 against {comparison.names[0]}: the lower bound of the difference {low:+.4f} (of "
-            f"{comparison.paired.difference:+.4f}) is below {-drop:+g}"
+            f"macro F1 differs from that of {comparison.names[0]} by"
+            f" {comparison.paired.difference:+.4f}; the lower bound of its 95 % interval is {low:+.4f},"
+            f" and {-drop:+g} is required"
         )
     return reasons, comparison

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.comparison.predictions import Key, Predictions, read_parquet
-from darkroom.comparison.side import NotComparableError, Side
+from darkroom.comparison.predictions import Key, NotComparableError, Predictions, read_parquet
+from darkroom.comparison.side import Side
 from darkroom.errors import counted, listed
 from darkroom.metrics.groups import groups_of
 from darkroom.targets import WORDS
@@ -27,6 +27,12 @@ class Matched:
     """The group of each image, ``(n,)``: images of a group, and copies of each other, share one. None if
     each image is by itself."""
     remarks: list[str]
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether both models predict the same for every image."""
+        pairs = ((self.first.preds, self.second.preds), (self.first.hits, self.second.hits))
+        return all(np.array_equal(*pair) for pair in pairs)
 
 
 def match(first: Side, second: Side, common: bool = False) -> Matched:

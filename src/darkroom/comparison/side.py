@@ -7,11 +7,6 @@ from pathlib import Path
 from darkroom.comparison.predictions import Predictions
 from darkroom.errors import UserError
 
-
-class NotComparableError(UserError):
-    """Two models cannot be compared, and no repair would change this."""
-
-
 ReadFile = Callable[[Path], bytes]
 
 

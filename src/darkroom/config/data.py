@@ -40,6 +40,23 @@ class DataSource(Section):
         description="separator between the labels in the label column, such as |, if an image may have"
         " several; null: each image has one label"
     )
+    masks: Literal["auto", "none"] = Field(
+        description="auto: if the files are in folders images and masks, each image has the mask of the"
+        " same name, which says the class of each pixel; none: folders are classes whatever they are"
+        " called"
+    )
+    mask_column: Column | None = Field(
+        description="manifest column with the path of each image's mask, a PNG with the class of each"
+        " pixel, relative to the same folder as the images; label_column is then not read; null: none"
+    )
+    classes_file: Column | None = Field(
+        description="CSV table in data.path with the classes of masks: columns index and name, or colour"
+        " (#rrggbb) and name, or r, g, b and name; null: 0 is background, 1 or 255 is the object"
+    )
+    void: Column = Field(
+        description="name of the rows of classes_file whose pixels have no class; these neither train"
+        " nor count"
+    )
     merge_labels: Annotated[dict[Column, Column], Field(examples=[_MERGE_EXAMPLE])] = Field(
         description="labels to merge into one class, for example {Cat: cat, kitten: cat}; labels that"
         " look alike but are different classes are mapped to themselves, for example {a: a, A: A}; {}:"
@@ -70,6 +87,7 @@ class DataSource(Section):
         yield from self._options_without_manifest()
         if self.image_root is not None and (advice := self._stray_root(self.image_root)):
             yield "data.image_root", f"{self.image_root!r} is not a folder in data.path; {advice}"
+        yield from self._options_of_masks()
         if self.group_pattern is not None and self.group_column is not None:
             yield (
                 "data.group_pattern",
@@ -86,13 +104,33 @@ class DataSource(Section):
                 "data.slice_columns",
                 f"{self.slice_columns} needs a manifest, but data.manifest is null; set it, or auto",
             )
-        for option in ("label_separator", "image_root"):
+        for option in ("label_separator", "image_root", "mask_column"):
             value = getattr(self, option)
             if value is not None and self.manifest is None:
                 yield (
                     f"data.{option}",
                     f"{value!r} needs a manifest, but data.manifest is null; set both or neither",
                 )
+
+    def _options_of_masks(self) -> Mistakes:
+        if self.mask_column is not None:
+            for option in ("label_separator", "merge_labels"):
+                if value := getattr(self, option):
+                    yield (
+                        f"data.{option}",
+                        f"{value!r} is for labels, but data.mask_column {self.mask_column!r} says that"
+                        " classes belong to pixels; set one of them to null"
+                        if option == "label_separator"
+                        else f"{value} is for labels, but with data.mask_column {self.mask_column!r} the"
+                        " classes are those of data.classes_file; set it to {}",
+                    )
+        elif self.classes_file is not None and (self.manifest is not None or self.masks == "none"):
+            reason = "data.mask_column is null" if self.manifest is not None else "data.masks is none"
+            yield (
+                "data.classes_file",
+                f"{self.classes_file!r} has the classes of masks, but {reason}; set it, or remove the"
+                " table",
+            )
 
     def _stray_root(self, root: str) -> str:
         """Return what to do about an ``image_root`` outside ``path``; empty if it is inside."""

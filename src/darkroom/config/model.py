@@ -11,30 +11,31 @@ class Model(Section):
     """The network."""
 
     name: str = Field(
-        pattern=r"^(mlp|cnn|resnet|vit|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+)$",
-        description="network: mlp, cnn, resnet or vit, which are designed for small images, or"
-        " torchvision:NAME or timm:NAME; `darkroom models` lists them",
+        pattern=r"^(mlp|cnn|resnet|vit|unet|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+)$",
+        description="network: mlp, cnn, resnet or vit, which are designed for small images, unet, which"
+        " predicts masks, or torchvision:NAME or timm:NAME; `darkroom models` lists them",
     )
     width: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        description="mlp: units per layer; cnn, resnet: channels of the first layer; vit: embedding"
-        " dimension; null for networks of torchvision and timm"
+        description="mlp: units per layer; cnn, resnet, unet: channels of the first layer; vit:"
+        " embedding dimension; null for networks of torchvision and timm"
     )
     depth: Annotated[int, Field(ge=1, le=64)] | None = Field(
         description="mlp: hidden layers; cnn: stages of two convolutions, each of which halves the"
-        " resolution; resnet: residual blocks in each of its three stages; vit: transformer blocks; null"
-        " for networks of torchvision and timm"
+        " resolution; resnet: residual blocks in each of its three stages; unet: levels, each with half"
+        " the resolution of the one before; vit: transformer blocks; null for networks of torchvision"
+        " and timm"
     )
     patch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         description="vit: side of a patch in pixels; null for other networks"
     )
     activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu"] | None = Field(
-        description="activation function of the layers of mlp, cnn, resnet and vit; null: relu, for vit"
-        " gelu; null for networks of torchvision and timm"
+        description="activation function of the layers of mlp, cnn, resnet, unet and vit; null: relu,"
+        " for vit gelu; null for networks of torchvision and timm"
     )
     pooling: Literal["max", "avg", "stride"] | None = Field(
-        description="cnn, resnet: what halves the image between stages: max or avg: pooling of 2 x 2"
-        " pixels; stride: a convolution with a stride of 2; null: max for cnn, stride for resnet; null"
-        " for other networks"
+        description="cnn, resnet, unet: what halves the image between stages: max or avg: pooling of 2"
+        " x 2 pixels; stride: a convolution with a stride of 2; null: max for cnn and unet, stride for"
+        " resnet; null for other networks"
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         description="dropout probability before the last layer (mlp, vit: also between layers)"
@@ -54,10 +55,10 @@ class Model(Section):
         " once; or a .pth or .safetensors file in models/weights/",
     )
     init: Literal["kaiming", "xavier", "orthogonal", "torch"] | None = Field(
-        description="distribution of the random weights in the layers of mlp, cnn, resnet and vit:"
-        " kaiming (He et al., 2015), xavier (Glorot and Bengio, 2010), orthogonal (Saxe et al., 2014),"
-        " or torch, that of PyTorch's layers; null: torch for mlp and cnn, kaiming by the number of"
-        " outputs for resnet, a truncated normal distribution for vit"
+        description="distribution of the random weights in the layers of mlp, cnn, resnet, unet"
+        " and vit: kaiming (He et al., 2015), xavier (Glorot and Bengio, 2010), orthogonal (Saxe et"
+        " al., 2014), or torch, that of PyTorch's layers; null: torch for mlp, cnn and unet, kaiming by"
+        " the number of outputs for resnet, a truncated normal distribution for vit"
     )
 
     @property
@@ -90,7 +91,7 @@ class Model(Section):
         name = f"model.name is {self.name}"
         for applies, option in (
             (self.is_own, "activation"),
-            (self.name in ("cnn", "resnet"), "pooling"),
+            (self.name in ("cnn", "resnet", "unet"), "pooling"),
             (self.is_own, "init"),
         ):
             if not applies:
@@ -100,7 +101,7 @@ class Model(Section):
             yield from null_unless(False, weights, "model.init", self.init)
 
     def _unsupported_options(self) -> Mistakes:
-        if self.stochastic_depth > 0 and self.name in ("mlp", "cnn"):
+        if self.stochastic_depth > 0 and self.name in ("mlp", "cnn", "unet"):
             yield (
                 "model.stochastic_depth",
                 f"{self.stochastic_depth:g} skips residual blocks, but {self.name} has none; it must be"

@@ -26,6 +26,8 @@ Layers = Annotated[str, Field(min_length=1)]
 
 LayersList = Annotated[list[Layers], Field(min_length=1, examples=["a list of layer name patterns"])]
 
+LossName = Literal["cross_entropy", "nll", "focal", "bce", "dice", "cross_entropy+dice", "focal+dice"]
+
 TrainingSizes = tuple[tuple[int, Size], ...]
 """Each training size with its first epoch, counted from 1."""
 
@@ -79,10 +81,11 @@ class Train(Section):
         description="gradient accumulation: number of parts that each batch is processed in, to save"
         " memory",
     )
-    loss: Literal["cross_entropy", "nll", "focal", "bce"] = Field(
+    loss: LossName = Field(
         description="loss function: cross_entropy; nll: the same, computed from the log-softmax; focal:"
         " focal loss, which down-weights easy images (Lin et al., 2017); bce: binary cross entropy, for"
-        " two classes or several labels per image"
+        " two classes or several labels per image; for masks also dice: one minus the Dice coefficient"
+        " of each image (Milletari et al., 2016), alone or added to another loss"
     )
     focal_gamma: Annotated[float, Field(ge=0, le=10)] | None = Field(
         description="gamma (focusing parameter) of the focal loss, usually 2; null for other losses"
@@ -283,7 +286,12 @@ class Train(Section):
 
     def _mistaken_loss(self) -> Mistakes:
         loss = f"train.loss is {self.loss}"
-        yield from null_unless(self.loss == "focal", loss, "train.focal_gamma", self.focal_gamma)
+        is_focal = self.loss.startswith("focal")
+        yield from null_unless(is_focal, loss, "train.focal_gamma", self.focal_gamma)
+        if self.loss == "dice" and self.class_weights is not None:
+            yield "train.class_weights", "the Dice loss has no class weights; it must be null"
+        if self.loss == "dice" and self.label_smoothing > 0:
+            yield "train.label_smoothing", "the Dice loss smooths no labels; it must be 0"
         if self.class_weights is not None and self.sampling == "balanced":
             yield (
                 "train.class_weights",

@@ -27,7 +27,9 @@ class DatasetInfo(BaseModel):
     counts: dict[str, dict[str, int]]
     """Number of images by split and class. An image counts in each of its classes."""
     labels_per_image: dict[str, list[int]]
-    """Number of images with 0, 1, 2, ... labels, by split."""
+    """Number of images with 0, 1, 2, ... labels, or whose masks show as many classes, by split."""
+    pixels: dict[str, dict[str, int]] = {}
+    """Number of pixels by split and class; empty unless images have masks."""
     input_size: tuple[int, int]
     """Height and width in pixels."""
     channels: Literal[1, 3]
@@ -60,7 +62,10 @@ class DatasetInfo(BaseModel):
 
     def to_document(self) -> dict[str, Any]:
         """Return the content of dataset.json: all values, and their digest."""
-        return seal(to_file(self.model_dump()))
+        values = to_file(self.model_dump())
+        if not self.pixels:
+            del values["pixels"]
+        return seal(values)
 
 
 def profile(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,17 +3,17 @@
 A shard has the columns ``image`` (uint8 height x width x channels, or lossless WebP, according to
 ``storage``), ``label`` (int32, index into the class names), ``path`` (of the source file) and, if the
 collection has weights, ``weight`` (float64). If images may have several labels, or none, ``labels``
-(list of int32, ascending) replaces ``label``. The schema's metadata contains the shape, the storage and,
-with ``labels``, the number of classes. DVC hashes tens of files for any number of images.
+(list of int32, ascending) replaces ``label``. If images have masks, ``shown`` (likewise, the classes
+that the mask shows) replaces ``label``, and ``mask`` (uint8 height x width, stored as ``image`` is) is
+the last column. The schema's metadata contains the shape, the storage and, with several classes per
+image, the number of classes. DVC hashes tens of files for any number of images.
 """
 
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,19 +22,26 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.dataset.storage import Storage, unpack_image
+from darkroom.dataset.pixels import (
+    Masks,
+    Pixels,
+    PixelWriter,
+    Shape,
+    damaged,
+    gather_pixels,
+    map_pixels,
+)
+from darkroom.dataset.storage import Storage
 from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
 from darkroom.digests import FileDigest, HashingFile, digest_of_files
-from darkroom.errors import UserError, brief
+from darkroom.errors import UserError
 from darkroom.targets import Target, target_of_columns
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARDS = 64
 BATCH_BYTES = 64 * 2**20
 """Size of a record batch, and of the images that a writer holds in memory."""
-LEAST_BYTES_FOR_THREADS = 16 * 2**10
-"""Minimum size of an image for which several threads decode faster than one."""
 
 
 class ShardWriter:
@@ -64,11 +71,14 @@ class ShardWriter:
         self._folder = folder
         self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
         self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
-        fixed = pa.binary(image_bytes) if storage == "decoded" else pa.large_binary()
         kind = stored_target(target)
+        self._pixels = {"image": PixelWriter(shape, storage)}
+        if kind.has_masks:
+            self._pixels["mask"] = PixelWriter((*shape[:2], 1), storage)
         metadata = {"shape": json.dumps(shape), "storage": storage, **kind.metadata(num_classes)}
-        columns = [("image", fixed), kind.column(), ("path", pa.string())]
+        columns = [("image", self._pixels["image"].type), kind.column(), ("path", pa.string())]
         columns += [("weight", pa.float64())] if weighted else []
+        columns += [("mask", self._pixels["mask"].type)] if kind.has_masks else []
         self._schema = pa.schema(
             [pa.field(name, type_, nullable=False) for name, type_ in columns], metadata=metadata
         )
@@ -80,21 +90,30 @@ class ShardWriter:
         self._begin_batch()
 
     def _begin_batch(self) -> None:
-        self._images = bytearray()
-        self._ends: list[int] = [0]
+        for pixels in self._pixels.values():
+            pixels.clear()
         self._labels: list[int | Sequence[int]] = []
         self._paths: list[str] = []
         self._weights: list[float] = []
 
-    def add(self, image: Any, label: int | Sequence[int], path: str, weight: float = 1.0) -> None:
+    def add(
+        self,
+        image: Any,
+        label: int | Sequence[int],
+        path: str,
+        weight: float = 1.0,
+        mask: Any = None,
+    ) -> None:
         """Append one image.
 
         Args:
             image: the result of ``pack_image`` in any contiguous buffer: bytes or an array.
-            label: the label; or all labels, ascending.
+            label: the label; or all labels, or classes that the mask shows, ascending.
+            mask: like ``image``, of one channel; None if images have no masks.
         """
-        self._images += memoryview(image).cast("B")
-        self._ends.append(len(self._images))
+        self._pixels["image"].add(image)
+        if mask is not None:
+            self._pixels["mask"].add(mask)
         self._labels.append(label)
         self._paths.append(path)
         self._weights.append(weight)
@@ -106,12 +125,9 @@ class ShardWriter:
             self._close_shard()
 
     def _write_batch(self) -> None:
-        kind = self._schema.field("image").type
-        ends = [] if pa.types.is_fixed_size_binary(kind) else [pa.py_buffer(np.array(self._ends))]
-        buffers = [None, *ends, pa.py_buffer(self._images)]
         label = self._schema.field(1)
         columns = {
-            "image": pa.Array.from_buffers(kind, len(self._labels), buffers),
+            **{name: pixels.array() for name, pixels in self._pixels.items()},
             label.name: pa.array(self._labels, label.type),
             "path": pa.array(self._paths, pa.string()),
             "weight": pa.array(self._weights, pa.float64()),
@@ -188,7 +204,7 @@ class Shards:
         mapped = [_map(file, num_threads, num_classes) for file in files]
         for file, shard in zip(files, mapped, strict=True):
             if shard.kind != mapped[0].kind:
-                raise _damaged(file, f"its kind of images or labels differs from {files[0].name}")
+                raise damaged(file, f"its kind of images or labels differs from {files[0].name}")
         self._folder = folder
         self._stored_shape = mapped[0].shape
         self._set_view(view)
@@ -198,10 +214,12 @@ class Shards:
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])
         self.labels = np.concatenate([block.labels for block in self._blocks])
         """int64 ``(num_images,)``, indices into the class names; if images may have several labels,
-        uint8 ``(num_images, num_classes)``, 1 for each label of the image and 0 otherwise."""
+        uint8 ``(num_images, num_classes)``, 1 for each label of the image and 0 otherwise; if they have
+        masks, bool ``(num_images, num_classes)``, the classes that these show."""
         weights = [block.weights for block in self._blocks if block.weights is not None]
         self.weights = np.concatenate(weights) if weights else None
         """float64 ``(num_images,)``, or None if the collection has no weights."""
+        self._masks = [block.masks for block in self._blocks if block.masks is not None]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -218,6 +236,13 @@ class Shards:
         self._view = view
         self.shape = self._stored_shape if view is None else (*view.size, self._stored_shape[2])
         """``(height, width, channels)``"""
+
+    @property
+    def masks(self) -> Masks | None:
+        """The masks of the images; None if they have labels instead."""
+        if not stored_target(self.target).has_masks:
+            return None
+        return Masks((*self.shape[:2], 1), self.storage, len(self), self.gather_masks)
 
     @property
     def digest(self) -> str:
@@ -250,28 +275,37 @@ class Shards:
             IndexError: an index is out of range.
             UserError: an image is damaged.
         """
-        images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
+        columns = [block.images for block in self._blocks]
+        view = None if self._view is None else self._view.__call__
+        return self._gather(columns, self._stored_shape, view, self.shape, indices, out)
+
+    def gather_masks(
+        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Copy the masks at ``indices``: uint8 ``(n, height, width, 1)``; see ``gather``."""
+        stored_shape, shape = (*self._stored_shape[:2], 1), (*self.shape[:2], 1)
+        view = None if self._view is None else self._view.of_masks
+        return self._gather(self._masks, stored_shape, view, shape, indices, out)
+
+    def _gather(
+        self,
+        columns: Sequence[Pixels],
+        stored_shape: Shape,
+        view: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None,
+        shape: Shape,
+        indices: NDArray[np.int64],
+        out: NDArray[np.uint8] | None,
+    ) -> NDArray[np.uint8]:
+        images = np.empty((len(indices), *shape), np.uint8) if out is None else out
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
-        if self._view is None:
-            self._gather_stored(indices, images)
+        if view is None:
+            gather_pixels(columns, self._starts, indices, images)
         else:
-            stored = np.empty((len(indices), *self._stored_shape), np.uint8)
-            self._gather_stored(indices, stored)
-            images[...] = self._view(stored)
+            stored = np.empty((len(indices), *stored_shape), np.uint8)
+            gather_pixels(columns, self._starts, indices, stored)
+            images[...] = view(stored)
         return images
-
-    def _gather_stored(self, indices: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
-        """Copy the images at ``indices`` as they are stored."""
-        if len(self._blocks) == 1:
-            self._blocks[0].images.gather(indices, images)
-            return
-        owner = np.searchsorted(self._starts, indices, side="right") - 1
-        for block in np.unique(owner):
-            here = np.flatnonzero(owner == block)
-            part = np.empty((len(here), *self._stored_shape), np.uint8)
-            self._blocks[block].images.gather(indices[here] - self._starts[block], part)
-            images[here] = part
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """Yield all images in order, ``size`` at a time.
@@ -285,55 +319,11 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class _DecodedImages:
-    rows: NDArray[np.uint8]
-    """uint8 ``(n, bytes of an image)``, read-only."""
-
-    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        # with mode="raise", the default, numpy would fill a copy of out first
-        np.take(self.rows, indices, axis=0, out=out.reshape(-1, self.rows.shape[1]), mode="clip")
-
-
-@dataclass(frozen=True)
-class _EncodedImages:
-    stored: memoryview
-    ends: NDArray[np.int64]
-    """int64 ``(n + 1,)``: image ``i`` lies between ``ends[i]`` and ``ends[i + 1]``."""
-    shape: tuple[int, int, int]
-    file: Path
-    num_threads: int | None
-
-    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        # for small images, the time without the interpreter's lock is too short
-        if self.num_threads == 1 or out[:1].nbytes < LEAST_BYTES_FOR_THREADS:
-            for index, image in zip(indices.tolist(), out, strict=True):
-                self._decode(index, image)
-        else:
-            list(_decoders(self.num_threads).map(self._decode, indices.tolist(), out))
-
-    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
-        try:
-            stored = self.stored[self.ends[index] : self.ends[index + 1]]
-            out[...] = unpack_image(stored, self.shape, "encoded")
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
-            raise _damaged(self.file, error) from None
-
-
-@cache
-def _decoders(num_threads: int | None) -> ThreadPoolExecutor:
-    """Return threads that all shards share. Pillow's decoders release the interpreter's lock."""
-    return ThreadPoolExecutor(num_threads)
-
-
-def _damaged(file: Path, problem: Exception | str) -> UserError:
-    return UserError(f"{file}: damaged ({brief(problem)}); run `dvc repro --force prepare`")
-
-
-@dataclass(frozen=True)
 class _Block:
     """One record batch of a shard."""
 
-    images: _DecodedImages | _EncodedImages
+    images: Pixels
+    masks: Pixels | None
     labels: NDArray[Any]
     """Like ``Shards.labels``."""
     paths: pa.Array
@@ -370,21 +360,18 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
         is_weighted = "weight" in reader.schema.names
         target = target_of_columns(reader.schema.names)
-        read_labels = stored_target(target).read
+        kind = stored_target(target)
+        storage: Storage = "decoded" if is_decoded else "encoded"
 
         def block(batch: pa.RecordBatch) -> _Block:
             batch.validate(full=True)  # offsets are inside their buffers, and text is UTF-8
-            stored = batch["image"]
-            images: _DecodedImages | _EncodedImages
-            if is_decoded:
-                pixels = np.frombuffer(stored.buffers()[1], np.uint8)
-                images = _DecodedImages(pixels.reshape(len(batch), height * width * channels))
-            else:
-                ends = np.frombuffer(stored.buffers()[1], np.int64)
-                images = _EncodedImages(memoryview(stored.buffers()[2]), ends, shape, file, num_threads)
+            masks = None
+            if kind.has_masks:
+                masks = map_pixels(batch["mask"], (height, width, 1), storage, file, num_threads)
             return _Block(
-                images,
-                read_labels(batch, num_classes, num_labelled),
+                map_pixels(batch["image"], shape, storage, file, num_threads),
+                masks,
+                kind.read(batch, num_classes, num_labelled),
                 batch["path"],
                 _weights(batch) if is_weighted else None,
             )
@@ -392,10 +379,9 @@ def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shar
         blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
         if not sum(len(block.labels) for block in blocks):
             raise ValueError("no images")
-        storage: Storage = "decoded" if is_decoded else "encoded"
         return _Shard(shape, storage, is_weighted, target, num_classes, blocks)
     except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
-        raise _damaged(file, error) from None
+        raise damaged(file, error) from None
 
 
 def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.dataset.pixels import Masks, Shape
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.views import EvaluationView
 
@@ -24,6 +25,7 @@ class Subset(Shards):
         self._ends = np.cumsum([len(part) for part in parts])
         self.shape, self.storage = parts[0].shape, parts[0].storage
         self.target = parts[0].target
+        self._masked = [masks for part in parts if (masks := part.masks) is not None]
         self.labels = np.concatenate([part.labels for part in parts])[rows]
         weights = [part.weights for part in parts if part.weights is not None]
         self.weights = np.concatenate(weights)[rows] if weights else None
@@ -54,13 +56,28 @@ class Subset(Shards):
         self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
         """Copy the images at ``indices``; see ``Shards.gather``."""
-        images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
+        return self._gather_parts(self._parts, self.shape, indices, out)
+
+    def gather_masks(
+        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """Copy the masks at ``indices``; see ``Shards.gather_masks``."""
+        return self._gather_parts(self._masked, (*self.shape[:2], 1), indices, out)
+
+    def _gather_parts(
+        self,
+        parts: Sequence[Shards | Masks],
+        shape: Shape,
+        indices: NDArray[np.int64],
+        out: NDArray[np.uint8] | None,
+    ) -> NDArray[np.uint8]:
+        images = np.empty((len(indices), *shape), np.uint8) if out is None else out
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
         rows = self._rows[indices]
         owner = np.searchsorted(self._ends, rows, side="right")
-        for number, part in enumerate(self._parts):
+        for number, part in enumerate(parts):
             here = np.flatnonzero(owner == number)
             if len(here):
-                images[here] = part.gather(rows[here] - (self._ends[number] - len(part)))
+                images[here] = part.gather(rows[here] - (self._ends[number] - len(part)), None)
         return images

@@ -36,6 +36,27 @@ class EvaluationView:
             return images
         if self.crop == "whole":
             return resize(images, self.size)
+        return self._centre(images)
+
+    def of_masks(self, masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the same view of masks; a pixel gets the class of the closest one.
+
+        Args:
+            masks: uint8 ``(n, height, width, 1)``.
+
+        Returns:
+            uint8 ``(n, *size, 1)``; it may share the memory of ``masks``.
+        """
+        if masks.shape[1:3] == self.size or self.crop == "centre":
+            return self._centre(masks)
+        # the pixel whose centre is closest; of two, the second
+        rows, columns = (
+            (2 * np.arange(part) + 1) * whole // (2 * part)
+            for whole, part in zip(masks.shape[1:3], self.size, strict=True)
+        )
+        return masks[:, rows[:, None], columns]
+
+    def _centre(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # rounded to the even number, like torchvision's center_crop
         top, left = (
             round((whole - part) / 2) for whole, part in zip(images.shape[1:3], self.size, strict=True)

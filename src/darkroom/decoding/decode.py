@@ -109,24 +109,14 @@ def read_header(encoded: bytes | BinaryIO, tiff: bool = False) -> Header:
             a structure that takes too much work.
     """
     file = io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded
-    image = _open(file, encoded if isinstance(encoded, bytes) else file.read(_HEADER_BYTES), tiff)
-    return _header(image, _is_animated(image), _orientation(image))
+    image = open_image(file, encoded if isinstance(encoded, bytes) else file.read(_HEADER_BYTES), tiff)
+    return _header(image, is_animated(image), orientation_of(image))
 
 
 def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Header, NDArray[np.uint8]]:
-    """Decode an image file and convert it to ``layout``.
+    """Decode an image file and convert it to ``layout``; see ``decode_whole``.
 
-    - The orientation in EXIF or XMP is applied; an unreadable one is ignored.
-    - If there are several frames or pages, the first is used.
-    - Transparency is composited on white. CMYK, palettes and other colour spaces become RGB; colour
-      profiles are not applied.
-    - 16-bit grey is divided by 257 and rounded. 16-bit colour is reduced to its upper 8 bits, which is
-      lower by less than one of 256 steps. 32-bit integers are read as 16-bit grey.
-    - Floating-point grey is black at 0 and white at 1. Values out of range are rejected, not clipped.
-    - Images are resized with Pillow's antialiased bilinear filter.
-
-    A JPEG that was truncated and then closed with an end marker decodes to grey below the cut in every
-    decoder, and cannot be told from a picture that is grey there.
+    Images are resized with Pillow's antialiased bilinear filter.
 
     Args:
         encoded: the bytes of a file.
@@ -137,28 +127,57 @@ def decode(encoded: bytes, layout: PixelLayout, tiff: bool = False) -> tuple[Hea
         The header, and the pixels: uint8 ``(height, width, channels)``, 0..255, read-only.
 
     Raises:
+        BadImage: as ``decode_whole``.
+    """
+    header, upright = decode_whole(encoded, layout.channels, tiff)
+    pixels = np.frombuffer(resize(upright, layout).tobytes(), np.uint8)
+    return header, pixels.reshape(layout.height, layout.width, layout.channels)
+
+
+def decode_whole(
+    encoded: bytes, channels: Literal[1, 3], tiff: bool = False
+) -> tuple[Header, Image.Image]:
+    """Decode an image file in its own size.
+
+    - The orientation in EXIF or XMP is applied; an unreadable one is ignored.
+    - If there are several frames or pages, the first is used.
+    - Transparency is composited on white. CMYK, palettes and other colour spaces become RGB; colour
+      profiles are not applied.
+    - 16-bit grey is divided by 257 and rounded. 16-bit colour is reduced to its upper 8 bits, which is
+      lower by less than one of 256 steps. 32-bit integers are read as 16-bit grey.
+    - Floating-point grey is black at 0 and white at 1. Values out of range are rejected, not clipped.
+
+    A JPEG that was truncated and then closed with an end marker decodes to grey below the cut in every
+    decoder, and cannot be told from a picture that is grey there.
+
+    Args:
+        encoded: the bytes of a file.
+        tiff: accept TIFF.
+
+    Returns:
+        The header, and the image as displayed: mode L for one channel, RGB for three.
+
+    Raises:
         BadImage: a pixel cannot be decoded, there are too many pixels, or the structure takes too much
             work (see ``structure.py``).
     """
     file = io.BytesIO(encoded)
-    image = _open(file, encoded, tiff)
-    animated = _is_animated(image)
+    image = open_image(file, encoded, tiff)
+    animated = is_animated(image)
     try:
         load_every_pixel(image, file)
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         header = _header(image, animated, orientation)
-        upright = _upright(image, orientation)
+        upright = turn_upright(image, orientation)
         del image  # so that no more than two copies are held
-        upright = to_channels(upright, layout.channels)
+        return header, to_channels(upright, channels)
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # decoders raise exceptions of many types
         raise explain_failure(error, file) from None
-    pixels = np.frombuffer(_resize(upright, layout).tobytes(), np.uint8)
-    return header, pixels.reshape(layout.height, layout.width, layout.channels)
 
 
-def _open(file: BinaryIO, content: bytes, tiff: bool) -> ImageFile.ImageFile:
+def open_image(file: BinaryIO, content: bytes, tiff: bool) -> ImageFile.ImageFile:
     """Read the header of a file; ``content`` holds all of its bytes or the beginning."""
     # Any code may have set this. Pillow would then silently fill missing pixels with grey.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -204,14 +223,15 @@ def _header(image: ImageFile.ImageFile, animated: bool, orientation: int) -> Hea
     return Header(width, height, image.mode, image.format or "", animated)
 
 
-def _is_animated(image: ImageFile.ImageFile) -> bool:
+def is_animated(image: ImageFile.ImageFile) -> bool:
+    """Return whether there is more than one frame or page."""
     try:
         return getattr(image, "is_animated", False)
     except Exception:  # a damaged second frame of a GIF: there is one
         return True
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def orientation_of(image: ImageFile.ImageFile) -> int:
     """Return how the stored pixels must be turned: 1..8 as in EXIF; 1, the default: not at all."""
     if isinstance(image, TiffImageFile) or _SOURCES_OF_ORIENTATION.isdisjoint(image.info):
         return 1  # Pillow already turns TIFF
@@ -223,28 +243,50 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return the image as displayed; ``orientation`` as ``orientation_of`` returns."""
     return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
-def _resize(image: Image.Image, layout: PixelLayout) -> Image.Image:
+def resize(
+    image: Image.Image,
+    layout: PixelLayout,
+    method: Image.Resampling = Image.Resampling.BILINEAR,
+    fill: int = 0,
+) -> Image.Image:
+    """Return an image in the size of ``layout``; ``fill`` is the value of padding."""
     size = (layout.width, layout.height)
     if image.size == size:
         return image
     match layout.resize:
         case "stretch":
-            return image.resize(size, Image.Resampling.BILINEAR)
+            return image.resize(size, method)
         case "crop":
-            return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+            return ImageOps.fit(image, size, method)
         case "pad":
-            return _pad(image, size)
+            return _pad(image, size, method, fill)
 
 
-def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize like ``ImageOps.pad``, but keep at least one pixel of the shorter side."""
-    scale = min(size[0] / image.width, size[1] / image.height)
-    inner = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
-    padded = Image.new(image.mode, size)
-    left, top = (round((whole - part) / 2) for whole, part in zip(size, inner, strict=True))
-    padded.paste(image.resize(inner, Image.Resampling.BILINEAR), (left, top))
+def _pad(image: Image.Image, size: tuple[int, int], method: Image.Resampling, fill: int) -> Image.Image:
+    corner, inner = scale_to_fit(image.size, size)
+    padded = Image.new(image.mode, size, fill)
+    padded.paste(image.resize(inner, method), corner)
     return padded
+
+
+def scale_to_fit(
+    image_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return where ``ImageOps.pad`` puts an image, but with at least one pixel of the shorter side.
+
+    Args:
+        image_size: width and height.
+        size: those of the result.
+
+    Returns:
+        left and top, and the width and height of the image within the result.
+    """
+    scale = min(size[0] / image_size[0], size[1] / image_size[1])
+    inner = (max(round(image_size[0] * scale), 1), max(round(image_size[1] * scale), 1))
+    left, top = (round((whole - part) / 2) for whole, part in zip(size, inner, strict=True))
+    return (left, top), inner

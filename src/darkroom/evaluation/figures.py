@@ -41,13 +41,18 @@ def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str
 
 
 def draw_confusion_matrix(
-    counts: NDArray[np.int64], row_names: Sequence[str], column_names: Sequence[str], path: Path
+    counts: NDArray[np.int64],
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    path: Path,
+    in_percent: bool = False,
 ) -> None:
     """Draw a confusion matrix, coloured by the share of the true class.
 
     Args:
         counts: int64 ``(rows, columns)``: rows are true classes, columns are predicted classes. Each row
             holds all images of its class.
+        in_percent: write the shares into the cells instead of the counts.
     """
     side = min(3 + 0.45 * len(row_names), 18)
     figure, axes = new_figure(side + 0.8, side)
@@ -55,7 +60,7 @@ def draw_confusion_matrix(
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts > 0):
         color = "white" if shares[row, column] > 0.6 else "black"
-        text = f"{counts[row, column]}"
+        text = f"{100 * shares[row, column]:.0f}" if in_percent else f"{counts[row, column]}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     name_ticks(axes, "x", column_names)
     name_ticks(axes, "y", row_names)

@@ -35,10 +35,15 @@ def with_intervals(evaluation: Evaluation, groups: NDArray[np.int64] | None) -> 
         **evaluation.metrics,
         **named_bounds({overall: found.right, "f1_macro": found.f1_macro}),
         "per_class": per_class,
-        "intervals": {
-            "level": CONFIDENCE,
-            "units": "image" if groups is None else "group",
-            "num_units": len(targets) if groups is None else int(groups.max()) + 1,
-        },
+        "intervals": basis(len(targets), groups),
     }
     return replace(evaluation, metrics=metrics)
+
+
+def basis(num_images: int, groups: NDArray[np.int64] | None) -> dict[str, float | str]:
+    """Return what intervals are based on, as in metrics.json."""
+    return {
+        "level": CONFIDENCE,
+        "units": "image" if groups is None else "group",
+        "num_units": num_images if groups is None else int(groups.max()) + 1,
+    }

@@ -13,7 +13,7 @@ from darkroom.config.export import Export
 from darkroom.dataset.shards import Shards
 from darkroom.export.formats import BY_FILE, is_smaller, parts, write_formats
 from darkroom.export.gate import settle
-from darkroom.export.parity import BATCH_SIZE, Parity, check_parity
+from darkroom.export.parity import Parity, check_parity
 from darkroom.export.scores import scores_of_files
 from darkroom.export.source import Source
 from darkroom.paths import MODEL
@@ -39,14 +39,12 @@ def write_and_check(
     options: Export,
     num_threads: int,
     test: Shards,
-    targets: NDArray[np.bool_],
     groups: NDArray[np.int64] | None,
     folder: Path,
 ) -> Written:
     """Write the files of an export and classify the test images with each.
 
     Args:
-        targets: the true classes of ``test``, bool ``(n, num_classes)``.
         groups: as ``groups_of`` returns.
 
     Raises:
@@ -56,9 +54,7 @@ def write_and_check(
     def check(files: Sequence[Path]) -> dict[str, Parity]:
         smaller = [file.name for file in files if is_smaller(file)]
         with progress_bar("export: classifying the test images with each file", len(test)) as bar:
-            batches = (
-                images for (images,) in bar.count((images,) for images in test.batches(BATCH_SIZE))
-            )
+            batches = bar.count(images_with_truth(test, source.spec))
             return check_parity(
                 source.classifier,
                 source.spec,
@@ -83,12 +79,11 @@ def write_and_check(
             file.name,
             parities[file.name],
             partial(again, file),
-            targets,
             groups,
             source.spec.class_names,
             options.max_f1_drop,
         )
-    scores = scores_of_files(parities, targets, groups)
+    scores = scores_of_files(parities, groups)
     entries = {
         file: {
             "bytes": sum(part.stat().st_size for part in parts(file)),

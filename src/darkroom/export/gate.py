@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from darkroom.errors import UserError
 from darkroom.export.parity import Parity
 from darkroom.metrics.digits import DIGITS
-from darkroom.metrics.paired import Paired, paired_difference
+from darkroom.metrics.paired import Paired, compare_units
 
 MAX_NAMED = 10
 """Maximum number of classes that a message names."""
@@ -65,7 +65,6 @@ def settle(
     name: str,
     parity: Parity,
     again: Callable[[], Parity],
-    targets: NDArray[np.bool_],
     groups: NDArray[np.int64] | None,
     class_names: Sequence[str],
     max_f1_drop: float,
@@ -75,7 +74,6 @@ def settle(
     Args:
         parity: the differences of the file ``name`` with all layers in fewer bits.
         again: writes the file with its first and last layer in float32, and returns the differences.
-        targets: the true classes, bool ``(n, num_classes)``.
         groups: as ``groups_of`` returns.
         max_f1_drop: how far below zero the 95 % interval of the change of macro F1 may reach.
 
@@ -83,9 +81,7 @@ def settle(
         UserError: the file loses too much with safer layers, too.
     """
     for safer in (False, True):
-        judged = Judged(
-            name, paired_difference(targets, parity.expected_preds, parity.preds, groups), safer
-        )
+        judged = Judged(name, compare_units(parity.answers.units(groups)), safer)
         if judged.paired.low >= -max_f1_drop:
             return parity, judged
         problem = judged.problem(class_names, max_f1_drop)

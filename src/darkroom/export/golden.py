@@ -42,7 +42,8 @@ def write_golden(
 ) -> list[Path]:
     """Write the folder ``golden`` of an export, and replace an existing one.
 
-    The probabilities are those of the checkpoint. An exported file may differ by ``tolerance``.
+    The probabilities are those of the checkpoint, with masks their means over the pixels. An exported
+    file may differ by ``tolerance``.
 
     Args:
         images: prepared images before the model's crop, uint8 ``(n, height, width, channels)``. They are
@@ -68,7 +69,7 @@ def write_golden(
             files[-1].write_bytes(content)
     with torch.inference_mode():
         logits, _ = model.assess(torch.from_numpy(np.stack(tensors)))
-        probabilities = probabilities_of(logits, spec).numpy()
+        probabilities = probabilities_of(logits, spec).reshape(*logits.shape[:2], -1).mean(dim=2).numpy()
     files.append(golden / EXPECTED)
     shape = len(pictures), *tensors[0].shape, len(spec.class_names)
     lines = [" ".join(map(str, shape)) + f" {tolerance:g}", *_rows(list(pictures), probabilities)]

@@ -6,25 +6,20 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from darkroom.errors import UserError, counted, listed
+from darkroom.errors import UserError, counted
 from darkroom.export import reload
+from darkroom.export.targets.interface import Answers, exported_target
 from darkroom.metrics.finite import check_finite
-from darkroom.models.classifier import Classifier, probabilities_of
+from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
-from darkroom.models.targets.interface import model_target
-from darkroom.targets import WORDS, Target
-
-BATCH_SIZE = 64
-"""Number of images that each file classifies at once."""
+from darkroom.targets import WORDS
 
 MAX_NAMED = 10
 """Maximum number of images that a message names."""
@@ -34,31 +29,59 @@ UNFAMILIARITY_TOLERANCE = 0.01
 """Maximum difference of an unfamiliarity, which is shown with two decimals."""
 
 
-@dataclass(frozen=True, eq=False)
 class Parity:
-    """The differences between an exported file and the checkpoint in the probabilities of all images."""
+    """The differences between an exported file and the checkpoint, added batch by batch.
 
-    target: Target
-    differences: NDArray[np.floating]
-    """The largest difference of a probability of each image, ``(n,)``."""
-    preds: NDArray[np.bool_]
-    """Which classes the file predicts, ``(n, num_classes)``."""
-    expected_preds: NDArray[np.bool_]
-    """Which classes the checkpoint predicts."""
-    unfamiliarity_difference: float | None = None
-    """The maximum difference of the unfamiliarity, as a part of it where it is above 1; None: the model
-    does not measure it."""
-    latency: Mapping[str, float] = field(default_factory=dict)
-    """As ``reload.measure`` returns."""
+    Args:
+        spec: that of the model.
+    """
+
+    answers: Answers
+    """What both predict."""
+    latency: Mapping[str, float]
+    """As ``reload.measure`` returns; empty before the file was measured."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._differences = [np.zeros(0, np.float32)]
+        self._unfamiliarity: list[float] = []
+        self.answers = exported_target(spec.target).answers(spec)
+        self.latency = {}
+
+    def add(
+        self, expected: NDArray[np.float32], actual: NDArray[np.float32], truth: NDArray[Any]
+    ) -> None:
+        """Add the outputs for a batch, which are as those of ``reload.Run``.
+
+        Args:
+            expected: of the checkpoint.
+            actual: of the file.
+            truth: as ``ExportedTarget.truth`` returns.
+        """
+        num_classes = len(self._spec.class_names)
+        (probabilities, expected_score), (others, score) = (
+            np.split(outputs, [num_classes], axis=1) for outputs in (expected, actual)
+        )
+        self._differences.append(np.abs(probabilities - others).reshape(len(others), -1).max(axis=1))
+        self.answers.add(probabilities, others, truth)
+        if score.size:
+            relative = np.abs(expected_score - score) / np.maximum(expected_score, 1)
+            self._unfamiliarity.append(float(relative.max()))
+
+    @property
+    def differences(self) -> NDArray[np.floating]:
+        """The largest difference of a probability of each image, ``(n,)``."""
+        return np.concatenate(self._differences)
 
     @property
     def max_abs_difference(self) -> float:
         return float(self.differences.max())
 
     @property
-    def agreement(self) -> float:
-        """Fraction of the images, 0..1, with the same class or set of labels."""
-        return float((self.preds == self.expected_preds).all(axis=1).mean())
+    def unfamiliarity_difference(self) -> float | None:
+        """The maximum difference of the unfamiliarity, as a part of it where it is above 1; None: the
+        model does not measure it."""
+        return float(np.max(self._unfamiliarity)) if self._unfamiliarity else None
 
     @property
     def bound(self) -> float:
@@ -70,7 +93,7 @@ class Parity:
         entry = {
             "num_images": len(self.differences),
             "max_abs_difference_below": self.bound,
-            WORDS[self.target].agreement: self.agreement,
+            WORDS[self._spec.target].agreement: self.answers.agreement,
         }
         if self.unfamiliarity_difference is not None:
             entry["unfamiliarity_difference_below"] = _bound(self.unfamiliarity_difference)
@@ -92,7 +115,7 @@ def check_parity(
     model: Classifier,
     spec: ModelSpec,
     files: Sequence[Path],
-    batches: Iterable[NDArray[np.uint8]],
+    batches: Iterable[tuple[NDArray[np.uint8], NDArray[Any]]],
     num_threads: int,
     tolerance: float,
     paths: Sequence[str] | None = None,
@@ -100,11 +123,11 @@ def check_parity(
 ) -> dict[str, Parity]:
     """Reload each file in a new process and compare it with ``model`` on all images.
 
-    The files run in parallel, one batch at a time, so that the images need not fit into memory. Then
-    the latency of each is measured by itself.
+    The files run in parallel, one batch at a time, so that neither the images nor the outputs need fit
+    into memory. Then the latency of each is measured by itself.
 
     Args:
-        batches: images, uint8 ``(n, channels, height, width)`` each.
+        batches: images, uint8 ``(n, channels, height, width)``, and their ``ExportedTarget.truth``.
         tolerance: maximum difference of a probability.
         paths: the images' files, for messages.
         smaller: names of files with fewer bits, whose probabilities and unfamiliarity may differ.
@@ -116,25 +139,25 @@ def check_parity(
         UserError: a file does not load, or its outputs are not finite or differ by more than
             ``tolerance``; the message then names images.
     """
+    parities = {file.name: Parity(spec) for file in files}
+    sources = ["the checkpoint", *parities]
+    checked: list[list[NDArray[np.float32]]] = [[] for _ in sources]
+    run = reload.run_of(model, spec)
     with ExitStack() as stack:
         processes = [stack.enter_context(_Reloaded(file, num_threads)) for file in files]
-        rows: list[list[NDArray[np.float32]]] = []
-        for images in batches:
+        for images, truth in batches:
             for process in processes:
                 process.send(images)
-            with torch.inference_mode():
-                logits, unfamiliarity = model.assess(torch.from_numpy(images))
-                expected = probabilities_of(logits, spec).numpy()
-            if unfamiliarity is not None:
-                expected = np.column_stack([expected, unfamiliarity.numpy()])
-            rows.append([expected, *(process.receive() for process in processes)])
-        expected, *outcomes = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        names = paths or [f"image {index}" for index in range(len(expected))]
-        check_finite(expected, names, "export: the checkpoint")
-        parities = {}
-        for file, outputs in zip(files, outcomes, strict=True):
-            check_finite(outputs, names, f"export: {file.name}")
-            parities[file.name] = _compare_outputs(spec, expected, outputs)
+            expected = run(images)
+            checked[0].append(_least_finite(expected))
+            for process, parity, values in zip(processes, parities.values(), checked[1:], strict=True):
+                outputs = process.receive()
+                values.append(_least_finite(outputs))
+                parity.add(expected, outputs, truth)
+        for source, values in zip(sources, checked, strict=True):
+            of_images = np.concatenate(values)
+            names = paths or [f"image {index}" for index in range(len(of_images))]
+            check_finite(of_images, names, f"export: {source}")
         for name, parity in parities.items():
             if name in smaller:
                 continue
@@ -146,65 +169,35 @@ def check_parity(
                     f"{parity.unfamiliarity_difference:.2g} in an unfamiliarity; "
                     f"{UNFAMILIARITY_TOLERANCE:g} is allowed"
                 )
-        return {
-            name: replace(parity, latency=process.finish())
-            for (name, parity), process in zip(parities.items(), processes, strict=True)
-        }
+        for parity, process in zip(parities.values(), processes, strict=True):
+            parity.latency = process.finish()
+    return parities
 
 
-def _compare_outputs(
-    spec: ModelSpec, expected: NDArray[np.float32], actual: NDArray[np.float32]
-) -> Parity:
-    """Return the differences between outputs, which are as those of ``reload.Run``."""
-    num_classes = len(spec.class_names)
-    (probabilities, expected_score), (others, score) = (
-        np.split(outputs, [num_classes], axis=1) for outputs in (expected, actual)
-    )
-    parity = compare(spec.target, probabilities, others, spec.thresholds)
-    if not expected_score.size:
-        return parity
-    relative = np.abs(expected_score - score) / np.maximum(expected_score, 1)
-    return replace(parity, unfamiliarity_difference=float(relative.max()))
-
-
-def compare(
-    target: Target,
-    expected: NDArray[np.float32],
-    actual: NDArray[np.float32],
-    thresholds: Sequence[float] | None = None,
-) -> Parity:
-    """Return the differences between probabilities, float32 ``(n, num_classes)`` each.
-
-    Args:
-        thresholds: those of the model.
-    """
-    decide = model_target(target).decide
-    differences = np.abs(expected - actual).max(axis=1)
-    return Parity(target, differences, decide(actual, thresholds), decide(expected, thresholds))
+def _least_finite(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the first output of each image that is not finite, or else its first, ``(n, 1)``."""
+    rows = outputs.reshape(len(outputs), -1)
+    return np.take_along_axis(rows, (~np.isfinite(rows)).argmax(axis=1)[:, None], axis=1)
 
 
 def disagreement(
     name: str, parity: Parity, spec: ModelSpec, tolerance: float, paths: Sequence[str]
 ) -> str:
     """Return a message that says what differs, with the images that differ most."""
-    wrong = np.flatnonzero(~(parity.differences <= tolerance))
-    worst = wrong[np.argsort(-parity.differences[wrong], kind="stable")]
+    differences = parity.differences
+    wrong = np.flatnonzero(~(differences <= tolerance))
+    worst = wrong[np.argsort(-differences[wrong], kind="stable")]
     lines = [
-        f"  {paths[index]}: the checkpoint predicts {_named(parity.expected_preds[index], spec)}, "
-        f"{name} {_named(parity.preds[index], spec)}; difference {parity.differences[index]:.2g}"
+        f"  {paths[index]}: {parity.answers.compared(index, name)}; difference {differences[index]:.2g}"
         for index in worst[:MAX_NAMED].tolist()
     ]
     more = f"\n  and {len(worst) - MAX_NAMED:,} more" if len(worst) > MAX_NAMED else ""
+    share, images = f"{parity.answers.agreement:.1%}", counted(len(paths), "image")
     return (
         f"export: {name} differs from the checkpoint by {parity.max_abs_difference:.2g} in a "
-        f"probability (the same {WORDS[parity.target].decision} for {parity.agreement:.1%} of "
-        f"{counted(len(paths), 'image')}); export.parity_tolerance allows {tolerance:g}. Images that "
-        "differ by more:\n" + "\n".join(lines) + more
+        f"probability ({WORDS[spec.target].agreed.format(share, images)}); export.parity_tolerance "
+        f"allows {tolerance:g}. Images that differ by more:\n" + "\n".join(lines) + more
     )
-
-
-def _named(preds: NDArray[np.bool_], spec: ModelSpec) -> str:
-    return listed(spec.class_names[index] for index in np.flatnonzero(preds).tolist()) or "none"
 
 
 class _Reloaded:

@@ -10,12 +10,16 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.compute.latency import time_in_turn
+
+if TYPE_CHECKING:
+    from darkroom.models.classifier import Classifier
+    from darkroom.models.spec import ModelSpec
 
 LARGE_BATCH = 32
 """Number of images per batch for the throughput."""
@@ -32,12 +36,16 @@ These are the probabilities and, if the model measures it, the unfamiliarity as 
 
 def load_safetensors(path: Path) -> Run:
     """Return what runs the checkpoint."""
+    from darkroom.models.file import load_model
+
+    return run_of(*load_model(path))
+
+
+def run_of(model: "Classifier", spec: "ModelSpec") -> Run:
+    """Return what runs a model in this process."""
     import torch
 
     from darkroom.models.classifier import probabilities_of
-    from darkroom.models.file import load_model
-
-    model, spec = load_model(path)
 
     @torch.inference_mode()
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -15,9 +15,10 @@ from darkroom.learning_curve.subsets import SizedSubset, nested_subsets
 from darkroom.models.targets.interface import model_target
 from darkroom.progress import Bar, progress_bar
 from darkroom.retraining.parts import LabelledImages, Part
-from darkroom.retraining.training import folder_of, save_array, validation_logits
+from darkroom.retraining.training import folder_of, validation_logits
 from darkroom.runtime import Runtime
 from darkroom.training.job import Job, make_job
+from darkroom.whole_files import save_array
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from darkroom.loading.sampling import Sampling, balanced_order, natural_order
 Batch = tuple[Tensor, Tensor]
 """images: uint8 ``(n, channels, height, width)``, 0..255, channels last in memory, or their features,
 float32 ``(n, num_features)``;
-targets: int64 ``(n,)``, or, if an image may have several labels, uint8 ``(n, num_classes)``, 1 for
-each label of the image and 0 for the others. Both are on the device."""
+targets: int64 ``(n,)``; or, if an image may have several labels, uint8 ``(n, num_classes)``, 1 for
+each label of the image and 0 for the others; or masks, uint8 ``(n, height, width)``, with the class of
+each pixel, or ``VOID``. Both are on the device."""
 
 
 class TrainBatch(NamedTuple):
@@ -69,6 +70,9 @@ class Batches:
         self._shards = shards
         self._images: PlacedImages
         self._images, self.placement = place_images(shards, device, workers, needs_host)
+        # masks are small, so that decoding them needs no processes of its own
+        masks = shards.masks
+        self._masks = None if masks is None else place_images(masks, device, 0, False)[0]
         self._needs_host = needs_host
         self._sampling = sampling
         self._set_batch_size(batch_size)
@@ -80,7 +84,7 @@ class Batches:
 
     @property
     def digest(self) -> str:
-        """Of the shards: equal digests mean equal images in the same order."""
+        """Digest of the shards: equal digests mean equal images in the same order."""
         return self._shards.digest
 
     @property
@@ -145,17 +149,26 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         """Yield every image once, in the order of the shards."""
         indices = torch.arange(self.num_images)
-        labels = send(self._labels, self._device)
         chunks = self._chunks(0)
-        loaded = self._images.load(Request(indices[chunk[0] : chunk[-1]]) for chunk in chunks)
-        for chunk, images in zip(chunks, loaded, strict=True):
-            targets = labels[chunk[0] : chunk[-1]]
+        parts_of = [slice(chunk[0], chunk[-1]) for chunk in chunks]
+        loaded = self._images.load(Request(indices[part]) for part in parts_of)
+        targets_of = self._targets(indices, parts_of)
+        for chunk, images, targets in zip(chunks, loaded, targets_of, strict=True):
             yield from zip(*_cut(chunk, _chw(images), targets), strict=True)
+
+    def _targets(self, indices: Tensor, parts: Sequence[slice]) -> Iterator[Tensor]:
+        """Yield the targets of parts of ``indices``, on the device."""
+        if self._masks is not None:
+            for masks in self._masks.load(Request(indices[part]) for part in parts):
+                yield masks.squeeze(-1)
+        else:
+            labels = send(self._labels[indices], self._device)
+            yield from (labels[part] for part in parts)
 
     def epoch(
         self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
     ) -> Iterator[TrainBatch]:
-        """Yield an epoch's images in the order, and with the augmentation, of ``(seed, epoch)``.
+        """Yield an epoch's images, with the order and the augmentation that ``(seed, epoch)`` determine.
 
         If images are mixed, each is mixed with the next one in this order, and the last with the first.
 
@@ -173,7 +186,6 @@ class Batches:
         else:
             order = natural_order(seed, epoch, self.num_images)
         indices, sample_ids = (torch.cat((part, part[:1])) for part in order)
-        labels = send(self._labels[indices], self._device)
         weights = None if self._weights is None else send(self._weights[indices], self._device)
 
         num_mixed_in = int(augmentation is not None and augmentation.mixes)
@@ -181,17 +193,19 @@ class Batches:
         parts_of = [slice(chunk[0], chunk[-1] + num_mixed_in) for chunk in chunks]
         requests = (Request(indices[part], sample_ids[part], epoch, on_host) for part in parts_of)
         loaded = self._images.load(requests)
-        for chunk, part, images in zip(chunks, parts_of, loaded, strict=True):
+        targets_of = self._targets(indices, parts_of)
+        for chunk, part, images, targets in zip(chunks, parts_of, loaded, targets_of, strict=True):
             ids = sample_ids[part]
             start, stop = chunk[0], chunk[-1]
-            targets = labels[start : stop + 1]
             other_targets = shares = None
             if augmentation is not None:
                 images = augmentation.on_device(images, ids, epoch)
+                if self._masks is not None:
+                    targets = augmentation.on_masks(targets, ids, epoch)
                 if augmentation.mixes:
                     images, other_targets, shares = augmentation.mix(images, targets, ids, epoch)
             chunk_weights = None if weights is None else weights[start:stop]
-            parts = (_chw(images), targets[:-1], chunk_weights, other_targets, shares)
+            parts = (_chw(images), targets[: stop - start], chunk_weights, other_targets, shares)
             yield from map(TrainBatch, *_cut(chunk, *parts))
 
     def _chunks(self, first_step: int) -> list[list[int]]:

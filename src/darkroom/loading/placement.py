@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from darkroom.dataset.shards import Shards
+from darkroom.dataset.storage import Storage
 from darkroom.loading.ahead import copied_ahead, loading_workers
 from darkroom.parallel import available_cores
 
 HOST_CHUNK_BYTES = 2 * 2**20
-"""Stays in a CPU's caches from loading to augmentation."""
+"""Small enough to stay in a CPU's caches from loading to augmentation."""
 GPU_CHUNK_BYTES = 32 * 2**20
-"""Needs few kernel launches per epoch and little GPU memory."""
+"""Large enough for few kernel launches per epoch, small enough to take little GPU memory."""
 
 Features = NDArray[np.float32]
 """``(n, num_features)``: a vector per image, in the order of the shards."""
@@ -48,6 +48,14 @@ class Augmentation(Protocol):
 
     def on_device(self, images: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
         """Return changed images, on their device."""
+        ...
+
+    def on_masks(self, masks: Tensor, sample_ids: Tensor, epoch: int) -> Tensor:
+        """Return masks that are moved as ``on_device`` moves their images.
+
+        Args:
+            masks: uint8 ``(n, height, width)``, on the device of the images.
+        """
         ...
 
     def mix(
@@ -91,15 +99,33 @@ class PlacedImages(Protocol):
         ...
 
 
-def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tensor:
+class Pixels(Protocol):
+    """The images of a split, or its masks."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)``"""
+        ...
+
+    @property
+    def storage(self) -> Storage: ...
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Copy the images at ``indices`` into ``out``; see ``Shards.gather``."""
+        ...
+
+
+def load_images(pixels: Pixels, request: Request, pinned: bool = False) -> Tensor:
     """Return the images of a request: uint8 ``(n, height, width, channels)``, on the CPU.
 
     Args:
         pinned: load into pinned memory, from which a GPU copies without waiting.
     """
-    shape = (len(request.indices), *shards.shape)
+    shape = (len(request.indices), *pixels.shape)
     images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-    shards.gather(request.indices.numpy(), out=images.numpy())
+    pixels.gather(request.indices.numpy(), images.numpy())
     if request.augmentation is not None and request.sample_ids is not None:
         return request.augmentation.on_host(images, request.sample_ids, request.epoch)
     return images
@@ -108,8 +134,8 @@ def load_images(shards: Shards, request: Request, pinned: bool = False) -> Tenso
 class HostImages:
     """Images that stay in the shards and are copied or decoded by this process."""
 
-    def __init__(self, shards: Shards, device: torch.device, needs_host: bool) -> None:
-        self._load = partial(load_images, shards, pinned=device.type == "cuda")
+    def __init__(self, pixels: Pixels, device: torch.device, needs_host: bool) -> None:
+        self._load = partial(load_images, pixels, pinned=device.type == "cuda")
         self._device = device
         self._needs_host = needs_host
         self.chunk_bytes = GPU_CHUNK_BYTES if device.type == "cuda" else HOST_CHUNK_BYTES
@@ -129,8 +155,8 @@ class WorkerImages:
 
     chunk_bytes = 0  # the first batch comes sooner, and workers are busy more evenly
 
-    def __init__(self, shards: Shards, device: torch.device, workers: int) -> None:
-        self._workers = loading_workers(partial(load_images, shards), workers)
+    def __init__(self, pixels: Pixels, device: torch.device, workers: int) -> None:
+        self._workers = loading_workers(partial(load_images, pixels), workers)
         self._device = device
 
     def load(self, requests: Iterable[Request]) -> Iterator[Tensor]:
@@ -142,10 +168,10 @@ class ResidentImages:
 
     chunk_bytes = GPU_CHUNK_BYTES
 
-    def __init__(self, images: PlacedImages, shards: Shards, device: torch.device) -> None:
-        self._images = torch.empty((len(shards), *shards.shape), dtype=torch.uint8, device=device)
-        rows = max(images.chunk_bytes // int(np.prod(shards.shape)), 256)
-        parts = torch.arange(len(shards)).split(rows)
+    def __init__(self, images: PlacedImages, pixels: Pixels, device: torch.device) -> None:
+        self._images = torch.empty((len(pixels), *pixels.shape), dtype=torch.uint8, device=device)
+        rows = max(images.chunk_bytes // int(np.prod(pixels.shape)), 256)
+        parts = torch.arange(len(pixels)).split(rows)
         for part, chunk in zip(parts, images.load(Request(part) for part in parts), strict=True):
             self._images[part[0] : part[-1] + 1] = chunk
 
@@ -181,33 +207,33 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def place_images(
-    shards: Shards, device: torch.device, workers: int, needs_host: bool
+    pixels: Pixels, device: torch.device, workers: int, needs_host: bool
 ) -> tuple[PlacedImages, str]:
-    """Return the placed images, and a sentence on the choice of the placement.
+    """Return the placed images, and a sentence that explains the choice of placement.
 
     Args:
         workers: number of processes that load images which must be decoded or augmented one at a time;
             with 0, this process does it.
         needs_host: whether the augmentation takes one image at a time, on the CPU.
     """
-    is_encoded = shards.storage == "encoded"
+    is_encoded = pixels.storage == "encoded"
     # measured: if training uses all cores, threads that decode between two steps are faster
     workers_are_faster = device.type != "cpu" or available_cores() > torch.get_num_threads()
     if not (needs_host or (is_encoded and workers_are_faster)):
         workers = 0
     processes = f"{workers} worker process{'es' * (workers > 1)}"
     by_whom = f"by {processes}" if workers else "in this process"
-    images: PlacedImages = HostImages(shards, device, needs_host)
+    images: PlacedImages = HostImages(pixels, device, needs_host)
     if workers:
-        images = WorkerImages(shards, device, workers)
+        images = WorkerImages(pixels, device, workers)
     if needs_host:
         return images, f"images augmented {by_whom}: the policy takes one at a time, on the CPU"
     if device.type == "cuda":
-        num_bytes = len(shards) * int(np.prod(shards.shape))
+        num_bytes = len(pixels) * int(np.prod(pixels.shape))
         free_bytes, _ = torch.cuda.mem_get_info(device)
         sizes = f"{num_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free on the GPU"
         if num_bytes <= free_bytes // 2:
-            return ResidentImages(images, shards, device), f"images kept on the GPU: they take {sizes}"
+            return ResidentImages(images, pixels, device), f"images kept on the GPU: they take {sizes}"
         if not is_encoded:
             return images, f"images memory-mapped and copied to the GPU in advance: they take {sizes}"
     if is_encoded:

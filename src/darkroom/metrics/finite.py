@@ -12,13 +12,14 @@ def check_finite(outputs: NDArray[np.floating], paths: Sequence[str], source: st
     """Check that a model's outputs are finite.
 
     Args:
-        outputs: logits or probabilities, ``(n, num_classes)``.
+        outputs: logits or probabilities, ``(n, num_classes)``, or of pixels, ``(n, num_classes, h, w)``.
         paths: the images' files, for the message.
         source: the model, as the subject of the message.
 
     Raises:
         UserError: an output is NaN or infinite; the message names the first such image and their number.
     """
+    outputs = outputs.reshape(len(outputs), -1)
     is_bad = ~np.isfinite(outputs).all(axis=1)
     if not is_bad.any():
         return

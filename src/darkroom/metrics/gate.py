@@ -61,6 +61,9 @@ def _below(title: str, value: float | None, low: float | None, wanted: float) ->
     if value is None:
         yield f"{title}: not measured, because there are no test images; {wanted:g} is required"
     elif low is None:
-        yield f"{title}: {value:.4f} has no interval, by whose lower bound {wanted:g} is judged"
+        yield f"{title} is {value:.4f}, without an interval to judge by; {wanted:g} is required"
     elif low < wanted:
-        yield f"{title}: the lower bound {low:.4f} (of {value:.4f}) is below {wanted:g}"
+        yield (
+            f"{title} is {value:.4f}; the lower bound of its 95 % interval is {low:.4f},"
+            f" and {wanted:g} is required"
+        )

@@ -11,7 +11,7 @@ intervals for proportions with small expected number of positive counts estimate
 binomial proportions in clustered surveys" (2015), for Wilson's interval with it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,7 @@ def score_intervals(
     """
     units = _units(targets, preds, groups)
     totals = np.asarray(units.rows.T @ units.counts)[None]
-    variances = _variances(units)
+    variances = bootstrap_variances(units, _scores)
     sizes = _independent_units(targets, preds, groups)
     num_wrong = _wrong_units(targets, preds, groups)
     # resamples of n units vary by (n - 1) / n too little, which matters for classes of a few images
@@ -104,7 +104,7 @@ def wilson(score: NDArray[np.float64], size: NDArray[np.float64]) -> Bounds:
 def _units(
     targets: NDArray[np.bool_], preds: NDArray[np.bool_], groups: NDArray[np.int64] | None
 ) -> Units:
-    """Return what is drawn.
+    """Return the counts that the bootstrap resamples.
 
     The columns are three blocks of classes (images of the class, right predictions of it, all
     predictions of it), the images that are right, and the images.
@@ -114,11 +114,18 @@ def _units(
     return make_units(columns, [targets, preds], groups)
 
 
-def _variances(units: Units) -> dict[str, NDArray[np.float64]]:
-    """Return the variance of each score over resamples in which it can be measured."""
+def bootstrap_variances(
+    units: Units, scores: Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the variance of each score over resamples in which it can be measured.
+
+    Args:
+        scores: takes sums of the units' columns, ``(resamples, num_columns)``; returns scores,
+            ``(resamples, ...)``, NaN if one cannot be measured.
+    """
     moments: dict[str, list[NDArray[np.float64]]] = {}
     for sums in _resamples(units):
-        for name, values in _scores(sums).items():
+        for name, values in scores(sums).items():
             present = ~np.isnan(values)
             known = np.where(present, values, 0)
             part = [present.sum(axis=0), known.sum(axis=0), (known**2).sum(axis=0)]

@@ -160,8 +160,8 @@ def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:
     baseline, f1 = test.get("baseline"), test.get("f1_macro")
     if baseline is None or f1 is None or f1 == 1:
         return
-    regression, constant = baseline["logistic_regression"], baseline["most_frequent"]
-    if f1 <= regression["f1_macro"]:
+    regression, constant = baseline.get("logistic_regression"), baseline["most_frequent"]
+    if regression is not None and f1 <= regression["f1_macro"]:
         features = regression["features"]
         yield (
             f"The model does not beat a logistic regression on {FEATURES[features]}: macro F1 {f1:.4f} "

@@ -13,7 +13,8 @@ from darkroom.models.backbones.cnn import CNN
 from darkroom.models.backbones.linear import use_onednn
 from darkroom.models.backbones.mlp import MLP
 from darkroom.models.backbones.resnet import ResNet
-from darkroom.models.backbones.shapes import ShapesOnly, require_size
+from darkroom.models.backbones.shapes import ShapesOnly, require_multiples, require_size
+from darkroom.models.backbones.unet import UNet
 from darkroom.models.backbones.vit import ViT
 from darkroom.models.classifier import Classifier
 from darkroom.models.heads import no_map
@@ -118,6 +119,12 @@ def _make_resnet(spec: ModelSpec) -> nn.Module:
     )
 
 
+def _make_unet(spec: ModelSpec) -> nn.Module:
+    depth, pooling = _whole(spec.depth), pooling_of(spec)
+    require_multiples(spec.name, spec.input_size, UNet.halvings(depth, pooling))
+    return UNet(spec.channels, _whole(spec.width), depth, activation_of(spec), pooling)
+
+
 def _make_vit(spec: ModelSpec) -> nn.Module:
     return ViT(
         spec.channels,
@@ -145,6 +152,7 @@ OWN_BACKBONES: dict[str, Callable[[ModelSpec], nn.Module]] = {
     "mlp": _make_mlp,
     "cnn": _make_cnn,
     "resnet": _make_resnet,
+    "unet": _make_unet,
     "vit": _make_vit,
 }
 

@@ -118,6 +118,29 @@ class ConcatPoolHead(Head):
         return self.layers(vectors)
 
 
+class PixelHead(AveragingHead):
+    """Dropout and a linear layer for each pixel of a map, as a 1 x 1 convolution.
+
+    Of a vector, which averages the pixels of an image, it computes the logits of that average.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.linear = nn.Conv2d(num_features, num_classes, kernel_size=1)
+
+    @property
+    def num_inputs(self) -> int:
+        return self.linear.in_channels
+
+    def classify(self, vectors: Tensor) -> Tensor:
+        return self.linear(vectors[:, :, None, None])[:, :, 0, 0]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """float ``(n, C, h, w)`` -> logits ``(n, num_classes, h, w)``."""
+        return self.linear(self.dropout(features))
+
+
 HEADS: dict[str, type[Head]] = {
     "linear": LinearHead,
     "mlp": MLPHead,

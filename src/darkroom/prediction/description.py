@@ -1,6 +1,7 @@
 """What a prediction needs to know of an exported model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, PositiveInt
 
 from darkroom.decoding.decode import Resize
-from darkroom.targets import Target
+from darkroom.errors import UserError
+from darkroom.targets import WORDS, Target
 
 _Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -64,3 +66,13 @@ class ExportDescription(BaseModel):
     # not in model.json of earlier versions, or if evaluate was not asked for them
     abstention: Abstention | None = None
     conformal: Sets | None = None
+
+
+def check_no_masks(described: ExportDescription, file: Path, masks: bool) -> None:
+    """Check that a model of labels is not asked for masks.
+
+    Raises:
+        UserError: it is.
+    """
+    if masks:
+        raise UserError(f"--masks: the model of {file} predicts {WORDS[described.target].per_image}")

@@ -1,5 +1,6 @@
 """Run an ONNX file as a classifier, and reject files that are not one."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,10 @@ OUTPUT = "probabilities"
 UNFAMILIARITY = "unfamiliarity"
 """The name of an output that files of earlier versions lack."""
 
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?")
+_PLACE = re.compile(r"/\S+:\d+ [^()]*(\([^()]*\)[^()]*::[^()]*)*\([^()]*\)( const)?(::\S+)? ")
+"""A line of ONNX Runtime's source, with the signature of the function."""
+
 
 class OnnxClassifier:
     """An ONNX Runtime session of an exported classifier.
@@ -19,7 +24,7 @@ class OnnxClassifier:
     Args:
         model: the ONNX file.
         input_shape: ``(channels, height, width)`` of an image.
-        num_classes: number of classes.
+        output_shape: of the probabilities of an image, ``(num_classes, ...)``.
         description: the file that shape and classes come from, for messages.
 
     Raises:
@@ -28,7 +33,11 @@ class OnnxClassifier:
     """
 
     def __init__(
-        self, model: Path, input_shape: tuple[int, int, int], num_classes: int, description: Path
+        self,
+        model: Path,
+        input_shape: tuple[int, int, int],
+        output_shape: tuple[int, ...],
+        description: Path,
     ) -> None:
         import onnxruntime
 
@@ -39,7 +48,7 @@ class OnnxClassifier:
                 model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's exceptions share no other base class
-            raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
+            raise UserError(f"{model}: cannot be loaded ({_reason(error)})") from None
         self._model = model
         inputs = {one.name: (one.type, one.shape) for one in self._session.get_inputs()}
         outputs = {one.name: (one.type, one.shape) for one in self._session.get_outputs()}
@@ -55,14 +64,14 @@ class OnnxClassifier:
                 f"{model}: its input is {kind} {shape}; images are uint8 (any number, channels, height, "
                 "width)"
             )
-        found = shape[1:], outputs[OUTPUT][1][-1:]
-        if found != (list(input_shape), [num_classes]):
-            classes = ", ".join(map(str, found[1])) or "no"
+        found = shape[1:], outputs[OUTPUT][1][1:]
+        if found != (list(input_shape), list(output_shape)):
+            classes = " x ".join(map(str, found[1])) or "no"
             raise UserError(
                 f"{description}: describes another model than {model}, which takes images of {found[0]} "
                 f"(channels, height, width) and has {classes} classes"
             )
-        self._num_classes = num_classes
+        self._output_shape = output_shape
         self._outputs = [OUTPUT, *([UNFAMILIARITY] if UNFAMILIARITY in outputs else [])]
         self.run(np.zeros((1, *input_shape), np.uint8))
 
@@ -78,7 +87,7 @@ class OnnxClassifier:
         ``docs/decisions/0038-what-is-shipped.md``.
 
         Returns:
-            The probabilities, float32 ``(n, num_classes)``; the unfamiliarity, float32 ``(n,)``, or
+            The probabilities, float32 ``(n, num_classes, ...)``; the unfamiliarity, float32 ``(n,)``, or
             None.
 
         Raises:
@@ -89,8 +98,8 @@ class OnnxClassifier:
         try:
             found, *others = self._session.run(self._outputs, {self._input: given})
         except Exception as error:  # as above
-            raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
-        expected = [(len(given), self._num_classes), (len(given),)]
+            raise UserError(f"{self._model}: fails on an image ({_reason(error)})") from None
+        expected = [(len(given), *self._output_shape), (len(given),)]
         for output, wanted in zip([found, *others], expected, strict=False):
             if not isinstance(output, np.ndarray) or output.shape != wanted:
                 shape = getattr(output, "shape", type(output).__name__)
@@ -99,6 +108,11 @@ class OnnxClassifier:
                     "expected"
                 )
         return found[: len(images)], others[0][: len(images)] if others else None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of ONNX Runtime says, without its code and places in its source."""
+    return brief(_PLACE.sub("", _PREFIX.sub("", f"{error}")) or error)
 
 
 def _names(values: Iterable[str]) -> str:

@@ -1,21 +1,24 @@
 """Classify images with an exported folder, using ONNX Runtime and Pillow but not PyTorch."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from glob import glob
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
+from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from darkroom.collection.system_files import is_hidden
 from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
-from darkroom.decoding.decode import PixelLayout, decode
+from darkroom.decoding.decode import PixelLayout, decode_whole, resize
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError, counted
@@ -24,10 +27,17 @@ from darkroom.models.targets.interface import model_target
 from darkroom.prediction.description import ExportDescription, Limits
 from darkroom.prediction.onnx_session import OnnxClassifier
 from darkroom.prediction.targets.interface import predicted_target
+from darkroom.prediction.tiles import NOT_FINITE, NotFiniteError, make_canvas, predict_canvas
 from darkroom.targets import from_file
 
 BATCH_SIZE = 64
+MAX_OUTPUTS = 2**24
+"""Maximum number of probabilities in a batch, 64 MiB, unless those of one image are more."""
 
+NUM_CANVASES = 4
+"""Number of images that are decoded at once, if all their pixels are needed."""
+
+Decoded = TypeVar("Decoded")
 
 ABSTAINED = "abstain"
 """What is printed instead of a class, unless a class has this name."""
@@ -46,6 +56,15 @@ class Prediction:
     """The labels that the model leaves open, the most probable first; see ``Predictor.leaves_open``."""
     unfamiliarity: float | None = None
     """Above 1, the image is unlike the training images; None: the model does not measure it."""
+
+
+@dataclass(frozen=True)
+class PredictedMask:
+    """The predicted class of each pixel of one image."""
+
+    path: Path
+    mask: NDArray[np.uint8]
+    """``(height, width)`` of the image as displayed; positions in ``class_names``."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +112,21 @@ class Predictor:
         tiff: also read TIFF files.
         abstains: predict ``abstained`` instead of a class if the probability is below the threshold; if
             an image may have several labels, leave open those of which the model is not sure enough.
+        masks: ``predict_masks`` will be called instead of ``predict``.
         format_name: a key of ``ONNX_FILES``.
 
     Raises:
         UserError: a file is missing, damaged, unreadable, or from another export; or the model has no
-            threshold below which it could abstain.
+            threshold below which it could abstain, or does not predict what is wanted.
     """
 
     def __init__(
-        self, folder: Path, tiff: bool = False, abstains: bool = False, format_name: str = "onnx"
+        self,
+        folder: Path,
+        tiff: bool = False,
+        abstains: bool = False,
+        masks: bool = False,
+        format_name: str = "onnx",
     ) -> None:
         values, digests = load_description(folder)
         description = folder / DESCRIPTION
@@ -116,7 +141,7 @@ class Predictor:
         self.class_names = described.class_names
         self.target = predicted_target(described.target)
         self._decide = partial(model_target(described.target).decide, thresholds=described.thresholds)
-        self.target.check(described, description)
+        self.target.check(described, description, masks)
         self._tiff = tiff
         self._limits = self.target.limits(described, description) if abstains else Limits()
         self._set_thresholds = np.array(described.conformal.thresholds if described.conformal else [])
@@ -131,9 +156,12 @@ class Predictor:
         prepared_size = described.prepared_size or described.input_size
         self.layout = PixelLayout(*prepared_size, described.channels, described.resize)
         self._view = EvaluationView.of(described.input_size, described.evaluate_crop)
+        self._input_size = described.input_size
         self.input_shape = (described.channels, *described.input_size)
         """Channels, height and width of what ``probabilities`` takes."""
-        self._classifier = OnnxClassifier(model, self.input_shape, len(self.class_names), description)
+        output_shape = self.target.output_shape(described)
+        self._batch_size = min(BATCH_SIZE, max(MAX_OUTPUTS // prod(output_shape), 1))
+        self._classifier = OnnxClassifier(model, self.input_shape, output_shape, description)
 
     @property
     def leaves_open(self) -> bool:
@@ -160,19 +188,45 @@ class Predictor:
         Args:
             top_k: number of classes; None: those that the model decides for.
         """
-        remaining = iter(paths)
-        with ThreadPoolExecutor() as pool:
-            while batch := list(islice(remaining, BATCH_SIZE)):
-                decoded = list(pool.map(self._decode, batch))
-                images = [pixels for pixels in decoded if isinstance(pixels, np.ndarray)]
-                rows = self._rows(images)
-                for path, pixels in zip(batch, decoded, strict=True):
-                    if isinstance(pixels, str):
-                        yield Failure(path, pixels)
-                    elif np.isfinite((row := next(rows))[0]).all():
-                        yield self._prediction(path, *row, top_k)
-                    else:
-                        yield Failure(path, "the model's probabilities for it are not finite")
+        for outcome in self._outcomes(paths):
+            if isinstance(outcome, Failure):
+                yield outcome
+            else:
+                yield self._prediction(*outcome, top_k)
+
+    def predict_masks(
+        self, paths: Sequence[Path], own_scale: bool = False
+    ) -> Iterator[PredictedMask | Failure]:
+        """Yield the outcome of each path in order; a bad file does not stop the others.
+
+        Args:
+            own_scale: see ``make_canvas``.
+        """
+        make = partial(make_canvas, layout=self.layout, view=self._view, own_scale=own_scale)
+        for path, canvas in chain.from_iterable(self._decoded(paths, make, NUM_CANVASES)):
+            if isinstance(canvas, str):
+                yield Failure(path, canvas)
+                continue
+            try:
+                mask = predict_canvas(canvas, self.probabilities, self._input_size, self._batch_size)
+            except NotFiniteError as error:
+                yield Failure(path, str(error))
+            else:
+                yield PredictedMask(path, mask)
+
+    def _outcomes(
+        self, paths: Sequence[Path]
+    ) -> Iterator[tuple[Path, NDArray[np.float32], float | None] | Failure]:
+        """Yield each path with its probabilities and its unfamiliarity."""
+        for batch in self._decoded(paths, self._input, self._batch_size):
+            rows = self._rows([pixels for _, pixels in batch if isinstance(pixels, np.ndarray)])
+            for path, pixels in batch:
+                if isinstance(pixels, str):
+                    yield Failure(path, pixels)
+                elif np.isfinite((row := next(rows))[0]).all():
+                    yield path, *row
+                else:
+                    yield Failure(path, NOT_FINITE)
 
     def _rows(
         self, images: list[NDArray[np.uint8]]
@@ -183,14 +237,30 @@ class Predictor:
             scores = repeat(None) if unfamiliarity is None else unfamiliarity.tolist()
             yield from zip(probabilities, scores, strict=False)
 
-    def _decode(self, path: Path) -> NDArray[np.uint8] | str:
-        try:
-            with name_if_slow(str(path)):
-                _, pixels = decode(read_image_file(path), self.layout, self._tiff)
-        except BadImage as error:
-            return str(error)
-        except OSError as error:
-            return error.strerror or str(error)
+    def _decoded(
+        self, paths: Sequence[Path], convert: Callable[[Image.Image], Decoded], size: int
+    ) -> Iterator[list[tuple[Path, Decoded | str]]]:
+        """Yield ``size`` paths at a time, with the converted image, or the reason why there is none."""
+
+        def decode(path: Path) -> Decoded | str:
+            try:
+                with name_if_slow(str(path)):
+                    _, image = decode_whole(read_image_file(path), self.layout.channels, self._tiff)
+                    return convert(image)
+            except BadImage as error:
+                return str(error)
+            except OSError as error:
+                return error.strerror or str(error)
+
+        with ThreadPoolExecutor() as pool:
+            remaining = iter(paths)
+            while batch := list(islice(remaining, size)):
+                yield list(zip(batch, pool.map(decode, batch), strict=True))
+
+    def _input(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return the model's input for an image, uint8 ``(channels, height, width)``."""
+        pixels = np.frombuffer(resize(image, self.layout).tobytes(), np.uint8)
+        pixels = pixels.reshape(self.layout.shape)
         if self._view is not None:
             pixels = self._view(pixels[None])[0]
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))

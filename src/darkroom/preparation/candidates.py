@@ -1,5 +1,6 @@
 """The images that could be read, with everything that decides whether and where they are used."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,6 +20,8 @@ from darkroom.errors import listed
 from darkroom.preparation.ingest import IngestedImages
 from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.outcomes import Outcomes, describe_files, write_problems
+from darkroom.preparation.targets.interface import prepared_target
+from darkroom.reporting.palette import overlay
 
 MAX_NAMES = 20
 """Maximum number of classes in a message."""
@@ -57,6 +60,8 @@ class Candidates:
     """Of all files."""
     unreadable_classes: list[str] = field(default_factory=list)
     """Classes of the collection without a readable image, which are not in ``class_names``."""
+    masks: NDArray[np.uint64] | None = None
+    """First eight bytes of the SHA-256 of the prepared masks; None: there are no masks."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,6 +73,11 @@ class Candidates:
     def label(self, index: int) -> str:
         """Return the label of one candidate as text, empty if it has none."""
         return self.sets.names[self.labels[index]]
+
+    def agree(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which pairs of candidates have the same label, or the same mask."""
+        truths = self.labels if self.masks is None else self.masks
+        return truths[first] == truths[second]
 
     def paths(self, indices: NDArray[np.int64]) -> Iterator[str]:
         """Yield the paths of candidates, given in ascending order."""
@@ -81,25 +91,53 @@ class Candidates:
         """Return the prepared image of one candidate as stored, without a copy."""
         return self.images.stored(int(self.reads[index]))
 
+    def stored_mask(self, index: int) -> pa.Buffer | None:
+        """Return the mask of one candidate as stored, without a copy; None: there are no masks."""
+        return None if self.masks is None else self.images.stored_mask(int(self.reads[index]))
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """Return the mask of one candidate: uint8 ``(height, width)``."""
+        return self.images.mask(int(self.reads[index]))
+
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return prepared images: uint8 ``(n, height, width, channels)``."""
         return self.images.pixels(self.reads[indices])
 
+    def pictures(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return images with their masks over them, for a report: uint8 ``(n, height, width, 3)``.
+
+        Without masks, these are the prepared images.
+        """
+        images = self.pixels(indices)
+        if self.masks is None:
+            return images
+        masks = [self.mask(index) for index in indices.tolist()]
+        return np.stack([overlay(image, mask) for image, mask in zip(images, masks, strict=True)])
+
     def pixel_digests(self, indices: NDArray[np.int64]) -> bytes:
-        """Return the SHA-256 digests of the prepared images, concatenated."""
+        """Return the SHA-256 digests of the prepared images, concatenated.
+
+        Images with masks have digests over those of the image and the mask.
+        """
         parts = np.array_split(self.reads[indices], -(-len(indices) // BATCH))
-        digests = (self.images.facts(part)["pixel_sha256"].to_pylist() for part in parts)
-        return b"".join(chain.from_iterable(digests))
+        facts = (self.images.facts(part) for part in parts)
+        if self.masks is None:
+            return b"".join(chain.from_iterable(of["pixel_sha256"].to_pylist() for of in facts))
+        both = (zip(of["pixel_sha256"], of["mask_sha256"], strict=True) for of in facts)
+        pairs = (image.as_py() + mask.as_py() for image, mask in chain.from_iterable(both))
+        return b"".join(hashlib.sha256(pair).digest() for pair in pairs)
 
 
 def select_candidates(collection: Collection, images: IngestedImages) -> Candidates:
     """Return the readable images and the outcomes of all files."""
-    labels = pc.unique(collection.table["label"]).drop_null().sort()
-    class_names = sorted(classes_in(labels.to_pylist(), collection.separator))
+    has_masks = collection.mask_classes is not None
+    labels = images.labels() if has_masks else pc.unique(collection.table["label"]).drop_null().sort()
+    class_names = collection.class_names(labels.to_pylist())
     group_names = pc.unique(collection.table["group"]).drop_null().sort()
     splits = pa.array(SPLITS)
     outcomes = Outcomes()
     columns: dict[str, list[NDArray]] = {name: [] for name in _ARRAYS}
+    masks: list[NDArray[np.uint64]] = []
     num_rows = 0
     for rows in describe_files(collection, images):
         outcomes.add(rows)
@@ -111,8 +149,9 @@ def select_candidates(collection: Collection, images: IngestedImages) -> Candida
         columns["given"].append(codes(chosen["split"], splits, np.int8))
         columns["groups"].append(codes(chosen["group"], group_names, np.int64))
         columns["weights"].append(pc.fill_null(chosen["weight"], 1.0).to_numpy())
-        digests = b"".join(digest[:8] for digest in chosen["pixel_sha256"].to_pylist())
-        columns["digests"].append(np.frombuffer(digests, np.uint64))
+        columns["digests"].append(_prefixes(chosen["pixel_sha256"]))
+        if has_masks:
+            masks.append(_prefixes(chosen["mask_sha256"]))
         hashes = np.frombuffer(b"".join(chosen["hash"].to_pylist()), np.uint8)
         columns["hashes"].append(hashes.reshape(len(chosen), HASH_BYTES))
         num_rows += len(rows)
@@ -122,7 +161,7 @@ def select_candidates(collection: Collection, images: IngestedImages) -> Candida
     unreadable = sorted(set(class_names) - classes_in(readable.to_pylist(), collection.separator))
     if unreadable:
         labels, joined["labels"] = readable, recoded
-        class_names = sorted(classes_in(labels.to_pylist(), collection.separator))
+        class_names = [name for name in class_names if name not in unreadable]
     return Candidates(
         collection=collection,
         images=images,
@@ -131,6 +170,7 @@ def select_candidates(collection: Collection, images: IngestedImages) -> Candida
         sets=make_label_sets(labels.to_pylist(), class_names, collection.separator),
         outcomes=outcomes,
         unreadable_classes=unreadable,
+        masks=np.concatenate(masks) if has_masks else None,
         **joined,
     )
 
@@ -174,11 +214,15 @@ def check_candidates(
         troubles.add(Trouble("No readable image", message))
         troubles.refuse()
     if candidates.unreadable_classes:
-        message = (
-            f"data.path: no file of the class {listed(candidates.unreadable_classes, MAX_NAMES)} in "
-            f"{collection.files.name} is a readable image; add some, or remove the class"
-        )
+        names = listed(candidates.unreadable_classes, MAX_NAMES)
+        lacking = prepared_target(collection.target).lacking(names, collection.files.name)
+        message = f"data.path: {lacking}"
         troubles.add(Trouble("Classes without a readable image", message))
+
+
+def _prefixes(digests: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Return the first eight bytes of each digest."""
+    return np.frombuffer(b"".join(digest[:8] for digest in digests.to_pylist()), np.uint64)
 
 
 def codes(values: pa.ChunkedArray, names: pa.Array, dtype: type) -> NDArray:

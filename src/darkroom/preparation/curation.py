@@ -100,7 +100,7 @@ def curate(
     outcomes: dict[int, tuple[Outcome, str]] = {}
 
     exact = group_of(len(images), pairs[same_pixels])
-    is_conflict = same_pixels & (images.labels[pairs[:, 0]] != images.labels[pairs[:, 1]])
+    is_conflict = same_pixels & ~images.agree(*pairs.T)
     is_conflicting = np.isin(exact, exact[pairs[is_conflict, 0]])
     if is_conflict.any() and on_conflict == "error":
         message = (

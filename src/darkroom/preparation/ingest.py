@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.collection.collection import Collection
+from darkroom.collection.collection import BATCH, Collection
 from darkroom.dataset import storage as storage_module
 from darkroom.dataset.storage import Storage
 from darkroom.decoding import decode as decode_module
@@ -18,8 +18,9 @@ from darkroom.decoding.decode import Header, PixelLayout, decoder_version
 from darkroom.decoding.watch import watching
 from darkroom.parallel import ordered_map
 from darkroom.preparation import measures as measures_module
-from darkroom.preparation.ingest_worker import HeaderReader, Ingest, Places
-from darkroom.preparation.segments import SCHEMA, SegmentIndex, Segments, remove_others
+from darkroom.preparation.ingest_masks import Masks
+from darkroom.preparation.ingest_worker import HeaderReader, Ingest, Place, Places
+from darkroom.preparation.segments import MASK_SCHEMA, SCHEMA, SegmentIndex, Segments, remove_others
 
 CHUNK_BYTES = 16 * 2**20
 CHUNK_FILES = 256
@@ -47,6 +48,15 @@ class IngestedImages:
         """Return all columns of a segment except the pixels."""
         return self.segments.facts(self.positions[indices])
 
+    def labels(self) -> pa.Array:
+        """Return the sorted labels of images with masks, which name the classes that these show."""
+        parts = np.array_split(self.positions, max(-(-len(self) // BATCH), 1))
+        return pc.unique(pa.chunked_array([self._labels(part) for part in parts])).sort()
+
+    def _labels(self, positions: NDArray[np.int64]) -> pa.Array:
+        labels = self.segments.facts(positions)["label"].combine_chunks()
+        return labels.drop_null().unique()
+
     def stored(self, index: int) -> pa.Buffer:
         """Return one image as stored, without a copy."""
         return self.segments.stored_image(int(self.positions[index]))
@@ -54,6 +64,14 @@ class IngestedImages:
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the images at ``indices``: uint8 ``(n, height, width, channels)``."""
         return self.segments.images(self.positions[indices])
+
+    def stored_mask(self, index: int) -> pa.Buffer:
+        """Return one mask as stored, without a copy."""
+        return self.segments.stored_mask(int(self.positions[index]))
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """Return one mask: uint8 ``(height, width)``."""
+        return self.segments.mask(int(self.positions[index]))
 
     def remove_other_segments(self) -> None:
         """Remove the segments of the cache that contain none of these files."""
@@ -87,14 +105,17 @@ def ingest(
     Returns:
         The result for each entry of the collection to be read.
     """
-    folder = cache / "segments" / _cache_key(layout, storage, tiff)
+    classes = collection.mask_classes
+    masks = None if classes is None else Masks(classes, layout, storage)
+    schema = SCHEMA if masks is None else MASK_SCHEMA
+    folder = cache / "segments" / _cache_key(layout, storage, tiff, masks)
     chunk_files = max(1, min(CHUNK_FILES, CHUNK_BYTES // int(np.prod(layout.shape))))
     index = SegmentIndex(folder)
     names = list(index.names)
     next_position = len(index)
     positions = []
     with watching() as watch:
-        worker = Ingest(collection.files, layout, storage, tiff, folder, index, watch)
+        worker = Ingest(collection.files, layout, storage, tiff, folder, index, watch, masks)
         for found, name in ordered_map(worker, *_tasks(collection, chunk_files, workers)):
             new = found < 0
             found[new] = np.arange(next_position, next_position + new.sum())
@@ -103,12 +124,13 @@ def ingest(
                 next_position += int(new.sum())
             positions.append(found)
             advance(len(found))
-    return IngestedImages(Segments(folder, names, layout.shape, storage), np.concatenate(positions))
+    segments = Segments(folder, names, layout.shape, storage, schema)
+    return IngestedImages(segments, np.concatenate(positions))
 
 
 def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:
     """Return the files to read in chunks, and the number of worker processes to use."""
-    table = collection.table.select(["path", "offset", "size", "outcome"])
+    table = collection.table.select([*Place._fields, "outcome"])
     small = len(table) < SERIAL_FILES and pc.sum(table["size"]).as_py() < SERIAL_BYTES
 
     def chunks() -> Iterator[Places]:
@@ -116,15 +138,15 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
             to_read = batch.filter(pc.is_null(batch["outcome"])).drop_columns("outcome")
             for start in range(0, len(to_read), chunk_files):
                 columns = to_read.slice(start, chunk_files).to_pydict().values()
-                yield list(zip(*columns, strict=True))
+                yield [Place(*values) for values in zip(*columns, strict=True)]
 
     return chunks(), 1 if small else workers
 
 
-def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool) -> str:
+def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool, masks: Masks | None) -> str:
     """Return a key for everything that pixels depend on besides the file: layout, code, libraries."""
     decoding = Path(str(decode_module.__file__)).parent
     modules = (Path(str(module.__file__)) for module in (measures_module, storage_module))
     code = [path.read_bytes() for path in (*sorted(decoding.glob("*.py")), *modules)]
-    parts = [repr((layout, storage, tiff, decoder_version(), SCHEMA)).encode(), *code]
+    parts = [repr((layout, storage, tiff, decoder_version(), SCHEMA, masks)).encode(), *code]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

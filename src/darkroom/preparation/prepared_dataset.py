@@ -19,6 +19,10 @@ from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
 from darkroom.preparation.statistics import channel_histogram, mean_and_std
 from darkroom.preparation.targets.interface import prepared_target
+from darkroom.void import VOID
+
+MASKS_AT_ONCE = 256
+"""Number of masks that are counted at once."""
 
 
 def write_splits(
@@ -50,7 +54,8 @@ def write_splits(
             for index, path in zip(chosen.tolist(), candidates.paths(chosen), strict=True):
                 label, weight = int(candidates.labels[index]), float(candidates.weights[index])
                 stored = prepared_target(target).stored(sets, label)
-                writer.add(candidates.stored(index), stored, path, weight)
+                mask = candidates.stored_mask(index)
+                writer.add(candidates.stored(index), stored, path, weight, mask)
                 advance(1)
         files |= {f"{split}/{name}": digest for name, digest in writer.digests.items()}
         labels = candidates.labels[chosen]
@@ -69,9 +74,22 @@ def write_splits(
         resize=layout.resize,
         mean=mean,
         std=std,
+        pixels={} if candidates.masks is None else _count_pixels(folder, names),
         digest=_digest(candidates, decision.splits),
         files=files,
     )
+
+
+def _count_pixels(folder: Path, names: list[str]) -> dict[str, dict[str, int]]:
+    """Return the number of pixels of each class, by split."""
+    pixels: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        shards = Shards(folder / split)
+        counts = np.zeros(VOID + 1, np.int64)
+        for part in np.array_split(np.arange(len(shards)), -(-len(shards) // MASKS_AT_ONCE)):
+            counts += np.bincount(shards.gather_masks(part).ravel(), minlength=VOID + 1)
+        pixels[split] = dict(zip(names, counts.tolist(), strict=False))
+    return pixels
 
 
 def _digest(candidates: Candidates, splits: NDArray[np.int8]) -> str:

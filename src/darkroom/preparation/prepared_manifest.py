@@ -45,6 +45,12 @@ nearly the same: an earlier image, or the one used instead. Several labels are s
 ``data.label_separator``. ``own_values`` is a JSON object with the values of further columns of the
 collection's manifest."""
 
+MASK_MANIFEST = pa.schema(
+    [*MANIFEST, ("mask", pa.string()), ("mask_sha256", pa.string()), ("num_void", pa.int32())]
+)
+"""For images with masks: ``label`` names the classes that the prepared mask shows, ``mask`` is its path,
+``mask_sha256`` describes its prepared pixels, and ``num_void`` counts those without class."""
+
 
 def write_manifest(candidates: Candidates, decision: Decision, path: Path, problems: Path) -> None:
     """Write a Parquet file with one row per file, with the same bytes for the same rows.
@@ -53,10 +59,11 @@ def write_manifest(candidates: Candidates, decision: Decision, path: Path, probl
         problems: CSV file that lists the unused files.
     """
     copies = _nearest_original(decision)
+    schema = MANIFEST if candidates.masks is None else MASK_MANIFEST
     path.parent.mkdir(parents=True, exist_ok=True)
     done = 0
     with (
-        pq.ParquetWriter(path, MANIFEST, compression="zstd") as writer,
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
         pyarrow.csv.CSVWriter(problems, PROBLEMS) as problems_writer,
     ):
         for rows in describe_files(candidates.collection, candidates.images):
@@ -64,7 +71,7 @@ def write_manifest(candidates: Candidates, decision: Decision, path: Path, probl
             indices = np.full(len(rows), -1)
             indices[used] = np.arange(done, done + used.sum())
             done += int(used.sum())
-            decided = _manifest_rows(rows, indices, candidates, decision, copies)
+            decided = _manifest_rows(rows, indices, candidates, decision, copies, schema)
             writer.write_table(decided)
             problems_writer.write_table(problems_of(decided))
 
@@ -75,9 +82,10 @@ def _manifest_rows(
     candidates: Candidates,
     decision: Decision,
     copies: tuple[NDArray[np.int64], NDArray[np.float64]],
+    schema: pa.Schema,
 ) -> pa.Table:
     """Return rows with the decision; ``indices`` are those of candidates, -1 for other files."""
-    columns = {name: rows[name].to_pylist() for name in MANIFEST.names if name in rows.column_names}
+    columns = {name: rows[name].to_pylist() for name in schema.names if name in rows.column_names}
     # an image's own size: that of the collection's manifest depends on the order of its lines
     sizes = zip(rows["size"].to_pylist(), indices, strict=True)
     columns["file_bytes"] = [size if index >= 0 else None for size, index in sizes]
@@ -94,9 +102,9 @@ def _manifest_rows(
         if original >= 0:
             columns["duplicate_of"][row] = candidates.path(original)
             columns["difference"][row] = difference
-    for name in ("file_sha256", "pixel_sha256"):
+    for name in [name for name in columns if name.endswith("_sha256")]:
         columns[name] = [None if digest is None else digest.hex() for digest in columns[name]]
-    return pa.table({name: columns[name] for name in MANIFEST.names}, schema=MANIFEST)
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def _nearest_original(decision: Decision) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -26,6 +26,7 @@ from darkroom.preparation.remarks import remarks
 from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
 from darkroom.preparation.targets.interface import prepared_target
 from darkroom.reporting.page import embed_png, write_page
+from darkroom.reporting.palette import hex_colour
 from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spread
 from darkroom.reporting.shown import Shown, thumbnail
 
@@ -89,6 +90,7 @@ def write_preparation_report(
     folder: Path,
     sets: LabelSets,
     more_remarks: Iterable[str] = (),
+    pictures: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = None,
 ) -> list[str]:
     """Write report.html and its pictures as PNG into ``folder``, and return its remarks.
 
@@ -98,12 +100,15 @@ def write_preparation_report(
         pixels: returns prepared images of candidates, uint8 ``(n, height, width, channels)``.
         sets: the sets of labels.
         more_remarks: further remarks.
+        pictures: like ``pixels``, for the samples of classes, such as images with masks over them; None:
+            ``pixels``.
     """
     survey = load_survey(manifest, sets)
     show = partial(_show, survey, pixels)
     num_classes = len(info.class_names)
-    samples = _of_classes(survey, info, show, MAX_CLASSES, SAMPLES_OF_CLASS)
-    tiles = _of_classes(survey, info, show, MAX_TILES, 1) if num_classes > MAX_CLASSES else {}
+    sample = partial(_show, survey, pictures or pixels)
+    samples = _of_classes(survey, info, sample, MAX_CLASSES, SAMPLES_OF_CLASS)
+    tiles = _of_classes(survey, info, sample, MAX_TILES, 1) if num_classes > MAX_CLASSES else {}
     extremes = list(_extremes(survey, show))
     pairs = list(_pairs(survey, duplicates, show))
     remarked = [*remarks(survey, info, duplicates), *more_remarks]
@@ -133,6 +138,7 @@ def write_preparation_report(
         remarks=remarked,
         info=info,
         classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
+        pixels=_shares_of_pixels(info),
         labels_per_image=prepared_target(info.target).labels_per_image(info),
         splits=SPLITS,
         pictures={name: embed_png(folder / f"{name}.png") for name in ("classes", "sizes")},
@@ -148,6 +154,18 @@ def write_preparation_report(
         not_used=list(_not_used(survey)),
     )
     return remarked
+
+
+def _shares_of_pixels(info: DatasetInfo) -> list[tuple[str, str, list[int], float]]:
+    """Return name, colour, pixels by split and share of all pixels of each class, if there are masks."""
+    if not info.pixels:
+        return []
+    rows = [[info.pixels[split][name] for split in SPLITS] for name in info.class_names]
+    total = sum(map(sum, rows))
+    return [
+        (name, hex_colour(code), row, sum(row) / total)
+        for code, (name, row) in enumerate(zip(info.class_names, rows, strict=True))
+    ]
 
 
 def _of_classes(

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
+from darkroom.whole_files import save_array
 
 SCHEMA = pa.schema(
     [
@@ -42,7 +43,30 @@ SCHEMA = pa.schema(
 """One row per file. ``image`` is stored as in shards. The image and its measurements are null if the
 file cannot be used."""
 
-FACTS = [name for name in SCHEMA.names if name != "image"]
+MASK_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        ("key", pa.binary(32)),
+        ("label", pa.string()),
+        ("mask_sha256", pa.binary(32)),
+        ("num_void", pa.int32()),
+        ("mask", pa.binary()),
+    ]
+)
+"""For images with masks: ``key`` is a digest of both files, ``label`` names the classes that the
+prepared mask shows, ``num_void`` counts its pixels without class, and ``mask`` is stored as ``image``
+is."""
+
+
+_PIXELS = frozenset({"image", "mask"})
+
+
+def facts_of(schema: pa.Schema) -> list[str]:
+    """Return the names of all columns except those with pixels."""
+    return [name for name in schema.names if name not in _PIXELS]
+
+
+FACTS = facts_of(SCHEMA)
 
 
 def write_segment(folder: Path, rows: pa.Table) -> str:
@@ -50,7 +74,7 @@ def write_segment(folder: Path, rows: pa.Table) -> str:
     part = folder / f"{os.getpid()}.part"
     with part.open("wb", buffering=0) as file:
         sink = _Checksummed(file)
-        with pa.ipc.new_file(sink, SCHEMA) as writer:
+        with pa.ipc.new_file(sink, rows.schema) as writer:
             writer.write_table(rows)
     name = _name(sink.checksum, part.stat().st_size)
     part.replace(folder / name)
@@ -79,13 +103,19 @@ class Segments:
     """The rows of several segments, memory-mapped. Positions count the rows of all segments."""
 
     def __init__(
-        self, folder: Path, names: Sequence[str], shape: tuple[int, int, int], storage: Storage
+        self,
+        folder: Path,
+        names: Sequence[str],
+        shape: tuple[int, int, int],
+        storage: Storage,
+        schema: pa.Schema = SCHEMA,
     ) -> None:
         self.folder = folder
         self.names = list(names)
         self._tables = [_open(folder / name) for name in names]
         self._shape = shape
         self._storage = storage
+        self._schema = schema
         self.starts = np.cumsum([0, *(len(table) for table in self._tables)])
 
     def __len__(self) -> int:
@@ -96,19 +126,32 @@ class Segments:
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def facts(self, positions: NDArray[np.int64]) -> pa.Table:
-        """Return the rows at ``positions``, in that order, with all columns except the images."""
+        """Return the rows at ``positions``, in that order, with all columns except pixels."""
         owners = self.owners(positions)
-        pieces = [SCHEMA.empty_table().select(FACTS)]
+        names = facts_of(self._schema)
+        pieces = [self._schema.empty_table().select(names)]
         for owner in np.unique(owners):
             rows = positions[owners == owner] - self.starts[owner]
-            pieces.append(self._tables[owner].select(FACTS).take(rows))
+            pieces.append(self._tables[owner].select(names).take(rows))
         gathered = np.argsort(owners, kind="stable")
         return pa.concat_tables(pieces).take(np.argsort(gathered))
 
     def stored_image(self, position: int) -> pa.Buffer:
         """Return an image as stored, without a copy."""
+        return self._stored("image", position)
+
+    def stored_mask(self, position: int) -> pa.Buffer:
+        """Return a mask as stored, without a copy."""
+        return self._stored("mask", position)
+
+    def _stored(self, column: str, position: int) -> pa.Buffer:
         owner = int(np.searchsorted(self.starts, position, side="right")) - 1
-        return self._tables[owner].column("image")[position - int(self.starts[owner])].as_buffer()
+        return self._tables[owner].column(column)[position - int(self.starts[owner])].as_buffer()
+
+    def mask(self, position: int) -> NDArray[np.uint8]:
+        """Return a mask: uint8 ``(height, width)``."""
+        shape = (*self._shape[:2], 1)
+        return unpack_image(self.stored_mask(position), shape, self._storage)[..., 0]
 
     def images(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the images at ``positions``: uint8 ``(n, height, width, channels)``."""
@@ -146,8 +189,8 @@ class SegmentIndex:
         self._starts = np.cumsum([len(part) for part in prefixes])
         joined = np.concatenate(prefixes)
         order = np.argsort(joined, kind="stable")
-        _save(folder / "prefixes.npy", joined[order])
-        _save(folder / "positions.npy", order)
+        save_array(joined[order], folder / "prefixes.npy")
+        save_array(order, folder / "positions.npy")
         self._tables: dict[int, pa.Table] = {}
 
     def __len__(self) -> int:
@@ -161,7 +204,7 @@ class SegmentIndex:
         return prefixes, positions
 
     def find(self, digest: bytes) -> int:
-        """Return the position of the file with this SHA-256, or -1."""
+        """Return the position of the file with this SHA-256, or of files with this key, or -1."""
         if not len(self):
             return -1
         prefixes, positions = self._sorted
@@ -173,7 +216,7 @@ class SegmentIndex:
         owner = int(np.searchsorted(self._starts, position, side="right")) - 1
         if owner not in self._tables:
             self._tables[owner] = _open(self._folder / self.names[owner])
-        digests = self._tables[owner].column("file_sha256")
+        digests = _keys(self._tables[owner])
         return position if digests[position - int(self._starts[owner])].as_py() == digest else -1
 
 
@@ -206,15 +249,11 @@ def _is_intact(path: Path) -> bool:
         return False
 
 
+def _keys(table: pa.Table) -> pa.ChunkedArray:
+    return table.column("key" if "key" in table.column_names else "file_sha256")
+
+
 def _prefixes(table: pa.Table) -> NDArray[np.uint64]:
     """Return the first eight bytes of the digest of each file; zeros if there is none."""
-    digests = (digest or bytes(32) for digest in table.column("file_sha256").to_pylist())
+    digests = (digest or bytes(32) for digest in _keys(table).to_pylist())
     return np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
-
-
-def _save(path: Path, array: NDArray) -> None:
-    """Replace a file that another process may have mapped."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.save(file, array)
-    part.replace(path)

@@ -21,7 +21,10 @@ def series_remarks(candidates: Candidates, decision: Decision) -> Iterator[str]:
     paths = table["path"].take(pa.array(candidates.rows)).combine_chunks()
     by_folders = candidates.collection.is_labelled_by_folders
     has_split_folders = by_folders and bool((candidates.given >= 0).any())
-    series = find_series(paths, candidates.labels, splits, candidates.hashes, has_split_folders)
+    labels = candidates.labels
+    if candidates.masks is not None:
+        labels = np.zeros_like(labels)  # nearly each mask shows another set of classes
+    series = find_series(paths, labels, splits, candidates.hashes, has_split_folders)
     if series is not None:
         yield _on_series(series, candidates, decision)
 

@@ -56,11 +56,12 @@ def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the macro F1 of each baseline by its title; empty if there are none."""
     if "baseline" not in metrics:
         return {}
-    constant = WORDS[target_of_metrics(metrics)].constant
-    return {
-        "logistic regression": metrics["baseline"]["logistic_regression"]["f1_macro"],
-        constant: metrics["baseline"]["most_frequent"]["f1_macro"],
+    titles = {
+        "logistic_regression": "logistic regression",
+        "most_frequent": WORDS[target_of_metrics(metrics)].constant,
     }
+    baselines = metrics["baseline"]
+    return {title: baselines[name]["f1_macro"] for name, title in titles.items() if name in baselines}
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
@@ -138,7 +139,7 @@ def _right(share: float | None, decided: str, truth: str) -> str:
 
 
 def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the test images say of abstention and of prediction sets.
+    """Yield sentences on abstention and prediction sets, as measured on the test images.
 
     Args:
         metrics: as in metrics.json, also of an earlier version.

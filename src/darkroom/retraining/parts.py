@@ -12,16 +12,24 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.prepared import PreparedData
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
-from darkroom.dataset.targets.interface import StoredTarget, stored_target
+from darkroom.dataset.targets.interface import StoredTarget, check_labelled, stored_target
 from darkroom.dataset.views import EvaluationView
 
 
 class LabelledImages:
-    """The prepared train and validation images as one set, in this order."""
+    """The prepared train and validation images as one set, in this order.
 
-    def __init__(self) -> None:
+    Args:
+        command: of ``darkroom``, for messages.
+
+    Raises:
+        UserError: the images have masks.
+    """
+
+    def __init__(self, command: str) -> None:
         self.data = PreparedData()
         self.info = self.data.info
+        check_labelled(self.info.target, command, "the data set")
         self.shards = self.open(None)
 
     def open(self, view: EvaluationView | None) -> Shards:

@@ -1,10 +1,7 @@
 """Train the network, as params.yaml says, on a part of the prepared images."""
 
-import io
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.compute.device import select_device
@@ -54,12 +51,3 @@ def validation_logits(job: Job, scratch: Path, bar: Bar) -> Tensor:
         job.validated(job.model), job.validation(kept.epoch - 1), "train.batch_size"
     )
     return logits.cpu().double()
-
-
-def save_array(array: NDArray[np.generic], path: Path) -> None:
-    """Write an array to a file that is either complete or missing."""
-    content = io.BytesIO()
-    np.save(content, array)
-    part = path.with_suffix(".part")
-    part.write_bytes(content.getvalue())
-    part.replace(path)

@@ -17,10 +17,11 @@ from darkroom.loading.batches import Batches
 from darkroom.models.classifier import probabilities_of
 from darkroom.progress import Bar, progress_bar
 from darkroom.retraining.parts import LabelledImages, Part
-from darkroom.retraining.training import folder_of, save_array, validation_logits
+from darkroom.retraining.training import folder_of, validation_logits
 from darkroom.runtime import Runtime
 from darkroom.suspects.confident import Probabilities
 from darkroom.training.job import Job, make_job
+from darkroom.whole_files import save_array
 
 Method = Literal["features", "recipe"]
 

@@ -15,15 +15,17 @@ from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
+from darkroom.collection.cells import path_in_collection
 from darkroom.collection.huggingface import is_hugging_face
 from darkroom.collection.idx import find_idx
 from darkroom.collection.labels import join_labels, split_labels
-from darkroom.collection.manifest import path_in_collection
 from darkroom.collection.rows import column_names, read_rows
 from darkroom.config.data import DataSource
+from darkroom.dataset.targets.interface import check_labelled
 from darkroom.errors import UserError, counted, did_you_mean, listed
 from darkroom.paths import fetched_name
 from darkroom.suspects.findings import Correction
+from darkroom.targets import target_of_columns
 
 MAX_NAMED = 5
 """Maximum number of mistakes in a message."""
@@ -47,9 +49,14 @@ Changes = Mapping[str, str | None]
 
 
 def load_known(manifest: Path) -> dict[str, Known]:
-    """Return every file that ``prepare`` has found, by its path in the collection."""
+    """Return every file that ``prepare`` has found, by its path in the collection.
+
+    Raises:
+        UserError: there is no manifest, or its images have masks.
+    """
     if not manifest.exists():
         raise UserError(f"{manifest}: the file does not exist; run `dvc repro prepare`")
+    check_labelled(target_of_columns(pq.read_schema(manifest).names), "relabel", "the data set")
     columns = ["path", "label", "split", "pixel_sha256", "duplicate_of"]
     table = pq.read_table(manifest, columns=columns).to_pydict()
     return {

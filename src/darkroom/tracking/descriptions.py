@@ -32,7 +32,7 @@ TITLES = {
 """The headline scores by their names in metrics.json, with their titles."""
 
 DETAILS = ("intervals", "gate")
-"""Parts of metrics.json that describe scores and are none."""
+"""Parts of metrics.json that describe scores but are not scores."""
 
 COMPARED = {
     "calibration": ("nll", "brier", "ece"),
@@ -40,7 +40,7 @@ COMPARED = {
     "conformal": ("coverage", "mean_set_size"),
     "unfamiliar": ("share",),
 }
-"""What models are compared by, of parts of metrics.json that also hold settings and counts."""
+"""The scores by which models are compared, in parts of metrics.json with settings and counts."""
 
 
 def run_subject(params: Mapping[str, Any]) -> str:
@@ -206,12 +206,13 @@ def describe_export(
     rows = {}
     for name, size in sizes.items():
         bound = parities[name]["max_abs_difference_below"]
-        agreement = next(value for key, value in parities[name].items() if key.endswith("_agreement"))
+        words = next(words for words in WORDS.values() if words.agreement in parities[name])
+        share = f"{parities[name][words.agreement]:.1%}"
         measured = exported_scores(parities[name]) if "f1_macro" in parities[name] else {}
         shown = "".join(f"{title} {score}, " for title, score in measured.items())
         rows[name] = (
             f"{size / 1e3:,.0f} kB; {shown}differs from the checkpoint by less than {bound:.0e}, "
-            f"{agreement:.1%} of the test images get the same outcome"
+            f"{words.agreed.format(share, 'the test images')}"
         )
     return rows
 

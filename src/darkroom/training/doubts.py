@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from darkroom.config.train import TrainConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
+from darkroom.training.targets.interface import training_target
 
 LARGE_SHIFT = 0.5
 """Shifts by more than this share of an image's side leave less than half of the image."""
@@ -17,11 +18,12 @@ def check_data(config: TrainConfig, info: DatasetInfo) -> None:
     """Check the parameters that the prepared data may rule out.
 
     Raises:
-        UserError: ``train.image_size`` is larger than the images, or ``augment.crop_padding`` would
-            leave nothing of an image.
+        UserError: ``train.image_size`` is larger than the images, ``augment.crop_padding`` would leave
+            nothing of an image, or a change does not fit the kind of target.
     """
     if problem := config.train.size_problem(info.input_size):
         raise UserError(f"train.image_size: {problem}")
+    training_target(info.target).check_augment(config.augment)
     if problem := config.augment.padding_problem(_shortest_side(config, info)):
         raise UserError(f"augment.crop_padding: {problem}")
 

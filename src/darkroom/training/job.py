@@ -192,7 +192,8 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
     info = data.info
     check_data(config, info)
     environment = describe_environment(device)
-    class_counts = [info.counts["train"][name] for name in info.class_names]
+    counts = (info.pixels or info.counts)["train"]
+    class_counts = [counts[name] for name in info.class_names]
     target, num_images = training_target(info.target), info.num_images("train")
     loss = make_loss(target, options, info.class_names, class_counts, num_images, device)
     start = start_from(

@@ -21,6 +21,7 @@ from darkroom.loading.batches import Batches
 from darkroom.models.classifier import Classifier
 from darkroom.models.unfamiliarity import Unfamiliarity
 from darkroom.training.job import Job
+from darkroom.training.targets.interface import training_target
 
 FALSE_ALARMS = 0.05
 """Share of images like the validation images that are above the threshold."""
@@ -43,7 +44,7 @@ class Fitted(NamedTuple):
 
 
 def fit_unfamiliarity(job: Job, epoch: int) -> Fitted | None:
-    """Return the statistics for the model of a job, or None if too few validation images could tell.
+    """Return the statistics for the model of a job, or None if validation images could not tell.
 
     Args:
         job: its model has the kept weights.
@@ -52,7 +53,8 @@ def fit_unfamiliarity(job: Job, epoch: int) -> Fitted | None:
     Raises:
         UserError, OSError: see ``Extractor.features``.
     """
-    if threshold_rank(job.val.num_images) is None:
+    is_measured = training_target(job.info.target).measures_unfamiliarity
+    if not is_measured or threshold_rank(job.val.num_images) is None:
         return None
     splits = job.plain_train, job.val
     chosen = [_evenly_spaced(split.num_images) for split in splits]

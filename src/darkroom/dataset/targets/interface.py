@@ -7,12 +7,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.dataset.targets import one_class, several_labels
-from darkroom.targets import Target
+from darkroom.dataset.targets import mask, one_class, several_labels
+from darkroom.errors import UserError
+from darkroom.targets import WORDS, Target
 
 
 class StoredTarget(Protocol):
     """A module for each kind. Labels are those of ``Shards.labels``."""
+
+    has_masks: bool
+    """Whether the shards have a column ``mask``, which is pixels as ``image`` is."""
 
     def column(self) -> tuple[str, pa.DataType]:
         """Return the name and the type of the column."""
@@ -49,9 +53,30 @@ class StoredTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, StoredTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, StoredTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def stored_target(name: Target) -> StoredTarget:
     """Return the module of a kind of target."""
     return _TARGETS[name]
+
+
+def check_labelled(name: Target, command: str, source: str) -> None:
+    """Refuse images with masks, for commands that need labels of images.
+
+    Args:
+        command: of ``darkroom``, for the message.
+        source: what has the target, for the message.
+
+    Raises:
+        UserError: images have masks.
+    """
+    if stored_target(name).has_masks:
+        raise UserError(
+            f"darkroom {command} does not support masks: it needs labels of images, and {source} has "
+            f"{WORDS[name].per_image}"
+        )

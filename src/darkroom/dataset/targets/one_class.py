@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 from darkroom.dataset.targets.ranges import check_range
 
+has_masks = False
+
 
 def column() -> tuple[str, pa.DataType]:
     return "label", pa.int32()

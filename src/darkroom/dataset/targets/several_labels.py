@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from darkroom.dataset.targets.ranges import check_range
 
+has_masks = False
+
 
 def column() -> tuple[str, pa.DataType]:
     return "labels", pa.list_(pa.int32())
@@ -18,15 +20,19 @@ def metadata(num_classes: int | None) -> dict[str, str]:
 
 
 def read(batch: pa.RecordBatch, num_classes: int | None, num_labelled: int | None) -> NDArray[np.uint8]:
+    return read_sets(batch["labels"], num_classes, num_labelled)
+
+
+def read_sets(lists: pa.Array, num_classes: int | None, num_labelled: int | None) -> NDArray[np.uint8]:
+    """Return sets of classes, a list of int32 per image, as indicators; see ``StoredTarget.read``."""
     if num_classes is None:
         raise ValueError("the number of classes is missing")
     if num_labelled not in (None, num_classes):
         raise ValueError(f"labels of {num_classes} classes instead of {num_labelled}")
-    lists = batch["labels"]
     named = lists.flatten().to_numpy()
     check_range(named, num_classes)
-    indicators = np.zeros((len(batch), num_classes), np.uint8)
-    images = np.repeat(np.arange(len(batch)), lists.value_lengths().to_numpy())
+    indicators = np.zeros((len(lists), num_classes), np.uint8)
+    images = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
     indicators[images, named] = 1
     if indicators.sum(dtype=np.int64) != len(named):
         raise ValueError("an image has a label twice")

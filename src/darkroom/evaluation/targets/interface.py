@@ -9,16 +9,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config.evaluate import Evaluate
+from darkroom.errors import UserError
 from darkroom.evaluation.answers import Rules
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.regression import Probabilities, Vectors
 from darkroom.evaluation.targets import one_class, several_labels
 from darkroom.models.spec import ModelSpec
-from darkroom.targets import Target
+from darkroom.targets import WORDS, Target
 
 
 class EvaluationTarget(Protocol):
-    """A module for each kind. Targets are as the shards store them, one row per image."""
+    """A module for each kind that is decided per image; ``evaluations.py`` has the others.
+
+    Targets are as the shards store them, one row per image.
+    """
 
     def scores(self, spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, Any]:
         """Return the scores of a split, with ``per_class``, as in metrics.json."""
@@ -82,5 +86,11 @@ _TARGETS: dict[Target, EvaluationTarget] = {"one_class": one_class, "several_lab
 
 
 def evaluation_target(name: Target) -> EvaluationTarget:
-    """Return the module of a kind of target."""
+    """Return the module of a kind of target.
+
+    Raises:
+        UserError: the kind has no decision for each image.
+    """
+    if name not in _TARGETS:
+        raise UserError(f"this needs labels of images, but the data set has {WORDS[name].per_image}")
     return _TARGETS[name]

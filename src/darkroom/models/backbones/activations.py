@@ -31,10 +31,10 @@ POOLINGS: dict[str, Callable[[], nn.Module]] = {
 }
 """Layers that halve a map; ``stride`` is none: the convolution after it has a stride of 2 instead."""
 
-USUAL_ACTIVATION = {"mlp": "relu", "cnn": "relu", "resnet": "relu", "vit": "gelu"}
+USUAL_ACTIVATION = {"mlp": "relu", "cnn": "relu", "resnet": "relu", "unet": "relu", "vit": "gelu"}
 """What ``model.activation: null`` stands for, by network."""
 
-USUAL_POOLING = {"cnn": "max", "resnet": "stride"}
+USUAL_POOLING = {"cnn": "max", "resnet": "stride", "unet": "max"}
 """What ``model.pooling: null`` stands for, by network that halves maps."""
 
 

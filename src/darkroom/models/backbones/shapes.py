@@ -56,6 +56,33 @@ def require_size(name: str, input_size: tuple[int, int], windows: Sequence[Windo
         )
 
 
+def require_multiples(name: str, input_size: tuple[int, int], windows: Sequence[Window]) -> None:
+    """Check that halving images with ``windows`` and doubling them as often restores their size.
+
+    A transposed convolution with a kernel and a stride of 2 returns ``(size - 1) * 2 + 2`` pixels, twice
+    as many as it gets. A half that was rounded down is therefore not restored.
+
+    Raises:
+        UserError: the size is not restored; the message has the closest sizes that are.
+    """
+    factor = 2 ** len(windows)
+    if all(output_size(size, windows) * factor == size for size in input_size):
+        return
+    height, width = input_size
+    sides = [
+        sorted({max(size // factor, 1) * factor, -(-size // factor) * factor}) for size in input_size
+    ]
+    closest = " and ".join(
+        f"{' or '.join(map(str, side))} for the {name_of_side}"
+        for side, name_of_side in zip(sides, ("height", "width"), strict=True)
+    )
+    raise UserError(
+        f"model.name: {name} of this depth halves images {len(windows)} times, so both sides must be "
+        f"multiples of {factor} pixels, but images have {height} x {width}; set prepare.image_size (and "
+        f"train.image_size) to multiples of {factor} ({closest}), or lower model.depth"
+    )
+
+
 class ShapesOnly(TorchFunctionMode):
     """Create networks on the ``meta`` device within a block, without memory for their weights.
 

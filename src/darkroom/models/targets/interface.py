@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.models.targets import one_class, several_labels
+from darkroom.models.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ class ModelTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, ModelTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, ModelTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def model_target(name: Target) -> ModelTarget:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from darkroom.prediction.description import ExportDescription, Limits
-from darkroom.prediction.targets import one_class, several_labels
+from darkroom.prediction.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 
@@ -15,15 +15,20 @@ class PredictedTarget(Protocol):
     columns: tuple[str, str]
     """Of a table with the decision for each image."""
 
-    def check(self, described: ExportDescription, file: Path) -> None:
-        """Check the thresholds.
+    def check(self, described: ExportDescription, file: Path, masks: bool) -> None:
+        """Check the thresholds, and what is asked of the model.
 
         Args:
             file: where the description is from, for messages.
+            masks: whether masks are wanted.
 
         Raises:
-            UserError: they do not fit the classes.
+            UserError: thresholds do not fit the classes, or the model predicts something else.
         """
+        ...
+
+    def output_shape(self, described: ExportDescription) -> tuple[int, ...]:
+        """Return the shape of the probabilities of an image."""
         ...
 
     def limits(self, described: ExportDescription, file: Path) -> Limits:
@@ -39,7 +44,11 @@ class PredictedTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, PredictedTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, PredictedTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def predicted_target(name: Target) -> PredictedTarget:

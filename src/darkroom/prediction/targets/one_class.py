@@ -4,13 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.errors import UserError
-from darkroom.prediction.description import ExportDescription, Limits
+from darkroom.prediction.description import ExportDescription, Limits, check_no_masks
 
 columns = ("class", "probability")
 
 
-def check(described: ExportDescription, file: Path) -> None:
-    """Check nothing: there are no thresholds."""
+def check(described: ExportDescription, file: Path, masks: bool) -> None:
+    """Refuse to predict masks; there are no thresholds to check."""
+    check_no_masks(described, file, masks)
+
+
+def output_shape(described: ExportDescription) -> tuple[int, ...]:
+    return (len(described.class_names),)
 
 
 def limits(described: ExportDescription, file: Path) -> Limits:

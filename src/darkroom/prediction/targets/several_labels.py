@@ -6,18 +6,23 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.errors import UserError, counted
-from darkroom.prediction.description import ExportDescription, Limits
+from darkroom.prediction.description import ExportDescription, Limits, check_no_masks
 
 columns = ("labels", "probabilities")
 
 
-def check(described: ExportDescription, file: Path) -> None:
+def check(described: ExportDescription, file: Path, masks: bool) -> None:
+    check_no_masks(described, file, masks)
     thresholds = described.thresholds or []
     if len(thresholds) != len(described.class_names):
         raise UserError(
             f"{file}: has {counted(len(thresholds), 'threshold')} "
             f"for {counted(len(described.class_names), 'label')}"
         )
+
+
+def output_shape(described: ExportDescription) -> tuple[int, ...]:
+    return (len(described.class_names),)
 
 
 def limits(described: ExportDescription, file: Path) -> Limits:

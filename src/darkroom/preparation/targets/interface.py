@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from darkroom.collection.labels import LabelSets
 from darkroom.dataset.info import DatasetInfo
-from darkroom.preparation.targets import one_class, several_labels
+from darkroom.preparation.targets import mask, one_class, several_labels
 from darkroom.preparation.unsplit import Ints, Unsplit
 from darkroom.targets import Target
 
@@ -18,6 +18,15 @@ class PreparedTarget(Protocol):
 
     balance: str
     """The parameters that balance classes."""
+
+    def lacking(self, names: str, place: str) -> str:
+        """Return a sentence on classes without a readable image, and what to do.
+
+        Args:
+            names: the classes, as a list in text.
+            place: the name of the collection.
+        """
+        ...
 
     def stored(self, sets: LabelSets, index: int) -> int | Sequence[int]:
         """Return what a shard stores for one of the sets."""
@@ -56,7 +65,11 @@ class PreparedTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, PreparedTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, PreparedTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def prepared_target(name: Target) -> PreparedTarget:

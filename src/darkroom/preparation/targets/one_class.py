@@ -15,6 +15,10 @@ from darkroom.preparation.unsplit import Ints, Unsplit, has_groups
 balance = "train.class_weights: balanced or train.sampling: balanced"
 
 
+def lacking(names: str, place: str) -> str:
+    return f"no file of the class {names} in {place} is a readable image; add some, or remove the class"
+
+
 def stored(sets: LabelSets, index: int) -> int:
     return index
 

@@ -10,9 +10,14 @@ from darkroom.collection.entries import SPLITS
 from darkroom.collection.labels import LabelSets
 from darkroom.dataset.info import DatasetInfo
 from darkroom.preparation.stratify import fold_sizes, stratify_iteratively
+from darkroom.preparation.targets import one_class
 from darkroom.preparation.unsplit import Ints, Unsplit
 
 balance = "train.class_weights: balanced"
+
+
+def lacking(names: str, place: str) -> str:
+    return one_class.lacking(names, place)
 
 
 def stored(sets: LabelSets, index: int) -> Sequence[int]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.suspects.confident import Doubts, Probabilities
-from darkroom.suspects.targets import one_class, several_labels
+from darkroom.suspects.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 
@@ -35,7 +35,11 @@ class SuspectsTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, SuspectsTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, SuspectsTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def suspects_target(name: Target) -> SuspectsTarget:

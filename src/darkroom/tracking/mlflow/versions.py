@@ -69,7 +69,7 @@ def remarks(registry: Registry, new: Version) -> Iterator[str]:
     """Yield reasons not to compare the version with the champion."""
     after, old = registry.details(new), registry.champion
     if not after.scores:
-        yield f"no scores are known of version {new.number}: its logged model is gone, or was not tested"
+        yield f"version {new.number} has no known scores: its logged model is gone, or was not tested"
     before = registry.details(old) if old else Details()
     if before.data and after.data and before.data != after.data:
         yield "both were tested on different data, so their scores are not comparable"

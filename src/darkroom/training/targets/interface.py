@@ -9,9 +9,10 @@ from darkroom.compute.inference import Outputs
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import Target
 from darkroom.training.scores import Scores
-from darkroom.training.targets import one_class, several_labels
+from darkroom.training.targets import mask, one_class, several_labels
 
 if TYPE_CHECKING:
+    from darkroom.config.augment import Augment
     from darkroom.config.train import Train
     from darkroom.training.losses import LossFunction
 
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
 class TrainingTarget(Protocol):
     """A module for each kind. Targets are as the shards store them, one row per image."""
 
+    measures_unfamiliarity: bool
+    """Whether the features of an image say how unlike the training images it is."""
+
     def check(self, options: "Train", num_classes: int) -> None:
         """Check the options that the kind of target may rule out.
 
         Raises:
             UserError: ``train.loss`` or ``train.sampling`` does not fit.
+        """
+        ...
+
+    def check_augment(self, augment: "Augment") -> None:
+        """Check the random changes that the kind of target may rule out.
+
+        Raises:
+            UserError: a change does not fit.
         """
         ...
 
@@ -75,7 +87,11 @@ class TrainingTarget(Protocol):
         ...
 
 
-_TARGETS: dict[Target, TrainingTarget] = {"one_class": one_class, "several_labels": several_labels}
+_TARGETS: dict[Target, TrainingTarget] = {
+    "one_class": one_class,
+    "several_labels": several_labels,
+    "mask": mask,
+}
 
 
 def training_target(name: Target) -> TrainingTarget:

@@ -20,15 +20,24 @@ from darkroom.training.scores import Scores
 from darkroom.training.uncertainty import standard_error_of_classes
 
 if TYPE_CHECKING:
+    from darkroom.config.augment import Augment
     from darkroom.config.train import Train
+
+measures_unfamiliarity = True
 
 
 def check(options: "Train", num_classes: int) -> None:
+    if "dice" in options.loss:
+        raise UserError(f"train.loss: {options.loss} needs masks; use cross_entropy or focal")
     if options.loss == "bce" and num_classes != 2:
         raise UserError(
             f"train.loss: bce needs two classes or several labels per image, and this dataset has "
             f"{num_classes} classes and one label per image; use cross_entropy or focal"
         )
+
+
+def check_augment(augment: "Augment") -> None:
+    """Check nothing: a label holds for an image however it is changed."""
 
 
 def balanced_weights(counts: Sequence[int], num_images: int) -> list[float]:

@@ -19,10 +19,15 @@ from darkroom.training.scores import Scores
 from darkroom.training.uncertainty import standard_error_of_labels
 
 if TYPE_CHECKING:
+    from darkroom.config.augment import Augment
     from darkroom.config.train import Train
+
+measures_unfamiliarity = True
 
 
 def check(options: "Train", num_classes: int) -> None:
+    if "dice" in options.loss:
+        raise UserError(f"train.loss: {options.loss} needs masks; use bce or focal")
     if options.loss in ("cross_entropy", "nll"):
         raise UserError(
             f"train.loss: {options.loss} needs one label per image, and these images may have several; "
@@ -33,6 +38,10 @@ def check(options: "Train", num_classes: int) -> None:
             "train.sampling: balanced needs one label per image, and these images may have several; use "
             "natural, with train.class_weights: balanced for rare labels"
         )
+
+
+def check_augment(augment: "Augment") -> None:
+    """Check nothing: a label holds for an image however it is changed."""
 
 
 def balanced_weights(counts: Sequence[int], num_images: int) -> list[float]:

@@ -1,0 +1,74 @@
+"""Predicted masks as PNG files, and the share of each class in a mask."""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.errors import UserError
+from darkroom.reporting.palette import palette
+
+
+def mask_files(paths: Sequence[Path], folder: Path, model: Path, force: bool = False) -> list[Path]:
+    """Return the file for the mask of each image: its path below the folder of all images, as PNG.
+
+    Args:
+        folder: for the masks.
+        model: the exported folder, which only the export stage writes to.
+        force: replace files, except the images.
+
+    Raises:
+        UserError: a file may not be written, or two images would have the same.
+    """
+    place = f"--masks {folder}"
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(model)):
+        raise UserError(
+            f"{place}: is in {model}, which only the export stage writes to; choose another folder"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{place}: not a folder")
+    images = [Path(os.path.abspath(path)) for path in paths]
+    top = Path(os.path.commonpath([path.parent for path in images]))
+    files = [folder / path.relative_to(top).with_suffix(".png") for path in images]
+    known: dict[Path, Path] = {}
+    real = {os.path.realpath(path) for path in paths}
+    for path, file in zip(paths, files, strict=True):
+        if (other := known.setdefault(file, path)) is not path:
+            raise UserError(f"{place}: the masks of {other} and {path} would both be {file}")
+        if os.path.realpath(file) in real:
+            raise UserError(f"{place}: {file} is one of the images; choose another folder")
+        if not force and os.path.lexists(file):
+            raise UserError(f"{place}: {file} exists; choose another folder, or replace it with --force")
+    return files
+
+
+def write_mask(mask: NDArray[np.uint8], file: Path) -> None:
+    """Write a mask as an indexed PNG with the colours of the reports.
+
+    Args:
+        mask: uint8 ``(height, width)``, classes by their position in ``class_names``.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(mask, "L")
+    image.putpalette(palette().tobytes())
+    written = file.with_name(f".{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image.save(written, "PNG")
+        written.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            written.unlink()
+        raise UserError(f"--masks: {file} cannot be written ({error.strerror or error})") from None
+
+
+def class_shares(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.float64]:
+    """Return the fraction of the pixels of each class, float64 ``(num_classes,)``."""
+    return np.bincount(mask.ravel(), minlength=num_classes) / mask.size

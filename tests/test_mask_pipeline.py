@@ -1,0 +1,95 @@
+"""Masks through all five stages; test_resume.py has the training that is killed."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from project import Project
+
+pytestmark = pytest.mark.slow
+
+SIDE = 32
+TABLE = "index,name\n0,ground\n1,disc\n2,square\n3,void\n"
+
+
+def draw(folder: Path, num_images: int = 60) -> None:
+    """Noisy images of discs and squares, whose masks have a void first line."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(num_images):
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        for shape in rng.permutation([1, 2])[: rng.integers(1, 3)]:
+            top, left, radius = *rng.integers(6, 26, 2), rng.integers(4, 8)
+            up, across = np.abs(y - top), np.abs(x - left)
+            is_inside = up**2 + across**2 < radius**2 if shape == 1 else np.maximum(up, across) < radius
+            mask[is_inside] = shape
+        image = np.array([60, 130, 200])[mask] + rng.normal(0, 25, mask.shape)
+        mask[0] = 3
+        for name, pixels in (("images", image.clip(0, 255).astype(np.uint8)), ("masks", mask)):
+            Image.fromarray(pixels).save(folder / name / f"{number:02}.png")
+    (folder / "classes.csv").write_text(TABLE)
+
+
+def shapes_project(folder: Path) -> Project:
+    project = Project(folder)
+    draw(folder / "data/shapes")
+    project.set_params(
+        data__fetch=[],
+        data__path="data/shapes",
+        data__classes_file="classes.csv",
+        model__name="unet",
+        model__width=4,
+        model__depth=2,
+        train__epochs=12,
+        train__batch_size=8,
+        export__formats=["onnx"],
+    )
+    project.commit("shapes")
+    return project
+
+
+def test_masks_go_through_all_stages(tmp_path: Path) -> None:
+    project = shapes_project(tmp_path)
+    project.dvc("repro", DARKROOM_TRACKING="off")
+    test = json.loads(project.text("reports/evaluate/metrics.json"))["test"]
+    assert test["f1_macro"] > test["baseline"]["most_frequent"]["f1_macro"]
+    for entry in json.loads(project.text("export/parity.json")).values():
+        assert entry["pixel_agreement"] == 1
+        assert entry["max_abs_difference_below"] <= 1e-4
+        for name in ("iou_macro", "f1_macro", "accuracy"):
+            for score in (name, f"{name}_low", f"{name}_high"):
+                assert entry[score] == test[score]
+    assert "mean IoU" in project.text("export/README.md")
+
+    parts = [np.array(Image.open(project.folder / f"data/shapes/images/{n:02}.png")) for n in range(4)]
+    mosaic = np.block([parts[:2], parts[2:]])
+    Image.fromarray(mosaic).save(project.folder / "mosaic.png")
+    images = ("data/shapes/images", "mosaic.png", "--tile", "--masks", "masks", "--out", "shares.csv")
+    assert "predicts masks; name a folder for them" in project.run(
+        "darkroom", "predict", "export", *images[:1], check=False
+    )
+    project.run("darkroom", "predict", "export", *images)
+    rows = {row["path"]: row for row in csv.DictReader(project.text("shares.csv").splitlines())}
+    assert len(rows) == 61
+    hits = pixels = 0
+    for path in pq.read_table(project.folder / "reports/evaluate/predictions.parquet")[
+        "path"
+    ].to_pylist():
+        row = rows[f"data/shapes/{path}"]
+        pred = np.array(Image.open(project.folder / row["mask"]))
+        truth = np.array(Image.open(project.folder / f"data/shapes/masks/{Path(path).name}"))
+        hits, pixels = hits + (pred == truth).sum(), pixels + (truth != 3).sum()
+        for code, name in enumerate(("ground", "disc", "square")):
+            assert float(row[name]) == pytest.approx((pred == code).mean(), abs=1e-6)
+    assert test["accuracy"] == pytest.approx(hits / pixels, abs=1e-6)
+    mask = np.array(Image.open(project.folder / rows["mosaic.png"]["mask"]))
+    truths = [np.array(Image.open(project.folder / f"data/shapes/masks/{n:02}.png")) for n in range(4)]
+    truth = np.block([truths[:2], truths[2:]])
+    assert mask.shape == truth.shape
+    assert (mask == truth)[truth != 3].mean() > test["accuracy"] - 0.05

@@ -16,6 +16,7 @@ from darkroom.export.gate import settle
 from darkroom.export.parity import Parity, check_parity
 from darkroom.export.scores import scores_of_files
 from darkroom.export.source import Source
+from darkroom.export.targets.interface import images_with_truth
 from darkroom.paths import MODEL
 from darkroom.progress import progress_bar, spinner
 

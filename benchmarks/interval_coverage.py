@@ -22,10 +22,9 @@ import torch
 from machine import hardware, keep
 from numpy.typing import NDArray
 
-from darkroom.comparison import paired
 from darkroom.evaluation.slices import with_slices
 from darkroom.evaluation.targets.one_class import OneClassEvaluation
-from darkroom.metrics import intervals
+from darkroom.metrics import intervals, paired
 from darkroom.metrics.remarks import P_VALUE
 
 Draw = Callable[[np.random.Generator], tuple[NDArray[np.int64], NDArray[np.int64]]]

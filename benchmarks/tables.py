@@ -3,7 +3,8 @@
     python benchmarks/tables.py [breast_cancer wine iris] [--seeds 0 1 2] [--set model.depth=1 ...]
 
 The regression is fitted to the standardised columns of the CSV file, which pandas reads, of the rows
-that ``prepare`` has put into train; C is 1. The interval of its macro F1 on test is a bootstrap over rows.
+that ``prepare`` has put into train; C is 1. The interval of its macro F1 on test is a bootstrap over
+rows.
 
 Prints a line per set and seed, and adds it to benchmarks/results/tables.jsonl.
 """

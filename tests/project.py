@@ -29,6 +29,13 @@ COPIED = (
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
+STAGES = """
+import runpy, sys
+for stage in sys.argv[1:]:
+    runpy.run_path(f"stages/{stage}.py", run_name="__main__")
+"""
+
+
 class Project:
     """Runs commands in a copy of the project, against the copy's own code."""
 
@@ -97,6 +104,13 @@ class Project:
 
     def dvc(self, *arguments: str, check: bool = True, **env: str) -> str:
         return self.run("dvc", *arguments, check=check, **env)
+
+    def stages(self, *names: str, **env: str) -> str:
+        """Runs the scripts of stages one after the other in one process, which imports torch once.
+
+        For tests of what stages write: DVC takes no part, and nothing is logged.
+        """
+        return self.run("python", "-c", STAGES, *names, DARKROOM_TRACKING="off", **env)
 
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments)

@@ -24,7 +24,7 @@ def test_cifar10_as_60000_files_by_changing_params_alone(tmp_path: Path) -> None
     unpack("cifar10-jpeg.tar.xz", tmp_path / "data")
     project.set_params(data__fetch=[], data__path="data/cifar10")
     project.set_params(model__name="resnet", model__width=8, model__depth=1)
-    project.set_params(train__epochs=1, train__batch_size=128, train__lr=0.2)
+    project.set_params(train__epochs=1, train__batch_size=128, train__lr=0.2, export__formats=["onnx"])
     # the official splits are known to share images (Barz and Denzler, "Do we train on test data?", 2020)
     refused = project.dvc("repro", check=False)
     assert "in different given splits, so the test would leak" in refused

@@ -20,6 +20,7 @@ def test_a_planted_label_is_found_and_put_right(tmp_path: Path) -> None:
     project.run("python", "stages/prepare.py", DARKROOM_TRACKING="off")
     output = project.run("darkroom", "suspects", "--folds", "2")
     assert "suspects/suspects.csv: " in output
+    assert "run `darkroom relabel suspects/suspects.csv`" in output
     assert not (tmp_path / "mlflow.db").exists()
     table = tmp_path / "suspects/suspects.csv"
     written = table.read_bytes()
@@ -27,7 +28,7 @@ def test_a_planted_label_is_found_and_put_right(tmp_path: Path) -> None:
     [rank] = [number for number, row in enumerate(rows) if row["path"] == "1/planted.png"]
     assert rank < 100
     assert rows[rank]["suggested"] == "0"
-    kept = list((tmp_path / ".darkroom/suspects").glob("*/*/probabilities.npy"))
+    kept = list((tmp_path / ".darkroom/retraining").glob("*/*/probabilities.npy"))
     assert len(kept) == 2
     kept[0].unlink()  # as if it had been stopped in one fold
     project.run("darkroom", "suspects", "--folds", "2")

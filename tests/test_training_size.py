@@ -35,7 +35,8 @@ def test_predict_sees_the_pixels_that_evaluate_sees(tmp_path: Path, resize: str,
     project.set_params(data__fetch=[], data__path="data/mine", model__width=8, evaluate__tta="flip")
     project.set_params(prepare__image_size=[24, 40], prepare__resize=resize)
     project.set_params(train__epochs=3, train__image_size=SCHEDULE, train__evaluate_crop=crop)
-    project.dvc("repro")
+    project.set_params(export__formats=["onnx"])
+    project.stages("prepare", "train", "evaluate", "export")
 
     spec = load_spec(tmp_path / "models/model.safetensors")
     assert (spec.input_size, spec.prepared_size, spec.evaluate_crop) == ((16, 32), (24, 40), crop)

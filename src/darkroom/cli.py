@@ -4,7 +4,9 @@ from typing import Any
 
 import click
 
+from darkroom.commands.ci import ci
 from darkroom.commands.compare import compare
+from darkroom.commands.folds import folds
 from darkroom.commands.gate import gate
 from darkroom.commands.learning_curve import learning_curve
 from darkroom.commands.lr import lr
@@ -15,6 +17,7 @@ from darkroom.commands.plan import plan
 from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
 from darkroom.commands.relabel import relabel
+from darkroom.commands.seeds import seeds
 from darkroom.commands.summary import summary
 from darkroom.commands.suspects import suspects
 from darkroom.commands.sync import sync
@@ -68,10 +71,13 @@ for command in (
     suspects,
     relabel,
     learning_curve,
+    folds,
+    seeds,
     sync,
     trace,
     compare,
     gate,
+    ci,
     promote,
     verify,
 ):

@@ -20,7 +20,7 @@ class Words:
     one: str
     several: str
     decision: str
-    """All that is predicted for an image."""
+    """All that is predicted for an image, or for a pixel of it."""
     per_image: str
     """What a model predicts, in a sentence."""
     constant: str
@@ -87,7 +87,7 @@ WORDS: dict[Target, Words] = {
     "mask": Words(
         one="class",
         several="classes",
-        decision="mask",
+        decision="class",
         per_image="one class per pixel",
         constant="most frequent class",
         agreement="pixel_agreement",

@@ -59,7 +59,7 @@ def test_a_stage_whose_dvc_is_killed_is_asked_to_end(shell: bool, signum: int, i
     assert dvc.stdout.read() == "asked to end\n"  # dvc itself is not waited for: it may stay a zombie
     dvc.wait()
     if is_heard:
-        assert "dvc is gone" in dvc.stderr.read()
+        assert "dvc has ended" in dvc.stderr.read()
         dvc.stderr.close()
     dvc.stdout.close()
 

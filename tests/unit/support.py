@@ -1,6 +1,7 @@
 """What several unit tests need: a spec, a tiny data set, training options, fresh processes."""
 
 import hashlib
+import io
 import math
 import os
 import subprocess
@@ -195,6 +196,22 @@ def output_of(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     return output
+
+
+def through_a_file(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns what torch loads of the values that it has saved."""
+    file = io.BytesIO()
+    torch.save(values, file)
+    file.seek(0)
+    loaded: dict[str, Any] = torch.load(file, weights_only=True)
+    return loaded
+
+
+def score_differences(here: dict[str, Any], there: dict[str, Any]) -> dict[str, tuple]:
+    """What differs within the six digits that are kept; ``None`` equals only ``None``."""
+    assert here.keys() == there.keys()
+    near = {n: v if v is None else pytest.approx(v, abs=1.1e-6) for n, v in there.items()}
+    return {name: (here[name], there[name]) for name in here if here[name] != near[name]}
 
 
 def compare(

@@ -24,7 +24,7 @@ from darkroom.collection.archive import pack
 from darkroom.collection.collection import SCHEMA, Collection, find_collection
 from darkroom.collection.entries import SPLIT_NAMES
 from darkroom.config.data import DataSource
-from darkroom.errors import UserError
+from darkroom.errors import UserError, listed
 
 Row = tuple[str, str | None, str | None]
 
@@ -543,6 +543,8 @@ LOOK_ALIKES = {
     "zero width": ("cat", "ca\u200bt"),
     "byte order mark": ("cat", "\ufeffcat"),
     "soft hyphen": ("cat", "ca\u00adt"),
+    "Turkish I with a dot": ("istanbul", "\u0130stanbul"),
+    "Turkish i without one": ("\u0131\u015f\u0131k", "I\u015eIK"),
     "variation selector": ("\u2764", "\u2764\ufe0f"),
 }
 
@@ -653,6 +655,7 @@ NOT_FOUND = {
         "write the names exactly as the",
         None,
     ),
+    "blanks around": (["1.png", "2.png"], [" 1.png ", " 2.png "], "write the names exactly as", None),
     "nothing like it": (
         ["a/1.png", "a/2.png"],
         ["b/8.png", "b/9.png"],
@@ -677,7 +680,7 @@ def test_where_no_listed_file_is_there_the_message_says_what_would_match(
     assert said.startswith(
         "data.manifest: labels.csv labels no file in ROOT: 2 of 2 listed paths are missing"
     )
-    assert f"the first: {listing[0]}" in said
+    assert f"the first: {listed(listing[:1])}" in said
     assert "class is needed" not in said
     assert remedy in said
     if works is not None:

@@ -22,12 +22,12 @@ from scipy.stats import false_discovery_control, norm
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
 from darkroom.comparison.matching import match
-from darkroom.comparison.paired import DETECTABLE, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
 from darkroom.comparison.text import markdown
 from darkroom.comparison.verdict import calibration, compare, holm
 from darkroom.errors import UserError
+from darkroom.metrics.paired import DETECTABLE, mcnemar, paired_difference
 from darkroom.models.exported import describe_export
 from darkroom.paths import METRICS, MODEL, PREDICTIONS
 
@@ -266,7 +266,8 @@ def test_several_labels() -> None:
         )
         written = io.BytesIO()
         pq.write_table(table, written)
-        return Side(name, Predictions.parse(written.getvalue(), files_of(GOOD)[1], name))
+        metrics = {"test": {"exact_match": 0.5, "per_class": [{"class": name} for name in NAMES]}}
+        return Side(name, Predictions.parse(written.getvalue(), json.dumps(metrics).encode(), name))
 
     found = compare(several("a", preds[0]), several("b", preds[1]))
     assert found.verdict == "better"

@@ -27,7 +27,6 @@ from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading import placement
 from darkroom.loading.batches import Batches, TrainBatch
-from darkroom.loading.philox import words
 from darkroom.models.factory import make_classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.training import checkpoint
@@ -93,14 +92,6 @@ def settings() -> Iterator[None]:
 
 
 # numbers and pixels
-
-
-@CUDA_ONLY
-def test_random_words_are_those_of_the_cpu(device: str) -> None:
-    ids = torch.cat((torch.arange(2_000), torch.arange(2**32 - 2_000, 2**32)))
-    on_cpu = words(2**32 - 1, 3, 7, ids)
-    assert torch.equal(words(2**32 - 1, 3, 7, ids.to(device)).cpu(), on_cpu)
-    assert not torch.equal(words(2**32 - 2, 3, 7, ids.to(device)).cpu(), on_cpu)
 
 
 @CUDA_ONLY
@@ -366,13 +357,9 @@ def test_a_compiled_model_learns_the_same_in_every_process(
     """The last batches are smaller, averaged weights are validated, and one training is resumed."""
     write_split(tmp_path / "train")
     values: dict[str, Any] = {"device_name": device, "how": how, "ema_decay": 0.9}
-    hashes = [
-        train_in_a_process(tmp_path / "train", tmp_path / f"cache{number}", **values)
-        for number in range(2)
-    ]
+    whole = train_in_a_process(tmp_path / "train", tmp_path / "cache", **values)
     resumed = {**values, "states": str(tmp_path / "states")}
-    cache = tmp_path / "cache0"
-    stopped = train_in_a_process(tmp_path / "train", cache, **resumed, stop_at=(1, 2))
+    other = tmp_path / "other_cache"  # so the code is compiled anew
+    stopped = train_in_a_process(tmp_path / "train", other, **resumed, stop_at=(1, 2))
     assert stopped == "stopped"
-    hashes.append(train_in_a_process(tmp_path / "train", cache, **resumed))
-    assert len(set(hashes)) == 1
+    assert train_in_a_process(tmp_path / "train", other, **resumed) == whole

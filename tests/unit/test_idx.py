@@ -157,8 +157,8 @@ def refusal(folder: Path) -> str:
 def test_a_file_without_its_partner_is_refused(folder: Path, tmp_path: Path) -> None:
     write(folder, "train-images-idx3-ubyte", IMAGES)
     assert refusal(folder) == (
-        f"{folder}: train-images-idx3-ubyte has no labels; beside it is expected"
-        " train-labels-idx1-ubyte, or that with .gz"
+        f"{folder}: train-images-idx3-ubyte has no labels; expected beside it:"
+        " train-labels-idx1-ubyte, or the same name with .gz"
     )
     write(folder, "train-labels-idx1-ubyte", LABELS)
     write(folder, "t10k-labels-idx1-ubyte.gz", LABELS)

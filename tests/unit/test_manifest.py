@@ -343,7 +343,7 @@ def test_a_conflict_names_the_first_line_of_each_label(root: Path) -> None:
 
 
 REFUSED = {
-    "nothing": (b"", "no column path among "),
+    "nothing": (b"", "labels.csv has no column path because its first line is empty"),
     "header only": ("path,label,split,group,weight\n\n", "ROOT/labels.csv has no rows"),
     "no label": (
         "path,labels,split,group,weight\n1.png,cat,,,",

@@ -1,6 +1,5 @@
 """Masks from files to batches: pairs, splits, shards, counts, and every mistake with its message."""
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,7 +18,6 @@ from darkroom.augment.pipeline import Augmentation
 from darkroom.cli import main
 from darkroom.collection.collection import Collection, find_collection
 from darkroom.collection.trouble import Troubles
-from darkroom.comparison.predictions import NotComparableError, Predictions
 from darkroom.config.data import DataSource
 from darkroom.config.prepare import Prepare
 from darkroom.dataset.info import DatasetInfo, load_info
@@ -518,13 +515,3 @@ def test_commands_that_need_labels_of_images_refuse_masks_before_any_work(
         assert result.exit_code == 2
         assert result.output == UNSUPPORTED.format(command[0], "the data set") + "\n"
     assert set(tmp_path.rglob("*")) == before
-
-
-def test_models_of_masks_are_not_compared() -> None:
-    table = io.BytesIO()
-    counts = {name: [[4, 0]] for name in ("support", "hits", "predicted")}
-    pq.write_table(pa.table({"path": ["a.png"], "accuracy": [1.0], "iou": [1.0], **counts}), table)
-    metrics = {"iou_macro": 1.0, "accuracy": 1.0, "per_class": [{"class": "sky"}, {"class": "road"}]}
-    with pytest.raises(NotComparableError) as refusal:
-        Predictions.parse(table.getvalue(), json.dumps({"test": metrics}).encode(), "workspace")
-    assert f"{refusal.value}" == UNSUPPORTED.format("compare", "workspace")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
-from support import NO_WARNINGS
+from support import NO_WARNINGS, score_differences
 from torch import Tensor
 
 from darkroom.metrics.classification import classification_metrics, metrics_file
@@ -143,11 +143,7 @@ def flat(metrics: dict[str, Any]) -> dict[str, float | None]:
 
 
 def differences(actual: dict[str, Any], expected: dict[str, Any]) -> dict[str, tuple]:
-    """What differs within the six digits that are kept; ``None`` equals only ``None``."""
-    here, there = flat(actual), flat(expected)
-    assert here.keys() == there.keys()
-    near = {n: v if v is None else pytest.approx(v, abs=1.1e-6) for n, v in there.items()}
-    return {name: (here[name], there[name]) for name in here if here[name] != near[name]}
+    return score_differences(flat(actual), flat(expected))
 
 
 def test_metrics_agree_with_scikit_learn(case: Case) -> None:

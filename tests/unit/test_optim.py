@@ -1,14 +1,13 @@
 """Optimizers against their formulas, their groups, frozen parameters, and changes of gradients."""
 
 import copy
-import io
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from support import LAYERS, Layered, make_spec, train_options
+from support import LAYERS, Layered, make_spec, through_a_file, train_options
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import SGD, Optimizer
@@ -402,14 +401,6 @@ def test_a_layer_that_joins_later_begins_as_in_a_new_optimizer(name: str) -> Non
     for key, weights in weights_of(model).items():
         is_equal = torch.allclose(weights, weights_of(fresh)[key], rtol=1e-12, atol=1e-15)
         assert is_equal != (key.startswith("head.") and name != "plain sgd"), key
-
-
-def through_a_file(values: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(values, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -205,7 +205,7 @@ def test_what_a_result_does_not_name(tiny_history: Project) -> None:
     train = at(revisions, "HEAD")
     with pytest.raises(OutputMissing, match=f"neither an output nor a dep of train.*{MODEL}"):
         outputs.read(train, METRICS)
-    with pytest.raises(OutputMissing, match="reports/train held no such file"):
+    with pytest.raises(OutputMissing, match="reports/train contained no such file"):
         outputs.read(train, "reports/train/none.csv")
     with pytest.raises(OutputMissing, match="reports/train is a folder"):
         outputs.read(train, "reports/train")

@@ -290,7 +290,7 @@ def test_scores_of_other_data_do_not_compare(store: Store, project: Path) -> Non
 def test_a_version_whose_model_is_gone_has_no_scores(store: Store) -> None:
     source = store.client.get_model_version(NAME, "3").source
     store.client.delete_logged_model(source.removeprefix("models:/"))
-    assert "no scores are known of version 3" in words(promote("-n"))
+    assert "version 3 has no known scores" in words(promote("-n"))
     assert "0.9000" in words(promote("--list"))  # of the second
 
 

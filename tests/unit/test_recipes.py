@@ -36,7 +36,7 @@ def recipe(folder: Path, text: str, name: str = "mine") -> Path:
 
 def test_the_recipes_that_are_promised_are_there_and_say_what_they_are_for() -> None:
     promised = {"digits", "mnist", "cifar10-fast", "cifar10-strong", "finetune-small"}
-    promised |= {"finetune-large", "imagenet", "probe", "breast_cancer"}
+    promised |= {"finetune-large", "imagenet", "probe", "breast_cancer", "camvid"}
     recipes = list_recipes(RECIPES)
     assert set(recipes) == promised
     assert all(about.endswith(".") and len(about) > 40 for about in recipes.values())

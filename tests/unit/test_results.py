@@ -110,7 +110,7 @@ def test_the_lock_of_this_project_names_params_as_they_are_named_elsewhere() -> 
     ("text", "says"),
     [
         ("schema: '2.0'\nstages: [\n", "dvc.lock at 0123456, line 3: "),
-        ("<<<<<<< HEAD\nschema: '2.0'\n=======\n", "half merged"),
+        ("<<<<<<< HEAD\nschema: '2.0'\n=======\n", "merge conflict"),
         ("train:\n  cmd: x\n", "no schema; darkroom reads schema 2.0"),
         ("schema: '3.0'\nstages: {}\n", "schema 3.0; darkroom reads schema 2.0"),
         ("- a\n- b\n", "no schema"),

@@ -157,7 +157,7 @@ def test_the_workspace_is_read_as_it_is(tiny_history: Project, tmp_path: Path) -
     assert lr(revisions.results(Revision("workspace"))) == 0.9
     assert lr(revisions.results(revisions.find("HEAD"))) == 0.3
     (project.folder / "dvc.lock").write_text("a: 1\n<<<<<<< HEAD\nb: 2\n")
-    with pytest.raises(UserError, match=r"^dvc\.lock, line 3: .* half merged"):
+    with pytest.raises(UserError, match=r"^dvc\.lock, line 3: .* merge conflict"):
         revisions.results(Revision("workspace"))
     (project.folder / "dvc.lock").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"dvc\.lock: not UTF-8"):

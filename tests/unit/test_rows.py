@@ -18,6 +18,7 @@ from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.shards import Shards
 from darkroom.errors import UserError
 from darkroom.export.formats import write_formats
+from darkroom.export.source import Source
 from darkroom.inputs import Category, Encoding, Number
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.exported import DESCRIPTION, describe_export
@@ -208,8 +209,8 @@ def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     save_model(make_classifier(spec), spec, folder / "checkpoint.safetensors")
     model, loaded = load_model(folder / "checkpoint.safetensors")
     assert loaded == spec
-    files = write_formats(["onnx"], folder / "checkpoint.safetensors", model, loaded, folder)
-    write_json(describe_export(loaded.preprocessing(), files), folder / DESCRIPTION)
+    files = write_formats(["onnx"], folder / "checkpoint.safetensors", Source(model, loaded), folder)
+    write_json(describe_export(loaded.preprocessing(), folder, files), folder / DESCRIPTION)
     return folder
 
 

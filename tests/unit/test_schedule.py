@@ -1,13 +1,12 @@
 """The learning rate of each step, against the formulas, and resumed at every step."""
 
-import io
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from support import Layered, one_cycle, train_options
+from support import Layered, one_cycle, through_a_file, train_options
 from torch import nn
 from torch.optim import SGD, Optimizer
 
@@ -199,14 +198,6 @@ def test_plateau_lowers_the_smallest_rates_too() -> None:
 
 
 # resuming
-
-
-def through_a_file(values: dict[str, Any]) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(values, file)
-    file.seek(0)
-    loaded: dict[str, Any] = torch.load(file, weights_only=True)
-    return loaded
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -72,6 +72,19 @@ NAMES = [
     "JWT",
     "AUTH_HEADER",
     "STORAGE_ACCOUNTKEY",
+    "TS_AUTHKEY",
+    "DEPLOY_SSHKEY",
+    "SIGNINGKEY",
+    "LICENSEKEY",
+    "JSESSIONID",
+    "ACCESSCODE",
+    "WEBHOOKURL",
+    "GH_OAUTH",
+    "API_TKN",
+    "GITHUB_PERSONAL_ACCESS",
+    "TOTP_SEED",
+    "AUTHORIZATION",
+    "KENNWORT",
 ]
 
 HARMLESS = [
@@ -84,6 +97,10 @@ HARMLESS = [
     "COMPASS_URL",
     "PASSENGER",
     "MONKEY",
+    "HOTKEY",
+    "XDG_SESSION_TYPE",
+    "RANDOM_SEED",
+    "POSTCODE",
     "DSNAME",
     "AUTHOR",
     "PATCH",
@@ -162,6 +179,14 @@ def test_other_variables_are_no_secrets(name: str) -> None:
     )
 
 
+def test_in_the_tracking_address_short_tokens_of_a_path_are_hidden_too() -> None:
+    environ = {"MLFLOW_TRACKING_URI": "https://host/mlflow/Zq7xYw9k/"}
+    text = "Max retries exceeded with url: /mlflow/Zq7xYw9k/api/2.0 (mlflow on host)"
+    assert redact(text, environ) == text.replace("Zq7xYw9k", "***")
+    assert shown_address("http://ada%3AZq7xYw9k%40host/x") == "http://***/***"
+    assert shown_address("http://[fe80::1%25eth0]:5000") == "http://[fe80::1%25eth0]:5000"
+
+
 MARK = "OPENSSH PRIVATE KEY-----"
 KEY = f"-----BEGIN {MARK}\nb3BlbnNzaC1rZXktdjE\nAAAABG5vbmUAAAAE\n-----END {MARK}"
 
@@ -177,6 +202,9 @@ KEY = f"-----BEGIN {MARK}\nb3BlbnNzaC1rZXktdjE\nAAAABG5vbmUAAAAE\n-----END {MARK
         ("ada:Zq7xYw9k@tcp(db:3306)/runs", ["Zq7xYw9k"]),
         ('{"type": "service_account", "private_key": "Zq7xYw9k", "x": 1}', ["Zq7xYw9k"]),
         ("-Xmx1g -Ddb.password=Zq7xYw9k", ["Zq7xYw9k"]),
+        ("mssql+pyodbc:///?odbc_connect=DRIVER%253Dx%253BPWD%253DZq7xYw9k", ["Zq7xYw9k"]),
+        ("//ada:Zq7xYw9k@host/x", ["Zq7xYw9k"]),
+        ("https://host/mlflow;jsessionid=Zq7xYw9k", ["Zq7xYw9k"]),
         ("https://a:Zq7xYw9k@one https://b:Kl8mNo6p@two", ["Zq7xYw9k", "Kl8mNo6p"]),
     ],
 )

@@ -16,10 +16,10 @@ from sklearn.model_selection import cross_val_predict
 from darkroom.dataset.shards import Shards, ShardWriter
 from darkroom.dataset.subset import Subset
 from darkroom.errors import UserError
+from darkroom.retraining.folds import assign_folds
 from darkroom.retraining.groups import load_groups
 from darkroom.suspects.confident import confident_joint, doubts_about, doubts_about_labels
 from darkroom.suspects.findings import Findings, check_target, find_suspects, read_corrections
-from darkroom.suspects.folds import assign_folds
 from darkroom.suspects.gallery import write_gallery
 from darkroom.suspects.targets import one_class
 

@@ -187,6 +187,11 @@ MISTAKES = {
     "http:/host:5000": "http:/host:5000 is not the address of a server, such as http://127.0.0.1:5000",
     "http://": "http:// is not the address of a server",
     "sqlite://x.db": "sqlite://x.db is not the address of a file, such as sqlite:///mlflow.db",
+    "http://h 2:5000": "http://*** is not the address of a server",
+    "http://host:50x": "http://*** is not the address of a server",
+    "http://host:99999": "http://host:99999 is not the address of a server",
+    "http://[::1:5000": "http://*** is not the address of a server",
+    "C:\\mlruns": "C:\\mlruns is a folder, which MLflow no longer supports",
     " http://host": "' http://host' starts or ends with whitespace",
     "postgresql+foo://host/db": "postgresql+foo://host/db: Can't load plugin",
 }
@@ -209,6 +214,8 @@ def test_an_address_that_can_never_work_is_told_as_a_mistake(
     [
         "http://host:5000",
         "HTTPS://user:pw@host/path/",
+        "http://[::1]:5000/x",
+        "http://user:p/w@host",
         "sqlite:///x.db",
         "sqlite:////tmp/x.db",
         "postgresql+psycopg2://host/db",
@@ -262,7 +269,7 @@ def test_a_deleted_experiment_is_named_with_both_ways_out(
     for output in (told, sync()[1]):
         assert "the experiment 'darkroom' in mlflow.db is deleted; restore it with" in output
         assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}`" in output
-        assert "or name another one by MLFLOW_EXPERIMENT_NAME" in output
+        assert "or set MLFLOW_EXPERIMENT_NAME to another one" in output
         assert "out of reach" not in output
     assert "the next stage sends it" not in told
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")

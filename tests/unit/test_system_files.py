@@ -25,6 +25,14 @@ LEFT_BEHIND = [
     ".git/HEAD",
     ".ipynb_checkpoints/1.jpg",
     "1.jpg:Zone.Identifier",
+    "found.000/FILE0000.CHK",
+    "LOST.DIR/1",
+    "WPSettings.dat",
+    "pagefile.sys",
+    "Desktop DB",
+    "~$notes.docx",
+    "~snapshot/hourly/1.jpg",
+    "@appstore/x",
 ]
 ORDINARY = [
     "1.jpg",
@@ -38,6 +46,9 @@ ORDINARY = [
     "git/1.jpg",
     "a.b.c",
     "cat@home/1.jpg",
+    "~cat/1.jpg",
+    "found/1.jpg",
+    "recycler/1.jpg",
 ]
 
 
@@ -56,12 +67,29 @@ def test_what_only_looks_so_is_not_hidden(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["1.txt", "1.JSON", "a/labels.csv", "1.xml", "1.idx", "x.yaml", "1.xmp", "1.aae", "README"]
+    "name",
+    [
+        "1.txt",
+        "1.JSON",
+        "a/labels.csv",
+        "1.xml",
+        "1.idx",
+        "x.yaml",
+        "1.xmp",
+        "1.aae",
+        "README",
+        "1.json.gz",
+        "1.tfw",
+        "1.docx",
+    ],
 )
 def test_names_of_sidecars(name: str) -> None:
     assert is_sidecar(name)
 
 
-@pytest.mark.parametrize("name", ["1.jpg", "1", "txt", "1.svg", "1.txt.png", "1.pdf", "readme.png", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["1.jpg", "1", "1.gz", "1.npy", "1.zip", "txt", "1.svg", "1.txt.png", "1.pdf", "readme.png", ""],
+)
 def test_other_names_are_no_sidecars(name: str) -> None:
     assert not is_sidecar(name)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from effort import at_least
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from support import (
     augment_options,
@@ -673,9 +674,10 @@ def test_what_must_not_matter_does_not(change: str, trainings: list[dict]) -> No
 
 
 @pytest.mark.slow
-def test_ten_more_processes_give_the_same_weights(tmp_path: Path, trainings: list[dict]) -> None:
+def test_more_processes_give_the_same_weights(tmp_path: Path, trainings: list[dict]) -> None:
     write_data(tmp_path)
-    jobs: list[dict] = [{"plain": {}}] * 8 + [{"plain": {}, **SAME_SLOWLY}, {"plain": {}, **POLICY}]
+    jobs: list[dict] = [{"plain": {}}] * at_least(1, 8)
+    jobs += [{"plain": {}, **SAME_SLOWLY}, {"plain": {}, **POLICY}]
     for job in jobs:
         answer = json.loads(output_of(start_python(TRAIN, json.dumps(job), cwd=tmp_path)))
         hashes = answer["hashes"]

@@ -246,7 +246,7 @@ def test_an_empty_cache_is_one_finding(root: Path) -> None:
     assert result.exit_code == 1
     assert result.stdout.count("\n") == 2 or "symlink" in str(root)
     if "symlink" in str(root):  # then the files are gone, too
-        assert "and 3 of them are not here either" in result.stdout
+        assert "and 3 of them are missing from the project as well" in result.stdout
     else:
         assert "`dvc commit --force` puts the files of this folder into the cache" in result.stdout
 
@@ -258,7 +258,10 @@ def test_a_fresh_clone_is_one_finding(root: Path) -> None:
     Path("single").unlink()
     result = verify()
     assert result.exit_code == 1
-    assert "DVC's cache has none of the outputs, and 3 of them are not here either" in result.stdout
+    assert (
+        "DVC's cache has none of the outputs, and 3 of them are missing from the project as well"
+        in result.stdout
+    )
     assert result.stdout.count("\n") == 2
     dvc("remote", "add", "--default", "store", "/no/such/folder")
     assert "`dvc pull` gets everything from the remote" in verify().stdout

@@ -29,6 +29,7 @@ from darkroom.config.data import DataSource
 from darkroom.errors import UserError
 from darkroom.inputs import Input
 from darkroom.targets import Target
+from darkroom.whole_files import whole_file
 
 BATCH = 8_192
 """Maximum number of rows that are unpacked at once."""
@@ -68,7 +69,7 @@ class Collection:
     missing: str = ""
     """Message about listed files that are missing; empty if there are none."""
     remarks: tuple[str, ...] = ()
-    """On columns of the manifest that are not kept."""
+    """Messages about columns of the manifest that are not kept."""
     mask_classes: MaskClasses | None = None
     """The classes of masks; None: images have labels."""
 
@@ -345,11 +346,9 @@ def _tabulate(entries: Iterable[Entry], pattern: GroupPattern | None = None) -> 
 def _write_sorted(table: pa.Table, path: Path) -> pa.Table:
     """Write a table to a file, sorted by path, and return it memory-mapped."""
     order = pc.sort_indices(table, [("path", "ascending")])
-    part = path.with_suffix(".part")
-    with pa.ipc.new_file(part, SCHEMA) as writer:
+    with whole_file(path) as part, pa.ipc.new_file(part, SCHEMA) as writer:
         for start in range(0, len(order), BATCH):
             writer.write_table(table.take(order.slice(start, BATCH)))
-    part.replace(path)  # processes that have mapped the old file keep it
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 

@@ -124,8 +124,8 @@ def _find_pairs(folder: Path) -> list[tuple[str, str]]:
     for kind, other in (("images", "labels"), ("labels", "images")):
         for start, end in sorted(found[kind].keys() - found[other].keys()):
             raise UserError(
-                f"{folder}: {found[kind][start, end]} has no {other}; beside it is expected"
-                f" {start}{other}{end}-idx{_DIMENSIONS[other][0]}-ubyte, or that with .gz"
+                f"{folder}: {found[kind][start, end]} has no {other}; expected beside it:"
+                f" {start}{other}{end}-idx{_DIMENSIONS[other][0]}-ubyte, or the same name with .gz"
             )
     return [(found["images"][key], found["labels"][key]) for key in sorted(found["images"])]
 

@@ -55,12 +55,14 @@ def explain_missing(
         place: name of the collection.
         num_listed: number of listed paths.
     """
-    summary = f"{len(missing):,} of {num_listed:,} listed paths are missing, the first: {missing[0]}"
+    summary = (
+        f"{len(missing):,} of {num_listed:,} listed paths are missing, the first: {listed(missing[:1])}"
+    )
     base = f"{place}/{folder}" if folder else place
     found, example, paths = _search(missing[:MAX_TRIED], list(there))
     if not found:
         looked = f"; paths are relative to {base}"
-        return summary + looked + (f", which contains {paths[0]}, for example" if paths else "")
+        return summary + looked + (f", which contains {listed(paths)}, for example" if paths else "")
     best, count = found.most_common(1)[0]
     if count < LEAST_SHARE * found.total() and len({match.root for match in found}) > 1:
         roots = sorted({match.root for match in found})
@@ -68,7 +70,7 @@ def explain_missing(
         return (
             f"{summary}; {found.total():,} of {min(len(missing), MAX_TRIED):,} have the name of a file"
             f" in one of {len(roots):,} folders, {listed(roots, most=3)}; write paths relative to"
-            f" {base}, for example {instead} for {missing[0]}"
+            f" {base}, for example {listed([instead])} for {listed(missing[:1])}"
         )
     remedies = []
     if best.dropped:

@@ -1,8 +1,6 @@
 """Reads labels from a manifest, a table beside the files: CSV, Parquet or JSON Lines."""
 
-import math
 import posixpath
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, islice
@@ -14,8 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.collection.entries import SPLIT_NAMES, Entry, Files, Split, split_called
-from darkroom.collection.labels import join_labels
+from darkroom.collection.cells import (
+    cell_label,
+    cell_labels,
+    cell_split,
+    cell_text,
+    cell_weight,
+    path_in_collection,
+)
+from darkroom.collection.entries import Entry, Files
 from darkroom.collection.names import Renaming
 from darkroom.collection.own_columns import OwnColumns, common_values, in_messages
 from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
@@ -48,8 +53,6 @@ _ROWS = pa.schema(
 )
 """The rows of the manifest: ``number`` is the line, ``path`` is relative to the collection."""
 
-_NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_DRIVE = re.compile(r"[A-Za-z]:/")
 _MAX_NAMED = 5
 
 NOT_THERE = "listed, but missing"
@@ -174,10 +177,10 @@ def _read(
         try:
             named = dict(zip(given, values, strict=False))
             if separator is not None:
-                named["label"] = _labels(named["label"], separator, rename)
-            row = {role: text_of(value, role) for role, value in named.items()}
+                named["label"] = cell_labels(named["label"], separator, rename)
+            row = {role: cell_text(value, role) for role, value in named.items()}
             if separator is None and "label" in row:
-                row["label"] = class_called(row["label"], rename)
+                row["label"] = cell_label(row["label"], rename)
             mask = None if columns.mask is None else row["mask"].strip()
             path = path_in_collection(folder, row["path"], keep)
             yield (
@@ -185,9 +188,9 @@ def _read(
                 path or row["path"],
                 path is not None,
                 row.get("label", ""),
-                split_of(row.get("split", "")),
+                cell_split(row.get("split", "")),
                 row.get("group", "").strip() or None,
-                weight_of(row.get("weight", "").strip()),
+                cell_weight(row.get("weight", "").strip()),
                 mask and (path_in_collection(folder, mask, keep) or mask),
                 own.pack(values[len(given) :]),
             )
@@ -229,79 +232,6 @@ def content_of(files: Files, manifest: str, there: pa.Table, parameter: str = "d
         return files.read(found["path"], found["offset"], found["size"])
     except OSError as error:
         raise UserError(f"{parameter}: {manifest} cannot be read ({error})") from None
-
-
-def text_of(value: Any, role: str) -> str:
-    """Return a value as text; raise ValueError if it is of another type."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int) or (isinstance(value, float) and role == "weight"):
-        return str(value)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"has the {role} {value!r}, a {type(value).__name__}; write it as text")
-    if role == "path" and not value:
-        raise ValueError("has no path")
-    try:
-        (value or "").encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"has the {role} {value!r}, which is not valid Unicode") from None
-    return value or ""
-
-
-def class_called(text: str, rename: Callable[[str], str]) -> str:
-    """Return the class of a label, empty if there is none; raise ValueError if it is invisible."""
-    try:
-        return rename(text) if text.strip() else ""
-    except ValueError as error:
-        raise ValueError(f"has the label {text!r}, which {error}") from None
-
-
-def _labels(value: Any, separator: str, rename: Callable[[str], str]) -> str:
-    """Return a set of labels as text of ``join_labels``; raise ValueError if that is impossible."""
-    if isinstance(value, list):
-        labels = [text_of(label, "label") for label in value]
-    else:
-        text = text_of(value, "label").strip()
-        labels = text.split(separator) if text else []
-    labels = [class_called(label, rename) for label in labels]
-    try:
-        return join_labels(labels, separator)
-    except ValueError as error:
-        raise ValueError(f"has the label {value!r}, {error}") from None
-
-
-def split_of(text: str) -> Split | None:
-    """Return the split that a cell names; raise ValueError if there is no such split."""
-    split = split_called(text)
-    if split is None and text.strip():
-        raise ValueError(f"has the split {text!r}; allowed are {', '.join(SPLIT_NAMES)}")
-    return split
-
-
-def weight_of(text: str) -> float | None:
-    """Return the weight in a cell; raise ValueError if it is not a number above 0."""
-    if not text:
-        return None
-    weight = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not 0 < weight < math.inf:
-        raise ValueError(f"has the weight {text!r}; it must be a number above 0, or empty for 1")
-    return weight
-
-
-def path_in_collection(folder: str, path: str, keep: frozenset[str]) -> str | None:
-    """Return a listed path relative to the collection, or None if it leads out of ``folder``.
-
-    Args:
-        keep: paths of files whose names contain backslashes.
-    """
-    normal = posixpath.normpath(path)
-    if "\\" in path and posixpath.join(folder, normal) not in keep:
-        normal = posixpath.normpath(path.replace("\\", "/"))
-        if _DRIVE.match(normal):
-            return None
-    if normal.startswith("/") or normal.split("/")[0] == "..":
-        return None
-    return posixpath.join(folder, normal)
 
 
 def _find(rows: pa.Table, paths: pa.Array) -> NDArray[np.int64]:

@@ -65,9 +65,10 @@ def look_alike_key(name: str) -> str:
 
     These differ only in case, blanks, invisible characters or Unicode form. Case is folded and
     compatibility forms are composed (NFKC: full-width letters, ligatures), as in Unicode's caseless
-    matching (UAX 15, UTS 46); runs of blanks count as one blank.
+    matching (UAX 15, UTS 46); Turkish dotted and dotless i are one letter, runs of blanks one blank.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    folded = folded.replace("i\u0307", "i").replace("\u0131", "i")  # Turkish: with and without a dot
     visible = "".join(
         letter
         for letter in _IGNORABLE.sub("", folded)

@@ -205,8 +205,9 @@ READERS: dict[str, Callable[[str, bytes, dict[str, str]], Rows]] = {
 def _check_columns(name: str, found: list[str], columns: dict[str, str]) -> None:
     for parameter, column in columns.items():
         if column not in found:
+            there = f"among {listed(found)}" if any(found) else "because its first line is empty"
             raise UserError(
-                f"{parameter}: {name} has no column {listed([column])} among {listed(found)}"
+                f"{parameter}: {name} has no column {listed([column])} {there}"
                 + did_you_mean(column, found)
             )
         if found.count(column) > 1:

@@ -7,12 +7,18 @@ _SUFFIXES = frozenset(
         *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".yaml", ".yml"),
         *(".toml", ".ini", ".cfg", ".conf", ".parquet", ".feather", ".xls", ".xlsx", ".ods"),
         *(".idx", ".lst", ".list", ".names", ".data", ".cache", ".pts", ".xmp", ".aae", ".exif"),
-        *(".md", ".rst", ".log", ".htm", ".html", ".url", ".bib"),
-        *(".md5", ".sha1", ".sha256", ".sfv", ".par2"),
+        *(".json5", ".pbtxt", ".prototxt", ".ann", ".anno", ".meta", ".nfo", ".cff", ".kml", ".gpx"),
+        *(".jgw", ".pgw", ".tfw", ".wld", ".prj"),
+        *(".md", ".rst", ".log", ".htm", ".html", ".url", ".bib", ".rtf", ".doc", ".docx", ".odt"),
+        *(".md5", ".sha1", ".sha256", ".sha512", ".sfv", ".par2", ".asc", ".sig"),
     }
 )
-_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "changelog", "sha256sums"})
+_NAMES = frozenset(
+    {"readme", "license", "licence", "copying", "notice", "changelog", "sha256sums", "authors"}
+)
 """File names without a suffix, in lower case."""
+
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 
 def is_sidecar(path: str) -> bool:
@@ -21,4 +27,6 @@ def is_sidecar(path: str) -> bool:
     The caller checks the content first: an image called ``1.txt`` is an image.
     """
     name = PurePosixPath(path)
+    if name.suffix.lower() in _COMPRESSED:
+        name = name.with_suffix("")
     return name.suffix.lower() in _SUFFIXES or name.name.lower() in _NAMES

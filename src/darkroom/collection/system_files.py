@@ -10,18 +10,33 @@ _NAMES = frozenset(
         "desktop.ini",
         "$recycle.bin",
         "system volume information",
+        "indexervolumeguid",
+        "wpsettings.dat",
+        "pagefile.sys",
+        "hiberfil.sys",
+        "swapfile.sys",
+        "autorun.inf",
+        "msocache",
+        "config.msi",
+        "found.000",
         # macOS; the file of a custom folder icon is named "Icon" and a carriage return
         "__macosx",
         "icon\r",
         "network trash folder",
         "temporary items",
+        "desktop db",
+        "desktop df",
         # Linux
         "lost+found",
-        # network storage: Synology, QNAP
+        "lost.dir",
+        # network storage: Synology, QNAP, NetApp
         "@eadir",
         "@tmp",
         "@recycle",
         "@recently-snapshot",
+        "@sharebin",
+        "@appstore",
+        "~snapshot",
         "@__thumb",
         "#recycle",
         "#snapshot",
@@ -52,4 +67,4 @@ def is_hidden(path: str) -> bool:
 
 def _is_left_behind(name: str) -> bool:
     lower = name.lower()
-    return name.startswith(".") or lower in _NAMES or lower.endswith(_SUFFIXES)
+    return name.startswith((".", "~$")) or lower in _NAMES or lower.endswith(_SUFFIXES)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from darkroom.collection.cells import cell_label, cell_split, cell_text, cell_weight
 from darkroom.collection.entries import Entry, Files
-from darkroom.collection.manifest import class_called, content_of, split_of, text_of, weight_of
+from darkroom.collection.manifest import content_of
 from darkroom.collection.own_columns import OwnColumns, in_messages
 from darkroom.collection.rows import read_rows
 from darkroom.config.data import DataSource
@@ -79,14 +80,14 @@ def label_rows(table: TableFile, rename: Callable[[str], str], own: OwnColumns) 
 def _entry(
     path: str, number: int, cells: dict[str, Any], rename: Callable[[str], str], own_values: str | None
 ) -> Entry:
-    texts = {role: text_of(value, role) for role, value in cells.items()}
-    label = class_called(texts["label"], rename)
+    texts = {role: cell_text(value, role) for role, value in cells.items()}
+    label = cell_label(texts["label"], rename)
     return Entry(
         path,
         label or None,
-        split_of(texts.get("split", "")),
+        cell_split(texts.get("split", "")),
         texts.get("group", "").strip() or None,
-        weight_of(texts.get("weight", "").strip()),
+        cell_weight(texts.get("weight", "").strip()),
         own_values,
         outcome=None if label else "unlisted",
         reason="" if label else "no label",

@@ -11,8 +11,9 @@ from darkroom.tracking.redacted_output import redacted_output
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@click.option("--if-set", is_flag=True, help="Exit with 0 if params.yaml has no gate.")
 @redacted_output()
-def gate(as_json: bool, as_markdown: bool) -> None:
+def gate(as_json: bool, as_markdown: bool, if_set: bool) -> None:
     """Judge the model in the workspace by evaluate.gate, by the lower bounds of 95 % intervals.
 
     The exit status is 0 if it passes, 1 if it does not, with the reasons, and 2 if it cannot be judged,
@@ -27,6 +28,9 @@ def gate(as_json: bool, as_markdown: bool) -> None:
     if as_json and as_markdown:
         raise UserError("--json and --markdown: choose one")
     required = load_params(PARAMS).evaluate.gate
+    if if_set and required is None:
+        click.echo("gate: none is set", err=True)
+        return
     reasons, comparison = judge_workspace(required)
     if as_json:
         document = {

@@ -48,6 +48,14 @@ if TYPE_CHECKING:
     " those that are left open), and the set of possible classes.",
 )
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(("onnx", "onnx-fp16", "onnx-int8")),
+    default="onnx",
+    show_default=True,
+    help="The exported format that classifies.",
+)
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -58,6 +66,7 @@ def predict(
     top_k: int | None,
     abstain: bool,
     tiff: bool,
+    format_name: str,
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
@@ -108,11 +117,11 @@ def predict(
         outcomes = predictor.predict(loaded, top_k)
         columns, rows = _label_table(predictor, outcomes, names, top_k, abstain)
     elif masks is None:
-        predictor = Predictor(model, tiff, abstain)
+        predictor = Predictor(model, tiff, abstain, format_name=format_name)
         outcomes = predictor.predict(paths, top_k)
         columns, rows = _label_table(predictor, outcomes, ["path"], top_k, abstain)
     else:
-        predictor = Predictor(model, tiff, abstain, masks=True)
+        predictor = Predictor(model, tiff, abstain, masks=True, format_name=format_name)
         columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force), tile)
     several = min(top_k or 1, len(predictor.class_names)) > 1
     has_header = bool(out or masks) or of_rows or several

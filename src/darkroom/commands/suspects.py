@@ -55,10 +55,10 @@ def suspects(
     config = TrainConfig.of(params)
     configure_libraries(config.is_deterministic)
     from darkroom.prediction.table import open_table
+    from darkroom.retraining.folds import assign_folds
     from darkroom.retraining.groups import load_groups
     from darkroom.retraining.parts import LabelledImages
     from darkroom.suspects.findings import check_target, find_suspects
-    from darkroom.suspects.folds import assign_folds
     from darkroom.suspects.gallery import write_gallery
     from darkroom.suspects.out_of_fold import choose_method, predict_out_of_fold
     from darkroom.suspects.targets.interface import suspects_target
@@ -69,9 +69,10 @@ def suspects(
     labels, paths = images.shards.labels, images.shards.paths
     class_names, target = images.info.class_names, suspects_target(images.info.target)
     strata = images.target.strata(labels)
-    folds_of = assign_folds(strata, load_groups(MANIFEST, paths), folds, config.seed)
+    groups = load_groups(MANIFEST, paths)
+    folds_of = assign_folds(strata, groups, folds, config.seed)
     chosen = choose_method(config) if method == "auto" else method
-    probabilities = predict_out_of_fold(chosen, config, runtime, images, folds_of)
+    probabilities = predict_out_of_fold(chosen, config, runtime, images, folds_of, groups)
     is_judged = target.can_be_judged(labels, folds_of, len(class_names))
     separator = params.data.label_separator or "|"
     found = find_suspects(
@@ -88,6 +89,10 @@ def suspects(
         )
     counts = f"{counted(len(found.suspects), 'suspect')} among {counted(len(found.ranked), 'image')}"
     click.echo(
-        f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, too"
-        f" many if the model is weak; see {table.with_suffix('.html')}"
+        f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, more"
+        " than there are if the model is weak"
+    )
+    click.echo(
+        f"next: look at {table.with_suffix('.html')}, fill in new_label or exclude in {table.name} where"
+        f" needed, and run `darkroom relabel {table}`"
     )

@@ -1,5 +1,7 @@
 """darkroom use: applies a recipe to params.yaml."""
 
+from pathlib import Path
+
 import click
 
 
@@ -8,11 +10,13 @@ import click
 def use(recipe: str | None) -> None:
     """Write the values of RECIPE into params.yaml; without RECIPE, list all recipes.
 
+    RECIPE is a name, or the path of a YAML file of your own, such as profiles/smoke.yaml.
+
     Comments and all other values stay. Decisions about the data (data.*, and how prepare selects and
     splits) are yours: a recipe never changes them; those that differ from the recipe's are shown. `git
     diff params.yaml` shows the changes.
     """
-    from darkroom.errors import counted
+    from darkroom.errors import UserError, counted
     from darkroom.params import load_params, shown
     from darkroom.paths import PARAMS, RECIPES
     from darkroom.recipes import list_recipes, use_recipe
@@ -21,7 +25,13 @@ def use(recipe: str | None) -> None:
         for name, about in list_recipes(RECIPES).items():
             click.echo(f"{name}\n    {about}")
         return
-    used = use_recipe(recipe, RECIPES, PARAMS)
+    path = Path(recipe)
+    folder = RECIPES
+    if path.suffix == ".yaml":
+        if not path.is_file():
+            raise UserError(f"{recipe}: the file does not exist")
+        folder, recipe = path.parent, path.stem
+    used = use_recipe(recipe, folder, PARAMS)
     for name, before, now in used.changes:
         click.echo(f"{name}: {shown(before)} -> {shown(now)}")
     click.echo(f"{PARAMS}: {counted(len(used.changes), 'value')} changed", err=True)

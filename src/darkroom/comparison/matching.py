@@ -28,6 +28,12 @@ class Matched:
     each image is by itself."""
     remarks: list[str]
 
+    @property
+    def are_alike(self) -> bool:
+        """Whether both models predict the same for every image."""
+        pairs = ((self.first.preds, self.second.preds), (self.first.hits, self.second.hits))
+        return all(np.array_equal(*pair) for pair in pairs)
+
 
 def match(first: Side, second: Side, common: bool = False) -> Matched:
     """Return both models' predictions for the same test images: same path, label and content.

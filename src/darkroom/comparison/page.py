@@ -46,6 +46,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
             (f"Lost: only {comparison.names[0]} has these right", comparison.lost),
             (f"Gained: only {comparison.names[1]} has these right", comparison.gained),
         )
+        if comparison.only_right is not None
     ]
     remarks = comparison.remarks
     if any(not image.picture for _, _, images in sections for image in images):
@@ -65,6 +66,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         names=comparison.names,
         scores=list(score_rows(comparison)),
         class_headings=CLASS_HEADINGS,
+        class_test=comparison.kind.class_test,
         classes=list(class_rows(comparison.classes)),
         sections=sections,
     )

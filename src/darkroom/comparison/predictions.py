@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from darkroom.dataset.targets.interface import check_labelled
+from darkroom.comparison.targets.interface import compared_target
 from darkroom.errors import UserError, brief
-from darkroom.targets import WORDS, Target, target_of_columns, target_of_metrics
+from darkroom.targets import Target, target_of_metrics
+
+Counted = NDArray[Any]
+"""Booleans of labels, int64 numbers of pixels of masks."""
 
 Key = tuple[str, int]
 """The path of an image, and how many images of the same path come before it."""
@@ -30,12 +33,14 @@ class Predictions:
     class_names: tuple[str, ...]
     target: Target
     keys: tuple[Key, ...]
-    targets: NDArray[np.bool_]
-    """``(n, num_classes)``: the true class or labels."""
-    preds: NDArray[np.bool_]
-    """``(n, num_classes)``: the predicted class or labels."""
+    targets: Counted
+    """``(n, num_classes)``: the true class or labels, or the pixels of each class."""
+    hits: Counted
+    """``(n, num_classes)``: what of it is predicted."""
+    preds: Counted
+    """``(n, num_classes)``: the predicted class or labels, or the pixels predicted as each class."""
     probabilities: NDArray[np.float64]
-    """``(n, num_classes)``, 0..1."""
+    """``(n, num_classes)``, 0..1; of masks ``(n, 0)``."""
 
     @classmethod
     def parse(cls, predictions: bytes, metrics: bytes, place: str) -> Self:
@@ -45,12 +50,10 @@ class Predictions:
             place: where the files are from, for messages.
 
         Raises:
-            NotComparableError: the model predicts masks.
             UserError: a file is damaged, or not written by darkroom.
         """
         try:
             test = json.loads(metrics)["test"]
-            check_labelled(target_of_metrics(test), "compare", place, NotComparableError)
             per_class = test["per_class"]
             # rows with names since metrics.json is a list of classes; before, a mapping
             names = (
@@ -58,20 +61,9 @@ class Predictions:
             )
             names = tuple(names)
             table = read_parquet(predictions)
-            target = target_of_columns(table.column_names)
-            truth, pred = WORDS[target].columns
-            paths = table["path"].to_pylist()
-            probabilities = np.array(table["probabilities"].to_pylist(), dtype=np.float64)
-            if probabilities.shape != (len(paths), len(names)):
-                raise ValueError(f"probabilities of {probabilities.shape}, {len(names)} classes")
-            return cls(
-                names,
-                target,
-                tuple(_keys(paths)),
-                _indicators(table[truth].to_pylist(), names),
-                _indicators(table[pred].to_pylist(), names),
-                probabilities,
-            )
+            target = target_of_metrics(test)
+            outcomes = compared_target(target).read(table, names)
+            return cls(names, target, tuple(_keys(table["path"].to_pylist())), *outcomes)
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{place}: predictions.parquet or metrics.json is damaged, or not written by darkroom "
@@ -109,6 +101,7 @@ class Predictions:
             self,
             keys=tuple(self.keys[index] for index in indices),
             targets=self.targets[rows],
+            hits=self.hits[rows],
             preds=self.preds[rows],
             probabilities=self.probabilities[rows],
         )
@@ -120,8 +113,11 @@ class Predictions:
             self,
             class_names=class_names,
             targets=self.targets[:, order],
+            hits=self.hits[:, order],
             preds=self.preds[:, order],
-            probabilities=self.probabilities[:, order],
+            probabilities=self.probabilities[:, order]
+            if self.probabilities.size
+            else self.probabilities,
         )
 
 
@@ -141,12 +137,3 @@ def _keys(paths: Sequence[str]) -> list[Key]:
         keys.append((path, seen[path]))
         seen[path] += 1
     return keys
-
-
-def _indicators(cells: Sequence[Any], names: tuple[str, ...]) -> NDArray[np.bool_]:
-    positions = {name: index for index, name in enumerate(names)}
-    indicators = np.zeros((len(cells), len(names)), dtype=np.bool_)
-    for row, cell in enumerate(cells):
-        for name in cell if isinstance(cell, list) else [cell]:
-            indicators[row, positions[name]] = True
-    return indicators

@@ -25,11 +25,11 @@ def score_rows(comparison: Comparison) -> Iterator[Row]:
     yield _row("macro F1", comparison.paired.scores)
     words = WORDS[comparison.images.first.target]
     yield _row(words.score_title, comparison.accuracies)
-    only = comparison.only_right
-    yield "only this one right", f"{only[0]:,}", f"{only[1]:,}", f"p {comparison.mcnemar_p:.2g}"
-    for name, title in SCORES.items():
-        before, after = (model[name] for model in comparison.calibration)
-        yield _row(title, (before, after))
+    if (only := comparison.only_right) is not None:
+        yield "only this one right", f"{only[0]:,}", f"{only[1]:,}", f"p {comparison.mcnemar_p:.2g}"
+    before, after = comparison.calibration
+    for name in before:
+        yield _row(SCORES[name], (before[name], after[name]))
     old, new = comparison.model_bytes
     if old is not None and new is not None:
         yield "model file (MB)", f"{old / 1e6:,.2f}", f"{new / 1e6:,.2f}", f"{(new - old) / 1e6:+,.2f}"

@@ -8,12 +8,12 @@ import numpy as np
 
 from darkroom.comparison.costs import Costs
 from darkroom.comparison.matching import Matched, match
-from darkroom.comparison.paired import Paired, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
-from darkroom.comparison.targets.interface import compared_target
+from darkroom.comparison.targets.interface import ComparedTarget, compared_target
 from darkroom.errors import counted
 from darkroom.metrics.holm import holm
+from darkroom.metrics.paired import Paired, compare_units
 
 Verdict = Literal["better", "worse", "indistinguishable"]
 
@@ -27,13 +27,13 @@ class ClassDifference:
 
     name: str
     support: int
-    """Number of images with the class."""
+    """Number of images with the class, or whose mask shows it."""
     f1: tuple[float, float]
     low: float
     high: float
     """The 95 % interval of the difference."""
     p_value: float
-    """Of McNemar's exact test on the decisions about this class, corrected by Holm's method."""
+    """See ``ComparedTarget.class_test``; corrected by Holm's method."""
 
     @property
     def difference(self) -> float:
@@ -51,9 +51,9 @@ class Comparison:
     names: tuple[str, str]
     images: Matched
     paired: Paired
-    only_right: tuple[int, int]
-    """Number of images that only the first, and only the second model has right."""
-    mcnemar_p: float
+    only_right: tuple[int, int] | None
+    """Number of images that only the first, and only the second model has right; None for masks."""
+    mcnemar_p: float | None
     classes: list[ClassDifference]
     """Only classes with images, the largest change first."""
     calibration: tuple[dict[str, float], dict[str, float]]
@@ -65,9 +65,13 @@ class Comparison:
         return len(self.images.first)
 
     @property
+    def kind(self) -> ComparedTarget:
+        return compared_target(self.images.first.target)
+
+    @property
     def accuracies(self) -> tuple[float, float]:
-        """The fractions of the images whose class, or every label, is right."""
-        return float(self.images.first.correct.mean()), float(self.images.second.correct.mean())
+        """The first score in ``WORDS`` of both models."""
+        return self.kind.score(self.images.first), self.kind.score(self.images.second)
 
     @property
     def verdict(self) -> Verdict:
@@ -91,7 +95,7 @@ class Comparison:
         if self.verdict != "indistinguishable":
             return f"{second} is {self.verdict} than {first} on {number}: {scores}."
         said = f"{second} and {first} are not distinguishable with these {number}: {scores}."
-        if not (self.images.first.preds != self.images.second.preds).any():
+        if self.images.are_alike:
             return f"{said} They predict the same for every image."
         needed = paired.needed(self.num_images)
         power = f"These images show a difference of {paired.detectable:.4f} or more (power 80 %)"
@@ -111,8 +115,8 @@ class Comparison:
         if self.images.groups is not None:
             num_groups = int(self.images.groups.max()) + 1
             remarks.append(
-                f"Images in the same group, and copies, were drawn together: {num_groups:,} groups. "
-                "McNemar's test counts every image."
+                f"Images in the same group, and copies, were drawn together: {num_groups:,} groups."
+                + " McNemar's test counts every image." * (self.only_right is not None)
             )
         if latency := self.costs.latency:
             remarks.append(
@@ -138,12 +142,18 @@ class Comparison:
             "p_value": paired.p_value,
             "standard_error": paired.standard_error,
             "f1_macro": list(paired.scores),
-            "accuracy": list(self.accuracies),
-            "mcnemar": {
-                "only_first_right": self.only_right[0],
-                "only_second_right": self.only_right[1],
-                "p_value": self.mcnemar_p,
-            },
+            self.kind.score_name: list(self.accuracies),
+            **(
+                {
+                    "mcnemar": {
+                        "only_first_right": self.only_right[0],
+                        "only_second_right": self.only_right[1],
+                        "p_value": self.mcnemar_p,
+                    }
+                }
+                if self.only_right is not None
+                else {}
+            ),
             "detectable": paired.detectable,
             "needed_images": paired.needed(self.num_images),
             "per_class": [
@@ -169,13 +179,18 @@ class Comparison:
 
     @property
     def gained(self) -> list[int]:
-        """The images that only the second model has right."""
-        return np.flatnonzero(self.images.second.correct & ~self.images.first.correct).tolist()
+        """The images that only the second model has right; empty for masks."""
+        return self._only_right_in(self.images.second, self.images.first)
 
     @property
     def lost(self) -> list[int]:
-        """The images that only the first model has right."""
-        return np.flatnonzero(self.images.first.correct & ~self.images.second.correct).tolist()
+        """The images that only the first model has right; empty for masks."""
+        return self._only_right_in(self.images.first, self.images.second)
+
+    def _only_right_in(self, one: Predictions, other: Predictions) -> list[int]:
+        if self.only_right is None:
+            return []
+        return np.flatnonzero(one.correct & ~other.correct).tolist()
 
 
 def compare(
@@ -195,14 +210,15 @@ def compare(
     """
     images = match(first, second, common)
     before, after = images.first, images.second
-    paired = paired_difference(before.targets, before.preds, after.preds, images.groups, advance)
-    only_first, only_second, p_value = mcnemar(before.correct, after.correct)
+    kind = compared_target(before.target)
+    paired = compare_units(kind.units(before, after, images.groups), advance)
+    right = kind.only_right(before, after)
     return Comparison(
         names=(first.name, second.name),
         images=images,
         paired=paired,
-        only_right=(only_first, only_second),
-        mcnemar_p=p_value,
+        only_right=right and right[:2],
+        mcnemar_p=right and right[2],
         classes=_classes(before, after, paired),
         calibration=(calibration(before), calibration(after)),
         model_bytes=(first.model_bytes, second.model_bytes),
@@ -211,19 +227,11 @@ def compare(
 
 def _classes(before: Predictions, after: Predictions, paired: Paired) -> list[ClassDifference]:
     present = np.flatnonzero(before.targets.any(axis=0)).tolist()
-    p_values = holm(
-        [
-            mcnemar(
-                before.preds[:, index] == before.targets[:, index],
-                after.preds[:, index] == after.targets[:, index],
-            )[2]
-            for index in present
-        ]
-    )
+    p_values = holm(compared_target(before.target).class_p_values(before, after, paired, present))
     rows = [
         ClassDifference(
             name=before.class_names[index],
-            support=int(before.targets[:, index].sum()),
+            support=int((before.targets[:, index] > 0).sum()),
             f1=(float(paired.class_scores[0, index]), float(paired.class_scores[1, index])),
             low=float(paired.class_intervals[0, index]),
             high=float(paired.class_intervals[1, index]),

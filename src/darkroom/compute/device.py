@@ -1,4 +1,4 @@
-"""The device that computes, and errors of its memory."""
+"""Select the device that computes, and recognise that its memory is exhausted."""
 
 import torch
 

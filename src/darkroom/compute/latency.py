@@ -1,4 +1,4 @@
-"""How long functions take, measured in turn, so that what else the machine does affects all alike."""
+"""Time functions in turn, so that other load on the machine affects all of them equally."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def time_in_turn(
     Args:
         functions: called once per round, in an order that alternates.
         num_rounds: maximum number of rounds.
-        min_rounds: number of rounds that are measured whatever they take.
+        min_rounds: minimum number of rounds, however long they take.
         max_seconds: time after which no further round begins.
         num_warm_ups: rounds before the first measured one.
     """

@@ -16,7 +16,7 @@ class Gate(TypedDict, total=False):
 
     min_f1_macro: Score
     min_recall: Score | dict[str, Score]
-    """For every class, or by class."""
+    """Minimum recall of every class, or of each class that is named."""
     max_drop: Score
     """How far macro F1 may be below that of ``against``."""
     against: Annotated[str, Field(min_length=1)]

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 RECIPE = "breast_cancer"
 
+FORMATS = ("onnx", "pt2")
+"""The formats that a model of rows can be exported to."""
+
 _OFF = {
     "prepare.image_size": "auto",
     "prepare.channels": "auto",
@@ -38,6 +41,12 @@ def mistakes_of_rows(params: "Params") -> Mistakes:
                 else f"set it to {value or 'null'}"
             )
             yield name, f"{given} is for images, but data.table {table!r} has rows; {unset}"
+    if other := [name for name in params.export.formats if name not in FORMATS]:
+        yield (
+            "export.formats",
+            f"{other[0]} is for images, but data.table {table!r} has rows; allowed are"
+            f" {' and '.join(FORMATS)}",
+        )
     if params.prepare.storage == "encoded":
         yield "prepare.storage", "encoded is for images; rows are stored as numbers: set decoded or auto"
     if params.model.weights != "random":

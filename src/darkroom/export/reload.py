@@ -72,15 +72,28 @@ def load_onnx(path: Path) -> Run:
     """Return what runs an ONNX file on the CPU."""
     import onnxruntime
 
-    from darkroom.export.inputs.interface import exported_input
+    from darkroom.export.feeds import onnx_feeds
     from darkroom.models.spec import load_spec
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    spec = load_spec(path.with_name("model.safetensors"))
-    feeds = exported_input(spec.input).feeds
+    encoding = load_spec(path.with_name("model.safetensors")).encoding
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:
-        _, *outputs = session.run(None, feeds(images, spec.encoding))
+        _, *outputs = session.run(None, onnx_feeds(images, encoding))
+        return _columns(*outputs)
+
+    return run
+
+
+def load_openvino(path: Path) -> Run:
+    """Return what runs an OpenVINO model on the CPU."""
+    import openvino
+
+    # without the hint, processors that have bfloat16 compute with it
+    model = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        _, *outputs = model(images).values()
         return _columns(*outputs)
 
     return run
@@ -92,7 +105,12 @@ def _columns(
     return probabilities if unfamiliarity is None else np.column_stack([probabilities, unfamiliarity])
 
 
-LOADERS = {".safetensors": load_safetensors, ".pt2": load_pt2, ".onnx": load_onnx}
+LOADERS = {
+    ".safetensors": load_safetensors,
+    ".pt2": load_pt2,
+    ".onnx": load_onnx,
+    ".xml": load_openvino,
+}
 
 
 def write_array(array: NDArray[np.generic], file: IO[bytes]) -> None:
@@ -141,7 +159,7 @@ def main() -> None:
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    if path.suffix != ".onnx":
+    if path.suffix in (".safetensors", ".pt2"):
         set_determinism(0, num_threads)
     run = LOADERS[path.suffix](path)
     last = None

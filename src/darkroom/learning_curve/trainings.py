@@ -15,7 +15,7 @@ from darkroom.learning_curve.subsets import SizedSubset, nested_subsets
 from darkroom.models.targets.interface import model_target
 from darkroom.progress import Bar, progress_bar
 from darkroom.retraining.parts import LabelledImages, Part
-from darkroom.retraining.training import folder_of, save_array, validation_logits
+from darkroom.retraining.training import folder_of, save_result, train, validation_logits
 from darkroom.runtime import Runtime
 from darkroom.training.job import Job, make_job
 
@@ -119,10 +119,11 @@ def _of_subset(
         bar.advance(len(rows) * config.train.epochs)
         return np.load(known)
     place.mkdir(parents=True, exist_ok=True)
-    target, logits = model_target(job.spec.target), validation_logits(features.of(job, rows), place, bar)
+    target, job = model_target(job.spec.target), features.of(job, rows)
+    logits = validation_logits(job, train(job, place, bar, runtime.checkpoint_seconds))
     # labels are predicted from 0.5 on, as in the scores of each epoch
     preds = target.decide(target.probabilities(logits).numpy(), [0.5] * logits.shape[1])
-    save_array(preds, known)
+    save_result(preds, known)
     return preds
 
 

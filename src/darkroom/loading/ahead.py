@@ -36,7 +36,7 @@ def loading_workers(function: partial[Tensor], workers: int) -> Workers[Any, Ten
 
 
 def _yield_cores() -> None:
-    """Let the training have priority over this worker."""
+    """Give the training priority over this worker."""
     torch.set_num_threads(1)
     if hasattr(os, "nice"):
         os.nice(10)  # a step on the CPU waits for its slowest thread
@@ -46,7 +46,7 @@ def _yield_cores() -> None:
 def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
     """Yield ``items`` in order; a thread takes ``depth`` of them in advance.
 
-    An exception is raised in its turn. The thread ends with the iteration, even if that is closed early.
+    An exception is raised when its item is due. The thread ends when the iteration ends or is closed.
     """
     with ThreadPoolExecutor(1) as thread:
         pending = deque(thread.submit(next, items, None) for _ in range(depth))

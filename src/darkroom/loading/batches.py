@@ -84,7 +84,7 @@ class Batches:
 
     @property
     def digest(self) -> str:
-        """Of the shards: equal digests mean equal images in the same order."""
+        """Digest of the shards: equal digests mean equal images in the same order."""
         return self._shards.digest
 
     @property
@@ -168,7 +168,7 @@ class Batches:
     def epoch(
         self, seed: int, epoch: int, augmentation: Augmentation | None, first_step: int = 0
     ) -> Iterator[TrainBatch]:
-        """Yield an epoch's images in the order, and with the augmentation, of ``(seed, epoch)``.
+        """Yield an epoch's images, with the order and the augmentation that ``(seed, epoch)`` determine.
 
         If images are mixed, each is mixed with the next one in this order, and the last with the first.
 

@@ -18,9 +18,9 @@ from darkroom.loading.ahead import copied_ahead, loading_workers
 from darkroom.parallel import available_cores
 
 HOST_CHUNK_BYTES = 2 * 2**20
-"""Stays in a CPU's caches from loading to augmentation."""
+"""Small enough to stay in a CPU's caches from loading to augmentation."""
 GPU_CHUNK_BYTES = 32 * 2**20
-"""Needs few kernel launches per epoch and little GPU memory."""
+"""Large enough for few kernel launches per epoch, small enough to take little GPU memory."""
 
 Features = NDArray[np.float32]
 """``(n, num_features)``: a vector per image, in the order of the shards."""
@@ -223,7 +223,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 def place_images(
     pixels: Pixels, device: torch.device, workers: int, needs_host: bool
 ) -> tuple[PlacedImages, str]:
-    """Return the placed images, and a sentence on the choice of the placement.
+    """Return the placed images, and a sentence that explains the choice of placement.
 
     Args:
         workers: number of processes that load images which must be decoded or augmented one at a time;

@@ -34,7 +34,7 @@ def reliability(confidences: Array, is_correct: NDArray[np.bool_]) -> Reliabilit
     """Return equal-mass bins of decisions.
 
     The bounds of the bins are quantiles of the confidences, interpolated as by ``numpy.quantile``; a
-    confidence at a bound belongs to the lower bin, so equal ones are never parted. This is
+    confidence at a bound belongs to the lower bin, so equal ones stay together. This is
     scikit-learn's ``calibration_curve`` with ``strategy="quantile"``.
 
     Args:

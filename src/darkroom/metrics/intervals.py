@@ -104,7 +104,7 @@ def wilson(score: NDArray[np.float64], size: NDArray[np.float64]) -> Bounds:
 def _units(
     targets: NDArray[np.bool_], preds: NDArray[np.bool_], groups: NDArray[np.int64] | None
 ) -> Units:
-    """Return what is drawn.
+    """Return the counts that the bootstrap resamples.
 
     The columns are three blocks of classes (images of the class, right predictions of it, all
     predictions of it), the images that are right, and the images.

@@ -25,7 +25,7 @@ def end_with_dvc() -> None:
         while os.getppid() == parent and all(_started(pid) == began for pid, began in watched.items()):
             time.sleep(LOOK_EVERY_SECONDS)
         with suppress(OSError):  # the reader of standard error may be gone, too
-            print("dvc is gone; this stage stops, too", file=sys.stderr)
+            print("dvc has ended, so this stage stops as well", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()

@@ -87,7 +87,7 @@ def _run_stage(
 
 
 def _record_environment(runtime: Runtime, run: Run) -> None:
-    """Record what the bytes of a result of torch depend on, in environment.json and in the run."""
+    """Record the environment, on which the bytes of torch's results depend, in a file and in the run."""
     if "torch" not in sys.modules:
         return
     from darkroom.compute.device import select_device

@@ -85,14 +85,16 @@ class RowDescription(Description):
 AnyDescription = TypeVar("AnyDescription", bound=Description)
 
 
-def load_described(kind: type[AnyDescription], folder: Path) -> tuple[AnyDescription, Path, Path]:
+def load_described(
+    kind: type[AnyDescription], folder: Path, model_name: str = "model.onnx"
+) -> tuple[AnyDescription, Path, Path]:
     """Return the description of an export, its file, and that of the ONNX model.
 
     Raises:
         UserError: a file is missing, damaged, or from another export, or the model takes other inputs.
     """
     values, digests = load_description(folder)
-    file, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
+    file, model = folder / DESCRIPTION, check_exported(folder, digests, model_name)
     try:
         return kind.model_validate_json(json.dumps(from_file(values)), strict=True), file, model
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Run an ONNX file as a classifier, and reject files that are not one."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ OUTPUT = "probabilities"
 UNFAMILIARITY = "unfamiliarity"
 """The name of an output that files of earlier versions lack."""
 
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?")
+_PLACE = re.compile(r"/\S+:\d+ [^()]*(\([^()]*\)[^()]*::[^()]*)*\([^()]*\)( const)?(::\S+)? ")
+"""A line of ONNX Runtime's source, with the signature of the function."""
+
 
 def open_session(model: Path) -> "onnxruntime.InferenceSession":
     """Return a session of an ONNX file on the CPU.
@@ -30,7 +35,7 @@ def open_session(model: Path) -> "onnxruntime.InferenceSession":
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no other base class
-        raise UserError(f"{model}: cannot be loaded ({brief(error)})") from None
+        raise UserError(f"{model}: cannot be loaded ({_reason(error)})") from None
 
 
 class OnnxClassifier:
@@ -104,7 +109,7 @@ class OnnxClassifier:
         try:
             found, *others = self._session.run(self._outputs, {self._input: given})
         except Exception as error:  # as above
-            raise UserError(f"{self._model}: fails on an image ({brief(error)})") from None
+            raise UserError(f"{self._model}: fails on an image ({_reason(error)})") from None
         expected = [(len(given), *self._output_shape), (len(given),)]
         for output, wanted in zip([found, *others], expected, strict=False):
             if not isinstance(output, np.ndarray) or output.shape != wanted:
@@ -114,6 +119,11 @@ class OnnxClassifier:
                     "expected"
                 )
         return found[: len(images)], others[0][: len(images)] if others else None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of ONNX Runtime says, without its code and places in its source."""
+    return brief(_PLACE.sub("", _PREFIX.sub("", f"{error}")) or error)
 
 
 def _names(values: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from darkroom.decoding.decode import PixelLayout, decode_whole, resize
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError
+from darkroom.models.exported import ONNX_FILES
 from darkroom.prediction.decisions import Decisions, Failure, Prediction
 from darkroom.prediction.description import ExportDescription, load_described
 from darkroom.prediction.onnx_session import OnnxClassifier
@@ -78,11 +79,12 @@ class Predictor(Decisions):
     """An exported model.
 
     Args:
-        folder: a folder with ``model.onnx`` and ``model.json``, as the export stage writes them.
+        folder: a folder with an ONNX file and ``model.json``, as the export stage writes them.
         tiff: also read TIFF files.
         abstains: predict ``abstained`` instead of a class if the probability is below the threshold; if
             an image may have several labels, leave open those of which the model is not sure enough.
         masks: ``predict_masks`` will be called instead of ``predict``.
+        format_name: a key of ``ONNX_FILES``.
 
     Raises:
         UserError: a file is missing, damaged, unreadable, or from another export; or the model has no
@@ -90,9 +92,16 @@ class Predictor(Decisions):
     """
 
     def __init__(
-        self, folder: Path, tiff: bool = False, abstains: bool = False, masks: bool = False
+        self,
+        folder: Path,
+        tiff: bool = False,
+        abstains: bool = False,
+        masks: bool = False,
+        format_name: str = "onnx",
     ) -> None:
-        described, description, model = load_described(ExportDescription, folder)
+        described, description, model = load_described(
+            ExportDescription, folder, ONNX_FILES[format_name]
+        )
         super().__init__(described, description, abstains, masks)
         self._tiff = tiff
         prepared_size = described.prepared_size or described.input_size

@@ -82,8 +82,13 @@ def open_table(path: Path) -> Iterator[TextIO]:
     """
     with contextlib.suppress(FileNotFoundError):
         if _is_stream(path, path.stat()):
-            with path.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
+            try:
+                with path.open("w", encoding="utf-8", newline="") as stream:
+                    yield stream
+            except BrokenPipeError:  # whoever reads has seen enough
+                raise
+            except OSError as error:
+                raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
             return
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)

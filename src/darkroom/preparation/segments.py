@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from darkroom.dataset.storage import Storage, unpack_image
+from darkroom.whole_files import save_array
 
 SCHEMA = pa.schema(
     [
@@ -188,8 +189,8 @@ class SegmentIndex:
         self._starts = np.cumsum([len(part) for part in prefixes])
         joined = np.concatenate(prefixes)
         order = np.argsort(joined, kind="stable")
-        _save(folder / "prefixes.npy", joined[order])
-        _save(folder / "positions.npy", order)
+        save_array(joined[order], folder / "prefixes.npy")
+        save_array(order, folder / "positions.npy")
         self._tables: dict[int, pa.Table] = {}
 
     def __len__(self) -> int:
@@ -256,11 +257,3 @@ def _prefixes(table: pa.Table) -> NDArray[np.uint64]:
     """Return the first eight bytes of the digest of each file; zeros if there is none."""
     digests = (digest or bytes(32) for digest in _keys(table).to_pylist())
     return np.frombuffer(b"".join(digest[:8] for digest in digests), np.uint64)
-
-
-def _save(path: Path, array: NDArray) -> None:
-    """Replace a file that another process may have mapped."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.save(file, array)
-    part.replace(path)

@@ -139,7 +139,7 @@ def _right(share: float | None, decided: str, truth: str) -> str:
 
 
 def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the test images say of abstention and of prediction sets.
+    """Yield sentences on abstention and prediction sets, as measured on the test images.
 
     Args:
         metrics: as in metrics.json, also of an earlier version.

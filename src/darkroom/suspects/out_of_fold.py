@@ -1,7 +1,5 @@
 """Predictions for images by models that were trained on the other folds."""
 
-import hashlib
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,13 +12,11 @@ from darkroom.evaluation.regression import make_reduction, one_thread
 from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.features.extractor import Extractor, Wanted
 from darkroom.loading.batches import Batches
-from darkroom.models.classifier import probabilities_of
-from darkroom.progress import Bar, progress_bar
-from darkroom.retraining.parts import LabelledImages, Part
-from darkroom.retraining.training import folder_of, save_array, validation_logits
+from darkroom.progress import progress_bar
+from darkroom.retraining.parts import LabelledImages
+from darkroom.retraining.trainings import Probabilities, of_folds, probabilities_of_each
 from darkroom.runtime import Runtime
-from darkroom.suspects.confident import Probabilities
-from darkroom.training.job import Job, make_job
+from darkroom.training.job import make_job
 
 Method = Literal["features", "recipe"]
 
@@ -37,16 +33,17 @@ def predict_out_of_fold(
     runtime: Runtime,
     images: LabelledImages,
     folds: NDArray[np.int64],
+    groups: NDArray[np.int64],
 ) -> Probabilities:
     """Return the probabilities of each image by a model that was trained on the other folds.
 
     - ``features``: a logistic regression on the features of the backbone with its initial weights. The
       regularisation with the lowest cross entropy out of fold is used.
-    - ``recipe``: the network, trained as params.yaml says. The epoch is chosen on the fold itself, which
-      hardly matters for the predictions of single images. Finished folds are kept in ``.darkroom/``.
+    - ``recipe``: the network, trained as params.yaml says; the same trainings as `darkroom folds`.
 
     Args:
         folds: int64 ``(n,)``: 0, 1, ...
+        groups: as ``load_groups`` returns them.
 
     Returns:
         float64 ``(n, num_classes)``.
@@ -54,8 +51,9 @@ def predict_out_of_fold(
     Raises:
         UserError, OSError: see ``make_job``, ``Extractor.features`` and ``fit``.
     """
-    by_method = {"features": _by_features, "recipe": _by_recipe}
-    return by_method[method](config, runtime, images, folds)
+    if method == "features":
+        return _by_features(config, runtime, images, folds)
+    return _by_recipe(config, runtime, images, folds, groups)
 
 
 def _by_features(
@@ -87,31 +85,15 @@ def _by_features(
 
 
 def _by_recipe(
-    config: TrainConfig, runtime: Runtime, images: LabelledImages, folds: NDArray[np.int64]
+    config: TrainConfig,
+    runtime: Runtime,
+    images: LabelledImages,
+    folds: NDArray[np.int64],
+    groups: NDArray[np.int64],
 ) -> Probabilities:
-    num_folds = int(folds.max()) + 1
+    trainings = of_folds(config, images, groups, folds)
     probabilities = np.zeros((len(folds), len(images.info.class_names)))
-    digest = hashlib.sha256(folds.astype("<i8").tobytes()).hexdigest()
-    scratch = folder_of("suspects", config, runtime, images.info.digest, digest)
-    total = sum(int((folds != fold).sum()) for fold in range(num_folds)) * config.train.epochs
-    with progress_bar("suspects: train", total) as bar:
-        for fold in range(num_folds):
-            data = Part(images, np.flatnonzero(folds != fold), np.flatnonzero(folds == fold))
-            bar.note(f"fold {fold + 1} of {num_folds}")
-            job = make_job(config, runtime, data)
-            place = scratch / f"{fold + 1}-{job.weights_sha256[:16] or 'random'}"
-            probabilities[data.val_rows] = _of_fold(job, place, bar)
-    return probabilities
-
-
-def _of_fold(job: Job, scratch: Path, bar: Bar) -> Probabilities:
-    """Return the probabilities of one fold's images, from the cache if they are there."""
-    known = scratch / "probabilities.npy"
-    if known.exists():
-        bar.advance(job.train.num_images * job.config.train.epochs)
-        return np.load(known)
-    scratch.mkdir(parents=True, exist_ok=True)
-    logits = validation_logits(job.with_features(), scratch, bar)
-    probabilities = probabilities_of(logits, job.spec).numpy()
-    save_array(probabilities, known)
+    found = probabilities_of_each(trainings, images, runtime, "suspects")
+    for one, of_fold in zip(trainings, found, strict=True):
+        probabilities[one.rows] = of_fold
     return probabilities

@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 import pyarrow.parquet as pq
 
+from darkroom.collection.cells import path_in_collection
 from darkroom.collection.huggingface import is_hugging_face
 from darkroom.collection.idx import find_idx
 from darkroom.collection.labels import join_labels, split_labels
-from darkroom.collection.manifest import path_in_collection
 from darkroom.collection.rows import column_names, read_rows
 from darkroom.config.data import DataSource
 from darkroom.dataset.targets.interface import check_labelled

@@ -17,7 +17,7 @@ class Address:
     """An MLflow, and the experiment in it that gets the runs."""
 
     uri: str = field(repr=False)
-    """With its secrets, if any: for MLflow alone."""
+    """The address with its secrets, if any; only MLflow may see it."""
     experiment: str
     is_embedded: bool
     """Whether it is the database in the project's root, with artifacts beside it."""

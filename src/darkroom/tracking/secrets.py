@@ -30,13 +30,16 @@ _SECRET_WORDS = frozenset(
         "signature",
         "sig",
     }
-    | {"bearer", "hmac", "jwt", "otp", "pin", "salt", "webhook"}
+    | {"bearer", "hmac", "jwt", "otp", "totp", "mfa", "pin", "salt", "psw", "pswd", "tkn", "netrc"}
+    | {"authn", "authorization", "oauth", "oauth2", "csrf"}
 )
 """Words in a name that mark a secret; ``_SECRET_PARTS`` mark one anywhere in a name."""
 
 _SECRET_PARTS = re.compile(
     r"passw|passphrase|secret|credential|token|cookie|api_?key|access_?key|private_?key|account_?key"
-    r"|shared_?key|master_?key|conn(ection)?_?str(ing)?|passcode|(pass|pwd|pw)$",
+    r"|(shared|master|pass|auth|ssh|sign(ing)?|deploy|encrypt(ion)?|hmac|crypt|licen[cs]e)_?key"
+    r"|conn(ection)?_?str(ing)?|(pass|access|security|verification|pin)_?code|sess(ion)?_?id|webhook"
+    r"|personal_?access|kennwort|contrase(n|ñ)a|mot_?de_?passe|(pass|pwd|pw)$",
     re.IGNORECASE,
 )
 _NO_SECRET_NAMES = frozenset({"PWD", "OLDPWD", "TOKENIZERS_PARALLELISM", "GIT_ASKPASS", "SSH_ASKPASS"})
@@ -62,9 +65,12 @@ _TOKEN_FOLLOWS = frozenset(
 )
 """Segments of a path that are followed by a token."""
 
+_TRACKING = "MLFLOW_TRACKING_URI"
+"""In the path of this address, less must look like a token: proxies of MLflow take one there."""
+
 _OPTIONS = re.compile(r"[\w.%+-]+=[^&]*(&[\w.%+-]+=[^&]*)*")
 _PLACE = re.compile(r"(\[[^]]*\]|[^:/@#]*)(:\d*)?([/,]|$)")
-_HOST = re.compile(r"[\w.,:\[\]%-]*")
+_HOST = re.compile(r"(\[[\w.:%-]*\]|[\w.,:-]*)(:\d*)?")
 _DATABASE = re.compile(r"/?[\w.-]*")
 _ASSIGNMENT = re.compile(
     r"""(?P<name>[A-Za-z_][\w.-]*)(?:["']\s*:|["']?\s*=)\s*"""
@@ -184,6 +190,8 @@ def _secrets(named_values: tuple[tuple[str, str], ...]) -> re.Pattern[str] | Non
         if is_secret_name(name) and name not in _NO_SECRET_NAMES and not is_file:
             found |= {value, value.strip(), *value.splitlines()}
         found |= set(_secrets_within(value))
+        if name == _TRACKING and re.match("https?://", value, re.IGNORECASE):
+            found |= {part for part in _path(value.partition("://")[2]) if _is_token(part, 8)}
     spellings = {
         spelling for secret in found if _is_worth_hiding(secret) for spelling in _spelled(secret)
     }
@@ -193,16 +201,17 @@ def _secrets(named_values: tuple[tuple[str, str], ...]) -> re.Pattern[str] | Non
 
 def _secrets_within(value: str) -> Iterator[str]:
     """Yield the secrets in addresses, connection strings and keys."""
-    for text in {value, unquote_plus(value)}:
+    once = unquote_plus(value)
+    for text in {value, once, unquote_plus(once)}:
         for key in _PRIVATE_KEY.findall(text):
             yield from key.splitlines()[1:-1]
         for assignment in _ASSIGNMENT.finditer(text):
             if is_secret_name(assignment["name"]):
-                yield assignment["value"].strip("\"'{}")
+                yield from _password(assignment["value"].strip("\"'{}"))
         for line in text.splitlines():
             for scheme in re.finditer("://", line):
                 yield from _secrets_of_address(line[scheme.end() :])
-            if "://" not in line and (login := re.match(r"[^\s/:@]+:(\S+)@", line)):
+            if "://" not in line and (login := re.match(r"/*[^\s/:@]+:(\S+)@", line)):
                 yield from _password(login[1])
 
 
@@ -220,7 +229,7 @@ def _secrets_of_address(rest: str) -> Iterator[str]:
             yield from _password(option[2])
             yield from _password(option[3])
     if not rest.startswith("/"):
-        yield from _tokens_in_path(_Parts.of(rest).place.partition("/")[2])
+        yield from _tokens_in_path(rest)
 
 
 def _password(text: str) -> Iterator[str]:
@@ -232,17 +241,22 @@ def _password(text: str) -> Iterator[str]:
     yield from re.split(r"[/?#@:'\"\\\s&;,]", text)
 
 
-def _tokens_in_path(path: str) -> Iterator[str]:
-    segments = re.split(r"[?#]", path, maxsplit=1)[0].split("/")
+def _path(rest: str) -> list[str]:
+    """Return the segments of the path of an address, given what follows ``://``."""
+    return re.split(r"[?#]", _Parts.of(rest).place.partition("/")[2], maxsplit=1)[0].split("/")
+
+
+def _tokens_in_path(rest: str) -> Iterator[str]:
+    segments = _path(rest)
     for before, segment in zip(["", *segments], segments, strict=False):
         if before.lower() in _TOKEN_FOLLOWS or _is_token(segment):
             yield segment
 
 
-def _is_token(segment: str) -> bool:
+def _is_token(segment: str, least: int = 20) -> bool:
     """Return whether a segment of a path looks like a token rather than a name."""
     has_digit = any(char.isdigit() for char in segment)
-    return len(segment) >= 20 and has_digit and bool(re.fullmatch(r"[A-Za-z0-9_=~-]+", segment))
+    return len(segment) >= least and has_digit and bool(re.fullmatch(r"[A-Za-z0-9_=~-]+", segment))
 
 
 def _is_worth_hiding(secret: str) -> bool:
@@ -284,7 +298,7 @@ def _hide_in_address(address: re.Match[str]) -> str:
     elif re.match(r"[^/?#:\s\[\]'\"]+:(?!\d+\b|\W|$)", rest):  # the text ends before the @
         return f"{scheme}://{HIDDEN}"
     is_file = rest.startswith("/")
-    for token in () if is_file else set(_tokens_in_path(parts.place.partition("/")[2])):
+    for token in () if is_file else set(_tokens_in_path(rest)):
         if _is_worth_hiding(token):
             rest = rest.replace(f"/{token}", f"/{HIDDEN}")
     if "=" in parts.query:

@@ -7,6 +7,7 @@ from typing import Any
 
 from darkroom.digests import Mismatch, seal, unseal
 from darkroom.errors import brief
+from darkroom.whole_files import whole_file
 
 
 def load_settled(path: Path) -> dict[str, Any]:
@@ -26,6 +27,5 @@ def save_settled(path: Path, values: dict[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(seal(values)), encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(seal(values)), encoding="utf-8")

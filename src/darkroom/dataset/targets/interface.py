@@ -65,19 +65,18 @@ def stored_target(name: Target) -> StoredTarget:
     return _TARGETS[name]
 
 
-def check_labelled(name: Target, command: str, source: str, error: type[UserError] = UserError) -> None:
+def check_labelled(name: Target, command: str, source: str) -> None:
     """Refuse images with masks, for commands that need labels of images.
 
     Args:
         command: of ``darkroom``, for the message.
         source: what has the target, for the message.
-        error: what is raised.
 
     Raises:
         UserError: images have masks.
     """
     if stored_target(name).has_masks:
-        raise error(
+        raise UserError(
             f"darkroom {command} does not support masks: it needs labels of images, and {source} has "
             f"{WORDS[name].per_image}"
         )

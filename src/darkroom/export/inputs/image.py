@@ -8,7 +8,6 @@ from onnx import ModelProto
 from torch import Tensor
 
 from darkroom.export.golden import write_golden as write_golden
-from darkroom.inputs import Encoding
 from darkroom.models.spec import ModelSpec
 
 name = "images"
@@ -24,7 +23,3 @@ def given(batch: NDArray[Any]) -> NDArray[Any]:
 
 def finish(model: ModelProto, spec: ModelSpec) -> None:
     """Leave the model as it is."""
-
-
-def feeds(batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:
-    return {name: batch}

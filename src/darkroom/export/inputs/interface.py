@@ -8,7 +8,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from darkroom.export.inputs import image, row
-from darkroom.inputs import Encoding, Input
+from darkroom.inputs import Input
 from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
 
@@ -44,10 +44,6 @@ class ExportedInput(Protocol):
         Args:
             examples: test inputs as ``Shards.gather`` returns them, without a view.
         """
-        ...
-
-    def feeds(self, batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:
-        """Return the inputs of an ONNX model for what ``given`` returned."""
         ...
 
 

@@ -13,8 +13,8 @@ from onnx import ModelProto
 from torch import Tensor
 
 from darkroom.export.columns import name_columns
+from darkroom.export.feeds import onnx_feeds
 from darkroom.export.golden import EXPECTED, FOLDER, expected_rows
-from darkroom.inputs import Encoding
 from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
 
@@ -50,7 +50,7 @@ def write_golden(
     missing = [math.nan] * len(spec.encoding.numbers) + codes
     rows = np.vstack([given(examples), [missing]])
     names = [*map(str, range(len(examples))), "missing"]
-    columns = feeds(rows, spec.encoding)
+    columns = onnx_feeds(rows, spec.encoding)
     files = [golden / "rows.csv", golden / EXPECTED]
     with files[0].open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -63,15 +63,3 @@ def write_golden(
     lines = [shape, *expected_rows(names, probabilities)]
     files[1].write_text("".join(f"{line}\n" for line in lines), encoding="ascii", newline="\n")
     return files
-
-
-def feeds(batch: NDArray[Any], encoding: Encoding | None) -> dict[str, NDArray[Any]]:
-    assert encoding is not None
-    numbers, codes = np.split(batch, [len(encoding.numbers)], axis=1)
-    columns: dict[str, NDArray[Any]] = {
-        number.name: column for number, column in zip(encoding.numbers, numbers.T, strict=True)
-    }
-    for category, column in zip(encoding.categories, codes.T, strict=True):
-        unknown = max((*category.values, ""), key=len) + "?"
-        columns[category.name] = np.array([unknown, *category.values], object)[column.astype(np.int64)]
-    return columns

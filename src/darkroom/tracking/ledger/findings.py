@@ -43,7 +43,7 @@ class Finding:
     problem: str
     remedy: str
     is_absent: bool = False
-    """Whether DVC's cache holds nothing of it."""
+    """Whether DVC's cache holds no part of the subject."""
 
 
 @dataclass
@@ -91,9 +91,9 @@ class Condition:
         for state, files in self.cached.items():
             number = "1 object" if files.number == 1 else f"{files.number:,} objects"
             problem = {
-                "changed": f"{number} of DVC's cache with other bytes than the name says: {files}",
+                "changed": f"{number} in DVC's cache whose bytes do not match the name: {files}",
                 "missing": f"{number} not in DVC's cache: {files}",
-                "unreadable": f"{number} of DVC's cache cannot be read: {files}",
+                "unreadable": f"{number} in DVC's cache cannot be read: {files}",
             }[state]
             kind: Literal["rotten", "missing", "unreadable"] = (
                 "rotten" if state == "changed" else "missing" if state == "missing" else "unreadable"
@@ -103,7 +103,7 @@ class Condition:
 
     def _cache_remedy(self, state: State) -> str:
         if state == "unreadable":
-            return "see the permissions of these files"
+            return "check the permissions of these files"
         delete = ""
         if state == "changed":
             delete = f"{self._delete} {self._listed(self._objects_to_delete)}; then "
@@ -118,7 +118,7 @@ class Condition:
     def _findings_here(self) -> Iterator[Finding]:
         path = f"{self.tracked.path}"
         if files := self.here.get("unreadable"):
-            yield Finding("unreadable", path, f"cannot be read: {files}", "see the permissions")
+            yield Finding("unreadable", path, f"cannot be read: {files}", "check the permissions")
         if files := self.here.get("changed"):
             delete = f"{self._delete} {self._listed(self._files_to_delete)}; then "
             yield Finding("changed", path, f"not the recorded bytes: {files}", self._remedy_here(delete))
@@ -151,7 +151,7 @@ class Condition:
 
     @property
     def _delete(self) -> str:
-        """What to do with damaged files: nothing can make a person's own data again."""
+        """The verb for damaged files: no command can make a user's own data again, so they are kept."""
         return "delete" if self.tracked.has_command else "move away"
 
     def _from_elsewhere(self) -> str:
@@ -189,5 +189,5 @@ def summarised(findings: list[Finding], project: Project) -> list[Finding]:
         remedy = "`dvc commit --force` puts the files of this folder into the cache"
     problem = "DVC's cache has none of the outputs"
     if lacking and is_missing:
-        problem += f", and {len(lacking)} of them are not here either"
+        problem += f", and {len(lacking)} of them are missing from the project as well"
     return [Finding("missing", f"{project.cache}", problem, remedy, is_absent=True), *others]

@@ -60,7 +60,7 @@ class Outputs:
             return self._bytes(result, wanted, content)
         md5 = self.listing(result, name).get(wanted.removeprefix(f"{name}/"))
         if md5 is None:
-            reason = f"{name} is a folder" if wanted == name else f"{name} held no such file"
+            reason = f"{name} is a folder" if wanted == name else f"{name} contained no such file"
             raise OutputMissing(f"{wanted} {_at(result)}: {reason}")
         return self._bytes(result, wanted, Content(md5, None))
 

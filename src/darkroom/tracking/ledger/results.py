@@ -75,7 +75,7 @@ def parse_results(text: str, revision: str = WORKSPACE, file: Path = LOCK) -> di
         lock = load_yaml(text)
     except BadYaml as error:
         where = f"{place}, line {error.line}" if error.line else place
-        raise UserError(f"{where}: {error}; is it half merged?") from None
+        raise UserError(f"{where}: {error}; does it contain a merge conflict?") from None
     if lock is None:
         return {}
     if not isinstance(lock, dict) or lock.get("schema") != SCHEMA:

@@ -98,7 +98,7 @@ def check_active(experiment: "Experiment", address: Address) -> None:
         raise Misconfigured(
             f"the experiment {address.experiment!r} in {address} is deleted; restore it with "
             f"`{database}mlflow experiments restore --experiment-id {experiment.experiment_id}`, or "
-            "name another one by MLFLOW_EXPERIMENT_NAME"
+            "set MLFLOW_EXPERIMENT_NAME to another one"
         )
 
 

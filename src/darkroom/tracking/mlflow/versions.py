@@ -11,7 +11,7 @@ from darkroom.tracking.mlflow.promotion import AT, BY, OUT_AT, OUT_BY, WHY, Deta
 
 NUM_LISTED = 20
 
-LISTED = ("f1_macro", "accuracy", "exact_match")
+LISTED = ("f1_macro", "iou_macro", "accuracy", "exact_match")
 """The scores in the list of versions, as far as versions have them."""
 
 
@@ -69,7 +69,7 @@ def remarks(registry: Registry, new: Version) -> Iterator[str]:
     """Yield reasons not to compare the version with the champion."""
     after, old = registry.details(new), registry.champion
     if not after.scores:
-        yield f"no scores are known of version {new.number}: its logged model is gone, or was not tested"
+        yield f"version {new.number} has no known scores: its logged model is gone, or was not tested"
     before = registry.details(old) if old else Details()
     if before.data and after.data and before.data != after.data:
         yield "both were tested on different data, so their scores are not comparable"

@@ -1,6 +1,6 @@
 """The difference of two models on the same images: interval, tests, and the power of the test set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -33,6 +33,8 @@ class Paired:
     """F1 of each model and class, ``(2, num_classes)``; NaN for a class without images."""
     class_intervals: NDArray[np.float64]
     """The 95 % interval of each class's difference, ``(2, num_classes)``; NaN likewise."""
+    class_p_values: NDArray[np.float64]
+    """Those of the randomisation test for each class, ``(num_classes,)``; 1 likewise."""
 
     @property
     def difference(self) -> float:
@@ -61,6 +63,20 @@ def paired_difference(
     advance: Callable[[int], None] = lambda num_resamples: None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Paired:
+    """Compare the macro F1 of two models on the same labelled images; see ``compare_units``.
+
+    Args:
+        targets, first, second: ``(n, num_classes)``, the true labels and those that each model predicts.
+        groups: the group of each image, ``(n,)``; None: each image is by itself.
+    """
+    return compare_units(label_units(targets, first, second, groups), advance, num_resamples)
+
+
+def compare_units(
+    units: Units,
+    advance: Callable[[int], None] = lambda num_resamples: None,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Paired:
     """Compare the macro F1 of two models on the same images.
 
     The interval is the percentile interval of the paired bootstrap (Efron and Tibshirani, "An
@@ -71,17 +87,17 @@ def paired_difference(
     if only a few images differ. The same input always gives the same result.
 
     Args:
-        targets, first, second: ``(n, num_classes)``, the true labels and those that each model predicts.
-        groups: the group of each image, ``(n,)``; None: each image is by itself.
+        units: with five blocks of columns, each with a column per class: images (or pixels) with the
+            class; hits and predictions of the first model; hits and predictions of the second.
         advance: called with the number of resamples that were drawn since the last call.
     """
-    units = _units(targets, first, second, groups)
     totals = (units.rows.T @ units.counts)[None]
-    scores = _mean(_f1(totals))
+    of_classes = _f1(totals)
+    scores, change = _mean(of_classes), np.abs(of_classes[1, 0] - of_classes[0, 0])
     random = np.random.Generator(np.random.Philox(0))
     differences = np.empty(num_resamples)
-    per_class = np.empty((num_resamples, targets.shape[1]), dtype=np.float32)
-    exchanged = np.empty(num_resamples)
+    per_class = np.empty((num_resamples, len(change)), dtype=np.float32)
+    exchanged, classes_as_far = np.empty(num_resamples), np.zeros(len(change), np.int64)
     swap = _swapped(units.rows) - units.rows
     for start in range(0, num_resamples, CHUNK):
         size = min(CHUNK, num_resamples - start)
@@ -91,7 +107,9 @@ def paired_difference(
         means = _mean(f1)
         differences[part] = means[1] - means[0]
         swapped = random.binomial(units.counts, 0.5, (size, len(units.counts)))
-        means = _mean(_f1(totals + swapped @ swap))
+        f1 = _f1(totals + swapped @ swap)
+        classes_as_far += (~(np.abs(f1[1] - f1[0]) < change - 1e-12)).sum(axis=0)
+        means = _mean(f1)
         exchanged[part] = means[1] - means[0]
         advance(size)
     observed = float(scores[1, 0] - scores[0, 0])
@@ -104,8 +122,9 @@ def paired_difference(
         high=float(high),
         standard_error=float(differences.std()),
         p_value=(1 + int(as_far.sum())) / (1 + num_resamples),
-        class_scores=_f1(totals)[:, 0],
+        class_scores=of_classes[:, 0],
         class_intervals=_class_intervals(per_class, tails),
+        class_p_values=(1 + classes_as_far) / (1 + num_resamples),
     )
 
 
@@ -123,19 +142,29 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[int, i
     return only_first, only_second, float(binomtest(only_first, only_first + only_second).pvalue)
 
 
-def _units(
+def label_units(
     targets: NDArray[np.bool_],
     first: NDArray[np.bool_],
     second: NDArray[np.bool_],
     groups: NDArray[np.int64] | None,
 ) -> Units:
-    """Return what is drawn.
-
-    The columns are five blocks of classes: images with the class; hits and predictions of the first
-    model; hits and predictions of the second.
-    """
+    """Return what is drawn of labelled images, for ``compare_units``."""
     columns = [targets, targets & first, first, targets & second, second]
     return make_units(columns, [targets, first, second], groups)
+
+
+def pixel_units(columns: Sequence[NDArray[np.int64]], groups: NDArray[np.int64] | None) -> Units:
+    """Return images, or groups of images, with all their pixels, for ``compare_units``.
+
+    Args:
+        columns: five blocks of counted pixels, ``(n, num_classes)`` each.
+        groups: the group of each image, ``(n,)``; None: each image is by itself.
+    """
+    rows = sparse.csr_matrix(np.concatenate(columns, axis=1), dtype=np.float64)
+    if groups is not None:
+        places = (np.ones(len(groups)), (groups, np.arange(len(groups))))
+        rows = (sparse.csr_matrix(places) @ rows).tocsr()
+    return Units(rows, np.ones(rows.shape[0], np.int64), [np.arange(rows.shape[0])])
 
 
 def _swapped(rows: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -149,7 +178,7 @@ def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return F1 of both models, ``(2, m, num_classes)``; NaN for classes without images.
 
     Args:
-        sums: the columns of ``_units``, added, ``(m, 5 * num_classes)``.
+        sums: the columns of the units, added, ``(m, 5 * num_classes)``.
     """
     support, *models = np.split(np.asarray(sums), 5, axis=1)
     hits, predicted = np.stack(models[::2]), np.stack(models[1::2])

@@ -300,7 +300,7 @@ def test_candidates_are_the_readable_images(tmp_path: Path) -> None:
     assert np.array_equal(candidates.pixels(some), [pixels[index] for index in some])
     assert candidates.pixel_digests(some) == b"".join(digests[index] for index in some)
     content = candidates.content(np.zeros(num_images, bool))
-    assert content.stored(7).to_pybytes() == pixels[7].tobytes()
+    assert content.stored(int(candidates.reads[7])).to_pybytes() == pixels[7].tobytes()
 
 
 def test_candidates_have_what_the_manifest_says(tmp_path: Path) -> None:

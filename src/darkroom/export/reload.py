@@ -76,7 +76,9 @@ def load_onnx(path: Path) -> Run:
     from darkroom.models.spec import load_spec
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    encoding = load_spec(path.with_name("model.safetensors")).encoding
+    # the columns of a table are vectors; only their codes need the checkpoint beside the file
+    has_columns = len(session.get_inputs()[0].shape) == 1
+    encoding = load_spec(path.with_name("model.safetensors")).encoding if has_columns else None
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:
         _, *outputs = session.run(None, onnx_feeds(images, encoding))

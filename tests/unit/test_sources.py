@@ -13,13 +13,14 @@ from threading import Thread
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits
 from torchvision import datasets
 
-from darkroom.collection.sources import TORCHVISION_SETS, fetch_set
+from darkroom.collection.sources import TABLES, TORCHVISION_SETS, fetch_set
 from darkroom.config.fetch import NamedSet
 from darkroom.errors import UserError
 
@@ -190,8 +191,15 @@ def test_a_file_that_the_server_lacks_is_refused(
     refusal(name, tmp_path / "data" / name)
 
 
+def test_a_table_of_scikit_learn_is_a_csv_with_a_column_of_labels(tmp_path: Path) -> None:
+    assert fetch_set("breast_cancer", tmp_path / "set", Counted()) == 569
+    frame, table = pd.read_csv(tmp_path / "set/rows.csv"), load_breast_cancer()
+    np.testing.assert_array_equal(frame.drop(columns="label"), table.data)
+    assert frame["label"].tolist() == table.target_names[table.target].tolist()
+
+
 def test_the_names_allowed_in_params_are_the_sets_there_are() -> None:
-    assert sorted({*TORCHVISION_SETS, "digits"}) == sorted(get_args(NamedSet))
+    assert sorted({*TORCHVISION_SETS, *TABLES, "digits"}) == sorted(get_args(NamedSet))
     assert len(get_args(NamedSet)) == len(set(get_args(NamedSet)))
 
 

@@ -25,6 +25,7 @@ from darkroom.models.exported import DESCRIPTION, describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
 from darkroom.models.spec import ModelSpec
+from darkroom.params import load_params
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.rows import RowPredictor
 from darkroom.preparation.candidates import select_candidates
@@ -33,11 +34,13 @@ from darkroom.preparation.decision import Decision, decide
 from darkroom.preparation.inputs.interface import prepared_input
 from darkroom.preparation.prepared_dataset import write_splits
 from darkroom.preparation.prepared_manifest import write_manifest
+from darkroom.recipes import use_recipe
 from darkroom.reporting.row_pictures import BAR, HEIGHT, draw_rows
 from darkroom.reporting.tables import write_json
 
 NUM_ROWS = 60
-DEFAULTS: dict[str, Any] = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")
+ROOT = Path(__file__).parents[2]
+DEFAULTS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
 
 
 def people() -> pd.DataFrame:
@@ -253,3 +256,42 @@ def test_rows_are_drawn_as_bars_of_standard_deviations() -> None:
     ink = [(second == 70)[:, 1 + bar * (BAR + 1)].sum() for bar in range(4)]
     assert ink[0] == 0
     assert ink[1] == HEIGHT // 2  # three below
+
+
+MISTAKES = {
+    "augment: {rotate: 8}": "augment.rotate: 8.0 is for images, but data.table 'rows.csv' has rows",
+    "augment: {horizontal_flip: true}": "augment.horizontal_flip: True is for images",
+    "prepare: {image_size: 8}": "prepare.image_size: 8 is for images",
+    "prepare: {storage: encoded}": "prepare.storage: encoded is for images",
+    "model: {name: cnn, depth: 2}": "model.name: cnn takes images",
+    "model: {weights: models/weights/a.pth}": "model.weights: models/weights/a.pth belongs to",
+    "evaluate: {tta: flip}": "evaluate.tta: flip is for images",
+    "export: {formats: [onnx, onnx-int8]}": "export.formats: onnx-int8 is for images",
+    "data: {manifest: labels.csv}": "data.manifest: 'labels.csv' is for images, but data.table",
+    "data: {table: null, columns: {a: number}}": "data.columns: {'a': 'number'} are columns of",
+    "data: {columns: {a: text}}": "data.columns: 'text' is not allowed; it must be {column: number",
+}
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES.items())
+def test_a_parameter_for_images_is_refused_beside_a_table(
+    tmp_path: Path, change: str, message: str
+) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_bytes((ROOT / "params.yaml").read_bytes())
+    use_recipe("breast_cancer", ROOT / "recipes", params)
+    values = YAML(typ="safe").load(params)
+    values["data"] |= {"fetch": [], "path": "data/mine", "table": "rows.csv"}
+    write_yaml(values, params)
+    assert load_params(params).data.table == "rows.csv"
+    for section, changes in YAML(typ="safe").load(change).items():
+        values[section] |= changes
+    write_yaml(values, params)
+    with pytest.raises(UserError) as refused:
+        load_params(params)
+    assert message in str(refused.value)
+
+
+def write_yaml(values: dict[str, Any], path: Path) -> None:
+    with path.open("w") as file:
+        YAML(typ="safe").dump(values, file)

@@ -16,38 +16,35 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.targets.interface import stored_target
     from darkroom.dataset.views import EvaluationView
-    from darkroom.export.formats import FORMATS, write_formats
+    from darkroom.export.checks import write_and_check
+    from darkroom.export.formats import FORMATS, parts
     from darkroom.export.golden import one_per_class, write_golden
     from darkroom.export.model_card import write_model_card
-    from darkroom.export.parity import check_parity
+    from darkroom.export.onnx_int8 import calibration_images
+    from darkroom.export.openvino import check_openvino
     from darkroom.export.rules import answer_rules
-    from darkroom.export.scores import scores_of_files
-    from darkroom.export.targets.interface import images_with_truth
+    from darkroom.export.source import Source
     from darkroom.metrics.groups import COLUMNS, groups_of
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
-    from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import read_json, write_json
 
     options = config.export
     set_determinism(0, config.num_threads)
     info = load_info(DATASET)
+    if "openvino" in options.formats:
+        check_openvino()
     model, spec = load_model(MODEL)
 
-    with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
-        files = write_formats(options.formats, MODEL, model, spec, EXPORT)
-    test = open_split(PREPARED / "test", info, EvaluationView.of(spec.input_size, spec.evaluate_crop))
-    with progress_bar("export: classifying the test images with each file", len(test)) as bar:
-        batches = bar.count(images_with_truth(test, spec))
-        parities = check_parity(
-            model, spec, files, batches, config.num_threads, options.parity_tolerance, test.paths
-        )
+    view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
+    test = open_split(PREPARED / "test", info, view)
     groups = groups_of(pq.read_table(MANIFEST, columns=list(COLUMNS)), test.paths)
-    scores = scores_of_files(parities, groups)
-    checked = {
-        file.name: {"bytes": file.stat().st_size, **parities[file.name].to_dict(), **scores[file.name]}
-        for file in files
-    }
+    calibrates = "onnx-int8" in options.formats
+    calibration = calibration_images(open_split(PREPARED / "train", info, view)) if calibrates else None
+
+    source = Source(model, spec, calibration)
+    written = write_and_check(source, options, config.num_threads, test, groups, EXPORT)
+    checked = {file.name: entry for file, entry in written.entries.items()}
 
     shown = stored_target(test.target).indicators(test.labels, len(info.class_names))
     examples = test.viewed(None).gather(one_per_class(shown, options.golden_images))
@@ -58,21 +55,27 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     write_json(checked, parity_file)
     descriptions = [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats]
     write_model_card(spec, info, metrics, descriptions, checked, card)
+    files = [part for file in written.entries for part in parts(file)]
     description = describe_export(
         {**spec.preprocessing(), **answer_rules(metrics)}, EXPORT, [*files, *golden, parity_file, card]
     )
     write_json(description, EXPORT / DESCRIPTION)
 
-    latencies = {name: dict(parity.latency) for name, parity in parities.items()}
-    write_json(latencies, LATENCY)
+    write_json(written.latencies, LATENCY)
     run.log_metrics(
-        {f"{measure}/{name}": value for name, row in latencies.items() for measure, value in row.items()}
+        {
+            f"{measure}/{name}": value
+            for name, row in written.latencies.items()
+            for measure, value in row.items()
+        }
     )
-    worst = max(parity.max_abs_difference for parity in parities.values())
+    names = ", ".join(file.name for file in written.entries)
     print(
-        f"export: {', '.join(file.name for file in files)} in {EXPORT}/; reloaded, they differ from the "
-        f"checkpoint by at most {worst:.1e} on {counted(len(test), 'test image')}"
+        f"export: {names} in {EXPORT}/; reloaded, they differ from the checkpoint by at most "
+        f"{written.max_abs_difference:.1e} on {counted(len(test), 'test image')}"
     )
+    for change in written.changes:
+        print(f"export: {change}")
 
 
 if __name__ == "__main__":

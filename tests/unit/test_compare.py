@@ -22,12 +22,12 @@ from scipy.stats import false_discovery_control, norm
 from sklearn.metrics import brier_score_loss, f1_score, log_loss
 
 from darkroom.comparison.matching import match
-from darkroom.comparison.paired import DETECTABLE, mcnemar, paired_difference
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
 from darkroom.comparison.text import markdown
 from darkroom.comparison.verdict import calibration, compare, holm
 from darkroom.errors import UserError
+from darkroom.metrics.paired import DETECTABLE, mcnemar, paired_difference
 from darkroom.models.exported import describe_export
 from darkroom.paths import METRICS, MODEL, PREDICTIONS
 

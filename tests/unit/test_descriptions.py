@@ -331,3 +331,10 @@ def test_both_stages_write_into_the_description_of_the_training(
 def run_of(client: MlflowClient, stage: str):
     [experiment] = client.search_experiments(filter_string="name = 'darkroom'")
     return client.search_runs([experiment.experiment_id], f"tags.stage = '{stage}'", max_results=1)[0]
+
+
+def test_an_evaluation_of_masks_names_the_scores_of_pixels() -> None:
+    metrics = {"iou_macro": 0.25, "accuracy": 0.5, "f1_macro": 0.4, "num_images": 3, "per_class": []}
+    described = describe_evaluation(metrics)
+    assert list(described)[:3] == ["macro F1", "mean IoU", "pixel accuracy"]
+    assert (described["mean IoU"], described["pixel accuracy"]) == ("0.2500", "0.5000")

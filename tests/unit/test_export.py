@@ -24,10 +24,11 @@ from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.intervals import with_intervals
-from darkroom.export.formats import FORMATS, ExportedModel, output_names, write_formats
+from darkroom.export.formats import FORMATS, write_formats
 from darkroom.export.parity import check_parity, disagreement
 from darkroom.export.reload import LOADERS
 from darkroom.export.scores import scores_of_files
+from darkroom.export.source import ExportedModel, Source, output_names
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, load_spec, save_model
@@ -51,6 +52,7 @@ import torch
 from support import make_spec
 from darkroom.compute.determinism import set_determinism
 from darkroom.export.formats import write_formats
+from darkroom.export.source import Source
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
 
@@ -82,7 +84,7 @@ def export(name, seed, folder):
             values.uniform_()
     checkpoint = Path("models", folder, "model.safetensors")
     save_model(model, spec, checkpoint)
-    write_formats(["onnx", "pt2"], checkpoint, *load_model(checkpoint), Path(folder))
+    write_formats(["onnx", "pt2"], checkpoint, Source(*load_model(checkpoint)), Path(folder))
 
 
 for name, seed, folder in json.loads(sys.argv[1]):
@@ -215,12 +217,13 @@ set_determinism(0, 1)
 import onnxruntime, torch.onnx, torchvision
 from support import make_spec
 from darkroom.export.formats import write_onnx
+from darkroom.export.source import Source
 from darkroom.models.factory import make_classifier
 
 warnings.simplefilter("ignore", FutureWarning)
 # the first export imports half of torch; none of this starts a thread, which no child would have
 from pathlib import Path
-write_onnx(make_classifier(make_spec()).eval(), make_spec(), Path("warm.onnx"))
+write_onnx(Source(make_classifier(make_spec()).eval(), make_spec()), Path("warm.onnx"))
 """
 EXPORT_FAMILY = """
 import sys
@@ -232,6 +235,7 @@ import torch
 from support import compare, make_spec
 from darkroom.export.formats import FORMATS
 from darkroom.export.reload import load_onnx, load_pt2
+from darkroom.export.source import Source
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 
@@ -244,7 +248,7 @@ images = np.random.default_rng(0).integers(0, 256, (3, 1, side, side), dtype=np.
 with torch.inference_mode():
     expected = probabilities_of(model(torch.from_numpy(images)), spec).numpy()
 for name in sys.argv[4:]:
-    FORMATS[name].write(model, spec, path := Path(FORMATS[name].file_name))
+    FORMATS[name].write(Source(model, spec), path := Path(FORMATS[name].file_name), False)
     print(compare(spec, expected, loads[name](path)(images)).max_abs_difference)
 """
 
@@ -378,7 +382,7 @@ def test_write_formats_copies_the_checkpoint_and_writes_what_is_asked(tmp_path: 
     save_model(model, spec, checkpoint)
     for names in ([], ["pt2"]):
         folder = tmp_path / "out" / f"{len(names)}"
-        files = write_formats(names, checkpoint, model, spec, folder)
+        files = write_formats(names, checkpoint, Source(model, spec), folder)
         expected = ["model.safetensors", *(FORMATS[name].file_name for name in names)]
         assert files == [folder / name for name in expected]
         assert sorted(folder.iterdir()) == sorted(files)
@@ -483,7 +487,9 @@ def test_the_temperature_is_inside_every_format(temperature: float, tmp_path: Pa
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
     save_model(model, spec, tmp_path / "checkpoint")
-    files = write_formats(["onnx", "pt2"], tmp_path / "checkpoint", model, spec, tmp_path / "export")
+    files = write_formats(
+        ["onnx", "pt2"], tmp_path / "checkpoint", Source(model, spec), tmp_path / "export"
+    )
     images = images_for(tmp_path / "export", 5)
     logits, probabilities = session_of(files[1]).run(None, {"images": images})
     with torch.inference_mode():
@@ -558,7 +564,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = make_classifier(spec).eval()
     save_model(model, spec, folder / "checkpoint")
-    write_formats(["onnx", "pt2"], folder / "checkpoint", model, spec, folder / "export")
+    write_formats(["onnx", "pt2"], folder / "checkpoint", Source(model, spec), folder / "export")
     return folder / "export"
 
 
@@ -643,6 +649,8 @@ def test_an_exported_file_that_gives_no_numbers_is_refused(cnn: Path, tmp_path: 
     with torch.no_grad():
         broken.network.head.linear.bias[0] = math.nan
     save_model(broken, spec, tmp_path / "checkpoint")
-    [_, file] = write_formats(["onnx"], tmp_path / "checkpoint", broken, spec, tmp_path / "export")
+    [_, file] = write_formats(
+        ["onnx"], tmp_path / "checkpoint", Source(broken, spec), tmp_path / "export"
+    )
     with pytest.raises(UserError, match=r"model\.onnx has outputs that are not finite for 2 of 2"):
         check_parity(model, spec, [file], unlabelled(images_for(cnn, 2)), 1, 1e-4)

@@ -16,6 +16,7 @@ from support import make_spec
 from darkroom.dataset.views import EvaluationView
 from darkroom.export.formats import write_formats
 from darkroom.export.golden import one_per_class, write_golden
+from darkroom.export.source import Source
 from darkroom.models.classifier import Classifier
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
@@ -67,7 +68,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     project, spec = tmp_path_factory.mktemp("golden"), SPECS[request.param]
     model, images, folder = make_model(spec), draw(spec), project / "export"
     save_model(model, spec, project / "model.safetensors")
-    files = write_formats(["onnx"], project / "model.safetensors", model, spec, folder)
+    files = write_formats(["onnx"], project / "model.safetensors", Source(model, spec), folder)
     files += write_golden(model, spec, images, 1e-5, folder)
     write_json(describe_export(spec.preprocessing(), folder, files), folder / "model.json")
     return spec, folder, images

@@ -20,6 +20,7 @@ from darkroom.metrics.pixels import PixelCounter
 from darkroom.models.classifier import probabilities_of
 from darkroom.models.factory import make_classifier
 from darkroom.reporting.palette import overlay, palette
+from darkroom.training.batch_size import out_of_memory
 from darkroom.training.targets import mask, one_class, several_labels
 from darkroom.training.uncertainty import NUM_RESAMPLES, standard_error_of_pixels
 from darkroom.void import VOID
@@ -212,3 +213,9 @@ def test_the_colours_are_those_of_pascal_voc_and_void_shows_the_image() -> None:
     shown = overlay(image, np.array([[1, VOID]], np.uint8))
     assert shown[0, 1].tolist() == [100, 100, 100]
     assert shown[0, 0].tolist() == [115, 45, 45]
+
+
+def test_a_batch_size_is_tried_with_masks() -> None:
+    images = torch.zeros((4, 1, 8, 8), dtype=torch.uint8)
+    error = out_of_memory(make_classifier(SPEC), images, 1, "float32")
+    assert "train.batch_size: 2 would fit" in f"{error}"

@@ -25,6 +25,7 @@ from darkroom.cli import main
 from darkroom.config.params import Params
 from darkroom.digests import seal, unseal
 from darkroom.export.formats import write_formats
+from darkroom.export.source import Source
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
@@ -61,7 +62,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for parameter in model.network.head.parameters():
             parameter *= 30
     save_model(model, SPEC, folder / "model.safetensors")
-    files = write_formats(["onnx"], folder / "model.safetensors", model.eval(), SPEC, folder / "export")
+    files = write_formats(
+        ["onnx"], folder / "model.safetensors", Source(model.eval(), SPEC), folder / "export"
+    )
     write_json(
         describe_export(SPEC.preprocessing(), folder / "export", files), folder / "export" / "model.json"
     )
@@ -558,7 +561,7 @@ def test_files_of_two_exports_are_not_mixed(
     spec = replace(SPEC, class_names=SPEC.class_names[::-1])
     other, model = tmp_path / "other", make_classifier(spec).eval()
     save_model(model, spec, tmp_path / "model.safetensors")
-    files = write_formats(["onnx"], tmp_path / "model.safetensors", model, spec, other)
+    files = write_formats(["onnx"], tmp_path / "model.safetensors", Source(model, spec), other)
     write_json(describe_export(spec.preprocessing(), other, files), other / "model.json")
     assert run("predict", other, photos).exit_code == 0
     shutil.copy(other / name, copied)
@@ -631,7 +634,7 @@ def several(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model, _ = load_model(exported / "model.safetensors")
     spec = replace(SPEC, target="several_labels", thresholds=tuple(THRESHOLDS))
     save_model(model, spec, folder / "model.safetensors")
-    files = write_formats(["onnx"], folder / "model.safetensors", model, spec, folder / "export")
+    files = write_formats(["onnx"], folder / "model.safetensors", Source(model, spec), folder / "export")
     write_json(
         describe_export(spec.preprocessing(), folder / "export", files), folder / "export" / "model.json"
     )

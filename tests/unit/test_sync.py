@@ -187,6 +187,11 @@ MISTAKES = {
     "http:/host:5000": "http:/host:5000 is not the address of a server, such as http://127.0.0.1:5000",
     "http://": "http:// is not the address of a server",
     "sqlite://x.db": "sqlite://x.db is not the address of a file, such as sqlite:///mlflow.db",
+    "http://h 2:5000": "http://*** is not the address of a server",
+    "http://host:50x": "http://*** is not the address of a server",
+    "http://host:99999": "http://host:99999 is not the address of a server",
+    "http://[::1:5000": "http://*** is not the address of a server",
+    "C:\\mlruns": "C:\\mlruns is a folder, which MLflow no longer supports",
     " http://host": "' http://host' starts or ends with whitespace",
     "postgresql+foo://host/db": "postgresql+foo://host/db: Can't load plugin",
 }
@@ -209,6 +214,8 @@ def test_an_address_that_can_never_work_is_told_as_a_mistake(
     [
         "http://host:5000",
         "HTTPS://user:pw@host/path/",
+        "http://[::1]:5000/x",
+        "http://user:p/w@host",
         "sqlite:///x.db",
         "sqlite:////tmp/x.db",
         "postgresql+psycopg2://host/db",

@@ -23,8 +23,9 @@ from darkroom.errors import UserError
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.tables import write_predictions
 from darkroom.evaluation.unfamiliarity import compute_outputs, with_unfamiliarity
-from darkroom.export.formats import ExportedModel, output_names, write_formats
+from darkroom.export.formats import write_formats
 from darkroom.export.parity import check_parity
+from darkroom.export.source import ExportedModel, Source, output_names
 from darkroom.loading.batches import Batches
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import Classifier, probabilities_of
@@ -269,7 +270,7 @@ def test_every_format_gives_the_same(digits: Digits, tmp_path: Path) -> None:
     model, spec, images, _ = digits
     checkpoint = tmp_path / "checkpoint"
     save_model(model, spec, checkpoint)
-    files = write_formats(["onnx", "pt2"], checkpoint, model, spec, tmp_path / "export")
+    files = write_formats(["onnx", "pt2"], checkpoint, Source(model, spec), tmp_path / "export")
     for parity in check_parity(model, spec, files, unlabelled(images[:50]), 1, 1e-4).values():
         assert parity.to_dict()["unfamiliarity_difference_below"] <= 1e-4
     session = onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])

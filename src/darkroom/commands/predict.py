@@ -47,6 +47,14 @@ if TYPE_CHECKING:
     " those that are left open), and the set of possible classes.",
 )
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(("onnx", "onnx-fp16", "onnx-int8")),
+    default="onnx",
+    show_default=True,
+    help="The exported format that classifies.",
+)
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -57,6 +65,7 @@ def predict(
     top_k: int | None,
     abstain: bool,
     tiff: bool,
+    format_name: str,
 ) -> None:
     """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
 
@@ -88,7 +97,7 @@ def predict(
         raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
     if tile and masks is None:
         raise UserError("--tile: only masks are predicted in tiles; use it with --masks FOLDER")
-    predictor = Predictor(model, tiff, abstain, masks is not None)
+    predictor = Predictor(model, tiff, abstain, masks is not None, format_name)
     rows: Iterator[list[str] | Failure]
     if masks is None:
         columns, rows = _label_table(predictor, paths, top_k, abstain)

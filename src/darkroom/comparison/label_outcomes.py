@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.comparison.paired import Paired, label_units, mcnemar
+from darkroom.metrics.paired import Paired, label_units, mcnemar
 from darkroom.metrics.resampling import Units
 
 if TYPE_CHECKING:

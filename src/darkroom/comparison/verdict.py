@@ -8,12 +8,12 @@ import numpy as np
 
 from darkroom.comparison.costs import Costs
 from darkroom.comparison.matching import Matched, match
-from darkroom.comparison.paired import Paired, compare_units
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
 from darkroom.comparison.targets.interface import ComparedTarget, compared_target
 from darkroom.errors import counted
 from darkroom.metrics.holm import holm
+from darkroom.metrics.paired import Paired, compare_units
 
 Verdict = Literal["better", "worse", "indistinguishable"]
 

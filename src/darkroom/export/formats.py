@@ -1,36 +1,17 @@
 """Write exported formats; the bytes of a file depend only on the model."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from onnx import GraphProto, ModelProto
-from torch import Tensor, nn
 
-from darkroom.models.classifier import Classifier, probabilities_of
-from darkroom.models.spec import ModelSpec
-
-
-class ExportedModel(nn.Module):
-    """The exported model: raw pixels in; logits, calibrated probabilities and unfamiliarity out."""
-
-    def __init__(self, classifier: Classifier, spec: ModelSpec) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.spec = spec
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of uint8 NCHW images.
-
-        Returns:
-            logits and probabilities, ``(n, num_classes)``; and, if the classifier measures it, the
-            unfamiliarity, ``(n,)``.
-        """
-        logits, unfamiliarity = self.classifier.assess(images)
-        outputs = logits, probabilities_of(logits, self.spec)
-        return outputs if unfamiliarity is None else (*outputs, unfamiliarity)
+from darkroom.export.onnx_fp16 import write_onnx_fp16
+from darkroom.export.onnx_int8 import write_onnx_int8
+from darkroom.export.openvino import write_openvino
+from darkroom.export.source import Source
+from darkroom.models.exported import ONNX_FILES
 
 
 @dataclass(frozen=True)
@@ -39,17 +20,18 @@ class Format:
 
     file_name: str
     description: str
-    write: Callable[[Classifier, ModelSpec, Path], None]
+    write: Callable[[Source, Path, bool], None]
+    """Writes a file. The last argument says whether the first and the last layer keep float32; it
+    matters if ``is_smaller``."""
+    is_smaller: bool = False
+    """Whether numbers are stored with fewer bits: the file is judged by its macro F1."""
+    weights_name: str | None = None
+    """A second file that ``write`` writes."""
 
 
-def output_names(spec: ModelSpec) -> list[str]:
-    """Return the names of the outputs of ``ExportedModel``."""
-    return ["logits", "probabilities", *(["unfamiliarity"] if spec.unfamiliarity else [])]
-
-
-def write_pt2(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
+def write_pt2(source: Source, path: Path, _: bool = False) -> None:
     """Write a ``torch.export`` archive for any number of images."""
-    program = _capture(classifier, spec)
+    program = source.capture()
     for node in program.graph.nodes:
         # these hold absolute paths of source files
         for key in ("stack_trace", "nn_module_stack", "source_fn_stack"):
@@ -57,70 +39,54 @@ def write_pt2(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def write_onnx(classifier: Classifier, spec: ModelSpec, path: Path) -> None:
-    """Write ONNX with the input ``images`` and the outputs that ``output_names`` returns."""
-    program = torch.onnx.export(
-        _capture(classifier, spec),
-        input_names=["images"],
-        output_names=output_names(spec),
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    model = program.model_proto
-    _strip_traces(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+def write_onnx(source: Source, path: Path, _: bool = False) -> None:
+    """Write ONNX with numbers of 32 bits."""
+    path.write_bytes(source.onnx)
 
 
 FORMATS = {
-    "onnx": Format("model.onnx", "ONNX model, for ONNX Runtime and `darkroom predict`", write_onnx),
+    "onnx": Format(
+        ONNX_FILES["onnx"], "ONNX model, for ONNX Runtime and `darkroom predict`", write_onnx
+    ),
+    "onnx-fp16": Format(
+        ONNX_FILES["onnx-fp16"], "the ONNX model with numbers of 16 bits", write_onnx_fp16, True
+    ),
+    "onnx-int8": Format(
+        ONNX_FILES["onnx-int8"], "the ONNX model with integers of 8 bits", write_onnx_int8, True
+    ),
+    "openvino": Format(
+        "model.xml",
+        "OpenVINO model, with its weights in `model.bin`",
+        write_openvino,
+        False,
+        "model.bin",
+    ),
     "pt2": Format("model.pt2", "`torch.export` archive, for `torch.export.load`", write_pt2),
 }
 
+BY_FILE = {each.file_name: each for each in FORMATS.values()}
 
-def write_formats(
-    names: Sequence[str], checkpoint: Path, classifier: Classifier, spec: ModelSpec, folder: Path
-) -> list[Path]:
+
+def write_formats(names: Sequence[str], checkpoint: Path, source: Source, folder: Path) -> list[Path]:
     """Copy the checkpoint into ``folder`` and write the formats ``names`` next to it.
 
     Returns:
-        the files, the checkpoint first.
+        the files that can be run, the checkpoint first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [Path(shutil.copyfile(checkpoint, folder / "model.safetensors"))]
     for name in names:
         files.append(folder / FORMATS[name].file_name)
-        FORMATS[name].write(classifier, spec, files[-1])
+        FORMATS[name].write(source, files[-1], False)
     return files
 
 
-def _capture(classifier: Classifier, spec: ModelSpec) -> torch.export.ExportedProgram:
-    # two images, because the tracer treats a batch size of 1 as a constant
-    images = torch.zeros(2, spec.channels, *spec.input_size, dtype=torch.uint8)
-    batch = torch.export.Dim("batch", min=1)
-    exported = ExportedModel(classifier, spec).eval()
-    return torch.export.export(exported, (images,), dynamic_shapes={"images": {0: batch}})
+def is_smaller(file: Path) -> bool:
+    """Return whether a file that ``write_formats`` returned is judged by its macro F1."""
+    return file.name in BY_FILE and BY_FILE[file.name].is_smaller
 
 
-def _strip_traces(model: ModelProto) -> None:
-    """Remove metadata with paths of the exporting machine."""
-    del model.metadata_props[:]
-    for function in model.functions:
-        del function.metadata_props[:]
-        for node in function.node:
-            del node.metadata_props[:]
-    for graph in _graphs(model.graph):
-        del graph.metadata_props[:]
-        for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-            del value.metadata_props[:]
-        for node in graph.node:
-            del node.metadata_props[:]
-            node.doc_string = ""
-
-
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
+def parts(file: Path) -> list[Path]:
+    """Return a file that ``write_formats`` returned, and the file with its weights if there is one."""
+    weights = BY_FILE[file.name].weights_name if file.name in BY_FILE else None
+    return [file] if weights is None else [file, file.with_name(weights)]

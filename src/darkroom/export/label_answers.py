@@ -12,6 +12,8 @@ from darkroom.errors import listed
 from darkroom.metrics.counts import averaged_scores, counts_of_labels
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.intervals import named_bounds, score_intervals
+from darkroom.metrics.paired import label_units
+from darkroom.metrics.resampling import Units
 from darkroom.models.spec import ModelSpec
 from darkroom.models.targets.interface import model_target
 from darkroom.targets import WORDS
@@ -63,6 +65,10 @@ class LabelAnswers:
             score: round(float((targets == preds).all(axis=1).mean()), DIGITS),
             **named_bounds({"f1_macro": found.f1_macro, score: found.right}),
         }
+
+    def units(self, groups: NDArray[np.int64] | None) -> Units:
+        targets, expected, preds = map(np.concatenate, (self._truth, self._expected, self._preds))
+        return label_units(targets, expected, preds, groups)
 
     def compared(self, index: int, file: str) -> str:
         expected, pred = (self._named(rows, index) for rows in (self._expected, self._preds))

@@ -83,13 +83,32 @@ def load_onnx(path: Path) -> Run:
     return run
 
 
+def load_openvino(path: Path) -> Run:
+    """Return what runs an OpenVINO model on the CPU."""
+    import openvino
+
+    # without the hint, processors that have bfloat16 compute with it
+    model = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        _, *outputs = model(images).values()
+        return _columns(*outputs)
+
+    return run
+
+
 def _columns(
     probabilities: NDArray[np.float32], unfamiliarity: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     return probabilities if unfamiliarity is None else np.column_stack([probabilities, unfamiliarity])
 
 
-LOADERS = {".safetensors": load_safetensors, ".pt2": load_pt2, ".onnx": load_onnx}
+LOADERS = {
+    ".safetensors": load_safetensors,
+    ".pt2": load_pt2,
+    ".onnx": load_onnx,
+    ".xml": load_openvino,
+}
 
 
 def write_array(array: NDArray[np.generic], file: IO[bytes]) -> None:
@@ -138,7 +157,7 @@ def main() -> None:
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    if path.suffix != ".onnx":
+    if path.suffix in (".safetensors", ".pt2"):
         set_determinism(0, num_threads)
     run = LOADERS[path.suffix](path)
     shape: tuple[int, ...] = ()

@@ -13,6 +13,13 @@ from darkroom.errors import UserError, brief, listed
 
 DESCRIPTION = "model.json"
 
+ONNX_FILES = {
+    "onnx": "model.onnx",
+    "onnx-fp16": "model.fp16.onnx",
+    "onnx-int8": "model.int8.onnx",
+}
+"""Formats that ONNX Runtime and `darkroom predict` run, with their files."""
+
 FILES = "files"
 """Key of the digests by file name, such as ``golden/0.png``."""
 

@@ -22,7 +22,7 @@ from darkroom.decoding.decode import PixelLayout, decode_whole, resize
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.errors import UserError, counted
-from darkroom.models.exported import DESCRIPTION, check_exported, load_description
+from darkroom.models.exported import DESCRIPTION, ONNX_FILES, check_exported, load_description
 from darkroom.models.targets.interface import model_target
 from darkroom.prediction.description import ExportDescription, Limits
 from darkroom.prediction.onnx_session import OnnxClassifier
@@ -108,11 +108,12 @@ class Predictor:
     """An exported model.
 
     Args:
-        folder: a folder with ``model.onnx`` and ``model.json``, as the export stage writes them.
+        folder: a folder with an ONNX file and ``model.json``, as the export stage writes them.
         tiff: also read TIFF files.
         abstains: predict ``abstained`` instead of a class if the probability is below the threshold; if
             an image may have several labels, leave open those of which the model is not sure enough.
         masks: ``predict_masks`` will be called instead of ``predict``.
+        format_name: a key of ``ONNX_FILES``.
 
     Raises:
         UserError: a file is missing, damaged, unreadable, or from another export; or the model has no
@@ -120,10 +121,16 @@ class Predictor:
     """
 
     def __init__(
-        self, folder: Path, tiff: bool = False, abstains: bool = False, masks: bool = False
+        self,
+        folder: Path,
+        tiff: bool = False,
+        abstains: bool = False,
+        masks: bool = False,
+        format_name: str = "onnx",
     ) -> None:
         values, digests = load_description(folder)
-        description, model = folder / DESCRIPTION, check_exported(folder, digests, "model.onnx")
+        description = folder / DESCRIPTION
+        model = check_exported(folder, digests, ONNX_FILES[format_name])
         try:
             described = ExportDescription.model_validate_json(json.dumps(from_file(values)), strict=True)
         except ValueError as error:

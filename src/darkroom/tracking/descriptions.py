@@ -25,6 +25,7 @@ TITLES = {
     "f1_macro": "macro F1",
     "precision_macro": "macro precision",
     "recall_macro": "macro recall",
+    "iou_macro": "mean IoU",
     "accuracy": "accuracy",
     "exact_match": "exact match",
     "hamming_loss": "Hamming loss",
@@ -168,8 +169,9 @@ def _choice(training: Mapping[str, Any]) -> dict[str, str]:
 
 def describe_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
     """Describe a model's results on the test split; ``metrics`` as in metrics.json."""
+    titles = {**TITLES, **WORDS[target_of_metrics(metrics)].scores}
     overall = {
-        title: f"{metrics[name]:.4f}" for name, title in TITLES.items() if metrics.get(name) is not None
+        title: f"{metrics[name]:.4f}" for name, title in titles.items() if metrics.get(name) is not None
     }
     f1 = {row["class"]: row["f1"] for row in metrics["per_class"] if row["f1"] is not None}
     worst = [name for name in sorted(f1, key=f1.__getitem__)[:NUM_WORST] if f1[name] < 1]

@@ -100,9 +100,11 @@ def _step_fits(model: nn.Module, image_shape: Sequence[int], size: int, precisio
         trial = copy.deepcopy(model).train()
         images = torch.zeros((size, *image_shape), dtype=torch.uint8, device=device)
         images = images.contiguous(memory_format=torch.channels_last)
-        targets = torch.zeros(size, dtype=torch.int64, device=device)
         with autocast(device, precision):
-            loss = F.cross_entropy(trial(images), targets)
+            logits = trial(images)
+            # one class per image, or per pixel if the model predicts masks
+            targets = torch.zeros_like(logits[:, 0], dtype=torch.int64)
+            loss = F.cross_entropy(logits, targets)
         loss.backward()
         if not on_gpu:
             return True
@@ -113,6 +115,6 @@ def _step_fits(model: nn.Module, image_shape: Sequence[int], size: int, precisio
             raise
         return False
     finally:
-        trial = images = targets = loss = None  # type: ignore[assignment]
+        trial = images = logits = targets = loss = None  # type: ignore[assignment]
         if on_gpu:
             torch.cuda.empty_cache()

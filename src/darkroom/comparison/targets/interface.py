@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.comparison.paired import Paired
 from darkroom.comparison.targets import mask, one_class, several_labels
+from darkroom.metrics.paired import Paired
 from darkroom.metrics.resampling import Units
 from darkroom.targets import Target
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import sparse
 
-from darkroom.comparison.paired import Paired
+from darkroom.metrics.paired import Paired, pixel_units
 from darkroom.metrics.resampling import Units
 
 if TYPE_CHECKING:
@@ -29,11 +28,7 @@ def read(table: pa.Table, names: Sequence[str]) -> list[NDArray[Any]]:
 def units(first: "Predictions", second: "Predictions", groups: NDArray[np.int64] | None) -> Units:
     """Return images, or groups of images, with all their pixels."""
     columns = [first.targets, first.hits, first.preds, second.hits, second.preds]
-    rows = sparse.csr_matrix(np.concatenate(columns, axis=1), dtype=np.float64)
-    if groups is not None:
-        places = (np.ones(len(groups)), (groups, np.arange(len(groups))))
-        rows = (sparse.csr_matrix(places) @ rows).tocsr()
-    return Units(rows, np.ones(rows.shape[0], np.int64), [np.arange(rows.shape[0])])
+    return pixel_units(columns, groups)
 
 
 def score(predictions: "Predictions") -> float:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from darkroom.dataset.shards import Shards
 from darkroom.export.targets import mask, one_class, several_labels
+from darkroom.metrics.resampling import Units
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import Target
 
@@ -42,6 +43,14 @@ class Answers(Protocol):
 
         They depend on the predictions alone, because parity.json must be the same on every machine, and
         have the names and values that metrics.json has for the same predictions.
+
+        Args:
+            groups: as ``groups_of`` returns.
+        """
+        ...
+
+    def units(self, groups: NDArray[np.int64] | None) -> Units:
+        """Return what ``compare_units`` takes: first the checkpoint, then the file.
 
         Args:
             groups: as ``groups_of`` returns.

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from darkroom.dataset.shards import Shards
 from darkroom.errors import counted
 from darkroom.metrics.intervals import named_bounds
+from darkroom.metrics.paired import pixel_units
 from darkroom.metrics.pixel_intervals import pixel_intervals
 from darkroom.metrics.pixel_scores import pixel_metrics
 from darkroom.metrics.pixels import PixelCounter
+from darkroom.metrics.resampling import Units
 from darkroom.models.spec import ModelSpec
 
 SCORES = ("iou_macro", "f1_macro", "accuracy")
@@ -32,7 +34,7 @@ def truth(test: Shards, rows: NDArray[np.int64], num_classes: int) -> NDArray[np
 
 
 class MaskAnswers:
-    """The counted pixels of the masks of a file, and how many differ from the checkpoint's.
+    """The counted pixels of the masks of a file and of the checkpoint, and how many differ.
 
     Pixels that are void have no score, but must agree as all others.
     """
@@ -40,6 +42,7 @@ class MaskAnswers:
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
         self._counter = PixelCounter(len(spec.class_names))
+        self._expected = PixelCounter(len(spec.class_names))
         self._differing = [np.zeros(0, np.int64)]
         height, width = spec.input_size
         self._num_pixels = height * width
@@ -47,9 +50,10 @@ class MaskAnswers:
     def add(
         self, expected: NDArray[np.float32], actual: NDArray[np.float32], truth: NDArray[np.uint8]
     ) -> None:
-        preds = actual.argmax(axis=1)
+        preds, expected_preds = actual.argmax(axis=1), expected.argmax(axis=1)
         self._counter.add(torch.from_numpy(truth), torch.from_numpy(preds))
-        self._differing.append((preds != expected.argmax(axis=1)).sum(axis=(1, 2)))
+        self._expected.add(torch.from_numpy(truth), torch.from_numpy(expected_preds))
+        self._differing.append((preds != expected_preds).sum(axis=(1, 2)))
 
     @property
     def agreement(self) -> float:
@@ -69,6 +73,11 @@ class MaskAnswers:
             return scores
         found = pixel_intervals(counts, groups)
         return {**scores, **named_bounds({name: found[name] for name in SCORES})}
+
+    def units(self, groups: NDArray[np.int64] | None) -> Units:
+        first, second = self._expected.result(), self._counter.result()
+        counts = (first.support, first.hits, first.predicted, second.hits, second.predicted)
+        return pixel_units([each.numpy() for each in counts], groups)
 
     def compared(self, index: int, file: str) -> str:
         differing = int(np.concatenate(self._differing)[index])

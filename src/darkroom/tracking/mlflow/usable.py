@@ -19,6 +19,10 @@ LENGTH_OF_EXPERIMENT = 500
 """MLflow's limit in characters."""
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>/*)(?P<rest>.*)", re.DOTALL)
+_NETLOC = re.compile(
+    r"(?:[^@]*@)?(\[[0-9a-fA-F:.%]+\]|[^\s:/?#\[\]]+)(?::(\d*))?(?:[/?#].*)?", re.DOTALL
+)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _HOST = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|\[[0-9a-fA-F:]+\])(:\d+)?(/.*)?|[\w.-]+:\d+(/.*)?")
 
 
@@ -50,7 +54,7 @@ def _problem(address: Address, environ: Mapping[str, str]) -> str:
         return ""
     if found is None or (not found["slashes"] and _HOST.fullmatch(uri)):
         return _without_scheme(uri, shown)
-    if scheme == "file":
+    if scheme == "file" or _DRIVE.match(uri):
         return _folder(shown, environ)
     if scheme.partition("+")[0] not in SCHEMES and scheme not in _schemes_of_plugins():
         known = [*SCHEMES, *SERVICES, *_schemes_of_plugins()]
@@ -58,11 +62,17 @@ def _problem(address: Address, environ: Mapping[str, str]) -> str:
         return f"{shown} has the scheme {scheme}, which MLflow does not know{near or ';'} it knows " + (
             listed(known)
         )
-    if scheme in ("http", "https") and (found["slashes"] != "//" or not found["rest"].strip("/")):
+    if scheme in ("http", "https") and not (found["slashes"] == "//" and _is_server(found["rest"])):
         return f"{shown} is not the address of a server, such as {scheme}://127.0.0.1:5000"
     if scheme == "sqlite" and len(found["slashes"]) < 3:
         return f"{shown} is not the address of a file, such as sqlite:///mlflow.db"
     return ""
+
+
+def _is_server(rest: str) -> bool:
+    """Return whether host and port can exist, given what follows ``://``."""
+    place = _NETLOC.fullmatch(rest)
+    return place is not None and int(place[2] or 0) < 2**16
 
 
 def _without_scheme(uri: str, shown: str) -> str:

@@ -11,7 +11,7 @@ from darkroom.tracking.mlflow.promotion import AT, BY, OUT_AT, OUT_BY, WHY, Deta
 
 NUM_LISTED = 20
 
-LISTED = ("f1_macro", "accuracy", "exact_match")
+LISTED = ("f1_macro", "iou_macro", "accuracy", "exact_match")
 """The scores in the list of versions, as far as versions have them."""
 
 

@@ -1,6 +1,6 @@
 """The difference of two models on the same images: interval, tests, and the power of the test set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -151,6 +151,20 @@ def label_units(
     """Return what is drawn of labelled images, for ``compare_units``."""
     columns = [targets, targets & first, first, targets & second, second]
     return make_units(columns, [targets, first, second], groups)
+
+
+def pixel_units(columns: Sequence[NDArray[np.int64]], groups: NDArray[np.int64] | None) -> Units:
+    """Return images, or groups of images, with all their pixels, for ``compare_units``.
+
+    Args:
+        columns: five blocks of counted pixels, ``(n, num_classes)`` each.
+        groups: the group of each image, ``(n,)``; None: each image is by itself.
+    """
+    rows = sparse.csr_matrix(np.concatenate(columns, axis=1), dtype=np.float64)
+    if groups is not None:
+        places = (np.ones(len(groups)), (groups, np.arange(len(groups))))
+        rows = (sparse.csr_matrix(places) @ rows).tocsr()
+    return Units(rows, np.ones(rows.shape[0], np.int64), [np.arange(rows.shape[0])])
 
 
 def _swapped(rows: sparse.csr_matrix) -> sparse.csr_matrix:

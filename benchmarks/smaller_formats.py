@@ -4,22 +4,20 @@
 
 A PROJECT is a folder after `dvc repro evaluate`, with data/prepared and models/model.safetensors. A line
 per project and format goes to benchmarks/results/smaller_formats.jsonl. In files with fewer bits, all
-layers have them: `passes` says whether export.max_f1_drop at 0.005 would accept them so. Latencies are
-medians of rounds in which the formats take turns, so their ratios hold on a busy machine, too.
+layers have them: `passes` says whether export.max_f1_drop at 0.005 would accept them so. The latencies
+are those that `export` measures, of one file after the other, so they need a quiet machine:
+`load` is the load average when the measurement began.
 """
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pyarrow.parquet as pq
 from machine import hardware, keep, num_cores
 
 from darkroom.compute.determinism import set_determinism
-from darkroom.compute.latency import time_in_turn
 from darkroom.config.export import Export
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
@@ -27,19 +25,18 @@ from darkroom.dataset.views import EvaluationView
 from darkroom.export.checks import write_and_check
 from darkroom.export.formats import FORMATS
 from darkroom.export.onnx_int8 import calibration_images
-from darkroom.export.reload import LOADERS
 from darkroom.export.source import Source
 from darkroom.metrics.groups import COLUMNS, groups_of
 from darkroom.models.file import load_model
 from darkroom.paths import DATASET, MANIFEST, MODEL, PREPARED
 
 MAX_F1_DROP = 0.005
-BATCH_SIZES = (1, 32)
 
 
 def measure(name: str, project: Path, folder: Path) -> None:
     """Export a project in all formats but pt2, and keep a line for each file."""
     os.chdir(project)
+    load = round(os.getloadavg()[0], 1)
     info = load_info(DATASET)
     model, spec = load_model(MODEL)
     view = EvaluationView.of(spec.input_size, spec.evaluate_crop)
@@ -49,20 +46,11 @@ def measure(name: str, project: Path, folder: Path) -> None:
     formats = [one for one in FORMATS if one != "pt2"]
     options = Export(formats=formats, parity_tolerance=1e-3, max_f1_drop=1, golden_images=0)
     written = write_and_check(source, options, num_cores(), test, groups, folder)
-    runs = [LOADERS[file.suffix](file) for file in written.entries]
-    random = np.random.default_rng(0)
-    milliseconds = {}
-    for size in BATCH_SIZES:
-        images = random.integers(0, 256, (size, spec.channels, *spec.input_size), dtype=np.uint8)
-        seconds = time_in_turn([partial(run, images) for run in runs], max_seconds=10)
-        milliseconds[size] = 1e3 * np.median(seconds, axis=0)
-    for index, (file, entry) in enumerate(written.entries.items()):
+    for file, entry in written.entries.items():
         passes = "f1_macro_change_low" not in entry or entry["f1_macro_change_low"] >= -MAX_F1_DROP
-        latencies = {
-            f"batch_{size}_ms": float(f"{milliseconds[size][index]:.3g}") for size in BATCH_SIZES
-        }
+        latencies = {key: float(f"{value:.3g}") for key, value in written.latencies[file.name].items()}
         row = {"project": name, "model": spec.name, "file": file.name, **entry, "passes": passes}
-        keep("smaller_formats", {**row, **latencies, **hardware()})
+        keep("smaller_formats", {**row, **latencies, "load": load, **hardware()})
 
 
 def main() -> None:

@@ -6,10 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from project import Project, small_project
+from project import Project
 
 COMMAND = ("darkroom", "folds", "2")
-PARENTS = "SELECT value FROM tags WHERE key = 'mlflow.parentRunId'"
+RUNS = """SELECT runs.run_uuid, tags.value FROM runs LEFT JOIN tags
+ON tags.run_uuid = runs.run_uuid AND tags.key = 'mlflow.parentRunId' WHERE runs.name LIKE 'folds %'"""
+MEAN = """SELECT name, value FROM runs JOIN latest_metrics USING (run_uuid)
+WHERE run_uuid = ? AND key = 'folds/f1_macro_mean'"""
 
 
 def outputs(project: Project) -> dict[str, bytes]:
@@ -19,12 +22,10 @@ def outputs(project: Project) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_killed_folds_resume_to_the_same_bytes_and_are_logged_once(
-    tmp_path: Path, empty_mlflow: Path
+    tmp_path: Path, pristine: Project
 ) -> None:
-    project = small_project(tmp_path / "killed")
+    project = pristine.copy(tmp_path / "killed")
     project.set_params(train__epochs=2, model__name="mlp")
-    for stage in ("fetch", "prepare"):
-        project.run("python", f"stages/{stage}.py", DARKROOM_TRACKING="off")
     whole = project.copy(tmp_path / "whole")
     printed = whole.run(*COMMAND, "--json", DARKROOM_TRACKING="off")
     found = json.loads(printed[printed.index("{\n") :])
@@ -39,20 +40,17 @@ def test_killed_folds_resume_to_the_same_bytes_and_are_logged_once(
             time.sleep(0.01)
         process.kill()
     assert not (project.folder / "reports/folds").exists()
-    mlflow = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    (tmp_path / "mlflow.db").write_bytes(empty_mlflow.read_bytes())
     for _ in range(2):
-        project.run(*COMMAND, MLFLOW_TRACKING_URI=mlflow)
+        project.run(*COMMAND)
         assert outputs(project) == written
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with sqlite3.connect(project.folder / "mlflow.db") as database:
         given_up = time.monotonic() + 120  # the sender may be slow
-        while len(list(database.execute(PARENTS))) < 2 and time.monotonic() < given_up:
+        while len(runs := dict(database.execute(RUNS))) < 3 and time.monotonic() < given_up:
             time.sleep(0.1)
-        runs = dict(database.execute("SELECT run_uuid, name FROM runs"))
-        parents = database.execute(PARENTS).fetchall()
-        [mean] = database.execute("SELECT value FROM latest_metrics WHERE key = 'folds/f1_macro_mean'")
+        parents = [parent for parent in runs.values() if parent]
+        [(name, mean)] = database.execute(MEAN, parents[:1])
     assert len(runs) == 3
     assert len(parents) == 2
     assert len(set(parents)) == 1
-    assert runs[parents[0][0]].startswith("folds 2 mlp")
-    assert mean == (found["f1_macro"]["mean"],)
+    assert name.startswith("folds 2 mlp")
+    assert mean == found["f1_macro"]["mean"]

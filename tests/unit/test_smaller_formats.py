@@ -240,6 +240,20 @@ def settle_change(num_images: int) -> float:
     return float(judged.to_dict()["f1_macro_change"])
 
 
+def test_masks_are_judged_by_the_f1_of_their_pixels() -> None:
+    spec = make_spec(target="mask", input_size=(2, 4), class_names=("ground", "disc"))
+    truth = np.array([[[0, 0, 0, 1], [0, 1, 1, 1]]], np.uint8)
+    expected = np.stack([1.0 - truth, truth], axis=1).astype(np.float32)
+    outputs = expected.copy()
+    outputs[0, :, 0, 3] = [1, 0]  # a pixel of the disc is taken for ground
+    parity = Parity(spec)
+    parity.add(expected, outputs, truth)
+    _, judged = settle("file", parity, lambda: parity, None, spec.class_names, 1)
+    before, after = judged.paired.scores
+    assert before == 1
+    assert after == pytest.approx((8 / 9 + 6 / 7) / 2)
+
+
 # predict
 
 

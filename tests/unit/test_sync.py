@@ -307,6 +307,29 @@ def test_a_run_whose_process_died_is_closed_as_killed(made_elsewhere: Path) -> N
     assert told == [("KILLED", 1_700_000_005_000)]
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (
+            "mlflow.db",
+            "1 run for another experiment in mlflow.db not sent; set MLFLOW_EXPERIMENT_NAME to",
+        ),
+        ("http://host", "1 run for http://host not sent; set MLFLOW_TRACKING_URI to that address"),
+    ],
+)
+def test_a_run_for_another_place_is_told_with_the_setting_that_sends_it(
+    address: str, said: str, made_elsewhere: Path
+) -> None:
+    start = Start(
+        stage="train", name="other", tags={}, destination="0" * 16, address=address, timestamp_ms=1_000
+    )
+    create_journal(made_elsewhere, start).journal.release()
+    code, output = sync()
+    assert code == 0
+    assert said in output
+    assert "has everything\n" not in output
+
+
 @pytest.mark.slow
 def test_a_run_that_is_still_at_work_is_left_to_its_own_sender(made_elsewhere: Path) -> None:
     recorder = Recorder(made_elsewhere, "working")

@@ -42,9 +42,14 @@ def sync(all_commits: bool, all_experiments: bool, redirect: bool) -> None:
             err=True,
         )
     for address, number in outcome.num_elsewhere.items():
+        is_here = address == outcome.address
+        there = f"another experiment in {address}" if is_here else address
+        setting = (
+            "MLFLOW_EXPERIMENT_NAME to its name" if is_here else "MLFLOW_TRACKING_URI to that address"
+        )
         click.echo(
-            f"sync: {_runs(number)} for {address} not sent; set MLFLOW_TRACKING_URI to that address and "
-            "run `darkroom sync` again, or send them here with --redirect",
+            f"sync: {_runs(number)} for {there} not sent; set {setting} and run `darkroom sync` again,"
+            " or send them here with --redirect",
             err=True,
         )
     if outcome.num_live:

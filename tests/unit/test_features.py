@@ -73,7 +73,7 @@ def make_job(
         config=SimpleNamespace(train=train, seed=0, augment=options_of_augment),  # type: ignore[arg-type]
         device=device,
         environment={},
-        info=SimpleNamespace(input_size=make_spec().input_size),  # type: ignore[arg-type]
+        info=SimpleNamespace(input_size=make_spec().input_size, target="one_class"),  # type: ignore[arg-type]
         spec=make_spec(**network or {}),
         model=model,
         batch_size=8,

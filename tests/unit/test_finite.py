@@ -12,6 +12,7 @@ from darkroom.metrics.finite import check_finite
 def test_finite_outputs_pass() -> None:
     check_finite(np.array([[1e30, -1e30], [0, 1]]), ["a.png", "b.png"], "the model")
     check_finite(np.empty((0, 3)), [], "the model")
+    check_finite(np.empty((0, 3, 2, 2)), [], "the model")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -243,7 +243,7 @@ def test_digits_are_familiar_and_other_images_are_not(digits: Digits) -> None:
             model.assess(torch.from_numpy(kind))[1].numpy() > 1 for kind in (images, 255 - images, noise)
         )
     assert 0.01 < test.mean() < 0.12
-    assert inverted.mean() > 0.8
+    assert inverted.mean() > 0.7
     assert random.mean() > 0.4
 
 

@@ -19,8 +19,7 @@ def check_finite(outputs: NDArray[np.floating], paths: Sequence[str], source: st
     Raises:
         UserError: an output is NaN or infinite; the message names the first such image and their number.
     """
-    outputs = outputs.reshape(len(outputs), -1)
-    is_bad = ~np.isfinite(outputs).all(axis=1)
+    is_bad = ~np.isfinite(outputs).all(axis=tuple(range(1, outputs.ndim)))
     if not is_bad.any():
         return
     first = int(is_bad.argmax())

@@ -1,5 +1,6 @@
 """The cache of decoded images: rows come back from any segment; damage is noticed, never believed."""
 
+import gc
 import hashlib
 import os
 import pickle
@@ -122,9 +123,10 @@ def test_mapped_segments_hold_no_file_open(folder: Path) -> None:
     """Else some thousand segments would meet the limit of open files."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("looks into /proc")
+    gc.collect()  # files of earlier tests that nothing refers to
     before = len(os.listdir("/proc/self/fd"))
     segments = Segments(folder, sorted(path.name for path in folder.iterdir()), SHAPE, "decoded")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
     assert len(segments) == 8
 
 

@@ -23,7 +23,7 @@ class Subset(Shards):
         self._parts = tuple(parts)
         self._rows = rows
         self._ends = np.cumsum([len(part) for part in parts])
-        self.shape, self.storage = parts[0].shape, parts[0].storage
+        self.shape, self.dtype, self.storage = parts[0].shape, parts[0].dtype, parts[0].storage
         self.target = parts[0].target
         self._masked = [masks for part in parts if (masks := part.masks) is not None]
         self.labels = np.concatenate([part.labels for part in parts])[rows]

@@ -65,7 +65,8 @@ def use_recipe(name: str, folder: Path, params: Path) -> Used:
     recipes = list_recipes(folder)
     if name not in recipes:
         near = did_you_mean(name, recipes) or "."
-        raise UserError(f"{name} is not a recipe{near} There are: {', '.join(recipes)}")
+        known = f"There are: {', '.join(recipes)}" if recipes else f"There are none in {folder}"
+        raise UserError(f"{name} is not a recipe{near} {known}")
     path = folder / f"{name}.yaml"
     sections = _read(path)
     made_for = dict(sections.pop(MADE_FOR, None) or {})

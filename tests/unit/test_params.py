@@ -598,6 +598,15 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {
+            "train.freeze": "freeze: ['backbone.*']",
+            "train.unfreeze": "unfreeze: [{epoch: 1, layers: backbone.layer4.*}]",
+        },
+        "train.unfreeze: epoch 1 is not allowed for backbone.layer4.*, because layers that are trained "
+        "from the first epoch on are not frozen; it must be at least 2, or the layers must be left out "
+        "of train.freeze",
+    ),
+    (
+        {
             "train.freeze": "freeze: backbone",
             "train.unfreeze": "unfreeze: [{epoch: 20, layers: '*.1'}, {epoch: 41, layers: '*.2'}]",
         },
@@ -832,7 +841,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
             f"train.unfreeze: {told}{UNFROZEN}",
         )
         for entry, told in (
-            ("{epoch: 1, layers: x}", "epoch: 1 is not allowed; it must be at least 2, in "),
+            ("{epoch: 0, layers: x}", "epoch: 0 is not allowed; it must be at least 1, in "),
             ("{epoch: 10001, layers: x}", "epoch: 10001 is not allowed; it must be at most 10,000, in "),
             ("{epoch: 3, layer: x}", "{'epoch': 3, 'layer': 'x'} lacks the key layers; it must be "),
             ("{epoch: 3, layers: x, lr: 0.1}", "unknown key lr; it must be "),

@@ -203,6 +203,11 @@ def test_an_unknown_recipe_is_answered_with_the_nearest(params: Path) -> None:
         use_recipe("cifar10-fats", RECIPES, params)
 
 
+def test_a_project_without_recipes_says_so(params: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"probe is not a recipe\. There are none in .*empty$"):
+        use_recipe("probe", tmp_path / "empty", params)
+
+
 # the command
 
 

@@ -42,7 +42,7 @@ _WITH_DECAY_EPOCHS = ("step", "multi_step", "plateau")
 class Unfreeze(Section):
     """Layers that are trained from an epoch on."""
 
-    epoch: int = Field(ge=2, le=10_000)
+    epoch: int = Field(ge=1, le=10_000)
     layers: Layers
 
 
@@ -369,6 +369,13 @@ class Train(Section):
         if self.unfreeze and self.freeze == "none":
             yield "train.unfreeze", "nothing is frozen, because train.freeze is none; it must be []"
         for entry in self.unfreeze:
+            if entry.epoch == 1:
+                yield (
+                    "train.unfreeze",
+                    f"epoch 1 is not allowed for {entry.layers}, because layers that are trained from"
+                    " the first epoch on are not frozen; it must be at least 2, or the layers must be"
+                    " left out of train.freeze",
+                )
             if entry.epoch > self.epochs:
                 yield (
                     "train.unfreeze",

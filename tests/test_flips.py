@@ -104,7 +104,7 @@ KINDS = {
     "exported model.onnx, model.json": Kind(
         "export/model.[jo]*", "predict", lambda f: refusal(lambda: Predictor(f.parent), f)
     ),
-    "other exported files": Kind("export/[!m]*", "verify", is_found_by_verify),
+    "other exported files": Kind("export/**/[!m]*", "verify", is_found_by_verify),
     "registered files": Kind("mlartifacts/models/*/artifacts/*", "promote", is_found_by_promote),
     "DVC's cache": Kind(".dvc/cache/files/md5/*/*", "verify", is_found_by_verify),
     "journal": Kind("mljournal/*/journal.jsonl", "sync", is_found_in_journal),
@@ -148,7 +148,9 @@ def test_every_flip_and_every_cut_is_found(
     for index in range(NUM_FLIPS + NUM_CUTS):
         name = list(KINDS)[index % len(KINDS)]
         kind = KINDS[name]
-        files = sorted(file for file in Path().glob(kind.files) if file.stat().st_size)
+        files = sorted(
+            file for file in Path().glob(kind.files) if file.is_file() and file.stat().st_size
+        )
         file = files[int(generator.integers(len(files)))]
         how, change = ("flip", flip) if index < NUM_FLIPS else ("cut", cut)
         for _ in damage(file, lambda content, change=change: change(generator, content)):

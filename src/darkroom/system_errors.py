@@ -25,6 +25,7 @@ _REMEDIES = {
 }
 
 _KNOWN = {os.strerror(number).lower(): number for number in (*_REMEDIES, errno.ENOMEM, errno.EIO)}
+_ARROW = re.compile(r"local file '(.+?)'")  # pyarrow names the file in its text alone
 _RUST = re.compile(r"\(os error (\d+)\)")
 _DATABASE = (
     "database or disk is full",
@@ -62,6 +63,7 @@ def explain(error: BaseException) -> str | None:
         reason = os.strerror(number) if number in _REMEDIES else error.strerror or brief(error)
         # if a copy failed, the second is the target
         files = [os.fsdecode(name) for name in (error.filename2, error.filename) if _is_name(name)]
+        files = files or _ARROW.findall(f"{error}")
     else:
         number = _number(f"{error}")
         if number is None:

@@ -22,6 +22,12 @@ def refused(number: int, *files: str) -> OSError:
     [
         (refused(errno.ENOSPC), ["No space left on device", "make room"]),
         (refused(errno.EROFS, "a/b"), ["a/b: Read-only file system", "read-only there"]),
+        (
+            OSError(
+                errno.EROFS, "Failed to open local file 'a/b'. Detail: [errno 30] Read-only file system"
+            ),
+            ["a/b: Read-only file system"],
+        ),
         (refused(errno.EACCES, "a/b"), ["a/b: Permission denied", "permissions"]),
         (refused(errno.EMFILE), ["Too many open files", "ulimit -n"]),
         (refused(errno.EFBIG), ["File too large", "ulimit -f"]),

@@ -11,6 +11,7 @@ from project import Project
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.views import EvaluationView
 from darkroom.models.spec import load_spec
+from darkroom.prediction.decisions import Prediction
 from darkroom.prediction.predictor import Predictor
 
 SCHEDULE = [{"epoch": 1, "size": [12, 20]}, {"epoch": 2, "size": [16, 32]}]
@@ -44,8 +45,12 @@ def test_predict_sees_the_pixels_that_evaluate_sees(tmp_path: Path, resize: str,
     images = shards.gather(np.arange(len(shards))).transpose(0, 3, 1, 2)
     predictor = Predictor(tmp_path / "export")
     files = [tmp_path / "data/mine" / path for path in shards.paths]
-    decoded = np.stack([predictor._decode(file) for file in files])
-    assert np.array_equal(decoded, images)
+    for outcome, expected in zip(
+        predictor.predict(files, len(spec.class_names)), predictor.probabilities(images), strict=True
+    ):
+        assert isinstance(outcome, Prediction)
+        found = dict(zip(outcome.classes, outcome.probabilities, strict=True))
+        np.testing.assert_allclose([found[name] for name in spec.class_names], expected, rtol=1e-6)
 
     flipped = np.ascontiguousarray(images[..., ::-1])
     mean = (predictor.probabilities(images) + predictor.probabilities(flipped)) / 2

@@ -1,14 +1,10 @@
-"""The U-Net against tables made by hand, and its decoder over other backbones."""
+"""The U-Net against tables made by hand."""
 
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18
 
 from darkroom.errors import UserError
-from darkroom.models.backbones.cnn import CNN
-from darkroom.models.backbones.pyramid import PyramidUNet, find_stages
-from darkroom.models.backbones.resnet import ResNet
 from darkroom.models.backbones.shapes import output_size, require_multiples
 from darkroom.models.backbones.unet import UNet
 from darkroom.models.classifier import Classifier
@@ -88,36 +84,3 @@ def test_it_is_a_network_with_normalisation_inside() -> None:
     expected = network((images / 255 - 0.5) / 0.25)
     assert torch.equal(classifier(images), expected)
     assert expected.shape == (2, 5, 8, 12)
-
-
-@pytest.mark.parametrize(
-    ("name", "backbone", "expected"),
-    [
-        ("cnn", CNN(3, 4, 3, "relu", "max"), [(4, 0), (8, 1), (16, 2)]),
-        ("resnet", ResNet(3, 4, 1, 0.0, "relu", "stride"), [(4, 0), (8, 1), (16, 2)]),
-        (
-            "torchvision:resnet18",
-            nn.Sequential(*list(resnet18(weights=None).children())[:-2]),
-            [(64, 1), (64, 2), (128, 3), (256, 4), (512, 5)],
-        ),
-    ],
-)
-def test_any_backbone_is_an_encoder(
-    name: str, backbone: nn.Module, expected: list[tuple[int, int]]
-) -> None:
-    images = torch.rand(2, 3, 64, 96)
-    stages = find_stages(name, backbone, images[:1])
-    assert [(stage.channels, stage.halvings) for stage in stages] == expected
-    network = PyramidUNet(backbone, stages, width=4)
-    output = network(images)
-    assert output.shape == (2, 4, 64, 96)
-    output.sum().backward()
-    last = list(backbone.parameters())[-1]
-    assert last.grad is not None
-
-
-def test_a_backbone_whose_sizes_do_not_halve_is_refused() -> None:
-    with pytest.raises(UserError, match=r"cnn makes maps of 15 x 16 from images of 30 x 33"):
-        find_stages("cnn", CNN(3, 4, 2, "relu", "max"), torch.rand(1, 3, 30, 33))
-    with pytest.raises(UserError, match="cnn does not halve images"):
-        find_stages("cnn", CNN(3, 4, 1, "relu", "max"), torch.rand(1, 3, 32, 32))

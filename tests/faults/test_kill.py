@@ -187,6 +187,7 @@ def test_a_second_signal_ends_a_step_that_takes_for_ever(
     child.wait_for(HANGING)
     before = newest_position(tmp_path)
     kill(child.pid, signal.SIGTERM)
+    child.wait_for(ASKED)  # two signals that nobody has taken yet are one
     assert not select.select([server.answers], [], [], 0.1)[0]  # it waits for the step
     kill(child.pid, signal.SIGTERM)
     assert child.end() == 143

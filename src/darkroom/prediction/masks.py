@@ -4,12 +4,16 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError
 from darkroom.reporting.palette import palette
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def mask_files(paths: Sequence[Path], folder: Path, model: Path, force: bool = False) -> list[Path]:
@@ -45,19 +49,26 @@ def mask_files(paths: Sequence[Path], folder: Path, model: Path, force: bool = F
     return files
 
 
-def write_mask(mask: NDArray[np.uint8], file: Path) -> None:
-    """Write a mask as an indexed PNG with the colours of the reports.
+def mask_image(mask: NDArray[np.uint8]) -> "Image":
+    """Return a mask as an image with the colours of the reports.
 
     Args:
         mask: uint8 ``(height, width)``, classes by their position in ``class_names``.
-
-    Raises:
-        UserError: the file cannot be written.
     """
     from PIL import Image
 
     image = Image.fromarray(mask, "L")
     image.putpalette(palette().tobytes())
+    return image
+
+
+def write_mask(mask: NDArray[np.uint8], file: Path) -> None:
+    """Write a mask as an indexed PNG; see ``mask_image``.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    image = mask_image(mask)
     written = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

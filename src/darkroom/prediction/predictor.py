@@ -155,6 +155,35 @@ class Predictor(Decisions):
             else:
                 yield PredictedMask(path, mask)
 
+    def input_of(self, encoded: bytes) -> NDArray[np.uint8]:
+        """Return the model's input for the bytes of an image file, uint8 ``input_shape``.
+
+        Raises:
+            BadImage: as ``decode_whole``.
+        """
+        return self._input(decode_whole(encoded, self.layout.channels, self._tiff)[1])
+
+    def outputs(self, images: list[NDArray[np.uint8]]) -> list[tuple[NDArray[np.float32], float | None]]:
+        """Return the probabilities and the unfamiliarity of each image, as ``input_of`` returns it.
+
+        They do not depend on the other images.
+        """
+        return list(self._rows(images))
+
+    def mask_of(self, encoded: bytes, own_scale: bool = False) -> NDArray[np.uint8]:
+        """Return the mask of the bytes of an image file, uint8 ``(height, width)`` as displayed.
+
+        Args:
+            own_scale: see ``make_canvas``.
+
+        Raises:
+            BadImage: as ``decode_whole``, or the image is too large at the model's scale.
+            NotFiniteError: a probability is not finite.
+        """
+        image = decode_whole(encoded, self.layout.channels, self._tiff)[1]
+        canvas = make_canvas(image, self.layout, self._view, own_scale)
+        return predict_canvas(canvas, self.probabilities, self._input_size, self._batch_size)
+
     def _outcomes(
         self, paths: Sequence[Path]
     ) -> Iterator[tuple[Path, NDArray[np.float32], float | None] | Failure]:

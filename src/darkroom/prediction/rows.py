@@ -61,12 +61,21 @@ class RowPredictor(Decisions):
             content = file.read_bytes()
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+        return self.parse(str(file), content)
+
+    def parse(self, name: str, content: bytes) -> Table:
+        """Return the rows of a table as ``load`` does.
+
+        Args:
+            name: of the file, whose ending tells the format.
+            content: of the file.
+        """
         columns = set(self._encoding.columns)
-        found = column_names(str(file), content, columns)
+        found = column_names(name, content, columns)
         if missing := sorted(columns - set(found)):
             hint = did_you_mean(missing[0], found)
-            raise UserError(f"{file}: lacks columns that the model takes: {listed(missing)}{hint}")
-        return read_table(str(file), content, {f"the column {name}": name for name in columns})
+            raise UserError(f"{name}: lacks columns that the model takes: {listed(missing)}{hint}")
+        return read_table(name, content, {f"the column {column}": column for column in columns})
 
     def predict(self, table: Table, top_k: int | None = None) -> Iterator[Prediction | Failure]:
         """Yield the outcome of each row in order; a bad cell does not stop the others.

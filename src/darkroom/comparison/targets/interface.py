@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ComparedTarget(Protocol):
-    """A module for each kind."""
+    """One for each kind: a module, or an instance of ``LabelComparison``."""
 
     class_test: str
     """What the p-value of a class comes from."""
@@ -59,12 +59,12 @@ class ComparedTarget(Protocol):
 
 
 _TARGETS: dict[Target, ComparedTarget] = {
-    "one_class": one_class,
-    "several_labels": several_labels,
+    "one_class": one_class.COMPARISON,
+    "several_labels": several_labels.COMPARISON,
     "mask": mask,
 }
 
 
 def compared_target(name: Target) -> ComparedTarget:
-    """Return the module of a kind of target."""
+    """Return the comparison of a kind of target."""
     return _TARGETS[name]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from darkroom.prediction.decisions import Decisions, Failure, Prediction
+    from darkroom.prediction.decisions import Failure, Prediction
     from darkroom.prediction.predictor import Predictor
+    from darkroom.prediction.rows import RowPredictor
 
 
 @click.command()
@@ -151,7 +152,7 @@ def predict(
 
 
 def _label_table(
-    predictor: "Decisions",
+    predictor: "Predictor | RowPredictor",
     outcomes: "Iterator[Prediction | Failure]",
     first: list[str],
     top_k: int | None,

@@ -42,7 +42,7 @@ class Failure:
 
 
 class Decisions:
-    """What an exported model decides.
+    """What an exported model decides, given its probabilities.
 
     Args:
         description: the file of ``described``, for messages.
@@ -72,11 +72,6 @@ class Decisions:
         self.abstained = ABSTAINED
         while self.abstained in self.class_names:
             self.abstained = f"({self.abstained})"
-
-    @property
-    def has_unfamiliarity(self) -> bool:
-        """Whether predictions have an unfamiliarity."""
-        raise NotImplementedError
 
     @property
     def leaves_open(self) -> bool:

@@ -4,7 +4,6 @@ After Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 6
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +41,8 @@ def standard_error_of_classes(targets: Tensor, preds: Tensor, num_classes: int, 
         A number in 0..1, rounded to six digits; 0 if all resamples have the same score, as those of a
         single image or of a perfect classifier do.
     """
-    return _of_classes(_numpy(targets).tobytes(), _numpy(preds).tobytes(), num_classes, seed)
-
-
-@lru_cache(maxsize=8)  # a head on features makes the same predictions in most of its epochs
-def _of_classes(targets: bytes, preds: bytes, num_classes: int, seed: int) -> float:
-    true, predicted = (np.frombuffer(values, np.int64) for values in (targets, preds))
-    return _deviation(_count_classes(true, predicted, num_classes, np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    return _deviation(_count_classes(_numpy(targets), _numpy(preds), num_classes, rng))
 
 
 def standard_error_of_labels(targets: Tensor, preds: Tensor, seed: int) -> float:

@@ -77,9 +77,9 @@ def test_values_are_kept_and_ids_and_notes_are_not(tmp_path: Path, name: str) ->
     assert [type(value) for value in values[3].values()] == [str, int, float, str, str]
     (remark,) = own.remarks
     assert remark == (
-        "Columns that do not become slices (data.slice_columns): id: each row has"
-        " another number; note: nearly each row has another value; essay: it has values of more than 100"
-        " characters; same: it has one value; empty: it is empty."
+        "Columns that do not become slices (data.slice_columns): id: a different number in every row;"
+        " note: a different value in nearly every row; essay: values of more than 100 characters; same:"
+        " only one value; empty: no values."
     )
 
 
@@ -112,8 +112,25 @@ def test_hostile_names_and_ten_thousand_columns(tmp_path: Path) -> None:
     (remark,) = own.remarks
     assert len(remark) < 1_500
     assert remark == for_terminal(remark)
-    assert f"and {10_006 - MAX_COLUMNS - 10:,} more" in remark
-    assert MAX_EXAMINED < 10_000
+    assert f"and {MAX_EXAMINED - MAX_COLUMNS - 10} more: at most" in remark
+    assert f"and {10_002 - MAX_EXAMINED - 10:,} more: only" in remark
+
+
+def test_columns_with_the_same_reason_are_named_together(tmp_path: Path) -> None:
+    sites = ["p", "q"] * (NUM_IMAGES // 2)
+    more = [f"c{index:02}" for index in range(MAX_COLUMNS + 12)]
+    write_table(
+        tmp_path,
+        "a.csv",
+        {"x": ["a"] * NUM_IMAGES, **dict.fromkeys(more, sites), "y": ["b"] * NUM_IMAGES},
+    )
+    own, _ = kept(tmp_path, "a.csv")
+    assert own.names == more[:MAX_COLUMNS]
+    last = ", ".join(more[MAX_COLUMNS:][:10])
+    assert own.remarks == [
+        "Columns that do not become slices (data.slice_columns): x, y: only one value;"
+        f" {last} and 2 more: at most 20 columns become slices."
+    ]
 
 
 def test_columns_of_the_same_name_are_no_mistake(tmp_path: Path) -> None:
@@ -123,7 +140,7 @@ def test_columns_of_the_same_name_are_no_mistake(tmp_path: Path) -> None:
     own, entries = kept(tmp_path, "a.csv")
     assert len(entries) == NUM_IMAGES
     assert not own.names
-    assert "site: 2 columns have this name" in own.remarks[0]
+    assert "site: several columns have this name" in own.remarks[0]
 
 
 def test_parquet_columns_that_are_too_large_or_nested_do_not_refuse_the_manifest(tmp_path: Path) -> None:
@@ -138,7 +155,7 @@ def test_parquet_columns_that_are_too_large_or_nested_do_not_refuse_the_manifest
     own, entries = kept(tmp_path, "a.parquet")
     assert own.names == ["site"]
     assert len(entries) == NUM_IMAGES
-    assert "long: it cannot be read" in own.remarks[0]
+    assert "blob, long: not readable" in own.remarks[0]
 
 
 def test_rows_of_one_image_keep_what_they_agree_in(tmp_path: Path) -> None:

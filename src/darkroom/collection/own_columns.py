@@ -21,7 +21,7 @@ MAX_CHARACTERS = 100
 MAX_DIFFERENT = 10_000
 """Maximum number of different texts in a column."""
 MAX_NAMED = 10
-"""Maximum number of columns in a remark."""
+"""Maximum number of columns that a remark names per reason."""
 
 PARAMETER = "data.slice_columns"
 
@@ -57,9 +57,10 @@ class OwnColumns:
         """One remark that names the columns that are not kept, and the reasons; or none."""
         if not self._excluded:
             return []
-        reasons = [f"{listed([name])}: {why}" for name, why in self._excluded.items()]
-        more = len(reasons) - MAX_NAMED
-        shown = "; ".join(reasons[:MAX_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self._excluded.items():
+            by_reason.setdefault(why, []).append(name)
+        shown = "; ".join(f"{listed(names, MAX_NAMED)}: {why}" for why, names in by_reason.items())
         return [f"Columns that do not become slices ({PARAMETER}): {shown}."]
 
     def choose(self, name: str, content: bytes, roles: Mapping[str, str]) -> None:
@@ -83,12 +84,12 @@ class OwnColumns:
                 try:
                     _examine(name, content, {column: seen}, {})
                 except UserError:
-                    seen.problem = "it cannot be read"
+                    seen.problem = "not readable"
         for column, seen in columns.items():
             if problem := seen.settle():
                 self._excluded[column] = problem
             elif len(self._kept) == MAX_COLUMNS:
-                self._excluded[column] = f"at most {MAX_COLUMNS} do"
+                self._excluded[column] = f"at most {MAX_COLUMNS} columns become slices"
             else:
                 self._kept[column] = seen
 
@@ -187,12 +188,12 @@ class _Column:
         if self.problem:
             return self.problem
         if num_different < 2:
-            return "it has one value" if num_different else "it is empty"
+            return "only one value" if num_different else "no values"
         if not self._is_number:
             if num_different == MAX_DIFFERENT or num_different > num_rows / 2:
-                return "nearly each row has another value"
+                return "a different value in nearly every row"
         elif self._is_whole and num_different == num_rows:
-            return "each row has another number"
+            return "a different number in every row"
         return ""
 
     def convert(self, text: str) -> str | int | float:
@@ -207,10 +208,10 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes | list | dict | tuple):
-        raise ValueError("it has values that are not text, numbers, true or false")
+        raise ValueError("values that are not text, numbers, true or false")
     text = f"{value}".strip().encode("utf-8", "replace").decode()
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"it has values of more than {MAX_CHARACTERS} characters")
+        raise ValueError(f"values of more than {MAX_CHARACTERS} characters")
     return text
 
 
@@ -222,9 +223,9 @@ def _is_number(text: str) -> bool:
 
 def _problem_of_name(name: str, count: int) -> str:
     if count > 1:
-        return f"{count} columns have this name"
+        return "several columns have this name"
     if is_blank(name):
-        return "its name is blank"
+        return "a blank name"
     if len(name) > MAX_CHARACTERS:
-        return f"its name has more than {MAX_CHARACTERS} characters"
-    return "" if name.isprintable() else "its name has characters that cannot be shown"
+        return f"a name of more than {MAX_CHARACTERS} characters"
+    return "" if name.isprintable() else "a name with characters that cannot be shown"

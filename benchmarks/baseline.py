@@ -20,7 +20,8 @@ from torch import Tensor
 
 from darkroom.catalogue.counting import blank_spec
 from darkroom.compute.determinism import set_determinism
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.evaluation.baseline import fit_baseline
 from darkroom.evaluation.features import BackboneFeatures, FeatureExtractor, GreyPixels
 from darkroom.evaluation.targets import one_class

@@ -38,7 +38,7 @@ from machine import describe, hardware_of_training, keep, kept, num_cores
 from numpy.typing import NDArray
 
 from darkroom.compute.determinism import configure_libraries
-from darkroom.dataset.shards import ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
 from darkroom.decoding.decode import PixelLayout, decode
 
 BATCH_SIZE = 128

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from darkroom.catalogue.counting import blank_spec
 from darkroom.compute.determinism import set_determinism
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.explorer import explore
 from darkroom.evaluation.hardest import hardest_images

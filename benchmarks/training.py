@@ -22,7 +22,8 @@ from darkroom.augment.pipeline import Augmentation
 from darkroom.catalogue.counting import blank_spec
 from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import set_determinism
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier

@@ -19,7 +19,8 @@ from sklearn import metrics as sk
 from sklearn.datasets import load_digits
 
 from darkroom.catalogue.counting import blank_spec
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.explorer import explore

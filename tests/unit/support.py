@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from darkroom.config.augment import Augment
 from darkroom.config.train import SettledTrain
-from darkroom.dataset.shards import ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.export.parity import Parity
 from darkroom.models.spec import ModelSpec

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from support import NO_WARNINGS, make_spec, output_of, start_python, write_shards
 from torch import Tensor
 
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.evaluation.baseline import (
     Baseline,
     fit_baseline,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from support import write_shards
 from torch import Tensor
 
-from darkroom.dataset import shards as shards_module
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset import shard_writer
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.errors import UserError
 from darkroom.loading import batches as batches_module
@@ -89,7 +90,7 @@ def write(folder: Path, storage: Storage, weighted: bool = False) -> Path:
 
 @pytest.fixture(params=[NUM_IMAGES, 10], ids=["one shard", "six shards"])
 def shards(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shards:
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", request.param * IMAGES[0].nbytes)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", request.param * IMAGES[0].nbytes)
     return Shards(write(tmp_path / "train", "decoded"))
 
 
@@ -97,7 +98,7 @@ def shards(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Storage, Path]:
     """The same images in each way of storing them, in six shards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards_module, "SHARD_BYTES", 10 * IMAGES[0].nbytes)
+        patch.setattr(shard_writer, "SHARD_BYTES", 10 * IMAGES[0].nbytes)
         folder = tmp_path_factory.mktemp("split")
         return {storage: write(folder / storage, storage) for storage in ("decoded", "encoded")}
 

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.compiled import compiled
 from darkroom.compute.determinism import set_determinism
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage, pack_image
 from darkroom.loading import placement
 from darkroom.loading.batches import Batches, TrainBatch

@@ -22,7 +22,8 @@ from test_reporting import (
 )
 
 from darkroom.dataset.info import DatasetInfo
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.evaluation.evaluate import evaluate
 from darkroom.evaluation.figures import draw_label_counts
 from darkroom.evaluation.targets.one_class import OneClassEvaluation

@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from planted import photographs
 
-from darkroom.dataset import shards as shards_module
-from darkroom.dataset.shards import MAX_SHARDS, Shards, ShardWriter
+from darkroom.dataset import shard_writer
+from darkroom.dataset.shard_writer import MAX_SHARDS, ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage, pack_image, unpack_image
 from darkroom.digests import FileDigest
 from darkroom.errors import UserError
@@ -59,8 +60,8 @@ ARRANGEMENTS: list[tuple[int, int, Storage]] = [
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The ten images in shards and record batches of the given sizes; the last of each are not full."""
     rows_per_shard, rows_per_batch, storage = request.param
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", rows_per_shard * IMAGES[0].nbytes)
-    monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", rows_per_shard * IMAGES[0].nbytes)
+    monkeypatch.setattr(shard_writer, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
     folder = write(tmp_path / "train", storage=storage, weights=WEIGHTS.tolist())
     rows = [[batch.num_rows for batch in batches] for batches in read_alone(folder)]
     assert [sum(shard) for shard in rows] == cut(10, rows_per_shard)
@@ -129,8 +130,8 @@ def write_sets(folder: Path, label_sets: list[list[int]] = LABEL_SETS) -> Path:
 def test_several_labels_an_image_come_back_as_a_matrix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_per_batch: int
 ) -> None:
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", 4 * IMAGES[0].nbytes)
-    monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(shard_writer, "BATCH_BYTES", rows_per_batch * IMAGES[0].nbytes)
     shards = Shards(write_sets(tmp_path / "train"))
     assert shards.target == "several_labels"
     assert len(shards) == 10
@@ -228,7 +229,7 @@ def test_a_writer_holds_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
 
     def peak(rows_per_batch: int) -> int:
-        monkeypatch.setattr(shards_module, "BATCH_BYTES", rows_per_batch * image.nbytes)
+        monkeypatch.setattr(shard_writer, "BATCH_BYTES", rows_per_batch * image.nbytes)
         tracemalloc.start()
         of_arrow = 0
         with ShardWriter(tmp_path / str(rows_per_batch), image.shape, 200) as writer:
@@ -271,7 +272,7 @@ def test_the_same_images_make_the_same_bytes(tmp_path: Path) -> None:
 def test_there_are_never_more_shards_than_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     for num_images in (MAX_SHARDS, MAX_SHARDS + 1, 5 * MAX_SHARDS - 1):
         folder = tmp_path / str(num_images)
         with ShardWriter(folder, (1, 1, 1), num_images) as writer:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import write_shards
 
-from darkroom.dataset import shards as shards_module
+from darkroom.dataset import shard_writer
 from darkroom.dataset.shards import Shards
 from darkroom.preparation import statistics as statistics_module
 from darkroom.preparation.statistics import channel_histogram, mean_and_std
@@ -21,8 +21,8 @@ def test_the_histogram_counts_every_value_of_each_channel(
 ) -> None:
     images = np.random.default_rng(channels).normal(100, 40, (23, 5, 7, channels))
     images = (images + [0, 20, -30][:channels]).clip(0, 255).astype(np.uint8)
-    monkeypatch.setattr(shards_module, "SHARD_BYTES", 9 * images[0].nbytes)
-    monkeypatch.setattr(shards_module, "BATCH_BYTES", 2 * images[0].nbytes)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 9 * images[0].nbytes)
+    monkeypatch.setattr(shard_writer, "BATCH_BYTES", 2 * images[0].nbytes)
     monkeypatch.setattr(statistics_module, "BLOCK_PIXELS", block_pixels)
     shards = Shards(write_shards(tmp_path / "train", images, np.zeros(23, np.int64)))
     expected = [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(channels)]

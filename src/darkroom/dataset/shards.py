@@ -11,172 +11,20 @@ image, the number of classes. DVC hashes tens of files for any number of images.
 
 import copy
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.dataset.pixels import (
-    DTYPES,
-    Masks,
-    Pixels,
-    PixelWriter,
-    Shape,
-    damaged,
-    gather_pixels,
-    map_pixels,
-)
-from darkroom.dataset.storage import Storage
+from darkroom.dataset.mapped_shard import map_shard
+from darkroom.dataset.pixels import DTYPES, Masks, Pixels, Shape, damaged, gather_pixels
 from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
-from darkroom.digests import FileDigest, HashingFile, digest_of_files
+from darkroom.digests import FileDigest, digest_of_files
 from darkroom.errors import UserError
-from darkroom.inputs import Input
-from darkroom.targets import Target, target_of_columns
-
-SHARD_BYTES = 64 * 2**20
-MAX_SHARDS = 64
-BATCH_BYTES = 64 * 2**20
-"""Size of a record batch, and of the images that a writer holds in memory."""
-
-
-class ShardWriter:
-    """Writes the images of one split, in order, to ``folder/00000.arrow`` and following files.
-
-    A shard has 64 MiB of pixels, or more if there would be over 64 shards.
-
-    Args:
-        shape: ``(height, width, channels)`` of every image.
-        weighted: whether images have weights.
-        target: what images are labelled with.
-        num_classes: number of classes, for a target whose column needs it.
-        input_: whether there are images, or rows of a table, whose shape is ``(1, 1, num_values)``.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        shape: tuple[int, int, int],
-        num_images: int,
-        storage: Storage = "decoded",
-        weighted: bool = False,
-        target: Target = "one_class",
-        num_classes: int | None = None,
-        input_: Input = "image",
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        image_bytes = int(np.prod(shape)) * np.dtype(DTYPES[input_]).itemsize
-        self._folder = folder
-        self._rows_per_shard = max(SHARD_BYTES // image_bytes, -(-num_images // MAX_SHARDS), 1)
-        self._rows_per_batch = max(BATCH_BYTES // image_bytes, 1)
-        kind = stored_target(target)
-        self._pixels = {"image": PixelWriter(image_bytes, storage)}
-        if kind.has_masks:
-            self._pixels["mask"] = PixelWriter(shape[0] * shape[1], storage)
-        metadata = {"shape": json.dumps(shape), "storage": storage, **kind.metadata(num_classes)}
-        metadata |= {} if input_ == "image" else {"input": input_}
-        columns = [("image", self._pixels["image"].type), kind.column(), ("path", pa.string())]
-        columns += [("weight", pa.float64())] if weighted else []
-        columns += [("mask", self._pixels["mask"].type)] if kind.has_masks else []
-        self._schema = pa.schema(
-            [pa.field(name, type_, nullable=False) for name, type_ in columns], metadata=metadata
-        )
-        self._num_shards = 0
-        self._rows_in_shard = 0
-        self._file: _OpenShard | None = None
-        self.digests: dict[str, FileDigest] = {}
-        """Digest of each complete shard, by file name, computed before its bytes are written."""
-        self._begin_batch()
-
-    def _begin_batch(self) -> None:
-        for pixels in self._pixels.values():
-            pixels.clear()
-        self._labels: list[int | Sequence[int]] = []
-        self._paths: list[str] = []
-        self._weights: list[float] = []
-
-    def add(
-        self,
-        image: Any,
-        label: int | Sequence[int],
-        path: str,
-        weight: float = 1.0,
-        mask: Any = None,
-    ) -> None:
-        """Append one image.
-
-        Args:
-            image: the result of ``pack_image`` in any contiguous buffer: bytes or an array.
-            label: the label; or all labels, or classes that the mask shows, ascending.
-            mask: like ``image``, of one channel; None if images have no masks.
-        """
-        self._pixels["image"].add(image)
-        if mask is not None:
-            self._pixels["mask"].add(mask)
-        self._labels.append(label)
-        self._paths.append(path)
-        self._weights.append(weight)
-        self._rows_in_shard += 1
-        shard_is_full = self._rows_in_shard == self._rows_per_shard
-        if shard_is_full or len(self._labels) == self._rows_per_batch:
-            self._write_batch()
-        if shard_is_full:
-            self._close_shard()
-
-    def _write_batch(self) -> None:
-        label = self._schema.field(1)
-        columns = {
-            **{name: pixels.array() for name, pixels in self._pixels.items()},
-            label.name: pa.array(self._labels, label.type),
-            "path": pa.array(self._paths, pa.string()),
-            "weight": pa.array(self._weights, pa.float64()),
-        }
-        if self._file is None:
-            self._file = _OpenShard(self._folder / f"{self._num_shards:05d}.arrow", self._schema)
-        names = self._schema.names
-        self._file.batches.write_batch(pa.record_batch([columns[n] for n in names], schema=self._schema))
-        self._begin_batch()
-
-    def _close_shard(self) -> None:
-        if self._file is not None:
-            self.digests[self._file.name] = self._file.close()
-            self._file = None
-            self._num_shards += 1
-            self._rows_in_shard = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None and self._labels:
-            self._write_batch()
-        self._close_shard()
-
-
-class _OpenShard:
-    """A shard that is being written and hashed."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.name = path.name
-        self._file = path.open("wb", buffering=0)
-        self._hashing = HashingFile(self._file)
-        self.batches = pa.ipc.new_file(self._hashing, schema)
-
-    def close(self) -> FileDigest:
-        self.batches.close()
-        self._file.close()
-        return self._hashing.digest
+from darkroom.targets import Target
 
 
 class Shards:
@@ -206,7 +54,7 @@ class Shards:
         self._digest = digest
         if not files:
             raise UserError(f"{folder}: contains no shards; run `dvc repro prepare`")
-        mapped = [_map(file, num_threads, num_classes) for file in files]
+        mapped = [map_shard(file, num_threads, num_classes) for file in files]
         for file, shard in zip(files, mapped, strict=True):
             if shard.kind != mapped[0].kind:
                 raise damaged(file, f"its kind of images or labels differs from {files[0].name}")
@@ -321,84 +169,3 @@ class Shards:
         for start in range(0, len(self), size):
             images = self.gather(np.arange(start, min(start + size, len(self))))
             yield np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """One record batch of a shard."""
-
-    images: Pixels
-    masks: Pixels | None
-    labels: NDArray[Any]
-    """Like ``Shards.labels``."""
-    paths: pa.Array
-    weights: NDArray[np.float64] | None
-
-
-@dataclass(frozen=True)
-class _Shard:
-    shape: tuple[int, int, int]
-    storage: Storage
-    is_weighted: bool
-    target: Target
-    input_: Input
-    num_classes: int | None
-    """Number of classes, if the column of labels needs it."""
-    blocks: list[_Block]
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """The properties that all shards of a split share."""
-        return self.shape, self.storage, self.is_weighted, self.target, self.input_, self.num_classes
-
-
-def _map(file: Path, num_threads: int | None, num_labelled: int | None) -> _Shard:
-    """Map a shard and check its structure.
-
-    Args:
-        num_labelled: number of classes to check labels against; None: not checked.
-    """
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
-        height, width, channels = json.loads(reader.schema.metadata[b"shape"])
-        shape = (height, width, channels)
-        is_decoded = reader.schema.metadata[b"storage"] == b"decoded"
-        num_classes = json.loads(reader.schema.metadata.get(b"num_classes", b"null"))
-        input_: Input = "row" if reader.schema.metadata.get(b"input") == b"row" else "image"
-        is_weighted = "weight" in reader.schema.names
-        target = target_of_columns(reader.schema.names)
-        kind = stored_target(target)
-        storage: Storage = "decoded" if is_decoded else "encoded"
-
-        def block(batch: pa.RecordBatch) -> _Block:
-            batch.validate(full=True)  # offsets are inside their buffers, and text is UTF-8
-            masks = None
-            if kind.has_masks:
-                masks = map_pixels(batch["mask"], (height, width, 1), storage, file, num_threads)
-            return _Block(
-                map_pixels(batch["image"], shape, storage, file, num_threads),
-                masks,
-                kind.read(batch, num_classes, num_labelled),
-                batch["path"],
-                _weights(batch) if is_weighted else None,
-            )
-
-        blocks = [block(reader.get_batch(index)) for index in range(reader.num_record_batches)]
-        if not sum(len(block.labels) for block in blocks):
-            raise ValueError("no images")
-        return _Shard(shape, storage, is_weighted, target, input_, num_classes, blocks)
-    except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, TypeError) as error:
-        raise damaged(file, error) from None
-
-
-def _weights(batch: pa.RecordBatch) -> NDArray[np.float64]:
-    """Return the weights of a record batch: float64 ``(n,)``.
-
-    Raises:
-        ValueError: a weight is not a finite number above 0.
-    """
-    weights = np.from_dlpack(batch["weight"]).astype(np.float64, copy=False)
-    wrong = weights[~((weights > 0) & np.isfinite(weights))]
-    if len(wrong):
-        raise ValueError(f"weight {wrong[0]}; allowed are finite numbers above 0")
-    return weights

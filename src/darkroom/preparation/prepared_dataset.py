@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS
 from darkroom.dataset.info import FORMAT_VERSION, DatasetInfo
-from darkroom.dataset.shards import Shards, ShardWriter
+from darkroom.dataset.shard_writer import ShardWriter
+from darkroom.dataset.shards import Shards
 from darkroom.digests import FileDigest
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision

@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from darkroom.collection import collection as collection_module
+from darkroom.collection import entry_table
 from darkroom.collection.archive import pack
-from darkroom.collection.collection import SCHEMA, Collection, find_collection
+from darkroom.collection.collection import Collection, find_collection
 from darkroom.collection.entries import SPLIT_NAMES
+from darkroom.collection.entry_table import SCHEMA
 from darkroom.config.data import DataSource
 from darkroom.errors import UserError, listed
 
@@ -863,7 +864,7 @@ def test_many_rows_are_sorted_across_batches(root: Path, monkeypatch: pytest.Mon
     paths = [f"{label}/{number}.png" for label in ("b", "a", "c") for number in range(20)]
     make_files(root, *paths, "README", "a/.DS_Store")
     whole = find(root)
-    monkeypatch.setattr(collection_module, "BATCH", 7)
+    monkeypatch.setattr(entry_table, "BATCH", 7)
     collection = find(root)
     assert collection.table.equals(whole.table)
     assert max(len(batch) for batch in collection.table.to_batches()) == 7

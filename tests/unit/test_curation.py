@@ -12,8 +12,9 @@ from PIL import Image
 from planted import photographs
 from preparation import Prepared, prepare, read_csv
 
-from darkroom.collection.collection import SCHEMA, Collection
+from darkroom.collection.collection import Collection
 from darkroom.collection.entries import SPLITS
+from darkroom.collection.entry_table import SCHEMA
 from darkroom.collection.folder import FolderFiles
 from darkroom.collection.labels import make_label_sets
 from darkroom.collection.trouble import Troubles

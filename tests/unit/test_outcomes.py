@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from preparation import make_config, prepare, read_csv
 
-from darkroom.collection import collection as collection_module
+from darkroom.collection import entry_table
 from darkroom.collection.collection import find_collection
 from darkroom.collection.entries import BAD, SPLITS, Outcome
 from darkroom.decoding.decode import PixelLayout
@@ -326,7 +326,7 @@ def test_how_many_rows_are_held_at_once_changes_nothing(
     folder = make(tmp_path / "images")
     options = {"image_size": 4, "channels": 3, "on_bad_image": "skip"}
     at_once = prepare(folder, tmp_path / "one", **options)
-    monkeypatch.setattr(collection_module, "BATCH", 4)
+    monkeypatch.setattr(entry_table, "BATCH", 4)
     monkeypatch.setattr(outcomes_module, "BATCH", 3)
     in_pieces = prepare(folder, tmp_path / "two", **options)
     assert in_pieces.rows == at_once.rows

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.collection.collection import BATCH, Collection
+from darkroom.collection.collection import Collection
 from darkroom.collection.entries import BAD, SPLITS
+from darkroom.collection.entry_table import BATCH
 from darkroom.collection.labels import LabelSets, classes_in, make_label_sets
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.prepare import Prepare

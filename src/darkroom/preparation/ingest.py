@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from darkroom.collection.collection import BATCH, Collection
+from darkroom.collection.collection import Collection
+from darkroom.collection.entry_table import BATCH
 from darkroom.dataset import storage as storage_module
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage

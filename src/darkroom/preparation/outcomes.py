@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from darkroom.collection.collection import BATCH, Collection
+from darkroom.collection.collection import Collection
+from darkroom.collection.entry_table import BATCH
 from darkroom.collection.sidecars import is_sidecar
 from darkroom.preparation.readings import Readings
 

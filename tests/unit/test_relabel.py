@@ -15,8 +15,9 @@ from preparation import Prepared, make_config, prepare, read_csv
 
 from darkroom.errors import UserError
 from darkroom.prediction.table import open_table
+from darkroom.suspects.changes import check_corrections, load_known
+from darkroom.suspects.corrected_manifest import Corrected, write_corrected
 from darkroom.suspects.findings import Correction, read_corrections
-from darkroom.suspects.relabel import Corrected, check_corrections, load_known, write_corrected
 
 LABELS = ("cat", "dog", "owl")
 

@@ -32,8 +32,9 @@ def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: 
     from darkroom.params import load_params
     from darkroom.paths import MANIFEST, PARAMS
     from darkroom.prediction.table import open_table
+    from darkroom.suspects.changes import check_corrections, load_known
+    from darkroom.suspects.corrected_manifest import write_corrected
     from darkroom.suspects.findings import read_corrections
-    from darkroom.suspects.relabel import check_corrections, load_known, write_corrected
 
     params = load_params(PARAMS)
     if params.data.table is not None:

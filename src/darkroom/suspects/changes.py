@@ -1,29 +1,15 @@
-"""Write a manifest with corrected labels or without some images, in which every image keeps its split.
+"""Check the corrections that were filled in, and return which labels change."""
 
-The new manifest lies in the collection, so that DVC versions it with the images. A manifest that is in
-use is copied with all of its columns; a collection of class folders gets its first one.
-"""
-
-import csv
-import posixpath
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, TextIO
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from darkroom.collection.cells import path_in_collection
-from darkroom.collection.huggingface import is_hugging_face
-from darkroom.collection.idx import find_idx
 from darkroom.collection.labels import join_labels, split_labels
-from darkroom.collection.rows import column_names, read_rows
-from darkroom.config.data import DataSource
 from darkroom.dataset.targets.interface import check_labelled
 from darkroom.errors import UserError, counted, did_you_mean, listed
-from darkroom.paths import fetched_name
 from darkroom.suspects.findings import Correction
 from darkroom.targets import target_of_columns
 
@@ -208,147 +194,3 @@ def _with_unused_copies(
             changes[path] = None
             waiting.append(path)
     return changes
-
-
-@dataclass(frozen=True)
-class Corrected:
-    """The new manifest, and the parameters that make ``prepare`` use it."""
-
-    path: Path
-    params: dict[str, Any]
-    """Values by full name."""
-    num_unlisted: int
-    """Number of unused files that the manifest does not list."""
-
-
-def write_corrected(
-    source: DataSource,
-    known: Mapping[str, Known],
-    changes: Changes,
-    name: str | None,
-    open_table: Any,
-    force: bool = False,
-) -> Corrected:
-    """Write the manifest with the changed labels and without excluded images, completely or not at all.
-
-    Args:
-        name: the new file, beside the old manifest, or in the collection if there is none; None:
-            ``labels.csv`` or ``NAME-relabelled.csv``.
-        open_table: a context manager that opens a file which appears when the block succeeds.
-        force: replace an existing file.
-
-    Raises:
-        UserError: the collection is not a folder of files, the file exists, or a changed image is not in
-            the manifest.
-    """
-    root = Path(source.path)
-    _check_place(source, root)
-    folder = root / posixpath.dirname(source.manifest or "")
-    if name is None:
-        name = (
-            f"{PurePosixPath(source.manifest).stem}-relabelled.csv" if source.manifest else "labels.csv"
-        )
-    if "/" in name or "\\" in name or not name.endswith(".csv"):
-        raise UserError(f"--out {name}: must be the name of a .csv file, which is written to {folder}")
-    target = folder / name
-    if target.exists() and not force:
-        raise UserError(f"{target}: exists; choose another name with --out, or replace it with --force")
-    relative = target.relative_to(root).as_posix()
-    if source.manifest is None:
-        columns, rows = ["path", "label", "split"], list(_listing(known, changes))
-        num_unlisted = sum(not image.split for path, image in known.items() if path not in changes)
-        params: dict[str, Any] = {
-            "path_column": "path",
-            "label_column": "label",
-            "split_column": "split",
-        }
-        kept = {changes.get(path, one.label) for path, one in known.items()}
-        merged = {old: new for old, new in source.merge_labels.items() if old in kept}
-        params |= {"merge_labels": merged}
-    else:
-        columns, rows, split_column = _copy(source, known, changes)
-        num_unlisted, params = 0, {"split_column": split_column}
-    with open_table(target) as file:
-        _write(file, columns, rows)
-    params = {f"data.{key}": value for key, value in {"manifest": relative, **params}.items()}
-    now = {f"data.{key}": value for key, value in source.model_dump().items()}
-    return Corrected(
-        target, {key: value for key, value in params.items() if now[key] != value}, num_unlisted
-    )
-
-
-def _check_place(source: DataSource, root: Path) -> None:
-    if fetched := fetched_name(source.path):
-        raise UserError(
-            f"data.path: {source.path} is only for what fetch writes; copy it with `mkdir -p data/mine"
-            f" && cp -r {source.path} data/mine/{fetched}`, and set data.fetch: [] and data.path:"
-            f" data/mine/{fetched}"
-        )
-    if not root.is_dir() or find_idx(root) or is_hugging_face(root):
-        raise UserError(
-            f"data.path: {source.path} is not a folder of images, and the corrected manifest must be"
-            " inside the collection; write its images to a folder, and set data.path to that"
-        )
-
-
-def _listing(known: Mapping[str, Known], changes: Changes) -> Iterator[list[str]]:
-    for path, image in known.items():
-        label = changes.get(path, image.label)
-        if image.split and label is not None:
-            yield [path, label, image.split]
-
-
-def _copy(
-    source: DataSource, known: Mapping[str, Known], changes: Changes
-) -> tuple[list[str], list[list[str]], str]:
-    """Return the columns and rows of the manifest in use, with new labels and the splits in use."""
-    assert source.manifest is not None
-    file = Path(source.path) / source.manifest
-    content = file.read_bytes()
-    names = column_names(f"{file}", content, {source.path_column, source.label_column})
-    columns = list(names)
-    split_column = source.split_column
-    if split_column is None:
-        split_column = "split" if "split" not in columns else "darkroom_split"
-        columns.append(split_column)
-    folder = posixpath.dirname(posixpath.normpath(source.manifest))
-    if source.image_root is not None:
-        folder = posixpath.normpath(source.image_root.replace("\\", "/")).removeprefix(".")
-    with_backslash = frozenset(path for path in known if "\\" in path)
-    composed = {unicodedata.normalize("NFC", path): path for path in known}
-    rows, unseen = [], set(changes)
-    for _, values in read_rows(f"{file}", content, {name: name for name in names}):
-        cells = {
-            name: _cell(value, source.label_separator) for name, value in zip(names, values, strict=True)
-        }
-        path = path_in_collection(folder, cells[source.path_column], with_backslash) or ""
-        path = path if path in known else composed.get(unicodedata.normalize("NFC", path), path)
-        if path in changes:
-            unseen.discard(path)
-            if (label := changes[path]) is None:
-                continue
-            cells[source.label_column] = label
-        if path in known:
-            cells[split_column] = known[path].split or ""
-        rows.append([cells.get(column, "") for column in columns])
-    if unseen:
-        raise UserError(
-            f"{file}: does not list {listed(sorted(unseen), MAX_NAMED)}; run `dvc repro prepare`, then"
-            " `darkroom suspects` again"
-        )
-    return columns, rows, split_column
-
-
-def _cell(value: Any, separator: str | None) -> str:
-    """Return a value of a manifest as a CSV has it."""
-    if isinstance(value, list):
-        return (separator or "|").join(_cell(part, None) for part in value)
-    if isinstance(value, bool):
-        return f"{value}".lower()
-    return "" if value is None else f"{value}"
-
-
-def _write(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = csv.writer(file, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)

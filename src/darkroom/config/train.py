@@ -13,9 +13,9 @@ from darkroom.config.section import (
     Section,
     Size,
     StageConfig,
-    null_unless,
     size_of,
 )
+from darkroom.config.train_mistakes import mistakes_of_training
 
 ClassWeights = Annotated[
     dict[str, Annotated[float, Field(gt=0, le=1e6)]],
@@ -33,10 +33,6 @@ TrainingSizes = tuple[tuple[int, Size], ...]
 
 Cut = Literal["centre", "whole"]
 """The part of a prepared image that is evaluated: the crop at its centre, or the whole, resized."""
-
-_WARMED_UP = ("one_cycle", "cosine")
-_DECAYED = ("step", "multi_step", "exponential", "plateau")
-_WITH_DECAY_EPOCHS = ("step", "multi_step", "plateau")
 
 
 class Unfreeze(Section):
@@ -241,175 +237,7 @@ class Train(Section):
         return min((entry.epoch - 1 for entry in self.unfreeze), default=self.epochs)
 
     def mistaken_combinations(self) -> Mistakes:
-        yield from self._mistaken_sizes()
-        yield from self._mistaken_loss()
-        yield from self._mistaken_batches()
-        yield from self._mistaken_optimizer()
-        yield from self._mistaken_schedule()
-        yield from self._mistaken_decay_epochs()
-        yield from self._mistaken_freezing()
-
-    def _mistaken_sizes(self) -> Mistakes:
-        is_set = self.image_size is not None
-        state = f"train.image_size is {'set' if is_set else 'null'}"
-        yield from null_unless(is_set, state, "train.evaluate_crop", self.evaluate_crop)
-        epochs = [epoch for epoch, _ in self.sizes]
-        if not epochs:
-            return
-        name = "train.image_size"
-        if epochs[0] != 1:
-            yield name, f"begins at epoch {epochs[0]}; the first size must begin at epoch 1"
-        if epochs != sorted(set(epochs)):
-            yield name, f"the epochs {epochs} are not ascending; list each epoch once, in order"
-        if epochs[-1] > self.epochs:
-            yield (
-                name,
-                f"epoch {epochs[-1]} is never reached, because train.epochs is {self.epochs}",
-            )
-        if len(epochs) > 1:
-            yield from self._unfit_for_schedule(name)
-
-    def _unfit_for_schedule(self, name: str) -> Mistakes:
-        if self.compile is not None:
-            yield (
-                name,
-                f"a schedule does not work with train.compile {self.compile}, because the network would"
-                " be compiled anew at each size, and torch.compile gives up after eight variants; set"
-                " one size, or train.compile to null",
-            )
-        if self.freeze == "backbone":
-            yield (
-                name,
-                "a schedule has no use when the backbone is frozen, because its features do not get"
-                " better; set one size, or train.freeze to none",
-            )
-
-    def _mistaken_loss(self) -> Mistakes:
-        loss = f"train.loss is {self.loss}"
-        is_focal = self.loss.startswith("focal")
-        yield from null_unless(is_focal, loss, "train.focal_gamma", self.focal_gamma)
-        if self.loss == "dice" and self.class_weights is not None:
-            yield "train.class_weights", "the Dice loss has no class weights; it must be null"
-        if self.loss == "dice" and self.label_smoothing > 0:
-            yield "train.label_smoothing", "the Dice loss smooths no labels; it must be 0"
-        if self.class_weights is not None and self.sampling == "balanced":
-            yield (
-                "train.class_weights",
-                "train.sampling is already balanced, and together they would favour rare classes twice;"
-                " set this to null or train.sampling to natural",
-            )
-
-    def _mistaken_batches(self) -> Mistakes:
-        if isinstance(self.batch_size, int) and self.micro_batches > self.batch_size:
-            yield (
-                "train.micro_batches",
-                f"{self.micro_batches} is more than the number of images per batch; it must be at most"
-                f" train.batch_size, {self.batch_size}",
-            )
-        if self.micro_batches > 1 and self.compile == "cuda_graphs":
-            # the gradients of one replay would be overwritten by the next (pytorch#96693, #169545)
-            yield (
-                "train.compile",
-                f"cuda_graphs is not possible when train.micro_batches is {self.micro_batches}; it must"
-                " be default or null, or set train.micro_batches to 1",
-            )
-
-    def _mistaken_optimizer(self) -> Mistakes:
-        optimizer = f"train.optimizer is {self.optimizer}"
-        has_momentum = self.optimizer in ("sgd", "rmsprop", "muon")
-        yield from null_unless(has_momentum, optimizer, "train.momentum", self.momentum)
-        yield from null_unless(self.optimizer == "sgd", optimizer, "train.nesterov", self.nesterov)
-        if self.nesterov and self.momentum == 0:
-            yield "train.nesterov", "true needs momentum, but train.momentum is 0; it must be false"
-        if self.clip_norm is not None and self.clip_value is not None:
-            yield (
-                "train.clip_value",
-                "train.clip_norm already clips the gradients; set one of them to null",
-            )
-
-    def _mistaken_schedule(self) -> Mistakes:
-        schedule = f"train.schedule is {self.schedule}"
-        for applies, option in (
-            (self.schedule in _WARMED_UP, "warmup_fraction"),
-            (self.schedule in _DECAYED, "decay_factor"),
-            (self.schedule in _WITH_DECAY_EPOCHS, "decay_epochs"),
-        ):
-            yield from null_unless(applies, schedule, f"train.{option}", getattr(self, option))
-        if self.warmup_fraction == 0 and self.schedule == "one_cycle":
-            yield "train.warmup_fraction", f"0 is not allowed when {schedule}; usual: 0.3"
-
-    def _mistaken_decay_epochs(self) -> Mistakes:
-        """Yield what is wrong with ``decay_epochs`` of a schedule that has them."""
-        epochs, name = self.decay_epochs, "train.decay_epochs"
-        if epochs is None or self.schedule not in _WITH_DECAY_EPOCHS:
-            return
-        if isinstance(epochs, list) != (self.schedule == "multi_step"):
-            wanted = "a list of epochs" if self.schedule == "multi_step" else "one whole number"
-            yield (
-                name,
-                f"{epochs} is not allowed when train.schedule is {self.schedule}; it must be {wanted}",
-            )
-        elif isinstance(epochs, list):
-            if epochs != sorted(set(epochs)):
-                yield name, f"{epochs} is not ascending; list each epoch once, in order"
-            if late := [epoch for epoch in epochs if epoch >= self.epochs]:
-                yield (
-                    name,
-                    f"a decay after epoch {late[0]} has no effect, because train.epochs is"
-                    f" {self.epochs}; remove it",
-                )
-        elif epochs >= self.epochs:
-            yield (
-                name,
-                f"a decay after {epochs} epochs has no effect, because train.epochs is {self.epochs};"
-                " lower it, or set train.schedule to constant",
-            )
-
-    def _mistaken_freezing(self) -> Mistakes:
-        if self.unfreeze and self.freeze == "none":
-            yield "train.unfreeze", "nothing is frozen, because train.freeze is none; it must be []"
-        for entry in self.unfreeze:
-            if entry.epoch == 1:
-                yield (
-                    "train.unfreeze",
-                    f"epoch 1 is not allowed for {entry.layers}, because layers that are trained from"
-                    " the first epoch on are not frozen; it must be at least 2, or the layers must be"
-                    " left out of train.freeze",
-                )
-            if entry.epoch > self.epochs:
-                yield (
-                    "train.unfreeze",
-                    f"epoch {entry.epoch} is never reached, because train.epochs is {self.epochs}",
-                )
-        if self.feature_views is not None and self.freeze != "backbone":
-            yield (
-                "train.feature_views",
-                f"{self.feature_views} has no effect unless train.freeze is backbone; it must be null",
-            )
-        elif self.feature_views is not None and self.feature_views > self.num_frozen_epochs:
-            yield (
-                "train.feature_views",
-                f"{self.feature_views} is more than the {self.num_frozen_epochs} epochs in which the"
-                " backbone is frozen, so that some views would never be used; lower it",
-            )
-        if not self.freezes_backbone:
-            return
-        if self.layer_decay is not None:
-            yield (
-                "train.layer_decay",
-                f"{self.layer_decay:g} has no effect when the whole backbone is frozen; it must be null",
-            )
-        if self.optimizer == "muon":
-            yield (
-                "train.optimizer",
-                "muon is for the matrices of the backbone, which is frozen; choose adamw",
-            )
-        for pattern in self.lr_factors:
-            if pattern.startswith("backbone"):
-                yield (
-                    "train.lr_factors",
-                    f"{pattern} has no effect when the whole backbone is frozen; remove it",
-                )
+        return mistakes_of_training(self)
 
 
 class SettledTrain(Train):

@@ -25,6 +25,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.export.openvino import check_openvino
     from darkroom.export.rules import answer_rules
     from darkroom.export.source import Source
+    from darkroom.inputs import INPUT_WORDS
     from darkroom.metrics.groups import COLUMNS, groups_of
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
@@ -71,10 +72,12 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
             for measure, value in row.items()
         }
     )
+    words = INPUT_WORDS[spec.input]
     names = ", ".join(file.name for file in written.entries)
     print(
         f"export: {names} in {EXPORT}/; reloaded, they differ from the checkpoint by at most "
-        f"{written.max_abs_difference:.1e} on {counted(len(test), 'test image')}"
+        f"{written.max_abs_difference:.1e} on"
+        f" {counted(len(test), f'test {words.one}')}"
     )
     for change in written.changes:
         print(f"export: {change}")

@@ -13,15 +13,15 @@ def main(config: FetchConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.progress import progress_bar
 
     with progress_bar("fetch") as bar:
-        num_images = bring_sets(
+        sets = bring_sets(
             config.data.fetch,
             FETCHED,
             CACHE / "fetched",
             lambda name, folder: fetch_set(name, folder, bar),
         )
-    for name, number in num_images.items():
-        print(f"fetch: {number:,} images in {FETCHED / name}")
-    if not num_images:
+    for name, contents in sets.items():
+        print(f"fetch: {contents} in {FETCHED / name}")
+    if not sets:
         print("fetch: nothing to do, since data.fetch is []")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
 
@@ -31,20 +32,31 @@ def wine_project(folder: Path) -> Project:
     return project
 
 
+def words_in(page: str) -> str:
+    """The text of a page that people read: without scripts, styles, tags and pictures."""
+    return re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+
+
 def test_a_table_goes_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) -> None:
     whole = wine_project(tmp_path / "whole")
-    for stage in ("fetch", "prepare"):
-        whole.run("python", f"stages/{stage}.py", **ENVIRON)
+    said = [whole.run("python", f"stages/{stage}.py", **ENVIRON) for stage in ("fetch", "prepare")]
     killed = whole.copy(tmp_path / "another")
-    for stage in ("train", "evaluate", "export"):
-        whole.run("python", f"stages/{stage}.py", **ENVIRON)
+    stages = ("train", "evaluate", "export")
+    said += [whole.run("python", f"stages/{stage}.py", **ENVIRON) for stage in stages]
     test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > 0.9
     for entry in json.loads(whole.text("export/parity.json")).values():
         assert entry["max_abs_difference_below"] <= 1e-4
         assert entry["f1_macro"] == test["f1_macro"]
 
-    whole.run("darkroom", "predict", "export", "data/fetched/wine/rows.csv", "--out", "preds.csv")
+    table = "data/fetched/wine/rows.csv"
+    said.append(whole.run("darkroom", "predict", "export", table, "--out", "preds.csv"))
+    reports = [*whole.folder.glob("reports/**/*.html"), *whole.folder.glob("export/*.md")]
+    assert len(reports) == 3
+    said += [words_in(report.read_text()) for report in reports]
+    for text in said:  # apart from names of parameters, such as train.image_size
+        assert not re.search(r"(?<![._])\bimages?\b", text, re.IGNORECASE), text
+    assert "1 table in data/fetched/wine" in said[0]
     rows = list(csv.DictReader(whole.text("preds.csv").splitlines()))
     predictions = pq.read_table(whole.folder / "reports/evaluate/predictions.parquet").to_pylist()
     for prediction in predictions:

@@ -17,13 +17,15 @@ class InputWords:
 
     one: str
     several: str
+    a: str
+    """``one`` with its article."""
     content: str
     """What two of them share if they are duplicates."""
 
 
 INPUT_WORDS: dict[Input, InputWords] = {
-    "image": InputWords(one="image", several="images", content="pixels"),
-    "row": InputWords(one="row", several="rows", content="values"),
+    "image": InputWords(one="image", several="images", a="an image", content="pixels"),
+    "row": InputWords(one="row", several="rows", a="a row", content="values"),
 }
 
 ColumnKind = Literal["number", "category", "boolean", "date", "ignored"]
@@ -86,6 +88,16 @@ class Encoding:
                 for category in values["categories"]
             ),
         )
+
+
+def words_of_metrics(metrics: Mapping[str, Any]) -> InputWords:
+    """Return the words for the inputs that scores in metrics.json are about; see ``mark_of``."""
+    return INPUT_WORDS[metrics.get("input", "image")]
+
+
+def mark_of(name: Input) -> dict[str, str]:
+    """Return what files with scores say of the kind of input; nothing for images, the first kind."""
+    return {} if name == "image" else {"input": name}
 
 
 def input_of(encoding: Encoding | None) -> Input:

@@ -39,16 +39,16 @@ def sets(tmp_path: Path) -> Sets:
 
 
 def test_only_what_is_new_is_downloaded(sets: Sets) -> None:
-    assert sets.bring("a") == {"a": 2}
+    assert sets.bring("a") == {"a": "2 images"}
     one = sets.tree()
-    assert sets.bring("a", "b") == {"a": 2, "b": 2}
+    assert sets.bring("a", "b") == {"a": "2 images", "b": "2 images"}
     both = sets.tree()
     assert one.items() < both.items()
-    assert sets.bring("b") == {"b": 2}
+    assert sets.bring("b") == {"b": "2 images"}
     assert not (sets.folder / "a").exists()
     assert sets.bring() == {}
     assert sets.tree() == {}
-    assert sets.bring("b", "a") == {"b": 2, "a": 2}
+    assert sets.bring("b", "a") == {"b": "2 images", "a": "2 images"}
     assert sets.tree() == both
     assert sets.downloads == ["a", "b"]
 

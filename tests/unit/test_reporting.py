@@ -38,6 +38,7 @@ from darkroom.evaluation.plots import write_plots
 from darkroom.evaluation.report import write_report
 from darkroom.evaluation.tables import write_predictions
 from darkroom.export.model_card import write_model_card
+from darkroom.inputs import INPUT_WORDS
 from darkroom.metrics.classification import classification_metrics, metrics_file
 from darkroom.metrics.curves import precision_recall_curves, roc_curves
 from darkroom.metrics.remarks import on_validation, remarks_on
@@ -902,10 +903,11 @@ def test_where_every_class_has_images_nothing_is_said_of_blanks(evaluation: Eval
 
 
 def test_training_names_the_classes_without_validation_images() -> None:
-    assert on_validation({"a": 1, "b": 2}) == []
-    assert on_validation({"a": 0, "b": 2, "c\x1b": 0}) == [
-        "classes without validation images: a, 'c\\x1b'; the validation macro F1 excludes them"
-    ]
+    assert on_validation({"a": 1, "b": 2}, INPUT_WORDS["image"]) == []
+    for kind, words in INPUT_WORDS.items():
+        assert on_validation({"a": 0, "b": 2, "c\x1b": 0}, words) == [
+            f"classes without validation {kind}s: a, 'c\\x1b'; the validation macro F1 excludes them"
+        ]
 
 
 def test_a_class_that_is_never_predicted_is_named() -> None:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from darkroom.errors import UserError
+from darkroom.errors import UserError, counted
 
 Digests = dict[str, str]
 """SHA-256 of each file in hexadecimal digits, by its path in the set, with ``/``."""
@@ -21,7 +21,7 @@ LIST_SUFFIX = ".json"
 
 def bring_sets(
     names: Iterable[str], folder: Path, scratch: Path, fetch: Callable[[str, Path], object]
-) -> dict[str, int]:
+) -> dict[str, str]:
     """Make ``folder`` contain exactly the sets ``names``.
 
     Complete sets stay as they are. A set that is no longer wanted moves to ``scratch``, and returns from
@@ -32,7 +32,7 @@ def bring_sets(
         fetch: writes the set of a name to a new folder.
 
     Returns:
-        The number of files of each set.
+        What each set consists of; see ``contents``.
 
     Raises:
         UserError: ``folder`` contains files that were not fetched or were changed. Nothing is changed in
@@ -67,7 +67,14 @@ def bring_sets(
             finally:
                 shutil.rmtree(downloads, ignore_errors=True)
         _move(scratch / name, folder / name)
-    return {name: len(_read_list(folder / name)) for name in names}
+    return {name: contents(_read_list(folder / name)) for name in names}
+
+
+def contents(files: Iterable[str]) -> str:
+    """Return what a set with these files consists of: ``1,797 images`` or ``1 table``."""
+    files = list(files)
+    is_table = all(file.endswith(".csv") for file in files)
+    return counted(len(files), "table" if is_table else "image")
 
 
 def _is_complete(set_folder: Path) -> bool:

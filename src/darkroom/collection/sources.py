@@ -77,7 +77,7 @@ def fetch_set(name: str, folder: Path, progress: Progress) -> int:
     if name == "digits":
         return _write(*_load_digits(), folder, progress)
     if name in TABLES:
-        return _write_table(name, folder, progress)
+        return _write_table(name, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     # beside the folder, because a large download could fill the system's temporary folder
@@ -106,7 +106,7 @@ def _load_digits() -> tuple[int, Iterator[tuple[Image.Image, str]]]:
     return len(pixels), ((Image.fromarray(image), str(label)) for image, label in samples)
 
 
-def _write_table(name: str, folder: Path, progress: Progress) -> int:
+def _write_table(name: str, folder: Path) -> int:
     """Write one of scikit-learn's tables (from the UCI ML repository) as CSV, with a column ``label``.
 
     They are part of scikit-learn, so no network is needed. Numbers are written in full.
@@ -116,13 +116,11 @@ def _write_table(name: str, folder: Path, progress: Progress) -> int:
     table = getattr(datasets, f"load_{name}")()
     labels = table.target_names[table.target].tolist()
     folder.mkdir(parents=True, exist_ok=True)
-    progress.expect(len(labels))
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*table.feature_names, "label"])
         for values, label in zip(table.data.tolist(), labels, strict=True):
             writer.writerow([*values, label])
-            progress.advance(1)
     return len(labels)
 
 

@@ -12,8 +12,10 @@ from darkroom.tracking.redacted_output import redacted_output
 @click.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="[B]", default="workspace")
-@click.option("--common", is_flag=True, help="Compare on the test images that both have.")
-@click.option("--latency", is_flag=True, help="Also time one image with the exported ONNX models.")
+@click.option("--common", is_flag=True, help="Compare on the test images or rows that both have.")
+@click.option(
+    "--latency", is_flag=True, help="Also time one image or row with the exported ONNX models."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page.")
@@ -27,7 +29,7 @@ def compare(
     as_markdown: bool,
     html: Path | None,
 ) -> None:
-    """Judge model B against model A on the same test images: better, worse or not distinguishable.
+    """Judge model B against model A on the same test images or rows: better, worse or neither.
 
     As in `git diff A B`, A is the earlier state, and B is the workspace if it is omitted: `darkroom
     compare champion` judges the workspace against the champion.

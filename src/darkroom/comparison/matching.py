@@ -68,13 +68,18 @@ def match(first: Side, second: Side, common: bool = False) -> Matched:
     if found and not (common and kept):
         remedy = "--common compares on these" if kept else "there is nothing to compare"
         raise NotComparableError(
-            f"{first.name} and {second.name} were tested on different images: "
-            f"{counted(len(kept), 'image')} in common, {found}; {remedy}"
+            f"{first.name} and {second.name} were tested on different {before.words.several}: "
+            f"{counted(len(kept), before.words.one)} in common, {found}; {remedy}"
         )
-    remarks = [f"Compared on {counted(len(kept), 'common image')}; excluded: {found}."] if found else []
+    remarks = (
+        [f"Compared on {counted(len(kept), f'common {before.words.one}')}; excluded: {found}."]
+        if found
+        else []
+    )
     if not is_known:
         remarks.append(
-            "The images are the same by path and label; whether their contents are, too, is not known."
+            f"The {before.words.several} are the same by path and label; whether their contents are,"
+            " too, is not known."
         )
     one, other = before.at([pair[0] for pair in kept]), after.at([pair[1] for pair in kept])
     return Matched(one, other, None if table is None else groups_of(table, one.paths), remarks)
@@ -113,7 +118,8 @@ def _replaced(first: Side, second: Side, keys: Sequence[Key]) -> tuple[bool, set
         dict(zip(table["path"].to_pylist(), table["file_sha256"].to_pylist(), strict=True))
         for table in (before, after)
     )
-    return True, {key for key in keys if old.get(key[0]) != new.get(key[0])}, after
+    is_known = all(old.get(path) and new.get(path) for path, _ in keys)  # rows are no files
+    return is_known, {key for key in keys if old.get(key[0]) != new.get(key[0])}, after
 
 
 def _table(side: Side) -> pa.Table | None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.comparison.matching import Matched
-from darkroom.comparison.text import CLASS_HEADINGS, class_rows, score_rows
+from darkroom.comparison.text import class_headings, class_rows, score_rows
 from darkroom.comparison.verdict import Comparison
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.targets.interface import stored_target
 from darkroom.errors import UserError
+from darkroom.evaluation.pictures import pictures_of
 from darkroom.paths import DATASET, PREPARED
 from darkroom.reporting.page import write_page
 from darkroom.reporting.shown import ReportImage
@@ -50,7 +51,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     ]
     remarks = comparison.remarks
     if any(not image.picture for _, _, images in sections for image in images):
-        remarks = [*remarks, "Images that data/prepared/ does not have are shown without a picture."]
+        several = comparison.words.several.capitalize()
+        remarks = [*remarks, f"{several} that data/prepared/ does not have are shown without a picture."]
     write_page(
         Path(__file__).with_name("comparison.html.j2"),
         path,
@@ -60,12 +62,12 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
             ("verdict", comparison.verdict),
             ("difference of macro F1", f"{comparison.paired.difference:+.4f}"),
             ("95 % interval", f"{comparison.paired.low:+.4f} to {comparison.paired.high:+.4f}"),
-            ("test images", f"{comparison.num_images:,}"),
+            (f"test {comparison.words.several}", f"{comparison.num_images:,}"),
         ],
         remarks=remarks,
         names=comparison.names,
         scores=list(score_rows(comparison)),
-        class_headings=CLASS_HEADINGS,
+        class_headings=class_headings(comparison),
         class_test=comparison.kind.class_test,
         classes=list(class_rows(comparison.classes)),
         sections=sections,
@@ -104,7 +106,8 @@ def _flipped(
     before, after = comparison.images.first, comparison.images.second
     picture = None
     if shards is not None and index in places:
-        pixels = shards.gather(np.array([places[index]]))[0]
+        pictures = pictures_of(shards, load_info(DATASET).encoding)
+        pixels = pictures.gather(np.array([places[index]]))[0]
         picture = ReportImage(pixels, before.paths[index])
     return Flipped(
         before.paths[index], before.truth(index), (before.pred(index), after.pred(index)), picture

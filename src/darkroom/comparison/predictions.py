@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from darkroom.comparison.targets.interface import compared_target
 from darkroom.errors import UserError, brief
+from darkroom.inputs import INPUT_WORDS, Input, InputWords
 from darkroom.targets import Target, target_of_metrics
 
 Counted = NDArray[Any]
@@ -41,6 +42,7 @@ class Predictions:
     """``(n, num_classes)``: the predicted class or labels, or the pixels predicted as each class."""
     probabilities: NDArray[np.float64]
     """``(n, num_classes)``, 0..1; of masks ``(n, 0)``."""
+    input: Input = "image"
 
     @classmethod
     def parse(cls, predictions: bytes, metrics: bytes, place: str) -> Self:
@@ -63,7 +65,9 @@ class Predictions:
             table = read_parquet(predictions)
             target = target_of_metrics(test)
             outcomes = compared_target(target).read(table, names)
-            return cls(names, target, tuple(_keys(table["path"].to_pylist())), *outcomes)
+            keys = tuple(_keys(table["path"].to_pylist()))
+            parsed = cls(names, target, keys, *outcomes)  # type: ignore[arg-type]
+            return replace(parsed, input=test.get("input", "image"))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{place}: predictions.parquet or metrics.json is damaged, or not written by darkroom "
@@ -72,6 +76,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def words(self) -> InputWords:
+        """The words for what was predicted from."""
+        return INPUT_WORDS[self.input]
 
     @property
     def paths(self) -> list[str]:

@@ -39,7 +39,12 @@ def score_rows(comparison: Comparison) -> Iterator[Row]:
     if latency := comparison.costs.latency:
         first, second = (f"{m:.3g} ({low:.3g} to {high:.3g})" for m, low, high in latency.milliseconds)
         median, low, high = latency.ratio
-        yield "one image (ms)", first, second, f"x {median:.2f} ({low:.2f} to {high:.2f})"
+        yield (
+            f"one {comparison.words.one} (ms)",
+            first,
+            second,
+            f"x {median:.2f} ({low:.2f} to {high:.2f})",
+        )
 
 
 SCORES = {"nll": "negative log-likelihood", "brier": "Brier score", "ece": "calibration error"}
@@ -59,7 +64,9 @@ def class_rows(classes: list[ClassDifference]) -> Iterator[tuple[str, ...]]:
         yield one.name, f"{one.support:,}", first, second, interval, p_value
 
 
-CLASS_HEADINGS = ("images", "F1 of A", "F1 of B", "difference (95 %)", "p (Holm)")
+def class_headings(comparison: Comparison) -> tuple[str, ...]:
+    """Return the headings of ``class_rows`` after the name."""
+    return comparison.words.several, "F1 of A", "F1 of B", "difference (95 %)", "p (Holm)"
 
 
 def tables(comparison: Comparison) -> Group:
@@ -74,7 +81,7 @@ def tables(comparison: Comparison) -> Group:
     classes = Table(box=SIMPLE_HEAD)
     words = WORDS[comparison.images.first.target]
     classes.add_column(words.one, min_width=8, overflow="fold")
-    for heading in CLASS_HEADINGS:
+    for heading in class_headings(comparison):
         classes.add_column(heading, justify="right", no_wrap=True)
     changed = _changed(comparison)
     for name, *cells in class_rows(changed[:NUM_CLASSES]):
@@ -82,13 +89,15 @@ def tables(comparison: Comparison) -> Group:
     if len(changed) > NUM_CLASSES:
         classes.caption = f"{len(changed) - NUM_CLASSES:,} more classes changed; --json has all"
     flipped = Table(box=SIMPLE_HEAD)
-    for heading in ("", "image", "true", "A", "B"):
+    for heading in ("", comparison.words.one, "true", "A", "B"):
         flipped.add_column(heading, overflow="fold")
     for kind, path, *cells in flipped_rows(comparison, NUM_FLIPPED):
         flipped.add_row(kind, *map(for_line, (path, *cells)))
     num_flipped = len(comparison.lost) + len(comparison.gained)
     if num_flipped > flipped.row_count:
-        flipped.caption = f"{num_flipped - flipped.row_count:,} more images; --json has all"
+        flipped.caption = (
+            f"{num_flipped - flipped.row_count:,} more {comparison.words.several}; --json has all"
+        )
     return Group(scores, *([classes] if changed else []), *([flipped] if flipped.row_count else []))
 
 
@@ -110,7 +119,7 @@ def markdown(comparison: Comparison) -> str:
     changed = _changed(comparison)
     if changed:
         rows = class_rows(changed[:NUM_CLASSES])
-        lines += ["", *_table(("class", *CLASS_HEADINGS), rows)]
+        lines += ["", *_table(("class", *class_headings(comparison)), rows)]
     lines += [f"\n{for_markdown(remark)}" for remark in comparison.remarks]
     return "\n".join(lines) + "\n"
 

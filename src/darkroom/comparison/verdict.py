@@ -12,6 +12,7 @@ from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
 from darkroom.comparison.targets.interface import ComparedTarget, compared_target
 from darkroom.errors import counted
+from darkroom.inputs import InputWords
 from darkroom.metrics.holm import holm
 from darkroom.metrics.paired import Paired, compare_units
 
@@ -65,6 +66,11 @@ class Comparison:
         return len(self.images.first)
 
     @property
+    def words(self) -> InputWords:
+        """The words for what the models predict from."""
+        return self.images.first.words
+
+    @property
     def kind(self) -> ComparedTarget:
         return compared_target(self.images.first.target)
 
@@ -86,7 +92,8 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict in one sentence or two."""
-        paired, number = self.paired, counted(self.num_images, "image")
+        words = self.words
+        paired, number = self.paired, counted(self.num_images, words.one)
         first, second = self.names
         scores = (
             f"macro F1 {paired.scores[1]:.4f} against {paired.scores[0]:.4f}, a difference of "
@@ -96,32 +103,39 @@ class Comparison:
             return f"{second} is {self.verdict} than {first} on {number}: {scores}."
         said = f"{second} and {first} are not distinguishable with these {number}: {scores}."
         if self.images.are_alike:
-            return f"{said} They predict the same for every image."
+            return f"{said} They predict the same for every {words.one}."
         needed = paired.needed(self.num_images)
-        power = f"These images show a difference of {paired.detectable:.4f} or more (power 80 %)"
+        power = (
+            f"These {words.several} show a difference of {paired.detectable:.4f} or more (power 80 %)"
+        )
         if needed is None:
             return f"{said} {power}."
-        return f"{said} {power}; about {needed:,} images would be needed to tell one of this size."
+        return (
+            f"{said} {power}; about {needed:,} {words.several} would be needed to tell one of this size."
+        )
 
     @property
     def remarks(self) -> list[str]:
         """What a reader must know to judge the numbers."""
-        remarks = list(self.images.remarks)
+        remarks, words = list(self.images.remarks), self.words
         if self.paired.low * self.paired.high > 0 and self.verdict == "indistinguishable":
             remarks.append(
-                f"The interval excludes 0, but too few images differ: the randomisation test gives p = "
-                f"{self.paired.p_value:.2g}."
+                f"The interval excludes 0, but too few {words.several} differ: the randomisation test"
+                f" gives p = {self.paired.p_value:.2g}."
             )
         if self.images.groups is not None:
             num_groups = int(self.images.groups.max()) + 1
             remarks.append(
-                f"Images in the same group, and copies, were drawn together: {num_groups:,} groups."
-                + " McNemar's test counts every image." * (self.only_right is not None)
+                f"{words.several.capitalize()} in the same group, and copies, were drawn together:"
+                f" {num_groups:,} groups."
+                + f" McNemar's test counts every {words.one}."
+                * (self.only_right is not None)
             )
         if latency := self.costs.latency:
             remarks.append(
-                "Latency: one image at a time with ONNX Runtime on all cores of this machine, the median"
-                f" of {latency.num_rounds} rounds in which both models take turns, and the quartiles."
+                f"Latency: one {words.one} at a time with ONNX Runtime on all cores of this machine, the"
+                f" median of {latency.num_rounds} rounds in which both models take turns, and the"
+                " quartiles."
             )
         if self.costs.not_measured:
             remarks.append(f"Latency was not measured: {self.costs.not_measured}.")

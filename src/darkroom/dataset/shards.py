@@ -24,6 +24,7 @@ from darkroom.dataset.targets.interface import stored_target
 from darkroom.dataset.views import EvaluationView
 from darkroom.digests import FileDigest, digest_of_files
 from darkroom.errors import UserError
+from darkroom.inputs import Input
 from darkroom.targets import Target
 
 
@@ -63,7 +64,8 @@ class Shards:
         self._set_view(view)
         self.storage = mapped[0].storage
         self.target: Target = mapped[0].target
-        self.dtype = DTYPES[mapped[0].input_]
+        self.input: Input = mapped[0].input_
+        self.dtype = DTYPES[self.input]
         """uint8 for pixels, float64 for rows."""
         self._blocks = [block for shard in mapped for block in shard.blocks]
         self._starts = np.cumsum([0, *(len(block.labels) for block in self._blocks)])

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Subset(Shards):
         self._rows = rows
         self._ends = np.cumsum([len(part) for part in parts])
         self.shape, self.dtype, self.storage = parts[0].shape, parts[0].dtype, parts[0].storage
-        self.target = parts[0].target
+        self.target, self.input = parts[0].target, parts[0].input
         self._masked = [masks for part in parts if (masks := part.masks) is not None]
         self.labels = np.concatenate([part.labels for part in parts])[rows]
         weights = [part.weights for part in parts if part.weights is not None]
@@ -52,26 +53,25 @@ class Subset(Shards):
     def __reduce__(self) -> tuple[type["Subset"], tuple[tuple[Shards, ...], NDArray[np.int64]]]:  # type: ignore[override]
         return Subset, (self._parts, self._rows)
 
-    def gather(
-        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.uint8]:
+    def gather(self, indices: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Copy the images at ``indices``; see ``Shards.gather``."""
-        return self._gather_parts(self._parts, self.shape, indices, out)
+        return self._gather_parts(self._parts, self.shape, self.dtype, indices, out)
 
     def gather_masks(
         self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
         """Copy the masks at ``indices``; see ``Shards.gather_masks``."""
-        return self._gather_parts(self._masked, (*self.shape[:2], 1), indices, out)
+        return self._gather_parts(self._masked, (*self.shape[:2], 1), np.uint8, indices, out)
 
     def _gather_parts(
         self,
         parts: Sequence[Shards | Masks],
         shape: Shape,
+        dtype: type[np.generic],
         indices: NDArray[np.int64],
-        out: NDArray[np.uint8] | None,
-    ) -> NDArray[np.uint8]:
-        images = np.empty((len(indices), *shape), np.uint8) if out is None else out
+        out: NDArray[Any] | None,
+    ) -> NDArray[Any]:
+        images = np.empty((len(indices), *shape), dtype) if out is None else out
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"{len(self)} images; asked for {indices.min()} to {indices.max()}")
         rows = self._rows[indices]

@@ -20,6 +20,7 @@ from darkroom.evaluation.regression import (
     one_thread,
 )
 from darkroom.evaluation.targets.interface import EvaluationTarget
+from darkroom.inputs import INPUT_WORDS
 from darkroom.progress import Bar, progress_bar
 
 MAX_TRAIN_IMAGES, MAX_VAL_IMAGES = 10_000, 2_000
@@ -171,7 +172,8 @@ def _vectors(
     known = extractor.of_splits([split for split, _ in chosen]) if is_whole else None
     if known is not None:
         return [_as_array(torch.tensor(rows)) for rows in known]
-    with progress_bar("evaluate: images for the baseline", sum(len(rows) for _, rows in chosen)) as bar:
+    words, num_inputs = INPUT_WORDS[chosen[0][0].input], sum(len(rows) for _, rows in chosen)
+    with progress_bar("evaluate: features for the baseline", num_inputs, words.several) as bar:
         return [_extracted(extractor, split, rows, device, bar) for split, rows in chosen]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.risk import RISK
+from darkroom.inputs import words_of_metrics
 from darkroom.metrics.calibration import Reliability
 from darkroom.metrics.digits import DIGITS
 from darkroom.reporting.figures import BLUE, GREY, ORANGE, blank_figure, save_figure
@@ -69,9 +70,10 @@ def calibration_section(metrics: Mapping[str, Any], plots: Path) -> CalibrationS
     Args:
         plots: the folder with the pictures that ``write_plots`` wrote.
     """
+    several = words_of_metrics(metrics).several
     captions = {
         RELIABILITY: "Decisions in 15 bins by their confidence: on the line, probabilities are right",
-        RISK: "Share of wrong answers if only the most confident images are answered",
+        RISK: f"Share of wrong answers if only the most confident {several} are answered",
     }
     return CalibrationSection(
         [(title, *map(number, scores)) for title, scores in calibration_scores(metrics).items()],

@@ -10,6 +10,7 @@ from torch import Tensor
 from darkroom.evaluation.answers import Rules
 from darkroom.evaluation.evaluation import Evaluation
 from darkroom.evaluation.targets.interface import evaluation_target
+from darkroom.inputs import INPUT_WORDS, mark_of
 from darkroom.metrics.finite import check_finite
 from darkroom.metrics.remarks import remarks_on
 from darkroom.models.classifier import probabilities_of
@@ -42,9 +43,10 @@ def evaluate(
     Raises:
         UserError: a logit is NaN or infinite.
     """
-    check_finite(logits.numpy(), paths, "evaluate: the model")
+    check_finite(logits.numpy(), paths, "evaluate: the model", INPUT_WORDS[spec.input].one)
     target, passes = evaluation_target(spec.target), [logits.double()]
-    beside: dict[str, Any] = {} if baseline is None else {"baseline": baseline}
+    beside: dict[str, Any] = {**mark_of(spec.input)}
+    beside |= {} if baseline is None else {"baseline": baseline}
     single = probabilities_of(passes[0], spec)
     if rules is not None:
         beside |= rules.measure(targets.numpy(), single.numpy())

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.inputs import InputWords, words_of_metrics
 from darkroom.metrics.calibration import Reliability
 from darkroom.metrics.confusion import confusion_matrix
 
@@ -34,6 +35,11 @@ class Evaluation(ABC):
     """As ``EvaluationTarget.scores`` returns, and the scores of baselines."""
     unfamiliarity: NDArray[np.float32] | None = field(default=None, kw_only=True)
     """How unlike the training images each image is, ``(n,)``, above 1 unfamiliar; None: not measured."""
+
+    @property
+    def inputs(self) -> InputWords:
+        """The words for what the model predicts from."""
+        return words_of_metrics(self.metrics)
 
     @property
     @abstractmethod

@@ -76,6 +76,7 @@ def draw_label_counts(
     missed: Sequence[int],
     class_names: Sequence[str],
     path: Path,
+    unit: str = "images",
 ) -> None:
     """Draw one bar per label: its true positives, false negatives and false positives.
 
@@ -109,7 +110,7 @@ def draw_label_counts(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.set_ylim(len(class_names) - 0.4, -0.6)
-    axes.set_xlabel("images")
+    axes.set_xlabel(unit)
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     save_figure(figure, path)
 

@@ -17,6 +17,7 @@ from darkroom.evaluation.slices import filters_of, with_slices
 from darkroom.evaluation.tables import write_predictions
 from darkroom.evaluation.targets.interface import evaluation_target
 from darkroom.evaluation.unfamiliarity import compute_outputs, most_unfamiliar, with_unfamiliarity
+from darkroom.inputs import INPUT_WORDS
 from darkroom.loading.batches import Batches
 from darkroom.metrics.classification import metrics_file
 from darkroom.metrics.gate import judge
@@ -35,7 +36,10 @@ def evaluate_labels(inputs: Inputs) -> Outcome:
     )
 
     batches = Batches(test_split, inputs.device, options.batch_size, inputs.workers)
-    with progress_bar("evaluate", len(test_split)) as bar, baseline.watching():
+    with (
+        progress_bar("evaluate", len(test_split), INPUT_WORDS[spec.input].several) as bar,
+        baseline.watching(),
+    ):
         logits, targets, unfamiliarity = compute_outputs(model, bar.count(batches))
     mirrored_logits = None
     if options.tta == "flip":

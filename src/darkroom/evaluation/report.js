@@ -186,7 +186,7 @@ function start() {
     get("tiles").append(...more.map(tile));
     numShown += more.length;
     get("more").hidden = numShown >= selected.length;
-    get("count").textContent = `${number(selected.length)} of ${number(images.length)} images, ${number(numShown)} shown`;
+    get("count").textContent = `${number(selected.length)} of ${number(images.length)} {{ inputs.several }}, ${number(numShown)} shown`;
   };
   const update = () => {
     selected = select(images, wanted);
@@ -240,7 +240,7 @@ function start() {
   for (const cell of document.querySelectorAll("[data-show]")) {
     const [truth, predicted, outcome] = cell.dataset.show.split(",");
     const pair = [truth && `true: ${data.names[truth]}`, predicted && `predicted: ${data.names[predicted]}`, outcome];
-    const label = `${cell.textContent} images, ${pair.filter(Boolean).join(", ")}`;
+    const label = `${cell.textContent} {{ inputs.several }}, ${pair.filter(Boolean).join(", ")}`;
     const button = element("button", { type: "button", textContent: cell.textContent, title: label });
     button.setAttribute("aria-label", label);
     button.onclick = () => {

@@ -75,6 +75,7 @@ def write_report(
         hardest_caption=evaluation.hardest_caption,
         explained=evaluation.explained_description,
         words=WORDS[spec.target],
+        inputs=words,
         definition=definition(metrics),
         calibration=calibration_section(metrics, plots),
         slices=sorted_slices(metrics.get("slices", [])),

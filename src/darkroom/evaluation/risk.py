@@ -14,11 +14,14 @@ RISK = "risk_coverage"
 """Name of the table and the picture."""
 
 
-def write_risk(confidences: NDArray[np.float64], is_correct: NDArray[np.bool_], folder: Path) -> None:
+def write_risk(
+    confidences: NDArray[np.float64], is_correct: NDArray[np.bool_], folder: Path, unit: str = "images"
+) -> None:
     """Write the risk at each coverage, as a table and as a picture.
 
     Args:
         confidences, is_correct: of each image, ``(n,)``.
+        unit: what the images are called.
     """
     risks = risk_coverage(confidences, is_correct)
     coverages = np.arange(1, 101) / 100
@@ -27,6 +30,6 @@ def write_risk(confidences: NDArray[np.float64], is_correct: NDArray[np.bool_], 
     write_csv(("coverage", "risk"), pairs, folder / f"{RISK}.csv")
     figure, axes = new_figure(5.5, 4.0)
     axes.plot(coverages, shown, color=BLUE)
-    axes.set(xlabel="coverage: share of the images that are answered", xlim=(0, 1.01))
+    axes.set(xlabel="coverage: share of the {unit} that are answered", xlim=(0, 1.01))
     axes.set(ylabel="risk: share of wrong answers", ylim=(0, max(shown.max() * 1.1, 0.01)))
     save_figure(figure, folder / f"{RISK}.png")

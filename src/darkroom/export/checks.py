@@ -17,6 +17,7 @@ from darkroom.export.parity import Parity, check_parity
 from darkroom.export.scores import scores_of_files
 from darkroom.export.source import Source
 from darkroom.export.targets.interface import images_with_truth
+from darkroom.inputs import INPUT_WORDS
 from darkroom.paths import MODEL
 from darkroom.progress import progress_bar, spinner
 
@@ -54,7 +55,9 @@ def write_and_check(
 
     def check(files: Sequence[Path]) -> dict[str, Parity]:
         smaller = [file.name for file in files if is_smaller(file)]
-        with progress_bar("export: classifying the test images with each file", len(test)) as bar:
+        several = INPUT_WORDS[test.input].several
+        title = f"export: classifying the test {several} with each file"
+        with progress_bar(title, len(test), several) as bar:
             batches = bar.count(images_with_truth(test, source.spec))
             return check_parity(
                 source.classifier,

@@ -93,5 +93,5 @@ def settle(
             parity = again()
     raise UserError(
         f"export: {problem}. Remove the format from "
-        "export.formats, or allow a larger drop; few test images cannot show that a drop is small"
+        "export.formats, or allow a larger drop; a small test split cannot show that a drop is small"
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from darkroom.errors import UserError, counted
 from darkroom.export import reload
 from darkroom.export.targets.interface import Answers, exported_target
+from darkroom.inputs import INPUT_WORDS
 from darkroom.metrics.finite import check_finite
 from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
@@ -157,8 +158,9 @@ def check_parity(
                 parity.add(expected, outputs, truth)
         for source, values in zip(sources, checked, strict=True):
             of_images = np.concatenate(values)
-            names = paths or [f"image {index}" for index in range(len(of_images))]
-            check_finite(of_images, names, f"export: {source}")
+            noun = INPUT_WORDS[spec.input].one
+            names = paths or [f"{noun} {index}" for index in range(len(of_images))]
+            check_finite(of_images, names, f"export: {source}", noun)
         for name, parity in parities.items():
             if name in smaller:
                 continue
@@ -193,11 +195,14 @@ def disagreement(
         for index in worst[:MAX_NAMED].tolist()
     ]
     more = f"\n  and {len(worst) - MAX_NAMED:,} more" if len(worst) > MAX_NAMED else ""
-    share, images = f"{parity.answers.agreement:.1%}", counted(len(paths), "image")
+    words = INPUT_WORDS[spec.input]
+    share, inputs = f"{parity.answers.agreement:.1%}", counted(len(paths), words.one)
     return (
         f"export: {name} differs from the checkpoint by {parity.max_abs_difference:.2g} in a "
-        f"probability ({WORDS[spec.target].agreed.format(share, images)}); export.parity_tolerance "
-        f"allows {tolerance:g}. Images that differ by more:\n" + "\n".join(lines) + more
+        f"probability ({WORDS[spec.target].agreed.format(share, inputs)}); export.parity_tolerance "
+        f"allows {tolerance:g}. {words.several.capitalize()} that differ by more:\n"
+        + "\n".join(lines)
+        + more
     )
 
 

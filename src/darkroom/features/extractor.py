@@ -21,6 +21,7 @@ from darkroom.digests import code_digest
 from darkroom.errors import UserError, counted
 from darkroom.features.folding import fold_norms
 from darkroom.features.store import Matrix, Store
+from darkroom.inputs import INPUT_WORDS
 from darkroom.loading.batches import Batches
 from darkroom.loading.placement import Augmentation, Features
 from darkroom.models.classifier import Classifier
@@ -68,6 +69,7 @@ class Extractor:
         self._model = model
         self._head = model.network.head
         self._store = store
+        self._input = spec.input
         self._origin = {
             "model": _description(model, spec),
             "environment": {**environment, **_numerics()},
@@ -96,9 +98,13 @@ class Extractor:
         num_missing = sum(m.stop(start) - start for m in matrices for start in m.missing)
         num_known = sum(one.images.num_images for one in wanted) - num_missing
         if num_known:
-            print(f"{stage}: features of {counted(num_known, 'image')} from the cache")
+            print(
+                f"{stage}: features of {counted(num_known, INPUT_WORDS[self._input].one)} from the cache"
+            )
         if num_missing:
-            with progress_bar(f"{stage}: features", num_missing) as bar:
+            with progress_bar(
+                f"{stage}: features", num_missing, INPUT_WORDS[self._input].several
+            ) as bar:
                 model = copy.deepcopy(self._model).eval()
                 model.network.backbone = fold_norms(model.network.backbone)
                 model = model.to(memory_format=torch.channels_last)

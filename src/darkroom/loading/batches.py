@@ -10,6 +10,7 @@ from torch import Tensor
 
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.views import EvaluationView
+from darkroom.inputs import INPUT_WORDS
 from darkroom.loading.placement import (
     Augmentation,
     Features,
@@ -69,7 +70,8 @@ class Batches:
         self.num_images = len(shards)
         self._shards = shards
         self._images: PlacedImages
-        self._images, self.placement = place_images(shards, device, workers, needs_host)
+        noun = INPUT_WORDS[shards.input].several
+        self._images, self.placement = place_images(shards, device, workers, needs_host, noun)
         # masks are small, so that decoding them needs no processes of its own
         masks = shards.masks
         self._masks = None if masks is None else place_images(masks, device, 0, False)[0]

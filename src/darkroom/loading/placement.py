@@ -221,7 +221,7 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def place_images(
-    pixels: Pixels, device: torch.device, workers: int, needs_host: bool
+    pixels: Pixels, device: torch.device, workers: int, needs_host: bool, noun: str = "images"
 ) -> tuple[PlacedImages, str]:
     """Return the placed images, and a sentence that explains the choice of placement.
 
@@ -229,6 +229,7 @@ def place_images(
         workers: number of processes that load images which must be decoded or augmented one at a time;
             with 0, this process does it.
         needs_host: whether the augmentation takes one image at a time, on the CPU.
+        noun: what the sentence calls the images.
     """
     is_encoded = pixels.storage == "encoded"
     # measured: if training uses all cores, threads that decode between two steps are faster
@@ -241,17 +242,17 @@ def place_images(
     if workers:
         images = WorkerImages(pixels, device, workers)
     if needs_host:
-        return images, f"images augmented {by_whom}: the policy takes one at a time, on the CPU"
+        return images, f"{noun} augmented {by_whom}: the policy takes one at a time, on the CPU"
     if device.type == "cuda":
         num_bytes = len(pixels) * num_bytes_of(pixels)
         free_bytes, _ = torch.cuda.mem_get_info(device)
         sizes = f"{num_bytes / 2**30:.1f} GiB, and {free_bytes / 2**30:.1f} GiB are free on the GPU"
         if num_bytes <= free_bytes // 2:
-            return ResidentImages(images, pixels, device), f"images kept on the GPU: they take {sizes}"
+            return ResidentImages(images, pixels, device), f"{noun} kept on the GPU: they take {sizes}"
         if not is_encoded:
-            return images, f"images memory-mapped and copied to the GPU in advance: they take {sizes}"
+            return images, f"{noun} memory-mapped and copied to the GPU in advance: they take {sizes}"
     if is_encoded:
-        return images, f"images decoded {by_whom}: they are stored encoded"
+        return images, f"{noun} decoded {by_whom}: they are stored encoded"
     if device.type == "cpu":
-        return images, "images memory-mapped: the page cache keeps them in memory"
-    return images, "images memory-mapped, and copied to the device in chunks"
+        return images, f"{noun} memory-mapped: the page cache keeps them in memory"
+    return images, f"{noun} memory-mapped, and copied to the device in chunks"

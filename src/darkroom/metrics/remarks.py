@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.errors import counted, listed
+from darkroom.inputs import InputWords, words_of_metrics
 from darkroom.targets import WORDS, target_of_metrics
 
 FEW_IMAGES = 20
@@ -57,13 +58,15 @@ def remarks_on(test: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def on_validation(images_of_class: Mapping[str, int]) -> list[str]:
+def on_validation(num_of_class: Mapping[str, int], words: InputWords) -> list[str]:
     """Return a remark that names the classes without validation images, if there are any."""
-    without = [name for name, num_images in images_of_class.items() if num_images == 0]
+    without = [name for name, number in num_of_class.items() if number == 0]
     if not without:
         return []
     names = listed(without, MAX_NAMES)
-    return [f"classes without validation images: {names}; the validation macro F1 excludes them"]
+    return [
+        f"classes without validation {words.several}: {names}; the validation macro F1 excludes them"
+    ]
 
 
 def _on_gate(test: Mapping[str, Any]) -> Iterator[str]:
@@ -91,20 +94,21 @@ def _on_averaging(test: Mapping[str, Any]) -> Iterator[str]:
 def _on_classes(test: Mapping[str, Any]) -> Iterator[str]:
     rows = test["per_class"]
     several = WORDS[target_of_metrics(test)].several.capitalize()
+    inputs = words_of_metrics(test).several
     without = [row for row in rows if row.get("support") == 0]
     if without:
         names = listed((row["class"] for row in without), MAX_NAMES)
         num_taken = sum(row.get("predicted", 0) for row in without)
         wrong = f" (wrong predictions of them: {num_taken:,})" if num_taken else ""
         yield (
-            f"{several} without test images: {names}. They are not measured{wrong}, and macro averages "
-            "exclude them."
+            f"{several} without test {inputs}: {names}. They are not measured{wrong}, and macro"
+            " averages exclude them."
         )
     few = [row for row in rows if 0 < row.get("support", 0) < FEW_IMAGES] if "intervals" in test else []
     if few:
         names = listed((f"{row['class']} ({row['support']})" for row in few), MAX_NAMES)
         yield (
-            f"{several} with fewer than {FEW_IMAGES} test images: {names}. Their scores are uncertain;"
+            f"{several} with fewer than {FEW_IMAGES} test {inputs}: {names}. Their scores are uncertain;"
             " see the intervals."
         )
     never = [row["class"] for row in rows if row.get("support") and row.get("predicted") == 0]
@@ -126,15 +130,20 @@ def _on_slices(test: Mapping[str, Any]) -> Iterator[str]:
             for row in sorted(worse, key=lambda row: row["score"])[:MAX_SLICES]
         )
         more = f" and {len(worse) - MAX_SLICES:,} more" if len(worse) > MAX_SLICES else ""
-        yield f"Parts of the test images with a lower {score} than the others: {', '.join(names)}{more}."
+        inputs = words_of_metrics(test).several
+        yield (
+            f"Parts of the test {inputs} with a lower {score} than the others: {', '.join(names)}{more}."
+        )
 
 
 def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:
     abstention, conformal = test.get("abstention", {}), test.get("conformal", {})
+    words = words_of_metrics(test)
+    validated = f"validation {words.one}"
     if abstention.get("threshold", 0.0) is None:
         yield (
             f"No confidence was shown to reach the precision {abstention['target_precision']:g}"
-            f" (evaluate.target_precision) on {counted(abstention['val_images'], 'validation image')}."
+            f" (evaluate.target_precision) on {counted(abstention['val_images'], validated)}."
             " `darkroom predict --abstain` is therefore not possible."
         )
     unsure = [row["class"] for row in abstention.get("classes", ()) if row["yes"] is None]
@@ -142,25 +151,25 @@ def _on_answers(test: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Labels for which no probability was shown to reach the precision"
             f" {abstention['target_precision']:g} (evaluate.target_precision) on"
-            f" {counted(abstention['val_images'], 'validation image')}: {listed(unsure, MAX_NAMES)}."
+            f" {counted(abstention['val_images'], validated)}: {listed(unsure, MAX_NAMES)}."
             " `darkroom predict --abstain` leaves them open instead of predicting them."
         )
     few = [row["class"] for row in conformal.get("classes", ()) if row["is_marginal"]]
     if few:
         yield (
-            f"Classes with too few validation images for a coverage of {conformal['target_coverage']:g}"
+            f"Classes with too few {validated}s for a coverage of {conformal['target_coverage']:g}"
             f" of their own: {listed(few, MAX_NAMES)}. Their place in prediction sets is decided by the"
             " probabilities of all classes, and the coverage may be lower in them."
         )
 
 
 def _on_unfamiliar(test: Mapping[str, Any]) -> Iterator[str]:
-    measured = test.get("unfamiliar")
+    measured, several = test.get("unfamiliar"), words_of_metrics(test).several
     if measured is not None and measured["share_low"] > measured["false_alarms"]:
         yield (
-            f"Unlike the training images are {measured['share']:.1%} of the test images, by a threshold"
-            f" that {measured['false_alarms']:.0%} of the validation images exceed. Test images may be"
-            " of another kind, or the model knows its validation images too well."
+            f"Unlike the training {several} are {measured['share']:.1%} of the test {several}, by a"
+            f" threshold that {measured['false_alarms']:.0%} of the validation {several} exceed. Test"
+            f" {several} may be of another kind, or the model knows its validation {several} too well."
         )
 
 
@@ -176,9 +185,9 @@ def _on_baseline(test: Mapping[str, Any]) -> Iterator[str]:
             f"against {regression['f1_macro']:.4f}. {_ADVICE[features]}."
         )
     if f1 <= constant["f1_macro"]:
-        what = WORDS[target_of_metrics(test)].decision
+        what, words = WORDS[target_of_metrics(test)].decision, words_of_metrics(test)
         yield (
-            f"The model does not beat predicting the most frequent {what} for every image: macro F1 "
-            f"{f1:.4f} against {constant['f1_macro']:.4f}. Check that the labels match the images, then "
-            "try a lower train.lr or `train.class_weights: balanced`."
+            f"The model does not beat predicting the most frequent {what} for every {words.one}: macro"
+            f" F1 {f1:.4f} against {constant['f1_macro']:.4f}. Check that the labels match the"
+            f" {words.several}, then try a lower train.lr or `train.class_weights: balanced`."
         )

@@ -7,6 +7,7 @@ from warnings import catch_warnings
 import torch
 from torch import nn
 
+from darkroom.inputs import INPUT_WORDS
 from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
 
@@ -38,9 +39,13 @@ class Summary:
     layers: list[Layer]
     num_parameters: int
     num_multiply_adds: int
+    each: str = "an image"
+    """What the operations are counted for."""
 
     def totals(self) -> str:
-        return f"{self.num_parameters:,} parameters, {self.num_multiply_adds:,} multiply-adds an image"
+        return (
+            f"{self.num_parameters:,} parameters, {self.num_multiply_adds:,} multiply-adds {self.each}"
+        )
 
 
 @torch.no_grad()
@@ -82,7 +87,8 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
         if count or is_used_leaf:  # attention uses the weights of a layer without calling it
             layers.append(Layer(name, type(module).__name__, shapes.get(module, ()), count))
     num_parameters = sum(layer.num_parameters for layer in layers)
-    return Summary(layers, num_parameters, counter.get_total_flops() // 2)
+    each = INPUT_WORDS[spec.input].a
+    return Summary(layers, num_parameters, counter.get_total_flops() // 2, each)
 
 
 def summary_text(classifier: Classifier, spec: ModelSpec) -> str:

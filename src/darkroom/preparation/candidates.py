@@ -18,6 +18,7 @@ from darkroom.collection.labels import LabelSets, classes_in, make_label_sets
 from darkroom.collection.trouble import Trouble, Troubles
 from darkroom.config.prepare import Prepare
 from darkroom.errors import listed
+from darkroom.inputs import INPUT_WORDS, InputWords
 from darkroom.preparation.measures import HASH_BYTES
 from darkroom.preparation.outcomes import Outcomes, describe_files, write_problems
 from darkroom.preparation.readings import Content, Readings
@@ -66,6 +67,11 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def words(self) -> InputWords:
+        """The words for the candidates."""
+        return INPUT_WORDS[self.collection.input]
 
     def path(self, index: int) -> str:
         """Return the path of one candidate."""

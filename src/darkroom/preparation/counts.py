@@ -39,14 +39,15 @@ def summarise(info: DatasetInfo, counts: Mapping[str, Mapping[str, int]]) -> str
         for name, count in files.items()
         if name != "used" and count
     ]
+    words = INPUT_WORDS[info.input]
     average = prepared_target(info.target).average(info)
     alike = [
-        f"{counted(count, 'pair')} with {name.replace('_', ' ')}"
+        f"{counted(count, 'pair')} with {name.replace('_', ' ').replace('pixels', words.content)}"
         for name, count in pairs.items()
         if count
     ]
     return (
-        f"prepare: {sum(images.values()):,} {INPUT_WORDS[info.input].several} of {len(info.class_names)}"
+        f"prepare: {sum(images.values()):,} {words.several} of {len(info.class_names)}"
         f" classes{average} as {prepared_input(info.input).size(info)}: "
         + ", ".join(f"{images[split]:,} {split}" for split in SPLITS)
         + (f"; excluded: {', '.join(excluded)}" if excluded else "")

@@ -98,30 +98,34 @@ def curate(
     pairs = np.stack([duplicates.first, duplicates.second], axis=1)
     same_pixels = duplicates.difference == 0
     outcomes: dict[int, tuple[Outcome, str]] = {}
+    words = images.words
 
     exact = group_of(len(images), pairs[same_pixels])
     is_conflict = same_pixels & ~images.agree(*pairs.T) & (on_conflict != "keep")
     is_conflicting = np.isin(exact, exact[pairs[is_conflict, 0]])
     if is_conflict.any() and on_conflict == "error":
         message = (
-            f"data.path: {counted(int(is_conflict.sum()), 'pair')} of images with the same pixels and"
-            f" different labels; all are listed in {listed}:"
+            f"data.path: {counted(int(is_conflict.sum()), 'pair')} of {words.several} with the same"
+            f" {words.content} and different labels; all are listed in {listed}:"
         )
-        remedy = "Correct the labels, or set prepare.on_conflict: drop to use none of these images"
-        title = "Same pixels, different labels"
+        remedy = (
+            f"Correct the labels, or set prepare.on_conflict: drop to use none of these {words.several}"
+        )
+        title = f"Same {words.content}, different labels"
         troubles.add(_about_pairs(title, message, remedy, images, duplicates, is_conflict))
     elif on_conflict == "drop":
         for index in np.flatnonzero(is_conflicting).tolist():
-            outcomes[index] = ("conflicting label", "the same pixels have several labels")
+            outcomes[index] = ("conflicting label", f"the same {words.content} have several labels")
 
     is_in_question: NDArray[np.bool_] = ~np.any(is_conflicting[pairs], axis=1)
     if is_in_question.any() and policy == "error":
         message = (
-            f"data.path: {counted(int(is_in_question.sum()), 'pair')} of images with the same or nearly"
-            f" the same pixels; all are listed in {listed}:"
+            f"data.path: {counted(int(is_in_question.sum()), 'pair')} of {words.several} with the same"
+            f" or nearly the same {words.content}; all are listed in {listed}:"
         )
         remedy = (
-            "Remove one image of each, or set prepare.duplicates to group (kept in one split) or drop"
+            f"Remove one {words.one} of each, or set prepare.duplicates to group (kept in one split) or"
+            " drop"
         )
         troubles.add(_about_pairs("Duplicates", message, remedy, images, duplicates, is_in_question))
     pairs = pairs[is_in_question]
@@ -130,11 +134,11 @@ def curate(
         compared = set(map(tuple, pairs.tolist()))
         for index, kept in _copies(group, images.given):
             if exact[index] == exact[kept]:
-                relation = "the same pixels as"
+                relation = f"the same {words.content} as"
             elif (min(index, kept), max(index, kept)) in compared:
-                relation = "nearly the same pixels as"
+                relation = f"nearly the same {words.content} as"
             else:
-                relation = "through other images, nearly the same pixels as"
+                relation = f"through other {words.several}, nearly the same {words.content} as"
             outcomes[index] = ("duplicate", f"{relation} {images.path(kept)}")
     together = is_in_question if policy == "group" else np.zeros_like(is_in_question)
     is_out = np.zeros(len(images), bool)
@@ -155,12 +159,14 @@ def _leak(
     if num_near:
         remedy += (
             f"; {num_near:,} {'is' if num_near == 1 else 'are'} only nearly the same, and with "
-            "prepare.near_duplicates: null only the same pixels count"
+            f"prepare.near_duplicates: null only the same {images.words.content} count"
         )
     return _about_pairs(
         "Duplicates in different given splits",
-        f"data.path: {counted(int(chosen.sum()), 'pair')} of images with the same or nearly the same"
-        f" pixels in different given splits, so the test would leak; all are listed in {listed}:",
+        f"data.path: {counted(int(chosen.sum()), 'pair')} of {images.words.several} with the same or"
+        " nearly"
+        f" the same {images.words.content} in different given splits, so the test would leak; all are"
+        f" listed in {listed}:",
         remedy,
         images,
         duplicates,
@@ -232,8 +238,9 @@ def _groups_within_splits(
         index = int(np.flatnonzero(at_fault & (images.groups >= 0))[0])
         message = (
             f"data.path: the group {images.group_names[images.groups[index]]!r} (of data.group_column or"
-            " data.group_pattern) has images in several given splits"
-            f" ({counted(int(at_fault.sum()), 'image')} in such groups); give each group one split"
+            f" data.group_pattern) has {images.words.several} in several given splits"
+            f" ({counted(int(at_fault.sum()), images.words.one)} in such groups); give each group one"
+            " split"
         )
         troubles.add(Trouble("Groups in several given splits", message))
     return np.arange(len(images)) if leaking.any() else groups

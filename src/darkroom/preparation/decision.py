@@ -62,6 +62,7 @@ def decide(
         keys[kept],
         candidates.sets.members,
         candidates.collection.target,
+        candidates.words,
     )
     try:
         assigned = assign_splits(unsplit, rule)
@@ -79,6 +80,6 @@ def decide(
     for index in kept[assigned < 0].tolist():
         excluded[index] = (
             "duplicate",
-            "a copy is in a later split, and stable splits move no image",
+            f"a copy is in a later split, and stable splits move no {candidates.words.one}",
         )
     return Decision(splits, excluded, duplicates)

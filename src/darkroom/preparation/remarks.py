@@ -8,6 +8,7 @@ from darkroom.collection.entries import BAD
 from darkroom.dataset.info import DatasetInfo
 from darkroom.decoding.colour import GREY_MODES
 from darkroom.errors import listed
+from darkroom.inputs import INPUT_WORDS
 from darkroom.preparation.curation import Duplicates
 from darkroom.preparation.duplicates import MAX_NEIGHBOURS, group_of
 from darkroom.preparation.survey import Survey
@@ -48,11 +49,12 @@ def remarks(survey: Survey, info: DatasetInfo, duplicates: Duplicates) -> Iterat
 
 def on_classes(info: DatasetInfo) -> Iterator[str]:
     """Yield remarks on the sizes of the classes."""
-    counts = info.counts["train"]
+    counts, several = info.counts["train"], INPUT_WORDS[info.input].several
     smallest, largest = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     if counts[largest] > IMBALANCE * counts[smallest]:
         yield (
-            f"The classes are unbalanced: {listed([largest])} has {counts[largest]:,} training images, "
+            f"The classes are unbalanced: {listed([largest])} has {counts[largest]:,} training"
+            f" {several}, "
             f"{listed([smallest])} has {counts[smallest]:,}. Set {prepared_target(info.target).balance},"
             " and look at macro F1: accuracy hides the errors of rare classes."
         )
@@ -61,32 +63,33 @@ def on_classes(info: DatasetInfo) -> Iterator[str]:
     }
     small = [name for name, count in totals.items() if count < SMALL_CLASS]
     if small:
-        yield f"Classes with fewer than {SMALL_CLASS} images: {_counted(small, totals)}."
+        yield f"Classes with fewer than {SMALL_CLASS} {several}: {_counted(small, totals)}."
     without = sum(by_number[0] for by_number in info.labels_per_image.values() if by_number)
     if without:
         yield (
-            f"Images without a label: {without:,}. From these the model learns that none of the classes"
-            " is present; check that no labels were forgotten."
+            f"{several.capitalize()} without a label: {without:,}. From these the model learns that"
+            " none of the classes is present; check that no labels were forgotten."
         )
 
 
 def on_splits(info: DatasetInfo) -> Iterator[str]:
     """Yield remarks on splits with few images of a class, or without any."""
+    words = INPUT_WORDS[info.input]
     for split, of_split in info.counts.items():
         missing = [name for name, count in of_split.items() if count == 0]
         if missing:
-            yield f"Classes without an image in {split}: {listed(missing, MAX_NAMES)}."
+            yield f"Classes without {words.a} in {split}: {listed(missing, MAX_NAMES)}."
         few = [name for name, count in of_split.items() if 0 < count < FEW_TO_MEASURE]
         if few and split != "train":
             yield (
-                f"Classes with fewer than {FEW_TO_MEASURE} images in {split}: "
-                f"{_counted(few, of_split)}. A single image changes their scores by over a tenth."
+                f"Classes with fewer than {FEW_TO_MEASURE} {words.several} in {split}: "
+                f"{_counted(few, of_split)}. A single {words.one} changes their scores by over a tenth."
             )
     num_val = info.num_images("val")
     if num_val < SMALL_VAL:
         yield (
-            f"Images in val: {num_val:,}. The choice of the epoch depends on few images; add some, or "
-            "raise prepare.val_fraction if val is cut from train."
+            f"{words.several.capitalize()} in val: {num_val:,}. The choice of the epoch depends on few "
+            f"{words.several}; add some, or raise prepare.val_fraction if val is cut from train."
         )
 
 

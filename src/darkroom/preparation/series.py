@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from darkroom.collection.entries import SPLITS
 from darkroom.errors import counted
+from darkroom.inputs import INPUT_WORDS
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
 from darkroom.preparation.sequences import CHANCE, Series, count_mates, find_series
@@ -31,6 +32,7 @@ def series_remarks(candidates: Candidates, decision: Decision) -> Iterator[str]:
 
 def on_groups(candidates: Candidates, decision: Decision) -> str:
     """Return a remark on the groups, and on test images with an image of their group in train."""
+    words = INPUT_WORDS[candidates.collection.input]
     used = decision.splits >= 0
     grouped = used & (candidates.groups >= 0)
     num_groups = len(np.unique(candidates.groups[grouped]))
@@ -38,9 +40,9 @@ def on_groups(candidates: Candidates, decision: Decision) -> str:
     num_test = int((decision.splits == SPLITS.index("test")).sum())
     mates = count_mates(candidates.groups, decision.splits)
     return (
-        f"Groups that are not split: {num_groups:,}, with {counted(int(grouped.sum()), 'image')}"
-        + (f"; images without a group, each on its own: {alone:,}" if alone else "")
-        + f". Test images with an image of their group in train: {mates:,} of {num_test:,}."
+        f"Groups that are not split: {num_groups:,}, with {counted(int(grouped.sum()), words.one)}"
+        + (f"; {words.several} without a group, each on its own: {alone:,}" if alone else "")
+        + f". Test {words.several} with {words.a} of their group in train: {mates:,} of {num_test:,}."
     )
 
 

@@ -34,8 +34,8 @@ def refuse_leaks(images: Unsplit) -> None:
     leaking = np.unique(images.groups[leaks])
     if len(leaking):
         raise SplitError(
-            f"groups with images in different given splits: {len(leaking):,}; give all images of a group"
-            " the same split, or none",
+            f"groups with {images.words.several} in different given splits: {len(leaking):,}; give all"
+            f" {images.words.several} of a group the same split, or none",
             np.flatnonzero(np.isin(images.groups, leaking) & is_given),
         )
 
@@ -54,20 +54,21 @@ def refuse_unknown_classes(images: Unsplit) -> None:
             )
 
 
-def refuse_incomplete(given: Splits) -> None:
+def refuse_incomplete(images: Unsplit) -> None:
     """Refuse images without a given split, and given splits without an image."""
+    given, words = images.given, images.words
     without = np.flatnonzero(given == NOT_GIVEN)
     if len(without):
         raise SplitError(
-            f"prepare.split: given, but {len(without):,} of {len(given):,} images have no split; give"
-            " one to each image, or set prepare.split: stratified",
+            f"prepare.split: given, but {len(without):,} of {len(given):,} {words.several} have no"
+            f" split; give one to each {words.one}, or set prepare.split: stratified",
             without,
         )
     missing = [split for split in range(len(SPLITS)) if not (given == split).any()]
     if missing:
         raise UserError(
-            f"prepare.split: given, but no image has the split {_join_splits(missing, 'or')}; add some,"
-            " or set prepare.split: stratified, which cuts a missing val or test from train"
+            f"prepare.split: given, but no {words.one} has the split {_join_splits(missing, 'or')};"
+            " add some, or set prepare.split: stratified, which cuts a missing val or test from train"
         )
 
 
@@ -99,9 +100,10 @@ def refuse_small_classes(images: Unsplit, cut: tuple[int, ...], rule: SplitRule)
     beside = f" beside those given as {_join_splits(given)}" if given else ""
     sides = f"{_fold_name(rule)} of prepare.fold" if rule.fold else _join_splits([*cut, TRAIN])
     raise UserError(
-        f"too few images{beside} for {sides}: {_first(listed)}; a class needs at least {needed}"
+        f"too few {images.words.several}{beside} for {sides}: {_first(listed)}; a class needs at least"
+        f" {needed}"
         + (" groups" if has_groups(images.groups) else "")
-        + "; add images, or merge or remove the class"
+        + f"; add {images.words.several}, or merge or remove the class"
         + (", or lower the number of folds" if rule.fold else "")
     )
 
@@ -142,13 +144,13 @@ def explain_lacking(images: Unsplit, splits: Splits, cut: tuple[int, ...], rule:
         asked.insert(0, f"prepare.fold {_fold_name(rule)}")
     cause = _join(asked) if asked else "the given splits"
     verb = "leaves" if len(asked) == 1 else "leave"
-    advice = ["add images", "merge or remove these classes"]
+    advice = [f"add {images.words.several}", "merge or remove these classes"]
     works = _fractions_that_work(images, cut, rule)
     if works:
         settings = [f"prepare.{name}: {value:g}" for name, value in works.items()]
         advice.append(f"set {_join(settings)}, which works")
     if rule.method == "stable":
-        advice.append("set prepare.split: stratified, which needs fewer images")
+        advice.append(f"set prepare.split: stratified, which needs fewer {images.words.several}")
     return f"{cause} {verb} {lacking}; {', or '.join(advice)}"
 
 

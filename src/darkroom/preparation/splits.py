@@ -48,7 +48,7 @@ def assign_splits(images: Unsplit, rule: SplitRule) -> Splits:
     refuse_leaks(images)
     refuse_unknown_classes(images)
     if rule.method == "given":
-        refuse_incomplete(images.given)
+        refuse_incomplete(images)
         cut: tuple[int, ...] = ()
         splits = images.given
     else:

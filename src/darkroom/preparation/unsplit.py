@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from darkroom.collection.entries import SPLITS
 from darkroom.errors import UserError
+from darkroom.inputs import INPUT_WORDS, InputWords
 from darkroom.targets import Target
 
 TRAIN, VAL, TEST = range(len(SPLITS))
@@ -49,6 +50,8 @@ class Unsplit:
     members: csr_array
     """The classes of each label set, as in ``LabelSets.members``. An image counts in each of them."""
     target: Target = "one_class"
+    words: InputWords = INPUT_WORDS["image"]
+    """For messages."""
 
     def memberships(self) -> tuple[Ints, Ints]:
         """Return pairs of an image and one of its classes: two arrays, int64 ``(num_pairs,)``."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from darkroom.errors import counted
+from darkroom.inputs import words_of_metrics
 from darkroom.reporting.templates import number
 from darkroom.targets import WORDS, target_of_metrics
 
@@ -70,7 +71,8 @@ def summary(metrics: Mapping[str, Any]) -> str:
     baselines = baseline_scores(metrics)
     beside = f"; macro F1 of {_enumerated(baselines, {})}" if baselines else ""
     shown = _enumerated(scores, intervals(metrics))
-    return f"{counted(metrics['num_images'], 'test image')}, {shown}{beside}"
+    number_of_inputs = counted(metrics["num_images"], f"test {words_of_metrics(metrics).one}")
+    return f"{number_of_inputs}, {shown}{beside}"
 
 
 def _enumerated(scores: Mapping[str, float | None], ranges: Mapping[str, str]) -> str:
@@ -83,10 +85,10 @@ def _enumerated(scores: Mapping[str, float | None], ranges: Mapping[str, str]) -
 def definition(metrics: Mapping[str, Any]) -> str:
     """Return how the macro averages are defined."""
     words = WORDS[target_of_metrics(metrics)]
-    several, one = words.several, words.one
+    several, one, inputs = words.several, words.one, words_of_metrics(metrics).several
     return (
-        f"Macro F1, precision and recall are unweighted means over the {several} with test images. A "
-        f"{one} without test images is not measured, and its cells are blank. A {one} that is never "
+        f"Macro F1, precision and recall are unweighted means over the {several} with test {inputs}. A "
+        f"{one} without test {inputs} is not measured, and its cells are blank. A {one} that is never "
         f"predicted has a precision of 0.{_meaning_of_intervals(metrics)}"
     )
 
@@ -94,10 +96,11 @@ def definition(metrics: Mapping[str, Any]) -> str:
 def _meaning_of_intervals(metrics: Mapping[str, Any]) -> str:
     if "intervals" not in metrics:
         return ""
-    units = metrics["intervals"]["units"]
-    by_itself = "" if units == "image" else ", because images of a group are alike"
+    units, words = metrics["intervals"]["units"], words_of_metrics(metrics)
+    by_itself = "" if units == words.one else f", because {words.several} of a group are alike"
     return (
-        f" Intervals (95 %) say what other test images of the same kind could give; they are based on "
+        f" Intervals (95 %) say what other test {words.several} of the same kind could give; they are"
+        " based on "
         f"{counted(metrics['intervals']['num_units'], units)}{by_itself}, and do not include what "
         "another training would change."
     )
@@ -124,11 +127,11 @@ def unfamiliar_sentence(metrics: Mapping[str, Any]) -> str:
     """Return how many test images are unfamiliar; empty if the model does not measure it."""
     if "unfamiliar" not in metrics:
         return ""
-    measured = metrics["unfamiliar"]
+    measured, several = metrics["unfamiliar"], words_of_metrics(metrics).several
     return (
-        f"Of the test images, {measured['share']:.1%} are unfamiliar (95 % interval: "
+        f"Of the test {several}, {measured['share']:.1%} are unfamiliar (95 % interval: "
         f"{measured['share_low']:.1%} to {measured['share_high']:.1%}; the threshold was chosen for "
-        f"{measured['false_alarms']:.0%} of images like the validation images)."
+        f"{measured['false_alarms']:.0%} of {several} like the validation {several})."
     )
 
 
@@ -145,11 +148,12 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
         metrics: as in metrics.json, also of an earlier version.
     """
     abstention, conformal = metrics.get("abstention", {}), metrics.get("conformal")
+    inputs = words_of_metrics(metrics).several
     if "images_answered" in abstention:
         yield (
             "If the model answers only where it is sure enough, it decides about"
-            f" {abstention['coverage']:.1%} of the labels of all test images, and about every label of"
-            f" {abstention['images_answered']:.1%} of the images."
+            f" {abstention['coverage']:.1%} of the labels of all test {inputs}, and about every label of"
+            f" {abstention['images_answered']:.1%} of the {inputs}."
             f" Of these labels, {_right(abstention['precision'], 'predicts', 'present')}, and"
             f" {_right(abstention['precision_of_no'], 'rules out', 'absent')}"
             f" (asked: {abstention['target_precision']:.1%})."
@@ -157,7 +161,7 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
     elif abstention.get("precision") is not None:
         yield (
             f"If the model answers only at a probability of {abstention['threshold']:.4f} or more, it "
-            f"answers {abstention['coverage']:.1%} of the test images. Of the answers, "
+            f"answers {abstention['coverage']:.1%} of the test {inputs}. Of the answers, "
             f"{abstention['precision']:.1%} are correct (95 % interval: "
             f"{abstention['precision_low']:.1%} to {abstention['precision_high']:.1%}; asked: "
             f"{abstention['target_precision']:.1%})."
@@ -166,7 +170,7 @@ def answer_sentences(metrics: Mapping[str, Any]) -> Iterator[str]:
         words = WORDS[target_of_metrics(metrics)]
         yield (
             f"The sets of possible {words.several} contain "
-            f"{words.covered.format(format(conformal['coverage'], '.1%'))} of the test images "
+            f"{words.covered.format(format(conformal['coverage'], '.1%'))} of the test {inputs} "
             f"(asked: {conformal['target_coverage']:.1%}). They have "
             f"{conformal['mean_set_size']:.2f} {words.several} on average, and "
             f"{conformal['empty_sets']:.1%} of them are empty."

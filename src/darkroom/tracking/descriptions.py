@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from darkroom.inputs import INPUT_WORDS, words_of_metrics
 from darkroom.metrics.remarks import remarks_on
 from darkroom.reporting.scores import calibration_scores, exported_scores
 from darkroom.targets import WORDS, target_of_metrics
@@ -119,13 +120,14 @@ def model_params(spec: "ModelSpec") -> dict[str, str]:
 def describe_preparation(info: "DatasetInfo", counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
     """Describe the prepared data; ``counts`` is the content of reports/prepare/metrics.json."""
     height, width = info.input_size
+    words = INPUT_WORDS[info.input]
     excluded = {name: count for name, count in counts["num_files"].items() if name != "used"}
     names = ", ".join(info.class_names[:NUM_NAMED]) + (
         ", ..." if len(info.class_names) > NUM_NAMED else ""
     )
     return {
-        "images": _enumerate(counts["num_images"]),
-        "image size": f"{height} x {width} x {info.channels}",
+        words.several: _enumerate(counts["num_images"]),
+        f"{words.one} size": f"{height} x {width} x {info.channels}",
         "classes": f"{len(info.class_names):,}: {names}",
         "excluded files": _enumerate(excluded) or "none",
         "pairs of duplicates": _enumerate(counts["num_pairs"]) or "none",
@@ -148,7 +150,9 @@ def describe_training(
         "kept epoch": f"{kept['epoch']} of {num_epochs}",
         **_choice(spec.training),
         **({} if since is None else {"overfits since epoch": f"{since}"}),
-        "images": _enumerate({split: info.num_images(split) for split in ("train", "val")}),
+        INPUT_WORDS[info.input].several: _enumerate(
+            {split: info.num_images(split) for split in ("train", "val")}
+        ),
         "data": info.digest[:DIGEST_LENGTH],
     }
 
@@ -183,7 +187,7 @@ def describe_evaluation(metrics: Mapping[str, Any]) -> dict[str, str]:
             for title, (before, after) in calibration_scores(metrics).items()
         },
         "lowest F1": ", ".join(f"{name} ({f1[name]:.4f})" for name in worst) or "1 in every class",
-        "images": f"{metrics['num_images']:,}",
+        words_of_metrics(metrics).several: f"{metrics['num_images']:,}",
         **{"remark" if n == 1 else f"remark {n}": text for n, text in enumerate(remarks_on(metrics), 1)},
     }
 

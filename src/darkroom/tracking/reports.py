@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Any, Protocol
 
+from darkroom.collection.fetched import contents
 from darkroom.dataset.info import DatasetInfo, profile
 from darkroom.digests import file_sha256
 from darkroom.errors import UserError
@@ -113,10 +114,10 @@ def report_outcome(stage: str, params: Params, run: Run, files: Files) -> None:
 
 def _report_fetch(params: Params, run: Run, files: Files) -> None:
     lists = [file for file in files.below(FETCHED) if file.parent == FETCHED and file.suffix == ".json"]
-    num_images = {file.stem: len(_read_json(files, file)["sha256"]) for file in lists}
-    if num_images:
-        run.log_metrics({"num_images": sum(num_images.values())})
-        run.describe("Fetched", {name: f"{number:,} images" for name, number in num_images.items()})
+    sets = {file.stem: _read_json(files, file)["sha256"] for file in lists}
+    if sets:
+        run.log_metrics({"num_images": sum(map(len, sets.values()))})
+        run.describe("Fetched", {name: contents(listed) for name, listed in sets.items()})
 
 
 def _report_prepare(params: Params, run: Run, files: Files) -> None:

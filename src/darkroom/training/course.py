@@ -26,9 +26,9 @@ MIN_RISE_NATS = 0.02
 """A smaller rise does no harm, however small the minimum was."""
 
 EARLY_ADVICE = (
-    "later epochs did worse on the validation images than chance explains; a lower train.lr, more "
+    "later epochs did worse on the validation data than chance explains; a lower train.lr, more "
     "augment or weight_decay, or fewer train.epochs with the same schedule may do better, and more "
-    "validation images make the choice surer"
+    "validation data make the choice surer"
 )
 
 

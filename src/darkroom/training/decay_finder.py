@@ -46,7 +46,7 @@ def try_decays(job: Job, lr: float, num_tried: int = 0) -> Iterator[tuple[Trial,
     candidates = DECOUPLED if job.config.train.optimizer == "adamw" else L2
     left = candidates[num_tried:]
     num_images = len(left) * job.config.train.epochs * job.train.num_images
-    with progress_bar("train: weight decay", num_images) as bar:
+    with progress_bar("train: weight decay", num_images, job.words.several) as bar:
         for decay in left:
             options = job.settled(lr, weight_decay=decay)
             state = job.new_state(options, copy.deepcopy(job.trained))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from darkroom.config.train import TrainConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import UserError
+from darkroom.inputs import INPUT_WORDS
 from darkroom.training.targets.interface import training_target
 
 LARGE_SHIFT = 0.5
@@ -38,8 +39,8 @@ def doubts(config: TrainConfig, info: DatasetInfo, batch_size: int) -> Iterator[
     num_images, side = info.num_images("train"), _shortest_side(config, info)
     if batch_size > num_images:
         yield (
-            f"train.batch_size: {batch_size} is more than the {num_images} training images, so that an"
-            " epoch is a single step"
+            f"train.batch_size: {batch_size} is more than the {num_images} training"
+            f" {INPUT_WORDS[info.input].several}, so that an epoch is a single step"
         )
     # the first epoch is always the best so far, and after the last one nothing is left to stop
     if train.patience is not None and train.patience > train.epochs - 2:

@@ -39,7 +39,7 @@ EXPLODING_ADVICE = (
 )
 
 DEAD_ADVICE = (
-    "no image of the last epoch gave them a gradient; a lower train.lr helps, or, in darkroom's own"
+    "nothing in the last epoch gave them a gradient; a lower train.lr helps, or, in darkroom's own"
     " networks, leaky_relu, gelu or silu as model.activation"
 )
 

@@ -21,6 +21,7 @@ from darkroom.dataset.prepared import PreparedData, TrainingData
 from darkroom.dataset.views import EvaluationView
 from darkroom.features.extractor import Extractor, View
 from darkroom.features.store import Store, open_store
+from darkroom.inputs import INPUT_WORDS, InputWords
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import check_stages
@@ -65,6 +66,11 @@ class Job:
     """A sentence for each parameter value that makes little sense for the data."""
     features: FeatureBatches | None = None
     """Features to use instead of images in the first epochs, if the whole backbone is frozen in them."""
+
+    @property
+    def words(self) -> InputWords:
+        """The words for what is trained on."""
+        return INPUT_WORDS[self.spec.input]
 
     def with_features(self) -> "Job":
         """Return the job with features instead of images in the epochs before any is unfrozen.

@@ -108,7 +108,7 @@ def find_lr(job: Job) -> RangeTest:
         ema_decay=None,
     )
     model = copy.deepcopy(job.trained)
-    with progress_bar("train: learning rate", NUM_STEPS * job.batch_size) as bar:
+    with progress_bar("train: learning rate", NUM_STEPS * job.batch_size, job.words.several) as bar:
         return range_test(
             job.new_state(options, model),
             job.network(model),

@@ -53,7 +53,7 @@ class Session:
         """
         job, state = self.job, self.state
         num_left = (self.options.epochs - state.epoch) * job.train.num_images - state.num_images
-        with progress_bar("train", num_left) as bar:
+        with progress_bar("train", num_left, job.words.several) as bar:
 
             def watch(batches: Iterable[TrainBatch]) -> Iterable[TrainBatch]:
                 return bar.count(self._watch(batches, job.model))
@@ -92,7 +92,7 @@ def open_session(
         checkpoint_seconds: see ``Checkpoints``.
         watch: observes all batches of images.
     """
-    remarks = (*job.doubts, job.compare_precisions(), *on_validation(job.info.counts["val"]))
+    remarks = (*job.doubts, job.compare_precisions(), *on_validation(job.info.counts["val"], job.words))
     for line in (job.remark, job.train.placement, *remarks):
         if line:
             print(f"train: {line}")

@@ -98,18 +98,19 @@ class OneClassEvaluation(Evaluation):
 
     @property
     def confusion_caption(self) -> str:
-        return "Number of images by true class (rows) and predicted class (columns)."
+        return f"Number of {self.inputs.several} by true class (rows) and predicted class (columns)."
 
     @property
     def hardest_caption(self) -> str:
         return (
-            "The images whose true class has the lowest probability. Each caption shows the true class, "
-            "its probability and the wrong prediction."
+            f"The {self.inputs.several} whose true class has the lowest probability. Each caption"
+            " shows the true class, its probability and the wrong prediction."
         )
 
     def write_own_plots(self, folder: Path) -> None:
         """Write the risk at each coverage."""
-        write_risk(self.confidences.numpy(), (self.preds == self.targets).numpy(), folder)
+        is_right = (self.preds == self.targets).numpy()
+        write_risk(self.confidences.numpy(), is_right, folder, self.inputs.several)
 
 
 def scores(spec: ModelSpec, targets: Tensor, probabilities: Tensor) -> dict[str, Any]:

@@ -120,21 +120,21 @@ class SeveralLabelsEvaluation(Evaluation):
 
     @property
     def target_description(self) -> str:
-        return f"{counted(len(self.class_names), 'label')}, any number of them per image"
+        return f"{counted(len(self.class_names), 'label')}, any number of them per {self.inputs.one}"
 
     @property
     def confusion_caption(self) -> str:
         return (
             "Rows are true labels, columns are predicted labels. A missed label is counted against each "
-            "wrong prediction for the same image; if there is none, against "
+            f"wrong prediction for the same {self.inputs.one}; if there is none, against "
             f"{self.confused_names[-1]!r}."
         )
 
     @property
     def hardest_caption(self) -> str:
         return (
-            "The images whose true labels have the lowest probability. Each caption shows the true "
-            "labels, their joint probability and the mistakes."
+            f"The {self.inputs.several} whose true labels have the lowest probability. Each caption"
+            " shows the true labels, their joint probability and the mistakes."
         )
 
     @property
@@ -159,6 +159,7 @@ class SeveralLabelsEvaluation(Evaluation):
             missed=counts.false_negatives[shown].tolist(),
             class_names=[self.class_names[label] for label in shown],
             path=folder / "labels.png",
+            unit=self.inputs.several,
         )
 
     def own_sections(self, plots: Path) -> Iterator[tuple[str, Figures]]:
@@ -166,7 +167,7 @@ class SeveralLabelsEvaluation(Evaluation):
         which = (
             "All labels" if num_shown == num_labels else f"The {num_shown} labels with the most mistakes"
         )
-        caption = f"{which}: number of images with correct, missed and wrong predictions"
+        caption = f"{which}: number of {self.inputs.several} with correct, missed and wrong predictions"
         yield "Correct, missed and wrong labels", [(caption, plots / "labels.png")]
 
     def _names_of(self, labels: Tensor) -> list[str]:

@@ -31,8 +31,8 @@ def check(options: "Train", num_classes: int) -> None:
         raise UserError(f"train.loss: {options.loss} needs masks; use cross_entropy or focal")
     if options.loss == "bce" and num_classes != 2:
         raise UserError(
-            f"train.loss: bce needs two classes or several labels per image, and this dataset has "
-            f"{num_classes} classes and one label per image; use cross_entropy or focal"
+            f"train.loss: bce needs two classes or several labels, and this dataset has "
+            f"{num_classes} classes and one label each; use cross_entropy or focal"
         )
 
 

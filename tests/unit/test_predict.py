@@ -29,7 +29,8 @@ from darkroom.export.source import Source
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
-from darkroom.prediction.predictor import BATCH_SIZE, find_images
+from darkroom.prediction.listing import list_images
+from darkroom.prediction.predictor import BATCH_SIZE
 from darkroom.reporting.tables import write_json
 
 ROOT = Path(__file__).parents[2]
@@ -274,13 +275,13 @@ def test_globs_match_files(
     pattern: str, expected: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
-    assert find_images([pattern]) == [Path(path) for path in expected]
+    assert list(list_images([pattern])) == [Path(path) for path in expected]
 
 
 def test_a_file_whose_name_is_a_pattern_is_taken_as_it_is(anywhere: Path) -> None:
     draw(anywhere / "[ab].png", 0)
     draw(anywhere / "a.png", 1)
-    assert find_images(["[ab].png"]) == [Path("[ab].png")]
+    assert list(list_images(["[ab].png"])) == [Path("[ab].png")]
 
 
 def test_what_is_given_twice_is_done_once_in_the_order_first_given(

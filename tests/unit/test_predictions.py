@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import UserError
-from darkroom.prediction.table import check_target, is_own, is_predictions, open_table
+from darkroom.prediction.table import check_target, is_predictions, open_table, without_target
 
 FULL = Path("/dev/full")
 OURS = "path,class,probability\na.png,cat,0.9\n"
@@ -24,7 +24,9 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(target: str, force: bool = False) -> None:
-    check_target(Path(target), Path("export"), [Path("images/a.png"), Path("gone.png")], force)
+    check_target(Path(target), Path("export"), force)
+    images = [Path("images/a.png"), Path("gone.png")]
+    assert list(without_target(images, Path(target))) == images
 
 
 ALLOWED = {
@@ -71,8 +73,8 @@ def test_what_nothing_may_replace(there: Path) -> None:
         ".": "is in|not a regular file",
         "link.csv": "a link; to replace its target",
         "dangling.csv": "a broken link",
-        "images/a.png": "is one of the images to classify",
-        "hard.png": "is one of the images to classify",
+        "images/a.png": "is one of the images to classify|not a table of predictions",
+        "hard.png": "is one of the images to classify|not a table of predictions",
         "export/preds.csv": "is in export",
         "export/model.json": "is in export",
         "inner/../export/preds.csv": "is in export",
@@ -89,9 +91,12 @@ def test_what_nothing_may_replace(there: Path) -> None:
 
 def test_a_table_among_the_images_is_none_of_them(there: Path) -> None:
     (there / "images/preds.csv").write_text(OURS)
-    assert is_own(Path("images/preds.csv"), Path("inner/../images/preds.csv"))
-    assert not is_own(Path("images/a.png"), Path("images/a.png"))
-    assert not is_own(Path("images/gone.csv"), Path("images/gone.csv"))
+    table, image, gone = Path("images/preds.csv"), Path("images/a.png"), Path("images/gone.csv")
+    assert list(without_target([image, table], Path("inner/../images/preds.csv"))) == [image]
+    assert list(without_target([image, gone], gone)) == [image, gone]
+    for alone, target in ((table, table), (image, image)):
+        with pytest.raises(UserError, match="is one of the images to classify"):
+            list(without_target([alone], target))
     assert not is_predictions(there / "images/a.png")
 
 

@@ -1,25 +1,35 @@
 """darkroom predict: classify images with an exported model."""
 
-import csv
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 import click
-
-if TYPE_CHECKING:
-    from darkroom.prediction.decisions import Failure, Prediction
-    from darkroom.prediction.predictor import Predictor
-    from darkroom.prediction.rows import RowPredictor
 
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write CSV to this file, completely or not at all."
+    "--from-file",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Also classify the images that a file lists, one path per line; - reads the list from standard"
+    " input.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write this file, completely or not at all: Parquet if it ends with .parquet, otherwise CSV. If"
+    " the command is stopped, the same command continues it; no row is lost or repeated.",
+)
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="With --out: discard the rows of a command that was stopped, and start again.",
 )
 @click.option(
     "--masks",
@@ -60,7 +70,9 @@ if TYPE_CHECKING:
 def predict(
     model: Path,
     images: tuple[str, ...],
+    from_file: BinaryIO | None,
     out: Path | None,
+    restart: bool,
     masks: Path | None,
     tile: bool,
     force: bool,
@@ -87,129 +99,65 @@ def predict(
     If the model predicts masks, --masks is needed. A mask has the size of its image. The columns are
     then the image, its mask, and the share of each class in the mask.
     """
+    from darkroom.digests import file_sha256
     from darkroom.errors import UserError, counted
-    from darkroom.escape import for_line
-    from darkroom.prediction.decisions import Failure
+    from darkroom.models.exported import DESCRIPTION
+    from darkroom.prediction.batch import print_rows, versions, write_rows
     from darkroom.prediction.description import takes_rows
-    from darkroom.prediction.masks import mask_files
-    from darkroom.prediction.predictor import Predictor, find_images
-    from darkroom.prediction.rows import RowPredictor
-    from darkroom.prediction.table import check_target, is_own, open_table
-    from darkroom.progress import progress_bar
+    from darkroom.prediction.listing import list_images, read_list
+    from darkroom.prediction.table import (
+        check_target,
+        is_stream,
+        open_table,
+        row_writer,
+        without_target,
+    )
+    from darkroom.prediction.work import label_work, mask_work, row_work
 
-    paths = find_images(images)
-    if out:
-        if len(paths) > 1:  # an earlier table among the images is not an image
-            paths = [path for path in paths if not is_own(path, out)]
-        check_target(out, model, paths, force)
+    if not images and from_file is None:
+        raise click.UsageError("name IMAGES (files, folders or globs), or a list with --from-file")
+    if restart and out is None:
+        raise UserError("--restart: only a command with --out leaves rows; use it with --out FILE")
     if masks is not None and top_k is not None:
         raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
     if tile and masks is None:
         raise UserError("--tile: only masks are predicted in tiles; use it with --masks FOLDER")
-    predictor: Predictor | RowPredictor
-    rows: Iterator[list[str] | Failure]
-    num_inputs, of_rows, unit = len(paths), takes_rows(model), "image"
-    if of_rows:
-        if masks is not None or len(paths) != 1:
-            raise UserError(f"{model}: takes the rows of one table, and predicts no masks")
-        predictor, unit = RowPredictor(model, abstain), "row"
-        loaded = predictor.load(paths[0])
-        num_inputs, names = len(loaded), list(loaded.columns)
-        outcomes = predictor.predict(loaded, top_k)
-        columns, rows = _label_table(predictor, outcomes, names, top_k, abstain)
-    elif masks is None:
-        predictor = Predictor(model, tiff, abstain, format_name=format_name)
-        outcomes = predictor.predict(paths, top_k)
-        columns, rows = _label_table(predictor, outcomes, ["path"], top_k, abstain)
-    else:
-        predictor = Predictor(model, tiff, abstain, masks=True, format_name=format_name)
-        columns, rows = _mask_table(predictor, paths, mask_files(paths, masks, model, force), tile)
-    several = min(top_k or 1, len(predictor.class_names)) > 1
-    has_header = bool(out or masks) or of_rows or several
-    num_failures = 0
-    with ExitStack() as stack:
-        file = stack.enter_context(open_table(out)) if out else sys.stdout
-        table = csv.writer(file, delimiter="," if out else "\t", lineterminator="\n")
-        if has_header:
-            table.writerow(columns)
-        bar = stack.enter_context(progress_bar("predict", len(paths))) if out else None
-        for row in rows:
-            if isinstance(row, Failure):
-                num_failures += 1
-                name = for_line(click.format_filename(row.path))
-                click.echo(f"{name}: not classified: {row.reason}", err=True)
-            else:
-                table.writerow(row)
-            if bar:
-                bar.advance(1)
-    num_done = num_inputs - num_failures
+    paths: Iterable[Path] = chain(list_images(images), read_list(from_file or []))
     if out:
-        click.echo(f"{out}: {counted(num_done, unit)} classified", err=True)
+        check_target(out, model, force)
+        paths = without_target(paths, out)
+    if takes_rows(model):
+        tables = list(islice(paths, 2))
+        if masks is not None or len(tables) != 1:
+            raise UserError(f"{model}: takes the rows of one table, and predicts no masks")
+        work = row_work(model, tables[0], top_k, abstain)
+    elif masks is None:
+        work = label_work(model, tiff, top_k, abstain, format_name)
+    else:
+        work = mask_work(model, masks, tile, force, tiff, abstain, format_name)
+    if out and not is_stream(out):
+        command = {
+            "the export": file_sha256(model / DESCRIPTION),
+            "the options": [top_k, abstain, tiff, format_name, f"{masks}", tile],
+            "the working directory": os.getcwd(),
+            "the versions of packages": versions(),
+        }
+        num_inputs, num_failures = write_rows(work, paths, out, command, restart, _report)
+    elif out:
+        with open_table(out) as file:
+            write = row_writer(file, ",")
+            num_inputs, num_failures = print_rows(work, paths, write, True, _report)
+    else:
+        has_header = masks is not None or work.num_rows is not None or (top_k or 1) > 1
+        write = row_writer(sys.stdout, "\t")
+        num_inputs, num_failures = print_rows(work, paths, write, has_header, _report)
+    if out:
+        _report(f"{out}: {counted(num_inputs - num_failures, work.unit)} classified")
     if num_failures:
-        what = "rows" if of_rows else "files"
-        click.echo(f"{num_failures} of {num_inputs} {what} could not be classified", err=True)
+        what = "files" if work.num_rows is None else "rows"
+        _report(f"{num_failures} of {num_inputs} {what} could not be classified")
         sys.exit(1)
 
 
-def _label_table(
-    predictor: "Predictor | RowPredictor",
-    outcomes: "Iterator[Prediction | Failure]",
-    first: list[str],
-    top_k: int | None,
-    abstain: bool,
-) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
-    """Return the columns, and a row for each image or row with its classes.
-
-    Args:
-        first: the first columns: the path of an image, or the columns of a table.
-    """
-    from darkroom.prediction.decisions import Failure
-
-    num_columns = min(top_k or 1, len(predictor.class_names))
-    columns = list(predictor.target.columns if top_k is None else ("class", "probability"))
-    columns += [f"{name}_{k}" for k in range(2, num_columns + 1) for name in ("class", "probability")]
-    has_sets = abstain and predictor.has_sets
-    columns += ["unsure"] if predictor.leaves_open else []
-    columns += ["set"] if has_sets else []
-    columns += ["unfamiliarity", "unfamiliar"] if predictor.has_unfamiliarity else []
-    while taken := set(first) & set(columns):
-        columns = [f"predicted_{name}" if name in taken else name for name in columns]
-
-    def rows() -> Iterator[list[str] | Failure]:
-        for outcome in outcomes:
-            if isinstance(outcome, Failure):
-                yield outcome
-                continue
-            numbers = [f"{p:.6f}" for p in outcome.probabilities]
-            if top_k is None:
-                cells = predictor.target.cells(outcome.classes, numbers)
-            else:
-                cells = [c for pair in zip(outcome.classes, numbers, strict=True) for c in pair]
-            cells += ["|".join(outcome.unsure)] if predictor.leaves_open else []
-            cells += ["|".join(outcome.possible)] if has_sets else []
-            if (score := outcome.unfamiliarity) is not None:
-                cells += [f"{score:.4f}", "true" if score > 1 else "false"]
-            yield [*(outcome.cells or [click.format_filename(outcome.path)]), *cells]
-
-    return [*first, *columns], rows()
-
-
-def _mask_table(
-    predictor: "Predictor", paths: list[Path], files: list[Path], tile: bool
-) -> tuple[list[str], "Iterator[list[str] | Failure]"]:
-    """Return the columns, and a row for each image with the shares of the classes; write the masks."""
-    from darkroom.prediction.decisions import Failure
-    from darkroom.prediction.masks import class_shares, write_mask
-
-    names = predictor.class_names
-
-    def rows() -> Iterator[list[str] | Failure]:
-        for outcome, file in zip(predictor.predict_masks(paths, tile), files, strict=True):
-            if isinstance(outcome, Failure):
-                yield outcome
-                continue
-            write_mask(outcome.mask, file)
-            shares = [f"{share:.6f}" for share in class_shares(outcome.mask, len(names)).tolist()]
-            yield [click.format_filename(outcome.path), click.format_filename(file), *shares]
-
-    return ["path", "mask", *names], rows()
+def _report(message: str) -> None:
+    click.echo(message, err=True)

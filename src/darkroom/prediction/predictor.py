@@ -1,10 +1,9 @@
 """Classify images with an exported folder, using ONNX Runtime and Pillow but not PyTorch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from glob import glob
 from itertools import chain, islice, repeat
 from math import prod
 from pathlib import Path
@@ -14,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkroom.collection.system_files import is_hidden
 from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode_whole, resize
 from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
-from darkroom.errors import UserError
 from darkroom.models.exported import ONNX_FILES
 from darkroom.prediction.decisions import Decisions, Failure, Prediction
 from darkroom.prediction.description import ExportDescription, load_described
@@ -44,35 +41,6 @@ class PredictedMask:
     path: Path
     mask: NDArray[np.uint8]
     """``(height, width)`` of the image as displayed; positions in ``class_names``."""
-
-
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Return the files that names, folders and globs stand for, each once.
-
-    Folders are searched recursively, without hidden and system files. Pipes, devices and broken links
-    are included, so that they can be reported.
-
-    Raises:
-        UserError: a name or glob matches nothing.
-    """
-    found: dict[Path, None] = {}  # ordered, without repetitions
-    for pattern in patterns:
-        path = Path(pattern)
-        if path.is_dir():
-            matches = sorted(
-                file
-                for file in path.rglob("*")
-                if not file.is_dir() and not is_hidden(file.relative_to(path).as_posix())
-            )
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = [Path(match) for match in sorted(glob(pattern, recursive=True))]
-            matches = [match for match in matches if not match.is_dir() and not is_hidden(match.name)]
-        if not matches:
-            raise UserError(f"{pattern}: no such file, folder with files, or glob with matches")
-        found.update(dict.fromkeys(matches))
-    return list(found)
 
 
 class Predictor(Decisions):
@@ -123,7 +91,7 @@ class Predictor(Decisions):
         """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``."""
         return self._classifier.run(images)[0]
 
-    def predict(self, paths: Sequence[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
+    def predict(self, paths: Iterable[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others.
 
         Args:
@@ -136,7 +104,7 @@ class Predictor(Decisions):
                 yield self.prediction(*outcome, top_k)
 
     def predict_masks(
-        self, paths: Sequence[Path], own_scale: bool = False
+        self, paths: Iterable[Path], own_scale: bool = False
     ) -> Iterator[PredictedMask | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others.
 
@@ -185,7 +153,7 @@ class Predictor(Decisions):
         return predict_canvas(canvas, self.probabilities, self._input_size, self._batch_size)
 
     def _outcomes(
-        self, paths: Sequence[Path]
+        self, paths: Iterable[Path]
     ) -> Iterator[tuple[Path, NDArray[np.float32], float | None] | Failure]:
         """Yield each path with its probabilities and its unfamiliarity."""
         for batch in self._decoded(paths, self._input, self._batch_size):
@@ -208,7 +176,7 @@ class Predictor(Decisions):
             yield from zip(probabilities, scores, strict=False)
 
     def _decoded(
-        self, paths: Sequence[Path], convert: Callable[[Image.Image], Decoded], size: int
+        self, paths: Iterable[Path], convert: Callable[[Image.Image], Decoded], size: int
     ) -> Iterator[list[tuple[Path, Decoded | str]]]:
         """Yield ``size`` paths at a time, with the converted image, or the reason why there is none."""
 

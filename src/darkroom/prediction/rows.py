@@ -77,7 +77,9 @@ class RowPredictor(Decisions):
             raise UserError(f"{name}: lacks columns that the model takes: {listed(missing)}{hint}")
         return read_table(name, content, {f"the column {column}": column for column in columns})
 
-    def predict(self, table: Table, top_k: int | None = None) -> Iterator[Prediction | Failure]:
+    def predict(
+        self, table: Table, top_k: int | None = None, start: int = 0
+    ) -> Iterator[Prediction | Failure]:
         """Yield the outcome of each row in order; a bad cell does not stop the others.
 
         A category that the train split lacks has no influence; see ``RowInput``.
@@ -85,14 +87,15 @@ class RowPredictor(Decisions):
         Args:
             table: as ``load`` returns it.
             top_k: number of classes; None: those that the model decides for.
+            start: the first row.
         """
         problems: dict[int, str] = {}
         for name, kind in self._encoding.columns.items():
             cells = table.columns[name]
             for row in np.flatnonzero(misfits(cells, kind)).tolist():
                 problems.setdefault(row, f"{name}: {cells[row].as_py()[:100]!r} is not a {kind}")
-        for start in range(0, len(table), ROWS_AT_ONCE):
-            rows = range(start, min(start + ROWS_AT_ONCE, len(table)))
+        for first in range(start, len(table), ROWS_AT_ONCE):
+            rows = range(first, min(first + ROWS_AT_ONCE, len(table)))
             good = [row for row in rows if row not in problems]
             outcomes = iter(self._outcomes(table, good, top_k))
             for row in rows:

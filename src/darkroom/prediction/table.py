@@ -1,14 +1,16 @@
-"""The CSV file of ``darkroom predict --out``: written completely or not at all, and replaced safely."""
+"""The table of ``darkroom predict --out``: written completely or not at all, and replaced safely."""
 
 import contextlib
+import csv
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from darkroom.errors import UserError
+from darkroom.prediction.columns import Column
 
 _HEADERS = ("path,class,probability", "path,labels,probabilities", "path,mask")
 
@@ -17,24 +19,46 @@ def is_predictions(path: Path) -> bool:
     """Return whether a regular file is a table of predictions, or empty."""
     with path.open("rb") as file:
         start = file.read(256)
-    line = start.split(b"\n")[0].decode("utf-8", "replace")
+    if start.startswith(b"PAR1"):
+        from darkroom.prediction.parquet import column_names
+
+        line = ",".join(column_names(path))
+    else:
+        line = start.split(b"\n")[0].decode("utf-8", "replace")
     return not start or any(line == header or line.startswith(f"{header},") for header in _HEADERS)
 
 
-def is_own(path: Path, target: Path) -> bool:
-    """Return whether ``path`` is the same file as ``target`` and a table of predictions."""
-    with contextlib.suppress(OSError):
-        return path.is_file() and path.samefile(target) and is_predictions(path)
-    return False
+def without_target(paths: Iterable[Path], target: Path) -> Iterator[Path]:
+    """Yield the files to classify, without ``target`` if it is a table of predictions.
+
+    Raises:
+        UserError: ``target`` is one of them.
+    """
+    try:
+        status = target.stat()
+        is_table = stat.S_ISREG(status.st_mode) and is_predictions(target)
+    except OSError:  # there is no such file
+        yield from paths
+        return
+    found, others = False, False
+    for path in paths:
+        if not _is_same(status, path):
+            others = True
+            yield path
+        elif is_table:
+            found = True
+        else:
+            raise UserError(f"--out {target}: is one of the images to classify")
+    if found and not others:
+        raise UserError(f"--out {target}: is one of the images to classify")
 
 
-def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = False) -> None:
+def check_target(path: Path, model: Path, force: bool = False) -> None:
     """Check that ``path`` may be written or replaced.
 
     Args:
         model: the exported folder, which only the export stage writes to.
-        images: the files to classify.
-        force: replace any regular file except the files above.
+        force: replace any regular file.
 
     Raises:
         UserError: ``path`` may not be written; the message says why.
@@ -60,8 +84,6 @@ def check_target(path: Path, model: Path, images: Iterable[Path], force: bool = 
         raise UserError(f"{place}: not a regular file")
     if path.is_symlink():
         raise UserError(f"{place}: a link; to replace its target, use {_resolved(path)}")
-    if any(_is_same(status, image) for image in images):
-        raise UserError(f"{place}: is one of the images to classify")
     try:
         is_ours = force or is_predictions(path)
     except OSError as error:
@@ -80,16 +102,15 @@ def open_table(path: Path) -> Iterator[TextIO]:
     If the block fails, ``path`` is unchanged. Pipes and devices such as ``/dev/stdout`` are written
     directly.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if _is_stream(path, path.stat()):
-            try:
-                with path.open("w", encoding="utf-8", newline="") as stream:
-                    yield stream
-            except BrokenPipeError:  # whoever reads has seen enough
-                raise
-            except OSError as error:
-                raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
-            return
+    if is_stream(path):
+        try:
+            with path.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+        except BrokenPipeError:  # whoever reads has seen enough
+            raise
+        except OSError as error:
+            raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
+        return
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name[:50]}.", dir=path.parent)
     except OSError as error:
@@ -107,6 +128,57 @@ def open_table(path: Path) -> Iterator[TextIO]:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
     finally:
         written.unlink(missing_ok=True)
+
+
+def write_table(
+    path: Path, columns: Sequence[Column], rows: Iterable[Sequence[str]], scratch: Path
+) -> None:
+    """Replace ``path`` by a table: Parquet if that is its suffix, otherwise CSV.
+
+    Args:
+        scratch: a new file in the same file system.
+
+    Raises:
+        UserError: it cannot be written; ``path`` is unchanged.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            from darkroom.prediction.parquet import write_parquet
+
+            write_parquet(scratch, columns, rows)
+        else:
+            with scratch.open("w", encoding="utf-8", newline="") as file:
+                write = row_writer(file, ",")
+                write([column.name for column in columns])
+                for row in rows:
+                    write(row)
+        with scratch.open("rb") as file:
+            with contextlib.suppress(OSError):  # some file systems have no permissions
+                os.fchmod(file.fileno(), _mode(path))
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
+
+
+def row_writer(file: TextIO, delimiter: str) -> Callable[[Sequence[str]], None]:
+    """Return a function that writes a row of CSV, which a CSV reader reads back whatever cells hold."""
+    plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    # otherwise only characters of the line terminator are quoted, and a reader stops at others
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Sequence[str]) -> None:
+        (quoted if any("\r" in cell for cell in row) else plain).writerow(row)
+
+    return write
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether ``path`` is a pipe or a device, which is written directly."""
+    try:
+        return _is_stream(path, path.stat())
+    except OSError:
+        return False
 
 
 def _mode(path: Path) -> int:

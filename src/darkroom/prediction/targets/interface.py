@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from darkroom.prediction.columns import Column
 from darkroom.prediction.description import Description, ExportDescription, Limits
 from darkroom.prediction.targets import mask, one_class, several_labels
 from darkroom.targets import Target
@@ -12,7 +13,7 @@ from darkroom.targets import Target
 class PredictedTarget(Protocol):
     """A module for each kind."""
 
-    columns: tuple[str, str]
+    columns: tuple[Column, Column]
     """Of a table with the decision for each image."""
 
     def check(self, described: Description, file: Path, masks: bool) -> None:

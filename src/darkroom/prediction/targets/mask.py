@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.errors import UserError
+from darkroom.prediction.columns import Column
 from darkroom.prediction.description import Description, ExportDescription, Limits
 
-columns = ("class", "share")
+columns = (Column("class"), Column("share", "number"))
 
 
 def check(described: Description, file: Path, masks: bool) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.errors import UserError
+from darkroom.prediction.columns import Column
 from darkroom.prediction.description import Description, Limits, check_no_masks
 
-columns = ("class", "probability")
+columns = (Column("class"), Column("probability", "number"))
 
 
 def check(described: Description, file: Path, masks: bool) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.errors import UserError, counted
+from darkroom.prediction.columns import Column
 from darkroom.prediction.description import Description, Limits, check_no_masks
 
-columns = ("labels", "probabilities")
+columns = (Column("labels"), Column("probabilities"))
 
 
 def check(described: Description, file: Path, masks: bool) -> None:

@@ -20,6 +20,7 @@ from darkroom.commands.relabel import relabel
 from darkroom.commands.seeds import seeds
 from darkroom.commands.summary import summary
 from darkroom.commands.suspects import suspects
+from darkroom.commands.sweep import sweep
 from darkroom.commands.sync import sync
 from darkroom.commands.trace import trace
 from darkroom.commands.use import use
@@ -73,6 +74,7 @@ for command in (
     learning_curve,
     folds,
     seeds,
+    sweep,
     sync,
     trace,
     compare,

@@ -28,7 +28,10 @@ def available_cores() -> int:
 
 
 def ordered_map(
-    function: Callable[[Chunk], Result], chunks: Iterable[Chunk], workers: int
+    function: Callable[[Chunk], Result],
+    chunks: Iterable[Chunk],
+    workers: int,
+    most_pending: int | None = None,
 ) -> Iterator[Result]:
     """Yield ``function(chunk)`` for every chunk, in order.
 
@@ -37,6 +40,8 @@ def ordered_map(
             program's script, which workers do not run.
         chunks: consumed about two per worker ahead of the results.
         workers: number of processes; with 1, everything runs in this process.
+        most_pending: number of chunks that may be consumed before their results; by default twice the
+            number of workers, and one.
 
     Raises:
         WorkerKilled: a worker process was killed.
@@ -47,7 +52,7 @@ def ordered_map(
     # spawn works on every platform and, unlike fork, is safe with threads
     pool = Workers(function, workers, multiprocessing.get_context("spawn"))
     try:
-        yield from pool.map(chunks)
+        yield from pool.map(chunks, most_pending)
     finally:
         pool.close()
 
@@ -86,8 +91,11 @@ class Workers(Generic[Chunk, Result]):
         # at the interpreter's end, the pool would outlive the modules that it needs
         weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
 
-    def map(self, chunks: Iterable[Chunk]) -> Iterator[Result]:
-        """Yield ``function(chunk)`` for every chunk; chunks are consumed about two per worker ahead.
+    def map(self, chunks: Iterable[Chunk], most_pending: int | None = None) -> Iterator[Result]:
+        """Yield ``function(chunk)`` for every chunk, in order.
+
+        Args:
+            most_pending: see ``ordered_map``.
 
         Raises:
             WorkerKilled: a worker process was killed.
@@ -97,7 +105,7 @@ class Workers(Generic[Chunk, Result]):
             for chunk in chunks:
                 with _without_program():
                     pending.append(self._pool.submit(_call, chunk))
-                if len(pending) > 2 * self._workers:
+                if len(pending) >= (most_pending or 2 * self._workers + 1):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

@@ -17,6 +17,9 @@ from darkroom.errors import UserError, closest, did_you_mean, listed
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 """Pydantic's names of bounds in words."""
 
+Mistake = tuple[tuple[str | int, ...], str]
+"""Where a mistake is, as keys and indices, and what is wrong, with the parameter's full name."""
+
 
 def load_params(path: Path) -> Params:
     """Return the checked values of a params.yaml.
@@ -28,26 +31,43 @@ def load_params(path: Path) -> Params:
         text = read_text(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the command in the project's root folder") from None
-    values = _parse(path, text)
+    values = parse(path, text)
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected sections ({', '.join(Params.model_fields)})")
-
-    try:
-        params = Params.model_validate(values)
-    except ValidationError as error:
-        found = list(_one_per_value(error.errors()))
-        mistakes = [(e["loc"], _explain(e, _key(values, e["loc"]))) for e in found]
-    else:
-        combinations = _only_missing_network(list(params.mistaken_combinations()), params.model.name)
-        if not combinations:
-            return params
-        mistakes = [(tuple(name.split(".")), f"{name}: {problem}") for name, problem in combinations]
-    marked = _parse(path, text, "rt")  # slow: the same values, with their lines
-    lines = sorted((_line(marked, location), problem) for location, problem in mistakes)
+    found = check_values(values)
+    if isinstance(found, Params):
+        return found
+    marked = parse(path, text, "rt")  # slow: the same values, with their lines
+    lines = sorted((line_of(marked, location), problem) for location, problem in found)
     raise UserError("\n".join(f"{path}:{line}: {problem}" for line, problem in lines))
 
 
-def _parse(path: Path, text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
+def check_each(values: dict[str, Any]) -> Params | list[Mistake]:
+    """Return the values of all sections, each checked by itself, or what is wrong with them."""
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        found = list(_one_per_value(error.errors()))
+        return [(e["loc"], _explain(e, _key(values, e["loc"]))) for e in found]
+
+
+def check_values(values: dict[str, Any]) -> Params | list[Mistake]:
+    """Return the values of all sections, checked by themselves and together, or what is wrong."""
+    params = check_each(values)
+    if not isinstance(params, Params):
+        return params
+    combinations = _only_missing_network(list(params.mistaken_combinations()), params.model.name)
+    if not combinations:
+        return params
+    return [(tuple(name.split(".")), f"{name}: {problem}") for name, problem in combinations]
+
+
+def parse(path: Path, text: str, kind: Literal["safe", "rt"] = "safe") -> Any:
+    """Return the values of a YAML file; ``rt``: with their lines, for ``line_of``.
+
+    Raises:
+        UserError: the text is not YAML.
+    """
     try:
         return load_yaml(text, kind)
     except BadYaml as error:
@@ -82,7 +102,7 @@ def parameters() -> tuple[tuple[str, str, str], ...]:
             if "$ref" in field:
                 yield from walk(root["$defs"][field["$ref"].split("/")[-1]], f"{prefix}{name}.")
             else:
-                yield prefix + name, _allowed(field), field["description"]
+                yield prefix + name, allowed_values(field), field["description"]
 
     return tuple(walk(root, ""))
 
@@ -205,7 +225,7 @@ def _choices(error: ErrorDetails) -> list[str]:
     if error["type"] == "literal_error":
         return re.findall("'([^']*)'", context["expected"])
     if error["type"] == "string_pattern_mismatch":
-        return _allowed({"type": "string", "pattern": context["pattern"]}).split(" or ")
+        return allowed_values({"type": "string", "pattern": context["pattern"]}).split(" or ")
     return []
 
 
@@ -239,7 +259,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
+def line_of(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
     """Return the line, from 1, of the deepest existing key on the way to ``location``."""
     line, node = 1, marked
     for part in location:
@@ -254,18 +274,18 @@ def _line(marked: CommentedMap, location: tuple[str | int, ...]) -> int:
     return line
 
 
-def _allowed(schema: dict[str, Any]) -> str:
+def allowed_values(schema: dict[str, Any]) -> str:
     """Return a field's JSON schema in words."""
     if "examples" in schema:
         return schema["examples"][0]
     if "anyOf" in schema:
-        return " or ".join(_allowed(choice) for choice in schema["anyOf"])
+        return " or ".join(allowed_values(choice) for choice in schema["anyOf"])
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(str(choice) for choice in schema["enum"])
     if schema["type"] == "array":
-        return f"a list with any of {_allowed(schema['items']).removeprefix('one of ')}"
+        return f"a list with any of {allowed_values(schema['items']).removeprefix('one of ')}"
     if schema["type"] in ("integer", "number"):
         bounds = []
         for key, word in (

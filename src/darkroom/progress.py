@@ -63,7 +63,7 @@ class Bar:
             left = (self._total - self._done) / rate
             print(
                 f"{self._title}: {self._done:,} of {self._total:,} {self._unit}, "
-                f"{rate:,.0f} {self._unit}/s, {left:,.0f} s left{self._note and ', ' + self._note}",
+                f"{_shown(rate)} {self._unit}/s, {left:,.0f} s left{self._note and ', ' + self._note}",
                 file=sys.stderr,
             )
 
@@ -73,7 +73,7 @@ class Bar:
         if seconds >= SHORT_SECONDS and self._done:
             print(
                 f"{self._title}: {self._done:,} {self._unit} in {seconds:.1f} s, "
-                f"{self._done / seconds:,.0f} {self._unit}/s",
+                f"{_shown(self._done / seconds)} {self._unit}/s",
                 file=sys.stderr,
             )
 
@@ -84,11 +84,15 @@ class Bar:
             self._progress.update(self._task, note=text)
 
 
+def _shown(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(
-            f"{speed:,.0f} {task.fields['unit']}/s" if speed else "", style="progress.data.speed"
+            f"{_shown(speed)} {task.fields['unit']}/s" if speed else "", style="progress.data.speed"
         )
 
 

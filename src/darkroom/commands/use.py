@@ -7,7 +7,8 @@ import click
 
 @click.command()
 @click.argument("recipe", required=False)
-def use(recipe: str | None) -> None:
+@click.option("--sweep", metavar="NAME", help="Take the values of the best trial of a sweep.")
+def use(recipe: str | None, sweep: str | None) -> None:
     """Write the values of RECIPE into params.yaml; without RECIPE, list all recipes.
 
     RECIPE is a name, or the path of a YAML file of your own, such as profiles/smoke.yaml.
@@ -17,10 +18,15 @@ def use(recipe: str | None) -> None:
     diff params.yaml` shows the changes.
     """
     from darkroom.errors import UserError, counted
-    from darkroom.params import load_params, shown
+    from darkroom.params import flatten, load_params, shown
     from darkroom.paths import PARAMS, RECIPES
     from darkroom.recipes import list_recipes, use_recipe
+    from darkroom.sweep.winner import BEST, differences, folder_of_sweep
 
+    if recipe is not None and sweep is not None:
+        raise UserError("RECIPE and --sweep exclude each other")
+    if sweep is not None:
+        recipe = f"{folder_of_sweep(sweep) / BEST}"
     if recipe is None:
         for name, about in list_recipes(RECIPES).items():
             click.echo(f"{name}\n    {about}")
@@ -48,6 +54,13 @@ def use(recipe: str | None) -> None:
             f"train.precision: {precision} needs a GPU; to train on a CPU, set train.precision: float32",
             err=True,
         )
+    if sweep is not None:
+        for name, before, now in differences(folder_of_sweep(sweep), flatten(load_params(PARAMS))):
+            click.echo(
+                f"the sweep was run with {name} {shown(before)}, which is {shown(now)} now: the"
+                " model will be another one than that of the best trial",
+                err=True,
+            )
     click.echo("next: dvc repro", err=True)
 
 

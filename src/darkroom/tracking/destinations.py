@@ -13,8 +13,8 @@ from darkroom.tracking.tensorboard import board, board_folder
 BOARDED = ("train", "evaluate")
 """The stages that log something for TensorBoard to show."""
 
-RESUMABLE = ("train",)
-"""The stages that may resume an earlier run; they say so once they know."""
+RESUMABLE = ("train", "sweep")
+"""The stages and commands that may resume an earlier run; they say so once they know."""
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from darkroom.models.file import save_model
@@ -13,11 +14,15 @@ from darkroom.training.session import Session
 from darkroom.training.unfamiliarity import fit_unfamiliarity
 
 
-def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
+def write_outputs(
+    session: Session, params: Mapping[str, Any], model: Path = MODEL, report: Path = REPORT_TRAIN
+) -> None:
     """Write the model with the kept weights and the report, then remove the checkpoints.
 
     Args:
         params: the stage's parameters by full name, recorded in the model file.
+        model: the file of the model.
+        report: the folder of the report.
     """
     job, history = session.job, session.history
     job.trained.load_state_dict(session.state.kept_weights)  # which shares the weights of the head
@@ -35,16 +40,16 @@ def write_outputs(session: Session, params: Mapping[str, Any]) -> None:
     val = job.validation(history.course.kept.epoch - 1)
     recorded = replace(job.spec, training=training)
     spec, validation = calibrate(recorded, job.validated(job.model), val)
-    write_validation(validation, val.paths, VALIDATION)
-    (REPORT_TRAIN / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
+    write_validation(validation, val.paths, report / VALIDATION.name)
+    (report / "summary.txt").write_text(summary_text(job.model, job.spec), encoding="utf-8")
     fitted = fit_unfamiliarity(job, history.course.kept.epoch - 1)
     if fitted is not None:
         job.model.unfamiliarity, spec = fitted.module, replace(spec, unfamiliarity=fitted.description)
-    save_model(job.model, spec, MODEL)
-    history.write_csv(HISTORY)
-    history.draw(REPORT_TRAIN / "history.png")
+    save_model(job.model, spec, model)
+    history.write_csv(report / HISTORY.name)
+    history.draw(report / "history.png")
     if gradients is not None:
-        write_gradients(gradients.results, REPORT_TRAIN)
+        write_gradients(gradients.results, report)
     session.checkpoints.remove()
     for line in [*history.remarks(), *remarks]:
         print(f"train: {line}")

@@ -1,0 +1,49 @@
+"""darkroom sweep: trains many combinations of parameters and tells which is the best."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", default="sweep.yaml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--check", is_flag=True, help="Only check FILE and params.yaml, and train nothing.")
+@click.option("--example", is_flag=True, help="Print a file to start from.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sweep(file: Path, check: bool, example: bool, as_json: bool) -> None:
+    """Train the combinations of parameters that FILE (sweep.yaml) describes, and compare them.
+
+    Trials are compared by macro F1 on the validation images; the test images are not used. The results
+    are in sweeps/NAME/. An interrupted command resumes, and no trial is lost or repeated. `darkroom use
+    --sweep NAME` writes the best values into params.yaml.
+    """
+    from darkroom.sweep.example import EXAMPLE
+
+    if example:
+        click.echo(EXAMPLE, nl=False)
+        return
+    from darkroom.compute.determinism import configure_libraries
+    from darkroom.errors import counted
+    from darkroom.params import load_params
+    from darkroom.paths import PARAMS
+    from darkroom.runtime import load_runtime
+    from darkroom.sweep.definition import load_sweep
+    from darkroom.terminal import make_console
+
+    params, runtime = load_params(PARAMS), load_runtime()
+    asked = load_sweep(file, params)
+    if check:
+        click.echo(f"{file}: {counted(asked.num_trials, 'trial')} of {asked.sampler}", err=True)
+        return
+    configure_libraries(params.train.deterministic)
+    from darkroom.sweep.run import run_sweep
+
+    summary, _ = run_sweep(asked, runtime, lambda summary, folder: None)
+    if as_json:
+        click.echo(json.dumps(summary.to_json(), indent=2))
+        return
+    make_console().print(summary.table())
+    for sentence in summary.sentences:
+        click.echo(sentence)
+    click.echo(f"next: darkroom use --sweep {asked.name}", err=True)

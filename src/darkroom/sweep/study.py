@@ -1,0 +1,260 @@
+"""The trials of a sweep in Optuna's storage: a journal file, or a database that a team shares.
+
+A trial is stored in one step, with its number and its values, before it is trained. What it scored
+follows. So whenever a sweep is killed, the storage says which trials there are and what is missing.
+"""
+
+import getpass
+import os
+import platform
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from filelock import FileLock, Timeout
+
+from darkroom.errors import UserError, brief
+from darkroom.params import shown
+from darkroom.sweep.definition import Sweep
+from darkroom.sweep.sampling import distributions, to_optuna
+from darkroom.sweep.space import Point
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.storages.journal import JournalFileOpenLock
+
+JOURNAL = "optuna.log"
+
+State = Literal["running", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial and what is known of it."""
+
+    index: int
+    """0 has the values of params.yaml."""
+    id: int
+    """In Optuna's storage."""
+    point: Point
+    state: State
+    scores: dict[int, list[float]] = field(default_factory=dict)
+    """By number of epochs: the validation macro F1 of the kept epoch, for each seed."""
+    curve: dict[int, float] = field(default_factory=dict)
+    """The validation macro F1 of each epoch, from 1; the mean over seeds."""
+    failure: str = ""
+    worker: str = ""
+    """The machine and folder that trains it."""
+    error: float = 0.0
+    """Standard error of the last score by the bootstrap over validation images."""
+
+    def score(self, epochs: int | None = None) -> float:
+        """Return the mean score over seeds after a number of epochs; by default after the most.
+
+        0 for a trial that failed.
+        """
+        if self.state == "failed" or not self.scores:
+            return 0.0
+        of_seeds = self.scores[max(self.scores) if epochs is None else epochs]
+        return sum(of_seeds) / len(of_seeds)
+
+
+class Study:
+    """The trials of one sweep; see ``open_study``."""
+
+    def __init__(self, sweep: Sweep, storage: "BaseStorage", study_id: int) -> None:
+        self._sweep, self._storage, self._id = sweep, storage, study_id
+        self.worker = f"{getpass.getuser()}@{platform.node()}:{Path.cwd()}"
+
+    def trials(self) -> list[Trial]:
+        """Return the trials, by number; a number that two machines took at once counts once."""
+        found: dict[int, Trial] = {}
+        for one in self._storage.get_all_trials(self._id, deepcopy=False):
+            index = one.user_attrs.get("index")
+            if index is None or index in found or index >= self._sweep.num_trials:
+                continue
+            values = {one.name: one.values for one in self._sweep.space.dimensions}
+            found[index] = Trial(
+                index,
+                one._trial_id,
+                {name: values[name].from_optuna(value) for name, value in one.params.items()},
+                _STATES[one.state.name],
+                {int(epochs): scores for epochs, scores in one.user_attrs.get("scores", {}).items()},
+                dict(one.intermediate_values),
+                one.user_attrs.get("failure", ""),
+                one.user_attrs.get("worker", ""),
+                one.user_attrs.get("error", 0.0),
+            )
+        return [found[index] for index in sorted(found)]
+
+    def add(self, index: int, point: Point) -> Trial | None:
+        """Store a trial that begins; return None if another machine has taken its number."""
+        from optuna.trial import TrialState, create_trial
+
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=to_optuna(self._sweep, point),
+            distributions=distributions(self._sweep, point),
+            user_attrs={"index": index, "worker": self.worker},
+        )
+        template.datetime_start = datetime.now()
+        number = self._storage.create_new_trial(self._id, template)
+        stored = next(one for one in self.trials() if one.index == index)
+        if stored.id == number:
+            return stored
+        self._storage.set_trial_state_values(number, TrialState.FAIL)
+        return None
+
+    def report(
+        self,
+        trial: Trial,
+        epochs: int,
+        scores: Sequence[float],
+        curve: Mapping[int, float],
+        error: float,
+    ) -> Trial:
+        """Store what a trial scored after a number of epochs; return the trial with it."""
+        for epoch, value in curve.items():
+            if epoch not in trial.curve:
+                self._storage.set_trial_intermediate_value(trial.id, epoch, value)
+        every = {**trial.scores, epochs: list(scores)}
+        self._storage.set_trial_user_attr(trial.id, "error", error)
+        self._storage.set_trial_user_attr(
+            trial.id, "scores", {str(number): values for number, values in every.items()}
+        )
+        return self._again(trial)
+
+    def finish(self, trial: Trial, state: State, failure: str = "") -> Trial:
+        """Store the final state of a trial; return the trial with it."""
+        from optuna.trial import TrialState
+
+        if failure:
+            self._storage.set_trial_user_attr(trial.id, "failure", failure)
+        name = next(optuna for optuna, own in _STATES.items() if own == state)
+        values = None if state == "failed" else [trial.score()]
+        self._storage.set_trial_state_values(trial.id, TrialState[name], values)
+        return self._again(trial)
+
+    def _again(self, trial: Trial) -> Trial:
+        return next(one for one in self.trials() if one.index == trial.index)
+
+
+_STATES: dict[str, State] = {
+    "RUNNING": "running",
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+}
+
+
+@contextmanager
+def open_study(sweep: Sweep, folder: Path, origin: Mapping[str, Any]) -> Iterator[Study]:
+    """Open the study of a sweep, or begin it. A second process cannot open it in this folder.
+
+    Args:
+        folder: of the sweep.
+        origin: what all scores depend on, by name.
+
+    Raises:
+        UserError: Optuna is missing, the study is in use or was begun with another origin, or the
+            database cannot be reached.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another `darkroom sweep` is running here; wait until it ends, or stop it"
+        ) from None
+    try:
+        storage = _open_storage(sweep, folder)
+        study_id = _open(storage, sweep, folder, origin)
+        yield Study(sweep, storage, study_id)
+    finally:
+        lock.release()
+
+
+def _open_storage(sweep: Sweep, folder: Path) -> "BaseStorage":
+    check_optuna()
+    import optuna
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if sweep.storage is None:
+        journal = folder / JOURNAL
+        _end_line(journal)
+        with warnings.catch_warnings(action="ignore"):
+            return JournalStorage(JournalFileBackend(os.fspath(journal), _no_lock()))
+    try:
+        return RDBStorage(sweep.storage)
+    except Exception as error:  # of the driver of any database
+        raise UserError(f"storage: {sweep.storage} cannot be opened: {brief(error)}") from None
+
+
+def check_optuna() -> None:
+    """Raise ``UserError`` if Optuna is not installed."""
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "darkroom sweep needs Optuna; install it with `pip install 'darkroom[sweep]'`, or `pip"
+            " install optuna`"
+        ) from None
+
+
+def _no_lock() -> "JournalFileOpenLock":
+    """Return a lock in place of Optuna's, which a killed process leaves behind for half a minute.
+
+    The lock of the sweep keeps other processes out.
+    """
+    from optuna.storages.journal import JournalFileOpenLock
+
+    class NoLock(JournalFileOpenLock):
+        def acquire(self) -> bool:
+            return True
+
+        def release(self) -> None:
+            pass
+
+    return NoLock("unused")
+
+
+def _end_line(journal: Path) -> None:
+    """Remove the line that a killed process left unfinished, with which Optuna could not go on."""
+    if not journal.exists():
+        return
+    with journal.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def _open(storage: "BaseStorage", sweep: Sweep, folder: Path, origin: Mapping[str, Any]) -> int:
+    """Return the id of the study; begin it if it is new."""
+    from optuna.exceptions import DuplicatedStudyError
+    from optuna.study import StudyDirection
+
+    try:
+        study_id = storage.create_new_study([StudyDirection.MAXIMIZE], sweep.name)
+    except DuplicatedStudyError:
+        study_id = storage.get_study_id_from_name(sweep.name)
+    known = storage.get_study_user_attrs(study_id).get("origin")
+    if known is None:
+        storage.set_study_user_attr(study_id, "origin", dict(origin))
+        return study_id
+    changes = [
+        f"{name} ({shown(known.get(name))} -> {shown(value)})"
+        for name, value in origin.items()
+        if known.get(name) != value
+    ]
+    if changes:
+        raise UserError(
+            f"{folder} was begun with other values, so its trials could not be compared with new ones:"
+            f" {', '.join(changes[:5])}; set another name in sweep.yaml, or remove the folder"
+        )
+    return study_id

@@ -127,9 +127,10 @@ def measure_comparison(better_by: float, num_sets: int) -> None:
             for recall in (0.85, 0.85 + better_by)
         ]
         labels = [one_hot(classes, 10) for classes in (targets, *preds)]
-        found = paired.paired_difference(labels[0], labels[1], labels[2], num_resamples=FEW_RESAMPLES)
+        units = paired.label_units(labels[0], labels[1], labels[2], None)
+        found = paired.compare_units(units, num_resamples=FEW_RESAMPLES)
         if 0.01 < found.p_value < 0.12:
-            found = paired.paired_difference(labels[0], labels[1], labels[2])
+            found = paired.compare_units(units)
         is_outside = not found.low <= 0 <= found.high
         outside += is_outside
         significant += found.p_value <= 0.05

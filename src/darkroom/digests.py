@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,8 @@ class Mismatch(Exception):
     """A file differs from the recorded one; the message says how."""
 
 
-def file_sha256(path: Path, advance: Callable[[int], None] = lambda num_bytes: None) -> str:
+def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits, in bounded memory.
-
-    Args:
-        advance: called with the number of bytes read since the last call.
 
     Raises:
         OSError: the file cannot be read.
@@ -67,7 +64,6 @@ def file_sha256(path: Path, advance: Callable[[int], None] = lambda num_bytes: N
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while num_bytes := file.readinto(buffer):
             sha256.update(buffer[:num_bytes])
-            advance(num_bytes)
     return sha256.hexdigest()
 
 

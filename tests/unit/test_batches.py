@@ -24,7 +24,7 @@ from darkroom.dataset.storage import Storage, pack_image
 from darkroom.errors import UserError
 from darkroom.loading import batches as batches_module
 from darkroom.loading import placement
-from darkroom.loading.ahead import ahead
+from darkroom.loading.ahead import DEPTH, ahead
 from darkroom.loading.batches import Batches, TrainBatch
 from darkroom.loading.philox import permutation
 from darkroom.loading.placement import HostImages, PlacedImages, Request, ResidentImages, WorkerImages
@@ -530,9 +530,9 @@ def test_ahead_keeps_the_order_and_takes_no_more_than_its_depth() -> None:
             taken.append(item)
             yield item
 
-    for got, item in enumerate(ahead(items(), depth=3)):
+    for got, item in enumerate(ahead(items())):
         assert item == got
-        assert len(taken) <= got + 1 + 3
+        assert len(taken) <= got + 1 + DEPTH
         time.sleep(0.001)
     assert taken == list(range(20))
     assert list(ahead(iter([]))) == []

@@ -27,7 +27,8 @@ from darkroom.comparison.side import Side
 from darkroom.comparison.text import markdown
 from darkroom.comparison.verdict import calibration, compare, holm
 from darkroom.errors import UserError
-from darkroom.metrics.paired import DETECTABLE, mcnemar, paired_difference
+from darkroom.metrics.paired import DETECTABLE, Paired, compare_units, label_units, mcnemar
+from darkroom.metrics.resampling import NUM_RESAMPLES
 from darkroom.models.exported import describe_export
 from darkroom.paths import METRICS, MODEL, PREDICTIONS
 
@@ -40,10 +41,15 @@ def one_hot(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     return labels[:, None] == np.arange(3)
 
 
-def paired(first: NDArray[np.int64], second: NDArray[np.int64], **extra: Any):
-    return paired_difference(
-        one_hot(LABELS), one_hot(first), one_hot(second), **{"num_resamples": 2_000, **extra}
-    )
+def paired(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    labels: NDArray[np.int64] = LABELS,
+    groups: NDArray[np.int64] | None = None,
+    num_resamples: int = 2_000,
+) -> Paired:
+    units = label_units(one_hot(labels), one_hot(first), one_hot(second), groups)
+    return compare_units(units, num_resamples=num_resamples)
 
 
 def test_scores_are_those_of_scikit_learn() -> None:
@@ -88,16 +94,14 @@ def test_randomisation_test_agrees_with_every_exchange() -> None:
         differences.append(scores[1] - scores[0])
     observed = abs(differences[0])
     exact = np.mean(np.abs(differences) >= observed - 1e-12)
-    found = paired_difference(one_hot(labels), one_hot(first), one_hot(second))
+    found = paired(first, second, labels, num_resamples=NUM_RESAMPLES)
     assert found.p_value == pytest.approx(exact, abs=0.02)
 
 
 def test_the_same_input_gives_the_same_result_in_any_order() -> None:
     order = np.random.default_rng(1).permutation(len(LABELS))
     found = paired(BAD, GOOD)
-    shuffled = paired_difference(
-        one_hot(LABELS[order]), one_hot(BAD[order]), one_hot(GOOD[order]), num_resamples=2_000
-    )
+    shuffled = paired(BAD[order], GOOD[order], LABELS[order])
     assert (found.low, found.high, found.p_value) == (shuffled.low, shuffled.high, shuffled.p_value)
     mirrored = paired(GOOD, BAD)
     assert mirrored.difference == -found.difference
@@ -108,9 +112,8 @@ def test_groups_widen_the_interval() -> None:
     """Ten copies of 30 images say no more than the 30 images."""
     few = slice(0, 30)
     labels, first, second = (np.tile(one[few], 10) for one in (LABELS, BAD, GOOD))
-    arrays = [one_hot(one) for one in (labels, first, second)]
-    apart = paired_difference(*arrays, num_resamples=2_000)
-    together = paired_difference(*arrays, groups=np.tile(np.arange(30), 10), num_resamples=2_000)
+    apart = paired(first, second, labels)
+    together = paired(first, second, labels, groups=np.tile(np.arange(30), 10))
     assert together.standard_error > 2 * apart.standard_error
 
 

@@ -12,7 +12,7 @@ from test_torchvision_models import FAMILIES, side_of
 from darkroom.loading.batches import TrainBatch
 from darkroom.models.factory import make_classifier
 from darkroom.models.network import backbone_layers
-from darkroom.training.checkpoint import _copied
+from darkroom.training.checkpoint import copied
 from darkroom.training.engine import fit
 from darkroom.training.state import TrainingState
 
@@ -108,7 +108,7 @@ def test_it_learns_resumes_exactly_and_is_the_same_again(spec: Any) -> None:
             train(spec, stopped, stop_at)
         other = new_state(spec, seed=2)
         assert weights_hash(other.model) != began_with
-        other.restore(_copied(stopped.to_dict()))
+        other.restore(copied(stopped.to_dict()))
         assert train(spec, other) == whole
     if not is_large:
         assert train(spec, new_state(spec, seed=2)) != whole

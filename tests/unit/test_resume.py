@@ -95,7 +95,7 @@ class Job:
             )
         )
         assert results == state.results
-        return checkpoint._copied(state.to_dict())
+        return checkpoint.copied(state.to_dict())
 
 
 class MaskJob(Job):
@@ -250,7 +250,7 @@ def half_done() -> Callable[[], dict[str, Any]]:
             return (state.epoch, state.step) == (1, 2)
 
         def save(self, state: TrainingState) -> None:
-            kept.append(checkpoint._copied(state.to_dict()))
+            kept.append(checkpoint.copied(state.to_dict()))
 
     job.run(state, Keeping())  # type: ignore[arg-type]
     assert len(kept) == 1
@@ -341,7 +341,7 @@ def test_what_is_over_is_not_trained_again(tmp_path: Path) -> None:
         state = job.new_state()
         end = job.run(state)
         again = job.new_state(weights_seed=1)
-        again.restore(checkpoint._copied(end))
+        again.restore(checkpoint.copied(end))
         never = replace(job, is_mixed=True)
         assert differences(never.run(again), end) == []
 

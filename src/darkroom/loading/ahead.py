@@ -43,13 +43,17 @@ def _yield_cores() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
 
 
-def ahead(items: Iterator[Item], depth: int = 2) -> Iterator[Item]:
-    """Yield ``items`` in order; a thread takes ``depth`` of them in advance.
+DEPTH = 2
+"""Number of items that ``ahead`` takes in advance."""
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield ``items`` in order; a thread takes ``DEPTH`` of them in advance.
 
     An exception is raised when its item is due. The thread ends when the iteration ends or is closed.
     """
     with ThreadPoolExecutor(1) as thread:
-        pending = deque(thread.submit(next, items, None) for _ in range(depth))
+        pending = deque(thread.submit(next, items, None) for _ in range(DEPTH))
         while (item := pending.popleft().result()) is not None:
             pending.append(thread.submit(next, items, None))
             yield item

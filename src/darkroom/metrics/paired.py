@@ -55,23 +55,6 @@ class Paired:
         return ceil(num_images * (self.detectable / self.difference) ** 2)
 
 
-def paired_difference(
-    targets: NDArray[np.bool_],
-    first: NDArray[np.bool_],
-    second: NDArray[np.bool_],
-    groups: NDArray[np.int64] | None = None,
-    advance: Callable[[int], None] = lambda num_resamples: None,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Paired:
-    """Compare the macro F1 of two models on the same labelled images; see ``compare_units``.
-
-    Args:
-        targets, first, second: ``(n, num_classes)``, the true labels and those that each model predicts.
-        groups: the group of each image, ``(n,)``; None: each image is by itself.
-    """
-    return compare_units(label_units(targets, first, second, groups), advance, num_resamples)
-
-
 def compare_units(
     units: Units,
     advance: Callable[[int], None] = lambda num_resamples: None,
@@ -148,7 +131,12 @@ def label_units(
     second: NDArray[np.bool_],
     groups: NDArray[np.int64] | None,
 ) -> Units:
-    """Return what is drawn of labelled images, for ``compare_units``."""
+    """Return what is drawn of labelled images, for ``compare_units``.
+
+    Args:
+        targets, first, second: ``(n, num_classes)``, the true labels and those that each model predicts.
+        groups: the group of each image, ``(n,)``; None: each image is by itself.
+    """
     columns = [targets, targets & first, first, targets & second, second]
     return make_units(columns, [targets, first, second], groups)
 

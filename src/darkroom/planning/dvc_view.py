@@ -231,8 +231,8 @@ def md5_in(listing: Mapping[str, str], path: str) -> str | None:
 
 
 @contextmanager
-def open_view(rev: str | None = None, root: Path = Path()) -> Iterator[DvcView]:
-    """Open the project at ``root``: its folder, or what a git revision or experiment has.
+def open_view(rev: str | None = None) -> Iterator[DvcView]:
+    """Open the project: its folder, or what a git revision or experiment has.
 
     DVC creates files when it opens a project. Here they are in a temporary folder, with a copy of DVC's
     database of hashes, so that unchanged files are not hashed again.
@@ -240,6 +240,7 @@ def open_view(rev: str | None = None, root: Path = Path()) -> Iterator[DvcView]:
     Raises:
         UserError: there is no DVC project, or DVC cannot read it.
     """
+    root = Path()
     revisions = Revisions(root)
     revision = revisions.find(rev or WORKSPACE)
     _check(root, revisions, revision)

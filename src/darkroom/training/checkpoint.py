@@ -99,7 +99,7 @@ class Checkpoints:
         """
         self._collect(wait=True)
         began = time.monotonic()
-        values = _copied(state.to_dict())
+        values = copied(state.to_dict())
         self._saved_at = time.monotonic()
         self._cost_seconds = self._saved_at - began
         self._writing = self._writer.submit(_write, self.folder, state.epoch, state.step, values)
@@ -156,14 +156,14 @@ def _load(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """Return nested values with each tensor copied to the CPU."""
     if isinstance(value, Tensor):
         return value.to("cpu", copy=True)
     if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
+        return {key: copied(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_copied(part) for part in value)
+        return type(value)(copied(part) for part in value)
     return value
 
 

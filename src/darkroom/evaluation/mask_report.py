@@ -13,15 +13,8 @@ from darkroom.models.spec import ModelSpec
 from darkroom.reporting.figures import draw_history
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.palette import hex_colour
-from darkroom.reporting.scores import (
-    baseline_scores,
-    definition,
-    intervals,
-    macro_scores,
-    overall_scores,
-)
+from darkroom.reporting.scores import definition, macro_scores, overall_scores, score_cards
 from darkroom.reporting.tables import write_csv
-from darkroom.reporting.templates import number
 from darkroom.targets import WORDS
 
 PARTS = 100
@@ -87,12 +80,6 @@ def write_mask_report(
     """
     confusion, names = counts.confusion.numpy(), list(spec.class_names)
     height, width = spec.input_size
-    cards = {
-        **overall_scores(metrics),
-        **macro_scores(metrics),
-        **{f"macro F1 of {title}": value for title, value in baseline_scores(metrics).items()},
-    }
-    ranges = {name: f", 95 %: {interval}" for name, interval in intervals(metrics).items()}
     write_page(
         Path(__file__).with_name("mask_report.html.j2"),
         path,
@@ -100,7 +87,7 @@ def write_mask_report(
         subtitle=f"{counted(len(names), 'class')}, one per pixel; images of {height} x {width} pixels, "
         f"{'grey' if spec.channels == 1 else 'RGB'}. The test images were not used in training.",
         headline=[
-            *((f"{name}{ranges.get(name, '')}", number(value)) for name, value in cards.items()),
+            *score_cards(metrics, {**overall_scores(metrics), **macro_scores(metrics)}),
             ("test images", f"{metrics['num_images']:,}"),
             ("pixels with a class", f"{metrics['num_pixels']:,}"),
         ],

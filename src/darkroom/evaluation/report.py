@@ -17,14 +17,12 @@ from darkroom.models.spec import ModelSpec
 from darkroom.reporting.advice import OVERFITTING_ADVICE
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.scores import (
-    baseline_scores,
     definition,
-    intervals,
     macro_scores,
     overall_scores,
+    score_cards,
     unfamiliar_sentence,
 )
-from darkroom.reporting.templates import number
 from darkroom.targets import WORDS
 
 
@@ -47,12 +45,6 @@ def write_report(
         unfamiliar: the test images that are most unlike the training images.
     """
     metrics, words = evaluation.metrics, INPUT_WORDS[spec.input]
-    cards = {
-        **macro_scores(metrics),
-        **overall_scores(metrics),
-        **{f"macro F1 of {title}": value for title, value in baseline_scores(metrics).items()},
-    }
-    ranges = {name: f", 95 %: {interval}" for name, interval in intervals(metrics).items()}
     write_page(
         Path(__file__).with_name("report.html.j2"),
         path,
@@ -60,7 +52,7 @@ def write_report(
         subtitle=f"{evaluation.target_description}; {_inputs(spec)}. The test {words.several} were not"
         " used in training.",
         headline=[
-            *((f"{name}{ranges.get(name, '')}", number(value)) for name, value in cards.items()),
+            *score_cards(metrics, {**macro_scores(metrics), **overall_scores(metrics)}),
             (f"test {words.several}", f"{metrics['num_images']:,}"),
         ],
         per_class=_worst_first(metrics["per_class"]),

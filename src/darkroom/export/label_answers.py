@@ -21,15 +21,6 @@ from darkroom.targets import WORDS
 BATCH_SIZE = 64
 
 
-def batch_size(spec: ModelSpec) -> int:
-    return BATCH_SIZE
-
-
-def truth(test: Shards, rows: NDArray[np.int64], num_classes: int) -> NDArray[np.bool_]:
-    """Return which classes each image has, ``(n, num_classes)``."""
-    return stored_target(test.target).indicators(test.labels[rows], num_classes)
-
-
 class LabelAnswers:
     """The predicted classes, bool ``(n, num_classes)``."""
 
@@ -79,5 +70,17 @@ class LabelAnswers:
         return listed(self._spec.class_names[at] for at in present) or "none"
 
 
-def answers(spec: ModelSpec) -> LabelAnswers:
-    return LabelAnswers(spec)
+class ExportedLabels:
+    """Exported models that predict one class, or any number of labels, per image."""
+
+    def batch_size(self, spec: ModelSpec) -> int:
+        """Return the number of images that each file gets at once."""
+        return BATCH_SIZE
+
+    def truth(self, test: Shards, rows: NDArray[np.int64], num_classes: int) -> NDArray[np.bool_]:
+        """Return which classes each image has, ``(n, num_classes)``."""
+        return stored_target(test.target).indicators(test.labels[rows], num_classes)
+
+    def answers(self, spec: ModelSpec) -> LabelAnswers:
+        """Return the answers for no image yet."""
+        return LabelAnswers(spec)

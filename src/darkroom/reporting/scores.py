@@ -65,6 +65,20 @@ def baseline_scores(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     return {title: baselines[name]["f1_macro"] for name, title in titles.items() if name in baselines}
 
 
+def score_cards(metrics: Mapping[str, Any], scores: Mapping[str, float | None]) -> list[tuple[str, str]]:
+    """Return titles and values for the top of a report: scores, then the macro F1 of the baselines.
+
+    Args:
+        scores: by their titles, in the order wanted; a known 95 % interval is added to the title.
+    """
+    baselines = {f"macro F1 of {title}": value for title, value in baseline_scores(metrics).items()}
+    ranges = {title: f", 95 %: {interval}" for title, interval in intervals(metrics).items()}
+    return [
+        (f"{title}{ranges.get(title, '')}", number(value))
+        for title, value in {**scores, **baselines}.items()
+    ]
+
+
 def summary(metrics: Mapping[str, Any]) -> str:
     """Return the number of test images, the scores and those of baselines on one line."""
     scores = {**macro_scores(metrics), **overall_scores(metrics)}

@@ -64,7 +64,7 @@ class Answers(Protocol):
 
 
 class ExportedTarget(Protocol):
-    """A module for each kind."""
+    """One for each kind: a module, or an instance of ``ExportedLabels``."""
 
     def batch_size(self, spec: ModelSpec) -> int:
         """Return the number of images that each file gets at once."""
@@ -80,14 +80,14 @@ class ExportedTarget(Protocol):
 
 
 _TARGETS: dict[Target, ExportedTarget] = {
-    "one_class": one_class,
-    "several_labels": several_labels,
+    "one_class": one_class.EXPORTED,
+    "several_labels": several_labels.EXPORTED,
     "mask": mask,
 }
 
 
 def exported_target(name: Target) -> ExportedTarget:
-    """Return the module of a kind of target."""
+    """Return what a kind of target says about exported files."""
     return _TARGETS[name]
 
 

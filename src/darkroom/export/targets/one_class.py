@@ -1,5 +1,5 @@
 """Exported models that predict one class per image."""
 
-from darkroom.export.label_answers import answers, batch_size, truth
+from darkroom.export.label_answers import ExportedLabels
 
-__all__ = ["answers", "batch_size", "truth"]
+EXPORTED = ExportedLabels()

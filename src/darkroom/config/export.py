@@ -10,7 +10,9 @@ from darkroom.config.section import Mistakes, Section, StageConfig
 class Export(Section):
     """The exported model files."""
 
-    formats: list[Literal["onnx", "onnx-fp16", "onnx-int8", "openvino", "pt2"]] = Field(
+    formats: list[
+        Literal["onnx", "onnx-fp16", "onnx-int8", "onnx-with-preprocessing", "openvino", "pt2"]
+    ] = Field(
         description="formats to export in addition to safetensors; `darkroom predict` needs one of "
         "onnx, onnx-fp16 and onnx-int8; openvino needs the extra `darkroom[openvino]`"
     )

@@ -57,8 +57,14 @@ class EvaluationView:
         return masks[:, rows[:, None], columns]
 
     def _centre(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        # rounded to the even number, like torchvision's center_crop
-        top, left = (
-            round((whole - part) / 2) for whole, part in zip(images.shape[1:3], self.size, strict=True)
-        )
+        top, left = centre_of(images.shape[1:3], self.size)
         return images[:, top : top + self.size[0], left : left + self.size[1]]
+
+
+def centre_of(whole: tuple[int, ...], part: tuple[int, int]) -> tuple[int, int]:
+    """Return top and left of the part of a size, ``(height, width)``, at the centre of an image.
+
+    They are rounded to the even number, like torchvision's ``center_crop``.
+    """
+    top, left = (round((length - size) / 2) for length, size in zip(whole, part, strict=True))
+    return top, left

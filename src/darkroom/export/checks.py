@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from darkroom.config.export import Export
 from darkroom.dataset.shards import Shards
-from darkroom.export.formats import BY_FILE, is_smaller, parts, write_formats
+from darkroom.dataset.views import EvaluationView
+from darkroom.export.formats import BY_FILE, is_smaller, parts, takes_pictures, write_formats
 from darkroom.export.gate import settle
 from darkroom.export.parity import Parity, check_parity
+from darkroom.export.reload import Assessor
 from darkroom.export.scores import scores_of_files
 from darkroom.export.source import Source
 from darkroom.export.targets.interface import images_with_truth
@@ -36,6 +40,19 @@ class Written:
     """A sentence on the macro F1 of each file with fewer bits."""
 
 
+class _Viewed:
+    """A classifier of prepared images before the view that it was trained on."""
+
+    def __init__(self, classifier: Assessor, view: EvaluationView) -> None:
+        self._classifier = classifier
+        self._view = view
+
+    def assess(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs for uint8 NCHW images, as ``Classifier.assess``."""
+        seen = self._view(images.permute(0, 2, 3, 1).numpy())
+        return self._classifier.assess(torch.from_numpy(seen).permute(0, 3, 1, 2).contiguous())
+
+
 def write_and_check(
     source: Source,
     options: Export,
@@ -53,14 +70,18 @@ def write_and_check(
         UserError: a file does not load, or differs too much from the checkpoint.
     """
 
-    def check(files: Sequence[Path]) -> dict[str, Parity]:
+    def check(files: Sequence[Path], whole: bool = False) -> dict[str, Parity]:
         smaller = [file.name for file in files if is_smaller(file)]
         several = INPUT_WORDS[test.input].several
+        images: Shards = test
+        checkpoint: Assessor = source.classifier
+        if whole and (view := EvaluationView.of(source.spec.input_size, source.spec.evaluate_crop)):
+            images, checkpoint = test.viewed(None), _Viewed(source.classifier, view)
         title = f"export: classifying the test {several} with each file"
         with progress_bar(title, len(test), several) as bar:
-            batches = bar.count(images_with_truth(test, source.spec))
+            batches = bar.count(images_with_truth(images, source.spec))
             return check_parity(
-                source.classifier,
+                checkpoint,
                 source.spec,
                 files,
                 batches,
@@ -76,7 +97,9 @@ def write_and_check(
 
     with spinner(f"export: writing {', '.join(['safetensors', *options.formats])}"):
         files = write_formats(options.formats, MODEL, source, folder)
-    parities = check(files)
+    parities = check([file for file in files if not takes_pictures(file)])
+    if pictures := list(filter(takes_pictures, files)):
+        parities |= check(pictures, whole=True)
     judgements = {}
     for file in filter(is_smaller, files):
         parities[file.name], judgements[file.name] = settle(

@@ -9,6 +9,7 @@ import torch
 
 from darkroom.export.onnx_fp16 import write_onnx_fp16
 from darkroom.export.onnx_int8 import write_onnx_int8
+from darkroom.export.onnx_with_preprocessing import write_onnx_with_preprocessing
 from darkroom.export.openvino import write_openvino
 from darkroom.export.source import Source
 from darkroom.models.exported import ONNX_FILES
@@ -27,6 +28,8 @@ class Format:
     """Whether numbers are stored with fewer bits: the file is judged by its macro F1."""
     weights_name: str | None = None
     """A second file that ``write`` writes."""
+    takes_pictures: bool = False
+    """Whether the file takes one picture of any size, in place of prepared images."""
 
 
 def write_pt2(source: Source, path: Path, _: bool = False) -> None:
@@ -54,6 +57,12 @@ FORMATS = {
     "onnx-int8": Format(
         ONNX_FILES["onnx-int8"], "the ONNX model with integers of 8 bits", write_onnx_int8, True
     ),
+    "onnx-with-preprocessing": Format(
+        "model-with-preprocessing.onnx",
+        "ONNX model that takes one image of any size, and resizes and crops it itself",
+        write_onnx_with_preprocessing,
+        takes_pictures=True,
+    ),
     "openvino": Format(
         "model.xml",
         "OpenVINO model, with its weights in `model.bin`",
@@ -79,6 +88,11 @@ def write_formats(names: Sequence[str], checkpoint: Path, source: Source, folder
         files.append(folder / FORMATS[name].file_name)
         FORMATS[name].write(source, files[-1], False)
     return files
+
+
+def takes_pictures(file: Path) -> bool:
+    """Return whether a file that ``write_formats`` returned takes pictures of any size."""
+    return file.name in BY_FILE and BY_FILE[file.name].takes_pictures
 
 
 def is_smaller(file: Path) -> bool:

@@ -18,7 +18,6 @@ from darkroom.export import reload
 from darkroom.export.targets.interface import Answers, exported_target
 from darkroom.inputs import INPUT_WORDS
 from darkroom.metrics.finite import check_finite
-from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
 from darkroom.targets import WORDS
 
@@ -113,7 +112,7 @@ def _bound(difference: float) -> float:
 
 
 def check_parity(
-    model: Classifier,
+    model: reload.Assessor,
     spec: ModelSpec,
     files: Sequence[Path],
     batches: Iterable[tuple[NDArray[Any], NDArray[Any]]],

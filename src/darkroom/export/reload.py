@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from darkroom.compute.latency import time_in_turn
 
 if TYPE_CHECKING:
-    from darkroom.models.classifier import Classifier
+    from onnxruntime import InferenceSession
+    from torch import Tensor
+
     from darkroom.models.spec import ModelSpec
 
 LARGE_BATCH = 32
@@ -32,6 +34,14 @@ These are the probabilities and, if the model measures it, the unfamiliarity as 
 """
 
 
+class Assessor(Protocol):
+    """What is run as the checkpoint: a ``Classifier``, or one behind a view."""
+
+    def assess(self, images: "Tensor") -> tuple["Tensor", "Tensor | None"]:
+        """Return logits and unfamiliarity, as ``Classifier.assess``."""
+        ...
+
+
 def load_safetensors(path: Path) -> Run:
     """Return what runs the checkpoint."""
     from darkroom.models.file import load_model
@@ -39,7 +49,7 @@ def load_safetensors(path: Path) -> Run:
     return run_of(*load_model(path))
 
 
-def run_of(model: "Classifier", spec: "ModelSpec") -> Run:
+def run_of(model: Assessor, spec: "ModelSpec") -> Run:
     """Return what runs a model in this process."""
     import torch
 
@@ -76,13 +86,29 @@ def load_onnx(path: Path) -> Run:
     from darkroom.models.spec import load_spec
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    num_axes = len(session.get_inputs()[0].shape)
+    if num_axes == 3:
+        return _of_pictures(session)
     # the columns of a table are vectors; only their codes need the checkpoint beside the file
-    has_columns = len(session.get_inputs()[0].shape) == 1
+    has_columns = num_axes == 1
     encoding = load_spec(path.with_name("model.safetensors")).encoding if has_columns else None
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:
         _, *outputs = session.run(None, onnx_feeds(images, encoding))
         return _columns(*outputs)
+
+    return run
+
+
+def _of_pictures(session: "InferenceSession") -> Run:
+    """Return what runs a file that takes one picture, uint8 ``(height, width, 3)``."""
+
+    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pictures = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        if pictures.shape[3] == 1:
+            pictures = pictures.repeat(3, axis=3)
+        answers = [session.run(None, {"image": picture})[1:] for picture in pictures]
+        return _columns(*map(np.concatenate, zip(*answers, strict=True)))
 
     return run
 

@@ -65,18 +65,24 @@ class Source:
         Its outputs are those that ``output_names`` returns.
         """
         kind = exported_input(self.spec.input)
-        program = torch.onnx.export(
-            self.capture(),
-            input_names=[kind.name],
-            output_names=output_names(self.spec),
-            dynamo=True,
-            verbose=False,
-        )
-        assert program is not None
-        model = program.model_proto
-        strip_traces(model)
+        model = onnx_of(self.capture(), kind.name, self.spec)
         kind.finish(model, self.spec)
         return model.SerializeToString(deterministic=True)
+
+
+def onnx_of(program: torch.export.ExportedProgram, input_name: str, spec: ModelSpec) -> ModelProto:
+    """Return a captured program as an ONNX model with the outputs that ``output_names`` returns."""
+    written = torch.onnx.export(
+        program,
+        input_names=[input_name],
+        output_names=output_names(spec),
+        dynamo=True,
+        verbose=False,
+    )
+    assert written is not None
+    model: ModelProto = written.model_proto
+    strip_traces(model)
+    return model
 
 
 def strip_traces(model: ModelProto) -> None:
@@ -86,7 +92,7 @@ def strip_traces(model: ModelProto) -> None:
         del function.metadata_props[:]
         for node in function.node:
             del node.metadata_props[:]
-    for graph in _graphs(model.graph):
+    for graph in graphs(model.graph):
         del graph.metadata_props[:]
         for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
             del value.metadata_props[:]
@@ -95,9 +101,10 @@ def strip_traces(model: ModelProto) -> None:
             node.doc_string = ""
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph, and those inside of its nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _graphs(attribute.g)
+                yield from graphs(attribute.g)

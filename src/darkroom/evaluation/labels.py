@@ -8,6 +8,7 @@ from darkroom.evaluation.explorer import explore
 from darkroom.evaluation.features import make_extractor
 from darkroom.evaluation.hardest import hardest_images
 from darkroom.evaluation.heatmaps import add_heatmaps
+from darkroom.evaluation.importance import Importance, column_importance, write_importance
 from darkroom.evaluation.inputs import Inputs, Outcome
 from darkroom.evaluation.intervals import with_intervals
 from darkroom.evaluation.pictures import pictures_of
@@ -58,8 +59,14 @@ def evaluate_labels(inputs: Inputs) -> Outcome:
     evaluation = with_slices(evaluation, attributes, groups)
     pictures = pictures_of(test_split, spec.encoding)
     hardest = hardest_images(evaluation, pictures)
+    importance: list[Importance] = []
     if spec.encoding is None:
         hardest = add_heatmaps(hardest, model, evaluation)
+    else:
+        num_columns = len(spec.encoding.columns)
+        with progress_bar("evaluate: permute columns", num_columns, "columns") as bar:
+            importance = column_importance(evaluation, model, spec, test_split, groups, bar.advance)
+        write_importance(importance, EVALUATE_PLOTS)
     test = metrics_file(evaluation.metrics)
     test |= judge(options.gate, test)
 
@@ -69,7 +76,15 @@ def evaluate_labels(inputs: Inputs) -> Outcome:
     unfamiliar = most_unfamiliar(evaluation, pictures)
     remarks = all_remarks(test, spec.training)
     write_report(
-        evaluation, hardest, explorer, spec, remarks, EVALUATE_PLOTS, EVALUATE_REPORT, unfamiliar
+        evaluation,
+        hardest,
+        explorer,
+        spec,
+        remarks,
+        EVALUATE_PLOTS,
+        EVALUATE_REPORT,
+        unfamiliar,
+        importance,
     )
     indicators = evaluation.indicators(evaluation.targets)
     return Outcome(test, remarks, (indicators, evaluation.probabilities))

@@ -10,6 +10,7 @@ from darkroom.evaluation.confusions import frequent_confusions, shown_matrix
 from darkroom.evaluation.evaluation import Evaluation, Figures
 from darkroom.evaluation.explorer import Explorer
 from darkroom.evaluation.hardest import HardImage
+from darkroom.evaluation.importance import IMPORTANCE, Importance
 from darkroom.evaluation.slices import sorted_slices
 from darkroom.evaluation.unfamiliarity import UnfamiliarImage
 from darkroom.inputs import INPUT_WORDS
@@ -35,6 +36,7 @@ def write_report(
     plots: Path,
     path: Path,
     unfamiliar: Sequence[UnfamiliarImage] = (),
+    importance: Sequence[Importance] = (),
 ) -> None:
     """Write the report.
 
@@ -43,6 +45,7 @@ def write_report(
         remarks: as ``all_remarks`` returns.
         plots: the folder with the pictures that ``write_plots`` wrote.
         unfamiliar: the test images that are most unlike the training images.
+        importance: of the columns of a table, as ``column_importance`` returns it.
     """
     metrics, words = evaluation.metrics, INPUT_WORDS[spec.input]
     write_page(
@@ -62,6 +65,8 @@ def write_report(
         label_counts=evaluation.label_counts_rows,
         hardest=hardest,
         unfamiliar=unfamiliar,
+        importance=importance,
+        importance_picture=embed_png(plots / f"{IMPORTANCE}.png") if importance else "",
         unfamiliar_sentence=unfamiliar_sentence(metrics),
         explorer=explorer,
         hardest_caption=evaluation.hardest_caption,

@@ -143,6 +143,26 @@ def test_equal_rows_stay_together_and_a_column_that_tells_the_label_is_named(tmp
     assert [remark for remark in remarks if "column outcome alone predicts the label" in remark]
 
 
+LABELS: dict[str, tuple[dict[int, Any], str]] = {
+    "no label": (dict.fromkeys(range(NUM_ROWS)), "gives no row a label; its column label is empty"),
+    "one class": (dict.fromkeys(range(NUM_ROWS), "buys"), "one class (buys); at least two are needed"),
+    "a rare class": ({7: "steals"}, "too few rows for train, val and test: steals has 1; a class needs"),
+    "names that look alike": ({7: "Buys"}, "merge_labels: {"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), LABELS.values(), ids=LABELS)
+def test_bad_labels_are_refused_by_name(tmp_path: Path, changes: dict[int, Any], message: str) -> None:
+    frame = people().fillna({"label": "buys"})
+    frame["label"] = frame["label"].astype(object)
+    for row, label in changes.items():
+        frame.loc[row, "label"] = label
+    with pytest.raises(UserError) as refused:
+        prepare(tmp_path, frame)
+    assert message in str(refused.value)
+    assert "image" not in str(refused.value)
+
+
 BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "no such file": ({"table": "peopel.csv"}, "does not contain peopel.csv; did you mean people.csv"),
     "not a table": ({"table": "people.xlsx"}, "data.table: the suffix of people.xlsx is not one of"),
@@ -267,6 +287,7 @@ MISTAKES = {
     "model: {weights: models/weights/a.pth}": "model.weights: models/weights/a.pth belongs to",
     "evaluate: {tta: flip}": "evaluate.tta: flip is for images",
     "export: {formats: [onnx, onnx-int8]}": "export.formats: onnx-int8 is for images",
+    'data: {label_separator: "|"}': "data.label_separator: the rows of data.table 'rows.csv' have one",
     "data: {manifest: labels.csv}": "data.manifest: 'labels.csv' is for images, but data.table",
     "data: {table: null, columns: {a: number}}": "data.columns: {'a': 'number'} are columns of",
     "data: {columns: {a: text}}": "data.columns: 'text' is not allowed; it must be {column: number",

@@ -61,7 +61,35 @@ BAD_TABLES = {
     "an open quote": ("rows.csv", b'x,y\n"1,2\n', "rows.csv: after line 1: unexpected end of data"),
     "Latin-1": ("rows.csv", b"x,y\n1,\xe9\n", "line 2 is not UTF-8"),
     "no JSON": ("rows.jsonl", b'{"x": 1, "y": 2}\n{"x": 1,}\n', "line 2 is not JSON"),
-    "no object": ("rows.jsonl", b"[1, 2]\n", "line 1 is not a JSON object"),
+    "an array in one line": (
+        "rows.jsonl",
+        b"[1, 2]\n",
+        "line 1 is not a JSON object; a table in JSON",
+    ),
+    "an array over lines": ("rows.jsonl", b'[{"x": 1},\n{"x": 2}]\n', "one object per line, such as"),
+    "other separators": (
+        "rows.csv",
+        b"x|y\n1|2\n",
+        "x|y; columns are separated by commas, semicolons",
+    ),
+    "blanks as separators": (
+        "rows.csv",
+        b"x y\n1 2\n",
+        "columns are separated by commas, semicolons",
+    ),
+    "UTF-16": ("rows.csv", "x,y\n1,2\n".encode("utf-16"), "rows.csv is not UTF-8; save it as UTF-8"),
+    "a field too many": ("rows.csv", b"x,y\n1,2,3\n", "line 2 has 3 fields, the first line has 2"),
+    "a huge cell": ("rows.csv", b"x,y\n" + b"1" * 200_000 + b",2\n", "larger than field limit (131072)"),
+    "a huge cell in Parquet": (
+        "rows.parquet",
+        parquet(x=["1" * 70_000], y=[1]),
+        "than 65,536 bytes",
+    ),
+    "objects in Parquet": (
+        "rows.parquet",
+        parquet(x=[{"a": 1}], y=[1]),
+        "column x has a list or an",
+    ),
     "an object in a cell": (
         "rows.jsonl",
         b'{"x": {"a": 1}, "y": 2}\n',
@@ -78,6 +106,25 @@ def test_a_bad_table_is_refused_by_name(name: str, content: bytes, message: str)
     with pytest.raises(UserError) as error:
         read(content, name)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfx,y\n1,a\n2,b\n",
+        b"x;y\r\n1;a\r\n2;b\r\n",
+        b"x\ty\n1\ta\r\n\n2\tb",
+        b"x,y\r1,a\r2,b\r",
+        b' x ,y\n"1", a\n2,"b "\n',
+    ],
+    ids=["byte order mark", "semicolons and CR LF", "tabs and mixed newlines", "CR alone", "blanks"],
+)
+def test_what_programs_write_differently_is_the_same_table(content: bytes) -> None:
+    table = read(content)
+    assert {name: cells.to_pylist() for name, cells in table.columns.items()} == {
+        "x": ["1", "2"],
+        "y": ["a", "b"],
+    }
 
 
 MANY = [f"{i}" for i in range(1, 20)]

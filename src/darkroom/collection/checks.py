@@ -110,7 +110,7 @@ def _check_labels(
         if source.merge_labels:
             problem += ", after data.merge_labels"
         advice = _explain_folders(table, files) if is_labelled_by_folders else ""
-        example = f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
+        example = "" if source.table else f", as in {name}/cat/1.jpg, {name}/dog/1.jpg"
         raise UserError(f"data.path: {problem}{f'; {advice}' if advice else example}")
     is_top = is_labelled_by_folders and source.class_name == "top"
     if is_top and (message := _explain_splits_in_classes(to_read, name)):

@@ -1,8 +1,10 @@
 """Reads the rows of a table in CSV, Parquet or JSON Lines, with the values as they are stored."""
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -97,11 +99,16 @@ def column_names(name: str, content: bytes, wanted: set[str]) -> list[str]:
             raise _no_parquet(name, error) from None
     if READERS[suffix] is _read_json_lines:
         return list(dict.fromkeys(key for _, row in _json_rows(name, content) for key in row))
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{name} is not UTF-8; save it as UTF-8")
     text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", "replace", newline="")
     try:
         return _header(text.readline(), wanted)[0]
     except csv.Error as error:
         raise UserError(f"{name}: line 1: {brief(error)}") from None
+
+
+_MEANT = '; a table in JSON has one object per line, such as {"age": 31, "label": "yes"}'
 
 
 def _read_json_lines(name: str, content: bytes, columns: dict[str, str]) -> Rows:
@@ -124,9 +131,10 @@ def _json_rows(name: str, content: bytes) -> Iterator[tuple[int, dict[str, Any]]
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{name}: line {number} is not JSON ({brief(error)})") from None
+            meant = _MEANT if text.startswith("[") else ""
+            raise UserError(f"{name}: line {number} is not JSON ({brief(error)}){meant}") from None
         if not isinstance(row, dict):
-            raise UserError(f"{name}: line {number} is not a JSON object")
+            raise UserError(f"{name}: line {number} is not a JSON object{_MEANT}")
         yield number, row
 
 
@@ -202,13 +210,21 @@ READERS: dict[str, Callable[[str, bytes, dict[str, str]], Rows]] = {
 }
 
 
+_SEPARATORS = "; columns are separated by commas, semicolons or tabs"
+
+
+def _is_joined(column: str, found: list[str]) -> bool:
+    """Return whether a single name holds a wanted one among others, so that the separator is another."""
+    return len(found) == 1 and column in re.split(r"[^\w.-]+", found[0])
+
+
 def _check_columns(name: str, found: list[str], columns: dict[str, str]) -> None:
     for parameter, column in columns.items():
         if column not in found:
             there = f"among {listed(found)}" if any(found) else "because its first line is empty"
             raise UserError(
                 f"{parameter}: {name} has no column {listed([column])} {there}"
-                + did_you_mean(column, found)
+                + (_SEPARATORS if _is_joined(column, found) else did_you_mean(column, found))
             )
         if found.count(column) > 1:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What the two models cost: parameters, and the time that one image takes."""
+"""What the two models cost: parameters, and the time that one image or row takes."""
 
 import re
 from collections.abc import Callable
@@ -80,17 +80,21 @@ def _num_parameters(side: Side) -> int | None:
 
 
 def _load(side: Side, folder: Path) -> Callable[[], object]:
-    """Return a function that classifies an image with the exported model of a side.
+    """Return a function that classifies an image or a row with the exported model of a side.
 
     Raises:
         UserError: the files of the model are not available, or damaged.
     """
+    from darkroom.prediction.description import takes_rows
     from darkroom.prediction.predictor import Predictor
+    from darkroom.prediction.rows import RowPredictor
 
     folder.mkdir()
     try:
         for name in (DESCRIPTION, ONNX):
             (folder / name).write_bytes(side.read_file(EXPORT / name))
+        if takes_rows(folder):
+            return RowPredictor(folder).run_blank
         predictor = Predictor(folder)
     except UserError as error:
         problem = f"{error}".replace(f"{folder}", f"{EXPORT}")

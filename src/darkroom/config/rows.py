@@ -47,6 +47,8 @@ def mistakes_of_rows(params: "Params") -> Mistakes:
             f"{other[0]} is for images, but data.table {table!r} has rows; allowed are"
             f" {' and '.join(FORMATS)}",
         )
+    if params.data.label_separator is not None:
+        yield "data.label_separator", f"the rows of data.table {table!r} have one class each; set null"
     if params.prepare.storage == "encoded":
         yield "prepare.storage", "encoded is for images; rows are stored as numbers: set decoded or auto"
     if params.model.weights != "random":

@@ -47,6 +47,12 @@ class RowPredictor(Decisions):
         """Whether predictions have an unfamiliarity."""
         return UNFAMILIARITY in self._outputs
 
+    def run_blank(self) -> None:
+        """Classify one row without any value, to measure the time."""
+        numbers = {number.name: np.full(1, np.nan) for number in self._encoding.numbers}
+        categories = {one.name: np.array([""], object) for one in self._encoding.categories}
+        self._session.run(self._outputs, {**numbers, **categories})
+
     def load(self, file: Path) -> Table:
         """Return the rows of a table that has the columns of the model, and any others.
 

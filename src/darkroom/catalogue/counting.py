@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {
     "stochastic_depth": 0.0,
     "head": "linear",
 }
-"""What a model has unless told otherwise."""
+"""The values of options that are not given."""
 
 
 def installed_names() -> list[str]:

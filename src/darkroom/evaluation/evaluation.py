@@ -34,7 +34,8 @@ class Evaluation(ABC):
     metrics: dict[str, Any]
     """As ``EvaluationTarget.scores`` returns, and the scores of baselines."""
     unfamiliarity: NDArray[np.float32] | None = field(default=None, kw_only=True)
-    """How unlike the training images each image is, ``(n,)``, above 1 unfamiliar; None: not measured."""
+    """How much each image differs from the training images, ``(n,)``; above 1, it is unfamiliar; None:
+    not measured."""
 
     @property
     def inputs(self) -> InputWords:

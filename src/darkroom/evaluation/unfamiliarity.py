@@ -1,4 +1,4 @@
-"""How unlike the training images the test images are, and which of them most."""
+"""How much the test images differ from the training images, and which differ most."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

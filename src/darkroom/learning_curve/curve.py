@@ -20,7 +20,7 @@ from darkroom.metrics.resampling import CHUNK, CONFIDENCE, Units, draw, make_uni
 
 NUM_RESAMPLES = 1000
 RATIO = 2
-"""How many times as many images the question is about."""
+"""The factor by which the number of images would grow."""
 LITTLE = 0.01
 """A rise of macro F1 that hardly helps."""
 SURE = 0.005
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much a score would rise with twice as many images, and its 95 % interval."""
+    """The rise of a score with twice as many images, and its 95 % interval."""
 
     rise: float
     low: float

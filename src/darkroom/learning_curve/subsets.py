@@ -41,11 +41,11 @@ def nested_subsets(
     percents: list[float],
     seed: int,
 ) -> tuple[list[SizedSubset], list[str]]:
-    """Return a subset for each size, each within the next, and remarks on sizes that are left out.
+    """Return a subset for each size, each within the next, and remarks on sizes that are omitted.
 
     Within each class, the groups are put in a random order, and a subset takes them from the start: the
     first tenth of each class, the first fifth, and so on. A group counts for its rarest class. A size is
-    left out if a class would lose all its images, or if it has the same images as a smaller size.
+    omitted if a class would lose all its images, or if it has the same images as a smaller size.
 
     Args:
         strata: the class by which each image is stratified, int64 ``(n,)``.

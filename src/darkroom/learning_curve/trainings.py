@@ -35,7 +35,7 @@ def plan_repeats(
     percents: Sequence[float],
     repeats: int,
 ) -> tuple[list[Repeat], list[str]]:
-    """Return the repeats, and remarks on sizes that are left out.
+    """Return the repeats, and remarks on sizes that are omitted.
 
     Each repeat has another seed, for the choice of images and for the training. The first has that of
     params.yaml. A size is used only if all repeats have it.

@@ -20,8 +20,8 @@ class Classifier(nn.Module):
     """
 
     unfamiliarity: Unfamiliarity | None
-    """How unlike the training images an image is; None before the training has ended, or if too few
-    validation images could tell."""
+    """How much an image differs from the training images; None before the training has ended, or if
+    there are too few validation images to choose the threshold."""
 
     def __init__(self, network: Network, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()

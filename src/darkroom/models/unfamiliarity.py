@@ -1,4 +1,4 @@
-"""How unlike the training images an image is: a distance between feature vectors."""
+"""How much an image differs from the training images: a distance between feature vectors."""
 
 import torch
 import torch.nn.functional as F

@@ -61,7 +61,8 @@ class Step:
 class DvcView:
     """The project in its folder, or as a commit has it; opened by ``open_view``.
 
-    Contents are told by their MD5, as in dvc.lock: 32 hex digits, for a folder followed by ``.dir``.
+    Contents are identified by their MD5, as in dvc.lock: 32 hex digits, for a folder followed by
+    ``.dir``.
     """
 
     def __init__(self, repo: Any, is_commit: bool) -> None:

@@ -1,4 +1,4 @@
-"""Whether the environment is still that of the results, told without importing what was installed."""
+"""Compare the environment with the one that produced the results, without importing any package."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""What ``dvc repro`` would do, told beforehand: an action for every stage, and the reasons for it.
+"""Predict what ``dvc repro`` would do: an action for every stage, and the reasons for it.
 
 The rules are those of ``dvc repro --pull`` if there is a remote, and of ``dvc repro`` if there is none
 (dvc/repo/reproduce.py, dvc/stage/__init__.py). What a stage that runs will write is unknown. A stage
@@ -208,7 +208,7 @@ class _Planner:
         return recorded if step.uses_run_cache else {}
 
     def _source(self, outs: dict[str, str]) -> Action | None:
-        """Return from where outputs can be restored: ``cached`` or ``pull``; None if from nowhere."""
+        """Return where outputs can be restored from: ``cached`` or ``pull``; None if nowhere."""
         missing = [md5 for md5 in outs.values() if not self._view.holds(md5)]
         if not missing:
             return "cached"

@@ -94,7 +94,7 @@ LEAST_LETTERS = 6
 
 LEAST_CHARACTERS = 4
 LONG_CHARACTERS = 12
-"""Length from which a secret is also hidden inside longer words."""
+"""Minimum length of a secret that is also hidden inside longer words."""
 
 MAX_SETTINGS_BYTES = 1 << 20
 

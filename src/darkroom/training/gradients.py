@@ -23,7 +23,7 @@ VANISHING, EXPLODING = 1e-3, 1e3
 """Ratio of the first layer's norm to the last one's below or above which a remark is made."""
 
 MANY_DEAD = 0.25
-"""Share of a layer's units from which a remark is made."""
+"""Minimum share of dead units in a layer for a remark."""
 
 MAX_NAMED = 3
 """Maximum number of layers that are named."""

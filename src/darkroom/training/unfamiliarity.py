@@ -1,4 +1,6 @@
-"""Fit what tells how unlike the training images an image is, once the weights are chosen.
+"""Fit the statistics that measure how much an image differs from the training images.
+
+They are fitted once the weights are chosen.
 
 The score is that of Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples
 and Adversarial Attacks" (2018): Mahalanobis's distance from the nearest class mean, with one covariance,

@@ -18,6 +18,7 @@ from darkroom.commands.predict import predict
 from darkroom.commands.promote import promote
 from darkroom.commands.relabel import relabel
 from darkroom.commands.seeds import seeds
+from darkroom.commands.serve import serve
 from darkroom.commands.summary import summary
 from darkroom.commands.suspects import suspects
 from darkroom.commands.sweep import sweep
@@ -63,6 +64,7 @@ def main() -> None:
 for command in (
     plan,
     predict,
+    serve,
     pack,
     params,
     use,

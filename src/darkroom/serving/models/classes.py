@@ -1,0 +1,101 @@
+"""Serves a model that predicts the classes of images."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.watch import name_if_slow
+from darkroom.prediction.decisions import Decisions, Prediction
+from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.tiles import NOT_FINITE
+from darkroom.serving.batching import Batcher
+from darkroom.serving.engine import Engine
+from darkroom.serving.models.interface import Info, Options, gathered
+from darkroom.serving.models.pictures import RAW_TYPES, check_pixels, refusal_of
+from darkroom.serving.refusal import Refusal
+from darkroom.serving.uploads import Upload
+
+Output = tuple[NDArray[np.float32], float | None]
+
+
+class ClassModel:
+    """An exported model of images, behind a queue of decoded images."""
+
+    raw_types: tuple[str, ...] = RAW_TYPES
+    shown: str = "classes"
+
+    def __init__(self, predictor: Predictor, info: Info, options: Options, engine: Engine) -> None:
+        self.info = info
+        self._predictor, self._tiff, self._engine = predictor, options.tiff, engine
+        self._batcher: Batcher[NDArray[np.uint8], Output] = Batcher(
+            lambda images: predictor.outputs(list(images)),
+            engine.inference,
+            engine.batching.max_batch,
+            engine.batching.max_wait_seconds,
+            engine.monitoring.batch,
+        )
+
+    def warm_up(self) -> None:
+        blank = np.zeros(self._predictor.input_shape, np.uint8)
+        for size in (1, self._engine.batching.max_batch):
+            self._predictor.outputs([blank] * size)
+
+    async def answers(self, uploads: Sequence[Upload], top_k: int) -> list[dict[str, Any]]:
+        with self._engine.images.take(len(uploads)):
+            return await gathered([self._answer(upload, top_k) for upload in uploads])
+
+    async def _answer(self, upload: Upload, top_k: int) -> dict[str, Any] | Refusal:
+        loop = asyncio.get_running_loop()
+        try:
+            image = await loop.run_in_executor(self._engine.decoding, self._decode, upload)
+        except BadImage as error:
+            self._engine.monitoring.failure()
+            return refusal_of(upload.name, error)
+        probabilities, unfamiliarity = await self._batcher.submit(image)
+        if not np.isfinite(probabilities).all():
+            self._engine.monitoring.failure()
+            return Refusal(422, f"{upload.name}: {NOT_FINITE}", "send another image")
+        # the path is not used
+        decided = self._predictor.prediction(Path(), probabilities, unfamiliarity, None)
+        best = most_probable(self._predictor, probabilities, top_k)
+        return {"file": upload.name, **answer_of(decided, self._predictor, self._engine), **best}
+
+    def _decode(self, upload: Upload) -> NDArray[np.uint8]:
+        with name_if_slow(upload.name):
+            check_pixels(upload.content, self._engine.limits.max_pixels, self._tiff)
+            return self._predictor.input_of(upload.content)
+
+
+def most_probable(
+    decisions: Decisions, probabilities: NDArray[np.float32], top_k: int
+) -> dict[str, Any]:
+    """Return the most probable classes of an answer.
+
+    Args:
+        probabilities: float32 ``(num_classes,)``.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    names = decisions.class_names
+    return {"top": [{"class": names[k], "probability": float(probabilities[k])} for k in order]}
+
+
+def answer_of(decided: Prediction, decisions: Decisions, engine: Engine) -> dict[str, Any]:
+    """Return and count what a model decides for an image or a row."""
+    answer: dict[str, Any] = {
+        "classes": list(decided.classes),
+        "probabilities": list(decided.probabilities),
+    }
+    if decisions.leaves_open:
+        answer["unsure"] = list(decided.unsure)
+    if decisions.has_sets:
+        answer["set"] = list(decided.possible)
+    unfamiliar = decided.unfamiliarity is not None and decided.unfamiliarity > 1
+    if decided.unfamiliarity is not None:
+        answer |= {"unfamiliarity": decided.unfamiliarity, "unfamiliar": unfamiliar}
+    engine.monitoring.prediction(decided.classes, unfamiliar)
+    return answer

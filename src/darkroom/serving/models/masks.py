@@ -1,0 +1,68 @@
+"""Serves a model that predicts the mask of an image: the shares of the classes, and a PNG."""
+
+import asyncio
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from darkroom.decoding.bad_image import BadImage
+from darkroom.prediction.masks import class_shares, mask_image
+from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.tiles import NotFiniteError
+from darkroom.serving.engine import Engine
+from darkroom.serving.models.interface import Info, Options, gathered
+from darkroom.serving.models.pictures import RAW_TYPES, check_pixels, refusal_of
+from darkroom.serving.refusal import Refusal
+from darkroom.serving.uploads import Upload
+
+
+class MaskModel:
+    """An exported model of masks; one image at a time, since each has batches of tiles of its own."""
+
+    raw_types: tuple[str, ...] = RAW_TYPES
+    shown: str = "mask"
+
+    def __init__(self, predictor: Predictor, info: Info, options: Options, engine: Engine) -> None:
+        self.info = info
+        self._predictor, self._options, self._engine = predictor, options, engine
+
+    def warm_up(self) -> None:
+        self._predictor.probabilities(np.zeros((1, *self._predictor.input_shape), np.uint8))
+
+    async def answers(self, uploads: Sequence[Upload], top_k: int) -> list[dict[str, Any]]:
+        loop = asyncio.get_running_loop()
+        with self._engine.images.take(len(uploads)):
+            return await gathered(
+                [
+                    loop.run_in_executor(self._engine.inference, self._answer, upload, top_k)
+                    for upload in uploads
+                ]
+            )
+
+    def _answer(self, upload: Upload, top_k: int) -> dict[str, Any] | Refusal:
+        try:
+            check_pixels(upload.content, self._engine.limits.max_pixels, self._options.tiff)
+            mask = self._predictor.mask_of(upload.content, self._options.tile)
+        except BadImage as error:
+            self._engine.monitoring.failure()
+            return refusal_of(upload.name, error)
+        except NotFiniteError as error:
+            self._engine.monitoring.failure()
+            return Refusal(422, f"{upload.name}: {error}", "send another image")
+        names = self._predictor.class_names
+        shares = class_shares(mask, len(names))
+        order = np.argsort(-shares, kind="stable")[:top_k].tolist()
+        encoded = io.BytesIO()
+        mask_image(mask).save(encoded, "PNG")
+        self._engine.monitoring.batch(1)
+        self._engine.monitoring.prediction([names[order[0]]], False)
+        return {
+            "file": upload.name,
+            "width": mask.shape[1],
+            "height": mask.shape[0],
+            "shares": [{"class": names[k], "share": float(shares[k])} for k in order],
+            "mask": base64.b64encode(encoded.getvalue()).decode(),
+        }

@@ -120,8 +120,12 @@ async def _predict(service: Service, request: Request) -> Response:
                 answers = await model.answers(uploads, top_k)
         except TimeoutError:
             raise busy(f"no answer was found in {COMPUTE_SECONDS} s") from None
-    if "image/png" in request.headers.get("accept", "") and len(answers) == 1 and "mask" in answers[0]:
-        return Response(base64.b64decode(answers[0]["mask"]), media_type="image/png")
+    if (
+        "image/png" in request.headers.get("accept", "")
+        and len(answers) == 1
+        and "mask_png" in answers[0]
+    ):
+        return Response(base64.b64decode(answers[0]["mask_png"]), media_type="image/png")
     return json_response({"model": model.info.short, "predictions": answers})
 
 

@@ -40,11 +40,11 @@ function shownAnswer(answer, image) {
     side.append(element("p", answer.error + ". " + answer.what_to_do + ".", "error"));
     return box;
   }
-  if (answer.mask) {
+  if (answer.mask_png) {
     side.append(element("h2", "Classes of the pixels"));
     const mask = element("img");
     mask.alt = "The predicted mask";
-    mask.src = "data:image/png;base64," + answer.mask;
+    mask.src = "data:image/png;base64," + answer.mask_png;
     side.append(mask, tableOf("share of the pixels", answer.shares.map((s) => [s.class, s.share])));
   } else {
     side.append(element("h2", answer.classes.join(", ") || "no label"));

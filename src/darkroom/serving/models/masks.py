@@ -64,5 +64,5 @@ class MaskModel:
             "width": mask.shape[1],
             "height": mask.shape[0],
             "shares": [{"class": names[k], "share": float(shares[k])} for k in order],
-            "mask": base64.b64encode(encoded.getvalue()).decode(),
+            "mask_png": base64.b64encode(encoded.getvalue()).decode(),
         }

@@ -12,6 +12,8 @@ from support import make_spec
 
 from darkroom.collection.collection import find_collection
 from darkroom.collection.trouble import Troubles
+from darkroom.comparison.costs import costs_of
+from darkroom.comparison.side import Side
 from darkroom.config.data import DataSource
 from darkroom.config.prepare import Prepare, PrepareConfig
 from darkroom.dataset.info import DatasetInfo, load_info
@@ -235,6 +237,20 @@ def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     files = write_formats(["onnx"], folder / "checkpoint.safetensors", Source(model, loaded), folder)
     write_json(describe_export(loaded.preprocessing(), folder, files), folder / DESCRIPTION)
     return folder
+
+
+def test_compare_times_one_row_by_both_models(export: Path) -> None:
+    def read(path: Path) -> bytes:
+        if not (export / path.name).exists():
+            raise UserError(f"{path}: not available")
+        return (export / path.name).read_bytes()
+
+    side = Side("a", None, read_file=read)  # type: ignore[arg-type]
+    costs = costs_of(side, side, latency=True)
+    assert costs.latency is not None
+    assert costs.latency.num_rounds >= 20
+    assert costs.latency.ratio[1] > 0
+    assert not costs.not_measured
 
 
 def test_predict_classifies_the_rows_of_a_csv_as_the_checkpoint_does(export: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from project import Project
 
+from darkroom.tracking.descriptions import scores
+
 pytestmark = pytest.mark.slow
 
 SIDE = 32
@@ -59,12 +61,19 @@ def test_masks_go_through_all_stages(tmp_path: Path) -> None:
     project.dvc("repro", DARKROOM_TRACKING="off")
     test = json.loads(project.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > test["baseline"]["most_frequent"]["f1_macro"]
+    boundary = test["boundary"]
+    assert boundary["f1_macro"] == pytest.approx(
+        np.mean([row["boundary_f1"] for row in test["per_class"]]), abs=1e-6
+    )
+    assert scores(test)["test/boundary/wrong/0_to_1"] == boundary["wrong"]["0_to_1"]
+    assert "test/boundary/tolerance_pixels" not in scores(test)
+    assert f"{boundary['f1_macro']:.3f} on average" in project.text("reports/evaluate/report.html")
     for entry in json.loads(project.text("export/parity.json")).values():
         assert entry["pixel_agreement"] == 1
         assert entry["max_abs_difference_below"] <= 1e-4
         for name in ("iou_macro", "f1_macro", "accuracy"):
-            for score in (name, f"{name}_low", f"{name}_high"):
-                assert entry[score] == test[score]
+            for column in (name, f"{name}_low", f"{name}_high"):
+                assert entry[column] == test[column]
     assert "mean IoU" in project.text("export/README.md")
 
     parts = [np.array(Image.open(project.folder / f"data/shapes/images/{n:02}.png")) for n in range(4)]

@@ -93,6 +93,7 @@ def write_mask_report(
         ],
         per_class=sorted(metrics["per_class"].items(), key=_worst_first),
         colours={name: hex_colour(code) for code, name in enumerate(names)},
+        boundary=metrics["boundary"],
         matrix=shown_matrix(confusion, names),
         confusions=frequent_confusions(confusion, names),
         worst=worst,

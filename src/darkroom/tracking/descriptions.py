@@ -37,6 +37,7 @@ DETAILS = ("intervals", "gate")
 """Parts of metrics.json that describe scores but are not scores."""
 
 COMPARED = {
+    "boundary": ("f1_macro", "wrong"),
     "calibration": ("nll", "brier", "ece"),
     "abstention": ("coverage", "precision"),
     "conformal": ("coverage", "mean_set_size"),

@@ -22,6 +22,7 @@ from darkroom.evaluation.intervals import basis
 from darkroom.evaluation.mask_report import write_mask_plots, write_mask_report
 from darkroom.evaluation.overlays import WorstImage
 from darkroom.loading.batches import Batches
+from darkroom.metrics.boundaries import BoundaryCounter
 from darkroom.metrics.classification import metrics_file
 from darkroom.metrics.digits import DIGITS
 from darkroom.metrics.finite import check_finite
@@ -64,9 +65,12 @@ def evaluate_masks(inputs: Inputs) -> Outcome:
     most = max(names, key=lambda name: inputs.info.pixels["train"][name])
     metrics = {
         **with_intervals(pixel_metrics(counts, names), counts, groups),
+        "boundary": counted.boundaries.scores(),
         "baseline": {"most_frequent": constant_scores(counts, names.index(most), names)},
         "calibration": {"temperature": spec.temperature[0], **counted.nll},
     }
+    for row, f1 in zip(metrics["per_class"].values(), counted.boundaries.f1(), strict=True):
+        row["boundary_f1"] = f1
     test = metrics_file(metrics)
     test |= judge(options.gate, test)
     remarks = all_remarks(test, spec.training)
@@ -85,6 +89,7 @@ class Counted:
     pixels: PixelCounts
     nll: dict[str, float | None]
     """``nll`` and ``nll_before`` the calibration: means over pixels, in nats; None if all are void."""
+    boundaries: BoundaryCounter
 
 
 def count(spec: ModelSpec, outputs: Iterator[Outputs], paths: list[str]) -> Counted:
@@ -94,16 +99,19 @@ def count(spec: ModelSpec, outputs: Iterator[Outputs], paths: list[str]) -> Coun
         UserError: a logit is NaN or infinite.
     """
     counter, sums, num_images = PixelCounter(len(spec.class_names)), np.zeros(2), 0
+    boundaries = BoundaryCounter(len(spec.class_names))
     for logits, targets in outputs:
         of_batch = paths[num_images : num_images + len(logits)]
         check_finite(logits.cpu().numpy(), of_batch, "evaluate: the model")
-        counter.add(targets, logits.argmax(dim=1))
+        preds = logits.argmax(dim=1)
+        counter.add(targets, preds)
+        boundaries.add(targets, preds)
         sums += [_nll(logits, targets), _nll(logits / spec.temperature[0], targets)]
         num_images += len(logits)
     pixels = counter.result()
     num_pixels = int(pixels.confusion.sum())
     before, after = (round(float(s) / num_pixels, DIGITS) if num_pixels else None for s in sums)
-    return Counted(pixels, {"nll": after, "nll_before": before})
+    return Counted(pixels, {"nll": after, "nll_before": before}, boundaries)
 
 
 def _nll(logits: Tensor, targets: Tensor) -> float:

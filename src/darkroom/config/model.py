@@ -13,7 +13,8 @@ class Model(Section):
     name: str = Field(
         pattern=r"^(mlp|cnn|resnet|vit|unet|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+)$",
         description="network: mlp, cnn, resnet or vit, which are designed for small images, unet, which"
-        " predicts masks, or torchvision:NAME or timm:NAME; `darkroom models` lists them",
+        " predicts masks, or torchvision:NAME or timm:NAME; `darkroom models` lists them; with masks,"
+        " cnn, resnet and most networks of torchvision and timm become the encoder of a U-Net",
     )
     width: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         description="mlp: units per layer; cnn, resnet, unet: channels of the first layer; vit:"

@@ -44,10 +44,14 @@ def make_network(spec: ModelSpec) -> Network:
     if spec.encoding is not None and spec.name != "mlp":
         raise UserError(f"model.name: {spec.name} takes images; for rows of a table, choose mlp")
     is_own = ":" not in spec.name
+    target = model_target(spec.target)
     backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
+    try:
+        backbone = target.adapted(backbone, spec)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise _unfit(spec, error) from None
     use_onednn(backbone)
-    feature_shape = _feature_shape(backbone, spec)
-    head = model_target(spec.target).head(spec, feature_shape)
+    head = target.head(spec, _feature_shape(backbone, spec))
     return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
 
 
@@ -97,6 +101,11 @@ def library(name: str) -> tuple[ModuleType, str]:
     from darkroom.models.backbones import timm
 
     return timm, model_name
+
+
+def ends_with_map(spec: ModelSpec) -> bool:
+    """Return whether a library's backbone stops before its pooling."""
+    return spec.head == "concat_pool" or model_target(spec.target).needs_map
 
 
 def _make_mlp(spec: ModelSpec) -> nn.Module:
@@ -170,9 +179,8 @@ def _whole(value: int | None) -> int:
 
 def _library_backbone(spec: ModelSpec) -> nn.Module:
     module, name = library(spec.name)
-    makes_map = spec.head == "concat_pool"
     try:
-        return module.make_backbone(name, spec.input_size, makes_map, spec.stochastic_depth)
+        return module.make_backbone(name, spec.input_size, ends_with_map(spec), spec.stochastic_depth)
     except (ValueError, AssertionError) as error:
         raise _unfit(spec, error) from None
 

@@ -59,7 +59,8 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
         first = output[0] if isinstance(output, tuple) else output
-        shapes.setdefault(module, tuple(first.shape[1:]))
+        if isinstance(first, torch.Tensor):  # the encoder of a U-Net returns several maps by name
+            shapes.setdefault(module, tuple(first.shape[1:]))
 
     modules = dict(classifier.network.named_modules())
     handles = [module.register_forward_hook(note) for module in modules.values()]

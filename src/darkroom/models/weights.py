@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from darkroom.digests import file_sha256
 from darkroom.errors import UserError, brief
+from darkroom.models.backbones.pyramid import PyramidUNet
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
-from darkroom.models.factory import activation_of, library, make_classifier, pooling_of
+from darkroom.models.factory import activation_of, ends_with_map, library, make_classifier, pooling_of
 from darkroom.models.initialisation import initialise
 from darkroom.models.own_digest import check_digest
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
@@ -80,7 +81,10 @@ def start_from(weights: str, spec: ModelSpec, init: str | None = None) -> Start:
     mean, std = found.statistics
     spec = replace(spec, mean=mean, std=std)
     classifier = make_classifier(spec)
-    _copy_into(classifier.network.backbone, found.backbone, found.origin, spec.name)
+    backbone = classifier.network.backbone
+    if isinstance(backbone, PyramidUNet) and not backbone.is_whole(found.backbone):
+        backbone = backbone.encoder  # the decoder stays random
+    _copy_into(backbone, found.backbone, found.origin, spec.name)
     if found.head:
         _copy_into(classifier.network.head, found.head, found.origin, spec.name)
     return Start(classifier, spec, found.sha256, found.remark)
@@ -157,7 +161,7 @@ def _library_backbone(spec: ModelSpec, tensors: dict[str, Tensor]) -> dict[str, 
     if spec.name.startswith("torchvision:"):
         tensors = module.fitted(name, tensors, spec.input_size)
     with ShapesOnly():
-        backbone = module.make_backbone(name, spec.input_size, spec.head == "concat_pool", 0)
+        backbone = module.make_backbone(name, spec.input_size, ends_with_map(spec), 0)
     unused = module.names_of_whole(name) - set(backbone.state_dict())
     return {key: tensor for key, tensor in tensors.items() if key not in unused}
 

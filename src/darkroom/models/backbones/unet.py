@@ -39,43 +39,54 @@ class Down(nn.Sequential):
 
 
 class Up(nn.Module):
-    """One level of the decoder: double the size, add the map of the encoder, two convolutions."""
+    """One level of the decoder: double the size, add the encoder's map of that size, two convolutions.
 
-    def __init__(self, in_channels: int, out_channels: int, activation: str) -> None:
+    ``skip_channels`` is the number of channels of the encoder's map; 0: there is none.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, activation: str) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
-        self.conv = DoubleConv(2 * out_channels, out_channels, activation)
+        self.conv = DoubleConv(out_channels + skip_channels, out_channels, activation)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Double a map.
 
         Args:
             x: float ``(n, in_channels, h, w)``.
-            skip: float ``(n, out_channels, 2h, 2w)``, from the encoder.
+            skip: float ``(n, skip_channels, 2h, 2w)``, from the encoder.
 
         Returns:
             float ``(n, out_channels, 2h, 2w)``.
         """
-        return self.conv(torch.cat([skip, self.up(x)], dim=1))
+        x = self.up(x)
+        return self.conv(x if skip is None else torch.cat([skip, x], dim=1))
 
 
 class Decoder(nn.Module):
-    """The right half of the U-Net.
+    """The right half of the U-Net, over the maps of any encoder whose sizes halve from map to map.
 
     Args:
-        widths: the channels of the encoder's maps, the largest map first.
+        channels: of the encoder's maps, the largest map first.
+        widths: the channels after each doubling, the largest map first. One more than the maps allow
+            (``len(channels)`` instead of ``len(channels) - 1``) doubles the size once more, without a
+            map of the encoder.
     """
 
-    def __init__(self, widths: Sequence[int], activation: str) -> None:
+    def __init__(self, channels: Sequence[int], widths: Sequence[int], activation: str = "relu") -> None:
         super().__init__()
-        levels = reversed(list(pairwise(widths)))
-        self.ups = nn.ModuleList(Up(below, width, activation) for width, below in levels)
+        num_extra = len(widths) - (len(channels) - 1)
+        assert num_extra >= 0
+        skips = [0] * num_extra + [*channels[:-1]]
+        inputs = [*widths, channels[-1]][1:]
+        levels = zip(inputs, skips, widths, strict=True)
+        self.ups = nn.ModuleList(Up(*level, activation) for level in reversed(list(levels)))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """The encoder's maps, float ``(n, C, h, w)``, the largest first -> ``(n, widths[0], H, W)``."""
         *skips, x = maps
-        for up, skip in zip(self.ups, reversed(skips), strict=True):
-            x = up(x, skip)
+        for up in self.ups:
+            x = up(x, skips.pop() if skips else None)
         return x
 
 
@@ -93,7 +104,7 @@ class UNet(nn.Module):
         widths = [width * 2**level for level in range(depth)]
         self.first = DoubleConv(channels, width, activation)
         self.downs = nn.ModuleList(Down(*pair, activation, pooling) for pair in pairwise(widths))
-        self.decoder = Decoder(widths, activation)
+        self.decoder = Decoder(widths, widths[:-1], activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """float ``(n, channels, height, width)`` -> a map of features ``(n, C, height, width)``."""

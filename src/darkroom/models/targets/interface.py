@@ -10,7 +10,7 @@ from darkroom.models.targets import mask, one_class, several_labels
 from darkroom.targets import Target
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from darkroom.models.heads import Head
     from darkroom.models.spec import ModelSpec
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 class ModelTarget(Protocol):
     """A module for each kind. Descriptions are read without torch, which modules thus import late."""
+
+    needs_map: bool
+    """Whether the backbone must return a map."""
+
+    def adapted(self, backbone: "nn.Module", spec: "ModelSpec") -> "nn.Module":
+        """Return a backbone whose features suit the kind of target, from that of the spec.
+
+        Raises:
+            UserError: the spec's backbone cannot be adapted.
+        """
+        ...
 
     def head(self, spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
         """Return the part of a network that computes logits from features.

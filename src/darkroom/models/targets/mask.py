@@ -10,10 +10,31 @@ from darkroom.errors import UserError
 from darkroom.void import VOID
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from darkroom.models.heads import Head
     from darkroom.models.spec import ModelSpec
+
+
+needs_map = True
+
+
+def adapted(backbone: "nn.Module", spec: "ModelSpec") -> "nn.Module":
+    """Return a U-Net whose encoder is the backbone, unless it is a U-Net itself.
+
+    Raises:
+        UserError: see ``find_stages``.
+    """
+    if spec.name == "unet":
+        return backbone
+
+    import torch
+
+    from darkroom.models.backbones.pyramid import PyramidUNet, find_stages
+
+    channels = spec.channels if ":" not in spec.name else 3
+    image = torch.zeros(1, channels, *spec.input_size)
+    return PyramidUNet(backbone, find_stages(spec.name, backbone, image))
 
 
 def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
@@ -27,7 +48,7 @@ def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
     if tuple(feature_shape[1:]) != spec.input_size:
         raise UserError(
             f"model.name: {spec.name} has no features for each pixel, and the images of this data set "
-            "have masks; choose unet"
+            "have masks; choose unet, or a network that makes maps, as cnn"
         )
     if spec.head != "linear":
         raise UserError(

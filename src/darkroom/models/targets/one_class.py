@@ -7,10 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from darkroom.models.heads import Head
     from darkroom.models.spec import ModelSpec
+
+
+needs_map = False
+
+
+def adapted(backbone: "nn.Module", spec: "ModelSpec") -> "nn.Module":
+    return backbone
 
 
 def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":

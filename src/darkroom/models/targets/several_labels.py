@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.models.targets.one_class import adapted as adapted
 from darkroom.models.targets.one_class import head as head
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+needs_map = False
 
 
 def probabilities(logits: "Tensor") -> "Tensor":

@@ -103,12 +103,13 @@ def darkroom_learner(options: argparse.Namespace, data: Data, num_classes: int) 
     from darkroom.models.backbones.unet import UNet
     from darkroom.models.classifier import Classifier
     from darkroom.models.heads import PixelHead
+    from darkroom.models.initialisation import initialise
     from darkroom.models.network import Network
     from darkroom.training.mask_losses import dice, mean_over_pixels, summed
 
-    network: Any = Network(
-        UNet(3, options.width, options.depth), PixelHead(options.width, num_classes, 0.0)
-    )
+    unet = UNet(3, options.width, options.depth)
+    initialise(unet, options.init, "relu")
+    network: Any = Network(unet, PixelHead(options.width, num_classes, 0.0))
     model = Classifier(network, MEAN, STD)
     settings = Augment.model_validate(
         dict.fromkeys(Augment.model_fields, 0)
@@ -259,6 +260,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("darkroom", "smp"))
     parser.add_argument("--width", type=int, default=20)
     parser.add_argument("--depth", type=int, default=5)
+    parser.add_argument("--init", default="kaiming", help="darkroom's model.init")
     parser.add_argument("--small", type=float, default=0.6, help="share of epochs with small images")
     parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--decay", type=float, default=0.01)

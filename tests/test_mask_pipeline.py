@@ -1,7 +1,9 @@
-"""Masks through all five stages; test_resume.py has the training that is killed."""
+"""Masks through all five stages, and the same bytes after a kill, at another path and by force."""
 
 import csv
 import json
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,30 @@ def test_masks_go_through_all_stages(tmp_path: Path) -> None:
     truth = np.block([truths[:2], truths[2:]])
     assert mask.shape == truth.shape
     assert (mask == truth)[truth != 3].mean() > test["accuracy"] - 0.05
+
+
+def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(tmp_path: Path) -> None:
+    environ = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
+    whole = shapes_project(tmp_path / "whole")
+    whole.dvc("repro", **environ)
+    lock = whole.text("dvc.lock")
+
+    killed = Project(tmp_path / "another" / "path")
+    shutil.copytree(whole.folder / "data/shapes", killed.folder / "data/shapes")
+    shutil.copy(whole.folder / "params.yaml", killed.folder)
+    killed.dvc("repro", "prepare", **environ)
+    with killed.start("python", "stages/train.py", **environ) as train:
+        while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
+            assert train.poll() is None, train.communicate()
+            time.sleep(0.005)
+        train.kill()
+    assert "train: resumes after step" in killed.dvc("repro", **environ)
+    assert killed.text("dvc.lock") == lock
+
+    killed.dvc("repro", "--force", **environ)
+    assert killed.text("dvc.lock") == lock
+    killed.set_params(seed=1)
+    killed.dvc("repro", "train", **environ)
+    assert killed.text("dvc.lock") != lock
+    model = "models/model.safetensors"
+    assert (killed.folder / model).read_bytes() != (whole.folder / model).read_bytes()

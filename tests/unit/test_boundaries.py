@@ -79,9 +79,9 @@ def test_errors_by_distance_are_those_of_distance_transforms() -> None:
     ]
     is_valid, is_wrong = targets != VOID, targets != preds
     expected, low = {}, -1.0
-    for high in (*DISTANCES, np.inf):
+    names = ("0_to_1", "2", "3_to_4", "5_to_8", "9_to_16", "over_16")
+    for name, high in zip(names, (*DISTANCES, np.inf), strict=True):
         here = is_valid & (np.array(rings) > low) & (np.array(rings) <= high)
-        name = f"over_{low}" if high == np.inf else f"{int(low) + 1}_to_{high}"
         expected[name] = is_wrong[here].mean() if here.any() else None
         low = high
     assert scores(targets, preds)["wrong"] == pytest.approx(expected, abs=1e-6)

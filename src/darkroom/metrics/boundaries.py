@@ -95,7 +95,7 @@ class BoundaryCounter:
             "tolerance_pixels": self._tolerance,
             "f1_macro": _rounded(sum(measured), len(measured)),
             "wrong": {
-                f"{low + 1}_to_{high}" if high else f"over_{low}": _rounded(num_wrong, num_pixels)
+                _range_name(low + 1, high): _rounded(num_wrong, num_pixels)
                 for (low, high), num_pixels, num_wrong in shares
             },
         }
@@ -145,6 +145,12 @@ def _f1(num_predicted: int, num_found: int, num_true: int, num_reached: int) -> 
         return 0.0
     precision, recall = num_found / num_predicted, num_reached / num_true
     return 2 * precision * recall / (precision + recall)
+
+
+def _range_name(low: int, high: int | None) -> str:
+    if high is None:
+        return f"over_{low - 1}"
+    return f"{low}" if low == high else f"{low}_to_{high}"
 
 
 def _rounded(total: float, number: int) -> float | None:

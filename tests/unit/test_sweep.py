@@ -313,7 +313,7 @@ def test_a_training_that_paused_ends_with_the_bytes_of_one_that_did_not(
 
 def test_a_failed_trial_loses_nothing_and_the_rest_are_compared(base: Params, tmp_path: Path) -> None:
     sweep = of(tmp_path, "train.lr: [0.1, 100, 0.01]", head="sampler: grid\nseeds: 2", base=base)
-    summary, folder = run_sweep(sweep, Runtime(tracking="off"), lambda summary, folder: None)
+    summary, folder = run_sweep(sweep, Runtime(tracking="off"))
     by_lr = {summary.overlay(one)["train.lr"]: one for one in summary.trials}
     assert {lr: one.state for lr, one in by_lr.items()} | {100.0: "any"} == {
         0.05: "complete",
@@ -324,12 +324,15 @@ def test_a_failed_trial_loses_nothing_and_the_rest_are_compared(base: Params, tm
     assert all(len(one.scores[4]) == 2 for one in summary.ranked)
     assert summary.best.score() == max(one.score() for one in summary.ranked)
     assert (folder / "model.safetensors").exists()
+    page = (folder / "report.html").read_text()
+    assert summary.sentences[0] in page
+    assert "Not estimated: it takes at least 10 trials" in page
     assert "mean of 2 seeds" in summary.sentences[0]
     lr = flatten(summary.sweep.space.base)["train.lr"]
     assert lr == 0.05
     results = [*Path(".darkroom/sweep").glob(f"*/*/{RESULT}")]
     states = [path.stat().st_mtime_ns for path in results]
-    again, _ = run_sweep(sweep, Runtime(tracking="off"), lambda summary, folder: None)
+    again, _ = run_sweep(sweep, Runtime(tracking="off"))
     assert again.to_json() == summary.to_json()
     assert [path.stat().st_mtime_ns for path in results] == states
     assert not [*Path(".darkroom/sweep").glob("*/*/checkpoints")]
@@ -343,7 +346,7 @@ def test_halving_trains_only_the_best_to_the_end_and_jobs_change_nothing(
     found = []
     for jobs in (1, 2):
         sweep = of(tmp_path, LR, head=f"{head}\njobs: {jobs}\nname: of_{jobs}", base=base)
-        summary, _ = run_sweep(sweep, Runtime(tracking="off"), lambda summary, folder: None)
+        summary, _ = run_sweep(sweep, Runtime(tracking="off"))
         found.append([(one.point, one.state, one.scores, one.curve) for one in summary.trials])
     assert sweep.rungs == [1, 3, 4]
     assert found[0] == found[1]
@@ -359,7 +362,7 @@ def test_halving_trains_only_the_best_to_the_end_and_jobs_change_nothing(
 
 def test_use_writes_the_best_values_and_says_what_else_has_changed(base: Params, tmp_path: Path) -> None:
     sweep = of(tmp_path, "train.lr: [0.1]", "train.unfreeze: [[]]", head="sampler: grid", base=base)
-    summary, _ = run_sweep(sweep, Runtime(tracking="off"), lambda summary, folder: None)
+    summary, _ = run_sweep(sweep, Runtime(tracking="off"))
     result = CliRunner().invoke(use, ["--sweep", "sweep"], catch_exceptions=False)
     assert result.exit_code == 0
     wanted = summary.overlay(summary.best)

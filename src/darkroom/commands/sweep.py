@@ -38,12 +38,14 @@ def sweep(file: Path, check: bool, example: bool, as_json: bool) -> None:
         return
     configure_libraries(params.train.deterministic)
     from darkroom.sweep.run import run_sweep
+    from darkroom.sweep.winner import REPORT
 
-    summary, _ = run_sweep(asked, runtime, lambda summary, folder: None)
+    summary, folder = run_sweep(asked, runtime)
     if as_json:
         click.echo(json.dumps(summary.to_json(), indent=2))
         return
     make_console().print(summary.table())
     for sentence in summary.sentences:
         click.echo(sentence)
+    click.echo(f"See {folder / REPORT}")
     click.echo(f"next: darkroom use --sweep {asked.name}", err=True)

@@ -1,7 +1,6 @@
 """A sweep from its definition to its files: trials, runs in MLflow, the best model and the summary."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from darkroom.paths import CACHE, REPORT_TRAIN, WEIGHTS
 from darkroom.progress import progress_bar
 from darkroom.runtime import Runtime
 from darkroom.sweep.definition import Sweep
+from darkroom.sweep.page import write_report
 from darkroom.sweep.runs import open_runs
 from darkroom.sweep.search import Search, config_of, configs_of, num_epochs
 from darkroom.sweep.study import Trial, check_optuna, open_study
@@ -40,7 +40,7 @@ def origin_of(sweep: Sweep, runtime: Runtime) -> dict[str, Any]:
         "models/weights": digest_of_files(
             {path.name: FileDigest.of(path) for path in WEIGHTS.glob("*") if path.is_file()}
         ),
-        "code": code_digest((*ROOMS, "training", "metrics", "sweep")),
+        "code": code_digest((*ROOMS, "training", "metrics")),
         "space": sweep.description,
         "sampler": sweep.sampler,
         "sampler.seed": sweep.seed,
@@ -54,13 +54,8 @@ def origin_of(sweep: Sweep, runtime: Runtime) -> dict[str, Any]:
     return json.loads(json.dumps(origin))
 
 
-def run_sweep(
-    sweep: Sweep, runtime: Runtime, report: Callable[[Summary, Path], None]
-) -> tuple[Summary, Path]:
+def run_sweep(sweep: Sweep, runtime: Runtime) -> tuple[Summary, Path]:
     """Train all trials that were not trained yet; return the summary and the folder of the sweep.
-
-    Args:
-        report: writes the page of a summary into the folder.
 
     Raises:
         UserError: see ``open_study``, ``origin_of`` and ``summarise``.
@@ -97,7 +92,7 @@ def run_sweep(
         summary = summarise(sweep, study.trials(), origin, PreparedData().info.num_images("val"))
         _write_model(summary, runtime, root, log, folder)
         write_best(summary, folder)
-        report(summary, folder)
+        write_report(summary, folder)
         runs.finish(summary)
     return summary, folder
 

@@ -104,11 +104,12 @@ class Summary:
             f"Trial {best.index} is the best of {counted(len(self.trials), 'trial')} ({states}):"
             f" macro F1 {score:.4f}{mean}, on {counted(self.num_validation, 'validation image')}."
         ]
-        current = next((one for one in self.ranked if one.index == 0), None)
-        if current is not None and best.index:
-            found.append(f"params.yaml as it is (trial 0) has {current.score():.4f}.")
-        elif not best.index:
+        current = next((one for one in self.trials if one.index == 0), None)
+        if not best.index:
             found.append("That is params.yaml as it is; no other trial was better.")
+        elif current is not None:
+            when = "" if current.state == "complete" else f", but is {current.state}"
+            found.append(f"params.yaml as it is (trial 0) has {current.score():.4f}{when}.")
         found.append(
             "The best of many is too optimistic, because it was chosen by the same images:"
             f" among {len(self.trials)} equally good trials, chance alone lifts it by up to about"

@@ -8,6 +8,7 @@ from darkroom.commands.ci import ci
 from darkroom.commands.compare import compare
 from darkroom.commands.folds import folds
 from darkroom.commands.gate import gate
+from darkroom.commands.init import init
 from darkroom.commands.learning_curve import learning_curve
 from darkroom.commands.lr import lr
 from darkroom.commands.models import models
@@ -62,6 +63,7 @@ def main() -> None:
 
 
 for command in (
+    init,
     plan,
     predict,
     serve,

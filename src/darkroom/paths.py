@@ -7,7 +7,6 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 ENVIRONMENT = Path("environment.json")
-RECIPES = Path("recipes")
 
 DATA = Path("data")
 FETCHED = DATA / "fetched"

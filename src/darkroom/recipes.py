@@ -1,7 +1,8 @@
 """Recipes: overlays of params.yaml, each a YAML file whose first comment describes it."""
 
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.errors import UserError, did_you_mean
+from darkroom.installed import RECIPES
 from darkroom.params import flatten, load_params, parameters
 
 MADE_FOR = "made_for"
@@ -55,6 +57,20 @@ def list_recipes(folder: Path) -> dict[str, str]:
     return {path.stem: _about(path) for path in sorted(folder.glob("*.yaml"))}
 
 
+def find_recipe(given: str) -> tuple[str, Path]:
+    """Return name and folder of a recipe, given by name or as the path of a YAML file.
+
+    Raises:
+        UserError: there is no such file. A name is checked by ``use_recipe``.
+    """
+    path = Path(given)
+    if path.suffix != ".yaml":
+        return given, RECIPES
+    if not path.is_file():
+        raise UserError(f"{given}: the file does not exist")
+    return path.stem, path.parent
+
+
 def use_recipe(name: str, folder: Path, params: Path) -> Used:
     """Write a recipe's values into ``params``; comments and all other values stay.
 
@@ -84,16 +100,9 @@ def use_recipe(name: str, folder: Path, params: Path) -> Used:
                 f" under {MADE_FOR}, so that `darkroom use` shows it"
             )
     before = flatten(load_params(params))
-    yaml = _round_trip()
-    document = yaml.load(params.read_text(encoding="utf-8"))
-    for full_name, value in overlay.items():
-        section, _, key = full_name.rpartition(".")
-        values = document[section] if section else document
-        values[key] = _on_one_line(value, values[key])
     written = params.with_name(f".{params.name}.{os.getpid()}")
     try:
-        with written.open("w", encoding="utf-8") as file:
-            yaml.dump(document, file)
+        written.write_text(with_values(params.read_text(encoding="utf-8"), overlay), encoding="utf-8")
         try:
             now = flatten(load_params(written))
         except UserError as error:
@@ -105,6 +114,29 @@ def use_recipe(name: str, folder: Path, params: Path) -> Used:
         [(name, before[name], now[name]) for name in before if before[name] != now[name]],
         [(name, now[name], made_for[name]) for name in made_for if now[name] != made_for[name]],
     )
+
+
+def with_values(text: str, values: Mapping[str, Any]) -> str:
+    """Return a params.yaml with other values of some parameters; comments and other values stay.
+
+    Args:
+        text: a valid params.yaml.
+        values: by full name.
+    """
+    yaml = round_trip()
+    document = yaml.load(text)
+    for full_name, value in values.items():
+        section, _, key = full_name.rpartition(".")
+        entries = document[section] if section else document
+        entries[key] = _on_one_line(value, entries[key])
+    return dumped(yaml, document)
+
+
+def dumped(yaml: YAML, document: CommentedMap) -> str:
+    """Return a document as text."""
+    text = io.StringIO()
+    yaml.dump(document, text)
+    return text.getvalue()
 
 
 def _on_one_line(value: Any, before: Any = None) -> Any:
@@ -121,7 +153,7 @@ def _on_one_line(value: Any, before: Any = None) -> Any:
     return line
 
 
-def _round_trip() -> YAML:
+def round_trip() -> YAML:
     """Return a YAML reader and writer that keeps comments."""
     yaml = YAML()
     yaml.preserve_quotes = True

@@ -225,30 +225,33 @@ def test_use_without_a_recipe_lists_all_and_changes_nothing(project: Path) -> No
     before = (project / "params.yaml").read_text()
     result = CliRunner().invoke(use, [])
     assert result.exit_code == 0
-    assert result.stdout == "mine\n    For tests. Fast.\nother\n    For others.\n"
+    described = list_recipes(RECIPES)
+    assert result.stdout == "".join(f"{name}\n    {about}\n" for name, about in described.items())
     assert (project / "params.yaml").read_text() == before
 
 
 def test_use_shows_each_value_that_it_changes(project: Path) -> None:
-    result = CliRunner().invoke(use, ["mine"])
+    result = CliRunner().invoke(use, ["recipes/mine.yaml"])
     assert result.exit_code == 0
     assert result.stdout == "train.epochs: 40 -> 3\ntrain.lr: 0.05 -> 0.5\n"
     assert result.stderr.splitlines()[0] == "params.yaml: 2 values changed"
     assert result.stderr.splitlines()[-1] == "next: dvc repro"
     assert values_of(project / "params.yaml")["train.lr"] == 0.5
-    again = CliRunner().invoke(use, ["mine"])
+    again = CliRunner().invoke(use, ["recipes/mine.yaml"])
     assert (again.stdout, again.stderr.splitlines()[0]) == ("", "params.yaml: 0 values changed")
 
 
 def test_use_says_that_half_precision_needs_a_gpu(project: Path) -> None:
     (project / "recipes/half.yaml").write_text("train: {precision: bfloat16}")
-    result = CliRunner().invoke(use, ["half"])
+    result = CliRunner().invoke(use, ["recipes/half.yaml"])
     assert "train.precision: bfloat16 needs a GPU; to train on a CPU" in result.stderr
-    assert "needs a GPU" not in CliRunner().invoke(use, ["mine"]).stderr.partition("next")[2]
+    assert (
+        "needs a GPU" not in CliRunner().invoke(use, ["recipes/mine.yaml"]).stderr.partition("next")[2]
+    )
 
 
 def test_use_names_the_data_that_a_recipe_was_made_for_as_they_are_set(project: Path) -> None:
-    result = CliRunner().invoke(use, ["other"])
+    result = CliRunner().invoke(use, ["recipes/other.yaml"])
     assert result.stdout == "train.epochs: 40 -> 3\n"
     assert "params.yaml: 1 value changed\n" in result.stderr
     assert "  data.fetch: [CIFAR10]\n" in result.stderr

@@ -20,11 +20,21 @@ SECRETS = (
 )
 """What DVC's remote in S3 and a server of MLflow need."""
 
+SETUP_CLONE = "make setup"
+"""The command that makes the environment in a clone of darkroom."""
+
+SETUP_PROJECT = "python -m venv .venv && .venv/bin/python -m pip install --quiet -r requirements.txt"
+"""The same in a project made by ``darkroom init``."""
+
 _SECRET = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def workflow(
-    hosting: str, secrets: Sequence[str] = SECRETS, gpu: bool = False, plots: bool = False
+    hosting: str,
+    secrets: Sequence[str] = SECRETS,
+    gpu: bool = False,
+    plots: bool = False,
+    setup: str = SETUP_CLONE,
 ) -> str:
     """Return the text of the workflow file for ``github`` or ``gitlab``.
 
@@ -32,6 +42,7 @@ def workflow(
         secrets: names of the secrets that steps get which use DVC's remote or MLflow.
         gpu: whether the pipeline runs on a self-hosted runner with the label ``gpu``.
         plots: whether comments show plots, which GitHub keeps in a branch. GitLab's always do.
+        setup: the command that makes the environment ``.venv``.
 
     Raises:
         UserError: the name of a secret is not allowed.
@@ -56,4 +67,4 @@ def workflow(
         undefined=StrictUndefined,
     )
     template = environment.get_template(f"{hosting}.yml.j2")
-    return template.render(secrets=secrets, gpu=gpu, plots=plots)
+    return template.render(secrets=secrets, gpu=gpu, plots=plots, setup=setup)

@@ -29,10 +29,12 @@ def _writer(hosting: str) -> click.Command:
         "and MLflow]",
     )
     def write(out: Path | None, prints: bool, gpu: bool, plots: bool, secrets: tuple[str, ...]) -> None:
-        from darkroom.ci.workflow import PLACES, SECRETS, workflow
+        from darkroom.ci.workflow import PLACES, SECRETS, SETUP_CLONE, SETUP_PROJECT, workflow
         from darkroom.errors import UserError
+        from darkroom.project.record import RECORD
 
-        text = workflow(hosting, secrets or SECRETS, gpu, plots)
+        setup = SETUP_PROJECT if RECORD.is_file() else SETUP_CLONE
+        text = workflow(hosting, secrets or SECRETS, gpu, plots, setup)
         if prints:
             if out is not None:
                 raise UserError("--print and --out: choose one")

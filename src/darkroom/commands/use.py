@@ -1,7 +1,5 @@
 """darkroom use: applies a recipe to params.yaml."""
 
-from pathlib import Path
-
 import click
 
 
@@ -18,9 +16,10 @@ def use(recipe: str | None, sweep: str | None) -> None:
     diff params.yaml` shows the changes.
     """
     from darkroom.errors import UserError, counted
+    from darkroom.installed import RECIPES
     from darkroom.params import flatten, load_params, shown
-    from darkroom.paths import PARAMS, RECIPES
-    from darkroom.recipes import list_recipes, use_recipe
+    from darkroom.paths import PARAMS
+    from darkroom.recipes import find_recipe, list_recipes, use_recipe
     from darkroom.sweep.winner import BEST, differences, folder_of_sweep
 
     if recipe is not None and sweep is not None:
@@ -31,12 +30,7 @@ def use(recipe: str | None, sweep: str | None) -> None:
         for name, about in list_recipes(RECIPES).items():
             click.echo(f"{name}\n    {about}")
         return
-    path = Path(recipe)
-    folder = RECIPES
-    if path.suffix == ".yaml":
-        if not path.is_file():
-            raise UserError(f"{recipe}: the file does not exist")
-        folder, recipe = path.parent, path.stem
+    recipe, folder = find_recipe(recipe)
     used = use_recipe(recipe, folder, PARAMS)
     for name, before, now in used.changes:
         click.echo(f"{name}: {shown(before)} -> {shown(now)}")

@@ -11,6 +11,7 @@ from typing import Self
 from darkroom.bounded_yaml import BadYaml, load_yaml, read_text
 from darkroom.config.section import StageConfig
 from darkroom.errors import UserError
+from darkroom.installed import other_code
 from darkroom.params import load_params
 from darkroom.paths import PARAMS, PIPELINE
 
@@ -54,6 +55,7 @@ class Snapshot:
         edited = [] if now.config == self.config else [str(PARAMS)]
         paths = sorted({*self.code, *now.code})
         edited += [str(path) for path in paths if self.code.get(path) != now.code.get(path)]
+        edited += other_code(stage)
         if edited:
             raise EditedMeanwhile(
                 f"{', '.join(edited)} edited while {stage} ran: DVC would record the new version as "

@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 from darkroom.compute.determinism import configure_libraries
 from darkroom.config.section import StageConfig
 from darkroom.errors import UserError
+from darkroom.installed import check_code
 from darkroom.params import flatten, load_params
 from darkroom.paths import CACHE, ENVIRONMENT, PARAMS
 from darkroom.pipeline.locks import only_one
@@ -55,6 +56,7 @@ def _run_stage(
     signal.signal(signal.SIGTERM, _exit_on_term)
     end_with_dvc()
     try:
+        check_code(name)
         config = config_type.of(load_params(PARAMS))
         runtime = load_runtime()
         configure_libraries(config.is_deterministic)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from darkroom.installed import installed_remark
 from darkroom.params import load_params
 from darkroom.paths import PARAMS
 from darkroom.planning.costs import with_costs
@@ -23,5 +24,5 @@ def planned(rev: str | None = None) -> Plan:
     root = project_root()
     with open_view(rev) as view:
         plan = with_costs(make_plan(view), view.params, root)
-    remark = environment_remark(Path())
-    return replace(plan, remarks=[*plan.remarks, remark]) if remark else plan
+    remarks = filter(None, (installed_remark() if rev is None else "", environment_remark(Path())))
+    return replace(plan, remarks=[*plan.remarks, *remarks])

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from darkroom.errors import counted, listed
+from darkroom.installed import ENDING
 from darkroom.params import shown
 
 CODE = "src/darkroom/"
@@ -27,8 +28,7 @@ def param_reasons(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[st
 
 def code_reason(paths: list[str]) -> str:
     """Return a sentence on changed deps under src/ or stages/; folders are called rooms."""
-    names = [path.removeprefix(CODE) for path in paths]
-    return f"code changed: {listed(name if name.endswith('.py') else f'{name}/' for name in names)}"
+    return f"code changed: {listed(map(_code_name, paths))}"
 
 
 def data_reason(path: str, old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> str:
@@ -76,3 +76,10 @@ def _where(names: set[str]) -> str:
     if most == ["."]:
         return f"({listed(sorted(names), NUM_NAMED)})"
     return f"in {listed(most, NUM_NAMED)}"
+
+
+def _code_name(path: str) -> str:
+    if path.endswith(ENDING):  # of a project made by `darkroom init`
+        return "the installed darkroom"
+    name = path.removeprefix(CODE)
+    return name if name.endswith(".py") else f"{name}/"

@@ -1,6 +1,7 @@
 """The files of a project that ``darkroom init`` writes, as texts."""
 
 import io
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -87,6 +88,7 @@ def pipeline_text() -> str:
     return _PIPELINE_COMMENT + body[body.index("stages:") :]
 
 
+@cache
 def locked_packages() -> str:
     """Return darkroom and every package that it can use here, with the installed versions.
 

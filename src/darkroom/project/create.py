@@ -73,8 +73,9 @@ def create(wish: Wish, advance: Callable[[int], None]) -> list[str]:
     """
     folder = wish.folder
     params = _params(wish)
-    files = project_files(folder.resolve().name, wish.hosting)
-    record = Record.of(version(), files)
+    name = folder.resolve().name
+    files = project_files(name, wish.hosting)
+    record = Record.of(name, version(), files)
     files |= {"params.yaml": params, RECORD.as_posix(): record.text()}
     is_new = not folder.exists()
     try:

@@ -16,15 +16,17 @@ RECORD = Path("darkroom.json")
 class Record:
     """What was written, and by which version."""
 
+    name: str
+    """The name of the project: that of its folder when it was made."""
     version: str
     """The version of darkroom that last wrote files."""
     files: Mapping[str, str]
     """The SHA-256 of each file as it was written, by path in the project."""
 
     @classmethod
-    def of(cls, version: str, files: Mapping[str, str]) -> Self:
+    def of(cls, name: str, version: str, files: Mapping[str, str]) -> Self:
         """Return the record of written files, given as texts by path."""
-        return cls(version, {path: text_sha256(text) for path, text in files.items()})
+        return cls(name, version, {path: text_sha256(text) for path, text in files.items()})
 
     @classmethod
     def load(cls, root: Path) -> Self:
@@ -36,7 +38,8 @@ class Record:
         path = root / RECORD
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            version, files = f"{document['darkroom']}", dict(document["files"])
+            name, version = f"{document['project']}", f"{document['darkroom']}"
+            files = dict(document["files"])
         except FileNotFoundError:
             raise UserError(
                 f"{path}: the file does not exist; --upgrade needs a project made by `darkroom init`"
@@ -45,13 +48,17 @@ class Record:
             raise UserError(
                 f"{path}: damaged; restore it from git, or copy the one of a new `darkroom init`"
             ) from None
-        if bad := [name for name in files if not _is_inside(name)]:
+        if bad := [file for file in files if not _is_inside(file)]:
             raise UserError(f"{path}: {bad[0]!r} is not a path in the project")
-        return cls(version, files)
+        return cls(name, version, files)
 
     def text(self) -> str:
         """Return the record as it is kept."""
-        document = {"darkroom": self.version, "files": dict(sorted(self.files.items()))}
+        document = {
+            "project": self.name,
+            "darkroom": self.version,
+            "files": dict(sorted(self.files.items())),
+        }
         return json.dumps(document, indent=2) + "\n"
 
 

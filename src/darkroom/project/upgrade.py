@@ -86,7 +86,7 @@ def plan_upgrade(root: Path) -> Upgrade:
     """
     record = Record.load(root)
     hosting = next((name for name, path in PLACES.items() if path.as_posix() in record.files), None)
-    files = project_files(root.resolve().name, hosting)
+    files = project_files(record.name, hosting)
     changes = list(_changes(root, files, record))
     if (root / PARAMS).is_file():
         params = (root / PARAMS).read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def plan_upgrade(root: Path) -> Upgrade:
         params, merged = "", Merged(shipped_params(), [])
     if merged.text != params:
         changes.append(Change(PARAMS, params, merged.text))
-    return Upgrade(record.version, changes, merged.remarks, Record.of(version(), files))
+    return Upgrade(record.version, changes, merged.remarks, Record.of(record.name, version(), files))
 
 
 def _changes(root: Path, files: dict[str, str], record: Record) -> Iterator[Change]:
@@ -106,11 +106,12 @@ def _changes(root: Path, files: dict[str, str], record: Record) -> Iterator[Chan
             continue
         old = file.read_text(encoding="utf-8", errors="replace")
         recorded = record.files.get(path)
-        if old == new or recorded == text_sha256(new):  # the second: only the user has changed it
+        if old == new:
             continue
-        yield Change(
-            path, old, new, is_edited=recorded != text_sha256(old) and not path.endswith(ENDING)
-        )
+        if path.endswith(ENDING):  # nothing that people edit
+            yield Change(path, old, new)
+        elif recorded != text_sha256(new):  # otherwise only the user has changed it
+            yield Change(path, old, new, is_edited=recorded != text_sha256(old))
 
 
 def _write(path: Path, text: str) -> None:

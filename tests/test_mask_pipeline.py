@@ -115,7 +115,9 @@ def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(tmp_path: Path) -
     killed = Project(tmp_path / "another" / "path")
     shutil.copytree(whole.folder / "data/shapes", killed.folder / "data/shapes")
     shutil.copy(whole.folder / "params.yaml", killed.folder)
-    killed.dvc("repro", "prepare", **environ)
+    killed.dvc(
+        "repro", "fetch", "prepare", **environ
+    )  # the lock lists stages in the order of their runs
     with killed.start("python", "stages/train.py", **environ) as train:
         while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
             assert train.poll() is None, train.communicate()

@@ -126,8 +126,9 @@ def test_dice_needs_masks(kind) -> None:  # type: ignore[no-untyped-def]
 def test_a_model_of_masks_has_a_map_as_large_as_the_image_or_is_refused() -> None:
     images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
     assert make_classifier(SPEC)(images).shape == (2, 3, 8, 8)
-    with pytest.raises(UserError, match=r"model.name: cnn has no features for each pixel"):
-        make_classifier(replace(SPEC, name="cnn"))
+    assert make_classifier(replace(SPEC, name="cnn"))(images).shape == (2, 3, 8, 8)
+    with pytest.raises(UserError, match=r"model.name: mlp does not halve images step by step"):
+        make_classifier(replace(SPEC, name="mlp"))
     with pytest.raises(UserError, match=r"model.head: mlp pools the features of all pixels"):
         make_classifier(replace(SPEC, head="mlp"))
 

@@ -2,37 +2,20 @@
 
 import base64
 import csv
-import io
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
-from served import NAMES, Answer, Served, form, read_answer, serving, write_export
+from served import Served, check_refusal, form, serving
+from served_exports import IMAGES, NAMES, draw, write_export
 
 from darkroom.cli import main
 from darkroom.prediction.predictor import Predictor
-
-
-def draw(seed: int, size: tuple[int, int] = (10, 12), kind: str = "PNG") -> bytes:
-    """An image of blocks in random colours."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), dtype=np.uint8)
-    encoded = io.BytesIO()
-    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(encoded, kind)
-    return encoded.getvalue()
-
-
-IMAGES = {f"{seed}.{kind.lower()}": draw(seed, (10 + seed, 30 - seed), kind)
-          for seed, kind in enumerate(["PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM"])}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -173,14 +156,6 @@ def test_the_page_escapes_names_and_loads_nothing(served: Served) -> None:
 # refusals
 
 
-def check_refusal(answer: Answer, status: int, words: str) -> None:
-    assert answer.status == status, answer.body
-    assert set(answer.json) == {"error", "what_to_do"}
-    assert words in answer.json["error"]
-    assert "Traceback" not in answer.body.decode()
-    assert str(Path.home().parent) not in answer.json["error"] or Path.home().parent == Path("/")
-
-
 @pytest.mark.parametrize(
     ("body", "kind", "status", "words"),
     [
@@ -214,46 +189,7 @@ def test_unknown_paths_methods_and_numbers_are_explained(served: Served) -> None
         check_refusal(served.predict(IMAGES["0.png"], query), 422, "top_k")
 
 
-def test_a_queue_that_is_full_says_when_to_come_back(exported: Path) -> None:
-    with serving(exported, "--max-waiting", 2) as served:
-        body, kind = form(*[("x.png", IMAGES["0.png"])] * 3)
-        answer = served.ask("/predict", body, content_type=kind)
-        check_refusal(answer, 503, "at most 2 images")
-        assert answer.headers["retry-after"] == "1"
-        body, kind = form(*[("x.png", IMAGES["0.png"])] * 2)
-        assert served.ask("/predict", body, content_type=kind).status == 200
-
-
-# start and stop
-
-
-def test_requests_under_way_finish_after_sigterm(exported: Path) -> None:
-    with serving(exported) as served, served.connect() as under_way, served.connect() as idle:
-        content = IMAGES["0.png"]
-        head = (
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
-        )
-        under_way.sendall(head % len(content) + content[:20])
-        idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_answer(idle).status == 200  # the server has also seen what came before
-        served.process.send_signal(signal.SIGTERM)
-        assert idle.recv(1) == b""  # it closes connections without a request, and has begun to stop
-        under_way.sendall(content[20:])
-        assert read_answer(under_way).status == 200
-        assert served.process.wait(60) == 0
-        assert served.lines[-1] == "serve: stopped"
-        assert not [line for line in served.lines if "Traceback" in line]
-
-
-def test_a_second_signal_ends_at_once(exported: Path) -> None:
-    with serving(exported) as served, served.connect() as under_way, served.connect() as idle:
-        under_way.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-        idle.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert read_answer(idle).status == 200
-        served.process.send_signal(signal.SIGINT)
-        assert idle.recv(1) == b""
-        assert served.process.poll() is None  # it waits for the request under way
-        assert served.end(signal.SIGTERM) == 128 + signal.SIGTERM
+# start
 
 
 def refused(*arguments: object) -> str:
@@ -278,22 +214,3 @@ def test_what_cannot_be_served_is_explained(
     for name in [name for name in sys.modules if name.startswith("darkroom.serving")]:
         monkeypatch.delitem(sys.modules, name)
     assert "pip install 'darkroom[serve]'" in refused(exported)
-
-
-def test_the_server_imports_no_torch_and_warns_of_wide_addresses(exported: Path) -> None:
-    program = (
-        "import sys\nfrom darkroom.cli import main\nimport atexit\n"
-        "atexit.register(lambda: print(sorted({'torch', 'pandas', 'mlflow'} & {*sys.modules})))\n"
-        f"main(['serve', {str(exported)!r}, '--port', '0', '--host', '0.0.0.0'])"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=-1, stderr=-1, text=True, env={**os.environ}
-    )
-    with process:
-        served = Served(process)
-        assert "warning: everybody who reaches" in served.lines[0]
-        served.host = "127.0.0.1"
-        assert served.predict(IMAGES["0.png"]).status == 200
-        assert served.end() == 0
-        assert process.stdout
-        assert process.stdout.read() == "[]\n"

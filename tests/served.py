@@ -1,4 +1,4 @@
-"""A real `darkroom serve` process, clients for it, and small exports made by hand."""
+"""A real `darkroom serve` process, and clients for it."""
 
 import http.client
 import json
@@ -10,66 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-
-from darkroom.models.exported import describe_export
-from darkroom.reporting.tables import write_json
-
 PATIENCE_SECONDS = 60
 """How long a busy machine may take for one thing."""
-
-NAMES = ("cat", "dog, big", "</script><b>x", "Äther")
-SIZE = (12, 10)
-
-
-def write_export(
-    folder: Path, seed: int = 0, names: Sequence[str] = NAMES, size: tuple[int, int] = SIZE
-) -> Path:
-    """Writes what the export stage writes, of a small convolution with random weights."""
-    random = np.random.default_rng(seed)
-    weights = {
-        "kernel": random.normal(0, 0.01, (8, 3, 3, 3)),
-        "linear": random.normal(0, 2, (8, len(names))),
-        "centre": random.normal(0, 1, 8),
-    }
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Conv", ["floats", "kernel"], ["maps"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["maps"], ["positive"]),
-        helper.make_node("GlobalAveragePool", ["positive"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["features"]),
-        helper.make_node("MatMul", ["features", "linear"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        helper.make_node("Sub", ["features", "centre"], ["apart"]),
-        helper.make_node("ReduceL2", ["apart"], ["unfamiliarity"], axes=[1], keepdims=0),
-    ]
-    values = [
-        helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 3, *size]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(names)]),
-        helper.make_tensor_value_info("unfamiliarity", TensorProto.FLOAT, ["n"]),
-    ]
-    stored = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()]
-    graph = helper.make_graph(nodes, "graph", values[:1], values[1:], stored)
-    folder.mkdir(parents=True, exist_ok=True)
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
-    described = {
-        "class_names": list(names),
-        "input_size": list(size),
-        "channels": 3,
-        "resize": "stretch",
-        "abstention": {"target_precision": 0.9, "threshold": 0.99},
-    }
-    write_json(describe_export(described, folder, [folder / "model.onnx"]), folder / "model.json")
-    return folder
 
 
 @dataclass(frozen=True)
@@ -199,3 +147,12 @@ def read_answer(connection: socket.socket) -> Answer:
     response = http.client.HTTPResponse(connection)
     response.begin()
     return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+def check_refusal(answer: Answer, status: int, words: str) -> None:
+    """Checks that an answer says what is wrong and what to do, and nothing of the server."""
+    assert answer.status == status, answer.body
+    assert set(answer.json) == {"error", "what_to_do"}
+    assert words in answer.json["error"]
+    assert "Traceback" not in answer.body.decode()
+    assert str(Path.home().parent) not in answer.json["error"] or Path.home().parent == Path("/")

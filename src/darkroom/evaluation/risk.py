@@ -30,6 +30,6 @@ def write_risk(
     write_csv(("coverage", "risk"), pairs, folder / f"{RISK}.csv")
     figure, axes = new_figure(5.5, 4.0)
     axes.plot(coverages, shown, color=BLUE)
-    axes.set(xlabel="coverage: share of the {unit} that are answered", xlim=(0, 1.01))
+    axes.set(xlabel=f"coverage: share of the {unit} that are answered", xlim=(0, 1.01))
     axes.set(ylabel="risk: share of wrong answers", ylim=(0, max(shown.max() * 1.1, 0.01)))
     save_figure(figure, folder / f"{RISK}.png")

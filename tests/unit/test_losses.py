@@ -289,8 +289,8 @@ def test_weights_of_an_unknown_class_are_refused() -> None:
 def test_losses_that_do_not_go_with_the_data_are_refused() -> None:
     ten = tuple("abcdefghij")
     assert message(lambda: loss_of("bce", ten, (5,) * 10)) == (
-        "train.loss: bce needs two classes or several labels per image, and this dataset has 10 classes"
-        " and one label per image; use cross_entropy or focal"
+        "train.loss: bce needs two classes or several labels, and this dataset has 10 classes"
+        " and one label each; use cross_entropy or focal"
     )
     for name in ("cross_entropy", "nll"):
         assert message(lambda name=name: several(name)) == (

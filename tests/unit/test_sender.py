@@ -318,7 +318,7 @@ def test_a_run_that_died_in_an_outage_does_not_keep_the_sender(
 
 def test_a_project_that_was_moved_sends_what_waited(root: Path) -> None:
     journal = write(root, *points(0))
-    moved = root.with_name("moved")
+    moved = root.with_name(f"{root.name}-moved")
     root.rename(moved)
     assert send(moved) == []
     assert runs(moved) == {journal.name: ("FINISHED", {0})}

@@ -13,6 +13,7 @@ class Counts(NamedTuple):
     true_positives: Tensor
     false_positives: Tensor
     false_negatives: Tensor
+    true_negatives: Tensor
 
     @property
     def support(self) -> Tensor:
@@ -33,7 +34,8 @@ def counts_of_classes(confusion: Tensor) -> Counts:
     """
     counts = confusion.cpu()
     hits = counts.diagonal()
-    return Counts(hits, counts.sum(dim=0) - hits, counts.sum(dim=1) - hits)
+    wrong, missed = counts.sum(dim=0) - hits, counts.sum(dim=1) - hits
+    return Counts(hits, wrong, missed, counts.sum() - hits - wrong - missed)
 
 
 def counts_of_labels(targets: Tensor, preds: Tensor) -> Counts:
@@ -43,7 +45,7 @@ def counts_of_labels(targets: Tensor, preds: Tensor) -> Counts:
         targets, preds: ``(n, num_labels)`` of 0 and 1.
     """
     true, predicted = targets.bool().cpu(), preds.bool().cpu()
-    cases = (true & predicted, ~true & predicted, true & ~predicted)
+    cases = (true & predicted, ~true & predicted, true & ~predicted, ~true & ~predicted)
     return Counts(*(case.sum(dim=0) for case in cases))
 
 
@@ -86,7 +88,7 @@ def averaged_scores(counts: Counts) -> dict[str, float | None]:
 
 def _ratios(counts: Counts) -> dict[str, tuple[Tensor, Tensor]]:
     """Return numerators and denominators, int64 ``(num_classes,)`` each."""
-    hits, wrong, missed = counts
+    hits, wrong, missed, _ = counts
     return {
         "precision": (hits, hits + wrong),
         "recall": (hits, hits + missed),

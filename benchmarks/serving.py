@@ -1,0 +1,166 @@
+"""Load on `darkroom serve`: requests per second beside bare ONNX Runtime, latency, errors, peak memory.
+
+    python benchmarks/serving.py [EXPORT] [--seconds 60] [--clients 64]
+
+EXPORT is the exported digits model, export/, unless it is named. The clients are threads of this
+process on loopback; each sends one PNG of the model's input size per request over a connection of its
+own. Before and after the load, while the server is idle, the same model runs in ONNX Runtime in batches
+of 64 with the server's settings: on decoded images, and with the images decoded by the server's code in
+as many threads. The machine must be quiet: clients and server share its cores.
+"""
+
+import argparse
+import io
+import itertools
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import numpy as np
+from machine import hardware, keep
+from PIL import Image
+
+from darkroom.parallel import available_cores
+from darkroom.prediction.predictor import Predictor
+
+BATCH = 64
+
+
+def images_for(predictor: Predictor) -> list[bytes]:
+    """Returns 256 PNG files of the model's input size."""
+    channels, height, width = predictor.input_shape
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(256):
+        pixels = generator.integers(0, 256, (height, width, channels), np.uint8)
+        encoded = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(encoded, "PNG")
+        found.append(encoded.getvalue())
+    return found
+
+
+def bare(predictor: Predictor, files: list[bytes], seconds: float) -> tuple[float, float]:
+    """Returns the images per second of ONNX Runtime alone, and with decoding before each batch."""
+    decoded = [predictor.input_of(content) for content in files]
+    rates = []
+    with ThreadPoolExecutor(available_cores()) as pool:
+        for decodes in (False, True):
+            predictor.outputs(decoded[:BATCH])
+            began, count = time.perf_counter(), 0
+            while time.perf_counter() - began < seconds:
+                start = count % len(files)
+                some = files[start : start + BATCH]
+                batch = (
+                    list(pool.map(predictor.input_of, some))
+                    if decodes
+                    else decoded[start : start + BATCH]
+                )
+                predictor.outputs(batch)
+                count += len(batch)
+            rates.append(count / (time.perf_counter() - began))
+    return rates[0], rates[1]
+
+
+class Load:
+    """Clients that ask all the time, and what came of it."""
+
+    def __init__(self, port: int, files: list[bytes]) -> None:
+        self.latencies: list[float] = []
+        self.statuses: Counter[str] = Counter()
+        self._port, self._files = port, files
+        self._ends = 0.0
+
+    def run(self, clients: int, seconds: float) -> float:
+        """Asks for some seconds; returns the seconds until the last answer."""
+        began = time.perf_counter()
+        self._ends = began + seconds
+        threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - began
+
+    def _ask(self, first: int) -> None:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
+        for number in itertools.count(first):
+            began = time.perf_counter()
+            if began > self._ends:
+                connection.close()
+                return
+            content = self._files[number % len(self._files)]
+            try:
+                connection.request("POST", "/predict", content, {"Content-Type": "image/png"})
+                response = connection.getresponse()
+                response.read()
+                self.statuses[f"{response.status}"] += 1
+            except (OSError, HTTPException) as error:
+                self.statuses[type(error).__name__] += 1
+                connection.close()
+            self.latencies.append(time.perf_counter() - began)
+
+
+def peak_mib(pid: int) -> float:
+    """Returns the peak of resident memory of a process."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="utf-8"))
+    assert found
+    return int(found[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("export", nargs="?", default="export", type=Path)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=64)
+    options = parser.parse_args()
+    predictor = Predictor(options.export)
+    files = images_for(predictor)
+    bare_seconds = min(options.seconds / 4, 5)
+    command = [Path(sys.executable).parent / "darkroom", "serve", options.export, "--port", "0"]
+    before = bare(predictor, files, bare_seconds)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr
+        line = server.stderr.readline()
+        address = re.search(r" on http://127\.0\.0\.1:(\d+);", line)
+        if address is None:
+            sys.exit(line)
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+        Load(int(address[1]), files).run(options.clients, min(options.seconds / 10, 2))  # warm
+        load = Load(int(address[1]), files)
+        seconds = load.run(options.clients, options.seconds)
+        peak = peak_mib(server.pid)
+        server.terminate()
+    after = bare(predictor, files, bare_seconds)
+    model, with_decoding = (statistics.fmean(pair) for pair in zip(before, after, strict=True))
+    answered = load.statuses["200"]
+    quantiles = np.quantile(load.latencies, [0.5, 0.99]) * 1000
+    keep(
+        "serving",
+        {
+            "input": list(predictor.input_shape),
+            "clients": options.clients,
+            "seconds": round(seconds, 1),
+            "requests_per_second": round(answered / seconds),
+            "bare_images_per_second": round(model),
+            "bare_with_decoding_per_second": round(with_decoding),
+            "over_bare": round(answered / seconds / model, 4),
+            "over_bare_with_decoding": round(answered / seconds / with_decoding, 4),
+            "p50_ms": round(float(quantiles[0]), 1),
+            "p99_ms": round(float(quantiles[1]), 1),
+            "answered": answered,
+            "errors": len(load.latencies) - answered,
+            "peak_mib": round(peak, 1),
+            **hardware(),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import logging
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ RAW_IMAGES = ("image/*", "application/octet-stream")
 
 # what curl announces for --data-binary unless told
 _UNTOLD = ("", "application/x-www-form-urlencoded")
+
+# it warns of each malformed form, so that any client could fill the log
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 MAX_NAME = 200
 """Maximum number of characters of a file's name in an answer."""

@@ -50,7 +50,8 @@ def draw_scores(summary: Summary, path: Path) -> None:
     axes.axhspan(low, high, color=ORANGE, alpha=0.12, linewidth=0, label="cannot be told from it")
     scores = [one.score() for one in summary.trials if one.scores]
     lowest = min(low, float(np.percentile(scores, 10)))
-    axes.set_ylim(lowest - 0.05 * (high - lowest), high + 0.05 * (high - lowest))
+    margin = max(0.05 * (high - lowest), 0.002)  # all scores may be the same
+    axes.set_ylim(lowest - margin, high + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial (those far below are not shown)" if min(scores) < lowest else "trial")
     axes.set_title("validation macro F1", fontsize=10)

@@ -1,6 +1,9 @@
 """ONNX files that ONNX Runtime may load, but that are no classifier of these images."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +165,15 @@ def test_odd_files_are_refused_in_one_line(
     assert len(str(refused.value).splitlines()) == 1
     assert not re.search("onnxruntime(_src)?[/:]|ONNXRuntimeError|Load model from", str(refused.value))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("before", "left"), [("", [".ses"]), ("import darkroom; ", [])])
+def test_onnx_runtime_collects_nothing_about_users(before: str, left: list[str], tmp_path: Path) -> None:
+    """With telemetry, importing it leaves the number of a session among the temporary files."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", f"{before}import onnxruntime"],
+        env={**environment, "TMPDIR": f"{tmp_path}"},
+        check=True,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == left

@@ -37,7 +37,7 @@ function shownAnswer(answer, image) {
   const side = element("div");
   box.append(side);
   if (answer.error) {
-    side.append(element("p", answer.error + ". " + answer.what_to_do + ".", "error"));
+    side.append(element("p", answer.error + "; " + answer.what_to_do, "error"));
     return box;
   }
   if (answer.mask_png) {
@@ -82,7 +82,10 @@ function preview(file) {
   image.alt = "The image " + file.name;
   image.src = URL.createObjectURL(file);
   image.onload = () => image.classList.toggle("tiny", image.naturalWidth <= 64);
-  image.onerror = () => image.remove();
+  image.onerror = () => {
+    image.parentNode?.classList.add("plain");
+    image.remove();
+  };
   return image;
 }
 

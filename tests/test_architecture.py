@@ -35,7 +35,7 @@ CONFIGS: dict[str, type[StageConfig]] = {
     "export": ExportConfig,
 }
 
-OBSERVERS = ("errors", "params", "pipeline", "progress", "runtime", "tracking")
+OBSERVERS = ("errors", "params", "pipeline", "progress", "runtime", "telemetry", "tracking")
 """Code that cannot change what a stage writes: it refuses, watches or reports. That outputs have the
 same bytes without tracking is tested in test_reproducibility.py; `params` passes values on as they
 stand in params.yaml, since sections have no defaults and convert nothing."""

@@ -29,6 +29,7 @@ from darkroom.commands.use import use
 from darkroom.commands.verify import verify
 from darkroom.errors import UserError
 from darkroom.system_errors import explain
+from darkroom.telemetry import switch_off_telemetry
 from darkroom.terminal import safe_output
 from darkroom.tracking.redacted_output import redacted_output
 
@@ -37,6 +38,7 @@ class UserErrorsWithoutTraceback(click.Group):
     """Prints a user's mistake, or a failure of the system, as one message, and exits with status 2."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        switch_off_telemetry()
         with safe_output(), redacted_output(with_stdout=False):
             return super().main(*args, **extra)
 

@@ -167,7 +167,10 @@ def test_odd_files_are_refused_in_one_line(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("before", "left"), [("", [".ses"]), ("import darkroom; ", [])])
+OFF = "from darkroom.telemetry import switch_off_telemetry; switch_off_telemetry(); "
+
+
+@pytest.mark.parametrize(("before", "left"), [("", [".ses"]), (OFF, [])])
 def test_onnx_runtime_collects_nothing_about_users(before: str, left: list[str], tmp_path: Path) -> None:
     """With telemetry, importing it leaves the number of a session among the temporary files."""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}

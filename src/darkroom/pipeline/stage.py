@@ -17,6 +17,7 @@ from darkroom.pipeline.orphan import end_with_dvc
 from darkroom.pipeline.snapshot import EditedMeanwhile, Snapshot
 from darkroom.runtime import Runtime, load_runtime
 from darkroom.system_errors import explain
+from darkroom.telemetry import switch_off_telemetry
 from darkroom.terminal import safe_output
 from darkroom.tracking.descriptions import run_subject
 from darkroom.tracking.destinations import tracked
@@ -44,6 +45,7 @@ def run_stage(
     Args:
         config_type: the stage's part of params.yaml.
     """
+    switch_off_telemetry()
     with safe_output(is_patient=True):
         _run_stage(name, config_type, main)
 

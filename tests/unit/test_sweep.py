@@ -18,12 +18,14 @@ from darkroom.config.params import Params
 from darkroom.config.train import TrainConfig
 from darkroom.errors import UserError
 from darkroom.params import check_values, flatten, load_params
+from darkroom.progress import progress_bar
 from darkroom.runtime import Runtime
 from darkroom.sweep.definition import Sweep, load_sweep
 from darkroom.sweep.example import EXAMPLE
 from darkroom.sweep.halving import num_promoted, promoted
-from darkroom.sweep.run import run_sweep
+from darkroom.sweep.run import origin_of, run_sweep
 from darkroom.sweep.sampling import Known, draw_point
+from darkroom.sweep.search import Search
 from darkroom.sweep.study import JOURNAL, Trial, open_study
 from darkroom.sweep.training import RESULT, Unit, train_unit, write_model
 
@@ -355,6 +357,15 @@ def test_halving_trains_only_the_best_to_the_end_and_jobs_change_nothing(
     first = sorted(scores[1][0] for _, _, scores, _ in found[0])
     kept = sorted(scores[1][0] for _, _, scores, _ in found[0] if 3 in scores)
     assert kept == first[-3:]
+
+    sweep, root = of(tmp_path, LR, head=f"{head}\nname: of_1", base=base), tmp_path / "root"
+    origin = origin_of(sweep, Runtime())
+    with open_study(sweep, Path("sweeps/of_1"), origin) as study, progress_bar("again") as bar:
+        again = Search(sweep, study, Runtime(), root, tmp_path / "log", bar)
+        assert sorted(one.index for one in again.run()) == list(
+            range(9)
+        )  # none twice, or it is logged twice
+    assert not root.exists()  # and none is trained again
 
 
 # the commands

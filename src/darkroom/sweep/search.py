@@ -56,11 +56,18 @@ class Search:
         self._train = partial(train_unit, runtime=runtime, root=root, log=log)
 
     def run(self) -> Iterator[Trial]:
-        """Train all trials; yield each that has its final state, also those of an earlier process.
+        """Train all trials; yield each that has its final state once, also those of an earlier process.
 
         Raises:
             WorkerKilled: a worker process was killed.
         """
+        seen: set[int] = set()
+        for trial in self._rungs():
+            if trial.index not in seen:  # one that ended in an earlier process is met at each rung
+                seen.add(trial.index)
+                yield trial
+
+    def _rungs(self) -> Iterator[Trial]:
         rungs = self._sweep.rungs
         yield from self._rung(self._all(), rungs[0], 0)
         for before, epochs in pairwise(rungs):

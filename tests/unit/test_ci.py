@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from darkroom.ci.hosting import MARK, hosting_of, publish
 from darkroom.ci.report import report
 from darkroom.ci.reproduced import compare_with_commit
-from darkroom.ci.workflow import workflow
+from darkroom.ci.workflow import SETUP_CLONE, SETUP_PROJECT, workflow
 from darkroom.cli import main
 from darkroom.errors import UserError
 from darkroom.paths import METRICS, PREDICTIONS
@@ -70,6 +70,13 @@ def test_githubs_workflow_has_least_rights_and_pinned_actions() -> None:
     assert all("env" not in job for job in found["jobs"].values())
     tokens = [step["name"] for step in steps if "github.token" in f"{step.get('env')}"]
     assert tokens == ["Comment"]
+
+
+@pytest.mark.parametrize("command", [SETUP_CLONE, SETUP_PROJECT])
+@pytest.mark.parametrize(("hosting", "times"), [("github", 4), ("gitlab", 1)])
+def test_each_job_sets_up_the_environment(hosting: str, times: int, command: str) -> None:
+    lines = workflow(hosting, setup=command).splitlines()
+    assert [line.strip(" -") for line in lines].count(command) == times
 
 
 def test_options_change_what_they_name() -> None:

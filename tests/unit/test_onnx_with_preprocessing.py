@@ -99,12 +99,7 @@ SPECS = {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.slow if name.startswith("rgb") else ()) for name in SPECS
-    ],
-)
+@pytest.fixture(scope="module", params=SPECS)
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Source, Path]:
@@ -127,6 +122,7 @@ def pictures() -> list[NDArray[np.uint8]]:
     return [random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
 
 
+@pytest.mark.slow
 def test_it_answers_as_predict_does_to_the_bit(exported: tuple[Source, Path], tmp_path: Path) -> None:
     _, folder = exported
     file = folder / FORMATS[NAMES[1]].file_name
@@ -156,6 +152,7 @@ def test_the_same_model_gives_the_same_bytes(exported: tuple[Source, Path], tmp_
     assert str(Path(__file__).parents[2]).encode() not in content
 
 
+@pytest.mark.slow
 def test_export_compares_it_on_images_before_the_view(exported: tuple[Source, Path]) -> None:
     source, folder = exported
     spec, file = source.spec, folder / FORMATS[NAMES[1]].file_name

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import click
 
+from darkroom.commands.options import format_option
+
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="EXPORT")
@@ -59,14 +61,7 @@ import click
     " those that are left open), and the set of possible classes.",
 )
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(("onnx", "onnx-fp16", "onnx-int8")),
-    default="onnx",
-    show_default=True,
-    help="The exported format that classifies.",
-)
+@format_option
 def predict(
     model: Path,
     images: tuple[str, ...],

@@ -2,6 +2,8 @@
 
 import click
 
+from darkroom.commands.options import format_option
+
 INSTALL = "serve needs packages that are not installed ({}); install them: pip install 'darkroom[serve]'"
 
 
@@ -15,14 +17,7 @@ INSTALL = "serve needs packages that are not installed ({}); install them: pip i
     show_default=True,
     help="Port to listen on; 0: any that is free.",
 )
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(("onnx", "onnx-fp16", "onnx-int8")),
-    default="onnx",
-    show_default=True,
-    help="The exported format that classifies.",
-)
+@format_option
 @click.option(
     "--abstain",
     is_flag=True,

@@ -1,6 +1,7 @@
 """`darkroom init`: what it writes, refuses and leaves alone, and what an upgrade changes."""
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -97,7 +98,9 @@ def test_the_recorded_code_is_that_of_the_deps_by_another_program(project: Path)
 
 
 def test_everything_is_ready_to_be_committed(tmp_path: Path) -> None:
+    level = logging.getLogger("dvc").level
     project = make(tmp_path / "mine", "--ci", "gitlab")
+    assert logging.getLogger("dvc").level == level != logging.WARNING
     status = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=all"],
         cwd=project,

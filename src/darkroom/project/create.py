@@ -114,12 +114,15 @@ def _start_versions(wish: Wish) -> None:
     if wish.with_git and not (folder / ".git").exists():
         _git(folder, "init", "--quiet")
     from dvc.exceptions import DvcException
+    from dvc.logger import set_loggers_level
     from dvc.repo import Repo  # 0.4 s
     from scmrepo.exceptions import SCMError
 
-    logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
-        with Repo.init(str(folder), no_scm=not wish.with_git) as repo:
+        with (
+            set_loggers_level(logging.WARNING),
+            Repo.init(str(folder), no_scm=not wish.with_git) as repo,
+        ):
             with repo.config.edit("repo") as config:
                 config["core"]["analytics"] = False
             if wish.images is not None:

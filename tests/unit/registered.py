@@ -12,6 +12,7 @@ from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
+from darkroom.tracking.mlflow.read_back import CONTENT_TAG
 from darkroom.tracking.mlflow.registry import propose
 from darkroom.tracking.mlflow.store import Store, open_store
 from darkroom.tracking.records import File, Model
@@ -76,8 +77,8 @@ def export(store: Store, root: Path, factor: float, f1: float = 0.9, timestamp_m
     """Trains, tests and exports a model, as far as MLflow is concerned; returns the run."""
     run_id = make_tested_run(store, f1)
     path, record = make_record(root, factor, f1)
-    log_onnx(store, run_id, path, record)
-    propose(store, run_id, record.file.sha256, timestamp_ms or record.timestamp_ms)
+    model = log_onnx(store, run_id, path, record)
+    propose(store, model, timestamp_ms or record.timestamp_ms)
     return run_id
 
 
@@ -95,9 +96,13 @@ def export_through_journal(made: Path, step: int) -> None:
         )
 
 
+def contents_of_record(record: Model) -> dict[str, str]:
+    return {CONTENT_TAG: record.file.sha256}
+
+
 def model_of(store: Store, run_id: str, factor: float, root: Path):
     _, record = make_record(root, factor)
-    return find_model(store, run_id, record.file.sha256)
+    return find_model(store, run_id, contents_of_record(record))
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str]:

@@ -282,8 +282,8 @@ def test_scores_of_other_data_do_not_compare(store: Store, project: Path) -> Non
     assert "do not compare" not in promote("-n").output
     run_id = make_tested_run(store, 0.95)
     path, record = make_record(project, 4.0, 0.95)
-    log_onnx(store, run_id, path, record.model_copy(update={"dataset": ("prepared", "e" * 64)}))
-    propose(store, run_id, record.file.sha256, record.timestamp_ms)
+    other = record.model_copy(update={"dataset": ("prepared", "e" * 64)})
+    propose(store, log_onnx(store, run_id, path, other), record.timestamp_ms)
     assert "tested on different data, so their scores are not comparable" in words(promote("-n"))
 
 
@@ -508,7 +508,6 @@ def test_an_export_of_the_same_bytes_puts_the_files_back(
     assert promote("--dry-run").exit_code == 2
     run_id = store.client.get_model_version(NAME, "3").run_id
     path, record = make_record(project, 3.0, 0.85)
-    log_onnx(store, run_id, path, record)
-    propose(store, run_id, record.file.sha256, record.timestamp_ms)
+    propose(store, log_onnx(store, run_id, path, record), record.timestamp_ms)
     result = promote("--why", "good again")
     assert "version 3 is the champion now" in result.output, result.output

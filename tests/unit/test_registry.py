@@ -16,6 +16,7 @@ from registered import (
     DIGEST,
     MADE,
     aliases,
+    contents_of_record,
     export,
     export_through_journal,
     make_record,
@@ -121,7 +122,7 @@ def test_scores_that_the_run_has_not_come_with_the_model(store: Store, root: Pat
         log_onnx(store, run_id, path, record)
     assert histories(store, run_id)["test/f1_macro"] == 2
     assert store.client.get_run(run_id).data.metrics["test/f1_macro"] == 0.9
-    model = find_model(store, run_id, record.file.sha256)
+    model = find_model(store, run_id, contents_of_record(record))
     assert model is not None
     assert [p.value for p in model.metrics if p.key == "test/f1_macro"] == [0.9]
 
@@ -132,9 +133,7 @@ def test_a_file_that_is_no_onnx_is_refused(store: Store, root: Path) -> None:
     path.write_bytes(b"no onnx")
     with pytest.raises(Refused, match="not an ONNX file"):
         log_onnx(store, run_id, path, record)
-    with pytest.raises(Refused, match="no logged model of these contents"):
-        propose(store, run_id, record.file.sha256, 1)
-    assert versions(store) == []
+    assert store.client.search_logged_models([store.experiment.experiment_id]) == []
 
 
 def test_an_export_is_a_version_and_the_candidate(store: Store, root: Path) -> None:
@@ -170,8 +169,9 @@ def test_equal_onnx_of_other_weights_is_another_version(store: Store, root: Path
     run_id = export(store, root, 1.0)
     path, record = make_record(root, 1.0)
     other = make_tested_run(store)
-    log_onnx(store, other, path, record.model_copy(update={"tags": {MADE: "other weights"}}))
-    propose(store, other, record.file.sha256, record.timestamp_ms + 1)
+    tags = {MADE: "other weights"}
+    model = log_onnx(store, other, path, record.model_copy(update={"tags": tags}))
+    propose(store, model, record.timestamp_ms + 1)
     assert [version.run_id for version in versions(store)] == [run_id, other]
 
 
@@ -252,14 +252,14 @@ def test_a_registration_cut_off_at_any_call_and_done_again_is_done_once(
 ) -> None:
     run_id = make_tested_run(store)
     path, record = make_record(root, 1.0)
-    log_onnx(store, run_id, path, record)
+    model = log_onnx(store, run_id, path, record)
     first, other = [
         replace(
             store, experiment=SimpleNamespace(experiment_id=store.experiment.experiment_id, name=name)
         )
         for name in (f"whole {does_call}", f"cut {does_call}")
     ]
-    propose(first, run_id, record.file.sha256, 1_000)
+    propose(first, model, 1_000)
     expected = state(store, run_id, first.experiment.name)
     assert len(expected["versions"]) == 1
     for call in range(1, 100):
@@ -267,14 +267,14 @@ def test_a_registration_cut_off_at_any_call_and_done_again_is_done_once(
         cut = replace(other, experiment=SimpleNamespace(**{**vars(other.experiment), "name": name}))
         with cut_off_at(call, does_call) as made:
             try:
-                propose(cut, run_id, record.file.sha256, 1_000)
+                propose(cut, model, 1_000)
             except CutOff:
                 pass
             else:
                 break
-        propose(cut, run_id, record.file.sha256, 1_000)
+        propose(cut, model, 1_000)
         assert state(store, run_id, name) == expected, made
-        tag = find_model(store, run_id, record.file.sha256).tags["mlflow.modelVersions"]
+        tag = store.client.get_logged_model(model.model_id).tags["mlflow.modelVersions"]
         assert tag.count(f'"{name}"') == 1, made
     assert call > 8
     assert {"create_model_version", "set_registered_model_alias", "set_model_version_tag"} <= set(made)

@@ -30,8 +30,8 @@ def export_to_mlflow(store: Store, exported: Path) -> None:
         step=2,
         timestamp_ms=1,
     )
-    log_onnx(store, run_id, exported / "model.onnx", record)
-    propose(store, run_id, file.sha256, 1)
+    described = exported / "model.json"
+    propose(store, log_onnx(store, run_id, exported / "model.onnx", record, described), 1)
     tags = {"mlflow.parentRunId": run_id, "stage": "export"}
     inner = store.client.create_run(store.experiment.experiment_id, tags=tags).info.run_id
     store.client.log_artifacts(inner, str(exported), "export")

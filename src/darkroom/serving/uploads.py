@@ -1,7 +1,5 @@
 """From the body of a request to the images or the table in it."""
 
-import base64
-import binascii
 import json
 import logging
 from collections.abc import Iterable
@@ -15,6 +13,7 @@ from starlette.requests import Request
 
 from darkroom.errors import listed
 from darkroom.escape import for_line
+from darkroom.prediction.answers import from_base64
 from darkroom.serving.limits import MAX_FIELDS, MAX_JSON_VALUES, Limits
 from darkroom.serving.refusal import Refusal
 
@@ -155,11 +154,9 @@ def _image_of_json(given: Any, position: int) -> Upload:
         name, data = given.get("name", name), given.get("data")
     if not isinstance(name, str) or not isinstance(data, str):
         raise _not_images()
-    if data.startswith("data:"):
-        data = data.partition(",")[2]
     try:
-        content = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+        content = from_base64(data)
+    except ValueError:
         raise Refusal(
             422, f"image {position} is not base64", "encode the bytes of the file as base64"
         ) from None

@@ -130,6 +130,8 @@ class Model(_Record):
     kind: Literal["model"] = "model"
     name: str
     file: File
+    description: File | None = None
+    """model.json of the same export; journals of earlier versions lack it."""
     params: dict[str, Text] = {}
     tags: dict[str, Text] = {}
     metrics: dict[str, float] = {}

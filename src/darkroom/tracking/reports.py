@@ -17,6 +17,7 @@ from darkroom.collection.fetched import contents
 from darkroom.dataset.info import DatasetInfo, profile
 from darkroom.digests import file_sha256
 from darkroom.errors import UserError
+from darkroom.models.exported import DESCRIPTION
 from darkroom.models.spec import ModelSpec, load_spec
 from darkroom.paths import (
     DATASET,
@@ -45,6 +46,7 @@ from darkroom.tracking.descriptions import (
 from darkroom.tracking.run import Run, files_below, made_tag
 
 ONNX = EXPORT / "model.onnx"
+DESCRIBED = EXPORT / DESCRIPTION
 PARITY = EXPORT / "parity.json"
 SUMMARY = REPORT_TRAIN / "summary.txt"
 
@@ -175,6 +177,7 @@ def _report_export(params: Params, run: Run, files: Files) -> None:
         run.producer_of(MODEL).log_onnx(
             ONNX,
             name="classifier",
+            description=DESCRIBED if DESCRIBED in exported else None,
             params=model_params(spec),
             tags={made_tag(MODEL): sha256},
             metrics=scores(_read_json(files, METRICS)["test"]),

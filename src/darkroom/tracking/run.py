@@ -107,6 +107,7 @@ class Run:
         path: Path,
         name: str,
         *,
+        description: Path | None = None,
         params: Mapping[str, str],
         tags: Mapping[str, str],
         metrics: Mapping[str, float],
@@ -116,6 +117,7 @@ class Run:
         """Make an ONNX file a logged model of the run, and the candidate of the model registry.
 
         Args:
+            description: model.json of the same export; with it, MLflow can serve the model.
             metrics: the model's scores; those that the run already has are not logged again.
             dataset: name and digest of the dataset on which the scores were measured.
             step: the epoch whose weights the model has; the metrics of that epoch are linked to it.
@@ -124,6 +126,7 @@ class Run:
             lambda: Model(
                 name=name,
                 file=File(path=path.as_posix()),
+                description=File(path=description.as_posix()) if description else None,
                 params=dict(params),
                 tags=dict(tags),
                 metrics=dict(metrics),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.watch import name_if_slow
+from darkroom.prediction.answers import answer_of, most_probable
 from darkroom.prediction.decisions import Decisions, Prediction
 from darkroom.prediction.predictor import Predictor
 from darkroom.prediction.tiles import NOT_FINITE
@@ -63,7 +64,7 @@ class ClassModel:
         # the path is not used
         decided = self._predictor.prediction(Path(), probabilities, unfamiliarity, None)
         best = most_probable(self._predictor, probabilities, top_k)
-        return {"file": upload.name, **answer_of(decided, self._predictor, self._engine), **best}
+        return {"file": upload.name, **counted_answer(decided, self._predictor, self._engine), **best}
 
     def _decode(self, upload: Upload) -> NDArray[np.uint8]:
         with name_if_slow(upload.name):
@@ -71,31 +72,8 @@ class ClassModel:
             return self._predictor.input_of(upload.content)
 
 
-def most_probable(
-    decisions: Decisions, probabilities: NDArray[np.float32], top_k: int
-) -> dict[str, Any]:
-    """Return the most probable classes of an answer.
-
-    Args:
-        probabilities: float32 ``(num_classes,)``.
-    """
-    order = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-    names = decisions.class_names
-    return {"top": [{"class": names[k], "probability": float(probabilities[k])} for k in order]}
-
-
-def answer_of(decided: Prediction, decisions: Decisions, engine: Engine) -> dict[str, Any]:
+def counted_answer(decided: Prediction, decisions: Decisions, engine: Engine) -> dict[str, Any]:
     """Return and count what a model decides for an image or a row."""
-    answer: dict[str, Any] = {
-        "classes": list(decided.classes),
-        "probabilities": list(decided.probabilities),
-    }
-    if decisions.leaves_open:
-        answer["unsure"] = list(decided.unsure)
-    if decisions.has_sets:
-        answer["set"] = list(decided.possible)
-    unfamiliar = decided.unfamiliarity is not None and decided.unfamiliarity > 1
-    if decided.unfamiliarity is not None:
-        answer |= {"unfamiliarity": decided.unfamiliarity, "unfamiliar": unfamiliar}
-    engine.monitoring.prediction(decided.classes, unfamiliar)
+    answer = answer_of(decided, decisions)
+    engine.monitoring.prediction(decided.classes, answer.get("unfamiliar", False))
     return answer

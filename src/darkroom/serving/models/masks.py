@@ -1,15 +1,13 @@
 """Serves a model that predicts the mask of an image: the shares of the classes, and a PNG."""
 
 import asyncio
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from darkroom.decoding.bad_image import BadImage
-from darkroom.prediction.masks import class_shares, mask_image
+from darkroom.prediction.answers import mask_answer
 from darkroom.prediction.predictor import Predictor
 from darkroom.prediction.tiles import NotFiniteError
 from darkroom.serving.engine import Engine
@@ -52,17 +50,7 @@ class MaskModel:
         except NotFiniteError as error:
             self._engine.monitoring.failure()
             return Refusal(422, f"{upload.name}: {error}", "send another image")
-        names = self._predictor.class_names
-        shares = class_shares(mask, len(names))
-        order = np.argsort(-shares, kind="stable")[:top_k].tolist()
-        encoded = io.BytesIO()
-        mask_image(mask).save(encoded, "PNG")
+        answer = mask_answer(mask, self._predictor.class_names, top_k)
         self._engine.monitoring.batch(1)
-        self._engine.monitoring.prediction([names[order[0]]], False)
-        return {
-            "file": upload.name,
-            "width": mask.shape[1],
-            "height": mask.shape[0],
-            "shares": [{"class": names[k], "share": float(shares[k])} for k in order],
-            "mask_png": base64.b64encode(encoded.getvalue()).decode(),
-        }
+        self._engine.monitoring.prediction([answer["shares"][0]["class"]], False)
+        return {"file": upload.name, **answer}

@@ -3,13 +3,12 @@
 from darkroom.collection.entries import Outcome
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import read_header
+from darkroom.prediction.answers import advice_on
 from darkroom.serving.refusal import Refusal
 
 RAW_TYPES = ("image/*", "application/octet-stream")
 
 _STATUS: dict[Outcome, int] = {"too large": 413, "not an image": 415}
-
-_FORMATS = "send an undamaged file in JPEG, PNG, WebP, GIF, BMP, PPM or AVIF"
 
 
 def check_pixels(encoded: bytes, max_pixels: int, tiff: bool) -> None:
@@ -27,5 +26,4 @@ def check_pixels(encoded: bytes, max_pixels: int, tiff: bool) -> None:
 
 def refusal_of(name: str, error: BadImage) -> Refusal:
     """Return the answer to an image that cannot be used."""
-    advice = "send a smaller image" if error.outcome == "too large" else _FORMATS
-    return Refusal(_STATUS.get(error.outcome, 422), f"{name}: {error}", advice)
+    return Refusal(_STATUS.get(error.outcome, 422), f"{name}: {error}", advice_on(error))

@@ -9,11 +9,12 @@ from typing import Any
 
 from darkroom.collection.rows import READERS
 from darkroom.errors import UserError, listed
+from darkroom.prediction.answers import top_of
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.rows import RowPredictor
 from darkroom.serving.engine import Engine
 from darkroom.serving.limits import MAX_ROWS
-from darkroom.serving.models.classes import answer_of
+from darkroom.serving.models.classes import counted_answer
 from darkroom.serving.models.interface import Info, Options
 from darkroom.serving.refusal import Refusal
 from darkroom.serving.uploads import JSON, Upload, parse_json
@@ -67,12 +68,11 @@ class RowModel:
                     {"row": line, "error": reason, "what_to_do": "correct the cell, or leave it empty"}
                 )
                 continue
-            pairs = zip(best.classes, best.probabilities, strict=True)
             answers.append(
                 {
                     "row": line,
-                    **answer_of(outcome, self._predictor, self._engine),
-                    "top": [{"class": name, "probability": number} for name, number in pairs],
+                    **counted_answer(outcome, self._predictor, self._engine),
+                    **top_of(best.classes, best.probabilities),
                 }
             )
         return answers

@@ -145,9 +145,11 @@ def with_copies(record: Record, copy: Callable[[Path], File | None]) -> Record |
     match record:
         case File(path=path):
             return copy(Path(path))
-        case Model(file=file):
+        case Model(file=file, description=description):
             copied = copy(Path(file.path))
-            return record.model_copy(update={"file": copied}) if copied else None
+            described = copy(Path(description.path)) if description else None
+            update = {"file": copied, "description": described}
+            return record.model_copy(update=update) if copied else None
     return record
 
 

@@ -184,10 +184,11 @@ class Delivery:
                 self._send_file(run_id, record)
             case Dataset():
                 self._send_dataset(run_id, record)
-            case Model(file=file):
+            case Model(file=file, description=description):
                 path = self._spooled(file)
-                self._call(lambda: log_onnx(self._store, run_id, path, record))
-                self._call(lambda: propose(self._store, run_id, file.sha256, record.timestamp_ms))
+                described = self._spooled(description) if description else None
+                model = self._call(lambda: log_onnx(self._store, run_id, path, record, described))
+                self._call(lambda: propose(self._store, model, record.timestamp_ms))
             case Note(title=title, text=text):
                 note = self._call(lambda: self._client.get_run(run_id)).data.tags.get(NOTE_TAG, "")
                 self._log(run_id, [RunTag(NOTE_TAG, with_section(note, title, text))])

@@ -1,7 +1,7 @@
 """Fetches the exported files of a version of the registered model, for those who run it."""
 
-import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,9 +10,10 @@ from mlflow import MlflowClient
 from darkroom.errors import UserError, brief
 from darkroom.models.exported import DESCRIPTION, ONNX_FILES
 from darkroom.paths import EXPORT
+from darkroom.pyfunc.description import digest_of, portable_description
 from darkroom.tracking.address import Address
 from darkroom.tracking.mlflow.promotion import Registry, Version
-from darkroom.tracking.mlflow.read_back import CONTENT_TAG
+from darkroom.tracking.mlflow.read_back import CONTENT_TAG, DESCRIPTION_TAG
 from darkroom.tracking.mlflow.store import open_client
 from darkroom.tracking.root import project_root
 
@@ -91,16 +92,23 @@ def _export_run(client: MlflowClient, version: Version) -> str:
         with TemporaryDirectory() as scratch:
             try:
                 _fetch(client, run.info.run_id, DESCRIPTION, Path(scratch))
-                described = json.loads((Path(scratch) / DESCRIPTION).read_bytes())
-                files = described["files"]
-            except (OSError, ValueError, LookupError, TypeError):
+            except OSError:
                 continue
-            if files.get("model.onnx", {}).get("sha256") == version.tags.get(CONTENT_TAG):
+            if _is_of(Path(scratch), version.tags):
                 return str(run.info.run_id)
     raise UserError(
         f"{version}: MLflow has no run that exported it with its {DESCRIPTION}; export it again: "
         "`dvc repro --force export`, then `darkroom sync`"
     )
+
+
+def _is_of(folder: Path, tags: Mapping[str, str]) -> bool:
+    """Return whether the model.json in a folder describes the model that has these tags."""
+    description = portable_description(folder, tags.get(CONTENT_TAG, ""))
+    if description is None:
+        return False
+    digest = digest_of(description)
+    return tags.get(DESCRIPTION_TAG, digest) == digest
 
 
 def _fetch(client: MlflowClient, run_id: str, name: str, folder: Path) -> None:

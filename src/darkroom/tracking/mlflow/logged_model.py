@@ -1,7 +1,8 @@
-"""Makes an ONNX file a logged model of a run, with its facts and scores."""
+"""Makes an exported ONNX file a logged model of a run, with its facts and scores."""
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,10 +14,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from darkroom.pyfunc.contents import make_pyfunc, requirements
+from darkroom.pyfunc.description import digest_of, portable_description, values_of
+from darkroom.pyfunc.signature import example_of, signature_of
 from darkroom.tracking import records
 from darkroom.tracking.journal.trouble import OutOfReach, Refused
 from darkroom.tracking.mlflow.read_back import (
     CONTENT_TAG,
+    DESCRIPTION_TAG,
     FILES_TAG,
     Unsound,
     digests_of,
@@ -36,33 +41,56 @@ LENGTH_OF_DIGEST = 36
 """Length to which MLflow cuts the digest of a dataset."""
 
 
-def find_model(store: Store, run_id: str, sha256: str) -> LoggedModel | None:
-    """Return the run's logged model of these contents."""
+def find_model(store: Store, run_id: str, contents: Mapping[str, str]) -> LoggedModel | None:
+    """Return the run's logged model of these contents.
+
+    Args:
+        contents: as ``contents_of`` returns them.
+    """
     found = store.client.search_logged_models(
-        [store.experiment.experiment_id], f"tags.{CONTENT_TAG} = '{sha256}'"
+        [store.experiment.experiment_id], f"tags.{CONTENT_TAG} = '{contents[CONTENT_TAG]}'"
     )
-    return next((model for model in found if model.source_run_id == run_id), None)
+    same = (model for model in found if contents_of(model.tags) == contents)
+    return next((model for model in same if model.source_run_id == run_id), None)
 
 
-def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> None:
+def contents_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that say what a model contains: digests of its ONNX file and its model.json."""
+    return {name: tags[name] for name in (CONTENT_TAG, DESCRIPTION_TAG) if name in tags}
+
+
+def log_onnx(
+    store: Store, run_id: str, path: Path, record: records.Model, described: Path | None = None
+) -> LoggedModel:
     """Log the ONNX file at ``path``, unless the run already has a model with these contents.
 
     If MLflow has the model, but its files are missing or damaged, they are sent again. Unlike
     ``mlflow.onnx.log_model``, this can be cut off between any two calls and repeated.
+
+    Args:
+        described: model.json of the same export. Without it, or if it is of an earlier version of
+            darkroom, MLflow cannot serve the model.
+
+    Returns:
+        The logged model as MLflow has it.
 
     Raises:
         Refused: the file is not an ONNX file.
         OutOfReach: the model did not arrive intact.
     """
     client = store.client
-    logged = find_model(store, run_id, record.file.sha256)
+    description = portable_description(described.parent, record.file.sha256) if described else None
+    contents = {CONTENT_TAG: record.file.sha256}
+    if description:
+        contents[DESCRIPTION_TAG] = digest_of(description)
+    logged = find_model(store, run_id, contents)
     if logged is None:
         _load(path)
         logged = client.create_logged_model(
             store.experiment.experiment_id,
             record.name,
             run_id,
-            tags={**record.tags, CONTENT_TAG: record.file.sha256},
+            tags={**record.tags, **contents},
             params=dict(sorted(record.params.items())),
         )
     missing = {name: text for name, text in record.tags.items() if logged.tags.get(name) != text}
@@ -76,7 +104,7 @@ def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> No
     if logged.status != LoggedModelStatus.READY or not _is_sound(store, logged):
         with TemporaryDirectory() as scratch:
             folder = f"{scratch}/model"
-            _save(path, logged, folder)
+            _save(path, logged, folder, description)
             sent = digests_of(Path(folder))
             _set_tags(client, logged, {FILES_TAG: json.dumps(sent, sort_keys=True)})
             client.log_model_artifacts(logged.model_id, folder)
@@ -85,6 +113,7 @@ def log_onnx(store: Store, run_id: str, path: Path, record: records.Model) -> No
             except Unsound as error:
                 raise OutOfReach(f"{error}") from None
         client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    return client.get_logged_model(logged.model_id)
 
 
 def _set_tags(client: MlflowClient, logged: LoggedModel, tags: dict[str, str]) -> None:
@@ -113,13 +142,10 @@ def _load(path: Path) -> "ModelProto":
         raise Refused(f"{path.name} is not an ONNX file ({error})") from error
 
 
-def _save(path: Path, logged: LoggedModel, folder: str) -> None:
-    """Write the files of an MLflow model of the ONNX flavor."""
+def _save(path: Path, logged: LoggedModel, folder: str, description: bytes | None) -> None:
+    """Write the files of an MLflow model; MLflow can serve it if it has a description."""
     model = _load(path)
-    signature = ModelSignature(
-        inputs=Schema([_tensor_spec(value) for value in model.graph.input]),
-        outputs=Schema([_tensor_spec(value) for value in model.graph.output]),
-    )
+    values = values_of(description) if description else None
     mlflow.onnx.save_model(
         model,
         folder,
@@ -129,13 +155,16 @@ def _save(path: Path, logged: LoggedModel, folder: str) -> None:
             model_uuid=logged.model_id,
             model_id=logged.model_id,
         ),
-        signature=signature,
-        pip_requirements=["onnxruntime"],
+        signature=signature_of(values) if values else _signature_of_tensors(model),
+        input_example=example_of(values) if values else None,
+        pip_requirements=requirements() if values else ["onnxruntime"],
         save_as_external_data=False,
     )
     shutil.copyfile(
         path, Path(folder, "model.onnx")
     )  # the same bytes; onnx may write the same model differently
+    if description:
+        make_pyfunc(Path(folder), description)
 
 
 def _log_scores(client: MlflowClient, run: Run, record: records.Model, logged: LoggedModel) -> None:
@@ -173,6 +202,13 @@ def _of_model(point: Metric, logged: LoggedModel, dataset: tuple[str, str] | Non
         dataset_name=name,
         dataset_digest=digest and digest[:LENGTH_OF_DIGEST],
         run_id=logged.source_run_id,
+    )
+
+
+def _signature_of_tensors(model: "ModelProto") -> ModelSignature:
+    return ModelSignature(
+        inputs=Schema([_tensor_spec(value) for value in model.graph.input]),
+        outputs=Schema([_tensor_spec(value) for value in model.graph.output]),
     )
 
 

@@ -17,6 +17,9 @@ from darkroom.tracking.mlflow.store import as_default
 CONTENT_TAG = "sha256"
 """Tag of logged models and versions: SHA-256 of the ONNX file."""
 
+DESCRIPTION_TAG = "sha256.description"
+"""Tag of logged models and versions that MLflow can serve: SHA-256 of their model.json."""
+
 FILES_TAG = "sha256.files"
 """Tag of logged models: SHA-256 of each file, as JSON. Models of earlier versions lack it."""
 

@@ -14,8 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from darkroom.tracking.journal.trouble import Refused
-from darkroom.tracking.mlflow.logged_model import find_model
+from darkroom.tracking.mlflow.logged_model import contents_of
 from darkroom.tracking.mlflow.read_back import CONTENT_TAG
 from darkroom.tracking.mlflow.store import Store, as_default
 
@@ -35,15 +34,12 @@ def model_name(experiment: str) -> str:
     return re.sub(r"[/:'\"]+", "_", experiment).strip("_. ") or "model"
 
 
-def propose(store: Store, run_id: str, sha256: str, timestamp_ms: int) -> None:
-    """Register the run's logged model of these contents if necessary, and make it the candidate.
+def propose(store: Store, model: LoggedModel, timestamp_ms: int) -> None:
+    """Register a logged model if necessary, and make it the candidate.
 
-    Raises:
-        Refused: the run has no such model.
+    Args:
+        model: as ``log_onnx`` returned it.
     """
-    model = find_model(store, run_id, sha256)
-    if model is None:
-        raise Refused("the run has no logged model of these contents")
     client, name = store.client, model_name(store.experiment.name)
     _see_to_registered_model(client, name, store.experiment.name)
     version = _find_version(client, name, model)
@@ -52,7 +48,7 @@ def propose(store: Store, run_id: str, sha256: str, timestamp_ms: int) -> None:
             version = client.create_model_version(
                 name,
                 f"models:/{model.model_id}",
-                run_id,
+                model.source_run_id,
                 tags=_identity(model),
                 description=_description(model),
                 model_id=model.model_id,
@@ -102,7 +98,7 @@ def _identity(model: LoggedModel) -> dict[str, str]:
     return {
         name: text
         for name, text in sorted(model.tags.items())
-        if name == CONTENT_TAG or name.startswith("made.")
+        if name in contents_of(model.tags) or name.startswith("made.")
     }
 
 

@@ -18,7 +18,7 @@ import onnx
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.models import convert_input_example_to_serving_input, validate_serving_input
+from mlflow.pyfunc.scoring_server import invocations
 from packaging.requirements import Requirement
 from PIL import Image
 from registered import MADE, make_record, make_tested_run, new_store
@@ -95,6 +95,9 @@ def to_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+GOOD = to_base64(draw(0))
+
+
 def without_name(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key != "file"}
 
@@ -144,6 +147,37 @@ def test_pixels_are_what_their_png_would_be(models: Mapping[str, Any], shape: tu
     assert models["images"].predict({"image": [255 - pixels]}) != expected
 
 
+def served(model: Any, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What MLflow's server answers, without the server."""
+    schema = model.metadata.get_input_schema()
+    answer = invocations(json.dumps(request), "application/json", model, schema)
+    assert answer.status == 200
+    return json.loads(answer.response)["predictions"]
+
+
+def test_each_form_of_a_request_has_the_same_answer(models: Mapping[str, Any]) -> None:
+    texts = [GOOD, to_base64(draw(1))]
+    expected = models["images"].predict({"image": texts})
+    for request in (
+        {"inputs": {"image": texts}},
+        {"inputs": [{"image": text} for text in texts]},
+        {"instances": [{"image": text} for text in texts]},
+        {"dataframe_records": [{"image": text} for text in texts]},
+        {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}},
+    ):
+        assert served(models["images"], request) == expected
+    rows = [{"age": "44", "colour": "red"}, {"age": "45", "colour": "blue"}]
+    expected = models["rows"].predict(pd.DataFrame(rows))
+    columns = {"age": ["44", "45"], "colour": ["red", "blue"]}
+    for request in (
+        {"inputs": columns},
+        {"inputs": {**columns, "age": [44, 45]}},
+        {"inputs": rows},
+        {"dataframe_records": rows},
+    ):
+        assert served(models["rows"], request) == expected
+
+
 def test_masks_are_those_of_predict(models: Mapping[str, Any], exports: Mapping[str, Path]) -> None:
     content = draw(1, (40, 25))
     expected = Predictor(exports["masks"], masks=True).mask_of(content)
@@ -173,9 +207,6 @@ def test_rows_have_the_answers_of_predict(
     assert first["top"] == answers[0]["top"] != second["top"]
 
 
-GOOD = to_base64(draw(0))
-
-
 @pytest.mark.parametrize(
     ("kind", "given", "words"),
     [
@@ -199,6 +230,7 @@ GOOD = to_base64(draw(0))
         ("rows", {"age": [4]}, "missing inputs ['colour']"),
         ("rows", [], "missing inputs"),
         ("rows", pd.DataFrame({"age": [], "colour": []}), "no rows"),
+        ("rows", {"age": ["1"], "colour": ["red", "red"]}, "the columns have different lengths"),
         ("rows", {"age": ["old"], "colour": ["red"]}, "row 1: age: 'old' is not a number"),
     ],
 )
@@ -239,15 +271,14 @@ def test_options_are_given_when_the_model_is_loaded(sources: Mapping[str, str], 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mlflow_can_serve_the_example_that_it_shows(sources: Mapping[str, str], kind: str) -> None:
+def test_mlflow_can_serve_the_example_that_it_shows(
+    sources: Mapping[str, str], models: Mapping[str, Any], kind: str
+) -> None:
     example = Path(sources[kind], "serving_input_example.json").read_text()
-    answers = validate_serving_input(sources[kind], example)
-    assert len(answers) == 1
-    assert "error" not in answers[0]
-    loaded = mlflow.pyfunc.load_model(sources[kind])
-    assert convert_input_example_to_serving_input(loaded.input_example) is not None
-    outputs = {column.name for column in loaded.metadata.get_output_schema().inputs}
-    assert answers[0].keys() <= outputs
+    [answer] = served(models[kind], json.loads(example))
+    outputs = {column.name for column in models[kind].metadata.get_output_schema().inputs}
+    assert "error" not in answer
+    assert answer.keys() <= outputs
 
 
 def test_the_onnx_flavor_is_as_before(sources: Mapping[str, str], exports: Mapping[str, Path]) -> None:

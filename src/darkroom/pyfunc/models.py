@@ -113,7 +113,8 @@ class RowModel:
     def answers(self, table: pd.DataFrame, top_k: int) -> list[dict[str, Any] | Unusable]:
         if not len(table):
             raise Unusable("the table has no rows", "send at least one")
-        lines = "\n".join(json.dumps(_plain(row)) for row in table.to_dict("records"))
+        rows = _one_per_row(table).to_dict("records")
+        lines = "\n".join(json.dumps(_plain(row)) for row in rows)
         try:
             parsed = self._predictor.parse("rows.jsonl", lines.encode())
         except UserError as error:
@@ -148,6 +149,19 @@ def load_answering(folder: Path, options: Options) -> Answering:
     if "encoding" in values:
         return RowModel(folder, options)
     return _OF_IMAGES[values.get("target", "one_class")](folder, options)
+
+
+def _one_per_row(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without lists in cells.
+
+    MLflow makes one row of ``{"inputs": {"colour": ["red", "blue"]}}``.
+    """
+    if not table.map(lambda cell: isinstance(cell, list)).all(axis=None):
+        return table
+    try:
+        return table.explode(list(table.columns))
+    except ValueError:
+        raise Unusable("the columns have different lengths", "send a value per row") from None
 
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:

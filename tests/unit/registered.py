@@ -1,5 +1,6 @@
 """Small ONNX models in a real MLflow, for tests of what becomes of them there."""
 
+import hashlib
 import time
 from itertools import count
 from pathlib import Path
@@ -42,14 +43,16 @@ def new_store(root: Path, experiment: str | None = None) -> Store:
     return open_store(root, Address(f"sqlite:///{root / 'mlflow.db'}", name, is_embedded=True))
 
 
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def make_record(root: Path, factor: float, f1: float = 0.9) -> tuple[Path, Model]:
     """Writes a model and says what a journal keeps of it; the same factor gives the same bytes."""
-    import hashlib
-
     path = root / f"model-{factor}.onnx"
     write_onnx(path, factor)
     content = path.read_bytes()
-    file = File(path="model.onnx", sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    file = File(path="model.onnx", sha256=sha256_of(content), size=len(content))
     record = Model(
         name="classifier",
         file=file,

@@ -29,8 +29,8 @@ from darkroom.models.exported import describe_export, load_description
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.masks import class_shares
 from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.pyfunc.contents import REQUIREMENTS, write_code
 from darkroom.prediction.rows import RowPredictor
-from darkroom.pyfunc.contents import REQUIREMENTS, write_code
 from darkroom.reporting.tables import write_json
 from darkroom.runtime import Runtime
 from darkroom.tracking.destinations import tracked

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from darkroom.errors import UserError, brief
 from darkroom.models.exported import DESCRIPTION, ONNX_FILES
 from darkroom.paths import EXPORT
-from darkroom.pyfunc.description import digest_of, portable_description
+from darkroom.prediction.pyfunc.description import digest_of, portable_description
 from darkroom.tracking.address import Address
 from darkroom.tracking.mlflow.promotion import Registry, Version
 from darkroom.tracking.mlflow.read_back import CONTENT_TAG, DESCRIPTION_TAG

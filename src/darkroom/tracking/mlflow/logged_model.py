@@ -14,9 +14,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from darkroom.pyfunc.contents import make_pyfunc, requirements
-from darkroom.pyfunc.description import digest_of, portable_description, values_of
-from darkroom.pyfunc.signature import example_of, signature_of
+from darkroom.prediction.pyfunc.contents import make_pyfunc, requirements
+from darkroom.prediction.pyfunc.description import digest_of, portable_description, values_of
+from darkroom.prediction.pyfunc.signature import example_of, signature_of
 from darkroom.tracking import records
 from darkroom.tracking.journal.trouble import OutOfReach, Refused
 from darkroom.tracking.mlflow.read_back import (

@@ -12,8 +12,8 @@ from mlflow.types.schema import AnyType, Array, Object, Property
 from PIL import Image
 
 from darkroom.inputs import ColumnKind, Encoding
-from darkroom.pyfunc.cells import IMAGE, PATH
-from darkroom.pyfunc.options import TOP_K
+from darkroom.prediction.pyfunc.cells import IMAGE, PATH
+from darkroom.prediction.pyfunc.options import TOP_K
 from darkroom.targets import Target
 
 GREY = 127

@@ -8,6 +8,6 @@ from mlflow.models import set_model
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER / "darkroom.zip"))
 
-from darkroom.pyfunc.model import ExportedModel  # noqa: E402
+from darkroom.prediction.pyfunc.model import ExportedModel  # noqa: E402
 
 set_model(ExportedModel(FOLDER))

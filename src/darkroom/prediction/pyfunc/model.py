@@ -8,9 +8,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from darkroom.errors import UserError
-from darkroom.pyfunc.cells import Unusable
-from darkroom.pyfunc.models import load_answering
-from darkroom.pyfunc.options import TOP_K, Options
+from darkroom.prediction.pyfunc.cells import Unusable
+from darkroom.prediction.pyfunc.models import load_answering
+from darkroom.prediction.pyfunc.options import TOP_K, Options
 
 
 class ExportedModel(PythonModel):

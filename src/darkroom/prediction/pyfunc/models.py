@@ -15,10 +15,10 @@ from darkroom.models.exported import load_description
 from darkroom.prediction.answers import advice_on, answer_of, mask_answer, most_probable, top_of
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.predictor import BATCH_SIZE, Predictor
+from darkroom.prediction.pyfunc.cells import Given, Unusable, images_in, is_missing, read
+from darkroom.prediction.pyfunc.options import Options
 from darkroom.prediction.rows import RowPredictor
 from darkroom.prediction.tiles import NOT_FINITE, NotFiniteError
-from darkroom.pyfunc.cells import Given, Unusable, images_in, is_missing, read
-from darkroom.pyfunc.options import Options
 from darkroom.targets import Target, from_file
 
 _OTHER = "send another image"

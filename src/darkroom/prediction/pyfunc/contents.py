@@ -11,12 +11,12 @@ from mlflow.models import Model
 from mlflow.pyfunc.loaders import code_model
 
 from darkroom.models.exported import DESCRIPTION
-from darkroom.pyfunc.options import Options
+from darkroom.prediction.pyfunc.options import Options
 
 ENTRY, CODE = "darkroom_model.py", "darkroom.zip"
 """The files of a model that MLflow runs, and that it imports."""
 
-MODULE = "darkroom.pyfunc.model"
+MODULE = "darkroom.prediction.pyfunc.model"
 """The module that ``ENTRY`` imports."""
 
 REQUIREMENTS = (
@@ -30,7 +30,7 @@ REQUIREMENTS = (
 )
 """The packages that a loaded model imports. ``mlflow-skinny`` is MLflow without its server of runs."""
 
-_PACKAGE = Path(__file__).parent.parent
+_PACKAGE = Path(__file__).parent.parent.parent
 
 
 def requirements() -> list[str]:
@@ -48,7 +48,7 @@ def make_pyfunc(folder: Path, description: bytes) -> None:
         description: as ``portable_description`` returned it.
     """
     (folder / DESCRIPTION).write_bytes(description)
-    shutil.copyfile(_PACKAGE / "pyfunc" / "entry.py", folder / ENTRY)
+    shutil.copyfile(Path(__file__).with_name("entry.py"), folder / ENTRY)
     write_code(folder / CODE)
     model = Model.load(str(folder))
     pyfunc.add_to_model(

@@ -16,19 +16,23 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.dataset.prepared import open_split
     from darkroom.dataset.targets.interface import stored_target
     from darkroom.dataset.views import EvaluationView
+    from darkroom.export.certificate import provenance
     from darkroom.export.checks import write_and_check
-    from darkroom.export.formats import FORMATS, parts
+    from darkroom.export.formats import FORMATS, package_of, parts
     from darkroom.export.golden import one_per_class
     from darkroom.export.inputs.interface import exported_input
     from darkroom.export.model_card import write_model_card
     from darkroom.export.onnx_int8 import calibration_images
     from darkroom.export.openvino import check_openvino
     from darkroom.export.rules import answer_rules
+    from darkroom.export.sbom import SBOM, bill_of_materials
     from darkroom.export.source import Source
+    from darkroom.export.statement import write_certificate
     from darkroom.inputs import INPUT_WORDS
     from darkroom.metrics.groups import COLUMNS, groups_of
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
+    from darkroom.params import flatten
     from darkroom.reporting.tables import read_json, write_json
 
     options = config.export
@@ -50,19 +54,23 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
 
     shown = stored_target(test.target).indicators(test.labels, len(info.class_names))
     examples = test.viewed(None).gather(one_per_class(shown, options.golden_images))
-    write_golden = exported_input(spec.input).write_golden
-    golden = write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
+    kind = exported_input(spec.input)
+    golden = kind.write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
 
     metrics = read_json(METRICS)["test"]
-    parity_file, card = EXPORT / "parity.json", EXPORT / "README.md"
+    parity_file, card, sbom = EXPORT / "parity.json", EXPORT / "README.md", EXPORT / SBOM
     write_json(checked, parity_file)
     descriptions = [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats]
     write_model_card(spec, info, metrics, descriptions, checked, card)
-    files = [part for file in written.entries for part in parts(file)]
+    readers = {part: package_of(file) for file in written.entries for part in parts(file)}
+    write_json(bill_of_materials(spec.name, readers, kind.packages), sbom)
     description = describe_export(
-        {**spec.preprocessing(), **answer_rules(metrics)}, EXPORT, [*files, *golden, parity_file, card]
+        {**spec.preprocessing(), **answer_rules(metrics)},
+        EXPORT,
+        [*readers, *golden, parity_file, card, sbom],
     )
     write_json(description, EXPORT / DESCRIPTION)
+    write_certificate(EXPORT, provenance(spec, flatten(config), metrics))
 
     write_json(written.latencies, LATENCY)
     run.log_metrics(

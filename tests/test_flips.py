@@ -1,4 +1,5 @@
-"""100 flipped bits and 20 cuts at random places of everything that a pipeline keeps: each is found.
+"""100 flipped bits and 20 cuts at random places of everything that a pipeline keeps, and 500 flips in
+the files of an export: each is found.
 
 Found is what the consumer of a file refuses by its name before it is used; files that nothing consumes,
 and DVC's cache, are for `darkroom verify`. The bits flip as on a disk that rots: sizes and times stay.
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from project import Project
 
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
 from darkroom.errors import UserError
+from darkroom.export.folder import check_folder
+from darkroom.models.exported import ONNX_FILES
 from darkroom.models.file import load_model
 from darkroom.prediction.predictor import Predictor
 from darkroom.tracking.address import Address
@@ -30,6 +34,7 @@ from darkroom.tracking.records import End, Metrics, Start
 pytestmark = pytest.mark.slow
 
 NUM_FLIPS, NUM_CUTS = 100, 20
+NUM_EXPORT_FLIPS = 500
 PREPARED = Path("data/prepared")
 
 
@@ -61,6 +66,18 @@ def refusal(use: Callable[[], object], file: Path) -> bool:
 def is_found_by_verify(file: Path) -> bool:
     findings = list(Soundness(load_project(Path.cwd()), lambda num_bytes: None, 99).check())
     return any(file.name in f"{finding.subject} {finding.problem}" for finding in findings)
+
+
+def is_found_by_verify_export(file: Path) -> bool:
+    def check() -> None:
+        if problems := check_folder(Path("export")).problems:
+            raise UserError("\n".join(problems))
+
+    return refusal(check, file)
+
+
+def is_found_by_predict(file: Path) -> bool:
+    return refusal(lambda: Predictor(Path("export")), file)
 
 
 def is_found_in_journal(file: Path) -> bool:
@@ -101,9 +118,7 @@ KINDS = {
         "models/model.safetensors", "evaluate, export", lambda f: refusal(lambda: load_model(f), f)
     ),
     "predictions.parquet": Kind("reports/evaluate/*.parquet", "verify", is_found_by_verify),
-    "exported model.onnx, model.json": Kind(
-        "export/model.[jo]*", "predict", lambda f: refusal(lambda: Predictor(f.parent), f)
-    ),
+    "exported model.onnx, model.json": Kind("export/model.[jo]*", "predict", is_found_by_predict),
     "other exported files": Kind("export/**/[!m]*", "verify", is_found_by_verify),
     "registered files": Kind("mlartifacts/models/*/artifacts/*", "promote", is_found_by_promote),
     "DVC's cache": Kind(".dvc/cache/files/md5/*/*", "verify", is_found_by_verify),
@@ -170,3 +185,29 @@ def test_without_damage_nothing_is_found(project: Project, monkeypatch: pytest.M
     for kind in KINDS.values():
         for file in sorted(Path().glob(kind.files))[:5]:
             assert not kind.finds(file), file
+
+
+def test_every_flipped_byte_of_an_export_is_found(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `verify export/` in every file; by `predict` in those that it loads, before it does."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", None)  # which nothing may call
+    generator = np.random.default_rng(1)
+    files = sorted(file for file in Path("export").rglob("*") if file.is_file())
+    loaded = {Path("export/model.json"), Path("export") / ONNX_FILES["onnx"]}
+    assert {Path("export/certificate.json"), Path("export/sbom.cdx.json"), *loaded} <= {*files}
+    done: Counter[str] = Counter()
+    overlooked = []
+    for index in range(NUM_EXPORT_FLIPS):
+        file = files[index % len(files)]
+        for _ in damage(file, lambda content: flip(generator, content)):
+            found = {"verify": is_found_by_verify_export(file)}
+            if file in loaded:
+                found["predict"] = is_found_by_predict(file)
+        done.update(found)
+        overlooked += [(file, command) for command, is_found in found.items() if not is_found]
+    assert not overlooked
+    assert not check_folder(Path("export")).problems
+    with capsys.disabled():
+        print(f"\n{NUM_EXPORT_FLIPS} bytes of {len(files)} files; found by: {dict(done)}")

@@ -20,6 +20,7 @@ from darkroom.commands.promote import promote
 from darkroom.commands.relabel import relabel
 from darkroom.commands.seeds import seeds
 from darkroom.commands.serve import serve
+from darkroom.commands.sign import sign
 from darkroom.commands.summary import summary
 from darkroom.commands.suspects import suspects
 from darkroom.commands.sweep import sweep
@@ -87,6 +88,7 @@ for command in (
     gate,
     ci,
     promote,
+    sign,
     verify,
 ):
     main.add_command(command)

@@ -14,6 +14,7 @@ from support import make_spec
 from tiny import TinyProject
 
 from darkroom.cli import main
+from darkroom.export.statement import write_certificate
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import save_model
@@ -350,13 +351,14 @@ def exported(tmp_path: Path) -> Path:
         describe_export(make_spec().preprocessing(), tmp_path / "export", files),
         tmp_path / "export" / "model.json",
     )
+    write_certificate(tmp_path / "export", {"data": {"sha256": "0" * 64}})
     return tmp_path / "export"
 
 
 def test_an_exported_folder_is_checked_alone(exported: Path) -> None:
     result = verify(str(exported))
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "2 files and model.json: all as recorded" in result.stderr
+    assert "2 files, model.json and certificate.json: all as recorded; not signed" in result.stderr
     assert verify(str(exported / "model.safetensors")).exit_code == 0
     (exported / "more.txt").touch()
     assert "more.txt: model.json does not name it" in verify(str(exported)).stderr

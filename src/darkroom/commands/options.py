@@ -1,5 +1,7 @@
 """Options that several commands have."""
 
+from pathlib import Path
+
 import click
 
 format_option = click.option(
@@ -9,4 +11,11 @@ format_option = click.option(
     default="onnx",
     show_default=True,
     help="The exported format that classifies.",
+)
+
+signature_option = click.option(
+    "--signature",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The file with the signature; by default EXPORT.dsse.json beside the folder.",
 )

@@ -30,6 +30,8 @@ class Format:
     """A second file that ``write`` writes."""
     takes_pictures: bool = False
     """Whether the file takes one picture of any size, in place of prepared images."""
+    package: str = "onnxruntime"
+    """The Python package that runs the file."""
 
 
 def write_pt2(source: Source, path: Path, _: bool = False) -> None:
@@ -69,8 +71,11 @@ FORMATS = {
         write_openvino,
         False,
         "model.bin",
+        package="openvino",
     ),
-    "pt2": Format("model.pt2", "`torch.export` archive, for `torch.export.load`", write_pt2),
+    "pt2": Format(
+        "model.pt2", "`torch.export` archive, for `torch.export.load`", write_pt2, package="torch"
+    ),
 }
 
 BY_FILE = {each.file_name: each for each in FORMATS.values()}
@@ -98,6 +103,11 @@ def takes_pictures(file: Path) -> bool:
 def is_smaller(file: Path) -> bool:
     """Return whether a file that ``write_formats`` returned is judged by its macro F1."""
     return file.name in BY_FILE and BY_FILE[file.name].is_smaller
+
+
+def package_of(file: Path) -> str:
+    """Return the Python package that reads a file that ``write_formats`` returned."""
+    return BY_FILE[file.name].package if file.name in BY_FILE else "safetensors"
 
 
 def parts(file: Path) -> list[Path]:

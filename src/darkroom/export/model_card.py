@@ -29,6 +29,11 @@ COURSE = ("kept", "best", "num_epochs", "history")
 """Entries of the training in a model file that the card does not list as parameters."""
 
 
+def trained_params(spec: ModelSpec) -> dict[str, Any]:
+    """Return every parameter of the training by its full name, and digests of its data and weights."""
+    return {name: value for name, value in spec.training.items() if name not in COURSE}
+
+
 def write_model_card(
     spec: ModelSpec,
     info: DatasetInfo,
@@ -73,7 +78,7 @@ def write_model_card(
         ],
         splits=[split for split in ("train", "val", "test") if split in info.counts],
         folder=f"{path.parent.name}/",
-        params={name: value for name, value in spec.training.items() if name not in COURSE},
+        params=trained_params(spec),
         kept=spec.training.get("kept"),
         environment=spec.environment,
     )

@@ -11,6 +11,7 @@ from darkroom.export.golden import write_golden as write_golden
 from darkroom.models.spec import ModelSpec
 
 name = "images"
+packages: tuple[str, ...] = ("pillow",)
 
 
 def example(spec: ModelSpec) -> Tensor:

@@ -19,6 +19,9 @@ class ExportedInput(Protocol):
     name: str
     """Of the input while the model is captured."""
 
+    packages: tuple[str, ...]
+    """What makes the input of a model from what users have, such as an image file."""
+
     def example(self, spec: ModelSpec) -> Tensor:
         """Return two blank inputs, from which a model is captured."""
         ...

@@ -19,6 +19,7 @@ from darkroom.models.classifier import Classifier, probabilities_of
 from darkroom.models.spec import ModelSpec
 
 name = "rows"
+packages: tuple[str, ...] = ()
 
 
 def example(spec: ModelSpec) -> Tensor:

@@ -1,5 +1,6 @@
 """The pipeline as people use it: real DVC, real git, a real MLflow database, real images."""
 
+import hashlib
 import json
 import re
 import sys
@@ -106,6 +107,30 @@ def test_predict_runs_from_the_exported_folder(finished: Project, tmp_path: Path
         assert float(line[2]) == pytest.approx(row["probability"], abs=1e-4)
         assert float(line[3]) == pytest.approx(row["unfamiliarity"], abs=1e-3)
         assert line[4] == str(row["unfamiliar"]).lower()
+
+
+def test_the_certificate_says_what_the_export_was_made_from(finished: Project) -> None:
+    run = finished.run("darkroom", "verify", "export/")
+    assert "all as recorded; not signed" in run
+    predicate = json.loads(finished.text("export/certificate.json"))["predicate"]
+    dataset = json.loads(finished.text("data/prepared/dataset.json"))
+    metrics = json.loads(finished.text("reports/evaluate/metrics.json"))["test"]
+    environment = json.loads(finished.text("environment.json"))
+    assert predicate["data"] == {"sha256": dataset["digest"]}
+    for name, digest in predicate["inputs"].items():
+        assert hashlib.sha256((finished.folder / name).read_bytes()).hexdigest() == digest
+    assert predicate["metrics"]["f1_macro"] == metrics["f1_macro"]
+    assert predicate["environment"] == environment
+    assert predicate["params"]["train.epochs"] == 3
+    assert predicate["params"]["export.formats"] == ["onnx"]
+    assert predicate["weights"] == {"from": "random", "sha256": None}
+    code = finished.run(
+        "python", "-c", "from darkroom.installed import *; print(code_digests('export'))"
+    )
+    assert "darkroom/export/certificate.py" in code
+    assert predicate["code"] == {"export": hashlib.sha256(code[:-1].encode()).hexdigest()}
+    bill = json.loads(finished.text("export/sbom.cdx.json"))
+    assert {"model.onnx", "onnxruntime", "pillow"} <= {each["name"] for each in bill["components"]}
 
 
 def test_outputs_hold_no_path_host_or_date(finished: Project) -> None:

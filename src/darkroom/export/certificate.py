@@ -25,13 +25,13 @@ def provenance(spec: ModelSpec, params: Mapping[str, Any], metrics: Mapping[str,
     """
     trained = {name: value for name, value in trained_params(spec).items() if name not in _NOT_PARAMS}
     return {
-        "data": {"sha256": spec.training["data.digest"]},
+        "data": {"sha256": spec.training.get("data.digest")},
         "inputs": {path.as_posix(): file_sha256(path) for path in (MODEL, DATASET, MANIFEST, METRICS)},
         "code": {STAGE: hashlib.sha256(code_digests(STAGE).encode()).hexdigest()},
         "params": {**trained, **params},
         "environment": {"fingerprint": fingerprint(spec.environment), **spec.environment},
         "weights": {
-            "from": trained["model.weights"],
+            "from": trained.get("model.weights"),
             "sha256": spec.training.get("model.weights.sha256") or None,
         },
         "metrics": {

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from darkroom.collection.mask_classes import MaskClasses, binary_classes, read_mask_classes
-from darkroom.collection.masks import has_masks, pair_masks
+from darkroom.collection.mask_pairs import has_masks
+from darkroom.collection.masks import pair_masks
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode
 from darkroom.decoding.masks import decode_mask
@@ -267,8 +268,8 @@ PAIRED: list[tuple[list[str], dict[str, str]]] = [
 
 @pytest.mark.parametrize(("paths", "expected"), PAIRED)
 def test_masks_are_found_by_name(paths: list[str], expected: dict[str, str]) -> None:
-    pairs = pair_masks(paths)
-    assert pairs.masks == expected
+    pairs = pair_masks(paths, BINARY)
+    assert {image: file.path for image, [file] in pairs.masks.items()} == expected
     assert pairs.outcomes == {}
     assert has_masks(paths)
 
@@ -305,7 +306,8 @@ UNPAIRED: list[tuple[list[str], str, str, str]] = [
 def test_a_file_without_its_other_half_has_an_outcome(
     paths: list[str], path: str, outcome: str, reason: str
 ) -> None:
-    pairs = pair_masks(paths)
+    pairs = pair_masks(paths, BINARY)
     assert pairs.outcomes[path] == (outcome, reason)
-    placed = [*pairs.masks, *pairs.masks.values(), *pairs.outcomes]
+    parts = [file.path for files in pairs.masks.values() for file in files]
+    placed = [*pairs.masks, *parts, *pairs.outcomes]
     assert sorted(placed) == sorted(paths)

@@ -19,7 +19,8 @@ from darkroom.collection.idx import IdxFiles, find_idx
 from darkroom.collection.labels import classes_in
 from darkroom.collection.manifest import Columns, label_by_manifest
 from darkroom.collection.mask_classes import SEPARATOR, MaskClasses, load_mask_classes
-from darkroom.collection.masks import has_masks, label_by_masks, may_have_masks, with_masks
+from darkroom.collection.mask_pairs import has_masks, may_have_masks
+from darkroom.collection.masks import label_by_masks, with_masks
 from darkroom.collection.names import Renaming
 from darkroom.collection.own_columns import OwnColumns
 from darkroom.collection.table_rows import TableFile, find_table, label_rows
@@ -125,6 +126,11 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
         and not isinstance(files, IdxFiles | HuggingFaceFiles)
     )
     by_masks = source.mask_column is not None
+    found = None
+    if by_folders:
+        found = tabulate(files.entries())
+        by_masks = source.masks == "auto" and _has_masks(found)
+    classes = _mask_classes(files, source, by_masks)
     if rows_of is not None:
         entries = label_rows(rows_of, rename, own)
     elif source.manifest is not None:
@@ -139,16 +145,12 @@ def _find(source: DataSource, scratch: Path, troubles: Troubles) -> Collection:
         entries = label_by_manifest(
             files, source.manifest, columns, source.label_separator, rename, source.image_root, own
         )
-    elif not by_folders:
+    elif found is None:
         entries = _rename(files, rename)
+    elif classes is not None:
+        entries = label_by_masks(files.name, unpack(found), classes)
     else:
-        found = tabulate(files.entries())
-        by_masks = source.masks == "auto" and _has_masks(found)
-        if by_masks:
-            entries = label_by_masks(files.name, unpack(found), source.classes_file)
-        else:
-            entries = label_by_folders(files, found, source.class_name, rename, troubles)
-    classes = _mask_classes(files, source, by_masks)
+        entries = label_by_folders(files, found, source.class_name, rename, troubles)
     if classes is not None:
         entries = with_masks(entries)
     table = write_sorted(tabulate(entries, pattern), scratch / "collection.arrow")
@@ -169,7 +171,8 @@ def _mask_classes(files: Files, source: DataSource, by_masks: bool) -> MaskClass
     """Return the classes of masks; None if there are no masks.
 
     Raises:
-        UserError: labels are to be merged, or a table of classes is given without masks.
+        UserError: labels are to be merged, a table of classes is given without masks, or a manifest
+            names masks whose classes have files of their own.
     """
     if by_masks:
         if source.merge_labels:
@@ -177,7 +180,14 @@ def _mask_classes(files: Files, source: DataSource, by_masks: bool) -> MaskClass
                 f"data.merge_labels: {source.merge_labels} is for labels, but {files.name} has masks,"
                 " whose classes are those of data.classes_file; set it to {}, or data.masks to none"
             )
-        return load_mask_classes(files, source.classes_file, source.void)
+        classes = load_mask_classes(files, source.classes_file, source.void)
+        if classes.files and source.manifest is not None:
+            raise UserError(
+                f"data.classes_file: {classes.table} has a file per class, which are found in folders"
+                f" images and masks, but data.manifest {source.manifest!r} names one mask per image; set"
+                " it to null, or give the table the columns index and name"
+            )
+        return classes
     if source.classes_file is not None:
         raise UserError(
             f"data.classes_file: {source.classes_file!r} has the classes of masks, but {files.name} has"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -54,6 +54,16 @@ BAD: tuple[Outcome, ...] = (
 """Outcomes that stop ``prepare``, unless ``prepare.on_bad_image`` is ``skip``."""
 
 
+class MaskFile(NamedTuple):
+    """A file with the mask of an image, or with the part of one class."""
+
+    path: str
+    value: int = 0
+    """The index in ``MaskClasses.files``, if each class has a file of its own."""
+    offset: int = 0
+    size: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a collection."""
@@ -76,10 +86,8 @@ class Entry:
     """Where the bytes start, if the place stores many files in one."""
     size: int = 0
     """In bytes."""
-    mask: str | None = None
-    """The path of the image's mask, if classes belong to pixels."""
-    mask_offset: int = 0
-    mask_size: int = 0
+    mask_files: tuple[MaskFile, ...] | None = None
+    """The files of the image's mask, if classes belong to pixels; empty: the manifest names none."""
 
 
 class Files(Protocol):

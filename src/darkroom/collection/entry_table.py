@@ -3,16 +3,22 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darkroom.collection.entries import Entry
+from darkroom.collection.entries import Entry, MaskFile
 from darkroom.collection.grouping import GroupPattern
 from darkroom.whole_files import whole_file
 
 BATCH = 8_192
 """Maximum number of rows that are unpacked at once."""
+
+MASK_FILE = pa.struct(
+    [("path", pa.string()), ("value", pa.int64()), ("offset", pa.int64()), ("size", pa.int64())]
+)
+"""The fields of ``MaskFile``."""
 
 SCHEMA = pa.schema(
     [
@@ -26,9 +32,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("offset", pa.int64()),
         ("size", pa.int64()),
-        ("mask", pa.string()),
-        ("mask_offset", pa.int64()),
-        ("mask_size", pa.int64()),
+        ("mask_files", pa.list_(MASK_FILE)),
     ]
 )
 """The fields of ``Entry``."""
@@ -60,7 +64,13 @@ def unpack(table: pa.Table) -> Iterator[Entry]:
     """Yield the entries of a table, with a few thousand of them in memory at a time."""
     for batch in table.to_batches(BATCH):
         for row in batch.to_pylist():
-            yield Entry(**{**row, "reason": row["reason"] or ""})
+            files = unpack_mask_files(row["mask_files"])
+            yield Entry(**{**row, "reason": row["reason"] or "", "mask_files": files})
+
+
+def unpack_mask_files(files: Iterable[dict[str, Any]] | None) -> tuple[MaskFile, ...] | None:
+    """Return a value of the column ``mask_files`` as it is in ``Entry``."""
+    return None if files is None else tuple(MaskFile(**file) for file in files)
 
 
 def _batched(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

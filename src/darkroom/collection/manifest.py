@@ -20,7 +20,7 @@ from darkroom.collection.cells import (
     cell_weight,
     path_in_collection,
 )
-from darkroom.collection.entries import Entry, Files
+from darkroom.collection.entries import Entry, Files, MaskFile
 from darkroom.collection.names import Renaming
 from darkroom.collection.own_columns import OwnColumns, common_values, in_messages
 from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
@@ -305,7 +305,8 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_non
             named = [f"{value or 'none'} ({counted} {n})" for value, n in said.items()]
             reason = f"its {column} is {', '.join(named[:_MAX_NAMED])}"
             return replace(entry, outcome="conflicting label", reason=reason)
-    known = {column: first[column] for column in ("split", "group", "weight", "mask", "own_values")}
+    known = {column: first[column] for column in ("split", "group", "weight", "own_values")}
+    known["mask_files"] = _mask_files(first["mask"])
     if len(rows) > 1:
         known["own_values"] = common_values(row["own_values"] for row in rows)
     has_label = may_have_none or first["label"].strip()
@@ -317,6 +318,12 @@ def _listed(entry: Entry, rows: list[dict[str, Any]], counted: str, may_have_non
     if entry.outcome is None and len(rows) > 1:
         return replace(labelled, reason=f"listed {len(rows)} times")
     return labelled
+
+
+def _mask_files(path: str | None) -> tuple[MaskFile, ...] | None:
+    if path is None:
+        return None
+    return (MaskFile(path),) if path else ()
 
 
 def _counted(manifest: str) -> str:

@@ -4,7 +4,8 @@ import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from darkroom.collection.rows import Rows, read_rows
 from darkroom.errors import UserError, did_you_mean, listed
 from darkroom.void import VOID
 
-Code = Literal["index", "colour"]
+Code = Literal["index", "colour", "file"]
 
 MAX_CLASSES = VOID
 """Class indices are 0..254; 255 is void."""
@@ -32,6 +33,8 @@ _LAYOUTS: dict[tuple[str, ...], Code] = {
     ("color", "name"): "colour",
     ("r", "g", "b", "name"): "colour",
     ("red", "green", "blue", "name"): "colour",
+    ("file", "layer", "name"): "file",
+    ("file", "name"): "file",
 }
 """The columns that a table of classes can have, in any order; others are ignored."""
 
@@ -39,18 +42,31 @@ _HEX_COLOUR = re.compile(r"#?([0-9a-fA-F]{6})")
 _WHOLE = re.compile(r"[0-9]{1,3}")
 
 
+class ClassFile(NamedTuple):
+    """A file that each mask has for one class."""
+
+    text: str
+    """What its path says: the name of a folder, or the end of the file's name; empty: there is no file,
+    since the class is that of the pixels that no file marks."""
+    layer: int
+    """0..255; where files overlap, the class of the highest layer counts."""
+
+
 @dataclass(frozen=True)
 class MaskClasses:
     """The classes of masks."""
 
     names: tuple[str, ...]
-    """The classes, void excluded, in the order of their indices, or of the rows for colours."""
+    """The classes, void excluded, in the order of their indices, or of the rows."""
     code: Code
-    """Whether pixels have indices, as in grey and indexed PNG, or colours."""
+    """Whether pixels have indices, as in grey and indexed PNG, or colours, or each class has a file."""
     values: dict[int, int]
-    """The index in ``names``, or ``VOID``, of each value: 0..255, or a colour as 0xRRGGBB."""
+    """The index in ``names``, or ``VOID``, of each value: 0..255, or a colour as 0xRRGGBB, or an index
+    in ``files``."""
     table: str | None = None
-    """The name of the table, for messages; None: there is none."""
+    """The path of the table; None: there is none."""
+    files: tuple[ClassFile, ...] = ()
+    """The files of each mask, in the order of the rows, if each class has one."""
 
     def shown(self, counts: NDArray[np.int64]) -> str:
         """Return the classes that a mask shows as text, as ``labels.split_labels`` takes it.
@@ -62,6 +78,8 @@ class MaskClasses:
 
     def describe(self, value: int) -> str:
         """Return a value as the table writes it."""
+        if self.files:
+            return self.files[value].text
         return f"#{value:06x}" if self.code == "colour" else str(value)
 
 
@@ -113,7 +131,8 @@ def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClas
     """Read the table of classes, a CSV with a row per class.
 
     Its columns are ``index`` (0..255) and ``name``; or ``colour`` (``#rrggbb``) and ``name``; or ``r``,
-    ``g``, ``b`` (0..255 each) and ``name``.
+    ``g``, ``b`` (0..255 each) and ``name``; or, if each class has a file of its own, ``file``, ``name``
+    and optionally ``layer`` (0..255, 0 if there is no such column).
 
     Args:
         name: name of the file, for messages.
@@ -126,8 +145,14 @@ def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClas
     """
     columns = _find_columns(name, content)
     code = _LAYOUTS[tuple(columns)]
-    read_value = _read_index if code == "index" else _read_colour
-    given = _values_and_names(name, read_rows(name, content, columns), read_value, void.lower())
+    files: list[ClassFile] = []
+    readers: dict[Code, Callable[[list[str]], int]] = {
+        "index": _read_index,
+        "colour": _read_colour,
+        "file": partial(_read_file, files),
+    }
+    rows = read_rows(name, content, columns)
+    given = _values_and_names(name, rows, readers[code], void.lower())
     if code == "index":
         given = dict(sorted(given.items()))
     names = tuple(known for known in given.values() if known.lower() != void.lower())
@@ -138,7 +163,7 @@ def read_mask_classes(name: str, content: bytes, void: str = "void") -> MaskClas
         raise UserError(f"{name}: {len(names)} classes; at most {MAX_CLASSES} are possible")
     positions = {known: position for position, known in enumerate(names)}
     values = {value: positions.get(known, VOID) for value, known in given.items()}
-    return MaskClasses(names, code, values, name)
+    return MaskClasses(names, code, values, name, tuple(files))
 
 
 def _find_columns(name: str, content: bytes) -> dict[str, str]:
@@ -151,7 +176,7 @@ def _find_columns(name: str, content: bytes) -> dict[str, str]:
             return {column: header[column] for column in layout}
     raise UserError(
         f"{name}: the columns are {listed(columns)}; needed are index and name, or colour"
-        " (#rrggbb) and name, or r, g, b and name"
+        " (#rrggbb) and name, or r, g, b and name, or file and name"
     )
 
 
@@ -195,6 +220,21 @@ def _read_colour(parts: list[str]) -> int:
     if match is None:
         raise ValueError(f"{quoted(parts[0])} is not a colour; write six hexadecimal digits, as #ff8000")
     return int(match[1], 16)
+
+
+def _read_file(files: list[ClassFile], parts: list[str]) -> int:
+    """Append a file to ``files`` and return its index."""
+    text, layer = (*parts, "0")[:2]
+    if "/" in text or "\\" in text:
+        raise ValueError(f"{quoted(text)} is a path; write the name of one folder, or the end of a name")
+    if any(text == file.text for file in files):
+        raise ValueError(
+            f"the file {quoted(text)} is in a row above"
+            if text
+            else "two rows without a file; the pixels that no file marks have one class"
+        )
+    files.append(ClassFile(text, _read_byte(layer, "a layer")))
+    return len(files) - 1
 
 
 def _read_byte(text: str, noun: str) -> int:

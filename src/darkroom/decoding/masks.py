@@ -48,6 +48,15 @@ def decode_mask(
         BadImage: the file cannot be decoded or is not such a PNG, its size is not that of the image, a
             value is not in ``classes``, or all pixels are void. Reasons begin with "mask".
     """
+    return fit_mask(classes_of(open_mask(encoded, image_size), classes), layout)
+
+
+def open_mask(encoded: bytes, image_size: tuple[int, int]) -> Image.Image:
+    """Return every pixel of a PNG of the size of its image, turned upright, with the stored values.
+
+    Raises:
+        BadImage: the file cannot be decoded, is not such a PNG, or has another size.
+    """
     try:
         image = _open_png(encoded)
     except BadImage as error:
@@ -56,7 +65,15 @@ def decode_mask(
         raise _unreadable(
             f"{image.width} x {image.height} pixels, but its image has {image_size[0]} x {image_size[1]}"
         )
-    mask = _classes_of(_values(image, classes), classes)
+    return image
+
+
+def fit_mask(mask: NDArray[np.uint8], layout: PixelLayout) -> NDArray[np.uint8]:
+    """Return a mask in the size of ``layout``, in which each pixel has the class of the closest one.
+
+    Raises:
+        BadImage: all pixels are void, before or after.
+    """
     if (mask == VOID).all():
         raise _unreadable("every pixel is void")
     resized = np.array(resize(Image.fromarray(mask), layout, Image.Resampling.NEAREST, VOID))
@@ -124,12 +141,13 @@ def _values(image: Image.Image, classes: MaskClasses) -> NDArray[np.int32]:
     return levels[..., 0] << 16 | levels[..., 1] << 8 | levels[..., 2]
 
 
-def _classes_of(values: NDArray[np.int32], classes: MaskClasses) -> NDArray[np.uint8]:
-    """Return the class of each value.
+def classes_of(image: Image.Image, classes: MaskClasses) -> NDArray[np.uint8]:
+    """Return the class of each pixel of ``open_mask``: ``(height, width)``.
 
     Raises:
-        BadImage: a value has no class.
+        BadImage: the image has colours instead of indices, or a value has no class.
     """
+    values = _values(image, classes)
     known = np.array(sorted(classes.values), np.int32)
     places = np.searchsorted(known, values).clip(max=len(known) - 1)
     is_unknown = known[places] != values
@@ -142,7 +160,8 @@ def _explain_unknown(unknown: NDArray[np.int32], classes: MaskClasses) -> str:
     found, counts = np.unique(unknown, return_counts=True)
     most = int(counts.argmax())
     value = classes.describe(int(found[most]))
-    known = f"not in {classes.table}" if classes.table else "not 0, 1 or 255"
+    *several, last = map(classes.describe, sorted(classes.values))
+    known = f"not in {classes.table}" if classes.table else f"not {', '.join(several)} or {last}"
     text = f"{counted(int(counts[most]), 'pixel')} of the {classes.code} {value}, which is {known}"
     if len(found) > 1:
         noun = "colour" if classes.code == "colour" else "value"

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from darkroom.collection.collection import Collection
-from darkroom.collection.entry_table import BATCH
+from darkroom.collection.entry_table import BATCH, unpack_mask_files
 from darkroom.dataset import storage as storage_module
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.storage import Storage
@@ -164,7 +164,10 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
             to_read = batch.filter(pc.is_null(batch["outcome"])).drop_columns("outcome")
             for start in range(0, len(to_read), chunk_files):
                 columns = to_read.slice(start, chunk_files).to_pydict().values()
-                yield [Place(*values) for values in zip(*columns, strict=True)]
+                yield [
+                    Place(path, offset, size, unpack_mask_files(files))
+                    for path, offset, size, files in zip(*columns, strict=True)
+                ]
 
     return chunks(), 1 if small else workers
 

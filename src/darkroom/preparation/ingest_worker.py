@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from darkroom.collection.entries import Files
+from darkroom.collection.entries import Files, MaskFile
 from darkroom.dataset.storage import Storage, pack_images
 from darkroom.decoding.bad_image import BadImage
+from darkroom.decoding.class_files import EncodedMask
 from darkroom.decoding.decode import Header, PixelLayout, decode, read_header
 from darkroom.decoding.reading import MAX_FILE_BYTES
 from darkroom.decoding.watch import Watch
@@ -33,9 +34,7 @@ class Place(NamedTuple):
     path: str
     offset: int
     size: int
-    mask: str | None = None
-    mask_offset: int = 0
-    mask_size: int = 0
+    mask_files: tuple[MaskFile, ...] | None = None
 
 
 Places = list[Place]
@@ -88,18 +87,18 @@ class Ingest:
             try:
                 encoded = self._read(place.path, place.offset, place.size)
                 digest = key = hashlib.sha256(encoded).digest()
-                encoded_mask = b""
+                mask: list[EncodedMask] = []
                 if self.masks is not None:
-                    encoded_mask = self._read_mask(place)
-                    key = hashlib.sha256(digest + hashlib.sha256(encoded_mask).digest()).digest()
+                    mask = [self._read_mask(file) for file in place.mask_files or ()]
+                    key = self.masks.key(digest, mask)
                 positions[index] = self.index.find(key)
                 if positions[index] >= 0:
                     continue
                 with self.watch.on(place.path):
                     header, pixels = decode(encoded, self.layout, self.tiff)
                 if self.masks is not None:
-                    with self.watch.on(f"{place.mask}"):
-                        masks.append(self.masks.decode(encoded_mask, header))
+                    with self.watch.on(" and ".join(file.path for file in mask)):
+                        masks.append(self.masks.decode(mask, header))
             except BadImage as error:
                 rows.append(_Row(digest, error.outcome, str(error), key=key))
             else:
@@ -129,9 +128,9 @@ class Ingest:
         except OSError as error:
             raise BadImage("unreadable", error.strerror or str(error)) from None
 
-    def _read_mask(self, place: Place) -> bytes:
+    def _read_mask(self, file: MaskFile) -> EncodedMask:
         try:
-            return self._read(f"{place.mask}", place.mask_offset, place.mask_size)
+            return EncodedMask(file.path, file.value, self._read(file.path, file.offset, file.size))
         except BadImage as error:
             raise BadImage(error.outcome, f"mask: {error.reason}") from None
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from darkroom.collection.entries import SPLITS
+from darkroom.collection.mask_classes import SEPARATOR
 from darkroom.preparation.candidates import Candidates
 from darkroom.preparation.decision import Decision
 from darkroom.preparation.outcomes import PROBLEMS, describe_files, problems_of
@@ -48,8 +49,9 @@ collection's manifest."""
 MASK_MANIFEST = pa.schema(
     [*MANIFEST, ("mask", pa.string()), ("mask_sha256", pa.string()), ("num_void", pa.int32())]
 )
-"""For images with masks: ``label`` names the classes that the prepared mask shows, ``mask`` is its path,
-``mask_sha256`` describes its prepared pixels, and ``num_void`` counts those without class."""
+"""For images with masks: ``label`` names the classes that the prepared mask shows, ``mask`` is its path
+(if each class has a file, all paths, separated by ``|``), ``mask_sha256`` describes its prepared
+pixels, and ``num_void`` counts those without class."""
 
 
 def write_manifest(candidates: Candidates, decision: Decision, path: Path, problems: Path) -> None:
@@ -89,6 +91,10 @@ def _manifest_rows(
     # an image's own size: that of the collection's manifest depends on the order of its lines
     sizes = zip(rows["size"].to_pylist(), indices, strict=True)
     columns["file_bytes"] = [size if index >= 0 else None for size, index in sizes]
+    columns["mask"] = [
+        None if files is None else SEPARATOR.join(file["path"] for file in files)
+        for files in rows["mask_files"].to_pylist()
+    ]
     columns["split"] = [None] * len(rows)
     columns["duplicate_of"] = [None] * len(rows)
     columns["difference"] = [None] * len(rows)

@@ -56,7 +56,7 @@ class DataSource(Section):
     )
     masks: Literal["auto", "none"] = Field(
         description="auto: if the files are in folders images and masks, each image has the mask of the"
-        " same name, which says the class of each pixel; none: folders are classes whatever they are"
+        " same name, or one per class, which says the class of each pixel; none: folders are classes whatever they are"
         " called"
     )
     mask_column: Column | None = Field(
@@ -65,7 +65,8 @@ class DataSource(Section):
     )
     classes_file: Column | None = Field(
         description="CSV table in data.path with the classes of masks: columns index and name, or colour"
-        " (#rrggbb) and name, or r, g, b and name; null: 0 is background, 1 or 255 is the object"
+        " (#rrggbb) and name, or r, g, b and name, or, if each class has a mask file of its own, file"
+        " and name; null: 0 is background, 1 or 255 is the object"
     )
     void: Column = Field(
         description="name of the rows of classes_file whose pixels have no class; these neither train"

@@ -1,7 +1,6 @@
-"""Masks from files to batches: pairs, splits, shards, counts, and every mistake with its message."""
+"""Masks from files to batches: pairs, splits, shards and counts."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from test_masks import BAD_FILES, BINARY, COLOURS, INDICES, png
+from test_masks import png
 
 from darkroom.augment.pipeline import Augmentation
 from darkroom.cli import main
@@ -262,75 +261,7 @@ def test_views_show_the_same_part_of_a_mask(root: Path, tmp_path: Path, crop: An
     assert (subset.masks.gather(np.arange(3), None)[..., 0] == masks[[0, 0, 1]]).all()
 
 
-# mistakes
-
-
-@pytest.mark.parametrize(
-    ("classes", "table"),
-    [
-        (INDICES, "index,name\n0,sky\n2,road\n7,car\n255,Void\n"),
-        (COLOURS, "name,r,g,b\nsky,0,0,255\nroad,128,64,128\nvoid,0,0,0\n"),
-        (BINARY, None),
-    ],
-    ids=["indices", "colours", "binary"],
-)
-def test_every_bad_mask_is_an_outcome_of_its_image(tmp_path: Path, classes: Any, table: Any) -> None:
-    cases = {name: bad for name, bad in BAD_FILES.items() if bad[1] is classes}
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for name, (content, *_) in cases.items():
-        is_large = "interpolated" in name or name in ("half a file", "damaged pixels")
-        side = (64, 64) if is_large else (3, 4)
-        (tmp_path / "images" / f"{name}.jpg").write_bytes(png(np.zeros((*side, 3), np.uint8), "JPEG"))
-        (tmp_path / "masks" / f"{name}.png").write_bytes(content)
-    if table is not None:
-        (tmp_path / "classes.csv").write_text(table)
-    found = outcomes(tmp_path, tmp_path / "scratch")
-    for name, (_, _, outcome, reason) in cases.items():
-        assert found[f"images/{name}.jpg"][0] == outcome, name
-        assert found[f"images/{name}.jpg"][1].startswith("mask: "), name
-        assert reason in found[f"images/{name}.jpg"][1], name
-        assert f"masks/{name}.png" not in found
-
-
-LINES: dict[str, tuple[str, str, str]] = {
-    "images/00.png,": ("images/00.png", "missing", "mask: none in the manifest"),
-    "images/00.png,mask/00.png": (
-        "images/00.png", "missing",
-        "mask: mask/00.png is listed, but missing; did you mean masks/00.png?",
-    ),
-    "images/00.png,../00.png": (
-        "images/00.png", "outside", "mask: ../00.png leads out of the folder that paths are relative to",
-    ),
-    "images/00.png,/etc/passwd": ("images/00.png", "outside", "mask: /etc/passwd leads out of"),
-    "images/00.png,images/00.png": (
-        "images/00.png", "unreadable", "mask: the manifest names the image itself",
-    ),
-    "images/00.png,masks/01.png": (
-        "images/01.png", "unreadable", "mask: masks/01.png is also the mask of images/00.png",
-    ),
-    "images/00.png,images/01.png": (
-        "images/00.png", "unreadable", "mask: images/01.png is also listed as an image",
-    ),
-    "images/00.png,masks/.00.png": ("images/00.png", "unreadable", "mask: masks/.00.png is hidden"),
-    "images/00.png,masks/00.png\nimages/00.png,masks/02.png": (
-        "images/00.png", "conflicting label",
-        "its mask is masks/00.png (line 2), masks/02.png (line 3)",
-    ),
-    "images/no.png,masks/00.png": ("images/no.png", "missing", "listed, but missing"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("lines", LINES)
-def test_a_bad_row_of_a_manifest_is_an_outcome(tmp_path: Path, lines: str) -> None:
-    root = write(tmp_path / "images", {name: MANY[name] for name in ("00", "01", "02")})
-    (root / "masks" / ".00.png").write_bytes(png(MANY["00"]))
-    rest = "images/01.png,masks/01.png\n"
-    (root / "list.csv").write_text(f"path,mask\n{lines}\n{rest}")
-    path, outcome, reason = LINES[lines]
-    found = outcomes(root, tmp_path, manifest="list.csv", mask_column="mask")
-    assert found[path][0] == outcome
-    assert found[path][1].startswith(reason)
+# mistakes; test_bad_masks.py has the messages
 
 
 def test_a_manifest_names_masks_splits_and_groups(tmp_path: Path) -> None:
@@ -343,115 +274,6 @@ def test_a_manifest_names_masks_splits_and_groups(tmp_path: Path) -> None:
     shards = made.split("test")
     expected = [MANY[Path(path).stem] for path in shards.paths]
     assert (shards.gather_masks(np.arange(len(shards)))[..., 0] == expected).all()
-
-
-Change = Callable[[Path], dict[str, Any] | None]
-
-
-def remove(*names: str) -> Change:
-    def change(root: Path) -> None:
-        for path in [path for name in names for path in root.glob(name)]:
-            path.unlink()
-
-    return change
-
-
-def table(text: str) -> Change:
-    def change(root: Path) -> None:
-        (root / "classes.csv").write_text(text)
-
-    return change
-
-
-def move(old: str, new: str) -> Change:
-    def change(root: Path) -> None:
-        (root / new).parent.mkdir(parents=True, exist_ok=True)
-        (root / old).rename(root / new)
-
-    return change
-
-
-REFUSED: dict[str, tuple[Change, str]] = {
-    "no table": (
-        lambda root: {"classes_file": "classes.txt"},
-        "data.classes_file: {root} does not contain classes.txt; did you mean classes.csv?",
-    ),
-    "a table of another kind": (
-        lambda root: {"classes_file": "classes.json"},
-        "data.classes_file: the suffix of classes.json is not one of .csv, .tsv, .txt",
-    ),
-    "a table without names": (
-        table("index\n0\n"), "data.classes_file: {root}/classes.csv: the columns are index; needed",
-    ),
-    "a separator in a name": (
-        table("index,name\n0,a|b\n1,c\n"),
-        'data.classes_file: {root}/classes.csv: line 2: the name "a|b" contains |; rename it',
-    ),
-    "a table that is not UTF-8": (
-        lambda root: (root / "classes.csv").write_bytes(b"index,name\n0,\xff\n1,b\n") and None,
-        "line 2 is not UTF-8",
-    ),
-    "a class that no mask shows": (
-        table(TABLE + "3,bus\n"),
-        "no mask in {root} that can be used shows the class bus; add some, or remove the class from"
-        " data.classes_file, or give its row the name of data.void",
-    ),
-    "no masks": (
-        remove("masks/*.png"), "data.classes_file: 'classes.csv' has the classes of masks, but {root}",
-    ),
-    "masks with other names": (
-        lambda root: [path.rename(path.with_stem(f"x{path.stem}")) for path in root.glob("masks/*")]
-        and None,
-        "none of the images in {root} has a mask that can be used; the first of 12: images/00.png: no"
-        " mask masks/00.png",
-    ),
-    "one mask missing": (
-        remove("masks/03.png"), "1 missing, the first: images/03.png: no mask masks/03.png",
-    ),
-    "labels to merge": (
-        lambda root: {"merge_labels": {"a": "b"}},
-        "data.merge_labels: {{'a': 'b'}} is for labels, but {root} has masks, whose classes are those",
-    ),
-    "folders that are classes": (
-        lambda root: {"masks": "none"}, "has the classes of masks, but {root} has no folders",
-    ),
-    "some in split folders": (
-        move("images/00.png", "images/train/00.png"),
-        "contains images in split folders, such as images/train/00.png, and outside of them",
-    ),
-    "no train": (
-        lambda root: ([(root / part).rename(root / f"test_{part}") for part in ("images", "masks")]
-        and move("test_images", "test/images")(root)) or move("test_masks", "test/masks")(root),
-        "contains images for test, but no folder train",
-    ),
-    "no column of masks": (
-        lambda root: (root / "list.csv").write_text("path,label\nimages/00.png,a\n")
-        and {"manifest": "list.csv", "mask_column": "maks"},
-        "data.mask_column: {root}/list.csv has no column maks among path, label",
-    ),
-    "a manifest of nothing": (
-        lambda root: (root / "list.csv").write_text("path,mask\nimages/00.png,\n")
-        and {"manifest": "list.csv", "mask_column": "mask"},
-        "none of the rows of list.csv in {root} has a mask that can be used; the first of 1:"
-        " images/00.png: mask: none in the manifest",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_mistake_is_refused_by_name(tmp_path: Path, case: str) -> None:
-    change, message = REFUSED[case]
-    root = write(tmp_path / "data", dict(list(MANY.items())[:12]))
-    changes = change(root) or {}
-    if case == "some in split folders":
-        move("masks/00.png", "masks/train/00.png")(root)
-    with pytest.raises(UserError) as caught:
-        prepared(root, tmp_path, **changes)
-    assert message.format(root=root) in f"{caught.value}"
-
-
-def test_there_are_more_than_thirty_mistakes() -> None:
-    assert len(LINES) + len(REFUSED) + len(BAD_FILES) > 30
 
 
 COMBINATIONS: list[tuple[dict[str, Any], str]] = [

@@ -1,4 +1,4 @@
-"""Reading masks: their classes, their files, and every kind of bad input with its message."""
+"""Reading masks: their classes, their files, and how files are paired."""
 
 import io
 import struct
@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom.collection.mask_classes import MaskClasses, binary_classes, read_mask_classes
+from darkroom.collection.mask_classes import binary_classes, read_mask_classes
 from darkroom.collection.mask_pairs import has_masks
 from darkroom.collection.masks import pair_masks
-from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode
 from darkroom.decoding.masks import decode_mask
-from darkroom.errors import UserError
 from darkroom.void import VOID
 
 INDICES = read_mask_classes("classes.csv", b"index,name\n0,sky\n2,road\n7,car\n255,Void\n")
@@ -113,130 +111,6 @@ def test_masks_move_like_their_images(resize: str, size: tuple[int, int]) -> Non
         assert (mask == VOID).any() == (size != (48, 64))
     else:
         assert (mask != VOID).all()
-
-
-def animated(values: np.ndarray) -> bytes:
-    frames = [Image.fromarray(values), Image.fromarray(255 - values)]
-    return png(frames[0], save_all=True, append_images=frames[1:])
-
-
-def cut(content: bytes, share: float) -> bytes:
-    return content[: int(len(content) * share)]
-
-
-NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-GREYS = np.where(MASK == 255, 37, MASK).astype(np.uint8)
-BLENDED = np.arange(64 * 64 * 3, dtype=np.uint32).reshape(64, 64, 3).astype(np.uint8)
-
-BAD_FILES: dict[str, tuple[bytes, MaskClasses, str, str]] = {
-    "empty file": (b"", INDICES, "empty", "empty file"),
-    "text": (b"index,name\n", INDICES, "not an image", "not an image of a known format"),
-    "only a signature": (png(MASK)[:8], INDICES, "truncated", "too early"),
-    "header alone": (png(MASK)[:33], INDICES, "truncated", "too early"),
-    "half a file": (cut(png(NOISE), 0.5), INDICES, "truncated", "too early"),
-    "damaged pixels": (
-        png(NOISE)[:60] + bytes(40) + png(NOISE)[100:], INDICES, "unreadable", "damaged",
-    ),
-    "JPEG": (png(MASK, "JPEG"), INDICES, "unreadable", "the file is JPEG, which changes the values"),
-    "WebP": (png(coloured(MASK % 2), "WEBP"), COLOURS, "unreadable", "WEBP; masks must be PNG"),
-    "AVIF": (png(coloured(MASK % 2), "AVIF"), COLOURS, "unreadable", "the file is AVIF, which changes"),
-    "GIF": (png(MASK, "GIF"), INDICES, "unreadable", "the file is GIF; masks must be PNG"),
-    "BMP": (png(MASK, "BMP"), INDICES, "unreadable", "the file is BMP; masks must be PNG"),
-    "TIFF": (png(MASK, "TIFF"), INDICES, "unreadable", "the file is TIFF; masks must be PNG"),
-    "PGM": (png(MASK, "PPM"), INDICES, "unreadable", "the file is PPM; masks must be PNG"),
-    "animated": (animated(MASK), INDICES, "unreadable", "the file is animated"),
-    "16 bits": (png(MASK.astype(np.uint16)), INDICES, "unreadable", "16 bits per channel"),
-    "grey with alpha": (
-        png(Image.fromarray(MASK).convert("LA")), INDICES, "unreadable", "has transparency",
-    ),
-    "colour with alpha": (
-        png(Image.fromarray(coloured(MASK % 2)).convert("RGBA")), COLOURS, "unreadable", "transparency",
-    ),
-    "a transparent level": (png(MASK, transparency=0), INDICES, "unreadable", "has transparency"),
-    "smaller": (
-        png(MASK[:, :2]), INDICES, "unreadable", "mask: 2 x 3 pixels, but its image has 4 x 3",
-    ),
-    "turned": (png(MASK.T.copy()), INDICES, "unreadable", "3 x 4 pixels, but its image has 4 x 3"),
-    "unknown index": (
-        png(GREYS), INDICES, "unreadable",
-        "mask: 1 pixel of the index 37, which is not in classes.csv",
-    ),
-    "unknown index of a palette": (
-        png(indexed(GREYS)), INDICES, "unreadable", "1 pixel of the index 37",
-    ),
-    "two unknown indices": (
-        png(np.where(MASK == 0, 9, GREYS).astype(np.uint8)), INDICES, "unreadable",
-        "3 pixels of the index 9, which is not in classes.csv, and 1 more unknown value",
-    ),
-    "unknown colour": (
-        png(np.full((3, 4, 3), (255, 128, 0), np.uint8)), COLOURS, "unreadable",
-        "12 pixels of the colour #ff8000, which is not in classes.csv",
-    ),
-    "grey for colours": (
-        png(np.full((3, 4), 9, np.uint8)), COLOURS, "unreadable", "of the colour #090909",
-    ),
-    "colours for indices": (
-        png(coloured(MASK % 2)), INDICES, "unreadable",
-        "it has colours, but classes.csv has indices; give the table the columns colour and name",
-    ),
-    "interpolated colours": (
-        png(BLENDED), COLOURS, "unreadable", "probably resized with interpolation",
-    ),
-    "interpolated binary": (
-        png(NOISE), BINARY, "unreadable", "not 0, 1 or 255, and 252 more unknown values; it was",
-    ),
-    "inverted bits without a table of 1": (
-        png(Image.fromarray(MASK > 0)), INDICES, "unreadable", "of the index 1, which is not in",
-    ),
-    "all void": (png(np.full((3, 4), 255, np.uint8)), INDICES, "unreadable", "every pixel is void"),
-    "all void colour": (
-        png(np.zeros((3, 4, 3), np.uint8)), COLOURS, "unreadable", "every pixel is void",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_a_bad_mask_has_an_outcome_and_a_plain_reason(case: str) -> None:
-    content, classes, outcome, reason = BAD_FILES[case]
-    size = (64, 64) if "interpolated" in case or case in ("half a file", "damaged pixels") else SIZE
-    with pytest.raises(BadImage) as caught:
-        decode_mask(content, classes, size, LAYOUT)
-    assert caught.value.outcome == outcome
-    assert caught.value.reason.startswith("mask: ")
-    assert reason in caught.value.reason
-    assert "\n" not in caught.value.reason
-
-
-def test_there_are_thirty_bad_masks() -> None:
-    assert len(BAD_FILES) >= 30
-
-
-BAD_TABLES = {
-    "index,name\n0,sky\n": "at least two classes are needed besides void, but it has sky",
-    "index,name\n0,void\n": "at least two classes are needed besides void, but it has none",
-    "": "the columns are",
-    "0,sky\n1,road\n": "the columns are 0, sky; needed are index and name",
-    "index\n0\n": "the columns are index; needed are",
-    "index,name\n0,sky\n0,road\n": "line 3: 0 is already sky",
-    "index,name\n0,sky\n1,Sky\n": "line 3: Sky is the same name as sky, in a row above",
-    "index,name\n0,sky\n1,\n": "line 3: the name is empty",
-    "index,name\n0,sky\n-1,road\n": 'line 3: "-1" is not an index',
-    "index,name\n0,sky\n1.0,road\n": 'line 3: "1.0" is not an index; it must be a whole number',
-    "index,name\n0,sky\n256,road\n": "is not an index; it must be a whole number from 0 to 255",
-    "index,name\n0,sky,blue\n": "line 2 has 3 fields, the first line has 2",
-    "colour,name\n#00f,sky\n#112233,road\n": 'line 2: "#00f" is not a colour; write six hexadecimal',
-    "colour,name\n#0000ff,sky\n0000FF,road\n": "line 3: 0000FF is already sky",
-    "r,g,b,name\n0,0,255,sky\n0,0,300,road\n": 'line 3: "300" is not a level',
-    "r,g,b,name\n0,0,255,sky\n0,0,255,road\n": "line 3: 0, 0, 255 is already sky",
-}
-
-
-@pytest.mark.parametrize("table", BAD_TABLES)
-def test_a_bad_table_is_refused_by_name_and_line(table: str) -> None:
-    with pytest.raises(UserError) as caught:
-        read_mask_classes("classes.csv", table.encode())
-    assert f"{caught.value}".startswith("classes.csv: ")
-    assert BAD_TABLES[table] in f"{caught.value}"
 
 
 @pytest.mark.parametrize(

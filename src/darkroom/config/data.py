@@ -56,8 +56,8 @@ class DataSource(Section):
     )
     masks: Literal["auto", "none"] = Field(
         description="auto: if the files are in folders images and masks, each image has the mask of the"
-        " same name, or one per class, which says the class of each pixel; none: folders are classes whatever they are"
-        " called"
+        " same name, or one per class, which says the class of each pixel; none: folders are classes"
+        " whatever they are called"
     )
     mask_column: Column | None = Field(
         description="manifest column with the path of each image's mask, a PNG with the class of each"

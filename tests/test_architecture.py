@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import grimp
@@ -53,6 +54,7 @@ def imported_by_script(script: Path) -> Iterator[str]:
             yield from (name.name for name in node.names if name.name.startswith("darkroom."))
 
 
+@cache
 def reached_files(stage: str) -> set[str]:
     """Follows imports from the stage's script, at any depth of the code, without observers."""
     graph = grimp.build_graph("darkroom", cache_dir=None)

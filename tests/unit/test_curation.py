@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from effort import at_least
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -371,7 +372,7 @@ COLLECTIONS = st.integers(2, 12).flatmap(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=at_least(100, 300))
 @given(COLLECTIONS, st.sampled_from(["group", "drop", "keep"]))
 def test_whatever_is_asked_no_group_is_torn(
     tmp_path_factory: pytest.TempPathFactory, collection: Any, policy: str

@@ -66,7 +66,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.dictionaries(st.text(), VALUES))
 def test_a_sealed_document_comes_back_through_json_in_any_layout(values: dict) -> None:
     for layout in ({"indent": 2, "sort_keys": True, "ensure_ascii": False}, {"separators": (",", ":")}):

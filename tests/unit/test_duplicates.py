@@ -49,7 +49,10 @@ def planted_set(num_images: int, size: int, seed: int) -> np.ndarray:
     return np.stack([prepared(image, size) for image in originals + copies])
 
 
-@pytest.mark.parametrize(("num_images", "size"), [(400, 32), (400, 64), (60, 48), (60, 224)])
+@pytest.mark.parametrize(
+    ("num_images", "size"),
+    [(400, 32), pytest.param(400, 64, marks=pytest.mark.slow), (60, 48), (60, 224)],
+)
 def test_planted_near_duplicates_are_found_and_nothing_else(num_images, size):
     found = search(planted_set(num_images, size, seed=size))
     expected = np.stack([np.arange(num_images), np.arange(num_images) + num_images], axis=1)
@@ -111,6 +114,7 @@ def test_digits_of_one_class_stay_apart():
     np.testing.assert_array_equal(twins.pairs, [[i, i + 50] for i in range(50)])
 
 
+@pytest.mark.slow
 def test_drawings_of_one_stroke_are_copies_only_of_their_copies():
     """In a crowd of thin strokes, hundreds of pairs agree in coarse cells by chance."""
     drawings = strokes(3_000)

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from quick import quick_first
 from sklearn import metrics as sk
 from support import NO_WARNINGS, make_spec, output_of, start_python, write_shards
 from torch import Tensor
@@ -234,6 +235,7 @@ def is_picture(path: Path) -> bool:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_is_the_same_bytes_again_and_under_a_hostile_matplotlibrc(
     name: str, drawn_elsewhere: Path, tmp_path: Path
@@ -573,6 +575,7 @@ def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path,
             assert file.read_bytes() != (tmp_path / "another" / file.name).read_bytes(), file.name
 
 
+@pytest.mark.slow
 def test_a_faultless_outcome_can_be_drawn_and_reported(tmp_path: Path) -> None:
     faultless = evaluate_noise(tmp_path / "shards", skill=50)
     assert faultless.metrics["accuracy"] == 1
@@ -778,6 +781,7 @@ def test_the_report_shows_the_course_of_the_training(
     assert "The kept epoch 3 of 5 is not among the last third: " in (tmp_path / "early.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_model_file_of_before_has_no_course_to_show(evaluation: Evaluated, tmp_path: Path) -> None:
     older = replace(evaluation, spec=make_spec(class_names=HOSTILE_NAMES))
     older.write_plots(tmp_path)
@@ -868,7 +872,7 @@ def unmeasured(folder: Path, target: Target = "one_class") -> Evaluated:
     return evaluated(spec, shards, given, logits)
 
 
-@pytest.mark.parametrize("target", ["one_class", "several_labels"])
+@pytest.mark.parametrize("target", quick_first(["one_class"], ["one_class", "several_labels"]))
 @NO_WARNINGS
 def test_classes_without_test_images_are_named_and_their_cells_are_blank(
     target: Target, tmp_path: Path, capfd: pytest.CaptureFixture

@@ -158,6 +158,7 @@ def test_a_run_that_waits_is_seen_when_it_goes_or_has_ended(root: Path) -> None:
 # damage
 
 
+@pytest.mark.slow
 def test_every_damage_is_reported_and_all_that_is_readable_arrives(root: Path) -> None:
     chance = random.Random(0)
     expected: dict[str, set[int]] = {}
@@ -274,6 +275,7 @@ def test_a_run_that_was_deleted_is_sent_anew_when_it_goes_on(root: Path) -> None
     assert runs(root) == {journal.name: ("FINISHED", {0, 1})}
 
 
+@pytest.mark.slow
 def test_a_database_that_was_deleted_is_made_anew_and_gets_the_whole_run(root: Path) -> None:
     journal = write(root, *points(0), status=None)
     assert journal.hold()

@@ -82,6 +82,7 @@ def test_the_backbone_is_timms_model_without_its_last_layer(timm: Any) -> None:
     torch.testing.assert_close(model.network.backbone(images), expected)
 
 
+@pytest.mark.slow
 def test_mistakes_are_refused_by_name(timm: Any) -> None:
     with pytest.raises(UserError, match=r"timm has no model resnt10t; did you mean resnet10t\?"):
         make_classifier(spec_of("resnt10t"))
@@ -93,6 +94,7 @@ def test_mistakes_are_refused_by_name(timm: Any) -> None:
             make_classifier(spec_of(name, head="concat_pool"))
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_begin_the_backbone(
     timm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,6 +200,7 @@ def test_layers_are_blocks() -> None:
         assert len(backbone_layers(make_without_weights(spec).network)) == num_layers, name
 
 
+@pytest.mark.slow
 def test_stochastic_depth_is_what_params_say_and_not_the_librarys() -> None:
     for probability in (0.0, 0.3):
         model = make_without_weights(spec_of("convnext_tiny", stochastic_depth=probability))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from darkroom.commands.options import json_option, markdown_option
 from darkroom.tracking.redacted_output import redacted_output
 
 
@@ -16,8 +17,8 @@ from darkroom.tracking.redacted_output import redacted_output
 @click.option(
     "--latency", is_flag=True, help="Also time one image or row with the exported ONNX models."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@json_option
+@markdown_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page.")
 @redacted_output()
 def compare(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from darkroom.commands.options import json_option
+
 
 @click.command()
 @click.argument("num_folds", metavar="[K]", default=5, type=click.IntRange(2, 100))
@@ -16,7 +18,7 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for folds.json and predictions.parquet.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def folds(num_folds: int, out: Path, as_json: bool) -> None:
     """Cross-validate the network on K folds (5 by default) of the train and val images.
 

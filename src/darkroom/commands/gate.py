@@ -5,12 +5,13 @@ import sys
 
 import click
 
+from darkroom.commands.options import json_option, markdown_option
 from darkroom.tracking.redacted_output import redacted_output
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@json_option
+@markdown_option
 @click.option("--if-set", is_flag=True, help="Exit with 0 if params.yaml has no gate.")
 @redacted_output()
 def gate(as_json: bool, as_markdown: bool, if_set: bool) -> None:

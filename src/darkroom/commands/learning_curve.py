@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from darkroom.commands.options import json_option
+
 SIZES = "10,20,40,80"
 
 
@@ -41,7 +43,7 @@ def _percents(context: click.Context, option: click.Parameter, text: str) -> lis
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for learning_curve.csv, .json and .html.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def learning_curve(sizes: list[float], repeats: int, out: Path, as_json: bool) -> None:
     """Train on parts of the training images, and tell what twice as many images would bring.
 

@@ -19,3 +19,7 @@ signature_option = click.option(
     type=click.Path(path_type=Path),
     help="The file with the signature; by default EXPORT.dsse.json beside the folder.",
 )
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+markdown_option = click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")

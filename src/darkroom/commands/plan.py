@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from darkroom.commands.options import json_option, markdown_option
 from darkroom.tracking.redacted_output import redacted_output
 
 RUNS = 10
@@ -13,8 +14,8 @@ RUNS = 10
 
 @click.command()
 @click.argument("rev", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@json_option
+@markdown_option
 @redacted_output()
 def plan(rev: str | None, as_json: bool, as_markdown: bool) -> None:
     """Tell what `dvc repro` would run, and why, without running or changing anything.

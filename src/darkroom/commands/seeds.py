@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from darkroom.commands.options import json_option
+
 
 @click.command()
 @click.argument("num_seeds", metavar="[N]", default=5, type=click.IntRange(2, 100))
@@ -16,7 +18,7 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for seeds.json.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
     """Train N times (5 by default) with consecutive seeds, from that of params.yaml on.
 

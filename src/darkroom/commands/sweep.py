@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
+from darkroom.commands.options import json_option
+
 
 @click.command()
 @click.argument("file", default="sweep.yaml", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--check", is_flag=True, help="Only check FILE and params.yaml, and train nothing.")
 @click.option("--example", is_flag=True, help="Print a file to start from.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def sweep(file: Path, check: bool, example: bool, as_json: bool) -> None:
     """Train the combinations of parameters that FILE (sweep.yaml) describes, and compare them.
 

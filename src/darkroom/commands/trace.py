@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkroom.commands.options import json_option
 from darkroom.tracking.redacted_output import redacted_output
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ PARAMS_SHOWN = (
 @click.command()
 @click.argument("name", metavar="X")
 @click.option("--all", "shows_all", is_flag=True, help="Show every training and parameter.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @redacted_output()
 def trace(name: str, shows_all: bool, as_json: bool) -> None:
     """Find what belongs to X, by the hashes of contents.

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from darkroom.prediction.columns import Column
 
 ROWS_PER_GROUP, CELLS_PER_GROUP = 2**14, 2**18
-"""Maximum numbers of rows and of cells in a row group; so many are in memory at once."""
+"""Maximum numbers of rows and of cells in a row group, of which one is held in memory."""
 
 _TYPES = {"text": pa.string(), "number": pa.float64(), "flag": pa.bool_()}
 

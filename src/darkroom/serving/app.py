@@ -159,7 +159,7 @@ def _explain(request: Request, error: Exception) -> Response:
 
 
 def _observed(app: ASGIApp, service: Service) -> ASGIApp:
-    """Return an application that counts requests, and answers those in which the server fails."""
+    """Return an application that counts requests, and logs those in which the server fails."""
 
     async def observed(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -178,20 +178,13 @@ def _observed(app: ASGIApp, service: Service) -> ASGIApp:
         except ClientDisconnect:
             status = status or CLIENT_CLOSED
         except asyncio.CancelledError:  # the time for requests under way is over
-            await _last_answer(busy("the server is stopping"), status, scope, receive, observed_send)
+            if not status:
+                await busy("the server is stopping").response()(scope, receive, observed_send)
             raise
-        except Exception:
+        except Exception:  # ``_fail`` has answered
             _log.exception("serve: a request failed")
-            await _last_answer(internal_error(), status, scope, receive, observed_send)
         finally:
             path = scope["path"] if scope["path"] in _PATHS else "other"
             service.engine.monitoring.request(path, status, time.monotonic() - started)
 
     return observed
-
-
-async def _last_answer(
-    refusal: Refusal, status: int, scope: Scope, receive: Receive, send: Send
-) -> None:
-    if not status:
-        await refusal.response()(scope, receive, send)

@@ -50,7 +50,7 @@ class Service:
             )
         except UserError as error:
             self._report(f"{error}")
-        except Exception as error:  # the present model goes on serving, whatever is wrong with another
+        except Exception as error:  # keep serving the present model, whatever the error
             self._report(f"{type(error).__name__}: {brief(error)}")
         else:
             self._problem = "" if found else self._problem

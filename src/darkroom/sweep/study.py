@@ -226,7 +226,7 @@ def _no_lock() -> "JournalFileOpenLock":
 
 
 def _end_line(journal: Path) -> None:
-    """Remove the line that a killed process left unfinished, with which Optuna could not go on."""
+    """Remove an incomplete last line, left by a killed process: Optuna cannot read past it."""
     if not journal.exists():
         return
     with journal.open("r+b") as file:

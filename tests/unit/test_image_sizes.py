@@ -24,7 +24,7 @@ from darkroom.augment import pipeline
 from darkroom.augment.geometry import resized_crop
 from darkroom.augment.pipeline import Augmentation
 from darkroom.compute.inference import compute_logits, mirrored
-from darkroom.config.train import images_differ, resizes_anew
+from darkroom.config.train import images_differ, resizes_each_epoch
 from darkroom.dataset.resampling import resize
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
@@ -162,9 +162,9 @@ def test_whether_images_differ_between_epochs(
 ) -> None:
     train, options = train_options(image_size=sizes, evaluate_crop=crop), augment_options(**augment)
     assert images_differ(train, options, (14, 18)) == differ
-    assert resizes_anew(train, options, (14, 18)) == anew
+    assert resizes_each_epoch(train, options, (14, 18)) == anew
     # if the prepared size is not known, it may be another one
-    assert resizes_anew(train, options, None) == (anew or sizes == [14, 18])
+    assert resizes_each_epoch(train, options, None) == (anew or sizes == [14, 18])
 
 
 def test_a_random_crop_is_as_large_as_the_last_size_and_lies_anywhere() -> None:

@@ -793,7 +793,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {**training_size(TWO_SIZES), "train.compile": "compile: default"},
         "train.image_size: a schedule does not work with train.compile default, because the network"
-        " would be compiled anew at each size, and torch.compile gives up after eight variants; set"
+        " would be compiled again at each size, and torch.compile gives up after eight variants; set"
         " one size, or train.compile to null",
     ),
     (

@@ -75,7 +75,7 @@ SPACE_MISTAKES = {
     "train.lr: [0.1, 0.1]": "train.lr: a value is listed twice",
     "prepare.image_size: [8]": "prepare.image_size: changes the prepared images",
     "data.path: [a]": "data.path: changes the prepared images",
-    "seed: [1, 2]": "seed: a seed is no choice to optimise",
+    "seed: [1, 2]": "seed: a seed is not something to optimise",
     "evaluate.tta: [flip]": "evaluate.tta: is not read by training",
     "train.deterministic: [false]": "train.deterministic: it takes effect before",
     "train.lr: {when: {model.width: 8}, low: 0.1, high: 1}": "model.width is not in the space",

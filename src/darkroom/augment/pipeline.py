@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from darkroom.config.train import Cut, TrainingSizes
 
 PIXELS_AT_ONCE = 1 << 17
-"""On a CPU; larger arrays do not fit its caches, and their memory is allocated anew each time."""
+"""On a CPU; larger arrays do not fit its caches, and their memory is allocated again each time."""
 
 
 class _Step(NamedTuple):
@@ -169,7 +169,7 @@ class Augmentation:
         num_images, height, width, _ = images.shape
         drawn = self._draw(steps, sample_ids, epoch, height, width)
         widths = [values.shape[1] for values in drawn]
-        # a single copy to the device, whatever is enabled
+        # a single copy to the device, for any augmentation
         changes = send(torch.from_numpy(np.concatenate(drawn, axis=1)), images.device)
         num_parts = 1
         if images.device.type == "cpu":

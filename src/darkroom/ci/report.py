@@ -153,7 +153,7 @@ def _runs() -> str:
 
 
 def _links(address: Address, runs: list[tuple[str, str]]) -> Iterator[str]:
-    """Yield a link per run; its name and id if the address is no page, or may hold a secret."""
+    """Yield a link per run; only its name and id if the address is not a page or may hold a secret."""
     base = shown_address(address.uri).rstrip("/")
     is_page = base.startswith(("http://", "https://")) and "*" not in base
     for name, run_id in runs:

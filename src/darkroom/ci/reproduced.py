@@ -14,7 +14,7 @@ def compare_with_commit() -> tuple[bool, str]:
     """Return whether what was promised holds, and a sentence that says what was found.
 
     Equal bytes are promised for equal fingerprints of the environment. With another fingerprint, other
-    bytes are no failure.
+    bytes are not a failure.
 
     Raises:
         UserError: the folder is not in a git repository, or lacks a file.

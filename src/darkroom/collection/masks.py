@@ -38,7 +38,7 @@ def label_by_masks(name: str, entries: Iterable[Entry], classes: MaskClasses) ->
 
     Args:
         name: name of the collection, for messages.
-        classes: the classes of the masks, whose table is no image.
+        classes: the classes of the masks, whose table is not an image.
 
     Raises:
         UserError: some images are in split folders and others are not, or no folder is for train.

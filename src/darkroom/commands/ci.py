@@ -114,7 +114,7 @@ def reproduced() -> None:
     """Tell whether `dvc repro --force` wrote the committed bytes.
 
     The exit status is 1 if dvc.lock or the metrics changed in the same environment. In another
-    environment, other bytes are no failure.
+    environment, other bytes are not a failure.
     """
     from darkroom.ci.reproduced import compare_with_commit
 

@@ -47,7 +47,7 @@ def folds(num_folds: int, out: Path, as_json: bool) -> None:
     groups = load_groups(MANIFEST, images.shards.paths)
     strata = images.target.strata(images.shards.labels)
     trainings = of_folds(config, images, groups, assign_folds(strata, groups, num_folds, config.seed))
-    with redirect_stdout(sys.stderr):  # what is said of features
+    with redirect_stdout(sys.stderr):  # reports on computed features
         found = list(probabilities_of_each(trainings, images, runtime, "folds"))
     summary = summarise(trainings, found, images, ratio=1 / (num_folds - 1))
     separator = params.data.label_separator or "|"

@@ -41,7 +41,7 @@ def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
 
     images = LabelledImages("seeds")
     trainings = of_seeds(config, images, num_seeds)
-    with redirect_stdout(sys.stderr):  # what is said of features
+    with redirect_stdout(sys.stderr):  # reports on computed features
         found = list(probabilities_of_each(trainings, images, runtime, "seeds"))
     summary = summarise(trainings, found, images, ratio=0)
     finish("seeds", trainings, summary, images, runtime, out, as_json)
@@ -49,5 +49,5 @@ def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
         noise = summary.estimates["f1_macro"].noise
         click.echo(
             f"Two trainings that differ in their seeds alone differ in macro F1 by up to {noise:.4f}"
-            " (95 %); a smaller change is no change."
+            " (95 %); a smaller change is not a change."
         )

@@ -118,7 +118,7 @@ def _replaced(first: Side, second: Side, keys: Sequence[Key]) -> tuple[bool, set
         dict(zip(table["path"].to_pylist(), table["file_sha256"].to_pylist(), strict=True))
         for table in (before, after)
     )
-    is_known = all(old.get(path) and new.get(path) for path, _ in keys)  # rows are no files
+    is_known = all(old.get(path) and new.get(path) for path, _ in keys)  # rows are not files
     return is_known, {key for key in keys if old.get(key[0]) != new.get(key[0])}, after
 
 

@@ -15,7 +15,7 @@ NamedTransform = Annotated[
 
 
 class Augment(Section):
-    """Random changes to training images, drawn anew for each image in each epoch."""
+    """Random changes to training images, different for each image in each epoch."""
 
     crop_padding: int = Field(
         ge=0,

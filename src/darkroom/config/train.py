@@ -166,7 +166,7 @@ class Train(Section):
     feature_views: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         description="with a frozen backbone, number of augmented views of each training image whose"
         " features are computed once; epochs use them in turn; null: if images are augmented, the"
-        " backbone computes them anew in each epoch"
+        " backbone computes them again in each epoch"
     )
     layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         description="layer-wise learning rate decay: factor from each layer of the backbone to the one"
@@ -266,11 +266,11 @@ def images_differ(train: Train, augment: Augment, prepared: Size | None) -> bool
     Args:
         prepared: the size of the prepared images; None if it is not known yet.
     """
-    return augment.changes_images or resizes_anew(train, augment, prepared)
+    return augment.changes_images or resizes_each_epoch(train, augment, prepared)
 
 
-def resizes_anew(train: Train, augment: Augment, prepared: Size | None) -> bool:
-    """Return whether training images are cut or resized to their size anew in each epoch.
+def resizes_each_epoch(train: Train, augment: Augment, prepared: Size | None) -> bool:
+    """Return whether training images are cut or resized to their size again in each epoch.
 
     Otherwise training sees them as evaluation does.
 

@@ -49,7 +49,7 @@ def _unfit_for_schedule(train: "Train", name: str) -> Mistakes:
         yield (
             name,
             f"a schedule does not work with train.compile {train.compile}, because the network would"
-            " be compiled anew at each size, and torch.compile gives up after eight variants; set"
+            " be compiled again at each size, and torch.compile gives up after eight variants; set"
             " one size, or train.compile to null",
         )
     if train.freeze == "backbone":

@@ -186,7 +186,7 @@ def main() -> None:
     from darkroom.compute.determinism import set_determinism
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not an answer
     if path.suffix in (".safetensors", ".pt2"):
         set_determinism(0, num_threads)
     run = LOADERS[path.suffix](path)

@@ -24,7 +24,7 @@ def loading_workers(function: partial[Tensor], workers: int) -> Workers[Any, Ten
     Args:
         function: takes a request; returns a tensor, which is passed back in shared memory.
     """
-    # A fork of a process with threads may hang, and each spawned worker imports torch anew. A fork
+    # A fork of a process with threads may hang, and each spawned worker imports torch again. A fork
     # server imports it once, from now on, in parallel with this process. multiprocessing documents no
     # way to start it before the first worker; ensure_running is what it calls itself.
     methods = multiprocessing.get_all_start_methods()

@@ -10,7 +10,7 @@ from darkroom.models.backbones.vit import Block, ViT
 
 
 def initialise(backbone: nn.Module, init: str, activation: str) -> None:
-    """Draw the weights of all convolutions and linear layers anew, from torch's global generator.
+    """Replace the weights of all convolutions and linear layers by draws from torch's global generator.
 
     The gain of a layer is that of the activation that its outputs pass through. It is 1 for the layers
     of a transformer that no activation follows. Biases become 0, except for ``torch``, which calls

@@ -93,7 +93,7 @@ class DvcView:
         return None if found is None else str(found.hash_info.value)
 
     def listing_now(self, item: Item) -> dict[str, str] | None:
-        """Return the MD5 of each file of a folder by its path in the folder; None if it is no folder."""
+        """Return the MD5 of each file of a folder by its path in it; None if it is not a folder."""
         found = self._object(item.source)
         as_list = getattr(found, "as_list", None)
         return None if as_list is None else {one["relpath"]: one["md5"] for one in as_list()}

@@ -89,7 +89,7 @@ def curate(
 
     Args:
         policy: ``prepare.duplicates``.
-        on_conflict: what to do with the same pixels under several labels; keep: it is no mistake.
+        on_conflict: what to do with the same pixels under several labels; keep: it is not a mistake.
         listed: CSV file that gets all pairs, even if there are troubles.
         troubles: gets conflicting labels and duplicates if these are errors, and duplicates and groups
             in several given splits, which are then not kept together.

@@ -44,7 +44,7 @@ def describe_files(collection: Collection, images: Readings) -> Iterator[pa.Tabl
 
 
 def _mark_sidecars(paths: pa.ChunkedArray, outcomes: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Replace the outcome of files that are no images and have a sidecar's name."""
+    """Replace the outcome of files that are not images and have a sidecar's name."""
     is_no_image = pc.is_in(outcomes, pa.array(["empty", "not an image"]))
     if not pc.any(is_no_image).as_py():
         return outcomes

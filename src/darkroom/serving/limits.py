@@ -8,7 +8,7 @@ MAX_HEADER_BYTES = 32 * 1024
 """Maximum size of a request's first line and headers together."""
 
 MAX_FIELDS = 16
-"""Maximum number of parts of a form that are no files."""
+"""Maximum number of parts of a form that are not files."""
 
 MAX_ROWS = 10_000
 """Maximum number of rows per request."""

@@ -18,7 +18,7 @@ from darkroom.params import Mistake, allowed_values, check_each, flatten, line_o
 from darkroom.sweep.space import MAX_GRID, Choices, Dimension, Point, Range, Space, label_of, value_of
 
 REFUSED = {
-    "seed": "a seed is no choice to optimise: the best of several is the luckiest; `seeds: 3` trains"
+    "seed": "a seed is not something to optimise: the best of several is the luckiest; `seeds: 3` trains"
     " each trial with three seeds and takes the mean",
     "num_threads": "it changes how results are rounded, not how good they are",
     "train.deterministic": "it takes effect before PyTorch is loaded; set it in params.yaml",

@@ -10,7 +10,7 @@ from darkroom.inputs import Encoding
 from darkroom.tabular.encoding import UNKNOWN
 
 TELLING = 0.995
-"""Balanced accuracy from which on a single column is said to give the label away."""
+"""Minimum balanced accuracy at which a single column is reported as a leak of the label."""
 MAX_ROWS = 20_000
 _FOLDS = 5
 SCREENED_ROWS = 2_000

@@ -15,7 +15,7 @@ from darkroom.compute.determinism import is_pinned, set_determinism
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment
 from darkroom.compute.precision import check_precision, cpu_flags
-from darkroom.config.train import SettledTrain, TrainConfig, images_differ, resizes_anew
+from darkroom.config.train import SettledTrain, TrainConfig, images_differ, resizes_each_epoch
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.prepared import PreparedData, TrainingData
 from darkroom.dataset.views import EvaluationView
@@ -224,7 +224,7 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
     check_stages(start.classifier, start.spec, options.sizes)
     model = start.classifier.to(device)
     view = EvaluationView.of(start.spec.input_size, options.evaluate_crop)
-    resizes = resizes_anew(options, config.augment, info.input_size)
+    resizes = resizes_each_epoch(options, config.augment, info.input_size)
     augmentation = Augmentation(
         config.augment,
         config.seed,

@@ -59,7 +59,7 @@ def find_stages(name: str, backbone: nn.Module, image: Tensor) -> list[Stage]:
         name: of the model, for messages.
         image: float ``(1, channels, height, width)``; only its shape matters.
 
-    Maps of other sizes, such as the averages of a squeeze-and-excitation block, are no stages.
+    Maps of other sizes, such as the averages of a squeeze-and-excitation block, are not stages.
 
     Raises:
         UserError: the backbone does not end with a map, does not halve the image step by step, or the
@@ -105,6 +105,6 @@ def find_stages(name: str, backbone: nn.Module, image: Tensor) -> list[Stage]:
 
 
 def _halvings(size: Sequence[int], whole: Sequence[int]) -> int | None:
-    """Return how often a size was halved; None: it is no half, quarter and so on of the whole."""
+    """Return how often a size was halved; None if the size is not a half, a quarter and so on."""
     halvings = max(whole[0] // max(size[0], 1), 1).bit_length() - 1
     return halvings if [side * 2**halvings for side in size] == [*whole] else None

@@ -17,7 +17,7 @@ class PreparedInput(Protocol):
     """A module for each kind."""
 
     keeps_conflicts: bool
-    """Whether equal inputs with different labels are no mistake."""
+    """Whether equal inputs with different labels are not a mistake."""
 
     def read(self, collection: Collection, config: PrepareConfig, cache: Path, workers: int) -> Any:
         """Return the ``Readings`` of all entries that are to be read.

@@ -22,7 +22,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Info:
-    """What clients are told about a model."""
+    """What the server tells clients about a model."""
 
     name: str
     version: str

@@ -24,7 +24,7 @@ def again_on_conflict(action: Callable[[], Result]) -> Result:
     ``action`` must be repeatable: MLflow has undone the call that failed, but not those before it.
 
     Raises:
-        Exception: what ``action`` raises, if it is no conflict or the conflict lasts.
+        Exception: what ``action`` raises, if it is not a conflict or the conflict lasts.
     """
     for pause in PAUSES_SECONDS:
         try:

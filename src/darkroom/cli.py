@@ -6,6 +6,7 @@ import click
 
 from darkroom.commands.ci import ci
 from darkroom.commands.compare import compare
+from darkroom.commands.drift import drift
 from darkroom.commands.folds import folds
 from darkroom.commands.gate import gate
 from darkroom.commands.init import init
@@ -70,6 +71,7 @@ for command in (
     plan,
     predict,
     serve,
+    drift,
     pack,
     params,
     use,

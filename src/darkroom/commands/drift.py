@@ -1,0 +1,119 @@
+"""darkroom drift: tells whether new predictions differ from those for the test images."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from darkroom.comparison.drift import Drift
+
+DRIFT = 10
+"""The exit status if something has changed."""
+
+NUM_CLASSES = 10
+"""Number of classes that are listed."""
+
+
+@click.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="How often drift may be reported although nothing has changed.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def drift(reference: Path, new: Path, alpha: float, as_json: bool) -> None:
+    """Tell whether the predictions in NEW differ from those in REFERENCE.
+
+    Both are tables that `darkroom predict --out` wrote with the same model, CSV or Parquet. REFERENCE
+    can also be reports/evaluate/predictions.parquet, the predictions for the test images.
+
+    The predicted classes, the confidence and the unfamiliarity are tested, and the p-values corrected
+    for the number of tests. If the classes differ, it is said which ones are predicted more or less
+    often, and by how much.
+
+    The exit status is 0 if nothing has changed, 10 if something has.
+    """
+    from darkroom.comparison.drift import find_drift
+    from darkroom.comparison.drift_tables import load_sample
+    from darkroom.progress import spinner
+
+    with spinner("drift: reading and testing"):
+        samples = load_sample(reference), load_sample(new)
+        found = find_drift(*samples, alpha)
+    for name in sorted({*samples[0].numbers} ^ {*samples[1].numbers}):
+        owner = reference if name in samples[0].numbers else new
+        click.echo(f"drift: {name} is not tested: only {owner} has it", err=True)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        _show(found)
+    if found.changed:
+        sys.exit(DRIFT)
+
+
+def _show(found: "Drift") -> None:
+    from darkroom.terminal import make_console
+
+    console = make_console()
+    console.print(_table_of_tests(found))
+    if found.moved:
+        console.print(_table_of_classes(found))
+    click.echo(_sentence(found))
+
+
+def _sentence(found: "Drift") -> str:
+    numbers = f"{found.sizes[1]:,} predictions, against {found.sizes[0]:,}"
+    if not found.changed:
+        return f"no drift is shown by {numbers}"
+    names = " and ".join(change.name for change in found.changed)
+    moved = ", ".join(f"{one.name} {100 * one.difference:+.1f} points" for one in found.moved[:3])
+    more = len(found.moved) - 3
+    classes = f" ({moved}{f' and {more:,} more' if more > 0 else ''})" if moved else ""
+    return f"drift in {names} of {numbers}{classes}"
+
+
+def _table_of_tests(found: "Drift") -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("")
+    for title in ("reference", "new", "change (95 % interval)", "distance", "p"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in found.changes:
+        means = [f"{mean:.3f}" for mean in one.means] if one.means else ["", ""]
+        difference = ""
+        if one.means:
+            difference = f"{one.means[1] - one.means[0]:+.3f}"
+        if one.interval:
+            difference += f" ({one.interval[0]:+.3f} to {one.interval[1]:+.3f})"
+        table.add_row(one.name, *means, difference, f"{one.distance:.3f}", f"{one.p_value:.2g}")
+    return table
+
+
+def _table_of_classes(found: "Drift") -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("predicted class")
+    for title in ("reference", "new", "points (95 % interval)", "p"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in found.moved[:NUM_CLASSES]:
+        low, high = one.interval
+        table.add_row(
+            one.name,
+            *(f"{share:.1%}" for share in one.shares),
+            f"{100 * one.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
+            f"{one.p_value:.2g}",
+        )
+    return table

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from darkroom.comparison.drift import Sample, find_drift
 
 NUM_NEW = (100, 300, 1_000)
-NUM_SAMPLES = 500
+NUM_SAMPLES = 300
 
 
 def main() -> None:

@@ -66,8 +66,9 @@ def _show(found: "Drift") -> None:
     console = make_console()
     console.print(_table_of_tests(found))
     if found.moved:
+        click.echo()
         console.print(_table_of_classes(found))
-    click.echo(_sentence(found))
+    click.echo(f"\n{_sentence(found)}")
 
 
 def _sentence(found: "Drift") -> str:
@@ -82,13 +83,7 @@ def _sentence(found: "Drift") -> str:
 
 
 def _table_of_tests(found: "Drift") -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("")
-    for title in ("reference", "new", "change (95 % interval)", "distance", "p"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = _table("", "reference", "new", "change (95 % interval)", "distance", "p")
     for one in found.changes:
         means = [f"{mean:.3f}" for mean in one.means] if one.means else ["", ""]
         difference = ""
@@ -96,24 +91,32 @@ def _table_of_tests(found: "Drift") -> "Table":
             difference = f"{one.means[1] - one.means[0]:+.3f}"
         if one.interval:
             difference += f" ({one.interval[0]:+.3f} to {one.interval[1]:+.3f})"
-        table.add_row(one.name, *means, difference, f"{one.distance:.3f}", f"{one.p_value:.2g}")
+        table.add_row(one.name, *means, difference, f"{one.distance:.3f}", _p_value(one.p_value))
     return table
 
 
 def _table_of_classes(found: "Drift") -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("predicted class")
-    for title in ("reference", "new", "points (95 % interval)", "p"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = _table("predicted class", "reference", "new", "points (95 % interval)", "p")
     for one in found.moved[:NUM_CLASSES]:
         low, high = one.interval
         table.add_row(
             one.name,
             *(f"{share:.1%}" for share in one.shares),
             f"{100 * one.difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})",
-            f"{one.p_value:.2g}",
+            _p_value(one.p_value),
         )
     return table
+
+
+def _table(*titles: str) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for index, title in enumerate(titles):
+        table.add_column(title, justify="right" if index else "left", no_wrap=index > 0)
+    return table
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"

@@ -120,8 +120,9 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     candidates = select_candidates(collection, images)
     check_candidates(candidates, asked, problems, troubles)
     duplicates = find_duplicates(candidates, kind.threshold(asked), ignore)
+    on_conflict = "keep" if kind.keeps_conflicts else asked.on_conflict
     curation = curate(
-        candidates, duplicates, asked.duplicates, asked.on_conflict, out / "duplicates.csv", troubles
+        candidates, duplicates, asked.duplicates, on_conflict, out / "duplicates.csv", troubles
     )
     decision = decide(candidates, curation, duplicates, asked, config.seed, troubles)
     troubles.refuse()

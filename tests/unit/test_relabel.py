@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -238,7 +239,7 @@ def test_mistakes_are_refused_with_their_line(images: Path, tmp_path: Path) -> N
     of_test = prepared.rows[test]["label"]
     other = "dog" if of_test != "dog" else "owl"
     assert mistakes(prepared, Correction(7, "cat/77.png", "cat", "dog")).startswith(
-        "edited.csv:7: cat/77.png is not a file of data.path; did you mean cat/"
+        "edited.csv:7: cat/77.png is not in data.path; did you mean cat/"
     )
     assert "unknown class 'dgo'; did you mean dog?" in mistakes(
         prepared, Correction(2, cat, "cat", "dgo")
@@ -272,7 +273,50 @@ def test_a_manifest_is_only_replaced_when_asked_and_only_written_to_a_folder(
         relabel(prepared, images, labels, "../labels.csv")
     assert relabel(prepared, images, labels, "fixed.csv").path == images / "fixed.csv"
     shutil.make_archive(f"{images}", "tar", images)
-    with pytest.raises(UserError, match="not a folder of images"):
+    with pytest.raises(UserError, match="not a folder, and"):
         relabel(prepared, images.with_suffix(".tar"), labels)
     with pytest.raises(UserError, match=r"copy it with .* data/mine/digits"):
         relabel(prepared, Path("data/fetched/digits"), labels)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_a_table_of_rows_is_copied_with_new_labels_and_its_splits(suffix: str, tmp_path: Path) -> None:
+    """Equal rows may have different labels, so the copy of a corrected row stays as it is."""
+    rng = np.random.default_rng(0)
+    ages, cities = rng.normal(size=60).tolist(), rng.choice(["Oslo", "Rome"], 60).tolist()
+    ages[0] = ages[1] = 0.5
+    cities[0] = cities[1] = "Oslo"
+    table = pa.table({"age": ages, "city": cities, "label": [LABELS[row % 3] for row in range(60)]})
+    (tmp_path / "rows").mkdir()
+    file = tmp_path / f"rows/people{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(table, file)
+    elif suffix == ".csv":
+        pa.csv.write_csv(table, file)
+    else:
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in table.to_pylist()))
+    options = {"table": file.name, "image_size": "auto"}
+    before = prepare(tmp_path / "rows", tmp_path / "before", **options)
+    first, second, *_, last = by_line(before)
+    assert first["pixel_sha256"] == second["pixel_sha256"]
+    new = next(label for label in LABELS if label not in (first["label"], second["label"]))
+    corrections = [
+        Correction(2, first["path"], first["label"], new),
+        Correction(3, last["path"], last["label"], "", exclude=True),
+    ]
+    source = make_config(tmp_path / "rows", **options).data
+    known = load_known(before.out / "manifest.parquet")
+    edited = tmp_path / "edited.csv"
+    with pytest.raises(UserError, match="with another label then"):
+        check_corrections(corrections[:1], known, None, edited, test=True)
+    changes = check_corrections(corrections, known, None, edited, test=True, keeps_conflicts=True)
+    corrected = write_corrected(source, known, changes, None, open_table)
+    assert corrected.params == {"data.table": "people-relabelled.csv", "data.split_column": "split"}
+    after = prepare(tmp_path / "rows", tmp_path / "after", **{**options, **as_options(corrected)})
+    expected = [{**first, "label": new}, *by_line(before)[1:-1]]
+    for name in ("label", "split", "pixel_sha256"):
+        assert [row[name] for row in by_line(after)] == [row[name] for row in expected]
+
+
+def by_line(prepared: Prepared) -> list[dict[str, Any]]:
+    return sorted(prepared.rows.values(), key=lambda row: int(row["path"].rpartition(":")[2]))

@@ -17,6 +17,7 @@ from darkroom.dataset.shard_writer import ShardWriter
 from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
 from darkroom.errors import UserError
+from darkroom.inputs import INPUT_WORDS
 from darkroom.retraining.folds import assign_folds
 from darkroom.retraining.groups import load_groups
 from darkroom.suspects.confident import confident_joint, doubts_about, doubts_about_labels
@@ -127,7 +128,7 @@ def test_folds_keep_groups_and_duplicates_together_and_classes_in_proportion(tmp
     assert (folds != assign_folds(labels, groups, 5, seed=2)).any()
     alone = assign_folds(labels, np.arange(120), 5, seed=1)
     assert any(len(set(alone[groups == group])) > 1 for group in np.unique(groups))
-    with pytest.raises(UserError, match="form only 2 groups"):
+    with pytest.raises(UserError, match="consist of only 2 groups"):
         assign_folds(labels, np.arange(120) % 2, 5, seed=1)
     with pytest.raises(UserError, match="does not list all"):
         load_groups(tmp_path / "manifest.parquet", ["other.png"])
@@ -185,7 +186,9 @@ def test_the_gallery_escapes_names_and_needs_no_other_file(tmp_path: Path) -> No
     found = find_suspects(
         one_class, LABELS, BY_HAND, np.ones(6, bool), names, [f"<b>{i}" for i in range(6)], ["train"] * 6
     )
-    write_gallery(found, images, 10, tmp_path / "suspects.csv", tmp_path / "page.html")
+    write_gallery(
+        found, images, INPUT_WORDS["image"], 10, tmp_path / "suspects.csv", tmp_path / "page.html"
+    )
     page = (tmp_path / "page.html").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from darkroom.catalogue.table import LIBRARIES, NUM_CLASSES, OWN_MODELS, ListedModel, is_installed
+from darkroom.inputs import Encoding
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import library, make_classifier
@@ -63,11 +64,17 @@ def _spec(name: str) -> ModelSpec:
 
 
 def blank_spec(
-    *, input_size: tuple[int, int], channels: int, num_classes: int, **model: Any
+    *,
+    input_size: tuple[int, int],
+    channels: int,
+    num_classes: int,
+    encoding: Encoding | None = None,
+    **model: Any,
 ) -> ModelSpec:
     """Return a spec without data, for counting parameters and operations.
 
     Args:
+        encoding: of the rows of a table.
         model: the fields of the ``model`` section except weights. Only ``name`` is needed: the others
             are null or 0 if they are not given, and the head is linear.
     """
@@ -81,4 +88,5 @@ def blank_spec(
         std=(0.25,) * channels,
         training={},
         environment={},
+        encoding=encoding,
     )

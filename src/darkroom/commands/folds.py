@@ -20,12 +20,12 @@ from darkroom.commands.options import json_option
 )
 @json_option
 def folds(num_folds: int, out: Path, as_json: bool) -> None:
-    """Cross-validate the network on K folds (5 by default) of the train and val images.
+    """Cross-validate the network on K folds (5 by default) of the train and val images (or rows).
 
     For each fold, the network is trained on the other folds as params.yaml says, and tested on the fold.
-    Groups and duplicates stay together; the test images are not used. Prints the scores of the folds,
+    Groups and duplicates stay together; the test split is not used. Prints the scores of the folds,
     their mean, and its interval by the corrected resampled t-test (Nadeau and Bengio, 2003);
-    predictions.parquet has a prediction for every image. An interrupted command resumes.
+    predictions.parquet has a prediction for each of them. An interrupted command resumes.
     """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig

@@ -1,4 +1,4 @@
-"""darkroom learning-curve: tells what more training images would bring."""
+"""darkroom learning-curve: tells what more training data would bring."""
 
 import json
 from pathlib import Path
@@ -27,14 +27,14 @@ def _percents(context: click.Context, option: click.Parameter, text: str) -> lis
     default=SIZES,
     show_default=True,
     callback=_percents,
-    help="Percentages of the training images; 100 is added.",
+    help="Percentages of the training images or rows; 100 is added.",
 )
 @click.option(
     "--repeats",
     default=1,
     show_default=True,
     type=click.IntRange(1, 20),
-    help="Trainings per size, each with another seed and other images.",
+    help="Trainings per size, each with another seed and other parts.",
 )
 @click.option(
     "--out",
@@ -45,11 +45,11 @@ def _percents(context: click.Context, option: click.Parameter, text: str) -> lis
 )
 @json_option
 def learning_curve(sizes: list[float], repeats: int, out: Path, as_json: bool) -> None:
-    """Train on parts of the training images, and tell what twice as many images would bring.
+    """Train on parts of the training images (or rows), and tell what twice as many would bring.
 
     Each part is within the next, has the classes in the same proportions, and keeps groups and
-    duplicates together. The network is trained as params.yaml says, and scored on the validation images;
-    the test images are not used. A power law through the scores gives the expectation (Hestness et al.,
+    duplicates together. The network is trained as params.yaml says, and scored on the validation split;
+    the test split is not used. A power law through the scores gives the expectation (Hestness et al.,
     2017). Finished trainings are kept in .darkroom/, so that an interrupted command resumes.
     """
     from darkroom.compute.determinism import configure_libraries

@@ -1,4 +1,4 @@
-"""darkroom relabel: writes a manifest with corrected labels."""
+"""darkroom relabel: writes a manifest, or a table, with corrected labels."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ import click
 @click.option(
     "--out",
     metavar="NAME",
-    help="Name of the new manifest.  [default: labels.csv, or that of the manifest in use with"
-    " -relabelled]",
+    help="Name of the new manifest or table.  [default: labels.csv, or that of the manifest or table in"
+    " use with -relabelled]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing manifest.")
-@click.option("--new-classes", is_flag=True, help="Accept classes that no image has had so far.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--new-classes", is_flag=True, help="Accept classes that do not occur yet.")
 @click.option("--test", is_flag=True, help="Also correct labels of the test split.")
 def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: bool) -> None:
     """Write a manifest with the labels filled into the column new_label of CSV, and without the images
-    that have `yes` in its column exclude.
+    that have `yes` in its column exclude. If rows of a table are classified, write such a table.
 
     CSV is the edited table of `darkroom suspects`, or any with the columns path, label, new_label and,
     if images are excluded, exclude. The manifest is written into data.path and also fixes the split of
@@ -28,24 +28,28 @@ def relabel(table: Path, out: str | None, force: bool, new_classes: bool, test: 
     from collections import Counter
 
     from darkroom.collection.entries import SPLITS
-    from darkroom.errors import UserError, counted
+    from darkroom.errors import counted
+    from darkroom.inputs import INPUT_WORDS
     from darkroom.params import load_params
     from darkroom.paths import MANIFEST, PARAMS
     from darkroom.prediction.table import open_table
+    from darkroom.preparation.inputs.interface import prepared_input
     from darkroom.suspects.changes import check_corrections, load_known
     from darkroom.suspects.corrected_manifest import write_corrected
     from darkroom.suspects.findings import read_corrections
 
     params = load_params(PARAMS)
-    if params.data.table is not None:
-        raise UserError("darkroom relabel does not support rows of a table; correct data.table itself")
     known = load_known(MANIFEST)
     separator = params.data.label_separator
-    changes = check_corrections(read_corrections(table), known, separator, table, new_classes, test)
+    corrections, conflicts = read_corrections(table), prepared_input(params.data.input).keeps_conflicts
+    changes = check_corrections(
+        corrections, known, separator, table, new_classes, test, keeps_conflicts=conflicts
+    )
     corrected = write_corrected(params.data, known, changes, out, open_table, force)
+    words = INPUT_WORDS[params.data.input]
     relabelled = [path for path, label in changes.items() if label is not None]
     excluded = [path for path, label in changes.items() if label is None]
-    for paths, noun, verb in ((relabelled, "label", "changed"), (excluded, "image", "excluded")):
+    for paths, noun, verb in ((relabelled, "label", "changed"), (excluded, words.one, "excluded")):
         counts = Counter(known[path].split or "unused copies" for path in paths)
         shown = ", ".join(
             f"{counts[where]:,} {where}" for where in (*SPLITS, "unused copies") if counts[where]

@@ -23,8 +23,8 @@ def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
     """Train N times (5 by default) with consecutive seeds, from that of params.yaml on.
 
     The prepared splits stay the same; the initial weights, the order and the augmentation differ. Prints
-    the scores on the validation images, their mean, its interval, and by how much two trainings differ
-    by chance. The test images are not used. An interrupted command resumes.
+    the scores on the validation split, their mean, its interval, and by how much two trainings differ
+    by chance. The test split is not used. An interrupted command resumes.
     """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig

@@ -1,4 +1,4 @@
-"""darkroom suspects: finds images whose label is probably wrong."""
+"""darkroom suspects: finds images or rows whose label is probably wrong."""
 
 from pathlib import Path
 from typing import Literal
@@ -37,10 +37,10 @@ import click
 def suspects(
     out: Path, force: bool, folds: int, method: Literal["auto", "features", "recipe"], pictures: int
 ) -> None:
-    """Rank the train and val images by how probably their label is wrong.
+    """Rank the train and val images (or rows) by how probably their label is wrong.
 
-    Each image is judged by a model that was trained without it, by confident learning (Northcutt et al.,
-    2021). Groups and duplicates stay together. suspects.csv lists all images, the most doubtful first,
+    Each is judged by a model that was trained without it, by confident learning (Northcutt et al.,
+    2021). Groups and duplicates stay together. suspects.csv lists all of them, the most doubtful first,
     with empty columns new_label and exclude to fill in for `darkroom relabel`; suspects.html shows the
     suspects.
     """
@@ -54,6 +54,7 @@ def suspects(
     params, runtime = load_params(PARAMS), load_runtime()
     config = TrainConfig.of(params)
     configure_libraries(config.is_deterministic)
+    from darkroom.evaluation.pictures import pictures_of
     from darkroom.prediction.table import open_table
     from darkroom.retraining.folds import assign_folds
     from darkroom.retraining.groups import load_groups
@@ -81,13 +82,15 @@ def suspects(
     out.mkdir(parents=True, exist_ok=True)
     with open_table(table) as file:
         found.write(file)
-    write_gallery(found, images.shards, pictures, table, table.with_suffix(".html"))
+    drawn, words = pictures_of(images.shards, images.info.encoding), images.words
+    write_gallery(found, drawn, words, pictures, table, table.with_suffix(".html"))
     if found.num_unjudged:
         click.echo(
-            f"{counted(found.num_unjudged, 'image')} not judged: too few images have the same label",
+            f"{counted(found.num_unjudged, words.one)} not judged: too few {words.several} have the same"
+            " label",
             err=True,
         )
-    counts = f"{counted(len(found.suspects), 'suspect')} among {counted(len(found.ranked), 'image')}"
+    counts = f"{counted(len(found.suspects), 'suspect')} among {counted(len(found.ranked), words.one)}"
     click.echo(
         f"{table}: {counts}; confident learning estimates {counted(found.estimate, 'wrong label')}, more"
         " than there are if the model is weak"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from darkroom.config.section import Mistakes, Section
-from darkroom.inputs import ColumnKind
+from darkroom.inputs import ColumnKind, Input
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -99,6 +99,11 @@ class DataSource(Section):
         " divides the test images by their values; auto: the first 20 columns but ids and long text;"
         " []: none"
     )
+
+    @property
+    def input(self) -> Input:
+        """What a model predicts from."""
+        return "image" if self.table is None else "row"
 
     def mistaken_combinations(self) -> Mistakes:
         yield from self._options_of_table()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.errors import counted, listed
+from darkroom.inputs import INPUT_WORDS, InputWords
 from darkroom.learning_curve.extrapolation import (
     Floats,
     PowerLaws,
@@ -80,6 +81,8 @@ class Curve:
     laws: PowerLaws
     """The curve of macro F1, and those of its resamples, for the picture."""
     remarks: list[str]
+    words: InputWords
+    """The words for what is trained on."""
 
     @property
     def verdict(self) -> Verdict:
@@ -101,28 +104,29 @@ class Curve:
     def sentence(self) -> str:
         """What more images would bring."""
         now, gain, twice = self.steps[-1].f1_macro, self.gain, self.twice
+        several, validation = self.words.several, f"validation {self.words.one}"
         if self.falls:
             best = max(self.steps, key=lambda step: step.f1_macro)
             return (
-                f"These trainings say nothing of more images: macro F1 is {best.f1_macro:.3f} with"
-                f" {best.num_images:,} images and {now:.3f} with all. The training may be too short, or"
-                " vary by chance; --repeats tells."
+                f"These trainings say nothing of more {several}: macro F1 is {best.f1_macro:.3f} with"
+                f" {best.num_images:,} {several} and {now:.3f} with all. The training may be too"
+                " short, or vary by chance; --repeats tells."
             )
         if self.verdict == "enough":
             return (
-                f"More images of the same kind would hardly help: twice as many would raise macro F1"
+                f"More {several} of the same kind would hardly help: twice as many would raise macro F1"
                 f" from {now:.3f} by {gain.rise:.3f} (at most {gain.high:.3f})."
             )
         if self.verdict == "more":
             names = f" Most for {listed(self.gaining, MAX_NAMED)}." if self.gaining else ""
             return (
-                f"Twice as many images would raise macro F1 from {now:.3f} to about {twice.rise:.3f}"
+                f"Twice as many {several} would raise macro F1 from {now:.3f} to about {twice.rise:.3f}"
                 f" ({twice.low:.3f} to {twice.high:.3f}).{names}"
             )
         return (
-            f"It is unclear what more images would bring: by these trainings, twice as many may raise"
+            f"It is unclear what more {several} would bring: by these trainings, twice as many may raise"
             f" macro F1 of {now:.3f} by anything from {gain.low:.3f} to {gain.high:.3f}. More --repeats"
-            f" or more than {counted(self.num_validation, 'validation image')} narrow that."
+            f" or more than {counted(self.num_validation, validation)} narrow that."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -178,6 +182,7 @@ def make_curve(
     class_names: Sequence[str],
     groups: NDArray[np.int64] | None = None,
     remarks: Sequence[str] = (),
+    words: InputWords = INPUT_WORDS["image"],
 ) -> Curve:
     """Return the learning curve of predictions for the validation images.
 
@@ -214,7 +219,7 @@ def make_curve(
         )
         for k, (percent, size) in enumerate(zip(percents, sizes, strict=True))
     ]
-    return Curve(steps, len(targets), gain, twice, classes, laws, list(remarks))
+    return Curve(steps, len(targets), gain, twice, classes, laws, list(remarks), words)
 
 
 def _expected(

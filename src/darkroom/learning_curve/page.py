@@ -12,11 +12,14 @@ from darkroom.reporting.figures import BLUE, ORANGE, new_figure, save_figure
 from darkroom.reporting.page import embed_png, write_page
 from darkroom.reporting.tables import write_csv, write_json
 
-HEADINGS = ("training images", "macro F1", "95 % interval", "single trainings")
+
+def headings(curve: Curve) -> tuple[str, ...]:
+    """Return the headings of ``rows`` after that of the percentage."""
+    return f"training {curve.words.several}", "macro F1", "95 % interval", "single trainings"
 
 
 def rows(curve: Curve) -> list[tuple[str, ...]]:
-    """Return percent, images, macro F1, interval and the scores of repeats of each size."""
+    """Return percent, images or rows, macro F1, interval and the scores of repeats of each size."""
     return [
         (
             f"{step.percent:g} %",
@@ -47,7 +50,7 @@ def table(curve: Curve) -> Table:
     """Return the sizes as a table for the terminal."""
     shown = Table(box=SIMPLE_HEAD)
     shown.add_column("")
-    for heading in HEADINGS[: 4 if len(curve.steps[0].repeats) > 1 else 3]:
+    for heading in headings(curve)[: 4 if len(curve.steps[0].repeats) > 1 else 3]:
         shown.add_column(heading, justify="right")
     for row in rows(curve):
         shown.add_row(*row[: len(shown.columns)])
@@ -81,13 +84,14 @@ def write_curve(curve: Curve, folder: Path) -> None:
         title="Learning curve",
         subtitle=curve.sentence,
         headline=[
-            ("training images", f"{curve.steps[-1].num_images:,}"),
+            (f"training {curve.words.several}", f"{curve.steps[-1].num_images:,}"),
             ("macro F1, validation", f"{curve.steps[-1].f1_macro:.3f}"),
             ("expected of twice as many", expected),
         ],
         remarks=curve.remarks,
         picture=address,
-        headings=HEADINGS,
+        headings=headings(curve),
+        words=curve.words,
         rows=rows(curve),
         classes=class_rows(curve),
         num_validation=f"{curve.num_validation:,}",
@@ -119,12 +123,14 @@ def draw_curve(curve: Curve, path: Path) -> None:
             label = "" if number else "single trainings"
             axes.plot(sizes, scores_of, "o", color=BLUE, alpha=0.35, markersize=3, label=label)
     bars = np.maximum(np.abs(ends - scores), 0)
-    axes.errorbar(sizes, scores, bars, fmt="o", color=BLUE, capsize=3, label="validation images")
+    axes.errorbar(
+        sizes, scores, bars, fmt="o", color=BLUE, capsize=3, label=f"validation {curve.words.several}"
+    )
     axes.set_xscale("log")
     places = [*sizes.tolist(), *([] if curve.falls else [RATIO * int(sizes[-1])])]
     axes.set_xticks(places, [f"{place:,}" for place in places])
     axes.xaxis.minorticks_off()
-    axes.set_xlabel("training images")
+    axes.set_xlabel(f"training {curve.words.several}")
     axes.set_title("macro F1", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     save_figure(figure, path)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError, counted, listed
+from darkroom.inputs import INPUT_WORDS, InputWords
 
 MIN_SIZES = 3
 """Minimum number of sizes to which a curve can be fitted."""
@@ -40,6 +41,7 @@ def nested_subsets(
     class_names: list[str],
     percents: list[float],
     seed: int,
+    words: InputWords = INPUT_WORDS["image"],
 ) -> tuple[list[SizedSubset], list[str]]:
     """Return a subset for each size, each within the next, and remarks on sizes that are omitted.
 
@@ -52,6 +54,7 @@ def nested_subsets(
         indicators: which classes each image has, bool ``(n, num_classes)``.
         groups: int64 ``(n,)``; images with the same number stay together.
         percents: ascending, above 0 and up to 100.
+        words: for what there are subsets of.
 
     Raises:
         UserError: fewer than three sizes are left.
@@ -66,10 +69,13 @@ def nested_subsets(
         if len(missing):
             names = listed((class_names[index] for index in missing), MAX_NAMED)
             what = "class" if len(missing) == 1 else "classes"
-            remarks.append(f"{percent:g} % is left out: it would hold no image of the {what} {names}")
+            remarks.append(
+                f"{percent:g} % is left out: it would hold no {words.one} of the {what} {names}"
+            )
         elif subsets and len(rows) == subsets[-1].num_images:
             remarks.append(
-                f"{percent:g} % is left out: it has the same images as {subsets[-1].percent:g} %"
+                f"{percent:g} % is left out: it has the same {words.several} as"
+                f" {subsets[-1].percent:g} %"
             )
         else:
             subsets.append(SizedSubset(percent, rows))

@@ -54,7 +54,7 @@ def plan_repeats(
     wanted = sorted(percents)
     for number in range(repeats):
         seed = config.seed + number
-        subsets, left_out = nested_subsets(strata, indicators, groups, names, wanted, seed)
+        subsets, left_out = nested_subsets(strata, indicators, groups, names, wanted, seed, images.words)
         remarks |= dict.fromkeys(left_out)
         found.append(Repeat(config.model_copy(update={"seed": seed}), subsets))
         wanted = [percent for percent in wanted if percent in {one.percent for one in subsets}]
@@ -82,7 +82,7 @@ def predict_validation(
         len(part.repeated(total)) * one.config.train.epochs for one in repeats for part in one.subsets
     )
     features = _Features(repeats[0].config, runtime)
-    with progress_bar("learning curve: train", num_images) as bar:
+    with progress_bar("learning curve: train", num_images, images.words.several) as bar:
         return [
             [
                 _of_subset(part.repeated(total), one.config, images, runtime, features, scratch, bar)
@@ -168,4 +168,5 @@ def curve_of(
         names,
         of_val if (sizes > 1).any() else None,
         remarks,
+        images.words,
     )

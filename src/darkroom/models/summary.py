@@ -7,6 +7,7 @@ from warnings import catch_warnings
 import torch
 from torch import nn
 
+from darkroom.errors import counted
 from darkroom.inputs import INPUT_WORDS
 from darkroom.models.classifier import Classifier
 from darkroom.models.spec import ModelSpec
@@ -90,6 +91,14 @@ def summarize(classifier: Classifier, spec: ModelSpec) -> Summary:
     num_parameters = sum(layer.num_parameters for layer in layers)
     each = INPUT_WORDS[spec.input].a
     return Summary(layers, num_parameters, counter.get_total_flops() // 2, each)
+
+
+def input_text(spec: ModelSpec) -> str:
+    """Return what a network takes, as part of a sentence."""
+    if spec.encoding is not None:
+        return f"rows of {counted(spec.encoding.size, 'value')}"
+    height, width = spec.input_size
+    return f"{'RGB' if spec.channels == 3 else 'grey'} images of {height} x {width} pixels"
 
 
 def summary_text(classifier: Classifier, spec: ModelSpec) -> str:

@@ -14,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.evaluation.targets.interface import evaluation_target
+from darkroom.inputs import InputWords
 from darkroom.models.targets.interface import model_target
 from darkroom.params import flatten
 from darkroom.repeats.estimate import Estimate, estimate
@@ -26,7 +27,7 @@ TITLE = {"f1_macro": "macro F1"}
 
 @dataclass(frozen=True)
 class Summary:
-    """The scores of trainings on the images that each is tested on."""
+    """The scores of trainings on the images, or rows, that each is tested on."""
 
     names: list[str]
     sizes: list[int]
@@ -35,6 +36,8 @@ class Summary:
     """``f1_macro``, and the fraction of images that are right, by its name in metrics.json."""
     ratio: float
     """See ``estimate``."""
+    words: InputWords
+    """The words for what is tested."""
     origin: dict[str, Any]
     """What the results depend on: ``data.digest``, and the parameters by full name."""
 
@@ -62,7 +65,7 @@ class Summary:
             titles: see ``titles_of``.
         """
         shown = Table(box=SIMPLE_HEAD)
-        for heading in ("", "images", *titles.values()):
+        for heading in ("", self.words.several, *titles.values()):
             shown.add_column(heading, justify="right" if heading else "left")
         for name, size, scores in zip(self.names, self.sizes, self.scores, strict=True):
             shown.add_row(name, f"{size:,}", *(f"{scores[score]:.4f}" for score in titles))
@@ -101,7 +104,7 @@ def summarise(
         scores.append({name: float(brief[name] or 0) for name in titles_of(images)})
     names, sizes = [one.name for one in trainings], [len(one.rows) for one in trainings]
     origin = {"data.digest": images.info.digest, **flatten(trainings[0].config)}
-    return Summary(names, sizes, scores, ratio, origin)
+    return Summary(names, sizes, scores, ratio, images.words, origin)
 
 
 def write_out_of_fold(

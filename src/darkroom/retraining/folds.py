@@ -25,7 +25,7 @@ def assign_folds(
     num_groups = len(np.unique(groups))
     if num_groups < num_folds:
         raise UserError(
-            f"{num_folds} folds: the train and val images form only {num_groups} groups; use fewer folds"
+            f"{num_folds} folds: train and val consist of only {num_groups} groups; use fewer folds"
         )
     kind = StratifiedKFold if num_groups == len(groups) else StratifiedGroupKFold
     folds = np.empty(len(classes), np.int64)

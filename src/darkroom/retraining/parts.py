@@ -1,4 +1,4 @@
-"""Parts of the prepared train and validation images, on which the network can be trained again."""
+"""Parts of the prepared train and validation data, on which the network can be trained again."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,25 +14,24 @@ from darkroom.dataset.shards import Shards
 from darkroom.dataset.subset import Subset
 from darkroom.dataset.targets.interface import StoredTarget, check_labelled, stored_target
 from darkroom.dataset.views import EvaluationView
-from darkroom.errors import UserError
+from darkroom.inputs import INPUT_WORDS, InputWords
+from darkroom.retraining.inputs.interface import RetrainedInput, retrained_input
 
 
 class LabelledImages:
-    """The prepared train and validation images as one set, in this order.
+    """The prepared train and validation images, or rows, as one set, in this order.
 
     Args:
         command: of ``darkroom``, for messages.
 
     Raises:
-        UserError: the images have masks, or there are rows of a table in place of images.
+        UserError: the images have masks.
     """
 
     def __init__(self, command: str) -> None:
         self.data = PreparedData()
         self.info = self.data.info
         check_labelled(self.info.target, command, "the data set")
-        if self.info.encoding is not None:
-            raise UserError(f"darkroom {command} does not support rows of a table (data.table)")
         self.shards = self.open(None)
 
     def open(self, view: EvaluationView | None) -> Shards:
@@ -47,6 +46,16 @@ class LabelledImages:
         """The module of the kind of target."""
         return stored_target(self.info.target)
 
+    @property
+    def input(self) -> RetrainedInput:
+        """The module of the kind of input."""
+        return retrained_input(self.info.input)
+
+    @property
+    def words(self) -> InputWords:
+        """The words for the images or rows."""
+        return INPUT_WORDS[self.info.input]
+
     @cached_property
     def splits(self) -> list[str]:
         """The split of each image."""
@@ -55,7 +64,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Part:
-    """Some labelled images to train on, and others to validate on; see ``TrainingData``."""
+    """Some labelled images, or rows, to train on, and others to validate on; see ``TrainingData``."""
 
     images: LabelledImages
     train_rows: NDArray[np.int64]
@@ -77,7 +86,9 @@ class Part:
             per_class, sizes[split] = count(labels, len(names))
             counts[split] = dict(zip(names, per_class, strict=True))
         changes = {"counts": counts, "labels_per_image": sizes, "digest": digest, "files": {}}
-        return known.model_copy(update=changes)
+        changed = known.model_copy(update=changes)
+        return self.images.input.fitted(changed, self.images.shards, self.train_rows)
 
     def open(self, split: Literal["train", "val"], view: EvaluationView | None) -> Shards:
-        return Subset(self.images.parts(view), self.rows(split))
+        parts, rows = self.images.parts(view), self.rows(split)
+        return self.images.input.opened(parts, rows, self.images.info, self.info)

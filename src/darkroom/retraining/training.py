@@ -28,7 +28,7 @@ def folder_of(command: str, config: TrainConfig, runtime: Runtime, *parts: str) 
     """Return the folder for results of a command that depend on code, parameters, machine and parts."""
     return scratch_folder(
         CACHE / command,
-        code_digest((*ROOMS, "training", "metrics", "retraining")),
+        code_digest((*ROOMS, "training", "metrics", "retraining", "tabular")),
         config.model_dump_json(),
         *parts,
         fingerprint(describe_environment(select_device(runtime.device))),

@@ -63,8 +63,8 @@ def of_folds(
         num_cuts = min(wanted, len(np.unique(groups[rest])))
         if num_cuts < 2:
             raise UserError(
-                f"{num_folds} folds: without fold {fold + 1}, the images form a single group, and none"
-                " are left to validate on; use more folds"
+                f"{num_folds} folds: without fold {fold + 1}, the {images.words.several} form a single"
+                " group, and none are left to validate on; use more folds"
             )
         is_val = assign_folds(strata[rest], groups[rest], num_cuts, config.seed) == 0
         part = Part(images, rest[~is_val], rest[is_val])
@@ -99,7 +99,8 @@ def probabilities_of_each(
     scratch = folder_of("retraining", config, runtime, images.info.digest)
     features = SharedFeatures(config, runtime, images)
     sizes = [(one.part or images.data).info.num_images("train") for one in trainings]
-    with progress_bar(f"{title}: train", sum(sizes) * config.train.epochs) as bar:
+    total = sum(sizes) * config.train.epochs
+    with progress_bar(f"{title}: train", total, images.words.several) as bar:
         for one in trainings:
             bar.note(one.name)
             yield _of_training(one, runtime, features, scratch, bar)

@@ -58,6 +58,7 @@ def check_corrections(
     table: Path,
     new_classes: bool = False,
     test: bool = False,
+    keeps_conflicts: bool = False,
 ) -> dict[str, str | None]:
     """Return the new label of each image that gets one, and None for each that is excluded.
 
@@ -68,6 +69,7 @@ def check_corrections(
         table: name of the edited table, for messages.
         new_classes: accept classes that no image has had so far.
         test: accept images of the test split.
+        keeps_conflicts: see ``PreparedInput``.
 
     Raises:
         UserError: a path or class is unknown, the label has changed since, two rows contradict each
@@ -88,7 +90,8 @@ def check_corrections(
             mistakes.append(f"{table}:{row.line}: {row.path} {error}")
     changes = {path: new for path, new in changes.items() if new != known[path].label}
     if not mistakes:
-        mistakes = [*_torn_copies(changes, known), *_emptied_classes(changes, known, separator)]
+        torn = () if keeps_conflicts else _torn_copies(changes, known)
+        mistakes = [*torn, *_emptied_classes(changes, known, separator)]
     if mistakes:
         more = [f"... and {counted(len(mistakes) - MAX_NAMED, 'more mistake')}"]
         raise UserError("\n".join(mistakes[:MAX_NAMED] + more * (len(mistakes) > MAX_NAMED)))
@@ -111,7 +114,7 @@ def _checked(
         ValueError: the row is wrong.
     """
     if row.path not in known:
-        raise ValueError(f"is not a file of data.path{did_you_mean(row.path, known)}")
+        raise ValueError(f"is not in data.path{did_you_mean(row.path, known)}")
     image = known[row.path]
     if image.split is None:
         raise ValueError("is not used in any split")

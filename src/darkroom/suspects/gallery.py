@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.dataset.shards import Shards
 from darkroom.errors import counted
+from darkroom.evaluation.pictures import Pictures
+from darkroom.inputs import InputWords
 from darkroom.reporting.page import write_page
 from darkroom.reporting.shown import ReportImage
 from darkroom.suspects.findings import Finding, Findings
@@ -23,11 +24,14 @@ class Suspect(ReportImage):
     found: Finding
 
 
-def write_gallery(findings: Findings, images: Shards, most: int, table: Path, path: Path) -> None:
+def write_gallery(
+    findings: Findings, images: Pictures, words: InputWords, most: int, table: Path, path: Path
+) -> None:
     """Write a page with the first ``most`` suspects.
 
     Args:
-        images: the train and val images.
+        images: pictures of the train and val images or rows.
+        words: for these.
         table: the CSV file that belongs to the page.
     """
     shown = findings.suspects[:most]
@@ -40,16 +44,17 @@ def write_gallery(findings: Findings, images: Shards, most: int, table: Path, pa
     remarks = []
     if findings.num_unjudged:
         remarks.append(
-            f"{counted(findings.num_unjudged, 'image')} could not be judged, because too few images have"
-            " the same label"
+            f"{counted(findings.num_unjudged, words.one)} could not be judged, because too few"
+            f" {words.several} have the same label"
         )
     write_page(
         Path(__file__).with_name("gallery.html.j2"),
         path,
         title="Suspect labels",
-        subtitle="Images whose label is probably wrong, by models that did not see them in training.",
+        subtitle=f"{words.several.capitalize()} whose label is probably wrong, by models that did not"
+        " see them in training.",
         headline=[
-            ("images judged", f"{len(findings.ranked):,}"),
+            (f"{words.several} judged", f"{len(findings.ranked):,}"),
             ("suspects", f"{num_suspects:,}"),
             ("estimated wrong labels", f"{findings.estimate:,}"),
         ],
@@ -58,4 +63,5 @@ def write_gallery(findings: Findings, images: Shards, most: int, table: Path, pa
         num_suspects=num_suspects,
         pairs=findings.confusions()[:MAX_PAIRS],
         table=f"{table}",
+        words=words,
     )

@@ -1,6 +1,6 @@
 """From the cells of a table to the numbers that a model takes, by statistics of the train split."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,27 +66,38 @@ def fit_encoding(table: Table, columns: Sequence[Column], is_train: NDArray[np.b
     Args:
         is_train: bool ``(num_rows,)``, at least one of them true.
     """
-    dates = {column.name for column in columns if column.kind == "date"}
-    numbers = []
-    for name, values in _numbers(table, columns):
-        here = values[is_train]
-        known = here[~np.isnan(here)]
-        is_part = name.rpartition(".")[0] in dates and name not in table.columns
-        if is_part and len(np.unique(known)) < 2:
-            continue
-        median = float(np.median(known)) if len(known) else 0.0
-        filled = np.where(np.isnan(here), median, here)
-        numbers.append(
-            Number(name=name, median=median, mean=float(filled.mean()), std=float(filled.std()) or 1.0)
-        )
+    used: dict[str, ColumnKind] = {c.name: c.kind for c in columns if c.kind != "ignored"}
+    numbers = [
+        fit_number(name, values[is_train])
+        for name, values in _numbers(table, columns)
+        if name in table.columns or not is_constant_part(name, values[is_train], used)
+    ]
     categories = tuple(
         Category(
             name=name, values=tuple(sorted(pc.unique(texts.filter(pa.array(is_train))).to_pylist()))
         )
         for name, texts in _categories(table, columns)
     )
-    used: dict[str, ColumnKind] = {c.name: c.kind for c in columns if c.kind != "ignored"}
     return Encoding(columns=used, numbers=tuple(numbers), categories=categories)
+
+
+def fit_number(name: str, values: NDArray[np.float64]) -> Number:
+    """Return a number with the statistics of its values, float64 ``(n,)``, NaN if missing."""
+    is_missing = np.isnan(values)
+    median = 0.0 if is_missing.all() else float(np.median(values[~is_missing]))
+    filled = np.where(is_missing, median, values)
+    return Number(name=name, median=median, mean=float(filled.mean()), std=float(filled.std()) or 1.0)
+
+
+def is_constant_part(name: str, values: NDArray[np.float64], columns: Mapping[str, ColumnKind]) -> bool:
+    """Return whether a number is a part of a date, and the same wherever it is known.
+
+    Args:
+        values: float64 ``(n,)``, NaN if missing.
+        columns: kinds of columns, as in ``Encoding``.
+    """
+    is_part = name not in columns and columns.get(name.rpartition(".")[0]) == "date"
+    return is_part and len(np.unique(values[~np.isnan(values)])) < 2
 
 
 def _numbers(table: Table, columns: Sequence[Column]) -> Iterator[tuple[str, NDArray[np.float64]]]:

@@ -18,6 +18,7 @@ COPIED = (
     "stages",
     "src",
     "models/weights",
+    "own",
     "dvc.yaml",
     "params.yaml",
     "pyproject.toml",

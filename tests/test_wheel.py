@@ -1,5 +1,6 @@
 """The wheel: what is in it, and a project that is made and run where only the wheel is installed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -126,6 +127,42 @@ def environment(folder: Path, wheel: Path) -> Path:
     return packages / "darkroom"
 
 
+def with_a_backbone_of_its_own(mine: Installed) -> None:
+    """Trains the guide's example of a backbone, and puts the first result back."""
+    file = mine.folder / "own/train/tiny.py"
+    guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
+    file.write_text(guide.partition("`own/train/tiny.py`:\n\n```python\n")[2].partition("```")[0])
+    mine.set_params(model__name="file:own/train/tiny.py:Tiny", model__depth=None)
+    assert stages_run(mine.dvc("repro")) == ["train", "evaluate", "export"]
+    assert "nothing to do" in mine.run("darkroom", "plan")
+    lock = mine.text("dvc.lock")
+    assert stages_run(mine.dvc("repro", "--force", "--single-item", "train")) == ["train"]
+    assert mine.text("dvc.lock") == lock
+
+    # the exported model needs no file, the checkpoint needs this one
+    file.rename(mine.folder / "tiny.py")
+    assert "dark" in mine.run("darkroom", "predict", "export", "data/mine/dark")
+    (mine.folder / "tiny.py").rename(file)
+    assert "nothing to do" in mine.run("darkroom", "plan")
+    text = file.read_text()
+    file.write_text(text.replace("return maps +", "return maps -"))
+    refused = mine.run("python", "stages/export.py", check=False)
+    assert "own/train/tiny.py is not the file that the model was trained with" in refused
+
+    # an edit runs train again, and what follows it
+    assert mine.dvc("status").split()[:5] == ["train:", "changed", "deps:", "modified:", "own/train"]
+    planned = json.loads(mine.run("darkroom", "plan", "--json", check=False))["stages"]
+    assert {one["stage"]: one["action"] for one in planned} == {
+        **dict.fromkeys(("fetch", "prepare"), "unchanged"),
+        **dict.fromkeys(("train", "evaluate", "export"), "run"),
+    }
+    assert planned[2]["reasons"] == ["own/train: 1 file changed (tiny.py)"]
+    file.unlink()
+    mine.git("checkout", "dvc.lock", "params.yaml", "reports/evaluate/metrics.json", "environment.json")
+    mine.dvc("checkout")
+    assert "nothing to do" in mine.run("darkroom", "plan")
+
+
 def test_a_project_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
     package = environment(tmp_path / "venv", wheel)
     for number in range(60):
@@ -154,6 +191,8 @@ def test_a_project_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
     mine.commit("first result")
     assert "the same bytes" in mine.run("darkroom", "ci", "reproduced")
     assert "has everything" in mine.run("darkroom", "sync")
+
+    with_a_backbone_of_its_own(mine)
 
     # another version: what it does not affect is as before, what it affects waits for an upgrade
     with (package / "tracking/run.py").open("a") as file:

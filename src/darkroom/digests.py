@@ -142,6 +142,13 @@ def digest_of_files(files: Mapping[str, FileDigest]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def folder_digest(folder: Path) -> str:
+    """Return the SHA-256 over names and digests of the files in a folder, but not in folders within."""
+    return digest_of_files(
+        {path.name: FileDigest.of(path) for path in folder.glob("*") if path.is_file()}
+    )
+
+
 class HashingFile(io.RawIOBase):
     """Writes all bytes to ``file`` and hashes them."""
 

@@ -178,7 +178,7 @@ def _only_missing_network(mistakes: list[tuple[str, str]], model: str) -> list[t
     """
     library, _, name = model.partition(":")
     others = [mistake for mistake in mistakes if not mistake[0].startswith("model.")]
-    if not name or len(others) == len(mistakes):
+    if library not in ("torchvision", "timm") or len(others) == len(mistakes):
         return mistakes
     try:
         if library == "torchvision":
@@ -305,6 +305,7 @@ def allowed_values(schema: dict[str, Any]) -> str:
             .replace("|", " or ")
             .replace("[A-Za-z0-9_]+", "NAME")
             .replace("[A-Za-z0-9_.]+", "NAME")
+            .replace("\\.", ".")
         )
     if schema.get("minLength"):
         return "text that is not empty"

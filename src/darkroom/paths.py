@@ -29,6 +29,12 @@ MODEL = Path("models/model.safetensors")
 WEIGHTS = Path("models/weights")
 """Files with initial weights."""
 
+OWN = Path("own")
+"""Python files of the user."""
+
+OWN_TRAIN = OWN / "train"
+"""Those that train runs; later stages load a model with them."""
+
 REPORT_PREPARE = Path("reports/prepare")
 PREPARE_METRICS = REPORT_PREPARE / "metrics.json"
 PROBLEMS = REPORT_PREPARE / "problems.csv"

@@ -39,7 +39,8 @@ LIBRARY = {
 }
 OPTIMIZERS = "one of sgd, adam, adamw, adagrad, adadelta, rmsprop, muon"
 SCHEDULES = "one of constant, one_cycle, cosine, step, multi_step, exponential, plateau"
-MODELS = "mlp or cnn or resnet or vit or unet or torchvision:NAME or timm:NAME"
+OWN_FILE = "file:own/train/NAME.py:NAME"
+MODELS = f"mlp or cnn or resnet or vit or unet or torchvision:NAME or timm:NAME or {OWN_FILE}"
 EPOCHS = "a whole number at least 1 and at most 10,000 or a list of such numbers or null"
 FROZEN = "one of none, backbone or a list of layer name patterns"
 UNFROZEN = "a list with any of {epoch: 3, layers: pattern}"
@@ -306,7 +307,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     (
         {"train.loss": "loss: ce"},
         "train.loss: 'ce' is not allowed; it must be one of cross_entropy, nll, focal, bce, dice,"
-        " cross_entropy+dice, focal+dice; did you mean bce?",
+        f" cross_entropy+dice, focal+dice or {OWN_FILE}; did you mean bce?",
     ),
     (
         {"train.sampling": "sampling: balance"},

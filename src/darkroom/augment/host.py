@@ -1,4 +1,4 @@
-"""torchvision's transforms and policies, on the CPU, one sample at a time."""
+"""torchvision's transforms and policies, and those of the user, on the CPU, one sample at a time."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from darkroom.augment.draws import HOST, draw_words
+from darkroom.augment.own import OwnTransform
 from darkroom.errors import UserError, brief, did_you_mean
 from darkroom.loading.philox import join
+from darkroom.own_names import is_own_file
 
 POLICIES = {
     "randaugment": "RandAugment",
@@ -29,16 +31,21 @@ def make_transforms(
     """Return the transforms and then the policy, with their names for error messages.
 
     Raises:
-        UserError: torchvision has no such transform, or it rejects these arguments.
+        UserError: torchvision has no such transform, or it rejects these arguments; or see
+            ``OwnTransform``.
     """
-    if policy is None and not transforms:
-        return []
+    named = [item for transform in transforms for item in transform.items()]
+    if policy is None and all(is_own_file(name) for name, _ in named):
+        return [(f"augment.transforms: {name}", OwnTransform(name, given)) for name, given in named]
     from torchvision.transforms import v2  # 3.5 s to import
 
     classes = dict(inspect.getmembers(v2, lambda member: inspect.isclass(member)))
     known = [name for name, kind in classes.items() if issubclass(kind, v2.Transform)]
     created: list[tuple[str, Transform]] = []
-    for name, arguments in (item for transform in transforms for item in transform.items()):
+    for name, arguments in named:
+        if is_own_file(name):
+            created.append((f"augment.transforms: {name}", OwnTransform(name, arguments)))
+            continue
         if name not in known:
             near = did_you_mean(name, known) or "."
             raise UserError(
@@ -93,6 +100,8 @@ def _transform(transforms: Sequence[tuple[str, Transform]], image: Tensor) -> Te
     for name, transform in transforms:
         try:
             image = transform(image)
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(
                 f"{name} cannot transform a uint8 image of {_size(given)} ({brief(error)}); remove it"

@@ -1,10 +1,12 @@
 """The section ``augment``: random changes to training images."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from darkroom.config.section import Mistakes, Section
+from darkroom.own_names import TRAIN_PATTERN, is_own_file
 
 Alpha = Annotated[float, Field(gt=0, le=100)]
 
@@ -59,8 +61,9 @@ class Augment(Section):
         " because it runs on the CPU; null: none"
     )
     transforms: list[NamedTransform] = Field(
-        description="transforms of torchvision.transforms.v2 with their arguments, applied before the"
-        " policy; slow, because they run on the CPU; []: none"
+        description="transforms of torchvision.transforms.v2, or file:own/train/FILE.py:NAME of a Python"
+        " file of yours, with their arguments, applied before the policy; slow, because they run on the"
+        " CPU; []: none"
     )
     erase: float = Field(
         ge=0,
@@ -86,6 +89,11 @@ class Augment(Section):
         # the level of erased pixels changes nothing by itself; 0, false, null and [] mean off
         return any(self.model_dump(exclude={"erase_fill"}).values())
 
+    @property
+    def own_files(self) -> list[str]:
+        """The transforms of the user, as ``file:PATH:NAME``."""
+        return [name for transform in self.transforms for name in transform if is_own_file(name)]
+
     def mistaken_combinations(self) -> Mistakes:
         if self.crop_padding > 0 and self.resized_crop is not None:
             yield (
@@ -93,6 +101,12 @@ class Augment(Section):
                 f"{self.resized_crop:g} and augment.crop_padding {self.crop_padding} both crop; set this"
                 " to null or that to 0",
             )
+        for name in self.own_files:
+            if not re.fullmatch(TRAIN_PATTERN, name):
+                yield (
+                    "augment.transforms",
+                    f"{name!r} is not allowed; it must be file:own/train/FILE.py:NAME",
+                )
         if self.translate == 1:
             yield "augment.translate", "1 can move images completely out of view; it must be below 1"
 

@@ -5,33 +5,36 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from darkroom.config.section import Mistakes, Section, null_unless
+from darkroom.own_names import TRAIN_PATTERN, is_own_file
 
 
 class Model(Section):
     """The network."""
 
     name: str = Field(
-        pattern=r"^(mlp|cnn|resnet|vit|unet|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+)$",
+        pattern=r"^(mlp|cnn|resnet|vit|unet|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+"
+        rf"|{TRAIN_PATTERN})$",
         description="network: mlp, cnn, resnet or vit, which are designed for small images, unet, which"
-        " predicts masks, or torchvision:NAME or timm:NAME; `darkroom models` lists them; with masks,"
-        " cnn, resnet and most networks of torchvision and timm become the encoder of a U-Net",
+        " predicts masks, or torchvision:NAME or timm:NAME; `darkroom models` lists them; or"
+        " file:own/train/FILE.py:NAME, a class or function in a Python file of yours; with masks, cnn,"
+        " resnet and most other networks that make maps become the encoder of a U-Net",
     )
     width: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         description="mlp: units per layer; cnn, resnet, unet: channels of the first layer; vit:"
-        " embedding dimension; null for networks of torchvision and timm"
+        " embedding dimension; passed to the network of a file that takes it; null for others"
     )
     depth: Annotated[int, Field(ge=0, le=64)] | None = Field(
         description="mlp: hidden layers, 0 for a logistic regression; cnn: stages of two convolutions,"
         " each of which halves the resolution; resnet: residual blocks in each of its three stages;"
         " unet: levels, each with half the resolution of the one before; vit: transformer blocks;"
-        " null for networks of torchvision and timm"
+        " passed to the network of a file that takes it; null for others"
     )
     patch_size: Annotated[int, Field(ge=1, le=256)] | None = Field(
         description="vit: side of a patch in pixels; null for other networks"
     )
     activation: Literal["relu", "leaky_relu", "tanh", "gelu", "silu"] | None = Field(
         description="activation function of the layers of mlp, cnn, resnet, unet and vit; null: relu,"
-        " for vit gelu; null for networks of torchvision and timm"
+        " for vit gelu; null for other networks"
     )
     pooling: Literal["max", "avg", "stride"] | None = Field(
         description="cnn, resnet, unet: what halves the image between stages: max or avg: pooling of 2"
@@ -64,7 +67,7 @@ class Model(Section):
 
     @property
     def is_own(self) -> bool:
-        """Whether the network is one of darkroom's own, not of torchvision or timm."""
+        """Whether the network is one of darkroom's own, not of a library or of the user's file."""
         return ":" not in self.name
 
     def architecture(self) -> dict[str, Any]:
@@ -78,10 +81,11 @@ class Model(Section):
 
     def _mistaken_size(self) -> Mistakes:
         name = f"model.name is {self.name}"
-        yield from null_unless(self.is_own, name, "model.width", self.width)
-        yield from null_unless(self.is_own, name, "model.depth", self.depth)
+        if not is_own_file(self.name):  # whose code tells whether it takes them
+            yield from null_unless(self.is_own, name, "model.width", self.width)
+            yield from null_unless(self.is_own, name, "model.depth", self.depth)
         yield from null_unless(self.name == "vit", name, "model.patch_size", self.patch_size)
-        if self.depth == 0 and self.name != "mlp":
+        if self.depth == 0 and self.is_own and self.name != "mlp":
             yield "model.depth", f"0 leaves nothing of {self.name}; it must be at least 1"
         if self.name == "resnet" and self.width is not None and self.width < 8:
             yield (
@@ -104,6 +108,11 @@ class Model(Section):
             yield from null_unless(False, weights, "model.init", self.init)
 
     def _unsupported_options(self) -> Mistakes:
+        if self.stochastic_depth > 0 and is_own_file(self.name):
+            yield (
+                "model.stochastic_depth",
+                f"{self.stochastic_depth:g} has no effect on the network of a file; it must be 0",
+            )
         if self.stochastic_depth > 0 and self.name in ("mlp", "cnn", "unet"):
             yield (
                 "model.stochastic_depth",
@@ -115,7 +124,7 @@ class Model(Section):
                 "model.head",
                 f"concat_pool pools feature maps, but {self.name} has none; choose linear or mlp",
             )
-        if self.weights == "default" and self.is_own:
+        if self.weights == "default" and (self.is_own or is_own_file(self.name)):
             yield (
                 "model.weights",
                 f"default means a library's pretrained weights, but {self.name} has none; choose random"

@@ -8,6 +8,7 @@ from darkroom.config.evaluate import Evaluate
 from darkroom.config.export import Export
 from darkroom.config.fetch import PublicSets
 from darkroom.config.model import Model
+from darkroom.config.own import mistakes_of_own_files
 from darkroom.config.prepare import Prepare
 from darkroom.config.rows import mistakes_of_rows
 from darkroom.config.section import Mistakes, Section, size_of
@@ -71,6 +72,7 @@ class Params(Section):
         for section in sections:
             yield from section.mistaken_combinations()
         yield from mistakes_of_rows(self)
+        yield from mistakes_of_own_files(self)
         yield from self._stable_splits_of_auto_images()
         yield from self._weights_of_merged_labels()
         yield from self._mistaken_sizes()

@@ -16,6 +16,7 @@ from darkroom.config.section import (
     size_of,
 )
 from darkroom.config.train_mistakes import mistakes_of_training
+from darkroom.own_names import TRAIN_PATTERN
 
 ClassWeights = Annotated[
     dict[str, Annotated[float, Field(gt=0, le=1e6)]],
@@ -27,6 +28,8 @@ Layers = Annotated[str, Field(min_length=1)]
 LayersList = Annotated[list[Layers], Field(min_length=1, examples=["a list of layer name patterns"])]
 
 LossName = Literal["cross_entropy", "nll", "focal", "bce", "dice", "cross_entropy+dice", "focal+dice"]
+
+OwnLoss = Annotated[str, Field(pattern=rf"^{TRAIN_PATTERN}$")]
 
 TrainingSizes = tuple[tuple[int, Size], ...]
 """Each training size with its first epoch, counted from 1."""
@@ -77,14 +80,16 @@ class Train(Section):
         description="gradient accumulation: number of parts that each batch is processed in, to save"
         " memory",
     )
-    loss: LossName = Field(
+    loss: LossName | OwnLoss = Field(
         description="loss function: cross_entropy; nll: the same, computed from the log-softmax; focal:"
         " focal loss, which down-weights easy images (Lin et al., 2017); bce: binary cross entropy, for"
         " two classes or several labels per image; for masks also dice: one minus the Dice coefficient"
-        " of each image (Milletari et al., 2016), alone or added to another loss"
+        " of each image (Milletari et al., 2016), alone or added to another loss;"
+        " or file:own/train/FILE.py:NAME, a function in a Python file of yours"
     )
     focal_gamma: Annotated[float, Field(ge=0, le=10)] | None = Field(
-        description="gamma (focusing parameter) of the focal loss, usually 2; null for other losses"
+        description="gamma (focusing parameter) of the focal loss, usually 2; passed to a loss of a file"
+        " that takes it; null for others"
     )
     label_smoothing: float = Field(
         ge=0, lt=1, description="label smoothing: probability moved from the true class to all classes"

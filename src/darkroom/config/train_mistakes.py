@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from darkroom.config.section import Mistakes, null_unless
+from darkroom.own_names import is_own_file
 
 if TYPE_CHECKING:
     from darkroom.config.train import Train
@@ -63,7 +64,8 @@ def _unfit_for_schedule(train: "Train", name: str) -> Mistakes:
 def _mistaken_loss(train: "Train") -> Mistakes:
     loss = f"train.loss is {train.loss}"
     is_focal = train.loss.startswith("focal")
-    yield from null_unless(is_focal, loss, "train.focal_gamma", train.focal_gamma)
+    if not is_own_file(train.loss):  # whose code tells whether it takes it
+        yield from null_unless(is_focal, loss, "train.focal_gamma", train.focal_gamma)
     if train.loss == "dice" and train.class_weights is not None:
         yield "train.class_weights", "the Dice loss has no class weights; it must be null"
     if train.loss == "dice" and train.label_smoothing > 0:

@@ -157,10 +157,10 @@ def _description(model: Classifier, spec: ModelSpec) -> list[object]:
         values = tensor.detach().cpu().contiguous().numpy()
         total.update(f"{name} {values.dtype} {values.shape} ".encode())
         total.update(values.tobytes())
-    library = version("timm") if spec.name.startswith("timm:") else ""
+    code = version("timm") if spec.name.startswith("timm:") else spec.file_sha256 or ""
     sizes = [spec.width, spec.depth, spec.patch_size, spec.input_size, spec.channels]
     parts = [name for name in (spec.activation, spec.pooling) if name]
-    return [spec.name, library, sizes, *parts, model.network.head.pooling, total.hexdigest()]
+    return [spec.name, code, sizes, *parts, model.network.head.pooling, total.hexdigest()]
 
 
 def _numerics() -> dict[str, object]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from darkroom.errors import UserError, brief
+from darkroom.models.backbones import own_file
 from darkroom.models.backbones.activations import USUAL_ACTIVATION, USUAL_POOLING
 from darkroom.models.backbones.cnn import CNN
 from darkroom.models.backbones.linear import use_onednn
@@ -23,6 +24,7 @@ from darkroom.models.rows import row_input
 from darkroom.models.spec import ModelSpec
 from darkroom.models.targets.interface import model_target
 from darkroom.models.unfamiliarity import Unfamiliarity
+from darkroom.own_names import is_own_file
 
 
 def make_classifier(spec: ModelSpec) -> Classifier:
@@ -43,16 +45,15 @@ def make_network(spec: ModelSpec) -> Network:
     """Return the network for a spec; the weights of the backbone are drawn first."""
     if spec.encoding is not None and spec.name != "mlp":
         raise UserError(f"model.name: {spec.name} takes images; for rows of a table, choose mlp")
-    is_own = ":" not in spec.name
     target = model_target(spec.target)
-    backbone = OWN_BACKBONES[spec.name](spec) if is_own else _library_backbone(spec)
+    backbone = _backbone(spec)
     try:
         backbone = target.adapted(backbone, spec)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _unfit(spec, error) from None
     use_onednn(backbone)
     head = target.head(spec, _feature_shape(backbone, spec))
-    return Network(backbone, head, repeats_grey=not is_own and spec.channels == 1)
+    return Network(backbone, head, repeats_grey=spec.expects_rgb and spec.channels == 1)
 
 
 @torch.no_grad()
@@ -177,6 +178,12 @@ def _whole(value: int | None) -> int:
     return value
 
 
+def _backbone(spec: ModelSpec) -> nn.Module:
+    if is_own_file(spec.name):
+        return own_file.make_backbone(spec)
+    return _library_backbone(spec) if spec.expects_rgb else OWN_BACKBONES[spec.name](spec)
+
+
 def _library_backbone(spec: ModelSpec) -> nn.Module:
     module, name = library(spec.name)
     try:
@@ -192,7 +199,7 @@ def _feature_shape(backbone: nn.Module, spec: ModelSpec) -> torch.Size:
     Returns:
         ``(C, h, w)`` if the features are a map, ``(C,)`` if they are a vector.
     """
-    channels = spec.channels if ":" not in spec.name else 3
+    channels = 3 if spec.expects_rgb else spec.channels
     backbone.eval()
     try:
         image = torch.zeros(1, channels, *spec.input_size)

@@ -18,6 +18,9 @@ FORMAT_VERSION = 2
 READ_VERSIONS = (1, FORMAT_VERSION)
 """Formats whose description can be read, for example to restore runs of older models."""
 
+LIBRARIES = ("torchvision:", "timm:")
+"""How the names of a library's networks begin."""
+
 METADATA_KEY = "darkroom"
 """Key of the description, which is JSON, in the header of a model file."""
 
@@ -68,7 +71,14 @@ class ModelSpec:
     encoding: Encoding | None = None
     """How the rows of a table become numbers; None: the inputs are images. ``channels`` is then the
     number of values of a row, and ``input_size`` 1 x 1."""
+    file_sha256: str | None = None
+    """SHA-256 of the user's file that ``name`` names; None: it names no file, or any bytes will do."""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def expects_rgb(self) -> bool:
+        """Whether the backbone takes RGB images only, as those of libraries do."""
+        return self.name.startswith(LIBRARIES)
 
     @property
     def input(self) -> Input:
@@ -77,7 +87,7 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return values that JSON can represent, without optional parts that the model lacks."""
-        optional = "activation", "pooling", "unfamiliarity", "encoding"
+        optional = "activation", "pooling", "unfamiliarity", "encoding", "file_sha256"
         omitted = {name for name in optional if getattr(self, name) is None}
         return to_file({name: value for name, value in asdict(self).items() if name not in omitted})
 

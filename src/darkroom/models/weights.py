@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from darkroom.digests import file_sha256
 from darkroom.errors import UserError, brief
+from darkroom.models.backbones.own_file import check_repeats
 from darkroom.models.backbones.pyramid import PyramidUNet
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
@@ -22,6 +23,7 @@ from darkroom.models.factory import activation_of, ends_with_map, library, make_
 from darkroom.models.initialisation import initialise
 from darkroom.models.own_digest import check_digest
 from darkroom.models.spec import METADATA_KEY, ModelSpec, load_spec
+from darkroom.own_names import OwnName, is_own_file
 from darkroom.paths import WEIGHTS
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -72,6 +74,9 @@ def start_from(weights: str, spec: ModelSpec, init: str | None = None) -> Start:
     Raises:
         UserError: see ``make_classifier``; or there are no such weights, or they do not fit.
     """
+    if is_own_file(spec.name):
+        spec = replace(spec, file_sha256=OwnName.parse(spec.name).sha256())
+        check_repeats(spec)
     if weights == "random":
         classifier = make_classifier(spec)
         if init is not None:
@@ -114,6 +119,8 @@ def _from_file(path: Path, spec: ModelSpec) -> _Weights:
     remark = _check_place(path)
     if path.suffix == ".safetensors" and _describes_itself(path):
         return _from_model_file(path, spec, remark)
+    if is_own_file(spec.name):  # nothing says which images the weights were trained on
+        return _Weights(f"{path}", file_sha256(path), _read(path), (spec.mean, spec.std), remark=remark)
     if ":" not in spec.name:
         raise UserError(
             f"model.weights: {path} is not a model file of darkroom, which {spec.name} requires; use a "
@@ -141,6 +148,9 @@ def _from_model_file(path: Path, spec: ModelSpec, remark: str) -> _Weights:
                 f"model.weights: {path} was trained with model.{option} {of(written)}, but it is"
                 f" {of(spec)} now; set it to {of(written)}, or use another file"
             )
+    if written.file_sha256 != spec.file_sha256:  # which names and shapes do not show, either
+        other = f"{path} was trained with another version of {OwnName.parse(spec.name).path}"
+        remark = "; ".join(filter(None, (remark, other)))
     tensors = load_file(path)
     same_head = all(
         getattr(written, name) == getattr(spec, name) for name in ("class_names", "head", "target")

@@ -74,7 +74,7 @@ def code_deps(stage: str) -> list[Path]:
     except BadYaml as error:
         place = f"{PIPELINE}:{error.line}" if error.line else f"{PIPELINE}"
         raise UserError(f"{place}: {error}") from None
-    return [Path(dep) for dep in entry["deps"] if dep.startswith(("src/", "stages/"))]
+    return [Path(dep) for dep in entry["deps"] if dep.startswith(("src/", "stages/", "own/"))]
 
 
 def _files(dep: Path) -> list[Path]:

@@ -19,11 +19,13 @@ from darkroom.installed import (
     shipped_pipeline,
     version,
 )
+from darkroom.paths import OWN_TRAIN
 
 COPIED = {
     ".dvcignore": "dvcignore",
     ".gitignore": "gitignore",
     "models/weights/README.md": "weights.md",
+    "own/README.md": "own.md",
     "profiles/smoke.yaml": "profiles/smoke.yaml",
 }
 """Files of a project that are copies of shipped files."""
@@ -60,6 +62,7 @@ def project_files(name: str, hosting: str | None) -> dict[str, str]:
         files[f"stages/{stage}.py"] = _shipped(f"stages/{stage}.py")
         files[recorded_code(stage).as_posix()] = code_digests(stage)
     files |= {path: _shipped(source) for path, source in COPIED.items()}
+    files[f"{OWN_TRAIN}/.gitkeep"] = ""  # git keeps no empty folder, and train depends on this one
     files |= {"README.md": _readme(name), "requirements.txt": _REQUIREMENTS, LOCK: locked_packages()}
     if hosting is not None:
         files[PLACES[hosting].as_posix()] = workflow(hosting, setup=SETUP_PROJECT)

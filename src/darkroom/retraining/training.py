@@ -11,9 +11,9 @@ from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment, fingerprint
 from darkroom.compute.inference import compute_logits
 from darkroom.config.train import TrainConfig
-from darkroom.digests import code_digest
+from darkroom.digests import code_digest, folder_digest
 from darkroom.features.extractor import ROOMS
-from darkroom.paths import CACHE
+from darkroom.paths import CACHE, OWN_TRAIN
 from darkroom.progress import Bar
 from darkroom.runtime import Runtime
 from darkroom.training.checkpoint import Checkpoints, scratch_folder
@@ -30,6 +30,7 @@ def folder_of(command: str, config: TrainConfig, runtime: Runtime, *parts: str) 
         CACHE / command,
         code_digest((*ROOMS, "training", "metrics", "retraining", "tabular")),
         config.model_dump_json(),
+        folder_digest(OWN_TRAIN),
         *parts,
         fingerprint(describe_environment(select_device(runtime.device))),
     )

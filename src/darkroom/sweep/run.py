@@ -8,10 +8,10 @@ from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment, fingerprint
 from darkroom.config.train import TrainConfig
 from darkroom.dataset.prepared import PreparedData
-from darkroom.digests import FileDigest, code_digest, digest_of_files, file_sha256
+from darkroom.digests import code_digest, file_sha256, folder_digest
 from darkroom.features.extractor import ROOMS
 from darkroom.params import flatten
-from darkroom.paths import CACHE, REPORT_TRAIN, WEIGHTS
+from darkroom.paths import CACHE, OWN_TRAIN, REPORT_TRAIN, WEIGHTS
 from darkroom.progress import progress_bar
 from darkroom.runtime import Runtime
 from darkroom.sweep.definition import Sweep
@@ -37,9 +37,8 @@ def origin_of(sweep: Sweep, runtime: Runtime) -> dict[str, Any]:
     origin: dict[str, Any] = {
         **flatten(config),
         "data.digest": PreparedData().info.digest,
-        "models/weights": digest_of_files(
-            {path.name: FileDigest.of(path) for path in WEIGHTS.glob("*") if path.is_file()}
-        ),
+        f"{WEIGHTS}": folder_digest(WEIGHTS),
+        f"{OWN_TRAIN}": folder_digest(OWN_TRAIN),
         "code": code_digest((*ROOMS, "training", "metrics")),
         "space": sweep.description,
         "sampler": sweep.sampler,

@@ -28,6 +28,7 @@ from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
 from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
+from darkroom.own_names import OwnName
 from darkroom.runtime import Runtime
 from darkroom.training.batch_size import settle_batch_size
 from darkroom.training.checkpoint import Checkpoints
@@ -89,7 +90,9 @@ class Job:
         if not images_differ(train, self.config.augment, self.info.input_size):
             return [View()]
         sizes = f"{train.sizes} {train.evaluate_crop}"
-        description = f"{self.config.seed} {self.config.augment.model_dump_json()} {sizes}"
+        options = self.config.augment
+        files = [OwnName.parse(name).sha256() for name in options.own_files]
+        description = " ".join([f"{self.config.seed}", options.model_dump_json(), sizes, *files])
         views = range(train.feature_views or 0)
         return [View(self.augmentation, number, description) for number in views]
 

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from darkroom.errors import UserError, did_you_mean, listed
 from darkroom.loading.batches import TrainBatch
+from darkroom.own_names import is_own_file
+from darkroom.training.own_loss import own_loss
 
 if TYPE_CHECKING:
     from darkroom.config.train import Train
     from darkroom.training.targets.interface import TrainingTarget
+
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """Takes logits, float ``(n, num_classes)``, and targets, as in ``Batch``; returns float ``(n,)`` in
@@ -55,6 +58,8 @@ def make_loss(
     target.check(options, len(class_names))
     weight = _class_weights(target, options.class_weights, class_names, counts, num_images)
     weight = None if weight is None else weight.to(device)
+    if is_own_file(options.loss):
+        return Loss(own_loss(target, options, weight, len(class_names), device), target)
     losses = target.losses(weight, options.label_smoothing, options.focal_gamma)
     return Loss(losses[options.loss], target)
 

@@ -32,7 +32,7 @@ def adapted(backbone: "nn.Module", spec: "ModelSpec") -> "nn.Module":
 
     from darkroom.models.backbones.pyramid import PyramidUNet, find_stages
 
-    channels = spec.channels if ":" not in spec.name else 3
+    channels = 3 if spec.expects_rgb else spec.channels
     image = torch.zeros(1, channels, *spec.input_size)
     return PyramidUNet(backbone, find_stages(spec.name, backbone, image))
 

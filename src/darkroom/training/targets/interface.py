@@ -63,6 +63,10 @@ class TrainingTarget(Protocol):
         """
         ...
 
+    def example(self, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Return logits and targets of made-up images, for trying a loss. They are always the same."""
+        ...
+
     def scores(self, outputs: Iterable[Outputs], seed: int) -> Scores:
         """Return the scores of a validation, without label smoothing or weights.
 

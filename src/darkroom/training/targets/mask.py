@@ -84,6 +84,13 @@ def losses(weight: Tensor | None, smoothing: float, gamma: float | None) -> dict
     return {**of_images, "dice": dice, **sums}
 
 
+def example(num_classes: int) -> tuple[Tensor, Tensor]:
+    masks = (torch.arange(3 * 4 * 4) % num_classes).reshape(3, 4, 4).to(torch.uint8)
+    masks[0] = VOID  # an image without any class
+    masks[1, 0] = VOID
+    return one_class.example_logits(3, num_classes, 4, 4), masks
+
+
 def scores(outputs: Iterable[Outputs], seed: int) -> Scores:
     """Return the scores over all pixels that are not void."""
     of_images = mean_over_pixels(one_class.losses(None, 0, None)["cross_entropy"])

@@ -27,7 +27,7 @@ measures_unfamiliarity = True
 
 
 def check(options: "Train", num_classes: int) -> None:
-    if "dice" in options.loss:
+    if "dice" in options.loss.split("+"):
         raise UserError(f"train.loss: {options.loss} needs masks; use cross_entropy or focal")
     if options.loss == "bce" and num_classes != 2:
         raise UserError(
@@ -84,6 +84,15 @@ def losses(weight: Tensor | None, smoothing: float, gamma: float | None) -> dict
         return select_targets(-F.logsigmoid(torch.stack((-difference, difference), dim=1)), targets)
 
     return {"cross_entropy": cross_entropy, "nll": nll, "focal": focal, "bce": bce}
+
+
+def example(num_classes: int) -> tuple[Tensor, Tensor]:
+    return example_logits(3, num_classes), torch.arange(3) % num_classes
+
+
+def example_logits(*shape: int) -> Tensor:
+    """Return plausible logits of a shape; they are always the same."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def scores(outputs: Iterable[Outputs], seed: int) -> Scores:

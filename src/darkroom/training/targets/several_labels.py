@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from darkroom.models.classifier import probabilities_of
 from darkroom.models.spec import ModelSpec
 from darkroom.training.losses import LossFunction, focal_term
 from darkroom.training.scores import Scores
+from darkroom.training.targets.one_class import example_logits
 from darkroom.training.uncertainty import standard_error_of_labels
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ measures_unfamiliarity = True
 
 
 def check(options: "Train", num_classes: int) -> None:
-    if "dice" in options.loss:
+    if "dice" in options.loss.split("+"):
         raise UserError(f"train.loss: {options.loss} needs masks; use bce or focal")
     if options.loss in ("cross_entropy", "nll"):
         raise UserError(
@@ -70,6 +72,11 @@ def losses(weight: Tensor | None, smoothing: float, gamma: float | None) -> dict
         return (positive * if_positive + (1 - positive) * if_negative).mean(dim=1)
 
     return {"bce": bce, "focal": focal}
+
+
+def example(num_classes: int) -> tuple[Tensor, Tensor]:
+    present = torch.arange(3)[:, None] > torch.arange(num_classes)  # no label, one label, two labels
+    return example_logits(3, num_classes), present.to(torch.uint8)
 
 
 def scores(outputs: Iterable[Outputs], seed: int) -> Scores:

@@ -131,7 +131,7 @@ def with_a_backbone_of_its_own(mine: Installed) -> None:
     """Trains the guide's example of a backbone, and puts the first result back."""
     file = mine.folder / "own/train/tiny.py"
     guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
-    file.write_text(guide.partition("`own/train/tiny.py`:\n\n```python\n")[2].partition("```")[0])
+    file.write_text(guide.partition("# own/train/tiny.py\n")[2].partition("```")[0])
     mine.set_params(model__name="file:own/train/tiny.py:Tiny", model__depth=None)
     assert stages_run(mine.dvc("repro")) == ["train", "evaluate", "export"]
     assert "nothing to do" in mine.run("darkroom", "plan")

@@ -45,7 +45,7 @@ class Tiny(nn.Module):
 def documented(name: str) -> str:
     """The example of a file of this name in the guide."""
     guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
-    found = re.search(rf"`own/train/{name}`:\n\n```python\n(.*?)```", guide, re.DOTALL)
+    found = re.search(rf"```python\n(# own/train/{name}\n.*?)```", guide, re.DOTALL)
     assert found is not None
     return found[1]
 

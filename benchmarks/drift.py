@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from darkroom.comparison.drift import Sample, find_drift
 
-NUM_NEW = (100, 300, 1_000)
-NUM_SAMPLES = 300
+NUM_NEW = (300, 1_000)
+NUM_SAMPLES = 200
 
 
 def main() -> None:
@@ -32,11 +32,9 @@ def main() -> None:
     strange = unfamiliarity >= np.quantile(unfamiliarity, 0.75)
     changes = {
         "none": (everything, 0.0),
-        "5 % more of one class of ten": (first, 0.05),
         "10 % more of one class of ten": (first, 0.1),
-        "10 % more of the least confident quarter": (unsure, 0.1),
+        "20 % more of one class of ten": (first, 0.2),
         "20 % more of the least confident quarter": (unsure, 0.2),
-        "10 % more of the most unfamiliar quarter": (strange, 0.1),
         "20 % more of the most unfamiliar quarter": (strange, 0.2),
     }
     random = np.random.default_rng(0)

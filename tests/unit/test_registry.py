@@ -23,15 +23,17 @@ from registered import (
     make_tested_run,
     model_of,
     new_store,
+    sha256_of,
     write_onnx,
 )
+from served_exports import write_export
 
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.trouble import Refused
 from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
-from darkroom.tracking.mlflow.read_back import FILES_TAG
+from darkroom.tracking.mlflow.read_back import DESCRIPTION_TAG, FILES_TAG
 from darkroom.tracking.mlflow.registry import PROPOSED_TAG, find_alias, model_name, propose
 from darkroom.tracking.mlflow.store import Store, open_store
 
@@ -283,27 +285,31 @@ def test_a_registration_cut_off_at_any_call_and_done_again_is_done_once(
 @pytest.mark.slow
 @pytest.mark.parametrize("does_call", [False, True])
 def test_a_logged_model_cut_off_at_any_call_and_done_again_is_done_once(
-    root: Path, does_call: bool
+    root: Path, tmp_path: Path, does_call: bool
 ) -> None:
-    path, record = make_record(root, 1.0)
+    path, described = write_export(tmp_path / "export") / "model.onnx", tmp_path / "export/model.json"
+    digest = sha256_of(path.read_bytes())
+    _, record = make_record(root, 1.0)
+    record = record.model_copy(update={"file": record.file.model_copy(update={"sha256": digest})})
 
     def fresh() -> tuple[Store, str]:
         store = new_store(root)
         return store, make_tested_run(store)
 
     store, run_id = fresh()
-    log_onnx(store, run_id, path, record)
+    log_onnx(store, run_id, path, record, described)
     expected = state(store, run_id)
+    assert DESCRIPTION_TAG in dict(expected["models"][0][2])
     for call in range(1, 100):
         store, run_id = fresh()
         with cut_off_at(call, does_call) as made:
             try:
-                log_onnx(store, run_id, path, record)
+                log_onnx(store, run_id, path, record, described)
             except CutOff:
                 pass
             else:
                 break
-        log_onnx(store, run_id, path, record)
+        log_onnx(store, run_id, path, record, described)
         assert state(store, run_id) == expected, made
     assert call > 8
     assert "log_batch" in made

@@ -1,6 +1,7 @@
 """Turns an MLflow model of an ONNX file into one that MLflow can serve: its code and requirements."""
 
 import shutil
+from functools import cache
 from importlib.metadata import version
 from modulefinder import ModuleFinder
 from pathlib import Path
@@ -68,10 +69,16 @@ def write_code(file: Path) -> None:
 
     The same code gives the same bytes.
     """
-    finder = ModuleFinder([str(_PACKAGE.parent)])
-    finder.import_hook(MODULE, None, ["*"])
-    files = [vars(module)["__file__"] for module in finder.modules.values()]
     with ZipFile(file, "w") as archive:
-        for path in sorted(Path(name) for name in files if name):  # built-in modules have no file
+        for path in _modules():
             name = path.relative_to(_PACKAGE.parent).as_posix()
             archive.writestr(ZipInfo(name), path.read_bytes())
+
+
+@cache
+def _modules() -> list[Path]:
+    """Return the files of darkroom that ``MODULE`` reaches, at any depth of the code."""
+    finder = ModuleFinder([str(_PACKAGE.parent)])
+    finder.import_hook(MODULE, None, ["*"])
+    names = [vars(module)["__file__"] for module in finder.modules.values()]
+    return sorted(Path(name) for name in names if name)  # built-in modules have no file

@@ -150,7 +150,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"seed": ""}, f"seed is missing: seed of all random choices; it must be {SEED}"),
     (
         {"train.epochs": ""},
-        f"train.epochs is missing: number of passes over the training images; it must be {TO_10_000}",
+        f"train.epochs is missing: number of passes over the training data; it must be {TO_10_000}",
     ),
     (
         {"evaluate": ""},
@@ -208,8 +208,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"prepare.fold": "fold: 1/2", "prepare.val_fraction": "val_fraction: 0.5"},
-        "prepare.val_fraction: 0.5 and a fold of 1/2 leave no training images; their sum must be "
-        "below 1",
+        "prepare.val_fraction: 0.5 and a fold of 1/2 leave no training data; their sum must be below 1",
     ),
     (
         {"prepare.fold": "fold: 1/2", "prepare.split": "split: given"},
@@ -351,7 +350,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     # values that do not go together
     (
         {"prepare.val_fraction": "val_fraction: 0.5", "prepare.test_fraction": "test_fraction: 0.5"},
-        "prepare.test_fraction: 0.5 and prepare.val_fraction 0.5 leave no training images; "
+        "prepare.test_fraction: 0.5 and prepare.val_fraction 0.5 leave no training data; "
         "their sum must be below 1",
     ),
     (
@@ -719,8 +718,8 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ),
     (
         {"train.micro_batches": "micro_batches: 65"},
-        "train.micro_batches: 65 is more than the number of images per batch; it must be at most "
-        "train.batch_size, 64",
+        "train.micro_batches: 65 is more than the number of images or rows per batch; it must be at "
+        "most train.batch_size, 64",
     ),
     (
         {"train.micro_batches": "micro_batches: 2", "train.compile": "compile: cuda_graphs"},

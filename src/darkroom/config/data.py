@@ -22,9 +22,9 @@ class DataSource(Section):
 
     path: str = Field(
         min_length=1,
-        description="the images: a folder or an uncompressed tar file with one folder per class, or with"
-        " train, val and test folders that hold them; or with a manifest; or MNIST-style idx files; or a"
-        " downloaded Hugging Face data set",
+        description="the images, or the folder of data.table: a folder or an uncompressed tar file with"
+        " one folder per class, or with train, val and test folders that hold them; or with a manifest;"
+        " or MNIST-style idx files; or a downloaded Hugging Face data set",
     )
     class_name: Literal["top", "path", "leaf"] = Field(
         description="class of the images in nested folders a/b: a (top), a/b (path) or b (leaf)"
@@ -96,8 +96,8 @@ class DataSource(Section):
     )
     slice_columns: Literal["auto"] | SliceColumns = Field(
         description="further columns of the manifest or the table, such as a camera or a site; evaluate"
-        " divides the test images by their values; auto: the first 20 columns but ids and long text;"
-        " []: none"
+        " divides the test images or rows by their values; auto: the first 20 columns but ids and long"
+        " text; []: none"
     )
 
     @property

@@ -26,19 +26,19 @@ class Gate(TypedDict, total=False):
 class Evaluate(Section):
     """The evaluation on the test split."""
 
-    batch_size: int = Field(ge=1, le=65_536, description="number of images per batch")
+    batch_size: int = Field(ge=1, le=65_536, description="number of images or rows per batch")
     tta: Literal["flip"] | None = Field(
         description="test-time augmentation: flip: average the probabilities of each image and its"
         " mirror image, which takes twice as long; exported models do not do this; null: none"
     )
     target_precision: Fraction | None = Field(
         description="share of correct answers that `darkroom predict --abstain` should reach: evaluate"
-        " chooses the lowest confidence for which validation images show it (of several labels, for each"
-        " label); null: never abstain"
+        " chooses the lowest confidence for which the validation data show it (of several labels, for"
+        " each label); null: never abstain"
     )
     coverage: Fraction | None = Field(
-        description="share of the images whose true class should be in the set of possible classes that"
-        " `darkroom predict --abstain` prints; null: no sets"
+        description="share of the images or rows whose true class should be in the set of possible"
+        " classes that `darkroom predict --abstain` prints; null: no sets"
     )
     gate: Gate | None = Field(
         examples=["{min_f1_macro: 0.95, min_recall: 0.9, max_drop: 0.01, against: champion} or null"],

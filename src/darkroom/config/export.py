@@ -19,8 +19,8 @@ class Export(Section):
     parity_tolerance: float = Field(
         gt=0,
         le=1,
-        description="maximum difference of a probability of a test image between a format and the "
-        "model; for onnx-fp16 and onnx-int8, `max_f1_drop` applies instead",
+        description="maximum difference of a probability of a test image or row between a format and "
+        "the model; for onnx-fp16 and onnx-int8, `max_f1_drop` applies instead",
     )
     max_f1_drop: float = Field(
         ge=0,
@@ -31,8 +31,9 @@ class Export(Section):
     golden_images: int = Field(
         ge=0,
         le=100,
-        description="maximum number of test images, one per class, that are copied to `export/golden/`, "
-        "with the probabilities that the model must give; 0: only a drawn pattern is there",
+        description="maximum number of test images or rows, one per class, that are copied to "
+        "`export/golden/`, with the probabilities that the model must give; 0: only a drawn pattern is "
+        "there",
     )
 
     def mistaken_combinations(self) -> Mistakes:

@@ -44,24 +44,24 @@ class Prepare(Section):
         description="files that cannot be used: error: stop and list them; skip: exclude and count them"
     )
     split: Literal["stratified", "stable", "given"] = Field(
-        description="how images are split: stratified: each class in the same proportions; stable: by"
-        " content, so that new images never move existing ones; given: only as in the data"
+        description="how images or rows are split: stratified: each class in the same proportions;"
+        " stable: by content, so that new ones never move existing ones; given: only as in the data"
     )
     val_fraction: Fraction = Field(
-        description="fraction of the images for validation (of the train folder, if the data have only"
-        " train and test folders); unused if the data have a val folder"
+        description="fraction of the images or rows for validation (of the train folder, if the data"
+        " have only train and test folders); unused if the data have a val folder"
     )
     test_fraction: Fraction = Field(
-        description="fraction of the images for testing; unused if the data have a test folder or if"
-        " fold is set"
+        description="fraction of the images or rows for testing; unused if the data have a test folder"
+        " or if fold is set"
     )
     fold: Fold | None = Field(
         description="cross-validation fold to test on; 2/5: the second of five; null: none"
     )
     duplicates: Literal["group", "drop", "error", "keep"] = Field(
-        description="images with identical or nearly identical pixels: group: keep them in one split;"
-        " drop: use one of them; error: stop and list them; keep: ignore, so that they may be in several"
-        " splits"
+        description="images with identical or nearly identical pixels, or equal rows: group: keep them"
+        " in one split; drop: use one of them; error: stop and list them; keep: ignore, so that they may"
+        " be in several splits"
     )
     near_duplicates: Annotated[float, Field(gt=0, le=0.15)] | None = Field(
         description="near-duplicate threshold: maximum difference between two images in any coarse cell,"
@@ -82,7 +82,7 @@ class Prepare(Section):
             yield (
                 "prepare.test_fraction",
                 f"{self.test_fraction:g} and prepare.val_fraction {self.val_fraction:g} leave no"
-                " training images; their sum must be below 1",
+                " training data; their sum must be below 1",
             )
 
     def _mistaken_fold(self, fold: str) -> Mistakes:
@@ -98,7 +98,7 @@ class Prepare(Section):
         elif self.val_fraction + 1 / num_folds >= 1:
             yield (
                 "prepare.val_fraction",
-                f"{self.val_fraction:g} and a fold of 1/{num_folds} leave no training images; their sum"
+                f"{self.val_fraction:g} and a fold of 1/{num_folds} leave no training data; their sum"
                 " must be below 1",
             )
         if self.split == "given":

@@ -60,7 +60,7 @@ SizeSchedule = Annotated[
 class Train(Section):
     """Optimisation."""
 
-    epochs: int = Field(ge=1, le=10_000, description="number of passes over the training images")
+    epochs: int = Field(ge=1, le=10_000, description="number of passes over the training data")
     image_size: ImageSize | SizeSchedule | None = Field(
         description="size of the images in training, at most prepare.image_size: a side in pixels, or"
         " [height, width], or a schedule such as [{epoch: 1, size: 128}, {epoch: 10, size: 224}]; the"
@@ -71,8 +71,8 @@ class Train(Section):
         " of that size at the centre; whole: the whole image, resized; null if image_size is null"
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=65_536)] = Field(
-        description="maximum number of images per step; auto: as many as fit into the GPU's memory, up"
-        " to 1024 and a twentieth of the training images; 64 on a CPU"
+        description="maximum number of images or rows per step; auto: as many as fit into the GPU's"
+        " memory, up to 1024 and a twentieth of the training data; 64 on a CPU"
     )
     micro_batches: int = Field(
         ge=1,
@@ -82,9 +82,9 @@ class Train(Section):
     )
     loss: LossName | OwnLoss = Field(
         description="loss function: cross_entropy; nll: the same, computed from the log-softmax; focal:"
-        " focal loss, which down-weights easy images (Lin et al., 2017); bce: binary cross entropy, for"
-        " two classes or several labels per image; for masks also dice: one minus the Dice coefficient"
-        " of each image (Milletari et al., 2016), alone or added to another loss;"
+        " focal loss, which down-weights easy examples (Lin et al., 2017); bce: binary cross entropy,"
+        " for two classes or several labels per image; for masks also dice: one minus the Dice"
+        " coefficient of each image (Milletari et al., 2016), alone or added to another loss;"
         " or file:own/train/FILE.py:NAME, a function in a Python file of yours"
     )
     focal_gamma: Annotated[float, Field(ge=0, le=10)] | None = Field(
@@ -99,8 +99,8 @@ class Train(Section):
         " frequency, as in scikit-learn; {class: weight}; null: equal weights"
     )
     sampling: Literal["natural", "balanced"] = Field(
-        description="natural: each image once per epoch; balanced: each class equally often, with the"
-        " same number of images per epoch"
+        description="natural: each image or row once per epoch; balanced: each class equally often, with"
+        " as many images or rows per epoch"
     )
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "muon"] = Field(
         description="optimizer; muon: Muon for matrices, AdamW for all other weights (Jordan, 2024)"

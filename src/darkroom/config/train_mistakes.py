@@ -82,8 +82,8 @@ def _mistaken_batches(train: "Train") -> Mistakes:
     if isinstance(train.batch_size, int) and train.micro_batches > train.batch_size:
         yield (
             "train.micro_batches",
-            f"{train.micro_batches} is more than the number of images per batch; it must be at most"
-            f" train.batch_size, {train.batch_size}",
+            f"{train.micro_batches} is more than the number of images or rows per batch; it must be at"
+            f" most train.batch_size, {train.batch_size}",
         )
     if train.micro_batches > 1 and train.compile == "cuda_graphs":
         # the gradients of one replay would be overwritten by the next (pytorch#96693, #169545)

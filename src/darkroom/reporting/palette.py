@@ -43,6 +43,22 @@ def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uin
     return np.rint((1 - share) * grey + share * palette()[mask]).astype(np.uint8)
 
 
+def mark(
+    image: NDArray[np.uint8], is_marked: NDArray[np.bool_], colour: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """Return the image in grey with some pixels in a colour.
+
+    Args:
+        image: uint8 ``(height, width, channels)``.
+        is_marked: ``(height, width)``.
+
+    Returns:
+        uint8 ``(height, width, 3)``.
+    """
+    grey = np.rint(image.mean(axis=2, keepdims=True)).astype(np.uint8)
+    return np.where(is_marked[..., None], np.array(colour, np.uint8), grey)
+
+
 def hex_colour(code: int) -> str:
     """Return the colour of a class as in CSS, such as ``#800000``."""
     red, green, blue = palette()[code].tolist()

@@ -20,7 +20,7 @@ from darkroom.evaluation.evaluate import all_remarks
 from darkroom.evaluation.inputs import Inputs, Outcome
 from darkroom.evaluation.intervals import basis
 from darkroom.evaluation.mask_report import write_mask_plots, write_mask_report
-from darkroom.evaluation.overlays import WorstImage
+from darkroom.evaluation.overlays import Mistake, WorstImage
 from darkroom.loading.batches import Batches
 from darkroom.metrics.boundaries import BoundaryCounter
 from darkroom.metrics.classification import metrics_file
@@ -175,12 +175,11 @@ def worst_images(inputs: Inputs, counts: PixelCounts) -> list[WorstImage]:
         [confusion] = confusion_matrices(torch.from_numpy(mask[None]), pred, len(names))
         confusion.fill_diagonal_(0)
         largest = confusion.flatten().argsort(descending=True, stable=True)[:MAX_MISTAKES].tolist()
-        share = 100 / max(int(counts.support[index].sum()), 1)
+        share = 1 / max(int(counts.support[index].sum()), 1)
         mistakes = [
-            f"{names[cell // len(names)]} as {names[cell % len(names)]}: "
-            f"{share * int(confusion.flatten()[cell]):.1f} % of the pixels"
+            Mistake(names[cell // len(names)], names[cell % len(names)], share * wrong)
             for cell in largest
-            if confusion.flatten()[cell]
+            if (wrong := int(confusion.flatten()[cell]))
         ]
         iou = float(ious[index])
         worst.append(WorstImage(image, paths[index], mask, pred[0].numpy(), iou, mistakes))

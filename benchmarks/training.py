@@ -69,6 +69,7 @@ TRAIN = {
     "loss": "cross_entropy",
     "focal_gamma": None,
     "label_smoothing": 0.05,
+    "teacher": None,
     "class_weights": None,
     "sampling": "natural",
     "optimizer": "sgd",

@@ -12,6 +12,7 @@ TRAIN: dict[str, Any] = {
     "loss": "cross_entropy",
     "focal_gamma": None,
     "label_smoothing": 0.0,
+    "teacher": None,
     "class_weights": None,
     "sampling": "natural",
     "optimizer": "sgd",

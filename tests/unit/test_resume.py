@@ -31,6 +31,7 @@ from darkroom.training.losses import Loss, make_loss
 from darkroom.training.moving_average import MovingAverage
 from darkroom.training.state import TrainingState
 from darkroom.training.targets import mask
+from darkroom.training.teacher import Teacher
 from darkroom.void import VOID
 
 NUM_STEPS = 3
@@ -118,6 +119,15 @@ class MaskJob(Job):
         return make_loss(mask, self.train_options(), "ab", (60, 40), 100, torch.device("cpu"))
 
 
+class TaughtJob(Job):
+    """A training that imitates another network, too."""
+
+    def train_batches(self, epoch: int, first_step: int) -> Iterator[TrainBatch]:
+        torch.manual_seed(7)
+        teacher = Teacher(make_classifier(make_spec()).eval(), [0, 1])
+        yield from teacher.taught(super().train_batches(epoch, first_step))
+
+
 def masks_of(images: Tensor) -> Tensor:
     masks = (images[:, 0] > 128).byte()
     masks[:, 0] = VOID
@@ -197,6 +207,9 @@ JOBS = {
     "weights and mixed images": Job({"label_smoothing": 0.1}, is_weighted=True, is_mixed=True),
     "masks": MaskJob(
         {"loss": "cross_entropy+dice", "class_weights": "balanced", "micro_batches": 2}, dropout=0.2
+    ),
+    "teacher": TaughtJob(
+        {"teacher": {"file": "a", "weight": 0.6, "temperature": 2}, "micro_batches": 2}, dropout=0.3
     ),
     "float16": Job({"precision": "float16"}),
     "bfloat16": Job({"precision": "bfloat16"}),

@@ -52,6 +52,14 @@ class SizeFrom(Section):
     size: ImageSize
 
 
+class Teacher(Section):
+    """A trained model whose predictions the network learns to imitate."""
+
+    file: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(gt=0, le=1)]
+    temperature: Annotated[float, Field(ge=1, le=100)]
+
+
 SizeSchedule = Annotated[
     list[SizeFrom], Field(min_length=1, examples=["a list of {epoch: 1, size: SIZE}"])
 ]
@@ -93,6 +101,12 @@ class Train(Section):
     )
     label_smoothing: float = Field(
         ge=0, lt=1, description="label smoothing: probability moved from the true class to all classes"
+    )
+    teacher: Teacher | None = Field(
+        examples=["{file: models/weights/FILE, weight: 0.5, temperature: 2}"],
+        description="knowledge distillation (Hinton et al., 2015): the loss is (1 - weight) times the"
+        " loss of the labels plus weight times the divergence from the probabilities of a trained"
+        " model, softened by the temperature; null: labels alone",
     )
     class_weights: Literal["balanced"] | ClassWeights | None = Field(
         description="weights of the classes in the loss: balanced: inversely proportional to class"

@@ -22,6 +22,7 @@ def mistakes_of_training(train: "Train") -> Mistakes:
     yield from _mistaken_schedule(train)
     yield from _mistaken_decay_epochs(train)
     yield from _mistaken_freezing(train)
+    yield from _mistaken_teacher(train)
 
 
 def _mistaken_sizes(train: "Train") -> Mistakes:
@@ -193,3 +194,19 @@ def _mistaken_freezing(train: "Train") -> Mistakes:
                 "train.lr_factors",
                 f"{pattern} has no effect when the whole backbone is frozen; remove it",
             )
+
+
+def _mistaken_teacher(train: "Train") -> Mistakes:
+    if train.teacher is None:
+        return
+    if train.num_frozen_epochs:
+        yield (
+            "train.teacher",
+            "is not possible when train.freeze is backbone, because epochs then see features instead of"
+            " images, and a teacher needs images; it must be null, or set train.freeze to none",
+        )
+    if len(train.sizes) > 1:
+        yield (
+            "train.teacher",
+            "a teacher takes images of one size, and train.image_size is a schedule; set one size",
+        )

@@ -112,7 +112,7 @@ def _of_subset(
     num_train, num_val = (images.info.num_images(split) for split in ("train", "val"))
     part = Part(images, rows, num_train + np.arange(num_val))
     job = make_job(config, runtime, part)
-    name = hashlib.sha256(f"{config.seed} {job.weights_sha256} ".encode() + rows.astype("<i8").tobytes())
+    name = hashlib.sha256(f"{config.seed} {job.origins} ".encode() + rows.astype("<i8").tobytes())
     place = scratch / name.hexdigest()[:16]
     known = place / "preds.npy"
     if known.exists():

@@ -44,6 +44,8 @@ class TrainBatch(NamedTuple):
     """Targets of the images that were mixed in; None if images are not mixed."""
     shares: Tensor | None = None
     """float32 ``(n,)``, 0..1: weight of ``targets``; the rest is the weight of ``other_targets``."""
+    teacher_logits: Tensor | None = None
+    """float32 logits of the teacher, in the shape of the network's; None without a teacher."""
 
 
 class Batches:

@@ -116,7 +116,7 @@ def _default(spec: ModelSpec) -> _Weights:
 
 def _from_file(path: Path, spec: ModelSpec) -> _Weights:
     """Return the weights in a model file of darkroom or in a file of a library."""
-    remark = _check_place(path)
+    remark = check_place("model.weights", path)
     if path.suffix == ".safetensors" and _describes_itself(path):
         return _from_model_file(path, spec, remark)
     if is_own_file(spec.name):  # nothing says which images the weights were trained on
@@ -176,28 +176,28 @@ def _library_backbone(spec: ModelSpec, tensors: dict[str, Tensor]) -> dict[str, 
     return {key: tensor for key, tensor in tensors.items() if key not in unused}
 
 
-def _check_place(path: Path) -> str:
-    """Return a remark if DVC does not track the file.
+def check_place(parameter: str, path: Path) -> str:
+    """Return a remark if DVC does not track the file that a parameter names.
 
     Raises:
         UserError: there is no such file, or it is in the project but not tracked by DVC.
     """
     if path.suffix not in SUFFIXES:
         raise UserError(
-            f"model.weights: {path} is neither random, nor default, nor a file of weights "
+            f"{parameter}: {path} is neither random, nor default, nor a file of weights "
             f"({', '.join(SUFFIXES)})"
         )
     if not path.is_file():
         there_are = ", ".join(str(file) for file in sorted(WEIGHTS.glob("*")) if file.suffix in SUFFIXES)
         raise UserError(
-            f"model.weights: there is no file {path}; {WEIGHTS}/ holds {there_are or 'no weights'}"
+            f"{parameter}: there is no file {path}; {WEIGHTS}/ holds {there_are or 'no weights'}"
         )
     place = Path(os.path.abspath(path))  # links into DVC's cache count as files of the folder
     if not place.is_relative_to(Path.cwd()):
         return f"{path} is outside of the project, so DVC does not notice changes"
     if not place.is_relative_to(Path.cwd() / WEIGHTS):
         raise UserError(
-            f"model.weights: DVC would not notice changes of {path}; move it to {WEIGHTS / path.name}"
+            f"{parameter}: DVC would not notice changes of {path}; move it to {WEIGHTS / path.name}"
         )
     return ""
 

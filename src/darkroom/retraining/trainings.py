@@ -112,7 +112,7 @@ def _of_training(
     """Return the probabilities of one training, from the cache if they are there."""
     config, part = training.config, training.part
     job = make_job(config, runtime, part)
-    parts = f"{config.seed} {job.weights_sha256} {job.info.digest} {training.rows.tolist()}"
+    parts = f"{config.seed} {job.origins} {job.info.digest} {training.rows.tolist()}"
     place = scratch / hashlib.sha256(parts.encode()).hexdigest()[:16]
     known = place / "probabilities.npy"
     if known.exists():

@@ -40,6 +40,7 @@ from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
 from darkroom.training.targets.interface import training_target
+from darkroom.training.teacher import Teacher, load_teacher
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,15 @@ class Job:
     """A remark on those weights, or an empty string."""
     doubts: tuple[str, ...] = ()
     """A sentence for each parameter value that makes little sense for the data."""
+    teacher: Teacher | None = None
+    """The model that this one learns from."""
     features: FeatureBatches | None = None
     """Features to use instead of images in the first epochs, if the whole backbone is frozen in them."""
+
+    @property
+    def origins(self) -> str:
+        """The digests of the files of weights that the result depends on."""
+        return self.weights_sha256 + (f" {self.teacher.sha256}" if self.teacher else "")
 
     @property
     def words(self) -> InputWords:
@@ -157,7 +165,8 @@ class Job:
         if self.features is not None and self.features.train and self.uses_features(epoch):
             views = self.features.train
             return views[epoch % len(views)].epoch(seed, epoch, None, step)
-        return self.train.epoch(seed, epoch, self.augmentation, step)
+        batches = self.train.epoch(seed, epoch, self.augmentation, step)
+        return batches if self.teacher is None else self.teacher.taught(batches)
 
     def fit(
         self,
@@ -225,6 +234,9 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
         config.model.init,
     )
     check_stages(start.classifier, start.spec, options.sizes)
+    teacher = None
+    if options.teacher is not None:
+        teacher = load_teacher(options.teacher, start.spec, info.digest, device)
     model = start.classifier.to(device)
     view = EvaluationView.of(start.spec.input_size, options.evaluate_crop)
     resizes = resizes_each_epoch(options, config.augment, info.input_size)
@@ -267,5 +279,6 @@ def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = 
         store=open_store(runtime),
         weights_sha256=start.sha256,
         remark=start.remark,
-        doubts=tuple(doubts(config, info, batch_size)),
+        doubts=(*doubts(config, info, batch_size), *(teacher.doubts if teacher else ())),
+        teacher=teacher,
     )

@@ -13,6 +13,7 @@ from darkroom.own_names import is_own_file
 from darkroom.training.own_loss import own_loss
 
 if TYPE_CHECKING:
+    from darkroom.config.train import Teacher as TeacherOptions
     from darkroom.config.train import Train
     from darkroom.training.targets.interface import TrainingTarget
 
@@ -28,6 +29,8 @@ class Loss:
 
     function: LossFunction
     target: "TrainingTarget"
+    teacher: "TeacherOptions | None" = None
+    """How much the divergence from a teacher's predictions weighs, and at which temperature."""
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each image, float ``(n,)`` in nats.
@@ -35,7 +38,24 @@ class Loss:
         Losses are computed in float32 or more: with the eight significant bits that logits have under
         autocast, the logarithm of a probability near 1 is 0.
         """
-        return self.function(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+        return self.function(_in_float32(logits), targets)
+
+    def with_teacher(self, losses: Tensor, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the losses with the divergence from a teacher's predictions mixed in, float ``(n,)``.
+
+        From Hinton et al., "Distilling the Knowledge in a Neural Network" (2015): the divergence is
+        multiplied by the squared temperature, so that its gradient does not depend on it.
+        """
+        assert self.teacher is not None
+        temperature, weight = self.teacher.temperature, self.teacher.weight
+        divergence = self.target.divergence(
+            _in_float32(logits) / temperature, teacher_logits / temperature
+        )
+        return (1 - weight) * losses + weight * temperature**2 * divergence
+
+
+def _in_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def make_loss(
@@ -61,7 +81,7 @@ def make_loss(
     if is_own_file(options.loss):
         return Loss(own_loss(target, options, weight, len(class_names), device), target)
     losses = target.losses(weight, options.label_smoothing, options.focal_gamma)
-    return Loss(losses[options.loss], target)
+    return Loss(losses[options.loss], target, options.teacher)
 
 
 def losses_of(logits: Tensor, batch: TrainBatch, loss: Loss) -> Tensor:
@@ -73,6 +93,8 @@ def losses_of(logits: Tensor, batch: TrainBatch, loss: Loss) -> Tensor:
     losses = loss(logits, batch.targets)
     if batch.other_targets is not None and batch.shares is not None:
         losses = batch.shares * losses + (1 - batch.shares) * loss(logits, batch.other_targets)
+    if batch.teacher_logits is not None:
+        losses = loss.with_teacher(losses, logits, batch.teacher_logits)
     return losses if batch.weights is None else losses * batch.weights
 
 

@@ -35,6 +35,7 @@ def write_outputs(
         "train.weight_decay": session.options.weight_decay,
         "data.digest": job.info.digest,
         "model.weights.sha256": job.weights_sha256,
+        **({"train.teacher.sha256": job.teacher.sha256} if job.teacher else {}),
         **history.outcome(remarks),
     }
     val = job.validation(history.course.kept.epoch - 1)

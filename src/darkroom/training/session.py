@@ -106,7 +106,7 @@ def open_session(
         job.info.digest,
         fingerprint(job.environment),
         f"{job.batch_size}",
-        job.weights_sha256,
+        job.origins,
     )
     with (
         Interruption() as interruption,

@@ -67,6 +67,19 @@ class TrainingTarget(Protocol):
         """Return logits and targets of made-up images, for trying a loss. They are always the same."""
         ...
 
+    def divergence(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the Kullback-Leibler divergence of the predictions from a teacher's, in nats.
+
+        Args:
+            logits: float32, in the shape of the network's output.
+            teacher_logits: of the same shape.
+
+        Returns:
+            float32 ``(n,)``: of each image, for several labels the mean over labels, for masks the mean
+            over pixels.
+        """
+        ...
+
     def scores(self, outputs: Iterable[Outputs], seed: int) -> Scores:
         """Return the scores of a validation, without label smoothing or weights.
 

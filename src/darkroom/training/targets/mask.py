@@ -91,6 +91,11 @@ def example(num_classes: int) -> tuple[Tensor, Tensor]:
     return one_class.example_logits(3, num_classes, 4, 4), masks
 
 
+def divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Return the mean over all pixels, void ones too: the teacher has an opinion on them."""
+    return one_class.divergence(logits, teacher_logits).mean(dim=(1, 2))
+
+
 def scores(outputs: Iterable[Outputs], seed: int) -> Scores:
     """Return the scores over all pixels that are not void."""
     of_images = mean_over_pixels(one_class.losses(None, 0, None)["cross_entropy"])

@@ -95,6 +95,11 @@ def example_logits(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
+def divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    log_p, teacher_log_p = logits.log_softmax(dim=1), teacher_logits.log_softmax(dim=1)
+    return F.kl_div(log_p, teacher_log_p, reduction="none", log_target=True).sum(dim=1)
+
+
 def scores(outputs: Iterable[Outputs], seed: int) -> Scores:
     logits, targets = joined(outputs)
     loss = F.cross_entropy(logits.cpu().double(), targets.cpu())

@@ -79,6 +79,15 @@ def example(num_classes: int) -> tuple[Tensor, Tensor]:
     return example_logits(3, num_classes), present.to(torch.uint8)
 
 
+def divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    def of(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        log_p, teacher_log_p = F.logsigmoid(logits), F.logsigmoid(teacher_logits)
+        return F.kl_div(log_p, teacher_log_p, reduction="none", log_target=True)
+
+    is_present, is_absent = of(logits, teacher_logits), of(-logits, -teacher_logits)
+    return (is_present + is_absent).mean(dim=1)
+
+
 def scores(outputs: Iterable[Outputs], seed: int) -> Scores:
     """Return the scores at a threshold of 0.5; an image is correct only if all its labels are."""
     logits, targets = joined(outputs)

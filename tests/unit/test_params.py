@@ -121,6 +121,8 @@ FROZEN_BACKBONE = {
 NOT_AUGMENTED = {
     f"augment.{name}": f"{name}: 0" for name in ("crop_padding", "rotate", "scale", "erase")
 }
+TEACHER = "{file: models/weights/large.safetensors, weight: 0.5, temperature: 2}"
+
 TWO_SIZES = "[{epoch: 1, size: 8}, {epoch: 3, size: [9, 12]}]"
 
 
@@ -632,6 +634,21 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
         {"train.freeze": "freeze: backbone"},
         "train.freeze: backbone would never be trained and keep its random weights, because "
         "model.weights is random; choose other weights, or set this to none",
+    ),
+    (
+        {"train.teacher": f"teacher: {TEACHER}", **FROZEN_BACKBONE},
+        "train.teacher: a teacher needs images, and epochs see features instead while train.freeze is"
+        " backbone; set this to null, or train.freeze to none",
+    ),
+    (
+        {"train.teacher": f"teacher: {TEACHER}", **training_size(TWO_SIZES)},
+        "train.teacher: a teacher takes images of one size, and train.image_size is a schedule; set one"
+        " size",
+    ),
+    (
+        {"train.teacher": "teacher: {file: a.safetensors, weight: 1.5, temperature: 2}"},
+        "train.teacher: weight: 1.5 is not allowed; it must be at most 1, in {file: models/weights/FILE,"
+        " weight: 0.5, temperature: 2} or null",
     ),
     (
         {"train.feature_views": "feature_views: 4"},

@@ -36,7 +36,7 @@ def recipe(folder: Path, text: str, name: str = "mine") -> Path:
 
 def test_the_recipes_that_are_promised_are_there_and_say_what_they_are_for() -> None:
     promised = {"digits", "mnist", "cifar10-fast", "cifar10-strong", "finetune-small"}
-    promised |= {"finetune-large", "imagenet", "probe", "breast_cancer", "camvid"}
+    promised |= {"finetune-large", "distil", "imagenet", "probe", "breast_cancer", "camvid"}
     recipes = list_recipes(RECIPES)
     assert set(recipes) == promised
     assert all(about.endswith(".") and len(about) > 40 for about in recipes.values())
@@ -74,7 +74,7 @@ def test_recipes_for_cpus_compute_the_features_of_each_image_once(params: Path, 
     assert not images_differ(given.train, given.augment, None)
 
 
-@pytest.mark.parametrize("name", ["finetune-small", "finetune-large", "probe"])
+@pytest.mark.parametrize("name", ["finetune-small", "finetune-large", "distil", "probe"])
 def test_recipes_for_any_photographs_keep_mirror_images_apart(params: Path, name: str) -> None:
     """A mirrored letter, sign or hand may be of another class."""
     use_recipe(name, RECIPES, params)

@@ -111,7 +111,7 @@ def saved(path: Path, spec: ModelSpec = SPEC) -> Path:
 
 
 def options_of(path: Path) -> TeacherOptions:
-    return TeacherOptions(file=f"{path}", weight=0.5, temperature=2)
+    return {"file": f"{path}", "weight": 0.5, "temperature": 2}
 
 
 def test_a_teacher_sees_the_images_of_the_batch_and_its_classes_are_put_in_order(weights: Path) -> None:

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal, cast
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
 from darkroom.config.augment import Augment
 from darkroom.config.model import Model
@@ -52,7 +53,8 @@ class SizeFrom(Section):
     size: ImageSize
 
 
-class Teacher(Section):
+@with_config(ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+class Teacher(TypedDict):
     """A trained model whose predictions the network learns to imitate."""
 
     file: Annotated[str, Field(min_length=1)]
@@ -103,7 +105,7 @@ class Train(Section):
         ge=0, lt=1, description="label smoothing: probability moved from the true class to all classes"
     )
     teacher: Teacher | None = Field(
-        examples=["{file: models/weights/FILE, weight: 0.5, temperature: 2}"],
+        examples=["{file: models/weights/FILE, weight: 0.5, temperature: 2} or null"],
         description="knowledge distillation (Hinton et al., 2015): the loss is (1 - weight) times the"
         " loss of the labels plus weight times the divergence from the probabilities of a trained"
         " model, softened by the temperature; null: labels alone",

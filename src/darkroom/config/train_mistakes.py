@@ -202,8 +202,8 @@ def _mistaken_teacher(train: "Train") -> Mistakes:
     if train.num_frozen_epochs:
         yield (
             "train.teacher",
-            "is not possible when train.freeze is backbone, because epochs then see features instead of"
-            " images, and a teacher needs images; it must be null, or set train.freeze to none",
+            "a teacher needs images, and epochs see features instead while train.freeze is backbone; set"
+            " this to null, or train.freeze to none",
         )
     if len(train.sizes) > 1:
         yield (

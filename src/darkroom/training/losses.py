@@ -47,7 +47,7 @@ class Loss:
         multiplied by the squared temperature, so that its gradient does not depend on it.
         """
         assert self.teacher is not None
-        temperature, weight = self.teacher.temperature, self.teacher.weight
+        temperature, weight = self.teacher["temperature"], self.teacher["weight"]
         divergence = self.target.divergence(
             _in_float32(logits) / temperature, teacher_logits / temperature
         )

@@ -64,7 +64,7 @@ def load_teacher(
     Raises:
         UserError: there is no such file, it is damaged, or it is for other classes or images.
     """
-    path = Path(options.file)
+    path = Path(options["file"])
     remark = check_place("train.teacher", path)
     if path.suffix != ".safetensors":
         raise UserError(f"train.teacher: {path} is not a model file that train has written")

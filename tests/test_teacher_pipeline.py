@@ -18,9 +18,7 @@ def trained(project: Project) -> bytes:
 
 
 @pytest.mark.slow
-def test_a_teacher_changes_the_weights_and_is_a_dep_of_train(
-    pristine: Project, tmp_path: Path
-) -> None:
+def test_a_teacher_changes_the_weights_and_is_a_dep_of_train(pristine: Project, tmp_path: Path) -> None:
     project = pristine.copy(tmp_path / "project")
     teacher = project.folder / TEACHER
     teacher.write_bytes((project.folder / MODEL).read_bytes())

@@ -79,9 +79,10 @@ def make_loss(
     weight = _class_weights(target, options.class_weights, class_names, counts, num_images)
     weight = None if weight is None else weight.to(device)
     if is_own_file(options.loss):
-        return Loss(own_loss(target, options, weight, len(class_names), device), target)
-    losses = target.losses(weight, options.label_smoothing, options.focal_gamma)
-    return Loss(losses[options.loss], target, options.teacher)
+        function = own_loss(target, options, weight, len(class_names), device)
+    else:
+        function = target.losses(weight, options.label_smoothing, options.focal_gamma)[options.loss]
+    return Loss(function, target, options.teacher)
 
 
 def losses_of(logits: Tensor, batch: TrainBatch, loss: Loss) -> Tensor:

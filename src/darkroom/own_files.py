@@ -105,7 +105,7 @@ def _module(path: Path, content: bytes) -> ModuleType:
     try:
         # the path is relative, because some formats of models hold the names of files
         exec(compile(content, f"{path}", "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard may exit
         if previous is None:
             del sys.modules[module.__name__]
         else:

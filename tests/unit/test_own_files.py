@@ -253,6 +253,7 @@ def test_what_is_no_backbone_is_refused_before_any_work(case: str) -> None:
 MADE = {
     "an import": ("from torch import tensr as Tiny", "own/train/tiny.py:1: ImportError: cannot import"),
     "the file": ("import torch\nTiny = torch.tensr(1)", "own/train/tiny.py:2: AttributeError: "),
+    "an exit": ("def Tiny(): pass\nraise SystemExit(3)", "own/train/tiny.py:2: SystemExit: 3"),
     "a number": ("Tiny = 3", "own/train/tiny.py: Tiny is of type int; it must be a function or a class"),
     "a string": ("def Tiny(): return 'net'", "Tiny in own/train/tiny.py makes a str; it must make"),
     "an error": ("def Tiny():\n    return 1 / 0", "own/train/tiny.py:2: ZeroDivisionError: division by"),

@@ -1,4 +1,4 @@
-"""A table through all five stages: a kill in another folder, the same bytes, and predict."""
+"""A table through all five stages: predict, and the same bytes after a kill, elsewhere and by force."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from project import Project
+from project import Project, stages_run
 
 from darkroom.recipes import use_recipe
 
@@ -37,12 +37,10 @@ def words_in(page: str) -> str:
     return re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
 
 
-def test_a_table_goes_through_all_stages_and_a_kill_changes_nothing(tmp_path: Path) -> None:
+def test_a_table_goes_through_all_stages(tmp_path: Path) -> None:
     whole = wine_project(tmp_path / "whole")
-    said = [whole.run("python", f"stages/{stage}.py", **ENVIRON) for stage in ("fetch", "prepare")]
-    killed = whole.copy(tmp_path / "another")
-    stages = ("train", "evaluate", "export")
-    said += [whole.run("python", f"stages/{stage}.py", **ENVIRON) for stage in stages]
+    stages = ("fetch", "prepare", "train", "evaluate", "export")
+    said = [whole.run("python", f"stages/{stage}.py", **ENVIRON) for stage in stages]
     test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > 0.9
     for entry in json.loads(whole.text("export/parity.json")).values():
@@ -65,11 +63,33 @@ def test_a_table_goes_through_all_stages_and_a_kill_changes_nothing(tmp_path: Pa
         assert row["class"] == prediction["pred"]
         assert float(row["probability"]) == pytest.approx(prediction["probability"], abs=2e-6)
 
-    with killed.start("python", "stages/train.py", **ENVIRON) as train:
-        while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
+
+def outputs(project: Project) -> dict[str, bytes]:
+    """Every file that `dvc repro` writes, by its path."""
+    folders = ("data/fetched", "data/prepared", "models", "reports", "export")
+    files = [path for folder in folders for path in (project.folder / folder).rglob("*")]
+    found = {f"{path.relative_to(project.folder)}": path for path in files if path.is_file()}
+    return {name: path.read_bytes() for name, path in found.items() if path.name != ".gitignore"}
+
+
+def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(tmp_path: Path) -> None:
+    whole = wine_project(tmp_path / "whole")
+    whole.dvc("repro", **ENVIRON)
+    lock, written = whole.text("dvc.lock"), outputs(whole)
+    assert {"models/model.safetensors", "export/model.onnx"} < written.keys()
+
+    other = whole.copy(tmp_path / "another" / "path", ".darkroom")
+    with other.start("python", "stages/train.py", **ENVIRON) as train:
+        while not list(other.folder.glob(".darkroom/train/*/*-*.pt")):
             assert train.poll() is None, train.communicate()
             time.sleep(0.005)
         train.kill()
-    assert "train: resumes after step" in killed.run("python", "stages/train.py", **ENVIRON)
-    model = "models/model.safetensors"
-    assert (killed.folder / model).read_bytes() == (whole.folder / model).read_bytes()
+    output = other.dvc("repro", "--force", **ENVIRON)
+    assert len(stages_run(output)) == 5
+    assert "train: resumes after step" in output
+    assert other.text("dvc.lock") == lock
+    assert outputs(other) == written
+    other.set_params(seed=1)
+    other.dvc("repro", "train", **ENVIRON)
+    assert other.text("dvc.lock") != lock
+    assert outputs(other)["models/model.safetensors"] != written["models/model.safetensors"]

@@ -200,7 +200,7 @@ def test_weights_of_a_file_are_left_alone_and_must_have_been_trained_with_the_sa
 
 def test_the_usual_parts_are_not_mentioned_in_a_model_file() -> None:
     usual, other = own_spec("cnn"), own_spec("cnn", activation="silu", pooling="stride")
-    absent = {"activation", "encoding", "pooling", "unfamiliarity"}
+    absent = {"activation", "encoding", "file_sha256", "pooling", "unfamiliarity"}
     assert usual.to_dict().keys() == to_file(asdict(usual)).keys() - absent
     assert other.to_dict()["activation"] == "silu"
     for spec in (usual, other):

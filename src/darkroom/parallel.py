@@ -88,8 +88,8 @@ class Workers(Generic[Chunk, Result]):
                 f"worker processes cannot be started ({reason}): they need open files and /dev/shm, "
                 "which may be missing, full or read-only; set DARKROOM_WORKERS=1 to work without them"
             ) from None
-        # at the interpreter's end, the pool would outlive the modules that it needs
-        weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
+        # without waiting: the garbage collector may call this in a thread that others wait for
+        weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
 
     def map(self, chunks: Iterable[Chunk], most_pending: int | None = None) -> Iterator[Result]:
         """Yield ``function(chunk)`` for every chunk, in order.

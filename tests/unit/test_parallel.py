@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from darkroom.decoding.bad_image import BadImage
 from darkroom.errors import UserError
-from darkroom.parallel import ordered_map
+from darkroom.parallel import Workers, ordered_map
 
 
 def later_if_even(chunk: int) -> tuple[int, int, float]:
@@ -77,6 +78,26 @@ def test_a_generator_that_is_closed_early_leaves_no_worker(tmp_path: Path) -> No
     assert done < 10
     time.sleep(0.2)
     assert len(list(tmp_path.iterdir())) == done
+
+
+def wait_for(path: Path | None) -> None:
+    while path is not None and not path.exists():
+        time.sleep(0.01)
+
+
+def test_deleted_workers_are_not_waited_for(tmp_path: Path) -> None:
+    """The garbage collector may delete them in a thread whose start another thread waits for."""
+    workers = Workers(wait_for, 1, multiprocessing.get_context("spawn"))
+    results = workers.map([None, tmp_path / "go on"], most_pending=2)
+    next(results)
+    owned: list[Any] = [results, workers]
+    del results, workers
+    deleting = threading.Thread(target=owned.clear)
+    deleting.start()
+    deleting.join(60)
+    was_deleted = not deleting.is_alive()
+    (tmp_path / "go on").touch()
+    assert was_deleted
 
 
 def refuse_three(chunk: int) -> int:

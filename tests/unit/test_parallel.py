@@ -98,6 +98,9 @@ def test_deleted_workers_are_not_waited_for(tmp_path: Path) -> None:
     was_deleted = not deleting.is_alive()
     (tmp_path / "go on").touch()
     assert was_deleted
+    for process in multiprocessing.active_children():
+        process.join(60)
+    assert multiprocessing.active_children() == []
 
 
 def refuse_three(chunk: int) -> int:

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -41,6 +41,14 @@ from darkroom.tracking.mlflow.store import Store, as_default
 from darkroom.tracking.records import Model
 
 KINDS = {"images": write_export, "masks": write_mask_export, "rows": write_row_export}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_path() -> Iterator[None]:
+    """MLflow puts the code of a model in front of all other code, where processes would find it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        yield
 
 
 @pytest.fixture(scope="module")

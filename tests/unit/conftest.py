@@ -43,3 +43,12 @@ def two_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     commit_both(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for weights of a project, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("models/weights")
+    folder.mkdir(parents=True)
+    return folder

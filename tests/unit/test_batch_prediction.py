@@ -190,7 +190,7 @@ def test_cells_may_have_any_characters(there: Path) -> None:
 
 
 def stopped_after(number: int) -> Callable[..., None]:
-    """Returns an `Unfinished.append` that raises after so many batches, like a kill."""
+    """Returns an `Unfinished.append` that raises after `number` batches, as a kill would."""
     append, done = Unfinished.append, iter(range(number))
 
     def limited(self: Unfinished, *arguments: object) -> None:

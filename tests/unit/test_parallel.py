@@ -88,7 +88,7 @@ def wait_for(path: Path | None) -> None:
 def test_deleted_workers_are_not_waited_for(tmp_path: Path) -> None:
     """The garbage collector may delete them in a thread whose start another thread waits for."""
     workers = Workers(wait_for, 1, multiprocessing.get_context("spawn"))
-    results = workers.map([None, tmp_path / "go on"], most_pending=2)
+    results = workers.map([None, tmp_path / "released"], most_pending=2)
     next(results)
     owned: list[Any] = [results, workers]
     del results, workers
@@ -96,7 +96,7 @@ def test_deleted_workers_are_not_waited_for(tmp_path: Path) -> None:
     deleting.start()
     deleting.join(60)
     was_deleted = not deleting.is_alive()
-    (tmp_path / "go on").touch()
+    (tmp_path / "released").touch()
     assert was_deleted
     for process in multiprocessing.active_children():
         process.join(60)

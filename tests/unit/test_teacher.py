@@ -96,14 +96,6 @@ def test_with_a_weight_of_1_labels_do_not_matter_and_below_they_do() -> None:
 # teachers
 
 
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    folder = Path("models/weights")
-    folder.mkdir(parents=True)
-    return folder
-
-
 def saved(path: Path, spec: ModelSpec = SPEC) -> Path:
     torch.manual_seed(0)
     save_model(make_classifier(spec), spec, path)

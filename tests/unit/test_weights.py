@@ -32,15 +32,6 @@ def state() -> dict[str, torch.Tensor]:
     return models.squeezenet1_1().state_dict()
 
 
-@pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for weights of a project, which is the working directory."""
-    monkeypatch.chdir(tmp_path)
-    folder = Path("models/weights")
-    folder.mkdir(parents=True)
-    return folder
-
-
 def is_taken_over(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> bool:
     own = model.network.backbone.state_dict()
     return bool(own) and all(torch.equal(tensor, state[name]) for name, tensor in own.items())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from darkroom.commands.options import json_option
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -29,7 +31,7 @@ NUM_CLASSES = 10
     show_default=True,
     help="How often drift may be reported although nothing has changed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def drift(reference: Path, new: Path, alpha: float, as_json: bool) -> None:
     """Tell whether the predictions in NEW differ from those in REFERENCE.
 

@@ -1,4 +1,4 @@
-"""fetch: public sets -> data/fetched/NAME/{,train/,val/,test/}CLASS/*.png, data/fetched/NAME.json"""
+"""fetch: public sets, own/fetch/ -> data/fetched/NAME/{,train/,val/,test/}CLASS/*, and NAME.json"""
 
 from darkroom.config.fetch import FetchConfig
 from darkroom.paths import CACHE, FETCHED

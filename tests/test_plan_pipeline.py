@@ -83,7 +83,7 @@ class Planned(Project):
     def reset(self) -> None:
         """Returns to the first results."""
         self.git("checkout", "--quiet", ".")
-        self.git("clean", "-dfq", "src", "stages", "models/weights")
+        self.git("clean", "-dfq", "src", "stages", "models/weights", "own")
         with Repo(".") as repo:
             repo.checkout(force=True)
 
@@ -235,6 +235,7 @@ CHANGES: dict[str, tuple[Callable[[Planned], object], str, str]] = {
     "data added": (add_data, "-Rrrr", "data/mine: 2 files added in 3"),
     "data removed": (remove_data, "-Rrrr", "data/mine: 1 file removed"),
     "data relabelled": (relabel, "-Rrrr", "data/mine: 1 file moved (5/"),
+    "a source of data": (write("own/fetch/own.py", "x = 1\n"), "R----", "own/fetch changed"),
     "weights": (add_weights, "--Rrr", "models/weights changed"),
     "the command of a stage": (change_command, "----R", "its command in dvc.yaml changed"),
     "an output": (damage_model, "--c--", "changed since it ran: models/model.safetensors"),

@@ -17,6 +17,9 @@ PREFIX = "file:"
 TRAIN_PATTERN = r"file:own/train/[A-Za-z0-9_]+\.py:[A-Za-z0-9_]+"
 """A regular expression for a function or a class in a file that train runs."""
 
+FETCH_PATTERN = r"file:own/fetch/[A-Za-z0-9_]+\.py:[A-Za-z_][A-Za-z0-9_]*"
+"""A regular expression for a function in a file that fetch runs."""
+
 MAX_NAMES = 8
 """Maximum number of names in a message."""
 
@@ -33,6 +36,9 @@ LOSS_ARGUMENTS = ("logits", "targets")
 
 LOSS_OPTIONS = {"focal_gamma": None, "label_smoothing": 0.0, "class_weights": None}
 """Parameters of ``train`` that a loss gets if it takes them, with the value that switches them off."""
+
+SOURCE_ARGUMENTS = ("folder", "progress")
+"""What a data source gets if it takes it: an empty folder, and a progress bar."""
 
 
 class Broken(Exception):
@@ -67,8 +73,12 @@ class OwnName:
         """Return the bytes of the file.
 
         Raises:
-            Broken: there is no such file, or it cannot be read.
+            Broken: there is no such file, it cannot be read, or it is a link: DVC would not see where
+                that leads.
         """
+        for place in (self.path, *self.path.parents):
+            if place.is_symlink():
+                raise Broken(f"{place} is a link; put the file itself there")
         try:
             return self.path.read_bytes()
         except FileNotFoundError:
@@ -93,6 +103,18 @@ class OwnName:
 def is_own_file(value: object) -> bool:
     """Return whether a value of params.yaml names a function or a class in a file of the user."""
     return isinstance(value, str) and value.startswith(PREFIX)
+
+
+def set_name(item: str) -> str:
+    """Return the name of the folder in data/fetched of an entry of ``data.fetch``."""
+    return OwnName.parse(item).name if is_own_file(item) else item
+
+
+def mistakes_of_source(own: OwnName, arguments: Arguments) -> Mistakes:
+    """Yield what is wrong with the arguments of a data source."""
+    if "folder" not in arguments.taken:
+        yield "data.fetch", f"{own} does not take folder, which is where it must write its files"
+    yield from _mistakes("data.fetch", own, arguments, SOURCE_ARGUMENTS, {})
 
 
 def mistakes_of_backbone(own: OwnName, arguments: Arguments, model: Mapping[str, object]) -> Mistakes:

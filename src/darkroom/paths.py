@@ -32,6 +32,9 @@ WEIGHTS = Path("models/weights")
 OWN = Path("own")
 """Python files of the user."""
 
+OWN_FETCH = OWN / "fetch"
+"""Those that fetch runs."""
+
 OWN_TRAIN = OWN / "train"
 """Those that train runs; later stages load a model with them."""
 

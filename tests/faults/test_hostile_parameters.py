@@ -62,6 +62,10 @@ SETS: list[object] = [
     "hf--..--..",
     "hf--../../outside",
     "hf--me--../mine",
+    "file:own/fetch/../../data/mine/own.py:mine",
+    "file:own/fetch/own.py:../mine",
+    "file:own/fetch/linked.py:mine",
+    f"file:own/fetch/own.py:mine; {TOUCH}",
     "x" * 300,
     None,
     3,
@@ -197,6 +201,8 @@ class Home:
         (folder / "outside/secret.csv").write_text("path,label\n1.png,cat\n")
         (folder / "outside/weights.pth").write_bytes(b"no weights")
         os.mkfifo(root / "a.pipe")
+        (root / "own/fetch/linked.py").symlink_to(folder / "outside/own.py")
+        (folder / "outside/own.py").write_text("def mine(folder): (folder / '1.png').write_text('1')")
         self.project.commit("mine")
         (root / "data/mine/own.txt").write_text("not in git")
         self.environ = {"HOME": f"{folder / 'home'}", "DARKROOM_TRACKING": "off"}

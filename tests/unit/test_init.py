@@ -112,7 +112,7 @@ def test_everything_is_ready_to_be_committed(tmp_path: Path) -> None:
     assert staged == {
         *(".dvc/.gitignore", ".dvc/config", ".dvcignore", ".gitignore", ".gitlab-ci.yml"),
         *("README.md", "darkroom.json", "dvc.yaml", "models/weights/README.md", "params.yaml"),
-        *("own/README.md", "own/train/.gitkeep"),
+        *("own/README.md", "own/fetch/.gitkeep", "own/train/.gitkeep"),
         *("profiles/smoke.yaml", "requirements.lock", "requirements.txt"),
         *(f"stages/{stage}.{ending}" for stage in STAGES for ending in ("py", "sha256")),
     }

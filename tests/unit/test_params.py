@@ -31,7 +31,10 @@ SIDES = "a whole number at least 1 and at most 2,048 or [height, width]"
 SIZE = f"auto or {SIDES}"
 TRAIN_SIZE = f"{SIDES} or a list of {{epoch: 1, size: SIZE}} or null"
 DROPOUT = "a number at least 0 and below 1"
-SETS = f"a list with any of {', '.join(get_args(NamedSet))} or hf--OWNER--NAME"
+SETS = (
+    f"a list with any of {', '.join(get_args(NamedSet))} or hf--OWNER--NAME"
+    " or file:own/fetch/FILE.py:NAME"
+)
 OWN_OPTIONS = {"width": "8", "depth": "2"}  # null for networks of libraries
 LIBRARY = {
     "model.name": "name: torchvision:resnet18",

@@ -1,4 +1,4 @@
-"""Keeps the folder of public sets: ``NAME/``, and ``NAME.json`` with the SHA-256 of each file.
+"""Keeps the folder of fetched sets: ``NAME/``, and ``NAME.json`` with the SHA-256 of each file.
 
 The digests distinguish a set from files that people put into the folder, which are never changed.
 """
@@ -9,72 +9,94 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from darkroom.errors import UserError, counted
+from darkroom.own_names import OwnName, is_own_file, set_name
 
 Digests = dict[str, str]
 """SHA-256 of each file in hexadecimal digits, by its path in the set, with ``/``."""
 
-DOWNLOADS = "downloads"
+Source = dict[str, str] | None
+"""``file`` and ``sha256`` of the user's file that writes a set; None for public sets."""
+
+DOWNLOADS = ".downloads"
 LIST_SUFFIX = ".json"
 
 
 def bring_sets(
-    names: Iterable[str], folder: Path, scratch: Path, fetch: Callable[[str, Path], object]
+    items: Iterable[str], folder: Path, scratch: Path, fetch: Callable[[str, Path], object]
 ) -> dict[str, str]:
-    """Make ``folder`` contain exactly the sets ``names``.
+    """Make ``folder`` contain exactly the sets of ``data.fetch``.
 
-    Complete sets stay as they are. A set that is no longer wanted moves to ``scratch``, and returns from
-    there when it is wanted again, so that it is downloaded only once.
+    Complete sets stay as they are, unless the user's file that wrote one has changed: then the set is
+    written again, and replaced once that is done. A set that is no longer wanted moves to ``scratch``,
+    and returns from there when it is wanted again, so that it is downloaded only once.
 
     Args:
+        items: names of public sets, or of functions in files of the user.
         scratch: a folder that can be deleted at any time.
-        fetch: writes the set of a name to a new folder.
+        fetch: writes the set of an item to a new folder.
 
     Returns:
-        What each set consists of; see ``contents``.
+        What each set consists of, by its name; see ``contents``.
 
     Raises:
         UserError: ``folder`` contains files that were not fetched or were changed. Nothing is changed in
             this case. Also everything that ``fetch`` raises.
     """
-    names = list(names)
+    wanted = {set_name(item): item for item in items}
+    sources = {name: _source(item) for name, item in wanted.items()}
     folder.mkdir(parents=True, exist_ok=True)
     scratch.mkdir(parents=True, exist_ok=True)
     present = {
         path.name if path.is_dir() else path.name.removesuffix(LIST_SUFFIX) for path in folder.iterdir()
     }
     complete = {name for name in sorted(present) if _is_complete(folder / name)}
-    for name in sorted(present - set(names)):
+    for name in sorted(present - set(wanted)):
         if name in complete:
             _discard(scratch / name)
             _move(folder / name, scratch / name)
         else:
             _discard(folder / name)
     downloads = scratch / DOWNLOADS
-    for name in names:
-        if name in complete:
+    for name, source in sources.items():
+        if name in complete and _read_source(folder / name) == source:
             continue
-        _discard(folder / name)
-        if not (listed := _read_list(scratch / name)) or _digests(scratch / name) != listed:
+        listed = _read_list(scratch / name) if _read_source(scratch / name) == source else {}
+        if not listed or _digests(scratch / name) != listed:
             shutil.rmtree(downloads, ignore_errors=True)  # from a process that was killed
             downloads.mkdir(parents=True)
             try:
-                fetch(name, downloads / name)
-                _write_list(downloads / name)
+                fetch(wanted[name], downloads / name)
+                _write_list(downloads / name, source)
                 _discard(scratch / name)
                 _move(downloads / name, scratch / name)
             finally:
                 shutil.rmtree(downloads, ignore_errors=True)
+        _discard(folder / name)
         _move(scratch / name, folder / name)
-    return {name: contents(_read_list(folder / name)) for name in names}
+    return {name: contents(_read_list(folder / name)) for name in wanted}
 
 
 def contents(files: Iterable[str]) -> str:
-    """Return what a set with these files consists of: ``1,797 images`` or ``1 table``."""
+    """Return what a set with these files consists of: ``1,797 images``, ``1 table`` or ``12 files``."""
     files = list(files)
-    is_table = all(file.endswith(".csv") for file in files)
-    return counted(len(files), "table" if is_table else "image")
+    num_tables = sum(file.endswith(".csv") for file in files)
+    kinds = {0: "image", len(files): "table"}
+    return counted(len(files), kinds.get(num_tables, "file"))
+
+
+def _source(item: str) -> Source:
+    """Return what an item of ``data.fetch`` is written by.
+
+    Raises:
+        UserError: the user's file cannot be read.
+    """
+    if not is_own_file(item):
+        return None
+    own = OwnName.parse(item)
+    return {"file": own.path.as_posix(), "sha256": own.sha256()}
 
 
 def _is_complete(set_folder: Path) -> bool:
@@ -123,6 +145,15 @@ def _list_of(set_folder: Path) -> Path:
 
 def _read_list(set_folder: Path) -> Digests:
     """Return the digests stored beside the set; empty if there are none or the file is invalid."""
+    listed = _read_record(set_folder).get("sha256")
+    return listed if isinstance(listed, dict) else {}
+
+
+def _read_source(set_folder: Path) -> object:
+    return _read_record(set_folder).get("source")
+
+
+def _read_record(set_folder: Path) -> dict[str, Any]:
     path = _list_of(set_folder)
     try:
         written = json.loads(path.read_bytes()) if path.is_file() else None
@@ -130,12 +161,14 @@ def _read_list(set_folder: Path) -> Digests:
         return {}
     if not isinstance(written, dict) or written.get("set") != set_folder.name:
         return {}
-    listed = written.get("sha256")
-    return listed if isinstance(listed, dict) else {}
+    return written
 
 
-def _write_list(set_folder: Path) -> None:
-    text = json.dumps({"set": set_folder.name, "sha256": _digests(set_folder)}, indent=0, sort_keys=True)
+def _write_list(set_folder: Path, source: Source) -> None:
+    record = {"set": set_folder.name, "sha256": _digests(set_folder)}
+    if source is not None:
+        record["source"] = source
+    text = json.dumps(record, indent=0, sort_keys=True)
     _list_of(set_folder).write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Downloads public sets into folders of class folders, and tables."""
+"""Brings data sets: public ones as class folders and tables, and those of sources of the user."""
 
 import csv
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from urllib.error import URLError
 from PIL import Image
 
 from darkroom.errors import UserError, brief
+from darkroom.own_names import is_own_file
 
 Options = dict[str, Any]
 
@@ -66,14 +67,19 @@ _SUFFIXES = {
 def fetch_set(name: str, folder: Path, progress: Progress) -> int:
     """Write the set ``name`` as ``folder/CLASS/*.png``, or ``folder/{train,val,test}/CLASS/*.png``.
 
-    Images of the Hugging Face hub keep their own format. A set of ``TABLES`` is ``folder/rows.csv``.
+    Images of the Hugging Face hub keep their own format. A set of ``TABLES`` is ``folder/rows.csv``. A
+    function of the user, ``file:PATH:NAME``, writes what it likes.
 
     Returns:
-        The number of images or rows.
+        The number of images or rows; of files, if a function of the user writes them.
 
     Raises:
-        UserError: the set could not be downloaded.
+        UserError: the set could not be downloaded, or the user's function fails.
     """
+    if is_own_file(name):
+        from darkroom.collection.own_source import write_own_set
+
+        return write_own_set(name, folder, progress)
     if name == "digits":
         return _write(*_load_digits(), folder, progress)
     if name in TABLES:

@@ -1,10 +1,12 @@
-"""The part of ``data`` that ``fetch`` reads: which public data sets to download."""
+"""The part of ``data`` that ``fetch`` reads: which data sets to bring."""
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from darkroom.config.section import Mistakes, Section, StageConfig
+from darkroom.own_names import FETCH_PATTERN, is_own_file, set_name
 
 NamedSet = Literal[
     "digits",
@@ -44,18 +46,36 @@ HuggingFaceSet = Annotated[
 ]
 """The Hub allows neither ``..`` nor ``--`` in names, so a name is never the path of a folder."""
 
+OwnSource = Annotated[
+    str,
+    Field(pattern=f"^{FETCH_PATTERN}$", max_length=200, examples=["file:own/fetch/FILE.py:NAME"]),
+]
+"""A function of the user, whose name becomes that of a folder in data/fetched, and can be no path."""
+
 
 class PublicSets(Section):
     """The part of ``data`` that ``fetch`` reads."""
 
-    fetch: list[NamedSet | HuggingFaceSet] = Field(
+    fetch: list[NamedSet | HuggingFaceSet | OwnSource] = Field(
         description="public data sets to download into data/fetched/NAME; hf--OWNER--NAME is OWNER/NAME"
-        " on the Hugging Face Hub; []: none, for your own images"
+        " on the Hugging Face Hub; file:own/fetch/FILE.py:NAME is a function in a Python file of yours,"
+        " which writes the files; []: none, for your own images"
     )
 
     def mistaken_combinations(self) -> Mistakes:
         if len(set(self.fetch)) < len(self.fetch):
             yield "data.fetch", f"{self.fetch} contains a data set twice; list each data set once"
+            return
+        folders = Counter(set_name(item).lower() for item in (*self.fetch, *get_args(NamedSet)))
+        folders.subtract(item.lower() for item in self.fetch if not is_own_file(item))
+        for item in filter(is_own_file, self.fetch):
+            if folders[set_name(item).lower()] > 1:
+                yield (
+                    "data.fetch",
+                    f"{item} would be data/fetched/{set_name(item)}, which is the folder of another set;"
+                    " rename the function",
+                )
+                return
 
 
 class FetchConfig(StageConfig):

@@ -14,6 +14,7 @@ from darkroom.own_names import (
     is_own_file,
     mistakes_of_backbone,
     mistakes_of_loss,
+    mistakes_of_source,
 )
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ Check = Callable[[OwnName, Arguments, Mapping[str, Any]], Mistakes]
 
 def mistakes_of_own_files(params: "Params") -> Mistakes:
     """Yield what is wrong with each file, in the order of the sections."""
+    for name in filter(is_own_file, params.data.fetch):
+        yield from _mistakes("data.fetch", name, lambda own, taken, _: mistakes_of_source(own, taken))
     for name in params.augment.own_files:
         if re.fullmatch(TRAIN_PATTERN, name):
             yield from _mistakes("augment.transforms", name)
@@ -41,5 +44,5 @@ def _mistakes(
     except Broken as error:
         yield parameter, f"{error}"
         return
-    if check is not None and section is not None and arguments is not None:  # else the stage tells
-        yield from check(OwnName.parse(value), arguments, section)
+    if check is not None and arguments is not None:  # else the stage tells
+        yield from check(OwnName.parse(value), arguments, section or {})

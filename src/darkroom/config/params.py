@@ -13,6 +13,7 @@ from darkroom.config.prepare import Prepare
 from darkroom.config.rows import mistakes_of_rows
 from darkroom.config.section import Mistakes, Section, size_of
 from darkroom.config.train import Train, images_differ
+from darkroom.own_names import is_own_file, set_name
 from darkroom.paths import FETCHED, fetched_name, mistaken_input
 
 
@@ -27,15 +28,16 @@ class Data(PublicSets, DataSource):
 
     def _not_fetched(self) -> str:
         """Return what is wrong with a path that is not what ``fetch`` downloads; empty if nothing is."""
-        if self.path in (f"data/{name}" for name in self.fetch):
+        if self.path in (f"data/{name}" for name in self.fetch if not is_own_file(name)):
             return (
                 f"{self.path} is where fetch used to write; it now writes to {FETCHED}/: set"
                 f" {FETCHED}/{self.path.removeprefix('data/')}, or data.fetch: [] to use the folder as"
                 " your own"
             )
-        if self.fetch and (name := fetched_name(self.path)) not in ("", *self.fetch):
+        sets = [set_name(item) for item in self.fetch]
+        if sets and (name := fetched_name(self.path)) not in ("", *sets):
             return (
-                f"{self.path} is not fetched: data.fetch lists {', '.join(self.fetch)}, but not {name};"
+                f"{self.path} is not fetched: data.fetch lists {', '.join(sets)}, but not {name};"
                 " your own images belong elsewhere, for example in data/mine"
             )
         return ""

@@ -19,7 +19,7 @@ from darkroom.installed import (
     shipped_pipeline,
     version,
 )
-from darkroom.paths import OWN_TRAIN
+from darkroom.paths import OWN_FETCH, OWN_TRAIN
 
 COPIED = {
     ".dvcignore": "dvcignore",
@@ -62,7 +62,8 @@ def project_files(name: str, hosting: str | None) -> dict[str, str]:
         files[f"stages/{stage}.py"] = _shipped(f"stages/{stage}.py")
         files[recorded_code(stage).as_posix()] = code_digests(stage)
     files |= {path: _shipped(source) for path, source in COPIED.items()}
-    files[f"{OWN_TRAIN}/.gitkeep"] = ""  # git keeps no empty folder, and train depends on this one
+    for folder in (OWN_FETCH, OWN_TRAIN):
+        files[f"{folder}/.gitkeep"] = ""  # git keeps no empty folder, and a stage depends on this one
     files |= {"README.md": _readme(name), "requirements.txt": _REQUIREMENTS, LOCK: locked_packages()}
     if hosting is not None:
         files[PLACES[hosting].as_posix()] = workflow(hosting, setup=SETUP_PROJECT)

@@ -27,6 +27,7 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.preparation.curation import curate, find_duplicates
     from darkroom.preparation.decision import decide
     from darkroom.preparation.inputs.interface import prepared_input
+    from darkroom.preparation.prepared import PreparedData
     from darkroom.preparation.prepared_dataset import write_splits
     from darkroom.preparation.prepared_manifest import write_manifest
     from darkroom.preparation.targets.interface import prepared_target
@@ -65,8 +66,9 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     by_label = prepared_target(info.target).counts_by_label(info)
     write_json(counts | by_label, PREPARE_METRICS)
     with spinner("report"):
-        more = [*collection.remarks, *kind.remarks(candidates, decision, info)]
-        remarks = kind.write_report(candidates, decision, info, MANIFEST, REPORT_PREPARE, more)
+        prepared = PreparedData(candidates, decision, info)
+        more = [*collection.remarks, *kind.remarks(prepared)]
+        remarks = kind.write_report(prepared, MANIFEST, REPORT_PREPARE, more)
     images.remove_other_segments()
 
     for remark in remarks:

@@ -21,6 +21,7 @@ from darkroom.preparation.counts import count
 from darkroom.preparation.curation import curate, find_duplicates
 from darkroom.preparation.decision import decide
 from darkroom.preparation.inputs.interface import prepared_input
+from darkroom.preparation.prepared import PreparedData
 from darkroom.preparation.prepared_dataset import write_splits
 from darkroom.preparation.prepared_manifest import write_manifest
 from darkroom.reporting.tables import write_json
@@ -131,7 +132,7 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     info = write_splits(candidates, decision, out / "prepared", done.append)
     write_json(info.to_document(), out / "dataset.json")
     write_manifest(candidates, decision, out / "manifest.parquet", problems)
-    said = list(kind.remarks(candidates, decision, info))
+    said = list(kind.remarks(PreparedData(candidates, decision, info)))
     images.remove_other_segments()
     return Prepared(out, info, count(info, candidates, decision), sum(done), said)
 

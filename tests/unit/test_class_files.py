@@ -87,9 +87,10 @@ def test_a_part_that_changes_or_moves_to_another_class_is_read_again(tmp_path: P
     (root / "masks/10_road.png").rename(root / "masks/10_left_car.png")
     found = listed(root, tmp_path)[1]
     assert (found.positions == before).tolist() == [False, False, True]
-    assert (found.mask(0) == np.where(MANY["05"] == 1, 0, MANY["05"])).all()
+    assert found.masks is not None
+    assert (found.masks.pixels(0) == np.where(MANY["05"] == 1, 0, MANY["05"])).all()
     renamed = np.where(MANY["10"] == 1, 2, 0)
-    assert (found.mask(1) == np.where(MANY["10"] == VOID, VOID, renamed)).all()
+    assert (found.masks.pixels(1) == np.where(MANY["10"] == VOID, VOID, renamed)).all()
 
 
 def classes(table: str = TABLE) -> MaskClasses:

@@ -201,7 +201,8 @@ def test_a_changed_mask_alone_is_read_again(tmp_path: Path) -> None:
     _, second = listed(root, tmp_path)
     positions = [images.positions.tolist() for images in (first, second)]
     assert [a == b for a, b in zip(*positions, strict=True)] == [True, False, True]
-    assert (second.mask(1) == MANY["03"]).all()
+    assert second.masks is not None
+    assert (second.masks.pixels(1) == MANY["03"]).all()
 
 
 def test_same_pixels_with_different_masks_are_a_conflict(tmp_path: Path) -> None:

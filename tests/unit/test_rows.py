@@ -34,6 +34,7 @@ from darkroom.preparation.candidates import select_candidates
 from darkroom.preparation.curation import curate, find_duplicates
 from darkroom.preparation.decision import Decision, decide
 from darkroom.preparation.inputs.interface import prepared_input
+from darkroom.preparation.prepared import PreparedData
 from darkroom.preparation.prepared_dataset import write_splits
 from darkroom.preparation.prepared_manifest import write_manifest
 from darkroom.recipes import use_recipe
@@ -86,10 +87,11 @@ def prepare(folder: Path, frame: pd.DataFrame, **data: Any) -> tuple[DatasetInfo
     troubles.refuse()
     info = write_splits(candidates, decision, folder / "prepared", lambda _: None)
     write_manifest(candidates, decision, folder / "manifest.parquet", folder / "problems.csv")
-    remarks = list(kind.remarks(candidates, decision, info))
+    prepared = PreparedData(candidates, decision, info)
+    remarks = list(kind.remarks(prepared))
     report = folder / "report"
     report.mkdir()
-    remarks = kind.write_report(candidates, decision, info, folder / "manifest.parquet", report, remarks)
+    remarks = kind.write_report(prepared, folder / "manifest.parquet", report, remarks)
     return info, decision, remarks
 
 

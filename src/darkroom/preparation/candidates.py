@@ -106,11 +106,8 @@ class Candidates:
 
     def stored_mask(self, index: int) -> pa.Buffer | None:
         """Return the mask of one candidate as stored, without a copy; None: there are no masks."""
-        return None if self.masks is None else self.images.stored_mask(int(self.reads[index]))
-
-    def mask(self, index: int) -> NDArray[np.uint8]:
-        """Return the mask of one candidate: uint8 ``(height, width)``."""
-        return self.images.mask(int(self.reads[index]))
+        masks = self.images.masks
+        return None if masks is None else masks.stored(int(self.reads[index]))
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return prepared images: uint8 ``(n, height, width, channels)``."""
@@ -121,11 +118,12 @@ class Candidates:
 
         Without masks, these are the prepared images.
         """
-        images = self.pixels(indices)
-        if self.masks is None:
+        images, masks = self.pixels(indices), self.images.masks
+        if masks is None:
             return images
-        masks = [self.mask(index) for index in indices.tolist()]
-        return np.stack([overlay(image, mask) for image, mask in zip(images, masks, strict=True)])
+        reads = self.reads[indices].tolist()
+        shown = zip(images, map(masks.pixels, reads), strict=True)
+        return np.stack([overlay(image, mask) for image, mask in shown])
 
     def pixel_digests(self, indices: NDArray[np.int64]) -> bytes:
         """Return the SHA-256 digests of the prepared images, concatenated.
@@ -143,14 +141,14 @@ class Candidates:
 
 def select_candidates(collection: Collection, images: Readings) -> Candidates:
     """Return the readable images and the outcomes of all files."""
-    has_masks = collection.mask_classes is not None
-    labels = images.labels() if has_masks else pc.unique(collection.table["label"]).drop_null().sort()
+    listed_labels = pc.unique(collection.table["label"]).drop_null().sort()
+    labels = listed_labels if images.masks is None else images.masks.labels()
     class_names = collection.class_names(labels.to_pylist())
     group_names = pc.unique(collection.table["group"]).drop_null().sort()
     splits = pa.array(SPLITS)
     outcomes = Outcomes()
     columns: dict[str, list[NDArray]] = {name: [] for name in _ARRAYS}
-    masks: list[NDArray[np.uint64]] = []
+    mask_digests: list[NDArray[np.uint64]] = []
     num_rows = 0
     for rows in describe_files(collection, images):
         outcomes.add(rows)
@@ -163,8 +161,8 @@ def select_candidates(collection: Collection, images: Readings) -> Candidates:
         columns["groups"].append(codes(chosen["group"], group_names, np.int64))
         columns["weights"].append(pc.fill_null(chosen["weight"], 1.0).to_numpy())
         columns["digests"].append(_prefixes(chosen["pixel_sha256"]))
-        if has_masks:
-            masks.append(_prefixes(chosen["mask_sha256"]))
+        if images.masks is not None:
+            mask_digests.append(_prefixes(chosen["mask_sha256"]))
         hashes = np.frombuffer(b"".join(chosen["hash"].to_pylist()), np.uint8)
         columns["hashes"].append(hashes.reshape(len(chosen), HASH_BYTES))
         num_rows += len(rows)
@@ -183,7 +181,7 @@ def select_candidates(collection: Collection, images: Readings) -> Candidates:
         sets=make_label_sets(labels.to_pylist(), class_names, collection.separator),
         outcomes=outcomes,
         unreadable_classes=unreadable,
-        masks=np.concatenate(masks) if has_masks else None,
+        masks=None if images.masks is None else np.concatenate(mask_digests),
         **joined,
     )
 

@@ -39,6 +39,32 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class IngestedMasks:
+    """The masks of images, in the order of the collection."""
+
+    segments: Segments
+    positions: NDArray[np.int64]
+    """Position of each image in ``segments``."""
+
+    def labels(self) -> pa.Array:
+        """Return the sorted labels of the images, which name the classes that the masks show."""
+        parts = np.array_split(self.positions, max(-(-len(self.positions) // BATCH), 1))
+        return pc.unique(pa.chunked_array([self._labels(part) for part in parts])).sort()
+
+    def _labels(self, positions: NDArray[np.int64]) -> pa.Array:
+        labels = self.segments.facts(positions)["label"].combine_chunks()
+        return labels.drop_null().unique()
+
+    def stored(self, index: int) -> pa.Buffer:
+        """Return one mask as stored, without a copy."""
+        return self.segments.stored_mask(int(self.positions[index]))
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """Return one mask: uint8 ``(height, width)``."""
+        return self.segments.mask(int(self.positions[index]))
+
+
+@dataclass(frozen=True)
 class IngestedImages:
     """The result of reading files, in the order of the collection."""
 
@@ -47,6 +73,7 @@ class IngestedImages:
     """Position of each file in ``segments``."""
     layout: PixelLayout
     storage: Storage
+    masks: IngestedMasks | None = None
     input: Input = "image"
 
     def __len__(self) -> int:
@@ -56,15 +83,6 @@ class IngestedImages:
         """Return all columns of a segment except the pixels."""
         return self.segments.facts(self.positions[indices])
 
-    def labels(self) -> pa.Array:
-        """Return the sorted labels of images with masks, which name the classes that these show."""
-        parts = np.array_split(self.positions, max(-(-len(self) // BATCH), 1))
-        return pc.unique(pa.chunked_array([self._labels(part) for part in parts])).sort()
-
-    def _labels(self, positions: NDArray[np.int64]) -> pa.Array:
-        labels = self.segments.facts(positions)["label"].combine_chunks()
-        return labels.drop_null().unique()
-
     def stored(self, index: int) -> pa.Buffer:
         """Return one image as stored, without a copy."""
         return self.segments.stored_image(int(self.positions[index]))
@@ -72,14 +90,6 @@ class IngestedImages:
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the images at ``indices``: uint8 ``(n, height, width, channels)``."""
         return self.segments.images(self.positions[indices])
-
-    def stored_mask(self, index: int) -> pa.Buffer:
-        """Return one mask as stored, without a copy."""
-        return self.segments.stored_mask(int(self.positions[index]))
-
-    def mask(self, index: int) -> NDArray[np.uint8]:
-        """Return one mask: uint8 ``(height, width)``."""
-        return self.segments.mask(int(self.positions[index]))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -151,7 +161,9 @@ def ingest(
             positions.append(found)
             advance(len(found))
     segments = Segments(folder, names, layout.shape, storage, schema)
-    return IngestedImages(segments, np.concatenate(positions), layout, storage)
+    found_at = np.concatenate(positions)
+    ingested = None if masks is None else IngestedMasks(segments, found_at)
+    return IngestedImages(segments, found_at, layout, storage, ingested)
 
 
 def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:

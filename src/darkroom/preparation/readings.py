@@ -15,8 +15,11 @@ from darkroom.inputs import Input
 class Content(Protocol):
     """What shards store of inputs."""
 
-    input: Input
-    storage: Storage
+    @property
+    def input(self) -> Input: ...
+
+    @property
+    def storage(self) -> Storage: ...
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -32,17 +35,34 @@ class Content(Protocol):
         ...
 
 
+class ReadMasks(Protocol):
+    """The masks of images, in the order of the collection."""
+
+    def labels(self) -> pa.Array:
+        """Return the sorted labels of the images, which name the classes that the masks show."""
+        ...
+
+    def stored(self, index: int) -> pa.Buffer:
+        """Return one mask as stored, without a copy."""
+        ...
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        """Return one mask: uint8 ``(height, width)``."""
+        ...
+
+
 class Readings(Protocol):
     """The result of reading inputs, in the order of the collection."""
+
+    @property
+    def masks(self) -> ReadMasks | None:
+        """The masks that were read with the inputs; None: there are none."""
+        ...
 
     def __len__(self) -> int: ...
 
     def facts(self, indices: NDArray[np.int64]) -> pa.Table:
         """Return the columns ``segments.FACTS`` of some inputs."""
-        ...
-
-    def labels(self) -> pa.Array:
-        """Return the sorted labels of images with masks."""
         ...
 
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -55,14 +75,6 @@ class Readings(Protocol):
         Args:
             is_train: whether each input is in the train split, from which statistics are taken.
         """
-        ...
-
-    def stored_mask(self, index: int) -> pa.Buffer:
-        """Return the mask of one image as stored."""
-        ...
-
-    def mask(self, index: int) -> NDArray[np.uint8]:
-        """Return one mask: uint8 ``(height, width)``."""
         ...
 
     def remove_other_segments(self) -> None:

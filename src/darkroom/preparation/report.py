@@ -16,16 +16,16 @@ from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import counted
 from darkroom.preparation.curation import Duplicates
 from darkroom.preparation.figures import (
-    draw_class_histogram,
     draw_image_grid,
     draw_note,
     draw_pairs,
     draw_sizes,
 )
+from darkroom.preparation.prepared_page import write_prepared_page
 from darkroom.preparation.remarks import remarks
 from darkroom.preparation.survey import OUTCOMES, Survey, load_survey
 from darkroom.preparation.targets.interface import prepared_target
-from darkroom.reporting.page import embed_png, write_page
+from darkroom.reporting.page import embed_png
 from darkroom.reporting.palette import hex_colour
 from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spread
 from darkroom.reporting.shown import Shown, thumbnail
@@ -113,7 +113,6 @@ def write_preparation_report(
     pairs = list(_pairs(survey, duplicates, show))
     remarked = [*remarks(survey, info, duplicates), *more_remarks]
 
-    draw_class_histogram(info.counts, folder / "classes.png")
     draw_sizes(survey.widths, survey.heights, info.input_size, folder / "sizes.png")
     _draw_grid(samples, folder / "samples.png")
     _draw_grid(
@@ -123,25 +122,22 @@ def write_preparation_report(
 
     height, width = info.input_size
     num_files, num_used = len(survey.outcomes), len(survey.used)
-    write_page(
-        Path(__file__).with_name("report.html.j2"),
-        folder / "report.html",
+    write_prepared_page(
+        "report.html.j2",
+        folder,
+        info,
         title=f"{num_used:,} images of {len(info.class_names):,} classes",
         subtitle=f"From {counted(num_files, 'file')}, resized to {height} x {width} x {info.channels}. "
         "Look at the data before training.",
-        headline=[
-            *((split, f"{info.num_images(split):,}") for split in SPLITS),
-            ("files found", f"{num_files:,}"),
-            ("files not used", f"{num_files - num_used:,}"),
-            ("pairs of duplicates", f"{len(duplicates):,}"),
-        ],
+        totals={
+            "files found": num_files,
+            "files not used": num_files - num_used,
+            "pairs of duplicates": len(duplicates),
+        },
         remarks=remarked,
-        info=info,
-        classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
         pixels=_shares_of_pixels(info),
         labels_per_image=prepared_target(info.target).labels_per_image(info),
-        splits=SPLITS,
-        pictures={name: embed_png(folder / f"{name}.png") for name in ("classes", "sizes")},
+        sizes_picture=embed_png(folder / "sizes.png"),
         survey=survey,
         sizes=survey.commonest_sizes(NUM_SIZES),
         num_smaller=int(((survey.widths < width) & (survey.heights < height)).sum()),

@@ -6,12 +6,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from darkroom.collection.entries import SPLITS
-from darkroom.dataset.info import DatasetInfo
-from darkroom.preparation.candidates import Candidates
-from darkroom.preparation.decision import Decision
-from darkroom.preparation.figures import draw_class_histogram
+from darkroom.preparation.prepared import PreparedData
+from darkroom.preparation.prepared_page import write_prepared_page
 from darkroom.preparation.rows import ReadRows
-from darkroom.reporting.page import embed_png, write_page
 from darkroom.tabular.values import without_missing_words
 
 MAX_VALUES = 5
@@ -20,14 +17,12 @@ MAX_PAIRS = 100
 """Maximum number of pairs of equal rows in the list."""
 
 
-def write_row_report(
-    candidates: Candidates, decision: Decision, info: DatasetInfo, folder: Path, remarks: list[str]
-) -> None:
+def write_row_report(prepared: PreparedData, folder: Path, remarks: list[str]) -> None:
     """Write report.html and classes.png into ``folder``."""
+    candidates, decision, info = prepared.candidates, prepared.decision, prepared.info
     rows, encoding = candidates.images, info.encoding
     assert isinstance(rows, ReadRows)
     assert encoding is not None
-    draw_class_histogram(info.counts, folder / "classes.png", "rows")
     numbers = {number.name: number for number in encoding.numbers}
     categories = {category.name: category.values for category in encoding.categories}
     is_missing_word = {"number", "date", "boolean"}
@@ -53,21 +48,15 @@ def write_row_report(
         )
     pairs = decision.duplicates
     splits = [*SPLITS, "excluded"]
-    write_page(
-        Path(__file__).with_name("row_report.html.j2"),
-        folder / "report.html",
+    write_prepared_page(
+        "row_report.html.j2",
+        folder,
+        info,
         title=f"{len(candidates):,} rows of {len(info.class_names):,} classes",
         subtitle=f"From {rows.table.name}: {len(encoding.columns):,} columns to predict from. Look at"
         " the data before training.",
-        headline=[
-            *((split, f"{info.num_images(split):,}") for split in SPLITS),
-            ("pairs of equal rows", f"{len(pairs):,}"),
-        ],
+        totals={"pairs of equal rows": len(pairs)},
         remarks=remarks,
-        info=info,
-        classes={name: [info.counts[split][name] for split in SPLITS] for name in info.class_names},
-        splits=SPLITS,
-        picture=embed_png(folder / "classes.png"),
         columns=columns,
         pairs=[
             [(candidates.path(i), candidates.label(i), splits[decision.splits[i]]) for i in pair]

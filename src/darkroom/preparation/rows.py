@@ -60,6 +60,7 @@ class ReadRows:
     columns: Sequence[Column]
     digests: list[bytes]
     """SHA-256 of the values of each row."""
+    masks: None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -77,25 +78,14 @@ class ReadRows:
             {field.name: pa.array(known.get(field.name, unknown), field.type) for field in fields}
         )
 
-    def encoded(self, is_train: NDArray[np.bool_]) -> EncodedRows:
+    def content(self, is_train: NDArray[np.bool_]) -> EncodedRows:
         encoding = fit_encoding(self.table, self.columns, is_train)
         return EncodedRows(encoding, np.column_stack(encode(encoding, self.table)).astype(np.float64))
 
-    content = encoded
-
     def pixels(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return pictures of rows, relative to all rows."""
-        everything = self.encoded(np.ones(len(self), np.bool_))
+        everything = self.content(np.ones(len(self), np.bool_))
         return draw_rows(everything.encoding, everything.values[indices])
-
-    def labels(self) -> pa.Array:
-        raise NotImplementedError
-
-    def stored_mask(self, index: int) -> pa.Buffer:
-        raise NotImplementedError
-
-    def mask(self, index: int) -> NDArray[np.uint8]:
-        raise NotImplementedError
 
     def remove_other_segments(self) -> None:
         """Do nothing: rows are in no cache."""

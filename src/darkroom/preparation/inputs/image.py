@@ -7,10 +7,9 @@ from darkroom.collection.collection import Collection
 from darkroom.config.prepare import Prepare, PrepareConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.storage import choose_storage
-from darkroom.preparation.candidates import Candidates
-from darkroom.preparation.decision import Decision
 from darkroom.preparation.ingest import IngestedImages, ingest
 from darkroom.preparation.layout import settle_layout
+from darkroom.preparation.prepared import PreparedData
 from darkroom.preparation.report import write_preparation_report
 from darkroom.preparation.series import series_remarks
 from darkroom.progress import progress_bar
@@ -31,22 +30,18 @@ def threshold(options: Prepare) -> float | None:
     return options.near_duplicates
 
 
-def remarks(candidates: Candidates, decision: Decision, info: DatasetInfo) -> Iterator[str]:
-    return series_remarks(candidates, decision)
+def remarks(prepared: PreparedData) -> Iterator[str]:
+    return series_remarks(prepared.candidates, prepared.decision)
 
 
 def write_report(
-    candidates: Candidates,
-    decision: Decision,
-    info: DatasetInfo,
-    manifest: Path,
-    folder: Path,
-    more_remarks: list[str],
+    prepared: PreparedData, manifest: Path, folder: Path, more_remarks: list[str]
 ) -> list[str]:
+    candidates = prepared.candidates
     return write_preparation_report(
         manifest,
-        info,
-        decision.duplicates,
+        prepared.info,
+        prepared.decision.duplicates,
         candidates.pixels,
         folder,
         candidates.sets,

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from darkroom.collection.collection import Collection
 from darkroom.config.prepare import Prepare, PrepareConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.inputs import Input
-from darkroom.preparation.candidates import Candidates
-from darkroom.preparation.decision import Decision
 from darkroom.preparation.inputs import image, row
+from darkroom.preparation.prepared import PreparedData
+from darkroom.preparation.readings import Readings
 
 
 class PreparedInput(Protocol):
@@ -19,8 +19,8 @@ class PreparedInput(Protocol):
     keeps_conflicts: bool
     """Whether equal inputs with different labels are not a mistake."""
 
-    def read(self, collection: Collection, config: PrepareConfig, cache: Path, workers: int) -> Any:
-        """Return the ``Readings`` of all entries that are to be read.
+    def read(self, collection: Collection, config: PrepareConfig, cache: Path, workers: int) -> Readings:
+        """Return what is known of all entries that are to be read.
 
         Raises:
             UserError: none can be read, or a column of a table fits no kind.
@@ -31,20 +31,19 @@ class PreparedInput(Protocol):
         """Return the threshold of near duplicates; None: only equal inputs are duplicates."""
         ...
 
-    def remarks(self, candidates: Candidates, decision: Decision, info: DatasetInfo) -> Iterator[str]:
+    def remarks(self, prepared: PreparedData) -> Iterator[str]:
         """Yield remarks that only this kind has."""
         ...
 
     def write_report(
-        self,
-        candidates: Candidates,
-        decision: Decision,
-        info: DatasetInfo,
-        manifest: Path,
-        folder: Path,
-        more_remarks: list[str],
+        self, prepared: PreparedData, manifest: Path, folder: Path, more_remarks: list[str]
     ) -> list[str]:
-        """Write report.html and its pictures, and return all remarks."""
+        """Write report.html and its pictures into ``folder``, and return all remarks.
+
+        Args:
+            manifest: a file of ``write_manifest``.
+            more_remarks: those that do not come from the report.
+        """
         ...
 
     def size(self, info: DatasetInfo) -> str:

@@ -8,8 +8,7 @@ from darkroom.collection.entries import SPLITS
 from darkroom.config.prepare import Prepare, PrepareConfig
 from darkroom.dataset.info import DatasetInfo
 from darkroom.errors import counted, listed
-from darkroom.preparation.candidates import Candidates
-from darkroom.preparation.decision import Decision
+from darkroom.preparation.prepared import PreparedData
 from darkroom.preparation.remarks import on_classes, on_splits
 from darkroom.preparation.row_report import write_row_report
 from darkroom.preparation.rows import ReadRows, read_labelled_rows
@@ -31,8 +30,9 @@ def threshold(options: Prepare) -> None:
     return None
 
 
-def remarks(candidates: Candidates, decision: Decision, info: DatasetInfo) -> Iterator[str]:
-    rows, encoding = candidates.images, info.encoding
+def remarks(prepared: PreparedData) -> Iterator[str]:
+    candidates, decision, encoding = prepared.candidates, prepared.decision, prepared.info.encoding
+    rows = candidates.images
     assert isinstance(rows, ReadRows)
     assert encoding is not None
     if (candidates.groups >= 0).any():
@@ -61,15 +61,10 @@ def remarks(candidates: Candidates, decision: Decision, info: DatasetInfo) -> It
 
 
 def write_report(
-    candidates: Candidates,
-    decision: Decision,
-    info: DatasetInfo,
-    manifest: Path,
-    folder: Path,
-    more_remarks: list[str],
+    prepared: PreparedData, manifest: Path, folder: Path, more_remarks: list[str]
 ) -> list[str]:
-    remarked = [*on_classes(info), *on_splits(info), *more_remarks]
-    write_row_report(candidates, decision, info, folder, remarked)
+    remarked = [*on_classes(prepared.info), *on_splits(prepared.info), *more_remarks]
+    write_row_report(prepared, folder, remarked)
     return remarked
 
 

@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# else every start of a stage or test would compile all modules again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup repro test test-slow lint format docs ui bench lock clean
 

@@ -1,8 +1,9 @@
 """An environment without settings of MLflow, DVC or git, and one small run of the whole pipeline."""
 
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ SETTINGS = (
     "RANK",
     "_MLFLOW_SERVER_ARTIFACT_ROOT",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Python need not search imported modules and collected tests for garbage: there is none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from darkroom.bounded_yaml import MAX_BYTES, MAX_NODES, BadYaml, decode_text, load_yaml, read_text
+from darkroom import bounded_yaml
+from darkroom.bounded_yaml import MAX_BYTES, BadYaml, decode_text, load_yaml, read_text
 from darkroom.errors import UserError
 from darkroom.params import load_params
 from darkroom.recipes import use_recipe
@@ -79,19 +80,45 @@ def test_the_bounds_are_far_from_what_is_ordinary() -> None:
         assert len(text) < MAX_BYTES / 20
 
 
-def test_aliases_that_stand_for_little_are_read() -> None:
-    text = laughs(4, 9)
+def test_aliases_that_stand_for_little_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = laughs(3, 9)
     assert load_yaml(text) == YAML(typ="safe").load(text)
     merged = "a: &a {x: 1}\nb: {<<: *a, y: [*a, *a]}"
     assert load_yaml(merged) == {"a": {"x": 1}, "b": {"x": 1, "y": [{"x": 1}, {"x": 1}]}}
-    many = "a: &a x\nb: [" + ", ".join(["*a"] * (MAX_NODES // 2)) + "]"
-    assert len(load_yaml(many)["b"]) == MAX_NODES // 2
+    monkeypatch.setattr(bounded_yaml, "MAX_NODES", 1_000)
+    for number in (500, 2_000):
+        many = "a: &a x\nb: [" + ", ".join(["*a"] * number) + "]"
+        if number < 1_000:
+            assert len(load_yaml(many)["b"]) == number
+        else:
+            with pytest.raises(BadYaml, match="over 1,000 values"):
+                load_yaml(many)
 
 
 def test_values_beside_the_bounds_stay_as_they_are() -> None:
     text = "a: 1e-3\nb: 18446744073709551615\nc: '[[[['\nd: [[[[[1]]]]]\ne: *no"
     values = load_yaml(text.replace("*no", "'*no'"))
     assert values == {"a": 1e-3, "b": 2**64 - 1, "c": "[[[[", "d": [[[[[1]]]]], "e": "*no"}
+
+
+def test_a_change_of_what_was_read_does_not_reach_the_next_reader() -> None:
+    text = "a: {b: [1, 2]}\nc: &c [3]\nd: *c"
+    values = load_yaml(text)
+    values["a"]["b"].append(4)
+    del values["c"]
+    assert load_yaml(text) == {"a": {"b": [1, 2]}, "c": [3], "d": [3]}
+    assert load_yaml(text.replace("3", "5"))["d"] == [5]
+
+
+@pytest.mark.parametrize("b", ["*a", "[*a]", "[0,*a]", "{*a : 1}", '{"c":*a}', "\n- *a", "\n  ? *a"])
+def test_an_alias_is_seen_wherever_one_may_begin(b: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_yaml, "MAX_NODES", 8)
+    with pytest.raises(BadYaml, match="over 8 values where aliases are replaced"):
+        load_yaml(f"a: &a [1, 2, 3]\nb: {b}")
+    assert load_yaml("a: [layer4.*, b2*, c, d, e, 'x*y', f, g, h]  # a*b")["a"][:2] == [
+        "layer4.*",
+        "b2*",
+    ]
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from darkroom.tracking.address import Address
 from darkroom.tracking.git import Repository
 from darkroom.tracking.ledger.known import TRAIN, read_all
 from darkroom.tracking.root import project_root
-from darkroom.tracking.secrets import redact, shown_address
+from darkroom.tracking.secrets.addresses import shown_address
+from darkroom.tracking.secrets.redaction import redact
 
 PLOTS = {
     "Confusion matrix": EVALUATE_PLOTS / "confusion.png",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from darkroom.tracking.secrets import shown_address, without_secrets
+from darkroom.tracking.secrets.addresses import shown_address, without_secrets
 
 DEFAULT_EXPERIMENT = "darkroom"
 

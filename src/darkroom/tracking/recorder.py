@@ -37,7 +37,7 @@ from darkroom.tracking.records import (
 )
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 WAIT_SECONDS = 60.0
 """Maximum time that a stage waits, at its end, until MLflow has everything."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

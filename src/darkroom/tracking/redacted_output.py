@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 
 @contextmanager

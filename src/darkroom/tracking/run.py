@@ -26,7 +26,7 @@ from darkroom.tracking.records import (
     Tags,
     param_text,
 )
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,7 +10,7 @@ from darkroom.errors import brief
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS
 from darkroom.tracking.journal.private import open_private
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 LENGTH = 300
 """Maximum length of a reason in characters."""

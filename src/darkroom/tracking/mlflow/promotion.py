@@ -15,7 +15,7 @@ from darkroom.errors import UserError
 from darkroom.progress import progress_bar
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.trouble import reason
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

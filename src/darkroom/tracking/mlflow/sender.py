@@ -36,7 +36,7 @@ from darkroom.tracking.journal.writer import close_dead
 from darkroom.tracking.mlflow.sender_process import is_successor_waiting, only_sender
 from darkroom.tracking.records import Metrics, NotResumed
 from darkroom.tracking.redacted_output import redacted_output
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 if TYPE_CHECKING:
     from darkroom.tracking.mlflow.store import Store

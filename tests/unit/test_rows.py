@@ -255,10 +255,17 @@ def test_compare_times_one_row_by_both_models(export: Path) -> None:
     assert not costs.not_measured
 
 
-def test_predict_classifies_the_rows_of_a_csv_as_the_checkpoint_does(export: Path) -> None:
+def test_predict_classifies_the_rows_of_a_csv_as_the_checkpoint_does(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (export / "rows.csv").write_text(TABLE)
     predictor = RowPredictor(export)
-    *outcomes, last = predictor.predict(predictor.load(export / "rows.csv"))
+    table = predictor.load(export / "rows.csv")
+    *outcomes, last = everything = list(predictor.predict(table))
+    with monkeypatch.context() as patch:
+        patch.setattr("darkroom.prediction.rows.ROWS_AT_ONCE", 2)  # the bad cell is in the second group
+        for start in range(len(everything)):
+            assert list(predictor.predict(table, start=start)) == everything[start:]
     bad = outcomes.pop(3)
     assert isinstance(bad, Failure)
     assert (bad.path.name, bad.reason) == ("rows.csv:5", "age: 'x' is not a number")

@@ -95,13 +95,9 @@ class RowPredictor(Decisions):
             top_k: number of classes; None: those that the model decides for.
             start: the first row.
         """
-        problems: dict[int, str] = {}
-        for name, kind in self._encoding.columns.items():
-            cells = table.columns[name]
-            for row in np.flatnonzero(misfits(cells, kind)).tolist():
-                problems.setdefault(row, f"{name}: {cells[row].as_py()[:100]!r} is not a {kind}")
         for first in range(start, len(table), ROWS_AT_ONCE):
             rows = range(first, min(first + ROWS_AT_ONCE, len(table)))
+            problems = self._problems(table, rows)
             good = [row for row in rows if row not in problems]
             outcomes = iter(self._outcomes(table, good, top_k))
             for row in rows:
@@ -109,6 +105,16 @@ class RowPredictor(Decisions):
                     yield Failure(Path(table.where(row)), problems[row])
                 else:
                     yield next(outcomes)
+
+    def _problems(self, table: Table, rows: range) -> dict[int, str]:
+        """Return what is wrong with the first bad cell of each row that has one."""
+        problems: dict[int, str] = {}
+        for name, kind in self._encoding.columns.items():
+            cells = table.columns[name].slice(rows.start, len(rows))
+            for place in np.flatnonzero(misfits(cells, kind)).tolist():
+                problem = f"{name}: {cells[place].as_py()[:100]!r} is not a {kind}"
+                problems.setdefault(rows.start + place, problem)
+        return problems
 
     def _outcomes(
         self, table: Table, rows: list[int], top_k: int | None

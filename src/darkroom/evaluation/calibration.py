@@ -48,7 +48,7 @@ def _draw_reliability(by_time: Mapping[str, Reliability], path: Path) -> None:
         axes.plot(bins.confidence, bins.accuracy, "o-", color=BLUE, markersize=4, linewidth=1)
         axes.set(xlabel="mean confidence", ylabel="share that is correct")
         axes.set(xlim=(-0.01, 1.02), ylim=(-0.01, 1.02))
-        axes.set_title(f"{time} calibration", fontsize=10)
+        axes.set_title(f"{time} calibration", fontsize=10, y=1)
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
 

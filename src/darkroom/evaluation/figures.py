@@ -36,7 +36,7 @@ def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str
         axes.set_axis_off()
     for axes, image, title in zip(grid.flat, images, titles, strict=False):
         show_image(axes, image)
-        axes.set_title("\n".join(drawable_name(line) for line in title.splitlines()), fontsize=8)
+        axes.set_title("\n".join(drawable_name(line) for line in title.splitlines()), fontsize=8, y=1)
     save_figure(figure, path)
 
 

@@ -127,7 +127,7 @@ def draw_history(history: Mapping[str, Sequence[float]], path: Path) -> None:
                 markersize=size,
                 label=f"{label}: epoch {history['epoch'][epoch]}",
             )
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10, y=1)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -156,7 +156,7 @@ def draw_gradients(
     axes.set(yticks=range(0, len(layers), step), yticklabels=list(layers)[::step], xlabel="epoch")
     axes.tick_params(axis="y", labelsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title("L2 norm of the gradient, mean over the steps", fontsize=10)
+    axes.set_title("L2 norm of the gradient, mean over the steps", fontsize=10, y=1)
     bar = figure.colorbar(mesh, ax=axes)
     bar.ax.yaxis.set_major_formatter("{x:g}")  # the default needs mathematics
     bar.ax.yaxis.set_minor_formatter("")
@@ -174,6 +174,6 @@ def draw_range_test(
     axes.xaxis.set_major_formatter("{x:g}")  # the default needs mathematics
     axes.set_ylim(0, 1.1 * max(losses[0], min(losses) * 2))
     axes.set_xlabel("learning rate")
-    axes.set_title("smoothed loss of a rising learning rate", fontsize=10)
+    axes.set_title("smoothed loss of a rising learning rate", fontsize=10, y=1)
     axes.legend(frameon=False, fontsize=8)
     save_figure(figure, path)

@@ -184,7 +184,7 @@ def _only_missing_network(mistakes: list[tuple[str, str]], model: str) -> list[t
         if library == "torchvision":
             from torchvision import models
 
-            known = models.list_models(module=models)
+            known = [*models.list_models(module=models), *models.list_models(module=models.segmentation)]
         else:
             import timm
 
@@ -195,7 +195,7 @@ def _only_missing_network(mistakes: list[tuple[str, str]], model: str) -> list[t
     if name in known:
         return mistakes
     near = did_you_mean(name, known) or "."
-    problem = f"{library} has no classification model {name}{near}"
+    problem = f"{library} has no model {name}{near}"
     return [("model.name", f"{problem} `darkroom models '{library}:*'` lists them"), *others]
 
 

@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from darkroom.catalogue.table import LIBRARIES, NUM_CLASSES, OWN_MODELS, ListedModel, is_installed
+from darkroom.catalogue.table import (
+    FOR_MASKS,
+    LIBRARIES,
+    NUM_CLASSES,
+    OWN_MODELS,
+    ListedModel,
+    is_installed,
+)
 from darkroom.inputs import Encoding
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
@@ -28,7 +35,8 @@ def installed_names() -> list[str]:
     """Return the names of darkroom's own models, torchvision's, and timm's if it is installed."""
     names = list(OWN_MODELS)
     for prefix in filter(is_installed, LIBRARIES):
-        names += [f"{prefix}:{name}" for name in library(f"{prefix}:")[0].list_names()]
+        module, _ = library(f"{prefix}:")
+        names += [f"{prefix}:{name}" for name in (*module.list_names(), *module.list_mask_names())]
     return names
 
 
@@ -47,8 +55,8 @@ def make_without_weights(spec: ModelSpec) -> Classifier:
 
 
 def _spec(name: str) -> ModelSpec:
-    is_own = name in OWN_MODELS
-    num_classes = NUM_CLASSES["own" if is_own else "library"]
+    is_own, is_for_masks = name in OWN_MODELS, name.startswith(FOR_MASKS)
+    num_classes = NUM_CLASSES["own" if is_own else "masks" if is_for_masks else "library"]
     if is_own:
         side = OWN_SIDE
     else:
@@ -60,6 +68,7 @@ def _spec(name: str) -> ModelSpec:
         input_size=(side, side),
         channels=3,
         num_classes=num_classes,
+        **({"target": "mask"} if is_for_masks else {}),
     )
 
 

@@ -21,9 +21,11 @@ OWN_MODELS: dict[str, dict[str, Any]] = {
 }
 """Sizes for images of 32 x 32 pixels."""
 
-NUM_CLASSES = {"own": 10, "library": 1000}
-"""Number of classes that the counts assume: those of CIFAR-10 and ImageNet, as in the papers."""
+NUM_CLASSES = {"own": 10, "library": 1000, "masks": 21}
+"""Number of classes that the counts assume: of CIFAR-10, ImageNet and Pascal VOC, as in the papers."""
 
+FOR_MASKS = ("torchvision:deeplabv3_", "torchvision:fcn_", "torchvision:lraspp_")
+"""How the names of a library's networks that predict masks begin."""
 
 LIBRARIES = ("torchvision", "timm")
 
@@ -38,8 +40,10 @@ class ListedModel:
     num_multiply_adds: int
 
     @property
-    def sizes(self) -> str:
-        """The values of ``model.width`` and so on of one of darkroom's own models."""
+    def remark(self) -> str:
+        """The values of ``model.width`` and so on of one of darkroom's own models, or ``for masks``."""
+        if self.name.startswith(FOR_MASKS):
+            return "for masks"
         return ", ".join(f"{key} {value}" for key, value in OWN_MODELS.get(self.name, {}).items())
 
     @property

@@ -38,11 +38,12 @@ def models(pattern: str | None) -> None:
     table.add_column("")
     for model in found:
         millions = f"{model.num_multiply_adds / 1e6:,.1f}"
-        table.add_row(model.name, f"{model.side}", f"{model.num_parameters:,}", millions, model.sizes)
+        table.add_row(model.name, f"{model.side}", f"{model.num_parameters:,}", millions, model.remark)
     make_console().print(table)
     click.echo(
         f"{len(found)} model{'s' * (len(found) > 1)}, for RGB images; darkroom's own with "
-        f"{NUM_CLASSES['own']} classes, those of libraries with {NUM_CLASSES['library']:,}"
+        f"{NUM_CLASSES['own']} classes, those of libraries with {NUM_CLASSES['library']:,}, for masks"
+        f" with {NUM_CLASSES['masks']}"
     )
     if pattern is None:
         about = (
@@ -51,6 +52,10 @@ def models(pattern: str | None) -> None:
             else "about a thousand more after pip install 'darkroom[timm]'"
         )
         click.echo(f"timm: {about}")
+        click.echo(
+            "for masks also unet, smp:ARCHITECTURE.ENCODER after pip install 'darkroom[smp]', and most"
+            " networks above, which become the encoder of a U-Net"
+        )
     for library in others.keys() & known.versions & {model.library for model in found}:
         click.echo(
             f"counted with {library} {known.versions[library]}; {others[library]} is installed, whose"

@@ -13,9 +13,10 @@ class Model(Section):
 
     name: str = Field(
         pattern=r"^(mlp|cnn|resnet|vit|unet|torchvision:[A-Za-z0-9_]+|timm:[A-Za-z0-9_.]+"
-        rf"|{TRAIN_PATTERN})$",
+        rf"|smp:[A-Za-z0-9_.-]+|{TRAIN_PATTERN})$",
         description="network: mlp, cnn, resnet or vit, which are designed for small images, unet, which"
         " predicts masks, or torchvision:NAME or timm:NAME; `darkroom models` lists them; or"
+        " smp:ARCHITECTURE.ENCODER, which predicts masks, of segmentation_models_pytorch; or"
         " file:own/train/FILE.py:NAME, a class or function in a Python file of yours; with masks, cnn,"
         " resnet and most other networks that make maps become the encoder of a U-Net",
     )

@@ -99,6 +99,10 @@ def library(name: str) -> tuple[ModuleType, str]:
         from darkroom.models.backbones import torchvision
 
         return torchvision, model_name
+    if prefix == "smp":
+        from darkroom.models.backbones import smp
+
+        return smp, model_name
     from darkroom.models.backbones import timm
 
     return timm, model_name

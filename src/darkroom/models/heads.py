@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
@@ -121,11 +122,14 @@ class ConcatPoolHead(Head):
 class PixelHead(AveragingHead):
     """Dropout and a linear layer for each pixel of a map, as a 1 x 1 convolution.
 
-    Of a vector, which averages the pixels of an image, it computes the logits of that average.
+    Logits of maps that are ``factor`` times smaller than the image are enlarged to its size (bilinear,
+    as in torchvision's networks for masks). Of a vector, which averages the pixels of an image, it
+    computes the logits of that average.
     """
 
-    def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
+    def __init__(self, num_features: int, num_classes: int, dropout: float, factor: int = 1) -> None:
         super().__init__()
+        self.factor = factor
         self.dropout = nn.Dropout2d(dropout)
         self.linear = nn.Conv2d(num_features, num_classes, kernel_size=1)
 
@@ -137,8 +141,11 @@ class PixelHead(AveragingHead):
         return self.linear(vectors[:, :, None, None])[:, :, 0, 0]
 
     def forward(self, features: Tensor) -> Tensor:
-        """float ``(n, C, h, w)`` -> logits ``(n, num_classes, h, w)``."""
-        return self.linear(self.dropout(features))
+        """float ``(n, C, h, w)`` -> logits ``(n, num_classes, factor * h, factor * w)``."""
+        logits = self.linear(self.dropout(features))
+        if self.factor == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=self.factor, mode="bilinear", align_corners=False)
 
 
 HEADS: dict[str, type[Head]] = {

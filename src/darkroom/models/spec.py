@@ -18,7 +18,7 @@ FORMAT_VERSION = 2
 READ_VERSIONS = (1, FORMAT_VERSION)
 """Formats whose description can be read, for example to restore runs of older models."""
 
-LIBRARIES = ("torchvision:", "timm:")
+LIBRARIES = ("torchvision:", "timm:", "smp:")
 """How the names of a library's networks begin."""
 
 METADATA_KEY = "darkroom"

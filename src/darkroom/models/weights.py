@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from darkroom.digests import file_sha256
 from darkroom.errors import UserError, brief
 from darkroom.models.backbones.own_file import check_repeats
-from darkroom.models.backbones.pyramid import PyramidUNet
+from darkroom.models.backbones.pixels import EncoderDecoder
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import activation_of, ends_with_map, library, make_classifier, pooling_of
@@ -87,7 +87,7 @@ def start_from(weights: str, spec: ModelSpec, init: str | None = None) -> Start:
     spec = replace(spec, mean=mean, std=std)
     classifier = make_classifier(spec)
     backbone = classifier.network.backbone
-    if isinstance(backbone, PyramidUNet) and not backbone.is_whole(found.backbone):
+    if isinstance(backbone, EncoderDecoder) and not backbone.is_whole(found.backbone):
         backbone = backbone.encoder  # the decoder stays random
     _copy_into(backbone, found.backbone, found.origin, spec.name)
     if found.head:

@@ -1,12 +1,13 @@
 """A U-Net whose encoder is any backbone: its maps of each size are found by running it once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
+from darkroom.models.backbones.pixels import EncoderDecoder
 from darkroom.models.backbones.unet import Decoder
 
 WIDTH = 16
@@ -23,7 +24,7 @@ class Stage(NamedTuple):
     """How often the image's size was halved."""
 
 
-class PyramidUNet(nn.Module):
+class PyramidUNet(EncoderDecoder):
     """A U-Net whose encoder is a backbone: the decoder adds the last map of each size.
 
     The result is as large as the image. Layers of the encoder have the names that they have in the
@@ -43,14 +44,10 @@ class PyramidUNet(nn.Module):
         """float ``(n, channels, height, width)`` -> a map of features ``(n, C, height, width)``."""
         return self.decoder(list(self.encoder(x).values()))
 
-    def is_whole(self, names: Iterable[str]) -> bool:
-        """Return whether weights of these names include a decoder, so that they are of such a U-Net."""
-        return any(name.startswith("decoder.") for name in names)
-
 
 @torch.no_grad()
 def find_stages(name: str, backbone: nn.Module, image: Tensor) -> list[Stage]:
-    """Return the last map of each size, the largest first.
+    """Return the last map of each size, the largest first; none if the result is as large as the image.
 
     Of maps of the same size, one that a whole stage or block returns goes before the maps within blocks,
     which may have many more channels.
@@ -81,6 +78,8 @@ def find_stages(name: str, backbone: nn.Module, image: Tensor) -> list[Stage]:
     backbone.train(is_training)
     for hook in hooks:
         hook.remove()
+    if result.ndim == 4 and result.shape[2:] == image.shape[2:]:
+        return []
     stages = [
         Stage(node, channels, halvings)
         for size, (node, channels) in sizes.items()
@@ -95,7 +94,7 @@ def find_stages(name: str, backbone: nn.Module, image: Tensor) -> list[Stage]:
             " which a U-Net cannot double to that size; set prepare.image_size (and train.image_size) to"
             " multiples of 32, or choose another network"
         )
-    if result.ndim != 4 or steps[-1] == 0 or steps != [*range(steps[0], steps[0] + len(steps))]:
+    if result.ndim != 4 or not steps or steps != [*range(steps[0], steps[0] + len(steps))]:
         raise UserError(
             f"model.name: {name} does not halve images step by step, so it cannot be the encoder of a"
             " U-Net, and the images of this data set have masks; choose unet, cnn, resnet, or for"

@@ -30,6 +30,11 @@ def list_names() -> list[str]:
     return load_timm().list_models()
 
 
+def list_mask_names() -> list[str]:
+    """Return the names of networks for masks: none."""
+    return []
+
+
 def make_backbone(
     name: str,
     input_size: tuple[int, int],

@@ -1,4 +1,4 @@
-"""torchvision's classification models without their last layer."""
+"""torchvision's models without their last layer."""
 
 import re
 from collections import OrderedDict
@@ -12,6 +12,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from torchvision.ops import StochasticDepth
 
 from darkroom.errors import UserError, did_you_mean
+from darkroom.models.backbones import torchvision_masks
 from darkroom.models.backbones.layers import AveragePool, rising
 from darkroom.models.backbones.shapes import ShapesOnly
 from darkroom.models.heads import no_map
@@ -53,6 +54,11 @@ def list_names() -> list[str]:
     return models.list_models(module=models)
 
 
+def list_mask_names() -> list[str]:
+    """Return the names of all networks for masks."""
+    return torchvision_masks.list_names()
+
+
 def make_backbone(
     name: str, input_size: tuple[int, int], makes_map: bool, stochastic_depth: float
 ) -> nn.Module:
@@ -65,15 +71,18 @@ def make_backbone(
         makes_map: stop before the pooling, so that the features are a map.
 
     Raises:
-        UserError: torchvision has no classification model of that name, or the model does not support
-            such images, maps, or stochastic depth.
+        UserError: torchvision has no model of that name, or the model does not support such images,
+            maps, or stochastic depth.
     """
-    if name not in list_names():
-        near = did_you_mean(name, list_names()) or "."
+    names = [*list_names(), *torchvision_masks.list_names()]
+    if name not in names:
+        near = did_you_mean(name, names) or "."
         raise UserError(
-            f"model.name: torchvision has no classification model {name}{near}"
-            f" The models are: {', '.join(list_names())}"
+            f"model.name: torchvision has no model {name} of images{near} The models are:"
+            f" {', '.join(names)}"
         )
+    if name in torchvision_masks.list_names():
+        return torchvision_masks.make_backbone(name)
     options = _OPTIONS.get(name, {}) | _size_options(name, input_size)
     network = models.get_model(name, weights=None, **options)
     _set_stochastic_depth(network, name, stochastic_depth)
@@ -103,6 +112,8 @@ class _MNASNet(models.MNASNet):
 def names_of_whole(name: str) -> set[str]:
     """Return the names in the state dict of ``torchvision.models.NAME``, with its last layer."""
     with ShapesOnly():
+        if name in torchvision_masks.list_names():
+            return set(torchvision_masks.make_whole(name, with_auxiliary=True).state_dict())
         return set(models.get_model(name, weights=None).state_dict())
 
 
@@ -143,7 +154,8 @@ def weights_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 def default_side(name: str) -> int:
     """Return the side, in pixels, of the images with which torchvision evaluates its weights."""
-    return models.get_model_weights(name).DEFAULT.transforms().crop_size[0]
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
+    return (getattr(transforms, "crop_size", None) or transforms.resize_size)[0]
 
 
 def _size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:

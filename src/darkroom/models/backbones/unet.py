@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from darkroom.models.backbones.activations import make_pooling
 from darkroom.models.backbones.cnn import conv_bn_act
+from darkroom.models.backbones.pixels import PixelBackbone
 from darkroom.models.backbones.shapes import Window
 
 
@@ -90,7 +91,7 @@ class Decoder(nn.Module):
         return x
 
 
-class UNet(nn.Module):
+class UNet(PixelBackbone):
     """``depth`` levels of ``width``, 2 x ``width``, 4 x ``width``, ... channels.
 
     The paper's network has ``width=64, depth=5``. Both sides of the images must be multiples of

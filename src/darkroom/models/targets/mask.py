@@ -20,42 +20,48 @@ needs_map = True
 
 
 def adapted(backbone: "nn.Module", spec: "ModelSpec") -> "nn.Module":
-    """Return a U-Net whose encoder is the backbone, unless it is a U-Net itself.
+    """Return a U-Net whose encoder is the backbone, unless that has features for each pixel already.
 
     Raises:
         UserError: see ``find_stages``.
     """
-    if spec.name == "unet":
-        return backbone
-
     import torch
 
+    from darkroom.models.backbones.pixels import PixelBackbone
     from darkroom.models.backbones.pyramid import PyramidUNet, find_stages
 
+    if isinstance(backbone, PixelBackbone):
+        return backbone
     channels = 3 if spec.expects_rgb else spec.channels
     image = torch.zeros(1, channels, *spec.input_size)
-    return PyramidUNet(backbone, find_stages(spec.name, backbone, image))
+    stages = find_stages(spec.name, backbone, image)
+    return PyramidUNet(backbone, stages) if stages else backbone
 
 
 def head(spec: "ModelSpec", feature_shape: Sequence[int]) -> "Head":
-    """Return a head that computes logits for each position of a map as large as the image.
+    """Return a head that computes logits for each pixel of the image.
 
     Raises:
-        UserError: the backbone has no such map, or the spec names a head that pools maps.
+        UserError: the maps of the backbone are not smaller than the image by a whole factor, or the spec
+            names a head that pools maps.
     """
     from darkroom.models.heads import PixelHead
 
-    if tuple(feature_shape[1:]) != spec.input_size:
+    height, width = spec.input_size
+    channels, rows, columns = feature_shape
+    factor = max(-(-height // rows), 1)
+    if (rows * factor, columns * factor) != spec.input_size:
         raise UserError(
-            f"model.name: {spec.name} has no features for each pixel, and the images of this data set "
-            "have masks; choose unet, or a network that makes maps, as cnn"
+            f"model.name: {spec.name} makes maps of {rows} x {columns} from images of {height} x"
+            f" {width}; set prepare.image_size (and train.image_size) to multiples of {factor}, or"
+            " choose another network"
         )
     if spec.head != "linear":
         raise UserError(
             f"model.head: {spec.head} pools the features of all pixels, and the images of this data set "
             "have masks; choose linear"
         )
-    return PixelHead(feature_shape[0], len(spec.class_names), spec.dropout)
+    return PixelHead(channels, len(spec.class_names), spec.dropout, factor)
 
 
 def probabilities(logits: "Tensor") -> "Tensor":

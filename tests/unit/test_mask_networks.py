@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from support import make_spec
@@ -10,6 +12,7 @@ from torch import Tensor
 from torchvision import models
 
 from darkroom.errors import UserError
+from darkroom.export.source import Source
 from darkroom.models.backbones import torchvision_masks
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import make_classifier
@@ -17,6 +20,7 @@ from darkroom.models.spec import ModelSpec
 from darkroom.models.weights import start_from
 
 LRASPP = "lraspp_mobilenet_v3_large"
+SMP = "smp:unet.resnet18"
 DEEPLAB = "deeplabv3_mobilenet_v3_large"
 
 
@@ -108,6 +112,25 @@ def test_sides_that_it_cannot_restore_are_refused() -> None:
         make_classifier(mask_spec(f"torchvision:{LRASPP}", input_size=(60, 96)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"torchvision:{LRASPP}", SMP])
+def test_its_onnx_file_agrees_at_every_pixel(name: str) -> None:
+    if name == SMP:
+        pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(0)
+    spec = mask_spec(name)
+    classifier = make_classifier(spec)
+    images = torch.randint(256, (3, 3, 64, 96), dtype=torch.uint8)
+    with torch.no_grad():
+        classifier.train()(images)  # moves the running statistics
+        expected = classifier.eval()(images)
+    session = onnxruntime.InferenceSession(Source(classifier, spec).onnx)
+    logits, probabilities = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    np.testing.assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(probabilities, expected.softmax(dim=1).numpy(), atol=1e-5)
+    assert np.ptp(expected.numpy()) > 0.1
+
+
 def test_a_network_of_a_file_with_features_for_each_pixel_is_taken_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,8 +156,6 @@ def test_a_network_of_a_file_with_features_for_each_pixel_is_taken_as_it_is(
 
 
 # segmentation_models_pytorch
-
-SMP = "smp:unet.resnet18"
 
 
 def test_without_the_library_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -941,17 +941,16 @@ def test_one_mistake_is_refused_in_one_line(edits: dict[str, str], message: str)
     [
         (
             "torchvision:resnet500",
-            "torchvision has no classification model resnet500; did you mean resnet50? "
+            "torchvision has no model resnet500; did you mean resnet50? "
             "`darkroom models 'torchvision:*'` lists them",
         ),
         (
             "timm:resnet5000.a1_in1k",
-            "timm has no classification model resnet5000; did you mean resnet50? "
-            "`darkroom models 'timm:*'` lists them",
+            "timm has no model resnet5000; did you mean resnet50? `darkroom models 'timm:*'` lists them",
         ),
         (
             "torchvision:zzz",
-            "torchvision has no classification model zzz. `darkroom models 'torchvision:*'` lists them",
+            "torchvision has no model zzz. `darkroom models 'torchvision:*'` lists them",
         ),
     ],
 )

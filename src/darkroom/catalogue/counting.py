@@ -55,21 +55,17 @@ def make_without_weights(spec: ModelSpec) -> Classifier:
 
 
 def _spec(name: str) -> ModelSpec:
-    is_own, is_for_masks = name in OWN_MODELS, name.startswith(FOR_MASKS)
-    num_classes = NUM_CLASSES["own" if is_own else "masks" if is_for_masks else "library"]
+    is_own = name in OWN_MODELS
+    model: dict[str, Any] = {"name": name, **OWN_MODELS.get(name, {})}
+    num_classes = NUM_CLASSES["own" if is_own else "library"]
+    if name.startswith(FOR_MASKS):
+        model["target"], num_classes = "mask", NUM_CLASSES["masks"]
     if is_own:
         side = OWN_SIDE
     else:
         module, model_name = library(name)
         side = module.default_side(model_name)
-    return blank_spec(
-        name=name,
-        **OWN_MODELS.get(name, {}),
-        input_size=(side, side),
-        channels=3,
-        num_classes=num_classes,
-        **({"target": "mask"} if is_for_masks else {}),
-    )
+    return blank_spec(input_size=(side, side), channels=3, num_classes=num_classes, **model)
 
 
 def blank_spec(

@@ -153,9 +153,14 @@ def weights_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def default_side(name: str) -> int:
-    """Return the side, in pixels, of the images with which torchvision evaluates its weights."""
+    """Return the side, in pixels, of the images with which torchvision evaluates its weights.
+
+    For masks it is a multiple of 32, as networks need it, and not torchvision's 520.
+    """
     transforms = models.get_model_weights(name).DEFAULT.transforms()
-    return (getattr(transforms, "crop_size", None) or transforms.resize_size)[0]
+    if name in torchvision_masks.list_names():
+        return transforms.resize_size[0] // 32 * 32
+    return transforms.crop_size[0]
 
 
 def _size_options(name: str, input_size: tuple[int, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def ci() -> None:
 def _writer(hosting: str) -> click.Command:
     name = {"github": "GitHub", "gitlab": "GitLab"}[hosting]
 
-    @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Another file.")
+    @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
     @click.option("--print", "prints", is_flag=True, help="Print the workflow instead of writing it.")
     @click.option("--gpu", is_flag=True, help="Run the pipeline on your own runner with the label gpu.")
     @click.option("--plots", is_flag=True, help="GitHub: show plots in comments, from a branch.")
@@ -63,7 +63,7 @@ ci.add_command(_writer("gitlab"))
 
 
 @ci.command()
-@click.option("--against", metavar="REV", help="The git revision to compare with, as origin/main.")
+@click.option("--against", metavar="REV", help="The git revision to compare with, such as origin/main.")
 @click.option(
     "--plan",
     "plan_file",
@@ -71,11 +71,11 @@ ci.add_command(_writer("gitlab"))
     help="What `darkroom plan --markdown` printed before the run.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of the terminal."
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write this file instead of printing."
 )
 @redacted_output(with_stdout=False)
 def report(against: str | None, plan_file: Path | None, out: Path | None) -> None:
-    """Tell a reviewer about the results in this folder, as Markdown.
+    """Report on the results in this folder to a reviewer, as Markdown.
 
     The report has scores with 95 % intervals, beside those of REV; whether the model is better, worse or
     not distinguishable; the gate; plots; what ran and why; and the model's run in MLflow.

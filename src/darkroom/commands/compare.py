@@ -19,7 +19,7 @@ from darkroom.tracking.redacted_output import redacted_output
 )
 @json_option
 @markdown_option
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write an HTML page.")
 @redacted_output()
 def compare(
     first: str,

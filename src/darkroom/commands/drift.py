@@ -39,8 +39,8 @@ def drift(reference: Path, new: Path, alpha: float, as_json: bool) -> None:
     can also be reports/evaluate/predictions.parquet, the predictions for the test images.
 
     The predicted classes, the confidence and the unfamiliarity are tested, and the p-values corrected
-    for the number of tests. If the classes differ, it is said which ones are predicted more or less
-    often, and by how much.
+    for the number of tests. If the classes differ, the output lists those that are predicted more
+    or less often, and by how much.
 
     The exit status is 0 if nothing has changed, 10 if something has.
     """

@@ -15,7 +15,7 @@ from darkroom.tracking.redacted_output import redacted_output
 @click.option("--if-set", is_flag=True, help="Exit with 0 if params.yaml has no gate.")
 @redacted_output()
 def gate(as_json: bool, as_markdown: bool, if_set: bool) -> None:
-    """Judge the model in the workspace by evaluate.gate, by the lower bounds of 95 % intervals.
+    """Judge the model in the workspace by evaluate.gate, with the lower bounds of 95 % intervals.
 
     The exit status is 0 if it passes, 1 if it does not, with the reasons, and 2 if it cannot be judged,
     for example because a file is missing.

@@ -7,13 +7,17 @@ import click
 
 @click.command()
 @click.option(
-    "--out", default="lr.png", show_default=True, type=click.Path(dir_okay=False, path_type=Path)
+    "--out",
+    default="lr.png",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The picture of the losses.",
 )
 def lr(out: Path) -> None:
     """Suggest a learning rate by a range test on the prepared data; draw and log it.
 
     The rate increases step by step from 1e-06 to 10; the suggestion is a tenth of the rate with the
-    lowest loss. `train.lr: auto` uses the same. Smith, "Cyclical Learning Rates", 2017.
+    lowest loss. `train.lr: auto` runs the same test. Smith, "Cyclical Learning Rates", 2017.
     """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig

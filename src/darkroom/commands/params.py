@@ -7,7 +7,7 @@ import click
 
 @click.command()
 @click.option(
-    "--file", default="params.yaml", type=click.Path(path_type=Path), help="Another params.yaml."
+    "--file", default="params.yaml", type=click.Path(path_type=Path), help="The file of parameters."
 )
 @click.option("--check", is_flag=True, help="Only check, print nothing if it is valid.")
 def params(file: Path, check: bool) -> None:

@@ -11,8 +11,8 @@ def use(recipe: str | None, sweep: str | None) -> None:
 
     RECIPE is a name, or the path of a YAML file of your own, such as profiles/smoke.yaml.
 
-    Comments and all other values stay. Decisions about the data (data.*, and how prepare selects and
-    splits) are yours: a recipe never changes them; those that differ from the recipe's are shown. `git
+    Comments and all other values stay. A recipe never changes decisions about the data (data.*, and how
+    prepare selects and splits); those that differ from the recipe's are shown. `git
     diff params.yaml` shows the changes.
     """
     from darkroom.errors import UserError, counted

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from darkroom.catalogue.counting import blank_spec, make_without_weights
 from darkroom.cli import main
+from darkroom.comparison.seed_noise import SEEDS
 from darkroom.config.train import TrainConfig
 from darkroom.models.summary import input_text, summary_text
 from darkroom.paths import MANIFEST
@@ -214,6 +215,8 @@ def test_commands_that_train_again_speak_of_rows_and_find_a_planted_label(
         assert result.exit_code == 0, result.output
         said[command] = result.output
         assert phrase in result.output
+    [kept] = SEEDS.iterdir()
+    assert kept.read_bytes() == Path("reports/seeds/seeds.json").read_bytes()
     pages = {f"{path}": words_in(path.read_text()) for path in Path().rglob("*.html")}
     assert len(pages) == 2
     for name, text in {**said, **pages}.items():

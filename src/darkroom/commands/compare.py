@@ -69,4 +69,6 @@ def compare(
     make_console().print(tables(comparison))
     for remark in comparison.remarks:
         click.echo(remark, err=True)
+    if comparison.seeds is not None:
+        click.echo(comparison.seeds.sentence)
     click.echo(comparison.sentence)

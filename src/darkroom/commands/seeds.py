@@ -28,14 +28,16 @@ def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
     """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig
+    from darkroom.digests import file_sha256
     from darkroom.params import load_params
-    from darkroom.paths import PARAMS
+    from darkroom.paths import CACHE, PARAMS
     from darkroom.runtime import load_runtime
 
     config, runtime = TrainConfig.of(load_params(PARAMS)), load_runtime()
     configure_libraries(config.is_deterministic)
     from darkroom.repeats.output import finish
     from darkroom.repeats.summary import summarise
+    from darkroom.reporting.tables import write_json
     from darkroom.retraining.parts import LabelledImages
     from darkroom.retraining.trainings import of_seeds, probabilities_of_each
 
@@ -45,6 +47,7 @@ def seeds(num_seeds: int, out: Path, as_json: bool) -> None:
         found = list(probabilities_of_each(trainings, images, runtime, "seeds"))
     summary = summarise(trainings, found, images, ratio=0)
     finish("seeds", trainings, summary, images, runtime, out, as_json)
+    write_json(summary.to_json(), CACHE / "seeds" / f"{file_sha256(out / 'seeds.json')}.json")
     if not as_json:
         noise = summary.estimates["f1_macro"].noise
         click.echo(

@@ -1,7 +1,9 @@
 """Models from the project's folder, and from git revisions and experiments by DVC's cache."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
@@ -32,6 +34,7 @@ def workspace() -> Side:
         data_digest=workspace_digest(),
         read_manifest=lambda: MANIFEST.read_bytes() if MANIFEST.is_file() else None,
         read_file=_read_workspace,
+        read_params=_workspace_params,
     )
 
 
@@ -97,6 +100,7 @@ def of_results(title: str, results: dict[str, Result], outputs: Outputs) -> Side
         digest,
         read_manifest,
         lambda path: _read_result(path, results, outputs, model.md5 if model else ""),
+        lambda: _params_of(results, model.md5 if model else ""),
     )
 
 
@@ -107,6 +111,21 @@ def _read_workspace(path: Path) -> bytes:
     revisions = Revisions()
     results = revisions.results(revisions.find(WORKSPACE))
     return _read_result(path, results, Outputs(), bytes_md5(MODEL.read_bytes()))
+
+
+def _workspace_params() -> Mapping[str, Any]:
+    """Return the parameters that dvc.lock records for the model in the folder."""
+    if not MODEL.is_file():
+        return {}
+    revisions = Revisions()
+    return _params_of(revisions.results(revisions.find(WORKSPACE)), bytes_md5(MODEL.read_bytes()))
+
+
+def _params_of(results: dict[str, Result], model_md5: str) -> Mapping[str, Any]:
+    """Return the parameters of the training of the model with this MD5; empty if it is another one."""
+    result = results.get("train")
+    model = result.outs.get(MODEL.as_posix()) if result else None
+    return result.params if result and model and model.md5 == model_md5 else {}
 
 
 def _read_result(path: Path, results: dict[str, Result], outputs: Outputs, model_md5: str) -> bytes:

@@ -54,6 +54,7 @@ def of_run(name: str, title: str = "") -> Side:
             _artifact_size(client, training.info.run_id),
             *_data_of(training),
             lambda path: _read_artifact(training, path),
+            lambda: training.data.params,
         )
 
 

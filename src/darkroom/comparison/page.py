@@ -49,7 +49,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         )
         if comparison.only_right is not None
     ]
-    remarks = comparison.remarks
+    remarks = [*comparison.remarks, *([comparison.seeds.sentence] if comparison.seeds else [])]
     if any(not image.picture for _, _, images in sections for image in images):
         several = comparison.words.several.capitalize()
         remarks = [*remarks, f"{several} that data/prepared/ does not have are shown without a picture."]

@@ -1,8 +1,9 @@
 """One of the models that are compared: its predictions, and where its other files are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from darkroom.comparison.predictions import Predictions
 from darkroom.errors import UserError
@@ -29,3 +30,5 @@ class Side:
     """Returns the manifest.parquet of the prepared data; None if it cannot be found."""
     read_file: ReadFile = _no_file
     """Returns a file of ``reports/train`` or ``export``; raises UserError if it is not available."""
+    read_params: Callable[[], Mapping[str, Any]] = dict
+    """Returns the parameters of the training by full name, from MLflow as text; empty if not known."""

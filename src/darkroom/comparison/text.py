@@ -23,6 +23,8 @@ Row = tuple[str, str, str, str]
 def score_rows(comparison: Comparison) -> Iterator[Row]:
     """Yield what is measured of both models."""
     yield _row("macro F1", comparison.paired.scores)
+    if (seeds := comparison.seeds) and seeds.is_known:
+        yield seeds.row
     words = WORDS[comparison.images.first.target]
     yield _row(words.score_title, comparison.accuracies)
     if (only := comparison.only_right) is not None:
@@ -120,7 +122,8 @@ def markdown(comparison: Comparison) -> str:
     if changed:
         rows = class_rows(changed[:NUM_CLASSES])
         lines += ["", *_table(("class", *class_headings(comparison)), rows)]
-    lines += [f"\n{for_markdown(remark)}" for remark in comparison.remarks]
+    notes = [*comparison.remarks, *([comparison.seeds.sentence] if comparison.seeds else [])]
+    lines += [f"\n{for_markdown(note)}" for note in notes]
     return "\n".join(lines) + "\n"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from darkroom.comparison.costs import Costs
 from darkroom.comparison.matching import Matched, match
 from darkroom.comparison.predictions import Predictions
+from darkroom.comparison.seed_noise import SeedNoise, seed_noise
 from darkroom.comparison.side import Side
 from darkroom.comparison.targets.interface import ComparedTarget, compared_target
 from darkroom.errors import counted
@@ -59,6 +60,8 @@ class Comparison:
     """Only classes with images, the largest change first."""
     calibration: tuple[dict[str, float], dict[str, float]]
     model_bytes: tuple[int | None, int | None]
+    seeds: SeedNoise | None
+    """None for masks, which `darkroom seeds` does not take."""
     costs: Costs = field(default_factory=Costs)
 
     @property
@@ -168,6 +171,7 @@ class Comparison:
                 if self.only_right is not None
                 else {}
             ),
+            **({"seeds": self.seeds.to_json()} if self.seeds else {}),
             "detectable": paired.detectable,
             "needed_images": paired.needed(self.num_images),
             "per_class": [
@@ -236,6 +240,7 @@ def compare(
         classes=_classes(before, after, paired),
         calibration=(calibration(before), calibration(after)),
         model_bytes=(first.model_bytes, second.model_bytes),
+        seeds=seed_noise(first, second, paired.difference) if right else None,
     )
 
 

@@ -295,6 +295,46 @@ def test_what_is_wrong_is_told_and_the_earlier_set_stays(case: str) -> None:
     assert (FETCHED / "shapes/0.png").read_text() == "better"
 
 
+MOVES = {
+    "shutil": "shutil.move('data/mine', folder / 'mine')",
+    "rename": "os.chdir('data')\nos.rename(b'mine/1.png', os.fsencode(folder) + b'/1.png')",
+    "pathlib": "import pathlib\npathlib.Path('data/mine/1.png').rename(folder / '1.png')",
+}
+
+
+@pytest.mark.parametrize("way", MOVES)
+def test_files_of_the_owner_are_not_moved_into_a_set_that_may_be_discarded(way: str) -> None:
+    write(f"(folder / '0.png').write_text('x')\n{MOVES[way]}\n1 / 0")
+    with pytest.raises(
+        UserError, match=r"shapes\.py:\d: PermissionError: .*/mine.* would be moved into"
+    ):
+        bring(ITEM)
+    assert tree(Path("data")) == {"data/mine/1.png": b"mine"}
+
+
+def test_other_moves_are_possible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    (outside / "temporary").mkdir(parents=True)
+    (outside / "mine.png").write_bytes(b"mine")
+    (outside / "temporary/2.png").write_text("2")
+    monkeypatch.setattr("tempfile.tempdir", f"{outside / 'temporary'}")
+    write(
+        "(folder / '0.png').write_text('0')\n"
+        "os.rename(folder / '0.png', folder / '1.png')\n"
+        f"shutil.move({f'{outside}/temporary/2.png'!r}, folder)\n"
+        "os.rename('data/mine/1.png', 'data/mine/3.png')"
+    )
+    bring(ITEM)
+    assert tree(Path("data")).keys() == {
+        "data/fetched/shapes.json",
+        *("data/fetched/shapes/1.png", "data/fetched/shapes/2.png", "data/mine/3.png"),
+    }
+    write(f"shutil.move({f'{outside}/mine.png'!r}, folder)")
+    with pytest.raises(UserError, match="would be moved into"):
+        bring(ITEM)
+    os.rename(outside / "mine.png", "data/fetched/shapes/4.png")  # nothing watches any more
+
+
 def test_what_people_put_where_the_set_belongs_is_left_alone() -> None:
     (FETCHED / "shapes").mkdir(parents=True)
     (FETCHED / "shapes/own.png").write_bytes(b"mine")

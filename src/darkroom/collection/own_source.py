@@ -4,8 +4,13 @@ What is named is called with an empty folder, into which it writes the files of 
 """
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from darkroom.errors import UserError
 from darkroom.own_files import load
@@ -15,6 +20,9 @@ if TYPE_CHECKING:
     from darkroom.collection.sources import Progress
 
 OPTION = "data.fetch"
+
+_filled: list[tuple[Path, Path]] = []
+"""The folder that a function is filling, and that of the project; empty at all other times."""
 
 
 def write_own_set(value: str, folder: Path, progress: "Progress") -> int:
@@ -37,7 +45,8 @@ def write_own_set(value: str, folder: Path, progress: "Progress") -> int:
     folder.mkdir(parents=True)
     project = os.getcwd()
     try:
-        own.value(**{name: passed[name] for name in passed if name in arguments.taken})
+        with _no_moves_into(folder):
+            own.value(**{name: passed[name] for name in passed if name in arguments.taken})
     except (Exception, SystemExit) as error:
         raise UserError(f"{OPTION}: {own.place(error)}; what it wrote was discarded") from None
     finally:
@@ -46,6 +55,33 @@ def write_own_set(value: str, folder: Path, progress: "Progress") -> int:
         return _count_files(folder)
     except ValueError as error:
         raise UserError(f"{OPTION}: {own.name} {error}; what it wrote was discarded") from None
+
+
+@contextmanager
+def _no_moves_into(folder: Path) -> Iterator[None]:
+    """Refuse to move files into ``folder``: they would be deleted with it if the function failed."""
+    _watch_moves()
+    _filled.append((folder.absolute(), Path.cwd()))
+    try:
+        yield
+    finally:
+        _filled.clear()
+
+
+@cache
+def _watch_moves() -> None:
+    sys.addaudithook(_check_move)  # Python cannot remove one
+
+
+def _check_move(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise PermissionError if a file is moved into the folder, unless it is a temporary one."""
+    if not _filled or event not in ("os.rename", "shutil.move"):
+        return
+    folder, project = _filled[0]
+    source, target = (Path(os.path.abspath(os.fsdecode(path))) for path in arguments[:2])
+    is_temporary = source.is_relative_to(tempfile.gettempdir()) and not source.is_relative_to(project)
+    if target.is_relative_to(folder) and not (is_temporary or source.is_relative_to(folder)):
+        raise PermissionError(f"{source} would be moved into the set, and lost if this fails; copy it")
 
 
 def _count_files(folder: Path) -> int:

@@ -10,23 +10,41 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import onnx
 import psycopg
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
-from team_server import BUCKET, Database, ObjectStore, database, mlflow_server, needs_servers, until
+from mlflow.exceptions import MlflowException
+from team_server import (
+    BUCKET,
+    PATIENCE_SECONDS,
+    Database,
+    ObjectStore,
+    database,
+    mlflow_server,
+    needs_servers,
+    until,
+)
 
 from darkroom.runtime import Runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.file import Journal
 from darkroom.tracking.journal.receipts import Receipt
+from darkroom.tracking.journal.trouble import Refused
+from darkroom.tracking.journal.writer import create_journal
+from darkroom.tracking.mlflow.conflicts import again_on_conflict
+from darkroom.tracking.mlflow.elected import RESULT_TAG, elect_run
 from darkroom.tracking.mlflow.view import experiment_tags
+from darkroom.tracking.records import Params, Start
 from darkroom.tracking.run import Run
 
 pytestmark = [pytest.mark.slow, needs_servers]
@@ -379,3 +397,47 @@ def test_a_wrong_secret_is_named_and_what_was_said_waits_for_the_right_one(
     assert [run.data.params for run in runs] == [{"a": "1", "remark": "is ***"}, {"a": "2"}]
     assert direct.digests(runs[0]) == {"a.txt": digest(b"a")}
     assert_no_secrets(PASSWORD, WRONG_PASSWORD, direct.bucket.secret)
+
+
+NUM_PAIRS = 6
+
+
+def test_two_machines_that_restore_one_result_at_once_keep_one_run(
+    proxied: Team, tmp_path: Path
+) -> None:
+    client = MlflowClient(proxied.uri)
+    experiment = client.create_experiment("restored at once")
+    for pair in range(NUM_PAIRS):
+        tags = {RESULT_TAG: f"result {pair}"}
+        start = Start(stage="train", name="train", tags=tags, destination="", address="", timestamp_ms=1)
+        writer = create_journal(tmp_path, start)
+        writer.append(Params(values={"train.lr": "0.1"}))
+        both_have_looked = Barrier(2, timeout=PATIENCE_SECONDS)
+
+        def elect(
+            journal: Journal = writer.journal,
+            tags: dict[str, str] = tags,
+            meet: Barrier = both_have_looked,
+        ) -> MlflowRun:
+            def create() -> None:
+                meet.wait()
+                client.create_run(experiment, tags=tags)
+
+            return elect_run(client, experiment, journal, once, create)
+
+        with ThreadPoolExecutor(2) as pool:
+            kept = [future.result() for future in (pool.submit(elect), pool.submit(elect))]
+        writer.journal.release()
+        [run] = client.search_runs([experiment], f"tags.`{RESULT_TAG}` = 'result {pair}'")
+        assert {one.info.run_id for one in kept} == {run.info.run_id}
+        assert run.data.params == {"train.lr": "0.1"}
+
+
+def once(action: Callable[[], Any]) -> Any:
+    """Calls MLflow as a delivery does."""
+    try:
+        return again_on_conflict(action)
+    except MlflowException as error:
+        if error.get_http_status_code() != 400:
+            raise
+        raise Refused(f"{error}") from error

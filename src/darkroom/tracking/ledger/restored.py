@@ -17,6 +17,7 @@ from darkroom.tracking.ledger.key_output import OUTPUT_TAG, STAGES, key_md5
 from darkroom.tracking.ledger.outputs import Outputs
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision
+from darkroom.tracking.mlflow.elected import RESULT_TAG
 from darkroom.tracking.recorder import run_name
 from darkroom.tracking.records import End, File, Record, Start
 from darkroom.tracking.reports import Files, report_inputs, report_outcome
@@ -92,6 +93,7 @@ def _start(missing: Missing, address: Address, time_ms: int) -> Start:
         "dvc.experiment": missing.experiment,
         RESTORED_TAG: f"from dvc.lock at {missing.experiment or revision.name}",
         ORIGINAL_TAG: missing.original,
+        RESULT_TAG: f"{missing.result.digest} {missing.experiment}".rstrip(),
     }
     return Start(
         stage=missing.result.stage,

@@ -22,6 +22,7 @@ from darkroom.tracking.journal.file import LENGTH_OF_ERROR, Journal, Reading
 from darkroom.tracking.journal.receipts import Receipt
 from darkroom.tracking.journal.trouble import Misconfigured, OutOfReach, Refused, reason
 from darkroom.tracking.mlflow.conflicts import again_on_conflict
+from darkroom.tracking.mlflow.elected import RESULT_TAG, elect_run, is_completed_elsewhere
 from darkroom.tracking.mlflow.logged_model import LENGTH_OF_DIGEST, log_onnx
 from darkroom.tracking.mlflow.registry import propose
 from darkroom.tracking.mlflow.store import MAY_PASS, check_active
@@ -86,8 +87,9 @@ class Delivery:
 
     def _send(self, reading: Reading) -> None:
         self._waiting = []
-        if not self._receipt.run_id:
-            self._find_or_create_run()
+        if not self._receipt.run_id and not self._find_or_create_run():
+            self._acknowledge(reading.end)
+            return
         for line, offset in zip(reading.lines, reading.offsets, strict=True):
             if line.producer is None and isinstance(line.record, Metrics | Params | Tags):
                 self._waiting += _items(line.record)
@@ -109,14 +111,27 @@ class Delivery:
         self._receipt.offset = offset
         self._receipt.save(self._journal)
 
-    def _find_or_create_run(self) -> None:
+    def _find_or_create_run(self) -> bool:
+        """Set the journal's run; return False if another machine has sent the same run completely."""
+        is_wanted = True
         try:
-            self._receipt.run_id = self._find_run() or self._create_run()
+            if RESULT_TAG in self._journal.start().tags:
+                self._receipt.run_id, is_wanted = self._elect_run()
+            else:
+                self._receipt.run_id = self._find_run() or self._create_run()
         except Refused as refusal:  # for example because the experiment was deleted
             experiment_id, address = self._store.experiment.experiment_id, self._store.address
             check_active(self._call(lambda: self._client.get_experiment(experiment_id)), address)
             raise Misconfigured(f"{address} refuses every run: {refusal}") from refusal
         self._receipt.save(self._journal)
+        return is_wanted
+
+    def _elect_run(self) -> tuple[str, bool]:
+        experiment_id = self._store.experiment.experiment_id
+        run = elect_run(self._client, experiment_id, self._journal, self._call, self._create_run)
+        is_own = run.data.tags.get(JOURNAL_TAG) == self._journal.name
+        is_complete = not is_own and is_completed_elsewhere(self._client, run, self._call)
+        return run.info.run_id, not is_complete
 
     def _find_run(self) -> str:
         found = self._call(

@@ -33,6 +33,7 @@ from darkroom.tracking.journal.trouble import (
     reason,
 )
 from darkroom.tracking.journal.writer import close_dead
+from darkroom.tracking.mlflow.elected import RESULT_TAG
 from darkroom.tracking.mlflow.sender_process import is_successor_waiting, only_sender
 from darkroom.tracking.records import Metrics, NotResumed
 from darkroom.tracking.redacted_output import redacted_output
@@ -170,6 +171,8 @@ class Sender:
         records = [line.record for line in reading.lines]
         if not receipt.run_id and journal.start().may_resume:
             return any(isinstance(record, NotResumed) for record in records)
+        if RESULT_TAG in journal.start().tags:  # its parameters elect its run
+            return False
         if any(not isinstance(record, Metrics) for record in records):
             return True
         return time.monotonic() - self._sent_at.get(journal.name, 0.0) >= FLUSH_SECONDS

@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from darkroom.sweep.halving import num_promoted, promoted
 from darkroom.sweep.run import origin_of, run_sweep
 from darkroom.sweep.sampling import Known, draw_point
 from darkroom.sweep.search import Search
-from darkroom.sweep.study import JOURNAL, Trial, open_study
+from darkroom.sweep.storage import JOURNAL
+from darkroom.sweep.study import TakenOver, Trial, open_study
 from darkroom.sweep.training import RESULT, Unit, train_unit, write_model
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
@@ -267,8 +270,57 @@ def test_a_database_holds_the_trials_of_several_machines(
             (0, one.worker),
             (1, "another machine"),
         ]
+        assert two.trials() == one.trials()
     broken = of(tmp_path, LR, head="trials: 8\nstorage: sqlite:////no/such/folder/team.db")
     refuse(broken, tmp_path / "c", ORIGIN, r"storage: sqlite:///.* cannot be opened")
+
+
+def test_a_trial_of_a_lost_machine_is_trained_by_another_one_and_counts_once(tmp_path: Path) -> None:
+    database = tmp_path / "team.db"
+    sweep = of(tmp_path, LR, head=f"trials: 8\nstorage: sqlite:///{database}")
+    with (
+        open_study(sweep, tmp_path / "a", ORIGIN) as lost,
+        open_study(sweep, tmp_path / "b", ORIGIN) as other,
+    ):
+        other.worker = "another machine"
+        asleep = lost.add(1, {"train.lr": 0.5})
+        assert asleep is not None
+        lost.begin(asleep)
+        other.give_up_lost()
+        assert other.add(1, {"train.lr": 0.5}) is None  # it shows signs of life
+        with closing(sqlite3.connect(database)) as session, session:
+            session.execute("UPDATE trial_heartbeats SET heartbeat = '2001-01-01 00:00:00'")
+        other.give_up_lost()
+        assert other.given_up(1) == {"train.lr": 0.5}
+        taken = other.add(1, {"train.lr": 0.5})
+        assert taken is not None
+        for write in (
+            lambda: lost.report(asleep, 40, [0.75], {1: 0.75}, 0.1),
+            lambda: lost.finish(asleep, "complete"),
+        ):
+            with pytest.raises(TakenOver):
+                write()
+        other.finish(other.report(taken, 40, [0.25], {1: 0.25}, 0.1), "complete")
+        [counted] = lost.trials()
+        assert (counted.worker, counted.score()) == ("another machine", 0.25)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "postgresql://me:hunter2@host/db",
+        "postgresql://me:hunt/er2@host/db",
+        "postgresql://host/db?user=me&password=hunter2",
+        "PostgreSQL://me:hunter2@host/db",  # is no URL for a reason that is told first
+    ],
+)
+def test_a_password_in_the_address_of_a_database_is_refused_and_not_repeated(
+    tmp_path: Path, storage: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        of(tmp_path, LR, head=f"trials: 8\nstorage: {storage}")
+    assert "hunt" not in f"{refusal.value}"
+    assert of(tmp_path, LR, head="trials: 8\nstorage: postgresql://me@host:5432/db").storage
 
 
 # real trainings

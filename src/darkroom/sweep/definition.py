@@ -16,6 +16,10 @@ from darkroom.errors import UserError, did_you_mean
 from darkroom.params import Mistake, allowed_values, line_of, parse, shown
 from darkroom.sweep.dimensions import SHAPE, read_dimensions
 from darkroom.sweep.space import MAX_GRID, Point, Space
+from darkroom.tracking.secrets import redact
+
+_PASSWORD = re.compile(r"^[^?]*//[^?]*:[^?]*@|[?&;](ssl)?passw(or)?d=", re.IGNORECASE)
+"""In a URL: between the user and the host, or as an option."""
 
 
 class Pruning(Section):
@@ -147,7 +151,7 @@ class _Reader:
                 "pruning: promoted trials resume from checkpoints on this machine, so it cannot be"
                 " combined with storage, which several machines share",
             )
-        if file.storage is not None and re.match("[^/]*//[^/@]*:[^/@]*@", file.storage):
+        if file.storage is not None and _PASSWORD.search(file.storage):
             self._add(
                 ("storage",),
                 "storage: the URL contains a password, which a file in git must not; leave it out, and"
@@ -209,7 +213,8 @@ def _explained(error: ValidationError, values: dict[str, Any]) -> Iterator[Mista
         model: type[Section] = Pruning if len(place) > 1 else _File
         schema = model.model_json_schema()["properties"].get(place[-1], {"type": "string"})
         allowed = allowed_values(schema)
+        given = redact(shown(one["input"]))  # the URL of a database may have a password
         if one["type"] == "missing":
             yield place, f"{name} is missing; it must be {allowed}"
         else:
-            yield place, f"{name}: {shown(one['input'])} is not allowed; it must be {allowed}"
+            yield place, f"{name}: {given} is not allowed; it must be {allowed}"

@@ -18,7 +18,8 @@ from darkroom.sweep.definition import Sweep
 from darkroom.sweep.page import write_report
 from darkroom.sweep.runs import open_runs
 from darkroom.sweep.search import Search, config_of, configs_of, num_epochs
-from darkroom.sweep.study import Trial, check_optuna, open_study
+from darkroom.sweep.storage import check_optuna
+from darkroom.sweep.study import Trial, open_study
 from darkroom.sweep.summary import Summary, summarise, write_best
 from darkroom.sweep.training import Unit, forget, known_outcome, write_model
 from darkroom.sweep.winner import SWEEPS

@@ -1,6 +1,8 @@
 """Run the trials of a sweep: draw, train, compare, and continue wherever an earlier process ended."""
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,7 @@ from darkroom.runtime import Runtime
 from darkroom.sweep.definition import Sweep
 from darkroom.sweep.halving import num_promoted, promoted
 from darkroom.sweep.sampling import Known, draw_point
-from darkroom.sweep.study import Study, Trial
+from darkroom.sweep.study import Study, TakenOver, Trial
 from darkroom.sweep.training import Outcome, Unit, train_unit
 
 
@@ -40,6 +42,10 @@ def num_epochs(sweep: Sweep) -> int:
     return total
 
 
+POLL_SECONDS = 1.0
+"""Interval at which the trials of other machines are looked at, at the end of a sweep."""
+
+
 class Search:
     """The trials of a sweep, and how they are trained.
 
@@ -53,6 +59,7 @@ class Search:
         self, sweep: Sweep, study: Study, runtime: Runtime, root: Path, log: Path, bar: Bar
     ) -> None:
         self._sweep, self._study, self._bar = sweep, study, bar
+        self._met: set[int] = set()
         self._train = partial(train_unit, runtime=runtime, root=root, log=log)
 
     def run(self) -> Iterator[Trial]:
@@ -70,6 +77,8 @@ class Search:
     def _rungs(self) -> Iterator[Trial]:
         rungs = self._sweep.rungs
         yield from self._rung(self._all(), rungs[0], 0)
+        while self._waits_for_others():
+            yield from self._rung(self._all(), rungs[0], 0)
         for before, epochs in pairwise(rungs):
             reached = [one for one in self._study.trials() if before in one.scores]
             better = promoted(reached, before, num_promoted(self._sweep, len(reached)))
@@ -80,15 +89,39 @@ class Search:
             yield from self._rung(iter(better), epochs, before)
 
     def _all(self) -> Iterator[Trial]:
-        """Yield every trial that this machine trains; each is drawn when it is taken."""
+        """Yield every trial that this machine trains, once; each is drawn when it is taken."""
         for index in range(self._sweep.num_trials):
             known = {one.index: one for one in self._study.trials()}
             trial = known.get(index)
             if trial is None:
-                history = self._history([*known.values()], index)
-                trial = self._study.add(index, draw_point(self._sweep, index, history))
-            if trial is not None and trial.worker == self._study.worker:
+                point = self._study.given_up(index)
+                if point is None:
+                    history = self._history([*known.values()], index)
+                    point = draw_point(self._sweep, index, history)
+                trial = self._study.add(index, point)
+            if trial is not None and trial.worker == self._study.worker and trial.id not in self._met:
+                self._met.add(trial.id)
+                if trial.state == "running":
+                    self._study.begin(trial)
                 yield trial
+
+    def _waits_for_others(self) -> bool:
+        """Wait until a trial of another machine is over or lost; return False if all are over."""
+        told: set[str] = set()
+        while self._study.is_shared:
+            self._study.give_up_lost()
+            trials = self._study.trials()
+            running = [one for one in trials if one.state == "running" and one.id not in self._met]
+            if len(trials) < self._sweep.num_trials:
+                return True
+            if not running:
+                return False
+            waits = f"waiting for trial {running[0].index} of {running[0].worker}"
+            if waits not in told:
+                told.add(waits)
+                self._bar.note(waits)
+            time.sleep(POLL_SECONDS)
+        return False
 
     def _history(self, trials: list[Trial], index: int) -> list[Known]:
         """Return what the sampler learns from: trials that are over whenever others end."""
@@ -115,7 +148,8 @@ class Search:
                         waiting.append(trial)
                         yield from (Unit(one, epochs) for one in configs_of(sweep, config))
                         continue
-                    trial = self._study.finish(trial, "failed", config)
+                    with suppress(TakenOver):
+                        trial = self._study.finish(trial, "failed", config)
                 self._bar.advance((epochs - before) * sweep.num_seeds)
                 if trial.state != "running":
                     over.append(trial)
@@ -136,7 +170,14 @@ class Search:
         yield from over
 
     def _take(self, trial: Trial, outcomes: list[Outcome], epochs: int) -> Trial:
-        """Store what a trial's seeds have scored; return the trial with it."""
+        """Store what a trial's seeds have scored; return it, unchanged if it was taken over."""
+        try:
+            return self._stored(trial, outcomes, epochs)
+        except TakenOver:
+            self._bar.note(f"trial {trial.index} was taken over by another machine")
+            return trial
+
+    def _stored(self, trial: Trial, outcomes: list[Outcome], epochs: int) -> Trial:
         failure = next((one.failure for one in outcomes if one.failure), "")
         if failure:
             self._bar.note(f"trial {trial.index} failed")

@@ -5,11 +5,11 @@ follows. So whenever a sweep is killed, the storage says which trials there are 
 """
 
 import getpass
-import os
 import platform
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from darkroom.errors import UserError, brief
+from darkroom.errors import UserError
 from darkroom.params import shown
 from darkroom.sweep.definition import Sweep
 from darkroom.sweep.sampling import distributions, to_optuna
 from darkroom.sweep.space import Point
+from darkroom.sweep.storage import HEARTBEAT_SECONDS, database_failures, open_storage
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-    from optuna.storages.journal import JournalFileOpenLock
-
-JOURNAL = "optuna.log"
+    from optuna.trial import FrozenTrial
 
 State = Literal["running", "complete", "pruned", "failed"]
 
@@ -69,19 +68,27 @@ class Study:
     def __init__(self, sweep: Sweep, storage: "BaseStorage", study_id: int) -> None:
         self._sweep, self._storage, self._id = sweep, storage, study_id
         self.worker = f"{getpass.getuser()}@{platform.node()}:{Path.cwd()}"
+        self._in_training: set[int] = set()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may take trials, too."""
+        return self._sweep.storage is not None
 
     def trials(self) -> list[Trial]:
-        """Return the trials, by number; a number that two machines took at once counts once."""
+        """Return the trials, by number, without those that were given up.
+
+        A number that two machines took at once counts once.
+        """
         found: dict[int, Trial] = {}
         for one in self._storage.get_all_trials(self._id, deepcopy=False):
             index = one.user_attrs.get("index")
-            if index is None or index in found or index >= self._sweep.num_trials:
+            if index is None or index in found or index >= self._sweep.num_trials or _is_given_up(one):
                 continue
-            values = {one.name: one.values for one in self._sweep.space.dimensions}
             found[index] = Trial(
                 index,
                 one._trial_id,
-                {name: values[name].from_optuna(value) for name, value in one.params.items()},
+                self._point(one),
                 _STATES[one.state.name],
                 {int(epochs): scores for epochs, scores in one.user_attrs.get("scores", {}).items()},
                 dict(one.intermediate_values),
@@ -90,6 +97,50 @@ class Study:
                 one.user_attrs.get("error", 0.0),
             )
         return [found[index] for index in sorted(found)]
+
+    def _point(self, stored: "FrozenTrial") -> Point:
+        values = {one.name: one.values for one in self._sweep.space.dimensions}
+        return {name: values[name].from_optuna(value) for name, value in stored.params.items()}
+
+    def given_up(self, index: int) -> Point | None:
+        """Return the values of a trial that a lost machine has begun; None if there is none."""
+        for one in self._storage.get_all_trials(self._id, deepcopy=False):
+            if one.user_attrs.get("index") == index and _is_given_up(one):
+                return self._point(one)
+        return None
+
+    def give_up_lost(self) -> None:
+        """Give up the trials of machines that have shown no sign of life for a while."""
+        from optuna import load_study
+        from optuna.storages import fail_stale_trials
+
+        with warnings.catch_warnings(action="ignore"):  # it is called experimental
+            fail_stale_trials(load_study(study_name=self._sweep.name, storage=self._storage))
+
+    def begin(self, trial: Trial) -> None:
+        """Show from now on that this machine trains a trial."""
+        if self.is_shared:
+            self._in_training.add(trial.id)
+            self._storage.record_heartbeat(trial.id)  # type: ignore[attr-defined]
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Show while the block runs, from time to time, which trials this machine trains."""
+        is_over = threading.Event()
+
+        def beat() -> None:
+            while not is_over.wait(HEARTBEAT_SECONDS):
+                for trial_id in sorted(self._in_training):
+                    with suppress(Exception):  # the training itself reports what is wrong
+                        self._storage.record_heartbeat(trial_id)  # type: ignore[attr-defined]
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        if self.is_shared:
+            thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
 
     def add(self, index: int, point: Point) -> Trial | None:
         """Store a trial that begins; return None if another machine has taken its number."""
@@ -117,27 +168,48 @@ class Study:
         curve: Mapping[int, float],
         error: float,
     ) -> Trial:
-        """Store what a trial scored after a number of epochs; return the trial with it."""
-        for epoch, value in curve.items():
-            if epoch not in trial.curve:
-                self._storage.set_trial_intermediate_value(trial.id, epoch, value)
+        """Store what a trial scored after a number of epochs; return the trial with it.
+
+        Raises:
+            TakenOver: another machine has given this one up.
+        """
         every = {**trial.scores, epochs: list(scores)}
-        self._storage.set_trial_user_attr(trial.id, "error", error)
-        self._storage.set_trial_user_attr(
-            trial.id, "scores", {str(number): values for number, values in every.items()}
-        )
+        with self._writing(trial):
+            for epoch, value in curve.items():
+                if epoch not in trial.curve:
+                    self._storage.set_trial_intermediate_value(trial.id, epoch, value)
+            self._storage.set_trial_user_attr(trial.id, "error", error)
+            self._storage.set_trial_user_attr(
+                trial.id, "scores", {str(number): values for number, values in every.items()}
+            )
         return self._again(trial)
 
     def finish(self, trial: Trial, state: State, failure: str = "") -> Trial:
-        """Store the final state of a trial; return the trial with it."""
+        """Store the final state of a trial; return the trial with it.
+
+        Raises:
+            TakenOver: another machine has given this one up.
+        """
         from optuna.trial import TrialState
 
-        if failure:
-            self._storage.set_trial_user_attr(trial.id, "failure", failure)
         name = next(optuna for optuna, own in _STATES.items() if own == state)
         values = None if state == "failed" else [trial.score()]
-        self._storage.set_trial_state_values(trial.id, TrialState[name], values)
+        with self._writing(trial):
+            if failure:
+                self._storage.set_trial_user_attr(trial.id, "failure", failure)
+            self._storage.set_trial_state_values(trial.id, TrialState[name], values)
+        self._in_training.discard(trial.id)
         return self._again(trial)
+
+    @contextmanager
+    def _writing(self, trial: Trial) -> Iterator[None]:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            self._in_training.discard(trial.id)
+            raise TakenOver from None
 
     def _again(self, trial: Trial) -> Trial:
         return next(one for one in self.trials() if one.index == trial.index)
@@ -149,6 +221,15 @@ _STATES: dict[str, State] = {
     "PRUNED": "pruned",
     "FAIL": "failed",
 }
+
+
+class TakenOver(Exception):
+    """Another machine trains the trial now, because this one showed no sign of life."""
+
+
+def _is_given_up(stored: "FrozenTrial") -> bool:
+    """Return whether a trial was begun for nothing; one that failed says why."""
+    return stored.state.name == "FAIL" and not stored.user_attrs.get("failure")
 
 
 @contextmanager
@@ -172,66 +253,13 @@ def open_study(sweep: Sweep, folder: Path, origin: Mapping[str, Any]) -> Iterato
             f"{folder}: another `darkroom sweep` is running here; wait until it ends, or stop it"
         ) from None
     try:
-        storage = _open_storage(sweep, folder)
-        study_id = _open(storage, sweep, folder, origin)
-        yield Study(sweep, storage, study_id)
+        storage = open_storage(sweep, folder)
+        with database_failures(sweep):
+            study = Study(sweep, storage, _open(storage, sweep, folder, origin))
+            with study.heartbeat():
+                yield study
     finally:
         lock.release()
-
-
-def _open_storage(sweep: Sweep, folder: Path) -> "BaseStorage":
-    check_optuna()
-    import optuna
-    from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if sweep.storage is None:
-        journal = folder / JOURNAL
-        _end_line(journal)
-        with warnings.catch_warnings(action="ignore"):
-            return JournalStorage(JournalFileBackend(os.fspath(journal), _no_lock()))
-    try:
-        return RDBStorage(sweep.storage)
-    except Exception as error:  # of the driver of any database
-        raise UserError(f"storage: {sweep.storage} cannot be opened: {brief(error)}") from None
-
-
-def check_optuna() -> None:
-    """Raise ``UserError`` if Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "darkroom sweep needs Optuna; install it with `pip install 'darkroom[sweep]'`, or `pip"
-            " install optuna`"
-        ) from None
-
-
-def _no_lock() -> "JournalFileOpenLock":
-    """Return a lock in place of Optuna's, which a killed process leaves behind for half a minute.
-
-    The lock of the sweep keeps other processes out.
-    """
-    from optuna.storages.journal import JournalFileOpenLock
-
-    class NoLock(JournalFileOpenLock):
-        def acquire(self) -> bool:
-            return True
-
-        def release(self) -> None:
-            pass
-
-    return NoLock("unused")
-
-
-def _end_line(journal: Path) -> None:
-    """Remove an incomplete last line, left by a killed process: Optuna cannot read past it."""
-    if not journal.exists():
-        return
-    with journal.open("r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
 
 
 def _open(storage: "BaseStorage", sweep: Sweep, folder: Path, origin: Mapping[str, Any]) -> int:

@@ -73,6 +73,24 @@ def test_results_without_a_run_are_logged_from_their_files_once(made_elsewhere: 
     assert len(rows(made_elsewhere, "select * from runs")) == 2
 
 
+def test_a_run_that_another_machine_left_unfinished_is_completed_and_nothing_is_logged_twice(
+    made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results are in no commit, so each machine restores them with a time of its own."""
+    sync()
+    everything = "select run_uuid, key, value, step, timestamp from metrics order by 1, 2, 4, 5"
+    before = rows(made_elsewhere, everything)
+    client = MlflowClient(f"sqlite:///{made_elsewhere / 'mlflow.db'}")
+    runs = rows(made_elsewhere, "select run_uuid, name from runs order by name")
+    for run_id, _ in runs:
+        client.update_run(run_id, status="RUNNING")
+    monkeypatch.setattr("darkroom.tracking.mlflow.elected.STALLED_SECONDS", 0.1)
+    assert sync()[0] == 0
+    assert rows(made_elsewhere, "select run_uuid, name from runs order by name") == runs
+    assert {status for (status,) in rows(made_elsewhere, "select status from runs")} == {"FINISHED"}
+    assert rows(made_elsewhere, everything) == before
+
+
 def test_another_parameter_is_another_result_though_the_bytes_are_the_same(made_elsewhere: Path) -> None:
     sync()
     lock = (made_elsewhere / "dvc.lock").read_text()

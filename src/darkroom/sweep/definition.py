@@ -16,7 +16,7 @@ from darkroom.errors import UserError, did_you_mean
 from darkroom.params import Mistake, allowed_values, line_of, parse, shown
 from darkroom.sweep.dimensions import SHAPE, read_dimensions
 from darkroom.sweep.space import MAX_GRID, Point, Space
-from darkroom.tracking.secrets import redact
+from darkroom.tracking.secrets.redaction import redact
 
 _PASSWORD = re.compile(r"^[^?]*//[^?]*:[^?]*@|[?&;](ssl)?passw(or)?d=", re.IGNORECASE)
 """In a URL: between the user and the host, or as an option."""

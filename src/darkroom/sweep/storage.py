@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from darkroom.errors import UserError, brief
 from darkroom.sweep.definition import Sweep
-from darkroom.tracking.secrets import redact, shown_address
+from darkroom.tracking.secrets.addresses import shown_address
+from darkroom.tracking.secrets.redaction import redact
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

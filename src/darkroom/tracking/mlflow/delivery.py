@@ -90,15 +90,17 @@ class Delivery:
         if not self._receipt.run_id and not self._find_or_create_run():
             self._acknowledge(reading.end)
             return
+        time_ms = self._time_of_restored()
         for line, offset in zip(reading.lines, reading.offsets, strict=True):
-            if line.producer is None and isinstance(line.record, Metrics | Params | Tags):
-                self._waiting += _items(line.record)
+            record = _at_time(line.record, time_ms)
+            if line.producer is None and isinstance(record, Metrics | Params | Tags):
+                self._waiting += _items(record)
                 if len(self._waiting) < LIMITS[Metric]:
                     continue
                 self._flush()
             else:
                 self._flush()
-                self._send_alone(line.record, line.producer)
+                self._send_alone(record, line.producer)
             self._acknowledge(offset)
         self._flush()
         for remark in reading.damage:
@@ -132,6 +134,15 @@ class Delivery:
         is_own = run.data.tags.get(JOURNAL_TAG) == self._journal.name
         is_complete = not is_own and is_completed_elsewhere(self._client, run, self._call)
         return run.info.run_id, not is_complete
+
+    def _time_of_restored(self) -> int | None:
+        """Return the time of all points of a restored run, which another machine may have created.
+
+        None for other runs: their points have the times at which they were reported.
+        """
+        if RESULT_TAG not in self._journal.start().tags:
+            return None
+        return self._call(lambda: self._client.get_run(self._receipt.run_id)).info.start_time
 
     def _find_run(self) -> str:
         found = self._call(
@@ -326,6 +337,12 @@ def _items(record: Metrics | Params | Tags) -> list[Item]:
             return [Param(name, value) for name, value in values.items()]
         case Tags(values=values):
             return [RunTag(name, value) for name, value in values.items()]
+
+
+def _at_time(record: Record, time_ms: int | None) -> Record:
+    if time_ms is None or "timestamp_ms" not in type(record).model_fields:
+        return record
+    return record.model_copy(update={"timestamp_ms": time_ms})
 
 
 def _label(record: Record) -> str:

@@ -31,7 +31,7 @@ NUM_ROUNDS = 20
 
 POLL_SECONDS = 1.0
 
-STALLED_SECONDS = 30.0
+STALLED_SECONDS = 60.0
 """How long the run of another machine may stay unchanged before this one completes it."""
 
 Call = Callable[[Callable[[], Any]], Any]

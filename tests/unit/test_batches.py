@@ -124,7 +124,7 @@ def storages(folders: dict[Storage, Path]) -> dict[str, Callable[[torch.device, 
             HostImages(encoded, device, False), decoded, device
         ),
         "encoded, 0 workers": lambda device, needs_host: HostImages(encoded, device, needs_host),
-        **{f"encoded, {number} workers": workers(number) for number in (1, 2, 3, 4)},
+        **{f"encoded, {number} workers": workers(number) for number in (1, 2, 3)},
     }
 
 
@@ -245,7 +245,7 @@ def test_batches_are_equal_in_chunks_of_any_size_from_any_step(
         assert all(torch.equal(*parts) for parts in zip(*pair, strict=True))
 
 
-NAMES = ["mapped", "resident", *(f"encoded, {number} workers" for number in range(5))]
+NAMES = ["mapped", "resident", *(f"encoded, {number} workers" for number in range(4))]
 DEVICES = [
     CPU,
     pytest.param(
@@ -257,7 +257,7 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 @pytest.mark.parametrize(
-    "name", quick_first(set(NAMES) - {"encoded, 2 workers", "encoded, 3 workers"}, NAMES)
+    "name", quick_first(set(NAMES) - {"encoded, 1 workers", "encoded, 3 workers"}, NAMES)
 )
 def test_batches_are_equal_wherever_the_images_lie(
     folders: dict[Storage, Path],

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from darkroom.evaluation.intervals import with_intervals
+from darkroom.evaluation.tables import write_classes
 from darkroom.metrics import intervals
 from darkroom.metrics.classification import metrics_file
 from darkroom.metrics.intervals import score_intervals, wilson
@@ -140,7 +141,8 @@ def test_metrics_report_and_summary_have_the_intervals(kind: str, tmp_path: Path
     assert "based on 40 images, and do not include" in definition(test)
     assert any("fewer than 20 test images" in remark for remark in remarks_on(test))
     assert not any("fewer than 20" in remark for remark in remarks_on(metrics_file(evaluated.metrics)))
-    with_them.write_plots(tmp_path / "plots")
+    write_classes(with_them.evaluation, tmp_path / "plots/classes.csv")
+    test_reporting.write_blank_pictures(tmp_path / "plots")
     with_them.write_report(tmp_path / "plots", tmp_path / "report.html")
     page = test_reporting.Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     header, *rows = page.rows

@@ -553,9 +553,8 @@ def test_a_flip_anywhere_in_either_file_is_refused_by_name(
     assert run("predict", copied, photos).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.json"])
 def test_files_of_two_exports_are_not_mixed(
-    name: str, copied: Path, photos: Path, anywhere: Path, tmp_path: Path
+    copied: Path, photos: Path, anywhere: Path, tmp_path: Path
 ) -> None:
     """The other export has the same architecture, and its classes in another order."""
     torch.manual_seed(2)
@@ -565,10 +564,12 @@ def test_files_of_two_exports_are_not_mixed(
     files = write_formats(["onnx"], tmp_path / "model.safetensors", Source(model, spec), other)
     write_json(describe_export(spec.preprocessing(), other, files), other / "model.json")
     assert run("predict", other, photos).exit_code == 0
-    shutil.copy(other / name, copied)
-    message = refused("predict", copied, photos)
-    assert message.startswith(f"{copied / 'model.onnx'}: the ")
-    assert "copy the whole folder of one export" in message
+    for name in ("model.onnx", "model.json"):
+        mixed = shutil.copytree(copied, tmp_path / f"with another {name}")
+        shutil.copy(other / name, mixed)
+        message = refused("predict", mixed, photos)
+        assert message.startswith(f"{mixed / 'model.onnx'}: the ")
+        assert "copy the whole folder of one export" in message
 
 
 def test_an_export_without_digests_is_refused_with_what_to_do(

@@ -42,9 +42,10 @@ NAME = "darkroom"
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template(empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with three versions, the third of them the candidate."""
     root = tmp_path_factory.mktemp("promote")
+    shutil.copy(empty_mlflow, root)
     store = new_store(root, NAME)
     for factor, f1 in ((1.0, 0.8), (2.0, 0.9), (3.0, 0.85)):
         export(store, root, factor, f1)

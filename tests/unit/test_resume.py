@@ -274,6 +274,15 @@ def half_done() -> Callable[[], dict[str, Any]]:
     return lambda: copy.deepcopy(kept[0])
 
 
+@pytest.fixture(scope="module")
+def whole(half_done: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The end of the job called all, which its saved state leads to as well."""
+    job = JOBS["all"]
+    end = job.run(job.new_state())
+    assert differences(ended(job, half_done()), end) == []
+    return end
+
+
 def ended(job: Job, values: dict[str, Any]) -> dict[str, Any]:
     state = job.new_state(weights_seed=1)
     state.restore(values)
@@ -318,27 +327,25 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_one_changed_value_of_a_state_gives_other_weights(
-    change: Callable[[dict[str, Any]], None], half_done: Callable[[], dict[str, Any]]
+    change: Callable[[dict[str, Any]], None],
+    half_done: Callable[[], dict[str, Any]],
+    whole: dict[str, Any],
 ) -> None:
-    job = JOBS["all"]
-    whole = job.run(job.new_state())
-    assert differences(ended(job, half_done()), whole) == []
     changed = half_done()
     change(changed)
-    end = ended(job, changed)
+    end = ended(JOBS["all"], changed)
     assert differences(end["model"], whole["model"])
     assert differences(end["averaged"], whole["averaged"])
 
 
 def test_a_changed_average_changes_what_is_validated_and_nothing_that_is_trained(
     half_done: Callable[[], dict[str, Any]],
+    whole: dict[str, Any],
 ) -> None:
-    job = JOBS["all"]
-    whole = job.run(job.new_state())
     changed = half_done()
     for tensor in changed["averaged"]["module"].values():
         tensor.flatten()[:1] += 1
-    end = ended(job, changed)
+    end = ended(JOBS["all"], changed)
     assert differences(end["averaged"], whole["averaged"])
     assert differences(end["kept_weights"], whole["kept_weights"])
     assert differences(end["model"], whole["model"]) == []
@@ -346,9 +353,9 @@ def test_a_changed_average_changes_what_is_validated_and_nothing_that_is_trained
 
 def test_another_seed_after_resuming_gives_other_weights(
     half_done: Callable[[], dict[str, Any]],
+    whole: dict[str, Any],
 ) -> None:
     job = replace(JOBS["all"], seed=1)
-    whole = JOBS["all"].run(JOBS["all"].new_state())
     assert differences(ended(job, half_done())["model"], whole["model"])
 
 

@@ -39,13 +39,13 @@ def test_what_takes_little_time_is_decoded(trick: Overwork) -> None:
     decode(trick.make(trick.much), LAYOUT, tiff=True)
 
 
-@pytest.mark.parametrize("size", [1, 40, 1_000, 2**16])
 @pytest.mark.parametrize("trick", OVERWORK.values(), ids=OVERWORK)
-def test_a_part_of_a_file_is_never_too_much(trick: Overwork, size: int) -> None:
+def test_a_part_of_a_file_is_never_too_much(trick: Overwork) -> None:
     """Headers are read from the beginning of a file, cut wherever that is."""
-    content = trick.make(trick.harmless or 1)[:size]
-    for format in ("JPEG", "PNG", "GIF", "PPM", "TIFF", "AVIF", "BMP", "WEBP"):
-        check_structure(format, content)
+    content = trick.make(trick.harmless or 1)
+    for size in (1, 40, 1_000, 2**16):
+        for format in ("JPEG", "PNG", "GIF", "PPM", "TIFF", "AVIF", "BMP", "WEBP"):
+            check_structure(format, content[:size])
 
 
 @pytest.mark.parametrize("name", ["PNG of empty chunks", "JPEG of padding", "AVIF of items"])
@@ -63,8 +63,8 @@ ORDINARY = {
     "GIF": {},
     "PPM": {},
     "TIFF": {"compression": "tiff_lzw"},
-    "WEBP": {"lossless": True},
-    "AVIF": {"icc_profile": bytes(600_000)},
+    "WEBP": {"lossless": True, "method": 0},
+    "AVIF": {"icc_profile": bytes(600_000), "speed": 10},
     "BMP": {},
 }
 

@@ -614,12 +614,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 SAME: dict[str, dict[str, Any]] = {
     "again": {},
     "stored encoded": {"data": "encoded"},
-    **{f"decoded by {workers} workers": {"data": "encoded", "workers": workers} for workers in (1, 3)},
+    "decoded by 2 workers": {"data": "encoded", "workers": 2},
 }
 """Changes of what must not matter."""
-SAME_SLOWLY: dict[str, dict[str, Any]] = {
-    f"decoded by {workers} workers": {"data": "encoded", "workers": workers} for workers in (2, 4)
-}
+SAME_SLOWLY: dict[str, dict[str, Any]] = {"decoded by 3 workers": {"data": "encoded", "workers": 3}}
 POLICY: dict[str, dict[str, Any]] = {
     f"policy of {workers} workers": {"augment": {"policy": "trivialaugment"}, "workers": workers}
     for workers in (0, 2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,11 @@ ROOT = Path(__file__).parents[2]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def database(empty_mlflow: Path, project: Path) -> Path:
+    return Path(shutil.copy(empty_mlflow, project))
 
 
 def opened(project: Path) -> Store:
@@ -46,6 +52,7 @@ def ui_sh(**env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.usefixtures("database")
 def test_the_page_is_the_table_of_models(project: Path) -> None:
     store = opened(project)
     number = store.experiment.experiment_id
@@ -58,6 +65,7 @@ def test_the_page_is_the_table_of_models(project: Path) -> None:
     assert told() == [str(project), address, "mlflow.db"]
 
 
+@pytest.mark.usefixtures("database")
 def test_an_experiment_made_before_gets_its_view_once(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ def test_the_lowest_level_widens_what_a_pixel_sees(depth: int, num_rows: range) 
 def test_the_formula_tells_which_sizes_are_restored(depth: int, pooling: str) -> None:
     windows = UNet.halvings(depth, pooling)
     network = UNet(1, 1, depth, "silu", pooling).to("meta").eval()
-    for size in range(1, 40):
+    for size in (*range(1, 10), 12, 15, 16, 17, 24, 31, 32, 33):
         fits = output_size(size, windows) * 2 ** len(windows) == size
         try:
             shape = network(torch.zeros(1, 1, size, size, device="meta")).shape

@@ -11,6 +11,7 @@ from darkroom.tracking.run import Run
 def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     import pyarrow.parquet as pq
 
+    from darkroom.bounded_json import load_json
     from darkroom.compute.determinism import set_determinism
     from darkroom.dataset.info import load_info
     from darkroom.dataset.prepared import open_split
@@ -33,7 +34,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.models.exported import DESCRIPTION, describe_export
     from darkroom.models.file import load_model
     from darkroom.params import flatten
-    from darkroom.reporting.tables import read_json, write_json
+    from darkroom.reporting.tables import write_json
 
     options = config.export
     set_determinism(0, config.num_threads)
@@ -57,7 +58,7 @@ def main(config: ExportConfig, runtime: Runtime, run: Run) -> None:
     kind = exported_input(spec.input)
     golden = kind.write_golden(model, spec, examples, options.parity_tolerance, EXPORT)
 
-    metrics = read_json(METRICS)["test"]
+    metrics = load_json(METRICS)["test"]
     parity_file, card, sbom = EXPORT / "parity.json", EXPORT / "README.md", EXPORT / SBOM
     write_json(checked, parity_file)
     descriptions = [(FORMATS[name].file_name, FORMATS[name].description) for name in options.formats]

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 from support import make_spec
 
+from darkroom.bounded_json import load_json
 from darkroom.cli import main
 from darkroom.export.statement import PREDICATE_TYPE, write_certificate
 from darkroom.models.exported import describe_export, load_description
-from darkroom.reporting.tables import read_json, write_json
+from darkroom.reporting.tables import write_json
 
 PREDICATE = {"data": {"sha256": "0" * 64}, "metrics": {"f1_macro": 0.5}}
 
@@ -70,7 +71,7 @@ def openssl(*arguments: object) -> subprocess.CompletedProcess:
 
 
 def test_it_names_every_file_with_its_sha256(export: Path) -> None:
-    statement = read_json(export / "certificate.json")
+    statement = load_json(export / "certificate.json")
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["predicateType"] == PREDICATE_TYPE
     assert {each["name"]: each["digest"] for each in statement["subject"]} == {
@@ -90,7 +91,7 @@ def test_it_has_the_same_bytes_when_it_is_written_again(export: Path) -> None:
 
 
 def edit_certificate(folder: Path, change: Callable[[dict], object]) -> None:
-    statement = read_json(folder / "certificate.json")
+    statement = load_json(folder / "certificate.json")
     change(statement)
     text = json.dumps(statement, indent=2, sort_keys=True)
     (folder / "certificate.json").write_text(f"{text}\n")
@@ -197,7 +198,7 @@ def test_a_signed_export_is_verified_with_the_public_key(export: Path, keys: Pat
 def test_openssl_verifies_the_signature(export: Path, keys: Path, tmp_path: Path) -> None:
     """What is signed is put together here after the specification of DSSE."""
     run("sign", export, "--key", keys / "mine.pem")
-    envelope = read_json(tmp_path / "export.dsse.json")
+    envelope = load_json(tmp_path / "export.dsse.json")
     content = (export / "certificate.json").read_bytes()
     assert base64.b64decode(envelope["payload"]) == content
     kind = "application/vnd.in-toto+json"

@@ -682,7 +682,7 @@ def test_a_dataset_json_that_is_missing_or_of_another_version_is_refused(
         ("{", "not JSON with a format_version"),
         ("[]", "not JSON with a format_version"),
         ("[" * 100_000, "not JSON with a format_version"),
-        ("\xff", "'utf-8' codec"),
+        ("\xff", "not JSON with a format_version: 'utf-8' codec"),
         ('{"class_names": []}', "not JSON with a format_version"),
         (f'{{"format_version": {FORMAT_VERSION}}}', "no content_sha256"),
         (json.dumps(seal({"format_version": FORMAT_VERSION})), "class_names: Field required"),

@@ -26,6 +26,7 @@ from sklearn import metrics as sk
 from support import NO_WARNINGS, make_spec, output_of, start_python, write_shards
 from torch import Tensor
 
+from darkroom.bounded_json import load_json
 from darkroom.dataset.info import DatasetInfo
 from darkroom.dataset.shards import Shards
 from darkroom.escape import for_line
@@ -52,7 +53,7 @@ from darkroom.preparation.figures import (
 )
 from darkroom.reporting.figures import draw_history
 from darkroom.reporting.scores import definition
-from darkroom.reporting.tables import read_json, write_csv, write_json
+from darkroom.reporting.tables import write_csv, write_json
 from darkroom.targets import Target
 from darkroom.tracking.ledger.restored import history_metrics
 from darkroom.training.course import EpochResult
@@ -73,7 +74,7 @@ def test_json_is_sorted_readable_and_ends_with_a_newline(tmp_path: Path) -> None
     values = {"b": [1, None, True], "a": {"ü": 0.1, "c": "日本"}}
     write_json(values, path)
     text = path.read_text(encoding="utf-8")
-    assert json.loads(text) == read_json(path) == values
+    assert json.loads(text) == load_json(path) == values
     assert text.index('"a"') < text.index('"c"') < text.index('"ü"') < text.index('"b"')
     assert text.endswith("}\n")
     assert "日本" in text
@@ -96,7 +97,7 @@ def test_json_refuses_what_is_no_number_and_leaves_the_file_as_it_was(
     write_json({"good": 1}, path)
     with pytest.raises(ValueError, match="JSON"):
         write_json({"nested": [{"deep": value}]}, path)
-    assert read_json(path) == {"good": 1}
+    assert load_json(path) == {"good": 1}
 
 
 def test_csv_comes_back_as_it_was(tmp_path: Path) -> None:

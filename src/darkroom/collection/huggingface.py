@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from darkroom.bounded_json import load_json
 from darkroom.collection.entries import SPLIT_NAMES, Entry, Split, split_called
 from darkroom.collection.folder import FolderFiles, other_files, read_part
 from darkroom.errors import UserError, brief, counted, listed
@@ -125,7 +126,7 @@ def _split(folder: Path, name: str) -> Split:
 
 def _read_json(path: Path, key: str) -> list[Any]:
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))[key])
+        return list(load_json(path)[key])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: cannot be read, or is damaged ({error!r})") from None
 

@@ -1,10 +1,10 @@
 """Models from the project's folder, and from git revisions and experiments by DVC's cache."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from darkroom.bounded_json import load_json
 from darkroom.comparison.predictions import Predictions
 from darkroom.comparison.side import Side
 from darkroom.errors import UserError
@@ -147,7 +147,7 @@ def _read_result(path: Path, results: dict[str, Result], outputs: Outputs, model
 def workspace_digest() -> str:
     """Return the digest of the prepared data in the folder; empty if it cannot be read."""
     try:
-        digest = json.loads(DATASET.read_bytes())["digest"]
+        digest = load_json(DATASET)["digest"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     return digest if isinstance(digest, str) else ""

@@ -1,9 +1,9 @@
 """Judge the model in the workspace by ``evaluate.gate``, also against another model."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from darkroom.bounded_json import load_json
 from darkroom.comparison.from_dvc import workspace
 from darkroom.comparison.sides import find_side
 from darkroom.comparison.verdict import Comparison, compare
@@ -26,7 +26,7 @@ def judge_workspace(gate: Mapping[str, Any] | None) -> tuple[list[str], Comparis
             "evaluate.gate is null, so there is nothing to judge; docs/compare.md describes it"
         )
     try:
-        test = json.loads(METRICS.read_bytes())["test"]
+        test = load_json(METRICS)["test"]
         check_gate(gate, [row["class"] for row in test["per_class"]])
         is_old = judge(gate, test) and "f1_macro_low" not in test
         reasons = failures(gate, test)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
+from darkroom.bounded_json import BadJson, load_json
 from darkroom.digests import SEAL, FileDigest, Mismatch, seal, unseal
 from darkroom.errors import UserError
 from darkroom.inputs import Encoding, Input, input_of
@@ -91,15 +92,15 @@ def load_info(path: Path) -> DatasetInfo:
         UserError: the file is missing, damaged, edited, or of another format version.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        values = load_json(path)
+        version = values["format_version"]
     except FileNotFoundError:
         raise UserError(f"{path}: the file does not exist; run `dvc repro prepare`") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise _damaged(path, f"{error}") from None
-    try:
-        values = json.loads(text)
-        version = values["format_version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except BadJson as error:
+        raise _damaged(path, f"not JSON with a format_version: {error}") from None
+    except (KeyError, TypeError):
         raise _damaged(path, "not JSON with a format_version") from None
     if version != FORMAT_VERSION:
         age = "an earlier" if isinstance(version, int) and version < FORMAT_VERSION else "another"

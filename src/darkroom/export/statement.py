@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from darkroom.bounded_json import parse_json, read_bounded
 from darkroom.digests import FileDigest, Mismatch, file_sha256, seal, unseal
 from darkroom.errors import UserError, brief
 from darkroom.models.exported import DESCRIPTION, MAX_BYTES, REMEDY, load_description
@@ -67,10 +68,8 @@ def load_certificate(folder: Path) -> tuple[bytes, dict[str, str], dict[str, Any
     """
     path = folder / CERTIFICATE
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise _damaged(path, f"{size:,} bytes")
-        content = path.read_bytes()
-        document = json.loads(content)
+        content = read_bounded(path, MAX_BYTES)
+        document = parse_json(content)
         if content != _encoded(document):  # so that no byte can change, not even between values
             raise _damaged(path, "not written by darkroom")
     except FileNotFoundError:

@@ -1,6 +1,5 @@
 """model.json: the description of an exported model, with digests of the files beside it."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from darkroom.bounded_json import BadJson, load_json
 from darkroom.digests import FileDigest, Mismatch, check_file, seal, unseal
 from darkroom.errors import UserError, brief, listed
 
@@ -57,16 +57,14 @@ def load_description(folder: Path) -> tuple[dict[str, Any], dict[str, FileDigest
     """
     path = folder / DESCRIPTION
     try:
-        if (size := path.stat().st_size) > MAX_BYTES:
-            raise _damaged(path, f"{size:,} bytes")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = load_json(path, MAX_BYTES)
     except FileNotFoundError:
         raise UserError(
             f"{path}: there is no such file; {folder} must be a folder that the export stage wrote"
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
+    except BadJson as error:
         raise _damaged(path, brief(error)) from None
     if isinstance(document, dict) and "class_names" in document and FILES not in document:
         raise UserError(

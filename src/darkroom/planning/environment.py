@@ -1,11 +1,11 @@
 """Compare the environment with the one that produced the results, without importing any package."""
 
-import json
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from darkroom.bounded_json import load_json
 from darkroom.errors import listed
 from darkroom.paths import ENVIRONMENT
 
@@ -16,7 +16,7 @@ def environment_remark(root: Path) -> str:
     Only Python and packages are compared: the processor and the GPU are not.
     """
     try:
-        recorded = json.loads((root / ENVIRONMENT).read_text(encoding="utf-8"))
+        recorded = load_json(root / ENVIRONMENT)
         differences = listed(_differences(recorded), 5)
     except (OSError, ValueError, AttributeError):
         return ""

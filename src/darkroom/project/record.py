@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
+from darkroom.bounded_json import load_json
 from darkroom.errors import UserError
 
 RECORD = Path("darkroom.json")
@@ -37,7 +38,7 @@ class Record:
         """
         path = root / RECORD
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = load_json(path)
             name, version = f"{document['project']}", f"{document['darkroom']}"
             files = dict(document["files"])
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Read and write CSV and JSON files: the same bytes for the same values."""
+"""Write CSV and JSON files: the same bytes for the same values."""
 
 import csv
 import json
@@ -12,11 +12,6 @@ def write_json(values: Mapping[str, Any], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from darkroom.bounded_json import load_json
 from darkroom.compute.device import select_device
 from darkroom.compute.environment import describe_environment, fingerprint
 from darkroom.config.train import TrainConfig
@@ -117,7 +118,7 @@ def _write_model(summary: Summary, runtime: Runtime, root: Path, log: Path, fold
     wanted = {"trial": summary.best.index, "origin": dict(summary.origin)}
     model = folder / MODEL
     try:
-        known = json.loads(memo.read_text(encoding="utf-8"))
+        known = load_json(memo)
         if known == {**wanted, "sha256": file_sha256(model)}:
             return
     except (OSError, ValueError):

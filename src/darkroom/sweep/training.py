@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from darkroom.bounded_json import load_json
 from darkroom.config.train import TrainConfig
 from darkroom.errors import UserError
 from darkroom.params import flatten
@@ -110,7 +111,7 @@ def _place(config: TrainConfig, root: Path) -> Path:
 def known_outcome(unit: Unit, root: Path) -> Outcome | None:
     """Return the stored outcome of a unit, if there is one; ``root``: see ``train_unit``."""
     try:
-        values = json.loads((_place(unit.config, root) / RESULT).read_text(encoding="utf-8"))
+        values = load_json(_place(unit.config, root) / RESULT)
     except (OSError, ValueError):
         return None
     results = [EpochResult(**result) for result in values["results"]]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from darkroom.bounded_json import load_json
 from darkroom.errors import UserError, did_you_mean, listed
 from darkroom.paths import DATASET
 
@@ -43,7 +44,7 @@ def differences(folder: Path, params: Mapping[str, Any]) -> list[tuple[str, Any,
     Returns:
         ``(name, value in the sweep, value now)``; ``data.digest`` for the prepared images.
     """
-    found = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    found = load_json(folder / SUMMARY)
     best = next(one for one in found["trials"] if one["trial"] == found["best"])
     wanted = {**found["origin"], **best["params"]}
     now = json.loads(json.dumps(dict(params)))

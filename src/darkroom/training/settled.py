@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from darkroom.bounded_json import load_json
 from darkroom.digests import Mismatch, seal, unseal
 from darkroom.errors import brief
 from darkroom.whole_files import whole_file
@@ -13,7 +14,7 @@ from darkroom.whole_files import whole_file
 def load_settled(path: Path) -> dict[str, Any]:
     """Return what ``save_settled`` wrote; empty if there is no such file, or it is damaged."""
     try:
-        return unseal(json.loads(path.read_bytes()))
+        return unseal(load_json(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, Mismatch) as error:

@@ -1,10 +1,10 @@
 """Loads an exported folder as a model to serve, after its files were checked."""
 
-import json
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
+from darkroom.bounded_json import load_json
 from darkroom.digests import file_sha256
 from darkroom.models.exported import DESCRIPTION, ONNX_FILES, check_exported, load_description
 from darkroom.prediction.predictor import Predictor
@@ -43,7 +43,7 @@ def load_served(exported: Exported, options: Options, engine: Engine) -> ServedM
     if PARITY in digests:
         check_exported(exported.folder, digests, PARITY)
         with suppress(ValueError, AttributeError):
-            scores = json.loads((exported.folder / PARITY).read_bytes()).get(file, {})
+            scores = load_json(exported.folder / PARITY).get(file, {})
     info = Info(
         exported.name,
         exported.version,

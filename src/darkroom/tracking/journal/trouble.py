@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from darkroom.bounded_json import load_json
 from darkroom.errors import brief
 from darkroom.tracking.address import Address
 from darkroom.tracking.journal.file import JOURNALS
@@ -76,7 +77,7 @@ def read_trouble(root: Path, address: Address, since: float = 0.0) -> Trouble | 
     try:
         if note.stat().st_mtime < since:
             return None
-        return Trouble(**json.loads(note.read_text(encoding="utf-8")))
+        return Trouble(**load_json(note))
     except (OSError, ValueError, TypeError):  # it may be half written
         return None
 

@@ -1,4 +1,4 @@
-"""Runs ``prepare`` as its stage does, but for the report, and hands back what it left."""
+"""Runs ``prepare`` as its stage does, the report only on demand, and hands back what it left."""
 
 import csv
 from dataclasses import dataclass
@@ -41,6 +41,14 @@ class Prepared:
     """Steps of the last progress bar: the images written."""
     series_remarks: list[str]
     """What the report says of groups and sequences."""
+    data: PreparedData
+
+    def report(self) -> list[str]:
+        """Writes the report into ``out/report``; returns its remarks."""
+        folder = self.out / "report"
+        folder.mkdir()
+        kind = prepared_input(self.info.input)
+        return kind.write_report(self.data, self.out / "manifest.parquet", folder, self.series_remarks)
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -132,9 +140,10 @@ def prepare(path: Path, out: Path, workers: int = 1, seed: int = 0, **options: A
     info = write_splits(candidates, decision, out / "prepared", done.append)
     write_json(info.to_document(), out / "dataset.json")
     write_manifest(candidates, decision, out / "manifest.parquet", problems)
-    said = list(kind.remarks(PreparedData(candidates, decision, info)))
+    data = PreparedData(candidates, decision, info)
+    said = list(kind.remarks(data))
     images.remove_other_segments()
-    return Prepared(out, info, count(info, candidates, decision), sum(done), said)
+    return Prepared(out, info, count(info, candidates, decision), sum(done), said, data)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

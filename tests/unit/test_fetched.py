@@ -101,20 +101,20 @@ def add_json(folder: Path) -> Path:
     return folder / "labels.json"
 
 
-def link_folder(folder: Path) -> Path:
-    outside = folder.parent / "outside"
+def link_outside(link: Path, root: Path) -> Path:
+    outside = root / "outside"
     outside.mkdir()
     (outside / "1.png").write_text("mine")
-    (folder / "b").symlink_to(outside)
-    return folder / "b"
+    link.symlink_to(outside)
+    return link
+
+
+def link_folder(folder: Path) -> Path:
+    return link_outside(folder / "b", folder.parent)
 
 
 def link_class(folder: Path) -> Path:
-    outside = folder.parent / "outside"
-    outside.mkdir()
-    (outside / "1.png").write_text("mine")
-    (folder / "a/bird").symlink_to(outside)
-    return folder / "a/bird"
+    return link_outside(folder / "a/bird", folder.parent)
 
 
 def add_pipe(folder: Path) -> Path:

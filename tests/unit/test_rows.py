@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from preparation import prepare as prepare_folder
 from ruamel.yaml import YAML
 from support import make_spec
 
-from darkroom.collection.collection import find_collection
-from darkroom.collection.trouble import Troubles
 from darkroom.comparison.costs import costs_of
 from darkroom.comparison.side import Side
-from darkroom.config.data import DataSource
-from darkroom.config.prepare import Prepare, PrepareConfig
 from darkroom.dataset.info import DatasetInfo, load_info
 from darkroom.dataset.shards import Shards
 from darkroom.errors import UserError
@@ -30,20 +27,13 @@ from darkroom.models.spec import ModelSpec
 from darkroom.params import load_params
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.rows import RowPredictor
-from darkroom.preparation.candidates import select_candidates
-from darkroom.preparation.curation import curate, find_duplicates
-from darkroom.preparation.decision import Decision, decide
-from darkroom.preparation.inputs.interface import prepared_input
-from darkroom.preparation.prepared import PreparedData
-from darkroom.preparation.prepared_dataset import write_splits
-from darkroom.preparation.prepared_manifest import write_manifest
+from darkroom.preparation.decision import Decision
 from darkroom.recipes import use_recipe
 from darkroom.reporting.row_pictures import BAR, HEIGHT, draw_rows
 from darkroom.reporting.tables import write_json
 
 NUM_ROWS = 60
 ROOT = Path(__file__).parents[2]
-DEFAULTS: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
 
 
 def people() -> pd.DataFrame:
@@ -70,29 +60,9 @@ def prepare(folder: Path, frame: pd.DataFrame, **data: Any) -> tuple[DatasetInfo
     source = folder / "data"
     source.mkdir(parents=True)
     frame.to_csv(source / "people.csv", index=False)
-    values: dict[str, Any] = {"path": f"{source}", "table": "people.csv", "columns": {"code": "ignored"}}
-    values = {**DEFAULTS["data"], **values, **data}
-    del values["fetch"]
-    config = PrepareConfig(seed=0, data=DataSource(**values), prepare=Prepare(**DEFAULTS["prepare"]))
-    troubles = Troubles()
-    collection = find_collection(config.data, folder / "cache", troubles)
-    kind = prepared_input(collection.input)
-    read = kind.read(collection, config, folder / "cache", 1)
-    candidates = select_candidates(collection, read)
-    duplicates = find_duplicates(candidates, kind.threshold(config.prepare), lambda _: None)
-    on_conflict = "keep" if kind.keeps_conflicts else "error"
-    listed = folder / "duplicates.csv"
-    curation = curate(candidates, duplicates, "group", on_conflict, listed, troubles)
-    decision = decide(candidates, curation, duplicates, config.prepare, 0, troubles)
-    troubles.refuse()
-    info = write_splits(candidates, decision, folder / "prepared", lambda _: None)
-    write_manifest(candidates, decision, folder / "manifest.parquet", folder / "problems.csv")
-    prepared = PreparedData(candidates, decision, info)
-    remarks = list(kind.remarks(prepared))
-    report = folder / "report"
-    report.mkdir()
-    remarks = kind.write_report(prepared, folder / "manifest.parquet", report, remarks)
-    return info, decision, remarks
+    options = {"table": "people.csv", "columns": {"code": "ignored"}, **data}
+    prepared = prepare_folder(source, folder, **options)
+    return prepared.info, prepared.data.decision, prepared.report()
 
 
 def test_a_table_becomes_shards_of_its_numbers_and_codes(tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ from darkroom.serving.refusal import Refusal
 
 MULTIPART, JSON = "multipart/form-data", "application/json"
 
-RAW_IMAGES = ("image/*", "application/octet-stream")
-
 # what curl announces for --data-binary unless told
 _UNTOLD = ("", "application/x-www-form-urlencoded")
 

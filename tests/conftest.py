@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,13 @@ def empty_mlflow(make_once: MakeOnce) -> Path:
 
     Its artifacts lie beside it, wherever a copy of it is.
     """
+    from mlflow.store.db import utils
+
     from darkroom.tracking.address import Address
     from darkroom.tracking.mlflow.store import open_store
 
+    # MLflow loads 67 migrations each time that it opens a database, only to know the newest: here once
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
     return make_once("mlflow", lambda folder: open_store(folder, Address.of(folder, {}))) / "mlflow.db"
 
 

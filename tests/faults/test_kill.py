@@ -105,7 +105,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
 ) -> None:
     kills = Kills(random.Random(0), longest_seconds=0.2)
     num_trainings = 0
-    while kills.total < 10 or not kills.num_damaged or not kills.moments["step"]:
+    while kills.total < 6 or not kills.num_damaged or not kills.moments["step"]:
         num_trainings += 1
         assert kills.train(server, tmp_path / f"{num_trainings}", damage=0.3) == undisturbed
 

@@ -281,10 +281,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
     "float16 in micro batches": {"precision": "float16", "micro_batches": 2},
 }
+ON_CPU = ("adamw, clipped, averaged", "float16 in micro batches")
+"""Kinds that are also trained on a CPU; test_resume.py has all."""
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize(
+    ("device", "options"),
+    [
+        *(
+            pytest.param("cuda", options, id=f"{name}, cuda", marks=ON_CUDA)
+            for name, options in KINDS.items()
+        ),
+        *(pytest.param("cpu", KINDS[name], id=f"{name}, cpu") for name in ON_CPU),
+    ],
+)
 def test_training_is_exact_also_when_it_is_resumed(
     device: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from darkroom.bounded_json import load_json
 from darkroom.comparison.side import Side
 from darkroom.metrics.resampling import CONFIDENCE
 from darkroom.paths import CACHE, REPORT_TRAIN
@@ -192,7 +193,7 @@ def _results() -> Iterator[tuple[str, dict[str, str], SeedScores]]:
 
 
 def _result(path: Path) -> tuple[str, dict[str, str], SeedScores]:
-    document = json.loads(path.read_bytes())
+    document = load_json(path)
     trainings = document["trainings"]
     scores = tuple(float(one["f1_macro"]) for one in trainings)
     if len(scores) < 2 or not all(0 <= score <= 1 for score in scores):

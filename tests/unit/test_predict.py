@@ -215,7 +215,9 @@ def test_the_command_works_with_a_copy_of_two_files_from_an_empty_folder(
     assert list(anywhere.iterdir()) == []  # it leaves nothing behind
 
 
-HEAVY = ("torch", "torchvision", "torchmetrics", "mlflow", "dvc", "matplotlib", "sklearn", "onnx")
+HEAVY = (
+    "torch", "torchvision", "torchmetrics", "mlflow", "dvc", "matplotlib", "sklearn", "onnx", "fsspec"
+)  # fmt: skip
 IMPORTS = """
 import sys
 from darkroom.cli import main

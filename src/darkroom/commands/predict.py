@@ -5,11 +5,39 @@ import sys
 from collections.abc import Iterable
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from darkroom.commands.options import format_option
+
+if TYPE_CHECKING:
+    from darkroom.prediction.remote import InputFile
+
+
+class _PlaceParam(click.Path):
+    """A path, or an address."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from darkroom.prediction.remote import RemoteFile, file_of
+
+        file = file_of(os.fsdecode(value))
+        return file if isinstance(file, RemoteFile) else super().convert(file, param, ctx)
+
+
+class _ListParam(click.File):
+    """A file that is open for reading, also one at an address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from darkroom.prediction.remote import RemoteFile, file_of
+
+        file = file_of(value) if isinstance(value, str) else value
+        if isinstance(file, RemoteFile):
+            return file.open()
+        return super().convert(value if file is value else os.fspath(file), param, ctx)
 
 
 @click.command()
@@ -17,16 +45,18 @@ from darkroom.commands.options import format_option
 @click.argument("images", nargs=-1)
 @click.option(
     "--from-file",
-    type=click.File("rb"),
+    type=_ListParam("rb"),
     metavar="FILE",
-    help="Also classify the images that a file lists, one path per line; - reads the list from standard"
-    " input.",
+    help="Also classify the images that a file lists, one path or address per line; - reads the list"
+    " from standard input.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    help="Write this file, completely or not at all: Parquet if it ends with .parquet, otherwise CSV. If"
-    " the command is stopped, the same command continues it; no row is lost or repeated.",
+    type=_PlaceParam(),
+    metavar="FILE",
+    help="Write this file, which may be at an address, completely or not at all: Parquet if it ends with"
+    " .parquet, otherwise CSV. If the command is stopped, the same command continues it; no row is lost"
+    " or repeated.",
 )
 @click.option(
     "--restart",
@@ -35,7 +65,7 @@ from darkroom.commands.options import format_option
 )
 @click.option(
     "--masks",
-    type=click.Path(path_type=Path),
+    type=_PlaceParam(),
     metavar="FOLDER",
     help="Write the mask of each image as PNG into this folder, if the model predicts masks.",
 )
@@ -66,9 +96,9 @@ def predict(
     model: Path,
     images: tuple[str, ...],
     from_file: BinaryIO | None,
-    out: Path | None,
+    out: "InputFile | None",
     restart: bool,
-    masks: Path | None,
+    masks: "InputFile | None",
     tile: bool,
     force: bool,
     top_k: int | None,
@@ -76,7 +106,7 @@ def predict(
     tiff: bool,
     format_name: str,
 ) -> None:
-    """Classify IMAGES (files, folders or globs) with the model in the folder EXPORT.
+    """Classify IMAGES (files, folders, globs or addresses) with the model in the folder EXPORT.
 
     Prints one line per image: path, class and probability, separated by tabs. If an image may have
     several labels, labels and probabilities are joined by |. The last two columns say how unlike the
@@ -90,6 +120,8 @@ def predict(
     If the model classifies the rows of a table, IMAGES is one table (CSV, Parquet or JSON Lines), and
     the columns of the result are those of the table, followed by those above. Use --force to replace an
     earlier result.
+
+    Addresses such as s3://bucket/folder/ are read with the credentials in the environment.
 
     If the model predicts masks, --masks is needed. A mask has the size of its image. The columns are
     then the image, its mask, and the share of each class in the mask.
@@ -113,11 +145,13 @@ def predict(
         raise click.UsageError("name IMAGES (files, folders or globs), or a list with --from-file")
     if restart and out is None:
         raise UserError("--restart: only a command with --out leaves rows; use it with --out FILE")
+    if masks is not None and not isinstance(masks, Path):
+        raise UserError(f"--masks {masks}: masks are written to this machine; use a folder")
     if masks is not None and top_k is not None:
         raise UserError("--top-k: a mask has one class per pixel; use it without --masks")
     if tile and masks is None:
         raise UserError("--tile: only masks are predicted in tiles; use it with --masks FOLDER")
-    paths: Iterable[Path] = chain(list_images(images), read_list(from_file or []))
+    paths: Iterable[InputFile] = chain(list_images(images), read_list(from_file or []))
     if out:
         check_target(out, model, force)
         paths = without_target(paths, out)
@@ -138,7 +172,7 @@ def predict(
             "the versions of packages": versions(),
         }
         num_inputs, num_failures = write_rows(work, paths, out, command, restart, _report)
-    elif out:
+    elif isinstance(out, Path):
         with open_table(out) as file:
             write = row_writer(file, ",")
             num_inputs, num_failures = print_rows(work, paths, write, True, _report)

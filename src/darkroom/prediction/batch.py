@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from darkroom.errors import counted
 from darkroom.escape import for_line
 from darkroom.prediction.cells import shown
 from darkroom.prediction.decisions import Failure
+from darkroom.prediction.remote import InputFile
 from darkroom.prediction.table import write_table
 from darkroom.prediction.unfinished import Unfinished, open_unfinished
 from darkroom.prediction.work import Outcomes, Work
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 def print_rows(
     work: Work,
-    paths: Iterable[Path],
+    paths: Iterable[InputFile],
     write: Callable[[Sequence[str]], object],
     has_header: bool,
     report: Callable[[str], None],
@@ -55,8 +55,8 @@ def print_rows(
 
 def write_rows(
     work: Work,
-    paths: Iterable[Path],
-    out: Path,
+    paths: Iterable[InputFile],
+    out: InputFile,
     command: Mapping[str, Any],
     restart: bool,
     report: Callable[[str], None],
@@ -77,7 +77,7 @@ def write_rows(
     Raises:
         UserError: there are rows of another command, or the file cannot be written.
     """
-    inputs: Iterable[Path] | int = paths if work.num_rows is None else work.num_rows
+    inputs: Iterable[InputFile] | int = paths if work.num_rows is None else work.num_rows
     with open_unfinished(out, {**command, "the table": work.digest}, inputs, restart) as unfinished:
         if unfinished.num_done:
             total = counted(unfinished.num_inputs, work.unit)

@@ -81,4 +81,4 @@ def mask_rows(
 
 def shown(path: PathLike[str]) -> str:
     """Return a path as text, in which bytes that are not UTF-8 become the replacement character."""
-    return fsencode(path).decode("utf-8", "replace")
+    return fsencode(f"{path}").decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from darkroom.errors import UserError, counted
 from darkroom.models.targets.interface import model_target
 from darkroom.prediction.description import Description, Limits
+from darkroom.prediction.remote import InputFile
 from darkroom.prediction.targets.interface import predicted_target
 
 ABSTAINED = "abstain"
@@ -20,7 +21,7 @@ ABSTAINED = "abstain"
 class Prediction:
     """The predicted classes of one image, the most probable first."""
 
-    path: Path
+    path: InputFile
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     possible: tuple[str, ...] = ()
@@ -37,7 +38,7 @@ class Prediction:
 class Failure:
     """A file that could not be classified, with the reason."""
 
-    path: Path
+    path: InputFile
     reason: str
 
 
@@ -85,7 +86,7 @@ class Decisions:
 
     def prediction(
         self,
-        path: Path,
+        path: InputFile,
         probabilities: NDArray[np.float32],
         unfamiliarity: float | None,
         top_k: int | None,

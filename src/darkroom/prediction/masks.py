@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.errors import UserError
+from darkroom.prediction.remote import InputFile, RemoteFile
 from darkroom.reporting.palette import palette
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def mask_files(paths: Sequence[Path], folder: Path, model: Path, force: bool = False) -> list[Path]:
+def mask_files(paths: Sequence[InputFile], folder: Path, model: Path, force: bool = False) -> list[Path]:
     """Return the file for the mask of each image: its path below the folder of all images, as PNG.
+
+    The path of an image at an address begins with scheme and bucket.
 
     Args:
         folder: for the masks.
@@ -34,11 +37,11 @@ def mask_files(paths: Sequence[Path], folder: Path, model: Path, force: bool = F
         )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{place}: not a folder")
-    images = [Path(os.path.abspath(path)) for path in paths]
+    images = [_place(path) for path in paths]
     top = Path(os.path.commonpath([path.parent for path in images]))
     files = [folder / path.relative_to(top).with_suffix(".png") for path in images]
-    known: dict[Path, Path] = {}
-    real = {os.path.realpath(path) for path in paths}
+    known: dict[Path, InputFile] = {}
+    real = {os.path.realpath(path) for path in paths if isinstance(path, Path)}
     for path, file in zip(paths, files, strict=True):
         if (other := known.setdefault(file, path)) is not path:
             raise UserError(f"{place}: the masks of {other} and {path} would both be {file}")
@@ -47,6 +50,12 @@ def mask_files(paths: Sequence[Path], folder: Path, model: Path, force: bool = F
         if not force and os.path.lexists(file):
             raise UserError(f"{place}: {file} exists; choose another folder, or replace it with --force")
     return files
+
+
+def _place(path: InputFile) -> Path:
+    if isinstance(path, RemoteFile):
+        return Path("/", path.scheme, *path.parts)
+    return Path(os.path.abspath(path))
 
 
 def mask_image(mask: NDArray[np.uint8]) -> "Image":

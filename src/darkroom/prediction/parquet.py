@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,10 +31,10 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Sequence
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(file: BinaryIO) -> list[str]:
     """Return the names of the columns of a file; none if it is not Parquet."""
     try:
-        return list(pq.read_schema(path).names)
+        return list(pq.read_schema(file).names)
     except (OSError, pa.ArrowException):
         return []
 

@@ -16,12 +16,12 @@ from PIL import Image
 from darkroom.dataset.views import EvaluationView
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode_whole, resize
-from darkroom.decoding.reading import read_image_file
 from darkroom.decoding.watch import name_if_slow
 from darkroom.models.exported import ONNX_FILES
 from darkroom.prediction.decisions import Decisions, Failure, Prediction
 from darkroom.prediction.description import ExportDescription, load_described
 from darkroom.prediction.onnx_session import OnnxClassifier
+from darkroom.prediction.remote import InputFile, read_input
 from darkroom.prediction.tiles import NOT_FINITE, NotFiniteError, make_canvas, predict_canvas
 
 BATCH_SIZE = 64
@@ -38,7 +38,7 @@ Decoded = TypeVar("Decoded")
 class PredictedMask:
     """The predicted class of each pixel of one image."""
 
-    path: Path
+    path: InputFile
     mask: NDArray[np.uint8]
     """``(height, width)`` of the image as displayed; positions in ``class_names``."""
 
@@ -91,7 +91,9 @@ class Predictor(Decisions):
         """Return float32 ``(n, num_classes)`` for uint8 images ``(n, channels, height, width)``."""
         return self._classifier.run(images)[0]
 
-    def predict(self, paths: Iterable[Path], top_k: int | None = None) -> Iterator[Prediction | Failure]:
+    def predict(
+        self, paths: Iterable[InputFile], top_k: int | None = None
+    ) -> Iterator[Prediction | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others.
 
         Args:
@@ -104,7 +106,7 @@ class Predictor(Decisions):
                 yield self.prediction(*outcome, top_k)
 
     def predict_masks(
-        self, paths: Iterable[Path], own_scale: bool = False
+        self, paths: Iterable[InputFile], own_scale: bool = False
     ) -> Iterator[PredictedMask | Failure]:
         """Yield the outcome of each path in order; a bad file does not stop the others.
 
@@ -153,8 +155,8 @@ class Predictor(Decisions):
         return predict_canvas(canvas, self.probabilities, self._input_size, self._batch_size)
 
     def _outcomes(
-        self, paths: Iterable[Path]
-    ) -> Iterator[tuple[Path, NDArray[np.float32], float | None] | Failure]:
+        self, paths: Iterable[InputFile]
+    ) -> Iterator[tuple[InputFile, NDArray[np.float32], float | None] | Failure]:
         """Yield each path with its probabilities and its unfamiliarity."""
         for batch in self._decoded(paths, self._input, self._batch_size):
             rows = self._rows([pixels for _, pixels in batch if isinstance(pixels, np.ndarray)])
@@ -176,14 +178,14 @@ class Predictor(Decisions):
             yield from zip(probabilities, scores, strict=False)
 
     def _decoded(
-        self, paths: Iterable[Path], convert: Callable[[Image.Image], Decoded], size: int
-    ) -> Iterator[list[tuple[Path, Decoded | str]]]:
+        self, paths: Iterable[InputFile], convert: Callable[[Image.Image], Decoded], size: int
+    ) -> Iterator[list[tuple[InputFile, Decoded | str]]]:
         """Yield ``size`` paths at a time, with the converted image, or the reason why there is none."""
 
-        def decode(path: Path) -> Decoded | str:
+        def decode(path: InputFile) -> Decoded | str:
             try:
                 with name_if_slow(str(path)):
-                    _, image = decode_whole(read_image_file(path), self.layout.channels, self._tiff)
+                    _, image = decode_whole(read_input(path), self.layout.channels, self._tiff)
                     return convert(image)
             except BadImage as error:
                 return str(error)

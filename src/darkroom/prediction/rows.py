@@ -13,11 +13,32 @@ from darkroom.errors import UserError, brief, did_you_mean, listed
 from darkroom.prediction.decisions import Decisions, Failure, Prediction
 from darkroom.prediction.description import RowDescription, load_described
 from darkroom.prediction.onnx_session import OUTPUT, UNFAMILIARITY, open_session
+from darkroom.prediction.remote import InputFile, RemoteFile, TooLargeError, file_of
 from darkroom.tabular.encoding import named_values
 from darkroom.tabular.kinds import misfits
 from darkroom.tabular.table import Table, read_table
 
 ROWS_AT_ONCE = 4_096
+
+
+def table_content(file: InputFile) -> bytes:
+    """Return the bytes of a table.
+
+    Raises:
+        UserError: it has another ending, is too large, or cannot be read.
+    """
+    if file.suffix.lower() not in READERS:
+        raise UserError(f"{file}: the model takes rows of a table, a file with {listed(READERS)}")
+    try:
+        if isinstance(file, RemoteFile):
+            return file.read(MAX_TABLE_BYTES)
+        if (size := file.stat().st_size) > MAX_TABLE_BYTES:
+            raise TooLargeError(size)
+        return file.read_bytes()
+    except TooLargeError as error:
+        raise UserError(f"{file}: {error}; at most {MAX_TABLE_BYTES:,} are read") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
 
 
 class RowPredictor(Decisions):
@@ -53,21 +74,13 @@ class RowPredictor(Decisions):
         categories = {one.name: np.array([""], object) for one in self._encoding.categories}
         self._session.run(self._outputs, {**numbers, **categories})
 
-    def load(self, file: Path) -> Table:
+    def load(self, file: InputFile) -> Table:
         """Return the rows of a table that has the columns of the model, and any others.
 
         Raises:
             UserError: the table cannot be read, or lacks a column.
         """
-        if file.suffix.lower() not in READERS:
-            raise UserError(f"{file}: the model takes rows of a table, a file with {listed(READERS)}")
-        try:
-            if (size := file.stat().st_size) > MAX_TABLE_BYTES:
-                raise UserError(f"{file}: {size:,} bytes; at most {MAX_TABLE_BYTES:,} are read")
-            content = file.read_bytes()
-        except OSError as error:
-            raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
-        return self.parse(str(file), content)
+        return self.parse(f"{file}", table_content(file))
 
     def parse(self, name: str, content: bytes) -> Table:
         """Return the rows of a table as ``load`` does.
@@ -102,7 +115,7 @@ class RowPredictor(Decisions):
             outcomes = iter(self._outcomes(table, good, top_k))
             for row in rows:
                 if row in problems:
-                    yield Failure(Path(table.where(row)), problems[row])
+                    yield Failure(file_of(table.where(row)), problems[row])
                 else:
                     yield next(outcomes)
 

@@ -11,38 +11,43 @@ from typing import TextIO
 
 from darkroom.errors import UserError
 from darkroom.prediction.columns import Column
+from darkroom.prediction.remote import InputFile, RemoteFile
+from darkroom.prediction.stores import WEB
+from darkroom.progress import spinner
 
+_NOT_OURS = "exists and is not a table of predictions; choose another name, or replace it with --force"
 _HEADERS = ("path,class,probability", "path,labels,probabilities", "path,mask")
 
 
-def is_predictions(path: Path) -> bool:
+def is_predictions(path: InputFile) -> bool:
     """Return whether a regular file is a table of predictions, or empty."""
-    with path.open("rb") as file:
+    with path.open() if isinstance(path, RemoteFile) else path.open("rb") as file:
         start = file.read(256)
-    if start.startswith(b"PAR1"):
-        from darkroom.prediction.parquet import column_names
+        if start.startswith(b"PAR1"):
+            from darkroom.prediction.parquet import column_names
 
-        line = ",".join(column_names(path))
-    else:
-        line = start.split(b"\n")[0].decode("utf-8", "replace")
+            file.seek(0)
+            line = ",".join(column_names(file))
+        else:
+            line = start.split(b"\n")[0].decode("utf-8", "replace")
     return not start or any(line == header or line.startswith(f"{header},") for header in _HEADERS)
 
 
-def without_target(paths: Iterable[Path], target: Path) -> Iterator[Path]:
+def without_target(paths: Iterable[InputFile], target: InputFile) -> Iterator[InputFile]:
     """Yield the files to classify, without ``target`` if it is a table of predictions.
 
     Raises:
         UserError: ``target`` is one of them.
     """
     try:
-        status = target.stat()
-        is_table = stat.S_ISREG(status.st_mode) and is_predictions(target)
+        is_target = _same_file(target)
+        is_table = target.is_file() and is_predictions(target)
     except OSError:  # there is no such file
         yield from paths
         return
     found, others = False, False
     for path in paths:
-        if not _is_same(status, path):
+        if not is_target(path):
             others = True
             yield path
         elif is_table:
@@ -53,7 +58,7 @@ def without_target(paths: Iterable[Path], target: Path) -> Iterator[Path]:
         raise UserError(f"--out {target}: is one of the images to classify")
 
 
-def check_target(path: Path, model: Path, force: bool = False) -> None:
+def check_target(path: InputFile, model: Path, force: bool = False) -> None:
     """Check that ``path`` may be written or replaced.
 
     Args:
@@ -64,6 +69,9 @@ def check_target(path: Path, model: Path, force: bool = False) -> None:
         UserError: ``path`` may not be written; the message says why.
     """
     place = f"--out {path}"
+    if isinstance(path, RemoteFile):
+        _check_remote_target(path, force)
+        return
     if _resolved(path.parent).is_relative_to(_resolved(model)):
         raise UserError(
             f"{place}: is in {model}, which only the export stage writes to; choose another folder"
@@ -89,10 +97,21 @@ def check_target(path: Path, model: Path, force: bool = False) -> None:
     except OSError as error:
         raise UserError(f"{place}: cannot be read ({error.strerror})") from None
     if not is_ours:
-        raise UserError(
-            f"{place}: exists and is not a table of predictions; choose another name, or replace it "
-            "with --force"
-        )
+        raise UserError(f"{place}: {_NOT_OURS}")
+
+
+def _check_remote_target(target: RemoteFile, force: bool) -> None:
+    place = f"--out {target}"
+    if target.scheme in WEB:
+        raise UserError(f"{place}: a web server cannot be written to; use a path or an object store")
+    if len(target.parts) < 2 or target.is_dir():
+        raise UserError(f"{place}: a folder; add the name of a file")
+    bucket = RemoteFile(target.scheme, target.parts[0])
+    if not target.exists():
+        if not bucket.is_dir():
+            raise UserError(f"{place}: there is no bucket {bucket}; create it, or use another one")
+    elif not force and not is_predictions(target):
+        raise UserError(f"{place}: {_NOT_OURS}")
 
 
 @contextlib.contextmanager
@@ -131,7 +150,7 @@ def open_table(path: Path) -> Iterator[TextIO]:
 
 
 def write_table(
-    path: Path, columns: Sequence[Column], rows: Iterable[Sequence[str]], scratch: Path
+    path: InputFile, columns: Sequence[Column], rows: Iterable[Sequence[str]], scratch: Path
 ) -> None:
     """Replace ``path`` by a table: Parquet if that is its suffix, otherwise CSV.
 
@@ -156,9 +175,13 @@ def write_table(
             with contextlib.suppress(OSError):  # some file systems have no permissions
                 os.fchmod(file.fileno(), _mode(path))
             os.fsync(file.fileno())
-        scratch.replace(path)
+        if isinstance(path, Path):
+            scratch.replace(path)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from None
+    if isinstance(path, RemoteFile):
+        with spinner(f"upload {path.name}"):
+            path.upload(scratch)
 
 
 def row_writer(file: TextIO, delimiter: str) -> Callable[[Sequence[str]], None]:
@@ -173,18 +196,19 @@ def row_writer(file: TextIO, delimiter: str) -> Callable[[Sequence[str]], None]:
     return write
 
 
-def is_stream(path: Path) -> bool:
+def is_stream(path: InputFile) -> bool:
     """Return whether ``path`` is a pipe or a device, which is written directly."""
     try:
-        return _is_stream(path, path.stat())
+        return isinstance(path, Path) and _is_stream(path, path.stat())
     except OSError:
         return False
 
 
-def _mode(path: Path) -> int:
+def _mode(path: InputFile) -> int:
     """Return the permissions of the existing file, or those of a new file."""
     with contextlib.suppress(FileNotFoundError):
-        return stat.S_IMODE(path.stat().st_mode)
+        if isinstance(path, Path):
+            return stat.S_IMODE(path.stat().st_mode)
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
@@ -197,10 +221,18 @@ def _is_stream(path: Path, status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
 
 
-def _is_same(status: os.stat_result, other: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samestat(status, other.stat())
-    return False
+def _same_file(target: InputFile) -> Callable[[InputFile], bool]:
+    """Return a function that tells whether a file is ``target``; raise OSError if there is none."""
+    if isinstance(target, RemoteFile):
+        return lambda other: other == target
+    status = target.stat()
+
+    def is_same(other: InputFile) -> bool:
+        with contextlib.suppress(OSError):
+            return isinstance(other, Path) and os.path.samestat(status, other.stat())
+        return False
+
+    return is_same
 
 
 def _resolved(path: Path) -> Path:

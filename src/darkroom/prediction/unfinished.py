@@ -1,8 +1,9 @@
 """The rows of a table that is being written: kept beside it, so that the same command resumes it.
 
 The folder ``.NAME.unfinished`` has a copy of the list of images (``inputs``), and a line in ``rows`` for
-each few images: a SHA-256, a space, and JSON. A process may be killed anywhere: a line that was not
-written completely has another SHA-256, and is removed with everything after it.
+each few images: a SHA-256, a space, and JSON. If the table is written to an address, the folder is in
+the working directory. A process may be killed anywhere: a line that was not written completely has
+another SHA-256, and is removed with everything after it.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from darkroom.errors import UserError, counted, listed
+from darkroom.prediction.remote import InputFile, file_of
 from darkroom.progress import spinner
 
 
@@ -35,7 +37,7 @@ class Chunk:
 class Unfinished:
     """The rows that are done; see ``open_unfinished``."""
 
-    def __init__(self, out: Path, folder: Path, num_inputs: int) -> None:
+    def __init__(self, out: InputFile, folder: Path, num_inputs: int) -> None:
         self._out = out
         self._folder = folder
         self._rows = folder / "rows"
@@ -46,11 +48,11 @@ class Unfinished:
         self.resumes = False
         """Whether the same command was started before."""
 
-    def inputs(self) -> Iterator[Path]:
+    def inputs(self) -> Iterator[InputFile]:
         """Yield the files to classify, also those that are done."""
         with (self._folder / "inputs").open("rb") as file:
             for name in _names(file):
-                yield Path(os.fsdecode(name))
+                yield file_of(os.fsdecode(name))
 
     def append(
         self, num_inputs: int, rows: Iterable[Sequence[str]], failures: Iterable[tuple[str, str]]
@@ -125,7 +127,7 @@ class Unfinished:
 
 @contextmanager
 def open_unfinished(
-    out: Path, command: Mapping[str, Any], inputs: Iterable[Path] | int, restart: bool = False
+    out: InputFile, command: Mapping[str, Any], inputs: Iterable[InputFile] | int, restart: bool = False
 ) -> Iterator[Unfinished]:
     """Open the rows that the same command has already written for the table ``out``, or none.
 
@@ -140,7 +142,7 @@ def open_unfinished(
         UserError: there are rows of another command, another process is writing them, or the folder
             cannot be written.
     """
-    folder = out.with_name(f".{out.name}.unfinished")
+    folder = _folder_for(out)
     try:
         folder.mkdir(exist_ok=True)
         lock = FileLock(folder / "lock", timeout=0)
@@ -170,7 +172,14 @@ def open_unfinished(
         lock.release()
 
 
-def _keep_names(paths: Iterable[Path], file: Path, out: Path) -> tuple[int, str]:
+def _folder_for(out: InputFile) -> Path:
+    if isinstance(out, Path):
+        return out.with_name(f".{out.name}.unfinished")
+    digest = hashlib.sha256(os.fsencode(out)).hexdigest()[:8]
+    return Path(f".{out.name}.{digest}.unfinished")
+
+
+def _keep_names(paths: Iterable[InputFile], file: Path, out: InputFile) -> tuple[int, str]:
     """Write the names of files, each ended by a zero byte; return their number and SHA-256."""
     number, sha256 = 0, hashlib.sha256()
     try:
@@ -213,5 +222,5 @@ def _contents(file: Path) -> Iterator[dict[str, Any]]:
             yield {**json.loads(line[65:]), _SIZE: len(line)}
 
 
-def _not_written(out: Path, error: OSError) -> UserError:
+def _not_written(out: InputFile, error: OSError) -> UserError:
     return UserError(f"--out {out}: cannot be written ({error.strerror or error})")

@@ -1,17 +1,18 @@
 """What a model does with all inputs of ``darkroom predict``, for each kind of result."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from darkroom.digests import file_sha256
 from darkroom.prediction.cells import label_columns, label_rows, mask_columns, mask_rows
 from darkroom.prediction.columns import Column
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.masks import mask_files
 from darkroom.prediction.predictor import BATCH_SIZE, NUM_CANVASES, Predictor
-from darkroom.prediction.rows import ROWS_AT_ONCE, RowPredictor
+from darkroom.prediction.remote import InputFile
+from darkroom.prediction.rows import ROWS_AT_ONCE, RowPredictor, table_content
 
 Outcomes = Iterator[list[str] | Failure]
 
@@ -21,7 +22,7 @@ class Work:
     """How inputs become rows of a table."""
 
     columns: list[Column]
-    outcomes: Callable[[Iterable[Path], int, bool], Outcomes]
+    outcomes: Callable[[Iterable[InputFile], int, bool], Outcomes]
     """Yields the outcome of each input in order. Its arguments are all files to classify (of a table of
     rows, they are ignored), the number of inputs that are skipped because they are done, and whether
     others may be done again because the command was stopped.
@@ -43,23 +44,24 @@ def label_work(model: Path, tiff: bool, top_k: int | None, abstain: bool, format
     """Return the work of a model of classes or labels; raise UserError as ``Predictor`` does."""
     predictor = Predictor(model, tiff, abstain, format_name=format_name)
 
-    def outcomes(paths: Iterable[Path], start: int, resumes: bool) -> Outcomes:
+    def outcomes(paths: Iterable[InputFile], start: int, resumes: bool) -> Outcomes:
         rest = islice(paths, start, None)
         return label_rows(predictor, predictor.predict(rest, top_k), top_k, abstain)
 
     return Work(label_columns(predictor, ["path"], top_k, abstain), outcomes, BATCH_SIZE)
 
 
-def row_work(model: Path, table: Path, top_k: int | None, abstain: bool) -> Work:
+def row_work(model: Path, table: InputFile, top_k: int | None, abstain: bool) -> Work:
     """Return the work of a model of rows; raise UserError as ``RowPredictor`` does."""
     predictor = RowPredictor(model, abstain)
-    loaded = predictor.load(table)
+    content = table_content(table)
+    loaded = predictor.parse(f"{table}", content)
 
-    def outcomes(paths: Iterable[Path], start: int, resumes: bool) -> Outcomes:
+    def outcomes(paths: Iterable[InputFile], start: int, resumes: bool) -> Outcomes:
         return label_rows(predictor, predictor.predict(loaded, top_k, start), top_k, abstain)
 
     columns = label_columns(predictor, list(loaded.columns), top_k, abstain)
-    return Work(columns, outcomes, ROWS_AT_ONCE, len(loaded), file_sha256(table))
+    return Work(columns, outcomes, ROWS_AT_ONCE, len(loaded), hashlib.sha256(content).hexdigest())
 
 
 def mask_work(
@@ -74,7 +76,7 @@ def mask_work(
     """
     predictor = Predictor(model, tiff, abstain, masks=True, format_name=format_name)
 
-    def outcomes(paths: Iterable[Path], start: int, resumes: bool) -> Outcomes:
+    def outcomes(paths: Iterable[InputFile], start: int, resumes: bool) -> Outcomes:
         images = list(paths)  # the place of a mask depends on all of them
         files = mask_files(images, masks, model, force or resumes)[start:]
         predicted = predictor.predict_masks(images[start:], tile)

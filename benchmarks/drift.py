@@ -1,13 +1,14 @@
 """How often `darkroom drift` reports drift: without a change, and with changes of several sizes.
 
-    python benchmarks/drift.py [PREDICTIONS]
+    python benchmarks/drift.py [PREDICTIONS] [--binned]
 
 PREDICTIONS are those of the digits, reports/evaluate/predictions.parquet, unless they are named. Both
 samples are drawn from them with replacement: a reference of as many images, and new ones, of which some
-are drawn from other images.
+are drawn from other images. With --binned, confidence and unfamiliarity are put into the bins of the
+hourly log of `darkroom serve` first.
 """
 
-import sys
+import argparse
 from collections import Counter
 from pathlib import Path
 
@@ -17,13 +18,18 @@ from machine import keep
 from numpy.typing import NDArray
 
 from darkroom.comparison.drift import Sample, find_drift
+from darkroom.comparison.drift_log import binned
 
 NUM_NEW = (300, 1_000)
 NUM_SAMPLES = 200
 
 
 def main() -> None:
-    table = pq.read_table(sys.argv[1] if len(sys.argv) > 1 else "reports/evaluate/predictions.parquet")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("predictions", nargs="?", type=Path)
+    parser.add_argument("--binned", action="store_true")
+    options = parser.parse_args()
+    table = pq.read_table(options.predictions or "reports/evaluate/predictions.parquet")
     preds = np.array(table["pred"].to_pylist())
     confidence, unfamiliarity = (table[name].to_numpy() for name in ("probability", "unfamiliarity"))
     everything = np.ones(len(preds), bool)
@@ -42,7 +48,8 @@ def main() -> None:
     def sample(chosen: NDArray[np.int64]) -> Sample:
         counts = Counter(preds[chosen].tolist())
         numbers = {"confidence": confidence[chosen], "unfamiliarity": unfamiliarity[chosen]}
-        return Sample(counts, counts, numbers)
+        found = Sample(counts, counts, numbers)
+        return binned(found) if options.binned else found
 
     for name, (others, share) in changes.items():
         for num_new in NUM_NEW:
@@ -57,7 +64,8 @@ def main() -> None:
             keep(
                 "drift",
                 {
-                    "predictions": Path(sys.argv[1]).name if len(sys.argv) > 1 else "digits",
+                    "predictions": options.predictions.name if options.predictions else "digits",
+                    **({"numbers": "binned"} if options.binned else {}),
                     "change": name,
                     "num_reference": len(preds),
                     "num_new": num_new,

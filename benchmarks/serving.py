@@ -1,12 +1,17 @@
 """Load on `darkroom serve`: requests per second beside bare ONNX Runtime, latency, errors, peak memory.
 
     python benchmarks/serving.py [EXPORT] [--seconds 60] [--clients 64]
+    python benchmarks/serving.py [EXPORT] --hostile 10000 [--seed 0]
 
 EXPORT is the exported digits model, export/, unless it is named. The clients are threads of this
 process on loopback; each sends one PNG of the model's input size per request over a connection of its
 own. Before and after the load, while the server is idle, the same model runs in ONNX Runtime in batches
 of 64 with the server's settings: on decoded images, and with the images decoded by the server's code in
 as many threads. The machine must be quiet: clients and server share its cores.
+
+With --hostile, this many requests that no client should send go to a server with small limits: bombs,
+truncated images, huge bodies, paths in names, wrong types, bad JSON, thousands of headers, broken HTTP,
+and clients that never finish. No time is measured, so the machine need not be quiet.
 """
 
 import argparse
@@ -29,6 +34,7 @@ from PIL import Image
 
 from darkroom.parallel import available_cores
 from darkroom.prediction.predictor import Predictor
+from darkroom.progress import progress_bar
 
 BATCH = 64
 
@@ -114,12 +120,68 @@ def peak_mib(pid: int) -> float:
     return int(found[1]) / 1024
 
 
+HOSTILE_LIMITS = {
+    "--max-body-mib": 1,
+    "--max-pixels": 1_000_000,
+    "--client-seconds": 1,
+    "--max-batch": 8,
+}
+
+
+def attack(export: Path, number: int, seed: int) -> None:
+    """Sends hostile requests to a server, and keeps what came of them."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    import served as real_server
+    from hostile_requests import hostile_requests, is_clear, resident_mib, send_all
+
+    image = images_for(Predictor(export))[0]
+    counts: dict[str, Counter[str]] = {}
+    num_unclear = 0
+    words = [word for pair in HOSTILE_LIMITS.items() for word in pair]
+    real_server.PATIENCE_SECONDS = 600  # the machine may be busy
+    with real_server.serving(export.resolve(), *words) as served:
+        expected, before = served.predict(image).json, resident_mib(served)
+        answers = send_all(served, hostile_requests(seed, with_slow=True), number, 64)
+        with progress_bar("hostile requests", number, "requests") as bar:
+            for (kind, _), answer in answers:
+                status = f"{answer.status}" if answer else "closed"
+                counts.setdefault(kind, Counter())[status] += 1
+                num_unclear += answer is not None and not is_clear(answer)
+                bar.advance(1)
+        peak, crashed = resident_mib(served, "VmHWM"), served.process.poll() is not None
+        same = not crashed and served.predict(image).json == expected
+        lines = len(served.lines) - 1
+        ended = None if crashed else served.end()
+    keep(
+        "serving-hostile",
+        {
+            "requests": number,
+            "seed": seed,
+            "limits": HOSTILE_LIMITS,
+            "statuses": {kind: dict(sorted(found.items())) for kind, found in counts.items()},
+            "unclear_answers": num_unclear,
+            "crashes": int(crashed),
+            "same_answer_afterwards": same,
+            "lines_in_log": lines,
+            "exit_status": ended,
+            "before_mib": round(before, 1),
+            "peak_mib": round(peak, 1),
+            **hardware(),
+        },
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("export", nargs="?", default="export", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--hostile", type=int, metavar="NUMBER", help="send hostile requests instead")
+    parser.add_argument("--seed", type=int, default=0, help="of the hostile requests")
     options = parser.parse_args()
+    if options.hostile:
+        attack(options.export, options.hostile, options.seed)
+        return
     predictor = Predictor(options.export)
     files = images_for(predictor)
     bare_seconds = min(options.seconds / 4, 5)

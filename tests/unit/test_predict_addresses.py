@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from darkroom.prediction.unfinished import Unfinished
 
 SECRET = "verySecretKey0123456789"
 BUCKET = "photos"
+RUNS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def run(*arguments: object, text: str | None = None) -> Result:
     words = [f"{argument}" for argument in arguments]
     result = CliRunner().invoke(main, ["predict", *words], input=text, catch_exceptions=False)
+    print(result.stderr)  # pytest shows it if something fails
     assert SECRET not in result.output
     assert "QQQQ" not in result.output
     return result
@@ -101,7 +104,7 @@ def test_an_address_is_told_from_a_path(there: Path) -> None:
         (f"s3://user:{SECRET}@bucket/x", "has a login, which others can see; put the credentials"),
         ("s3://", "names nothing; add a bucket or a host"),
         ("az://bucket/x", "needs a package that is not installed (Install adlfs"),
-        ("s4://bucket/x", "did you mean s3://?"),
+        ("s4://bucket/x", "use s3://, gs://, https:// or a path"),
         ("file://host/x", "not on this machine"),
     ],
 )
@@ -166,11 +169,12 @@ def s3() -> Iterator[Any]:
 
 def put(s3: Any, folder: Path) -> str:
     """Copies a folder into the bucket; returns its address."""
+    top = f"run{next(RUNS)}"
     for path in folder.rglob("*"):
         if path.is_file():
-            key = f"{folder.parent.name}/{path.relative_to(folder.parent)}"
+            key = f"{top}/{path.relative_to(folder.parent)}"
             s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
-    return f"s3://{BUCKET}/{folder.parent.name}/{folder.name}"
+    return f"s3://{BUCKET}/{top}/{folder.name}"
 
 
 @pytest.mark.slow
@@ -196,7 +200,7 @@ def test_s3_gives_the_bytes_of_local_files(
     same = s3.get_object(Bucket=BUCKET, Key="b.csv")["Body"].read()
     assert same == (there / "b.csv").read_bytes()
     assert "there is no bucket s3://none" in refused(exported, "local", "--out", "s3://none/a.csv")
-    assert "no such file" in refused(exported, "s3://none/")
+    assert "cannot be listed" in refused(exported, "s3://none/")
     model = write_row_export(there / "model")
     (there / "rows.csv").write_text("age,colour\n4,red\nx,blue\n60,blue\n")
     s3.upload_file(f"{there}/rows.csv", BUCKET, "rows.csv")
@@ -225,9 +229,15 @@ def test_an_object_that_vanishes_is_named_and_the_same_command_resumes(
     with monkeypatch.context() as patch:
         patch.setattr(Unfinished, "append", stopped)
         assert run(*command).exit_code == 1
-    assert [path.name[:8] for path in there.glob(".*.unfinished")] == [".c.csv.", ".c.csv."][:1]
-    s3.delete_object(Bucket=BUCKET, Key=f"{there.name}/many/070.png")
-    s3.delete_object(Bucket=BUCKET, Key=f"{there.name}/many/001.png")  # is done already
+    assert [path.name[:7] for path in there.glob(".*.unfinished")] == [".c.csv."]
+    begin = Unfinished.begin
+
+    def vanishing(self: Unfinished, *arguments: Any) -> None:
+        begin(self, *arguments)  # the images are listed
+        for name in ("070", "001"):  # the second one is done already
+            s3.delete_object(Bucket=BUCKET, Key=f"{place.split('/')[3]}/many/{name}.png")
+
+    monkeypatch.setattr(Unfinished, "begin", vanishing)
     result = run(*command)
     assert result.exit_code == 1
     assert "resumes after 64 of 100 images" in result.stderr
@@ -236,6 +246,7 @@ def test_an_object_that_vanishes_is_named_and_the_same_command_resumes(
     names = [row[0] for row in csv.reader(content.splitlines())][1:]
     assert names == [f"{place}/{index:03d}.png" for index in range(100) if index != 70]
     assert not list(there.glob(".*.unfinished"))
+    monkeypatch.setattr(Unfinished, "begin", begin)
     (there / "many/070.png").unlink()
     assert run(exported, "many", "--out", "c.csv").exit_code == 0
     assert content.replace(f"{place}/", "many/") == (there / "c.csv").read_text()
@@ -264,14 +275,14 @@ def test_a_killed_process_is_continued_and_asks_nobody_else(
             place,
         ]
         command = [*map(str, line), "--out", f"s3://{BUCKET}/k.csv"]
-        process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
         while process.poll() is None:
             kept = [path.stat().st_size for path in there.glob(".k.csv.*.unfinished/rows")]
             if kept and kept[0] > 10_000:
                 process.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.002)
-        assert process.wait() == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL, process.communicate()
         result = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True)
         assert (result.returncode, metadata.asked) == (0, [])
     assert "resumes after " in result.stderr
@@ -290,7 +301,7 @@ class Faulty(ThreadingHTTPServer):
 
     def __init__(self, answers: dict[str, tuple[int, int, bytes]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers, self.asked = answers, list[str]()
+        self.answers, self.asked = {**answers}, list[str]()
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -354,11 +365,13 @@ def test_faults_of_one_file_are_outcomes_and_those_of_the_store_stop(
         assert "check the credentials and what they allow, and run the same command again" in message
         good = run(exported, "--from-file", "-", text=given("good"))
         assert good.stdout.split("\t")[1:] == run(exported, "good.png").stdout.split("\t")[1:]
-        some = run(exported, "--from-file", "-", text=given("good", "denied", "gone", "large", "good"))
+        some = run(exported, "--from-file", "-", text=given("good", "denied", "gone", "good"))
         assert (some.exit_code, some.stdout) == (1, good.stdout * 2)
         reasons = [line.partition("not classified: ")[2] for line in some.stderr.splitlines()[:-1]]
-        assert reasons[:2] == ["access is denied", "there is no such file any more"]
-        assert "at most 536,870,912 are read" in reasons[2]
+        assert reasons == ["access is denied", "there is no such file any more"]
+        if scheme == "s3":  # whose answers say how long they will be
+            large = run(exported, "--from-file", "-", text=given("large"))
+            assert "at most 536,870,912 are read" in large.stderr
         message = refused(exported, "--from-file", "-", text=given("good", "short"))
         assert f"{top}/short.png: cannot be read" in message
         server.answers["/b/good.png"] = (403, 0, b"")  # the credentials have expired
@@ -381,7 +394,7 @@ def test_a_signature_is_neither_printed_nor_written(exported: Path, there: Path)
         assert SECRET not in (there / "a.csv").read_text()
         assert f"{server.address}/b/good.png," in (there / "a.csv").read_text()
         run(exported, signed.replace("good", "gone"), "--out", "a.csv")
-        refused(exported, signed.replace("good", "denied").replace(":", "://x@", 0))
+        run(exported, signed.replace("good", "denied"))
 
 
 def test_the_negative_twin_another_pixel_changes_a_row(exported: Path, there: Path) -> None:

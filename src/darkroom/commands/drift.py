@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,16 @@ import click
 from darkroom.commands.options import json_option
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.table import Table
 
     from darkroom.comparison.drift import Drift
 
 DRIFT = 10
 """The exit status if something has changed."""
+
+_HOUR = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H", "%Y-%m-%dT%H:%M"])
 
 NUM_CLASSES = 10
 """Number of classes that are listed."""
@@ -31,12 +36,29 @@ NUM_CLASSES = 10
     show_default=True,
     help="How often drift may be reported although nothing has changed.",
 )
+@click.option("--since", type=_HOUR, help="Of a log: the first hour (UTC).")
+@click.option("--until", type=_HOUR, help="Of a log: the hour after the last one (UTC).")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Of a log: also write a page with classes, confidence and unfamiliarity by hour.",
+)
 @json_option
-def drift(reference: Path, new: Path, alpha: float, as_json: bool) -> None:
+def drift(
+    reference: Path,
+    new: Path,
+    alpha: float,
+    since: "datetime | None",
+    until: "datetime | None",
+    report: Path | None,
+    as_json: bool,
+) -> None:
     """Tell whether the predictions in NEW differ from those in REFERENCE.
 
     Both are tables that `darkroom predict --out` wrote with the same model, CSV or Parquet. REFERENCE
-    can also be reports/evaluate/predictions.parquet, the predictions for the test images.
+    can also be reports/evaluate/predictions.parquet, the predictions for the test images. Either can be
+    a folder of `darkroom serve --log`, of which the hours of the latest model are used.
 
     The predicted classes, the confidence and the unfamiliarity are tested, and the p-values corrected
     for the number of tests. If the classes differ, the output lists those that are predicted more
@@ -45,15 +67,34 @@ def drift(reference: Path, new: Path, alpha: float, as_json: bool) -> None:
     The exit status is 0 if nothing has changed, 10 if something has.
     """
     from darkroom.comparison.drift import find_drift
+    from darkroom.comparison.drift_log import binned, load_log, sample_of
     from darkroom.comparison.drift_tables import load_sample
+    from darkroom.errors import UserError, counted
     from darkroom.progress import spinner
 
+    between = [one and one.replace(tzinfo=UTC) for one in (since, until)]
+    logs = {path: load_log(path, *between) for path in (reference, new) if path.is_dir()}
+    if not logs and (since or until or report):
+        raise UserError("--since, --until and --report: neither REFERENCE nor NEW is a log")
+    for path, log in logs.items():
+        if log.num_others:
+            hours = counted(log.num_others, "hour")
+            click.echo(f"drift: {path}: {hours} of earlier models are not used", err=True)
     with spinner("drift: reading and testing"):
-        samples = load_sample(reference), load_sample(new)
-        found = find_drift(*samples, alpha)
-    for name in sorted({*samples[0].numbers} ^ {*samples[1].numbers}):
-        owner = reference if name in samples[0].numbers else new
+        known, met = (
+            sample_of(logs[path]) if path in logs else load_sample(path) for path in (reference, new)
+        )
+        if logs:
+            known, met = binned(known), binned(met)
+        found = find_drift(known, met, alpha)
+    for name in sorted({*known.numbers} ^ {*met.numbers}):
+        owner = reference if name in known.numbers else new
         click.echo(f"drift: {name} is not tested: only {owner} has it", err=True)
+    if report:
+        from darkroom.comparison.drift_page import write_hours
+
+        write_hours(logs[new if new in logs else reference], known, found, report)
+        click.echo(f"drift: wrote {report}", err=True)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:

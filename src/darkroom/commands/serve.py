@@ -1,5 +1,7 @@
 """darkroom serve: answer predictions over HTTP."""
 
+from pathlib import Path
+
 import click
 
 from darkroom.commands.options import format_option
@@ -95,6 +97,13 @@ INSTALL = "serve needs packages that are not installed ({}); install them: pip i
     show_default=True,
     help="How often to look whether there is a new model.",
 )
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write how often each class was predicted, how surely and how unlike the training images the"
+    " images were, by hour, into this folder; `darkroom drift` reads it.",
+)
 @click.option("--no-reload", is_flag=True, help="Keep the model that is loaded at the start.")
 def serve(
     model: str,
@@ -114,6 +123,7 @@ def serve(
     client_seconds: float,
     stop_seconds: float,
     reload_seconds: float,
+    log: Path | None,
     no_reload: bool,
 ) -> None:
     """Answer predictions over HTTP with the model in the folder EXPORT, or in the registry.
@@ -137,6 +147,7 @@ def serve(
         from darkroom.serving.server import listen, run
     except ImportError as error:
         raise UserError(INSTALL.format(error.name)) from None
+    from darkroom.prediction.hourly import HourlyLog
     from darkroom.serving.engine import Batching, Engine
     from darkroom.serving.limits import MIB, Limits
     from darkroom.serving.models.interface import Options
@@ -156,9 +167,12 @@ def serve(
         limits,
         Batching(max_batch=max_batch, max_wait_seconds=max_wait_ms / 1000),
         load_runtime().workers,
+        HourlyLog(log) if log else None,
     )
     options = Options(format_name=format_name, tiff=tiff, abstain=abstain, tile=tile)
     source = make_source(model, options, engine)
     loaded = source.load()
+    if log and loaded.shown == "mask":
+        raise UserError(f"--log {log}: masks have no classes to count; serve without it")
     with listen(host, port) as listening:
         run(Service(engine, source, loaded, None if no_reload else reload_seconds), listening)

@@ -91,10 +91,13 @@ class RemoteFile:
         """Return the names of the files in a folder, and of the folders, none of which is a link.
 
         Raises:
+            FileNotFoundError: there is no such folder.
             UserError: the folder cannot be listed.
         """
         try:
             entries = file_system(self.scheme).ls(self.path, detail=True)
+        except FileNotFoundError:
+            raise
         except Exception as error:  # the packages' exceptions share no other base class
             _stop(self, "cannot be listed", error)
         files, folders = [], {}
@@ -157,8 +160,11 @@ class RemoteFile:
 
     def _read(self, most: int) -> bytes:
         system = file_system(self.scheme)
-        options = {"block_size": 0} if self.scheme in WEB else {}  # one request, no ranges
-        with system.open(os.fspath(self) if self.scheme in WEB else self.path, "rb", **options) as file:
+        if self.scheme in WEB:  # one request, without asking for the size, whose errors fsspec hides
+            opened = system.open(os.fspath(self), "rb", block_size=0, size=1)
+        else:
+            opened = system.open(self.path, "rb")
+        with opened as file:
             size = file.size() if callable(file.size) else file.size
             if size is not None and size > most:
                 raise TooLargeError(size)
@@ -254,7 +260,8 @@ def read_input(file: InputFile) -> bytes:
 def _stop(file: RemoteFile, what: str, error: Exception) -> NoReturn:
     if isinstance(error, UserError):
         raise error
-    reason = brief(error, 600)
+    status = getattr(error, "status", None)  # of HTTP; the text would repeat the address
+    reason = f"HTTP {status}" if status else brief(error, 600)
     advice = (
         "check the credentials and what they allow"
         if is_denied(error)

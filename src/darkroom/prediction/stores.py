@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom.errors import UserError, brief, closest
+from darkroom.errors import UserError, brief
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WEB = ("http", "https")
 """Schemes of web servers, which have no folders and are not written to."""
 
-_RETRY_SECONDS = 60
+_RETRY_SECONDS, _REQUEST_SECONDS, _CONNECT_SECONDS = 60, 60, 10
 _DENIED = ("ACCESS_DENIED", "Access Denied", "AccessDenied", "HTTP response code 403", "Forbidden")
 
 
@@ -35,9 +35,9 @@ def file_system(scheme: str) -> "AbstractFileSystem":
         advice = known_implementations.get(scheme, {}).get("err", f"Install the package for {scheme}")
         raise UserError(f"{scheme}://: needs a package that is not installed ({advice})") from None
     except Exception as error:
-        near = closest(scheme, ("s3", "gs", "http", "https", "file"))
-        advice = f"did you mean {near}://?" if near else "use s3://, gs://, https:// or a path"
-        raise UserError(f"{scheme}://: cannot be used ({brief(error)}); {advice}") from None
+        raise UserError(
+            f"{scheme}://: cannot be used ({brief(error)}); use s3://, gs://, https:// or a path"
+        ) from None
 
 
 def is_denied(error: Exception) -> bool:
@@ -72,7 +72,13 @@ def _s3() -> Any:
         os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return ArrowFSWrapper(S3FileSystem(endpoint_override=endpoint, region=region))
+    files = S3FileSystem(
+        endpoint_override=endpoint,
+        region=region,
+        request_timeout=_REQUEST_SECONDS,
+        connect_timeout=_CONNECT_SECONDS,
+    )
+    return ArrowFSWrapper(files)
 
 
 def _has_credentials() -> bool:

@@ -62,10 +62,12 @@ def make_app(service: Service) -> ASGIApp:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(service.watch())
+        tasks = [asyncio.create_task(work) for work in (service.watch(), service.keep_log())]
         yield
         service.is_stopping = True
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
+        service.write_log()
 
     app = FastAPI(title="darkroom", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(HTTPException, _explain)

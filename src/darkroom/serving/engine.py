@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from darkroom.parallel import available_cores
+from darkroom.prediction.hourly import HourlyLog
 from darkroom.serving.admission import Admission
 from darkroom.serving.limits import Limits
 from darkroom.serving.monitoring import Monitoring
@@ -25,6 +26,8 @@ class Engine:
     batching: Batching = field(default_factory=Batching)
     workers: int = field(default_factory=available_cores)
     """Number of threads that decode images."""
+    log: HourlyLog | None = None
+    """Counts predictions by hour, if wanted."""
 
     def __post_init__(self) -> None:
         self.images = Admission(self.limits.max_waiting, "images")

@@ -9,6 +9,9 @@ from darkroom.serving.engine import Engine
 from darkroom.serving.models.interface import ServedModel
 from darkroom.serving.sources import Source
 
+LOG_SECONDS = 60
+"""Interval at which the counts of the log are written."""
+
 
 class Service:
     """What requests are answered with.
@@ -28,6 +31,7 @@ class Service:
         self._source = source
         self._reload_seconds = reload_seconds
         self._problem = ""
+        self._log_fails = False
         self._use(model)
 
     def _use(self, model: ServedModel) -> None:
@@ -40,6 +44,26 @@ class Service:
         while self._reload_seconds is not None:
             await asyncio.sleep(self._reload_seconds)
             await self.refresh()
+
+    async def keep_log(self) -> None:
+        """Write the counts of the log every minute, until the task is cancelled."""
+        while self.engine.log is not None:
+            await asyncio.sleep(LOG_SECONDS)
+            await asyncio.get_running_loop().run_in_executor(self.engine.loading, self.write_log)
+
+    def write_log(self) -> None:
+        """Write the counts of the log; say once if that fails."""
+        try:
+            if self.engine.log is not None:
+                self.engine.log.write()
+        except OSError as error:
+            if not self._log_fails:
+                say(
+                    f"serve: --log: cannot be written ({error.strerror or error}); counts wait in memory"
+                )
+            self._log_fails = True
+        else:
+            self._log_fails = False
 
     async def refresh(self) -> None:
         """Replace the model if there is another one; if that cannot be loaded, keep the present one."""

@@ -64,7 +64,11 @@ class ClassModel:
         # the path is not used
         decided = self._predictor.prediction(Path(), probabilities, unfamiliarity, None)
         best = most_probable(self._predictor, probabilities, top_k)
-        return {"file": upload.name, **counted_answer(decided, self._predictor, self._engine), **best}
+        return {
+            "file": upload.name,
+            **counted_answer(decided, self._predictor, self._engine, self.info),
+            **best,
+        }
 
     def _decode(self, upload: Upload) -> NDArray[np.uint8]:
         with name_if_slow(upload.name):
@@ -72,8 +76,17 @@ class ClassModel:
             return self._predictor.input_of(upload.content)
 
 
-def counted_answer(decided: Prediction, decisions: Decisions, engine: Engine) -> dict[str, Any]:
+def counted_answer(
+    decided: Prediction, decisions: Decisions, engine: Engine, model: Info
+) -> dict[str, Any]:
     """Return and count what a model decides for an image or a row."""
     answer = answer_of(decided, decisions)
+    if engine.log is not None:
+        # the cells of a table of predictions, whose second column is a number for one class only
+        columns = decisions.target.columns
+        cells = decisions.target.cells(decided.classes, [f"{p:.6f}" for p in decided.probabilities])
+        confidence = float(cells[1]) if columns[1].kind == "number" else None
+        unfamiliarity = decided.unfamiliarity
+        engine.log.add(model.sha256, cells[0], confidence=confidence, unfamiliarity=unfamiliarity)
     engine.monitoring.prediction(decided.classes, answer.get("unfamiliar", False))
     return answer

@@ -71,7 +71,7 @@ class RowModel:
             answers.append(
                 {
                     "row": line,
-                    **counted_answer(outcome, self._predictor, self._engine),
+                    **counted_answer(outcome, self._predictor, self._engine, self.info),
                     **top_of(best.classes, best.probabilities),
                 }
             )

@@ -172,7 +172,7 @@ def serve(
     options = Options(format_name=format_name, tiff=tiff, abstain=abstain, tile=tile)
     source = make_source(model, options, engine)
     loaded = source.load()
-    if log and loaded.shown == "mask":
+    if log and not loaded.names_classes:
         raise UserError(f"--log {log}: masks have no classes to count; serve without it")
     with listen(host, port) as listening:
         run(Service(engine, source, loaded, None if no_reload else reload_seconds), listening)

@@ -29,6 +29,7 @@ class ClassModel:
 
     raw_types: tuple[str, ...] = RAW_TYPES
     shown: str = "classes"
+    names_classes: bool = True
 
     def __init__(self, predictor: Predictor, info: Info, options: Options, engine: Engine) -> None:
         self.info = info

@@ -49,6 +49,8 @@ class ServedModel(Protocol):
     """Media types of a body that is one file."""
     shown: str
     """What the page asks for: ``classes``, ``mask`` or ``rows``."""
+    names_classes: bool
+    """Whether each answer names classes, which a log counts."""
 
     def warm_up(self) -> None:
         """Classify something in the sizes of batches that will come."""

@@ -22,6 +22,7 @@ class MaskModel:
 
     raw_types: tuple[str, ...] = RAW_TYPES
     shown: str = "mask"
+    names_classes: bool = False
 
     def __init__(self, predictor: Predictor, info: Info, options: Options, engine: Engine) -> None:
         self.info = info

@@ -33,6 +33,7 @@ class RowModel:
 
     raw_types: tuple[str, ...] = tuple(_SUFFIXES)
     shown: str = "rows"
+    names_classes: bool = True
 
     def __init__(self, predictor: RowPredictor, info: Info, options: Options, engine: Engine) -> None:
         self.info = info

@@ -28,8 +28,8 @@ repro: setup ## run the pipeline: whatever data, params or code have changed sin
 test: setup lint ## lint, then the quick tests
 	@pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
-test-slow: setup ## the long tests
-	@pytest -n 2 --dist loadscope --no-loadscope-reorder -m slow
+test-slow: setup ## the long tests; three at a time, because they often wait for processes
+	@pytest -n 3 --dist loadscope --no-loadscope-reorder -m slow
 
 lint: setup ## formatting, lint, types and import layers
 	@ruff format --check --quiet . || { echo "not formatted; run: make format"; exit 1; }

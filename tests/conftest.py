@@ -38,6 +38,11 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Frees at the end what was frozen, or libraries complain of leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def clean_environ() -> None:
     """No test sees the settings of whoever runs it, or what MLflow set in an earlier test."""

@@ -151,6 +151,28 @@ def test_images_are_copied_and_added_to_dvc_and_never_touched(tmp_path: Path, im
     assert re.findall("#.*", (project / "params.yaml").read_text()) == comments
 
 
+@pytest.mark.parametrize(
+    ("side", "folder", "options", "expected"),
+    [
+        (64, "cat", (), True),
+        (63, "cat", (), False),  # small images are what the default network is made for
+        (64, "masks", (), False),  # the recipe does not predict masks
+        (64, "cat", ("--recipe", "cifar10-fast"), False),
+    ],
+)
+def test_photographs_are_met_with_the_recipe_for_them(
+    side: int, folder: str, options: tuple[str, ...], expected: bool, tmp_path: Path
+) -> None:
+    (images := tmp_path / "photos" / folder).mkdir(parents=True)
+    for number in range(3):
+        Image.new("L", (side + 20, side)).save(images / f"{number}.png")
+    (images / "notes.txt").write_text("no image")
+    result = run(tmp_path / "mine", "--no-git", "--images", tmp_path / "photos", *options)
+    assert result.exit_code == 0, result.output
+    assert ("darkroom use finetune-small" in result.output) == expected
+    assert f"shorter side {side} pixels" in result.output or not expected
+
+
 def test_a_recipe_brings_its_data_only_where_no_images_are_given(tmp_path: Path, images: Path) -> None:
     alone = values_of(make(tmp_path / "alone", "--recipe", "cifar10-fast", "--no-git"))
     assert (alone["data.fetch"], alone["train.optimizer"]) == (["CIFAR10"], "sgd")

@@ -70,7 +70,7 @@ def _create(folder: Path, recipe: str | None, images: Path | None, ci: str | Non
         with_git=not no_git,
         hosting=None if hosting == "none" else hosting,
     )
-    with progress_bar("copy", wish.images.num_bytes if wish.images else 0, "bytes") as bar:
+    with progress_bar("copy", len(wish.images.files) if wish.images else 0, "files") as bar:
         written = create(wish, bar.advance)
     for line in describe(wish, written):
         click.echo(f"init: {line}")

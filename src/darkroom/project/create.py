@@ -12,10 +12,13 @@ from typing import Any
 from darkroom.errors import UserError, brief, counted, listed
 from darkroom.installed import version
 from darkroom.project.content import project_files, shipped_params
-from darkroom.project.images import Source, copy_images
+from darkroom.project.images import Source, copy_images, median_side
 from darkroom.project.record import RECORD, Record
 from darkroom.recipes import find_recipe, use_recipe, with_values
 from darkroom.tracking.git import Repository
+
+PHOTOGRAPHS = 64
+"""Shorter side, in pixels, from which images are taken for photographs."""
 
 ALLOWED = frozenset({".git", ".venv"})
 """What a folder may contain that becomes a project."""
@@ -157,4 +160,11 @@ def describe(wish: Wish, written: list[str]) -> list[str]:
             f"{wish.images.describe()} copied from {wish.images.path} to {wish.images.target} and added "
             "to DVC; the originals are unchanged"
         )
+        side = median_side(wish.images)
+        if wish.recipe is None and side is not None and side >= PHOTOGRAPHS:
+            lines.append(
+                f"the images look like photographs (shorter side {side} pixels): `darkroom use"
+                " finetune-small` starts from a network that was trained on other photographs, in place of"
+                " random weights"
+            )
     return lines

@@ -5,8 +5,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from darkroom.errors import UserError, counted
+
+MAX_OPENED = 25
+"""Number of images that are opened to see how large they are."""
 
 COPIES = 2
 """Copies that a project has of its data: in the project, and in DVC's cache."""
@@ -68,13 +72,33 @@ def copy_images(source: Source, project: Path, advance: Callable[[int], None]) -
     """Copy the files into the project.
 
     Args:
-        advance: called with the number of bytes copied since the last call.
+        advance: called with the number of files copied since the last call.
     """
-    for name, size in source.files.items():
+    for name in source.files:
         target = project / source.target / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.path / name, target)
-        advance(size)
+        advance(1)
+
+
+def median_side(source: Source) -> int | None:
+    """Return the median of the shorter sides of a few images in pixels.
+
+    None if none can be opened, or if the images have masks.
+    """
+    from PIL import Image
+
+    if not source.path.is_dir() or any("masks" in name.parts for name in source.files):
+        return None
+    step = max(1, len(source.files) // MAX_OPENED)
+    sides = []
+    for name in list(source.files)[::step][:MAX_OPENED]:
+        try:
+            with Image.open(source.path / name) as image:
+                sides.append(min(image.size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue  # `prepare` says what is wrong with it
+    return int(median(sides)) if sides else None
 
 
 def _walk(folder: Path, top: Path, inside: tuple[Path, ...]) -> "list[tuple[Path, int]]":

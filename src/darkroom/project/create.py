@@ -164,7 +164,7 @@ def describe(wish: Wish, written: list[str]) -> list[str]:
         if wish.recipe is None and side is not None and side >= PHOTOGRAPHS:
             lines.append(
                 f"the images look like photographs (shorter side {side} pixels): `darkroom use"
-                " finetune-small` starts from a network that was trained on other photographs, in place of"
+                " finetune-small` starts from a network that was trained on other photographs, not from"
                 " random weights"
             )
     return lines

@@ -305,6 +305,7 @@ def allowed_values(schema: dict[str, Any]) -> str:
             .replace("|", " or ")
             .replace("[A-Za-z0-9_]+", "NAME")
             .replace("[A-Za-z0-9_.]+", "NAME")
+            .replace("[A-Za-z0-9_.-]+", "ARCHITECTURE.ENCODER")
             .replace("\\.", ".")
         )
     if schema.get("minLength"):

@@ -172,7 +172,7 @@ def test_an_unknown_torchvision_name_is_refused_with_the_nearest(given: str, mea
 
 @pytest.mark.parametrize("name", ["zzzzzzzz", "get_model", "fasterrcnn_resnet50_fpn", "raft_large"])
 def test_what_is_no_classification_model_is_refused_with_a_list(name: str) -> None:
-    with pytest.raises(UserError, match=rf"model {name}[.;].*The models are: .*resnet18, "):
+    with pytest.raises(UserError, match=rf"model {name} of images[.;].*The models are: .*resnet18, "):
         make_classifier(make_spec(name=f"torchvision:{name}", channels=3))
 
 

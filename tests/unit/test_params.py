@@ -43,7 +43,10 @@ LIBRARY = {
 OPTIMIZERS = "one of sgd, adam, adamw, adagrad, adadelta, rmsprop, muon"
 SCHEDULES = "one of constant, one_cycle, cosine, step, multi_step, exponential, plateau"
 OWN_FILE = "file:own/train/NAME.py:NAME"
-MODELS = f"mlp or cnn or resnet or vit or unet or torchvision:NAME or timm:NAME or {OWN_FILE}"
+MODELS = (
+    "mlp or cnn or resnet or vit or unet or torchvision:NAME or timm:NAME or"
+    f" smp:ARCHITECTURE.ENCODER or {OWN_FILE}"
+)
 EPOCHS = "a whole number at least 1 and at most 10,000 or a list of such numbers or null"
 FROZEN = "one of none, backbone or a list of layer name patterns"
 UNFROZEN = "a list with any of {epoch: 3, layers: pattern}"

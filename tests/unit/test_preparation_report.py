@@ -30,13 +30,20 @@ from darkroom.reporting.samples import equal_shares, lowest, most_doubtful, spre
 
 HOSTILE = '<script src="//evil">$5 & 日本 \'"'
 
-DRAWING = ("draw_class_histogram", "draw_image_grid", "draw_note", "draw_pairs", "draw_sizes")
+DRAWING = (
+    "prepared_page.draw_class_histogram",
+    "report.draw_image_grid",
+    "report.draw_note",
+    "report.draw_pairs",
+    "report.draw_sizes",
+)
 
 
 def draw_nothing(*given: Any) -> None:
-    """Writes an empty file, whose path comes last."""
-    given[-1].parent.mkdir(exist_ok=True)
-    given[-1].touch()
+    """Writes an empty file."""
+    [path] = [value for value in given if isinstance(value, Path)]
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
 
 
 # a data set made by hand
@@ -134,7 +141,7 @@ class World:
         manifest = self.write_manifest(folder / "manifest.parquet")
         with pytest.MonkeyPatch.context() as patch:
             for name in () if self.is_drawn else DRAWING:
-                patch.setattr(f"darkroom.preparation.report.{name}", draw_nothing)
+                patch.setattr(f"darkroom.preparation.{name}", draw_nothing)
             write_preparation_report(
                 manifest, self.info(), self.duplicates(), self.pixels, folder / "report", self.sets()
             )

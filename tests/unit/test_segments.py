@@ -1,6 +1,5 @@
 """The cache of decoded images: rows come back from any segment; damage is noticed, never believed."""
 
-import gc
 import hashlib
 import os
 import pickle
@@ -123,10 +122,17 @@ def test_mapped_segments_hold_no_file_open(folder: Path) -> None:
     """Else some thousand segments would meet the limit of open files."""
     if not Path("/proc/self/fd").exists():
         pytest.skip("looks into /proc")
-    gc.collect()  # files of earlier tests that nothing refers to
-    before = len(os.listdir("/proc/self/fd"))
+
+    def open_files() -> list[str]:
+        links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        names = [os.readlink(link) for link in links if link.is_symlink()]  # one is the list's own
+        return [name for name in names if name.startswith(f"{folder.resolve()}")]
+
+    path = next(folder.iterdir())
+    with path.open():
+        assert open_files() == [f"{path.resolve()}"]
     segments = Segments(folder, sorted(path.name for path in folder.iterdir()), SHAPE, "decoded")
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert open_files() == []
     assert len(segments) == 8
 
 

@@ -237,7 +237,10 @@ def addresses() -> Iterator[tuple[str, str]]:
         yield template.format(secret, port=free_port()), secret
 
 
-OUT_OF_REACH = list(addresses())
+CHOSEN = range(len(ADDRESSES)) if ALL else (0, 2, 4, 5, 7, 9)
+"""A sample of the kinds of address; test_secret_addresses.py has many more."""
+
+OUT_OF_REACH = [address for number, address in enumerate(addresses()) if number in CHOSEN]
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +259,9 @@ def out_of_reach(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Futu
 
 
 @pytest.mark.parametrize(
-    "number", range(len(OUT_OF_REACH)), ids=[re.sub("{.*?}", "_", address) for address in ADDRESSES]
+    "number",
+    range(len(OUT_OF_REACH)),
+    ids=[re.sub("{.*?}", "_", ADDRESSES[number]) for number in CHOSEN],
 )
 def test_with_an_mlflow_out_of_reach(number: int, out_of_reach: list[Future[Heard]]) -> None:
     secret = OUT_OF_REACH[number][1]

@@ -13,7 +13,7 @@ ENDS_WITHIN_SECONDS = 5.0
 """What a training whose `dvc` is gone has left."""
 
 MODEL = "models/model.safetensors"
-ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "0.2"}
+ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
 
 
 TRAIN = ("dvc", "repro", "--force", "--single-item", "train")
@@ -27,7 +27,7 @@ def copy_of(finished: Project, folder: Path) -> Project:
 def longer_copy_of(finished: Project, folder: Path) -> Project:
     """A copy in which there is more to train."""
     project = copy_of(finished, folder)
-    project.set_params(train__epochs=12, num_threads=1, train__ema_decay=0.9, model__dropout=0.1)
+    project.set_params(train__epochs=18, num_threads=1, train__ema_decay=0.9, model__dropout=0.1)
     project.set_params(train__gradient_norms=True)
     return project
 

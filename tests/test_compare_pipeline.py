@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 def make(folder: Path) -> None:
     """The cnn (tag ``cnn``), an mlp of width 4 (experiment), and another seed (branch ``seed``)."""
     project = Project(folder / "project")
-    project.set_params(export__formats=["onnx"])
+    project.set_params(export__formats=["onnx"], train__epochs=10)
     project.dvc("repro")
     project.commit("cnn")
     project.git("tag", "cnn")

@@ -16,6 +16,7 @@ from darkroom.tracking.descriptions import scores
 
 pytestmark = pytest.mark.slow
 
+ENVIRON = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
 SIDE = 32
 TABLE = "index,name\n0,ground\n1,disc\n2,square\n3,void\n"
 
@@ -58,9 +59,16 @@ def shapes_project(folder: Path) -> Project:
     return project
 
 
-def test_masks_go_through_all_stages(tmp_path: Path) -> None:
-    project = shapes_project(tmp_path)
-    project.dvc("repro", DARKROOM_TRACKING="off")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after `dvc repro`; tests leave dvc.lock and the outputs as they are."""
+    project = shapes_project(tmp_path_factory.mktemp("whole"))
+    project.dvc("repro", **ENVIRON)
+    return project
+
+
+def test_masks_go_through_all_stages(whole: Project) -> None:
+    project = whole
     test = json.loads(project.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > test["baseline"]["most_frequent"]["f1_macro"]
     boundary = test["boundary"]
@@ -106,30 +114,26 @@ def test_masks_go_through_all_stages(tmp_path: Path) -> None:
     assert (mask == truth)[truth != 3].mean() > test["accuracy"] - 0.05
 
 
-def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(tmp_path: Path) -> None:
-    environ = {"DARKROOM_TRACKING": "off", "DARKROOM_CHECKPOINT_SECONDS": "1"}
-    whole = shapes_project(tmp_path / "whole")
-    whole.dvc("repro", **environ)
+def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(whole: Project, tmp_path: Path) -> None:
     lock = whole.text("dvc.lock")
 
     killed = Project(tmp_path / "another" / "path")
     shutil.copytree(whole.folder / "data/shapes", killed.folder / "data/shapes")
     shutil.copy(whole.folder / "params.yaml", killed.folder)
-    killed.dvc(
-        "repro", "fetch", "prepare", **environ
-    )  # the lock lists stages in the order of their runs
-    with killed.start("python", "stages/train.py", **environ) as train:
+    # the lock lists stages in the order of their runs
+    killed.dvc("repro", "fetch", "prepare", **ENVIRON)
+    with killed.start("python", "stages/train.py", **ENVIRON) as train:
         while not list(killed.folder.glob(".darkroom/train/*/*-*.pt")):
             assert train.poll() is None, train.communicate()
             time.sleep(0.005)
         train.kill()
-    assert "train: resumes after step" in killed.dvc("repro", **environ)
+    assert "train: resumes after step" in killed.dvc("repro", **ENVIRON)
     assert killed.text("dvc.lock") == lock
 
-    killed.dvc("repro", "--force", **environ)
+    killed.dvc("repro", "--force", **ENVIRON)
     assert killed.text("dvc.lock") == lock
-    killed.set_params(seed=1)
-    killed.dvc("repro", "train", **environ)
+    killed.set_params(train__lr=0.0123)
+    killed.dvc("repro", "train", **ENVIRON)
     assert killed.text("dvc.lock") != lock
     model = "models/model.safetensors"
     assert (killed.folder / model).read_bytes() != (whole.folder / model).read_bytes()

@@ -37,10 +37,16 @@ def words_in(page: str) -> str:
     return re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
 
 
-def test_a_table_goes_through_all_stages(tmp_path: Path) -> None:
-    whole = wine_project(tmp_path / "whole")
-    stages = ("fetch", "prepare", "train", "evaluate", "export")
-    said = [whole.run("python", f"stages/{stage}.py", **ENVIRON) for stage in stages]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after `dvc repro`; tests leave dvc.lock and the outputs as they are."""
+    project = wine_project(tmp_path_factory.mktemp("whole") / "project")
+    project.first_output = project.dvc("repro", **ENVIRON)
+    return project
+
+
+def test_a_table_goes_through_all_stages(whole: Project) -> None:
+    said = [whole.first_output]
     test = json.loads(whole.text("reports/evaluate/metrics.json"))["test"]
     assert test["f1_macro"] > 0.9
     for entry in json.loads(whole.text("export/parity.json")).values():
@@ -72,9 +78,7 @@ def outputs(project: Project) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items() if path.name != ".gitignore"}
 
 
-def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(tmp_path: Path) -> None:
-    whole = wine_project(tmp_path / "whole")
-    whole.dvc("repro", **ENVIRON)
+def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(whole: Project, tmp_path: Path) -> None:
     lock, written = whole.text("dvc.lock"), outputs(whole)
     assert {"models/model.safetensors", "export/model.onnx"} < written.keys()
 
@@ -89,7 +93,7 @@ def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(tmp_path: Path) -
     assert "train: resumes after step" in output
     assert other.text("dvc.lock") == lock
     assert outputs(other) == written
-    other.set_params(seed=1)
+    other.set_params(train__lr=0.0123)
     other.dvc("repro", "train", **ENVIRON)
     assert other.text("dvc.lock") != lock
     assert outputs(other)["models/model.safetensors"] != written["models/model.safetensors"]

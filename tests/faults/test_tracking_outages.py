@@ -170,7 +170,7 @@ def test_a_full_disk_behind_the_server_loses_nothing(
     assert_all_arrived(root, server, stories)
 
 
-def wait_until_sent(root: Path, seconds: float = 30) -> None:
+def wait_until_sent(root: Path, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not nothing_waits(root):
         assert time.monotonic() < deadline, (root / JOURNALS / "sender.log").read_text()
@@ -281,7 +281,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
         for step in range(600):
             run.log_metrics({"loss": 1 / (step + 1)}, step=step)
             time.sleep(0.01)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not client.search_runs(["0", "1"], "attributes.status = 'RUNNING'"):
             assert time.monotonic() < deadline
             time.sleep(0.1)

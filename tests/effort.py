@@ -2,7 +2,11 @@
 
 import os
 
+import pytest
+
 ALL = os.environ.get("ALL_TESTS") == "1"
+
+only_with_all = pytest.mark.skipif(not ALL, reason="takes long and is like others: ALL_TESTS=1 runs it")
 
 
 def at_least(sample: int, everything: int) -> int:

@@ -248,6 +248,13 @@ CHANGES: dict[str, tuple[Callable[[Planned], object], str, str]] = {
 ALIKE = (
     "seed",
     "num_threads",
+    "data, as prepare reads it",
+    "augment",
+    "model",
+    "evaluate",
+    "data added",
+    "data removed",
+    "weights",
     "code of decoding",
     "code of dataset",
     "code of metrics",

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from effort import only_with_all
 from project import Project, stages_run
 
 pytestmark = pytest.mark.slow
@@ -51,6 +52,7 @@ def test_outputs_are_the_same_elsewhere_and_without_tracking(finished: Project, 
     assert digest(copy.folder, "models") != digest(finished.folder, "models")
 
 
+@only_with_all
 def test_outputs_are_the_same_with_tensorboard(finished: Project, tmp_path: Path) -> None:
     tensorboard = pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     copy = copy_of(finished, tmp_path)
@@ -78,7 +80,11 @@ READ = {
 NOT_READ = {"src/darkroom/cli.py": ('"""The command', '"""A command')}
 
 
-@pytest.mark.parametrize("edits", [READ, NOT_READ], ids=["read by train", "not read by train"])
+@pytest.mark.parametrize(
+    "edits",
+    [READ, pytest.param(NOT_READ, marks=only_with_all)],
+    ids=["read by train", "not read by train"],
+)
 def test_an_edit_during_a_run_is_not_recorded(
     finished: Project, tmp_path: Path, edits: dict[str, tuple[str, str]]
 ) -> None:

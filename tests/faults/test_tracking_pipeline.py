@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from effort import ALL
+from effort import ALL, only_with_all
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from project import Project
@@ -110,6 +110,7 @@ def kill_after_a_state(project: Project) -> None:
         process.communicate()
 
 
+@only_with_all
 def test_a_training_killed_again_and_again_is_one_run(finished: Project, tmp_path: Path) -> None:
     project = copy_of(finished, tmp_path / "project")
     epochs = 60

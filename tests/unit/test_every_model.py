@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from effort import ALL
 from support import make_spec, plain_loss, train_options, weights_hash
 from test_torchvision_models import FAMILIES, side_of
 
@@ -19,6 +20,7 @@ from darkroom.training.state import TrainingState
 pytestmark = pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 
 NUM_STEPS = 3
+SAMPLE = ("googlenet", "mobilenet_v2", "swin_t")
 OPTIONS = {"epochs": 1, "lr": 0.01, "ema_decay": 0.9, "layer_decay": 0.8, "clip_norm": 1.0}
 
 
@@ -38,7 +40,7 @@ def of_torchvision(name: str, head: str = "linear") -> Any:
 
 
 def specs() -> Iterator[Any]:
-    """Our backbones with every head that they take, then one model of each of torchvision's families."""
+    """Our backbones with every head that they take, then one model of some of torchvision's families."""
     for name in ("mlp", "cnn", "resnet", "vit"):
         yield pytest.param(own(name), id=name)
         marks = () if name == "cnn" else pytest.mark.slow
@@ -47,7 +49,7 @@ def specs() -> Iterator[Any]:
             yield pytest.param(own(name, "concat_pool"), id=f"{name}, concat_pool", marks=marks)
     pooled = of_torchvision("resnet18", "concat_pool")
     yield pytest.param(pooled, id="resnet18, concat_pool", marks=pytest.mark.slow)
-    for name in FAMILIES:
+    for name in FAMILIES if ALL else SAMPLE:
         yield pytest.param(of_torchvision(name), id=name, marks=pytest.mark.slow)
 
 

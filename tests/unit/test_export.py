@@ -208,6 +208,8 @@ FAMILIES = {
 }
 """A model of each of torchvision's families, with a side that it takes, and a head."""
 
+SAMPLE = ("convnext_tiny", "googlenet", "mobilenet_v2", "squeezenet1_1", "vit_b_32")
+
 
 FAMILY_IMPORTS = """
 import warnings
@@ -264,7 +266,7 @@ def families_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmPy
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES if ALL else SAMPLE)
 def test_one_of_each_family_of_torchvisions_agrees_with_its_export(
     name: str, families_python: WarmPython, tmp_path: Path
 ) -> None:

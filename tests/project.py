@@ -145,6 +145,14 @@ def small_project(folder: Path) -> Project:
     return project
 
 
+def documented(path: str) -> str:
+    """Returns the guide's example of a Python file of one's own, such as ``own/train/tiny.py``."""
+    guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
+    found = re.search(rf"```python\n(# {re.escape(path)}\n.*?)```", guide, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
 def file_states(folder: Path) -> dict[str, tuple[int, int, str]]:
     """Returns mode, time of the last change, and digest of every file and folder in a folder."""
     return {

@@ -20,7 +20,7 @@ def unpack(name: str, folder: Path) -> None:
 
 
 SHARE = 1 if ALL else 5
-"""Of so many of CIFAR-10's files, one is used."""
+"""One of this many of CIFAR-10's files is used."""
 
 
 @pytest.mark.slow

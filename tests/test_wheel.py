@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from project import ROOT, MakeOnce, Project, stages_run
+from project import ROOT, MakeOnce, Project, documented, stages_run
 
 pytestmark = pytest.mark.slow
 
@@ -131,8 +131,7 @@ def environment(folder: Path, wheel: Path) -> Path:
 def with_a_backbone_of_its_own(mine: Installed) -> None:
     """Trains the guide's example of a backbone, and edits it."""
     file = mine.folder / "own/train/tiny.py"
-    guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
-    file.write_text(guide.partition("# own/train/tiny.py\n")[2].partition("```")[0])
+    file.write_text(documented("own/train/tiny.py"))
     mine.set_params(model__name="file:own/train/tiny.py:Tiny", model__depth=None)
     assert stages_run(mine.dvc("repro")) == ["train", "evaluate", "export"]
     assert "nothing to do" in mine.run("darkroom", "plan")

@@ -1,10 +1,10 @@
 """Reads JSON files, and limits the memory that a file can take."""
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
+
+from darkroom.regular_files import NotRegular, open_regular
 
 MAX_BYTES = 256 * 2**20
 """Maximum size of a file, unless a caller sets another."""
@@ -26,11 +26,11 @@ def load_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 
 def read_bounded(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the content of a file; raise as ``load_json`` does."""
-    # non-blocking: opening a pipe would otherwise wait for a writer
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise BadJson("not a regular file")
-        content = file.read(max_bytes + 1)
+    try:
+        with open_regular(path) as file:
+            content = file.read(max_bytes + 1)
+    except NotRegular as error:
+        raise BadJson(f"{error}") from None
     if len(content) > max_bytes:
         raise BadJson(f"over {max_bytes:,} bytes")
     return content

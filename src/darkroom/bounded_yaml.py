@@ -1,9 +1,7 @@
 """Reads YAML 1.2 as DVC does (ruamel.yaml), and limits the work that a file can cause."""
 
 import copy
-import os
 import re
-import stat
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +21,7 @@ from ruamel.yaml.events import (
 )
 
 from darkroom.errors import UserError
+from darkroom.regular_files import NotRegular, open_regular
 
 MAX_BYTES = 2**20
 """Maximum size of a file. The project's own params.yaml and dvc.lock have 2 and 20 kB."""
@@ -68,13 +67,12 @@ def read_text(path: Path) -> str:
             read.
     """
     try:
-        # non-blocking: opening a pipe would otherwise wait for a writer
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UserError(f"{path}: cannot be read (not a regular file)")
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise
+    except NotRegular as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:

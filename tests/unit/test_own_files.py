@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from project import documented
 from safetensors.torch import save_file
 from support import make_spec, two_brightnesses, weights_hash, write_shards
 from test_every_model import Stopped, new_state, train
@@ -27,7 +28,6 @@ from darkroom.own_files import look_at
 from darkroom.own_names import Arguments
 from darkroom.params import load_params
 
-ROOT = Path(__file__).parents[2]
 FILE = Path("own/train/tiny.py")
 NAME = f"file:{FILE}:Tiny"
 
@@ -42,20 +42,12 @@ class Tiny(nn.Module):
 """
 
 
-def documented(name: str) -> str:
-    """The example of a file of this name in the guide."""
-    guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
-    found = re.search(rf"```python\n(# own/train/{name}\n.*?)```", guide, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The current folder: a project with the guide's example."""
     monkeypatch.chdir(tmp_path)
     FILE.parent.mkdir(parents=True)
-    FILE.write_text(documented("tiny.py"))
+    FILE.write_text(documented("own/train/tiny.py"))
     before = set(sys.modules)
     yield
     assert {name for name in set(sys.modules) - before if "own" in name} <= {
@@ -296,7 +288,7 @@ def test_the_example_of_the_guide_trains_and_resumes_exactly() -> None:
 
 def test_it_is_the_network_of_its_file_and_draws_the_same_weights_whatever_ran_before() -> None:
     torch.manual_seed(3)
-    FILE.write_text("import torch\ntorch.rand(5)\n" + documented("tiny.py"))
+    FILE.write_text("import torch\ntorch.rand(5)\n" + documented("own/train/tiny.py"))
     first = start_from("random", own_spec())  # runs the file
     after = torch.rand(1)
     torch.manual_seed(3)
@@ -306,7 +298,7 @@ def test_it_is_the_network_of_its_file_and_draws_the_same_weights_whatever_ran_b
     assert first.spec.file_sha256 == again.spec.file_sha256 is not None
 
     namespace: dict[str, Any] = {}
-    exec(documented("tiny.py"), namespace)
+    exec(documented("own/train/tiny.py"), namespace)
     torch.manual_seed(3)
     plain = namespace["Tiny"](channels=1)
     backbone = first.classifier.network.backbone

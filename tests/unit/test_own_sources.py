@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from project import documented
 from test_params import edited
 
 from darkroom.collection.collection import open_files
@@ -22,7 +23,6 @@ from darkroom.collection.sources import fetch_set
 from darkroom.errors import UserError
 from darkroom.params import load_params
 
-ROOT = Path(__file__).parents[2]
 FILE = Path("own/fetch/shapes.py")
 ITEM = f"file:{FILE}:shapes"
 FETCHED, SCRATCH = Path("data/fetched"), Path(".darkroom/fetched")
@@ -40,19 +40,12 @@ class Counted:
         self.done += num_images
 
 
-def documented(name: str) -> str:
-    guide = (ROOT / "docs/own-files.md").read_text(encoding="utf-8")
-    found = re.search(rf"```python\n(# own/fetch/{name}\n.*?)```", guide, re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The current folder: a project with the guide's example, and images of its owner."""
     monkeypatch.chdir(tmp_path)
     FILE.parent.mkdir(parents=True)
-    FILE.write_text(documented("shapes.py"))
+    FILE.write_text(documented("own/fetch/shapes.py"))
     Path("data/mine").mkdir(parents=True)
     Path("data/mine/1.png").write_bytes(b"mine")
 
@@ -197,7 +190,7 @@ def test_the_example_of_an_archive_is_checked_and_extracted(tmp_path: Path) -> N
     handler = partial(SimpleHTTPRequestHandler, directory=f"{tmp_path}")
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        text = documented("flowers.py")
+        text = documented("own/fetch/flowers.py")
         text = text.replace("https://example.org", f"http://127.0.0.1:{server.server_address[1]}")
         path, item = FILE.with_name("flowers.py"), "file:own/fetch/flowers.py:flowers"
         path.write_text(text)

@@ -1,10 +1,10 @@
 """Reads image files that anyone may have provided, with bounded memory and without blocking."""
 
 import os
-import stat
 from pathlib import Path
 
 from darkroom.decoding.bad_image import BadImage
+from darkroom.regular_files import NotRegular, open_regular
 
 MAX_FILE_BYTES = 2**29
 """Maximum size of a file. No image within the limits on pixels needs as much."""
@@ -18,13 +18,12 @@ def read_image_file(path: Path | str) -> bytes:
             larger than ``MAX_FILE_BYTES``.
         OSError: the file cannot be read.
     """
-    # without O_NONBLOCK, opening a pipe would wait for a writer
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise BadImage("unreadable", "not a regular file")
-        check_size(status.st_size)
-        content = file.read(MAX_FILE_BYTES + 1)  # the file may have grown
+    try:
+        with open_regular(path) as file:
+            check_size(os.fstat(file.fileno()).st_size)
+            content = file.read(MAX_FILE_BYTES + 1)  # the file may have grown
+    except NotRegular as error:
+        raise BadImage("unreadable", f"{error}") from None
     check_size(len(content))
     return content
 

@@ -14,12 +14,10 @@ from darkroom.models.backbones.pixels import EncoderDecoder
 from darkroom.models.backbones.shapes import ShapesOnly
 
 _LAST_LAYERS = ("fc", "_fc", "last_linear", "classifier", "classifier.1", "head", "head.fc")
+"""Names of the last layers of classifiers, by library."""
 
 _SCALED_TO_ONE = ("inceptionresnetv2", "inceptionv4", "xception")
 """Encoders whose weights expect values of -1..1; the others expect ImageNet's mean and deviation."""
-
-SIDE = 224
-"""Side, in pixels, of the images that most encoders were trained on."""
 
 
 def load_smp() -> ModuleType:
@@ -109,11 +107,6 @@ def weights_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
     if name.partition(".")[2] in _SCALED_TO_ONE:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def default_side(name: str) -> int:
-    """Return the side, in pixels, of the images that most encoders were trained on."""
-    return SIDE
 
 
 def _make_whole(name: str, encoder_weights: str | None = None) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from project import documented
 from support import augment_options, train_options, two_brightnesses, write_shards
-from test_own_files import documented
 from test_params import edited
 
 from darkroom.augment.pipeline import Augmentation
@@ -30,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     LOSSES.parent.mkdir(parents=True)
     for path in (LOSSES, NOISE):
-        path.write_text(documented(path.name))
+        path.write_text(documented(f"{path}"))
 
 
 def loss_of(target: Any = one_class, num_classes: int = 4, **options: Any) -> Any:

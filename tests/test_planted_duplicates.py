@@ -114,6 +114,7 @@ def test_of_1000_planted_copies_none_crosses_splits(tmp_path: Path) -> None:
     check(tmp_path, 1000 // PLANTINGS)
 
 
+@pytest.mark.slow
 def test_dropped_copies_cross_nothing_either(tmp_path: Path) -> None:
     prepared, copies = prepare_planted(tmp_path, 0, duplicates="drop")
     assert len(prepared.splits) == len(CLASSES) * IMAGES_OF_A_CLASS

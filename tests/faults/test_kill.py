@@ -25,6 +25,8 @@ from toy import (
     Server,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
@@ -110,7 +112,6 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
         assert kills.train(server, tmp_path / f"{num_trainings}", damage=0.3) == undisturbed
 
 
-@pytest.mark.slow
 def test_many_killed_trainings_end_as_if_they_had_not_been(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:
@@ -142,7 +143,6 @@ def newest_position(folder: Path) -> int:
     return int(epoch) * NUM_STEPS + int(step)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_training_that_is_asked_to_end_loses_at_most_a_step(
     signum: int, status: int, server: Server, undisturbed: str, tmp_path: Path
@@ -179,7 +179,6 @@ def ask_until_it_is_over(
     return num_asked
 
 
-@pytest.mark.slow
 def test_a_second_signal_ends_a_step_that_takes_for_ever(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:
@@ -196,7 +195,6 @@ def test_a_second_signal_ends_a_step_that_takes_for_ever(
     assert (tmp_path / "hash").read_text() == undisturbed
 
 
-@pytest.mark.slow
 def test_a_step_that_takes_for_ever_is_given_up(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ from darkroom.tracking.journal.file import JOURNALS, journals
 from darkroom.tracking.journal.trouble import OutOfReach
 from darkroom.tracking.mlflow.sender import Sender
 
+pytestmark = pytest.mark.slow
+
 ALL_FAULTS = ("error", "nonsense", "lost", "cut", "corrupt")
 
 
@@ -85,7 +87,6 @@ def test_a_server_that_works_gets_everything_at_once(
     assert_all_arrived(root, server, [story])
 
 
-@pytest.mark.slow
 def test_random_faults_lose_double_and_damage_nothing(
     root: Path, server: MlflowServer, proxy: Proxy
 ) -> None:
@@ -102,7 +103,6 @@ def test_random_faults_lose_double_and_damage_nothing(
     assert_all_arrived(root, server, stories)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lost", "cut", "nonsense"])
 def test_any_request_may_fail(fault: str, root: Path, server: MlflowServer, proxy: Proxy) -> None:
     address = address_of(root, proxy.uri)
@@ -149,7 +149,6 @@ def test_a_damaged_upload_of_a_model_is_sent_again(
     assert_all_arrived(root, server, [story])
 
 
-@pytest.mark.slow
 def test_a_full_disk_behind_the_server_loses_nothing(
     root: Path, server: MlflowServer, proxy: Proxy
 ) -> None:
@@ -202,7 +201,6 @@ def assert_whole(client: MlflowClient, journal: str, num_points: int) -> None:
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["report.txt"]
 
 
-@pytest.mark.slow
 def test_a_server_that_is_down_costs_a_warning_and_the_next_stage_sends_all(
     root: Path, server: MlflowServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,7 +224,6 @@ def test_a_server_that_is_down_costs_a_warning_and_the_next_stage_sends_all(
     assert_whole(MlflowClient(server.uri), second, 10)
 
 
-@pytest.mark.slow
 def test_a_server_that_hangs_blocks_nobody(
     root: Path,
     server: MlflowServer,
@@ -248,7 +245,6 @@ def test_a_server_that_hangs_blocks_nobody(
     assert_whole(MlflowClient(server.uri), journal, 1_000)
 
 
-@pytest.mark.slow
 def test_slow_answers_are_waited_for(
     root: Path,
     server: MlflowServer,
@@ -265,7 +261,6 @@ def test_slow_answers_are_waited_for(
     assert_whole(MlflowClient(server.uri), journal, 1_000)
 
 
-@pytest.mark.slow
 def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
     root: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,7 +293,6 @@ def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
     server.kill()
 
 
-@pytest.mark.slow
 def test_the_server_that_mlflow_ships_takes_it_too(
     root: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

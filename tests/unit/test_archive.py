@@ -313,6 +313,7 @@ def test_a_long_chain_of_headers_of_headers_ends(path: Path) -> None:
     assert "damaged" in refusal(path)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), changes=st.integers(1, 8))
 @settings(deadline=None, derandomize=True, max_examples=300)
 def test_a_damaged_archive_is_read_or_refused(

@@ -29,6 +29,7 @@ def run_blocked(code: str, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_the_pipeline_needs_packages_that_are_blocked() -> None:
     done = run_blocked("import darkroom.training.job")
     assert "ModuleNotFoundError: pydantic" in done.stderr

@@ -369,6 +369,7 @@ def write_in_pieces(out: Path, num_chunks: int) -> None:
             found.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_checked", [True, False])
 def test_rows_that_are_torn_or_damaged_are_computed_again(
     is_checked: bool, there: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def some_masks(size: tuple[int, int] = (40, 90)) -> tuple[NDArray[np.int64], NDA
     return targets, preds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(40, 90), (300, 500)])
 def test_boundary_f1_is_that_of_distance_transforms(size: tuple[int, int]) -> None:
     targets, preds = some_masks(size)

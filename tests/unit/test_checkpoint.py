@@ -351,6 +351,7 @@ def num_kept_after(folder: Path, disk: FaultyDisk, call: int, fault: str) -> int
     return step
 
 
+@pytest.mark.slow
 def test_whichever_call_of_a_save_fails_the_state_before_is_found_and_the_next_is_saved(
     tmp_path: Path, disk: FaultyDisk, capfd: pytest.CaptureFixture[str]
 ) -> None:

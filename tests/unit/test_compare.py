@@ -84,6 +84,7 @@ def test_interval_agrees_with_a_bootstrap_image_by_image() -> None:
     assert (found.low, found.high) == pytest.approx(np.percentile(differences, [2.5, 97.5]), abs=0.01)
 
 
+@pytest.mark.slow
 def test_randomisation_test_agrees_with_every_exchange() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1, 2, 2])
     first, second = labels.copy(), np.array([1, 0, 0, 1, 2, 1, 2, 0])

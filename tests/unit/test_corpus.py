@@ -86,6 +86,7 @@ def wrong_pixels(case: Case, file: bytes) -> int:
     return int(difference) if difference > case.tolerance else 0
 
 
+@pytest.mark.slow
 def test_every_odd_file_gives_the_pixels_that_it_shows(corpus: tuple[Path, list[Case]]) -> None:
     seen = {c.kind: wrong_pixels(c, file) for c, file in files(corpus, "used") if c.quadrants}
     assert seen == dict.fromkeys(seen, 0)
@@ -284,6 +285,7 @@ def test_wherever_a_file_is_cut_it_is_truncated_or_whole(file: bytes) -> None:
     assert [outcome for outcome, _ in outcomes].count("truncated") > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", SOUND.values(), ids=SOUND)
 def test_whatever_byte_changes_nothing_crashes(file: bytes) -> None:
     random = np.random.default_rng(0)

@@ -285,6 +285,7 @@ ON_CPU = ("adamw, clipped, averaged", "float16 in micro batches")
 """Kinds that are also trained on a CPU; test_resume.py has all."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("device", "options"),
     [

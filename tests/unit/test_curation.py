@@ -372,6 +372,7 @@ COLLECTIONS = st.integers(2, 12).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=at_least(100, 300))
 @given(COLLECTIONS, st.sampled_from(["group", "drop", "keep"]))
 def test_whatever_is_asked_no_group_is_torn(

@@ -307,6 +307,7 @@ def test_a_run_tells_a_note() -> None:
     assert heard == [Note(title="Test", text=table({"a": 1}))]
 
 
+@pytest.mark.slow
 def test_both_stages_write_into_the_description_of_the_training(
     inline_sender: None, empty_mlflow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

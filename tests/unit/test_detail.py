@@ -95,6 +95,7 @@ def test_only_small_changes_of_the_whole_image_are_undone():
     assert between(image, blurred(image, 6)) > 0.1
 
 
+@pytest.mark.slow
 def test_pairs_do_not_depend_on_what_is_compared_beside_them():
     cells = detailed_cells(photographs(300, 64))
     together = detailed_difference(cells[:-1], cells[1:])

@@ -97,6 +97,7 @@ def train(spec: Any, state: TrainingState, stop_at: int | None = None) -> str:
     return weights_hash(state.model) + weights_hash(state.evaluated_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [*specs()])
 def test_it_learns_resumes_exactly_and_is_the_same_again(spec: Any) -> None:
     state = new_state(spec, seed=1)

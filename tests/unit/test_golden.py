@@ -60,10 +60,7 @@ def draw(spec: ModelSpec) -> NDArray[np.uint8]:
     return blocks[:, np.arange(height) * 3 // height][:, :, np.arange(width) * 3 // width]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.slow if name != "centre" else ()) for name in SPECS],
-)
+@pytest.fixture(scope="module", params=SPECS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     project, spec = tmp_path_factory.mktemp("golden"), SPECS[request.param]
     model, images, folder = make_model(spec), draw(spec), project / "export"
@@ -94,6 +91,7 @@ def predict(folder: Path, num_classes: int) -> dict[str, list[float]]:
     return found
 
 
+@pytest.mark.slow
 def test_predict_gives_the_expected_probabilities(
     exported: Exported,
 ) -> None:
@@ -107,6 +105,7 @@ def test_predict_gives_the_expected_probabilities(
     assert np.ptp(list(expected.values()), axis=0).max() > 0.01  # or equality would mean little
 
 
+@pytest.mark.slow
 def test_tensors_are_what_the_model_gets(exported: Exported) -> None:
     spec, folder, images = exported
     view = EvaluationView.of(spec.input_size, spec.evaluate_crop)

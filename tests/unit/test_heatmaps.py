@@ -108,6 +108,7 @@ def test_of_a_linear_model_it_is_what_hiding_a_pixel_takes_from_the_logit() -> N
     assert (heat > 0.1).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "side", "changes", "method", "size"),
     [
@@ -134,6 +135,7 @@ def test_the_method_fits_the_network(
     torch.testing.assert_close(alone[0], heat[1], rtol=1e-3, atol=1e-3 * float(heat[1].max()))
 
 
+@pytest.mark.slow
 def test_random_weights_change_the_map(trained: Classifier, name: str) -> None:
     """Adebayo et al., "Sanity Checks for Saliency Maps", 2018."""
     images, targets = unseen()

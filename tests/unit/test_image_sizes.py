@@ -280,6 +280,7 @@ def run(folder: Path, stop_after: int | None = None, values: Any = None) -> Trai
     return state
 
 
+@pytest.mark.slow
 def test_progressive_resizing_resumes_at_every_step(tmp_path: Path) -> None:
     whole = run(tmp_path / "train")
     assert whole.epoch == 4

@@ -140,6 +140,7 @@ def test_the_parts_of_a_date_are_permuted_together() -> None:
     assert positions_of(encoding) == {"day": [0], "joined": [1, 2], "kind": [3]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "num_rows", "group_size"), [(0.2, 60, 1), (1, 60, 1), (1, 180, 3)])
 def test_the_interval_of_a_noise_column_holds_0_as_often_as_stated(
     weight: float, num_rows: int, group_size: int, monkeypatch: pytest.MonkeyPatch

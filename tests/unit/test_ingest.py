@@ -425,6 +425,7 @@ def test_what_a_killed_run_left_half_is_not_taken(root: Path, tmp_path: Path) ->
     assert list(folder.glob("*.part")) == []
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_was_killed_leaves_what_it_had_finished(
     root: Path, tmp_path: Path, in_processes: None, decoded: list[bytes]
 ) -> None:

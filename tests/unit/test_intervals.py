@@ -105,6 +105,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(monkeypatch: pytest.M
     assert 0.91 <= covered / 300 <= 0.985
 
 
+@pytest.mark.slow
 def test_images_of_a_group_count_as_one_and_without_groups_too_much_is_promised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

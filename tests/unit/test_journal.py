@@ -101,6 +101,7 @@ def test_a_journal_cut_anywhere_is_closed_as_killed_and_the_cut_line_alone_is_lo
         assert len(reading.damage) == (length not in ends and length - 1 not in ends)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed_and_costs_the_lines_it_hits(journal: Journal) -> None:
     content = journal.file.read_bytes()
     lines = journal.read().lines

@@ -201,6 +201,7 @@ def test_frozen_normalisation_normalises_by_its_statistics_and_the_rest_stays_in
     assert not torch.allclose(model[0](x), x, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

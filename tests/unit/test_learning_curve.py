@@ -96,6 +96,7 @@ def planted(errors: NDArray[np.float64], num_repeats: int = 1) -> Curve:
     return curve
 
 
+@pytest.mark.slow
 def test_labels_and_groups_of_validation_images_count() -> None:
     random = np.random.default_rng(0)
     targets = random.random((60, 3)) < 0.5

@@ -54,13 +54,14 @@ def started(name: str, tensors: dict[str, Tensor], folder: Path) -> Classifier:
     return start_from(f"{path}", mask_spec(f"torchvision:{name}")).classifier.eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(
     "name",
     [
         LRASPP,
         DEEPLAB,
-        *(pytest.param(f"{kind}_resnet50", marks=pytest.mark.slow) for kind in ("fcn", "deeplabv3")),
+        *(f"{kind}_resnet50" for kind in ("fcn", "deeplabv3")),
     ],
 )
 def test_with_the_librarys_weights_it_computes_what_the_library_computes(
@@ -164,6 +165,7 @@ def test_without_the_library_the_message_says_how_to_install_it(monkeypatch: pyt
         make_classifier(mask_spec(SMP))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["unet.resnet18", "deeplabv3plus.mobilenet_v2"])
 def test_features_are_those_of_segmentation_models_pytorch(name: str, tmp_path: Path) -> None:
@@ -180,6 +182,7 @@ def test_features_are_those_of_segmentation_models_pytorch(name: str, tmp_path: 
     assert classifier(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape == (1, 3, 64, 96)
 
 
+@pytest.mark.slow
 def test_a_classifiers_weights_start_the_encoder_alone(tmp_path: Path) -> None:
     pytest.importorskip("segmentation_models_pytorch")
     tensors = models.resnet18(weights=None).state_dict()

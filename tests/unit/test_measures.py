@@ -120,6 +120,7 @@ def test_hash_of_a_pure_wave_is_full_scale():
     assert abs(hashed.astype(int) - 128).max() >= 126
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64, 224])
 @pytest.mark.parametrize("change", ["jpeg", "smaller", "larger", "brightness", "noise", "all"])
 def test_hash_stays_near_under_changes_that_keep_the_picture(size, change):

@@ -268,6 +268,7 @@ def save_filled(folder: Path, *fillings: float) -> None:
             save_model(model, spec, folder / f"{name}-{filling}.safetensors")
 
 
+@pytest.mark.slow
 def test_equal_models_are_equal_bytes_in_every_folder_and_process(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" / "deeper"
     elsewhere.mkdir(parents=True)

@@ -181,6 +181,7 @@ def test_plots_are_equal_bytes_again_and_others_for_another_outcome(plots: Path,
     assert "<b>1.0000</b>" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_labels", [2, 50])
 def test_counts_of_few_and_many_labels_are_drawn_the_same_again(num_labels: int, tmp_path: Path) -> None:
     names = [*NAMES, *(f"label {index}" for index in range(50))][:num_labels]
@@ -194,6 +195,7 @@ def test_counts_of_few_and_many_labels_are_drawn_the_same_again(num_labels: int,
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_one_label_alone_can_be_drawn_and_reported(tmp_path: Path) -> None:
     alone = evaluate_noise(tmp_path / "shards", num_labels=1)
     alone.write_plots(tmp_path / "plots")

@@ -238,9 +238,8 @@ def test_a_listing_cannot_lead_out_of_its_folder(copy: Project) -> None:
         outputs.listing(Result("train", {}, {}, {"out": Content(md5, 0)}), "out")
 
 
-@pytest.mark.parametrize(
-    ("dvc_folder", "pipeline_folder"), [pytest.param("ml", "ml", marks=pytest.mark.slow), ("", "pipe")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("dvc_folder", "pipeline_folder"), [("ml", "ml"), ("", "pipe")])
 def test_a_pipeline_in_a_folder_of_the_repository(
     tmp_path: Path, dvc_folder: str, pipeline_folder: str
 ) -> None:

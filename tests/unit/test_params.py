@@ -1306,6 +1306,7 @@ def test_a_stage_refuses_a_mistake_without_traceback_before_it_writes_anything()
     assert made == set()
 
 
+@pytest.mark.slow
 def test_the_same_stage_without_the_mistake_writes_its_outputs() -> None:
     done, made = run_prepare(edited({"data.path": "path: images"}))
     assert done.returncode == 0, done.stderr

@@ -132,7 +132,8 @@ CHANGES: tuple[Callable[[random.Random], object], ...] = (
 )
 
 
-@pytest.mark.parametrize(("seed", "num_changes"), [(0, 4), pytest.param(1, 60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "num_changes"), [(0, 4), (1, 60)])
 def test_the_plan_is_what_dvc_does_after_any_change(toy: Path, seed: int, num_changes: int) -> None:
     draw = random.Random(seed)
     seen = set()
@@ -169,6 +170,7 @@ def test_an_earlier_result_is_found_in_the_cache_with_what_follows_from_it(toy: 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_results", [True, False])
 def test_what_only_the_remote_has_is_pulled(toy: Path, has_results: bool) -> None:
     with Repo(".") as repo, repo.config.edit() as config:

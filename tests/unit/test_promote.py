@@ -150,6 +150,7 @@ def test_versions_that_cannot_be_compared_are_promoted_with_the_reason(store: St
     assert "worse" not in result.output
 
 
+@pytest.mark.slow
 def test_a_worse_version_and_one_whose_comparison_fails_need_force(store: Store) -> None:
     keep_predictions(store, 1, *files_of(GOOD))
     keep_predictions(store, 2, *files_of(BAD))

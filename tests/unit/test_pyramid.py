@@ -28,6 +28,7 @@ def encoder_and_decoder(spec: ModelSpec) -> PyramidUNet:
     return backbone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels", "halvings"),
     [
@@ -67,6 +68,7 @@ def test_the_encoder_computes_what_the_library_computes() -> None:
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
 def test_weights_of_a_library_start_the_encoder_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
     library = models.mobilenet_v2(weights=None).state_dict()

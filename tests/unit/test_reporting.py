@@ -268,6 +268,7 @@ ODD_NAMES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [
@@ -286,6 +287,7 @@ def test_class_names_of_all_kinds_can_be_drawn(draw: Callable[[Path], None], tmp
     assert is_picture(tmp_path / "a.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -655,6 +657,7 @@ def test_the_report_names_the_files_of_the_hardest_images(html: str, evaluation:
     assert paths[0] == evaluation.shards.paths[int(expected)]
 
 
+@pytest.mark.slow
 @NO_WARNINGS
 def test_no_warning_is_given_where_there_are_many_curves(tmp_path: Path) -> None:
     draw_curves(*curves_of(1_000, 0), ("recall", "precision"), tmp_path / "a.png")

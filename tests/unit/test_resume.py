@@ -244,6 +244,7 @@ def test_a_training_resumed_at_any_step_ends_the_same(name: str, tmp_path: Path)
         assert differences(end, whole) == [], path
 
 
+@pytest.mark.slow
 def test_every_kind_of_job_ends_in_a_state_of_its_own() -> None:
     ends = [job.run(job.new_state()) for job in JOBS.values()]
     weights = [

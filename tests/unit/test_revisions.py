@@ -88,6 +88,7 @@ def test_experiments_of_one_name(tiny_history: Project, tmp_path: Path) -> None:
     assert revisions.find("faster").baseline == first
 
 
+@pytest.mark.slow
 def test_bookkeeping_of_dvc_is_no_experiment_and_no_commit(
     tiny_history: Project, tmp_path: Path
 ) -> None:
@@ -274,11 +275,12 @@ def test_in_a_hook_of_another_repository(
     assert Revisions(tiny_history.folder).commits() == commits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dvc_folder", "pipeline_folder"),
     [
-        pytest.param("ml", "ml", marks=pytest.mark.slow),
-        pytest.param("", "pipe line", marks=pytest.mark.slow),
+        ("ml", "ml"),
+        ("", "pipe line"),
         ("ml", "ml/größe"),
     ],
 )

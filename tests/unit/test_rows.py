@@ -211,6 +211,7 @@ def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+@pytest.mark.slow
 def test_compare_times_one_row_by_both_models(export: Path) -> None:
     def read(path: Path) -> bytes:
         if not (export / path.name).exists():

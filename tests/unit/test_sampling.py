@@ -151,6 +151,7 @@ def orders(labels: Tensor) -> Tensor:
     return torch.stack(drawn)
 
 
+@pytest.mark.slow
 def test_every_place_is_as_likely_for_every_class_and_image() -> None:
     labels = labels_of(12, 5, 3)
     drawn = orders(labels)

@@ -150,6 +150,7 @@ def test_one_cycle_rises_to_lr_and_ends_near_zero() -> None:
     assert values.index(max(values)) == pytest.approx(0.3 * 200, abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
 def test_any_number_of_steps_goes_with_any_warmup(schedule: str) -> None:
     unfit = []

@@ -143,6 +143,7 @@ def test_a_damaged_result_is_none(text: str) -> None:
 # what is said
 
 
+@pytest.mark.slow
 def test_the_command_says_whether_the_difference_is_larger(two_commits: Path) -> None:
     status, output = run("bad", "main")
     assert status == 0

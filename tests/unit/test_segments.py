@@ -205,6 +205,7 @@ for place in map(int, sys.argv[3:]):
 """
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
     """In a process of its own: Arrow crashes on some of these files, most of all on the last bytes."""
     from support import output_of, start_python  # not above: the process would import torch with it

@@ -168,6 +168,7 @@ def from_tar(name: str, mode: str, contains: str, most: int) -> dict[str, Image.
     return images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["chance", "drive"])
 def test_frames_of_camvid_are_found(by: str) -> None:
     images = from_tar("camvid.tar", "r:", "/images/", 1000)
@@ -182,12 +183,14 @@ def test_frames_of_camvid_are_found(by: str) -> None:
     assert series.num_mates > 0.9 * series.num_test
 
 
+@pytest.mark.slow
 def test_photographs_of_ants_and_bees_are_no_series() -> None:
     images = from_tar("hymenoptera.tar", "r:", "", 1000)
     paths = ["/".join(name.split("/")[2:]) for name in images]
     assert find(paths, hashed(list(images.values()))) is None
 
 
+@pytest.mark.slow
 def test_numbered_images_of_cifar10_are_no_series() -> None:
     images = from_tar("cifar10-jpeg.tar.xz", "r:xz", "/test/", 5000)
     paths = ["/".join(name.split("/")[2:]) for name in images]

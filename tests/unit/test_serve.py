@@ -199,6 +199,7 @@ def refused(*arguments: object) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served_is_explained(
     exported: Path, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_connections_above_the_limit_are_told_to_come_back(tight: Served) -> Non
     tight.until("room again", lambda: tight.ask("/health").status == 200)
 
 
+@pytest.mark.slow
 def test_a_queue_that_is_full_says_when_to_come_back(tight: Served) -> None:
     body, kind = form(*[("x.png", IMAGE)] * 3)
     answer = tight.ask("/predict", body, content_type=kind)

@@ -8,6 +8,7 @@ from served_exports import write_export
 from served_load import IMAGE, check_answers, digest_of, expect, load
 
 
+@pytest.mark.slow
 def test_a_good_export_takes_over_and_a_broken_one_does_not(tmp_path: Path) -> None:
     exported = write_export(tmp_path / "export")
     expected = expect(exported, tmp_path / "image.png")

@@ -86,6 +86,7 @@ def test_dark_images_are_worse(tmp_path: Path) -> None:
     assert (worst["low"], worst["high"]) == pytest.approx((interval.low, interval.high), abs=0.005)
 
 
+@pytest.mark.slow
 def test_nothing_is_named_without_a_difference(tmp_path: Path) -> None:
     """At most 5 % of the test sets name a slice if every image is right with the same probability."""
     manifest = write_manifest(tmp_path)

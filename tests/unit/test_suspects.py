@@ -88,6 +88,7 @@ def findings(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> F
     )
 
 
+@pytest.mark.slow
 def test_most_flipped_digits_are_ranked_first_and_few_others_are_suspects(
     predicted: Callable[[NDArray[np.int64]], NDArray[np.float64]],
 ) -> None:

@@ -343,6 +343,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return changed(model__name="mlp", model__width=4, train__epochs=4, train__batch_size=16)
 
 
+@pytest.mark.slow
 def test_a_training_that_paused_ends_with_the_bytes_of_one_that_did_not(
     base: Params, tmp_path: Path
 ) -> None:
@@ -365,6 +366,7 @@ def test_a_training_that_paused_ends_with_the_bytes_of_one_that_did_not(
     assert (tmp_path / "other.safetensors").read_bytes() != models[0]
 
 
+@pytest.mark.slow
 def test_a_failed_trial_loses_nothing_and_the_rest_are_compared(base: Params, tmp_path: Path) -> None:
     sweep = of(tmp_path, "train.lr: [0.1, 100, 0.01]", head="sampler: grid\nseeds: 2", base=base)
     summary, folder = run_sweep(sweep, Runtime(tracking="off"))
@@ -423,6 +425,7 @@ def test_halving_trains_only_the_best_to_the_end_and_jobs_change_nothing(
 # the commands
 
 
+@pytest.mark.slow
 def test_use_writes_the_best_values_and_says_what_else_has_changed(base: Params, tmp_path: Path) -> None:
     sweep = of(tmp_path, "train.lr: [0.1]", "train.unfreeze: [[]]", head="sampler: grid", base=base)
     summary, _ = run_sweep(sweep, Runtime(tracking="off"))

@@ -73,6 +73,7 @@ def test_results_without_a_run_are_logged_from_their_files_once(made_elsewhere: 
     assert len(rows(made_elsewhere, "select * from runs")) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_another_machine_left_unfinished_is_completed_and_nothing_is_logged_twice(
     made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def test_what_is_not_logged_is_counted_in_the_last_line(made_elsewhere: Path) ->
     assert sync() == (0, "sync: mlflow.db has everything\n")
 
 
+@pytest.mark.slow
 def test_runs_whose_artifacts_are_gone_are_named(made_elsewhere: Path) -> None:
     sync()
     shutil.rmtree(made_elsewhere / "mlartifacts")
@@ -271,6 +273,7 @@ def test_a_longest_name_of_an_experiment_is_taken(
     assert sync()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_deleted_experiment_is_named_with_both_ways_out(
     inline_sender: None,
     made_elsewhere: Path,

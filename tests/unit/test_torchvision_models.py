@@ -182,6 +182,7 @@ def test_layers_hold_every_parameter_of_the_backbone_once_from_the_input_on(name
     assert all(any(network.get_parameter(key).ndim > 1 for key in layer) for layer in layers)
 
 
+@pytest.mark.slow
 def test_layers_are_blocks() -> None:
     expected = {
         "resnet18": (9, "backbone.conv1.weight", "backbone.layer4.1.bn2.bias"),
@@ -252,6 +253,7 @@ def test_googlenets_own_change_of_statistics_is_ours() -> None:
     torch.testing.assert_close((images - mean) / std, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_one_seed_gives_one_network_and_one_step(name: str) -> None:
     """test_every_model.py shows it of the others."""

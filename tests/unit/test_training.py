@@ -666,6 +666,7 @@ def test_two_processes_in_two_folders_give_the_same_weights(trainings: list[dict
     assert elsewhere["another first"] != here["plain"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", SAME)
 def test_what_must_not_matter_does_not(change: str, trainings: list[dict]) -> None:
     assert trainings[0]["hashes"][change] == trainings[0]["hashes"]["plain"]
@@ -685,12 +686,14 @@ def test_more_processes_give_the_same_weights(tmp_path: Path, trainings: list[di
         assert trainings[0]["hashes"]["plain"] not in policies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_change_gives_other_weights(variant: str, trainings: list[dict]) -> None:
     hashes = trainings[0]["hashes"]
     assert hashes[variant] != hashes["plain"]
 
 
+@pytest.mark.slow
 def test_all_changes_give_weights_of_their_own(trainings: list[dict]) -> None:
     hashes = trainings[0]["hashes"]
     assert len({hashes[variant] for variant in VARIANTS}) == len(VARIANTS)

@@ -49,6 +49,7 @@ def sklearn_f1(targets: NDArray, preds: NDArray) -> float:
     return float(f1_score(targets, preds, labels=present, average="macro", zero_division=0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "predictions",
     [

@@ -50,6 +50,7 @@ def test_the_lowest_level_widens_what_a_pixel_sees(depth: int, num_rows: range) 
     assert int(rows.max() - rows.min()) + 1 in num_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["max", "avg", "stride"])
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 def test_the_formula_tells_which_sizes_are_restored(depth: int, pooling: str) -> None:

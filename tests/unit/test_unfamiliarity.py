@@ -235,6 +235,7 @@ def digits() -> tuple[Classifier, ModelSpec, NDArray[np.uint8], NDArray[np.int64
 Digits = tuple[Classifier, ModelSpec, NDArray[np.uint8], NDArray[np.int64]]
 
 
+@pytest.mark.slow
 def test_digits_are_familiar_and_other_images_are_not(digits: Digits) -> None:
     model, _, images, _ = digits
     noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
@@ -247,6 +248,7 @@ def test_digits_are_familiar_and_other_images_are_not(digits: Digits) -> None:
     assert random.mean() > 0.4
 
 
+@pytest.mark.slow
 def test_the_score_is_in_the_file_and_an_output_and_the_logits_stay(
     digits: Digits, tmp_path: Path
 ) -> None:
@@ -284,6 +286,7 @@ def test_every_format_gives_the_same(digits: Digits, tmp_path: Path) -> None:
         check_parity(shuffled, spec, files[1:2], unlabelled(images[:50]), 1, 1e-4)
 
 
+@pytest.mark.slow
 def test_evaluate_counts_false_alarms_with_an_interval(digits: Digits, tmp_path: Path) -> None:
     model, spec, images, labels = digits
     paths = [f"{index}.png" for index in range(len(images))]
@@ -312,6 +315,7 @@ def test_evaluate_counts_false_alarms_with_an_interval(digits: Digits, tmp_path:
     assert remarks(0.05) == []
 
 
+@pytest.mark.slow
 def test_a_model_without_the_statistics_is_evaluated_as_before(digits: Digits, tmp_path: Path) -> None:
     _, spec, images, labels = digits
     spec = replace(spec, unfamiliarity=None)

@@ -113,6 +113,7 @@ def test_sizes_that_do_not_go_together_are_refused(changes: dict, message: str) 
         make_classifier(make_spec(**{**fitting, **changes}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN_BACKBONES)
 def test_one_seed_gives_one_network_and_one_step(name: str) -> None:
     spec = make_spec(

@@ -309,6 +309,7 @@ def test_positions_of_a_vision_transformer_are_interpolated(
     assert all(torch.equal(own[key], expected[key]) for key in own)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MOBILENET.exists(), reason="shared/weights/mobilenet_v2.pth is not there")
 def test_weights_of_mobilenet_v2_compute_the_features_of_torchvisions(weights: Path) -> None:
     path = weights / "mobilenet_v2.pth"

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,6 +144,13 @@ def small_project(folder: Path) -> Project:
     project.set_params(model__width=8, train__epochs=3, train__lr=0.1, export__formats=["onnx"])
     project.commit("small")
     return project
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def documented(path: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from darkroom.errors import UserError
 
@@ -25,6 +25,18 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class OrderedMap(Protocol):
+    """``ordered_map``, or what computes the same elsewhere."""
+
+    def __call__(
+        self,
+        function: Callable[[Chunk], Result],
+        chunks: Iterable[Chunk],
+        workers: int,
+        most_pending: int | None = None,
+    ) -> Iterator[Result]: ...
 
 
 def ordered_map(

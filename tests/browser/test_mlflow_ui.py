@@ -7,7 +7,6 @@ Screenshots are left in .darkroom/screenshots/, or in the folder SCREENSHOTS.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from browser import PATIENCE_SECONDS, Browser, chromium, needs_chromium
-from project import ROOT, Project
+from project import ROOT, Project, free_port
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -63,9 +62,7 @@ def served(
 ) -> Iterator[Served]:
     """Runs tools/ui.sh in a subfolder of the project."""
     project, names, f1 = compared
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     said = tmp_path_factory.mktemp("ui") / "said.txt"
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
     env |= {"PORT": str(port), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"}

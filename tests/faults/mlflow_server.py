@@ -3,7 +3,6 @@
 import http.client
 import os
 import resource
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from project import free_port
 
 SERVER = """
 import os, sys
@@ -25,12 +26,6 @@ from mlflow.server import app
 from werkzeug.serving import make_server
 make_server("127.0.0.1", int(port), app, threaded=True).serve_forever()
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class MlflowServer:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 from effort import ALL
-from mlflow_server import MlflowServer, free_port
-from project import ROOT, Project
+from mlflow_server import MlflowServer
+from project import ROOT, Project, free_port
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from effort import ALL
 from mlflow import MlflowClient
-from mlflow_server import Fault, MlflowServer, Proxy, free_port
+from mlflow_server import Fault, MlflowServer, Proxy
+from project import free_port
 from stories import Story, assert_arrived, nothing_waits, points_of, run_of, write_story
 
 from darkroom.runtime import Runtime

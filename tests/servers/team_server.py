@@ -11,7 +11,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project import free_port
 
 PATIENCE_SECONDS = 120.0
 """How long a slow machine may take for one thing to happen."""
@@ -60,12 +60,6 @@ def _postgres_user() -> pwd.struct_passwd | None:
 
 
 needs_servers = pytest.mark.skipif(bool(_missing()), reason=_missing())
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def until(what: str, look: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:

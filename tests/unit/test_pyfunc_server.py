@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 import registered
+from project import free_port
 from served_exports import IMAGES, draw, write_export
 
 from darkroom.prediction.decisions import Failure
@@ -27,12 +27,6 @@ from darkroom.tracking.mlflow.registry import propose
 from darkroom.tracking.records import File
 
 MLFLOW = Path(sys.executable).with_name("mlflow")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @contextmanager

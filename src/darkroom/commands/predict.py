@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from darkroom.commands.options import format_option
+from darkroom.commands.options import format_option, ray_option
 
 if TYPE_CHECKING:
     from darkroom.prediction.remote import InputFile
@@ -92,6 +92,7 @@ class _ListParam(click.File):
 )
 @click.option("--tiff", is_flag=True, help="Also read TIFF files.")
 @format_option
+@ray_option
 def predict(
     model: Path,
     images: tuple[str, ...],
@@ -105,6 +106,7 @@ def predict(
     abstain: bool,
     tiff: bool,
     format_name: str,
+    address: str | None,
 ) -> None:
     """Classify IMAGES (files, folders, globs or addresses) with the model in the folder EXPORT.
 
@@ -126,6 +128,7 @@ def predict(
     If the model predicts masks, --masks is needed. A mask has the size of its image. The columns are
     then the image, its mask, and the share of each class in the mask.
     """
+    from darkroom.cluster import connected
     from darkroom.digests import file_sha256
     from darkroom.errors import UserError, counted
     from darkroom.models.exported import DESCRIPTION
@@ -155,13 +158,18 @@ def predict(
     if out:
         check_target(out, model, force)
         paths = without_target(paths, out)
+    cluster = None
+    if address is not None:
+        if masks is not None or takes_rows(model):
+            raise UserError("--ray: rows and masks are predicted on this machine; use it without --ray")
+        cluster = click.get_current_context().with_resource(connected(address, None))
     if takes_rows(model):
         tables = list(islice(paths, 2))
         if masks is not None or len(tables) != 1:
             raise UserError(f"{model}: takes the rows of one table, and predicts no masks")
         work = row_work(model, tables[0], top_k, abstain)
     elif masks is None:
-        work = label_work(model, tiff, top_k, abstain, format_name)
+        work = label_work(model, tiff, top_k, abstain, format_name, cluster)
     else:
         work = mask_work(model, masks, tile, force, tiff, abstain, format_name)
     if out and not is_stream(out):

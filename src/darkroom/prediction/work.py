@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from darkroom.cluster import Cluster
 from darkroom.prediction.cells import label_columns, label_rows, mask_columns, mask_rows
 from darkroom.prediction.columns import Column
 from darkroom.prediction.decisions import Failure
@@ -13,6 +14,7 @@ from darkroom.prediction.masks import mask_files
 from darkroom.prediction.predictor import BATCH_SIZE, NUM_CANVASES, Predictor
 from darkroom.prediction.remote import InputFile
 from darkroom.prediction.rows import ROWS_AT_ONCE, RowPredictor, table_content
+from darkroom.prediction.tasks import predict_on
 
 Outcomes = Iterator[list[str] | Failure]
 
@@ -40,13 +42,28 @@ class Work:
         return "image" if self.num_rows is None else "row"
 
 
-def label_work(model: Path, tiff: bool, top_k: int | None, abstain: bool, format_name: str) -> Work:
-    """Return the work of a model of classes or labels; raise UserError as ``Predictor`` does."""
+def label_work(
+    model: Path,
+    tiff: bool,
+    top_k: int | None,
+    abstain: bool,
+    format_name: str,
+    cluster: Cluster | None = None,
+) -> Work:
+    """Return the work of a model of classes or labels; raise UserError as ``Predictor`` does.
+
+    Args:
+        cluster: where images are classified; None: in this process.
+    """
     predictor = Predictor(model, tiff, abstain, format_name=format_name)
 
     def outcomes(paths: Iterable[InputFile], start: int, resumes: bool) -> Outcomes:
         rest = islice(paths, start, None)
-        return label_rows(predictor, predictor.predict(rest, top_k), top_k, abstain)
+        if cluster is None:
+            predicted = predictor.predict(rest, top_k)
+        else:
+            predicted = predict_on(cluster, model, tiff, abstain, format_name, rest, top_k)
+        return label_rows(predictor, predicted, top_k, abstain)
 
     return Work(label_columns(predictor, ["path"], top_k, abstain), outcomes, BATCH_SIZE)
 

@@ -11,6 +11,7 @@ from darkroom.config.train import TrainConfig
 from darkroom.dataset.prepared import PreparedData
 from darkroom.digests import code_digest, file_sha256, folder_digest
 from darkroom.features.extractor import ROOMS
+from darkroom.parallel import OrderedMap, ordered_map
 from darkroom.params import flatten
 from darkroom.paths import CACHE, OWN_TRAIN, REPORT_TRAIN, WEIGHTS
 from darkroom.progress import progress_bar
@@ -55,8 +56,11 @@ def origin_of(sweep: Sweep, runtime: Runtime) -> dict[str, Any]:
     return json.loads(json.dumps(origin))
 
 
-def run_sweep(sweep: Sweep, runtime: Runtime) -> tuple[Summary, Path]:
+def run_sweep(sweep: Sweep, runtime: Runtime, apply: OrderedMap = ordered_map) -> tuple[Summary, Path]:
     """Train all trials that were not trained yet; return the summary and the folder of the sweep.
+
+    Args:
+        apply: applies a function to trainings.
 
     Raises:
         UserError: see ``open_study``, ``origin_of`` and ``summarise``.
@@ -74,7 +78,7 @@ def run_sweep(sweep: Sweep, runtime: Runtime) -> tuple[Summary, Path]:
     ):
         with progress_bar(f"sweep {sweep.name}", num_epochs(sweep), "epochs") as bar:
             best: Trial | None = None
-            for trial in Search(sweep, study, runtime, root, log, bar).run():
+            for trial in Search(sweep, study, runtime, root, log, bar, apply).run():
                 config = config_of(sweep, trial)
                 if isinstance(config, str):
                     runs.log(trial, None, [])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from darkroom.config.params import Params
 from darkroom.config.train import TrainConfig
-from darkroom.parallel import ordered_map
+from darkroom.parallel import OrderedMap, ordered_map
 from darkroom.progress import Bar
 from darkroom.runtime import Runtime
 from darkroom.sweep.definition import Sweep
@@ -53,12 +53,20 @@ class Search:
         root: folder for checkpoints and results of trainings.
         log: file to which trainings print.
         bar: counts epochs.
+        apply: applies a function to trainings.
     """
 
     def __init__(
-        self, sweep: Sweep, study: Study, runtime: Runtime, root: Path, log: Path, bar: Bar
+        self,
+        sweep: Sweep,
+        study: Study,
+        runtime: Runtime,
+        root: Path,
+        log: Path,
+        bar: Bar,
+        apply: OrderedMap = ordered_map,
     ) -> None:
-        self._sweep, self._study, self._bar = sweep, study, bar
+        self._sweep, self._study, self._bar, self._apply = sweep, study, bar, apply
         self._met: set[int] = set()
         self._train = partial(train_unit, runtime=runtime, root=root, log=log)
 
@@ -157,7 +165,7 @@ class Search:
         # only with so few is it certain what the sampler knows of
         most = sweep.jobs if sweep.sampler == "tpe" else None
         found: list[Outcome] = []
-        for outcome in ordered_map(self._train, units(), sweep.jobs, most):
+        for outcome in self._apply(self._train, units(), sweep.jobs, most):
             self._bar.advance(epochs - before)
             found.append(outcome)
             if len(found) == sweep.num_seeds:

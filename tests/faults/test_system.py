@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from effort import ALL
 from PIL import Image
 from project import Project
 
@@ -21,6 +22,9 @@ FULL = {
     "evaluate": ("reports/evaluate", "16k", "stages/evaluate.py", "No space left on device"),
     "export": ("export", "16k", "stages/export.py", "full: export"),
 }
+
+ALIKE = ("prepare, its scratch", "prepare, its report", "evaluate")
+"""Only with ALL_TESTS=1, like others that take many seconds."""
 
 READ_ONLY = {
     "prepare": ("data/prepared", "stages/prepare.py"),
@@ -57,10 +61,9 @@ def hashes(project: Project) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize(("folder", "size", "script", "said"), FULL.values(), ids=FULL)
-def test_a_full_disk_is_one_line(
-    project: Project, folder: str, size: str, script: str, said: str
-) -> None:
+@pytest.mark.parametrize("name", [name for name in FULL if ALL or name not in ALIKE])
+def test_a_full_disk_is_one_line(project: Project, name: str) -> None:
+    folder, size, script, said = FULL[name]
     before = hashes(project)
     setup = f"mkdir -p {folder}; mount -t tmpfs -o size={size} none {folder}"
     status, output = alone(project, setup, f"python {script}")

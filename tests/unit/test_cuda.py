@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from effort import only_with_all
 from sections import AUGMENT, TRAIN
 from torch import Tensor, nn
 
@@ -355,6 +356,7 @@ COMPILED = [
         "default",
         marks=[
             pytest.mark.slow,
+            only_with_all,
             pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler here"),
         ],
     ),

@@ -63,8 +63,8 @@ def write_rows(
 ) -> tuple[int, int]:
     """Write all rows to a file, which appears when it is complete.
 
-    A process that was killed loses the rows of at most ``work.at_once`` inputs, and on a cluster those of
-    the tasks under way; the next call with the same arguments computes these and the others, and the
+    A process that was killed loses the rows of at most ``work.at_once`` inputs, and on a cluster those
+    of the tasks under way; the next call with the same arguments computes these and the others, and the
     file has the same bytes as without the kill.
 
     Args:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from effort import only_with_all
 from project import Project, small_project
 
 COMMAND = ("darkroom", "learning-curve", "--sizes", "30,60")
@@ -16,6 +17,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@only_with_all
 def test_a_killed_learning_curve_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     project = small_project(tmp_path / "killed")
     project.set_params(train__epochs=2, model__name="mlp")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from effort import ALL
 from PIL import Image
 from project import Project
 from ruamel.yaml import YAML
@@ -135,8 +136,9 @@ def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(whole: Project, t
     # it lists stages in the order of their runs, and fetch and prepare do not depend on each other
     assert parsed(lock) == parsed(whole.text("dvc.lock"))
 
-    killed.dvc("repro", "--force", **ENVIRON)
-    assert killed.text("dvc.lock") == lock
+    if ALL:
+        killed.dvc("repro", "--force", **ENVIRON)
+        assert killed.text("dvc.lock") == lock
     killed.set_params(train__lr=0.0123)
     killed.dvc("repro", "train", **ENVIRON)
     assert parsed(killed.text("dvc.lock")) != parsed(lock)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from effort import at_least, only_with_all
 from project import Project
 
 ENDS_WITHIN_SECONDS = 5.0
@@ -135,7 +136,9 @@ def test_whoever_is_asked_to_end_the_next_one_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)][: at_least(1, 2)]
+)
 def test_a_stage_that_is_asked_to_end_saves_and_says_so_by_its_status(
     signum: int, status: int, finished: Project, undisturbed: Project, tmp_path: Path
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_stage_that_is_asked_to_end_saves_and_says_so_by_its_status(
 
 
 @pytest.mark.slow
+@only_with_all
 def test_other_params_and_other_code_begin_anew(
     finished: Project, undisturbed: Project, tmp_path: Path
 ) -> None:

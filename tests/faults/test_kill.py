@@ -116,7 +116,7 @@ def test_many_killed_trainings_end_as_if_they_had_not_been(
     server: Server, undisturbed: str, tmp_path: Path
 ) -> None:
     kills = Kills(random.Random(1), longest_seconds=0.4)
-    least, num_killed_trainings = at_least(12, 200), 0
+    least, num_killed_trainings = at_least(8, 200), 0
     for index in range(1000):
         before = kills.total
         assert kills.train(server, tmp_path / f"{index}", damage=0.3) == undisturbed

@@ -113,7 +113,7 @@ def kill_senders(server: Server, root: Path, num_kills: int, seed: int) -> list[
 
 @pytest.mark.slow
 def test_many_killed_senders_double_and_lose_nothing(server: Server, root: Path) -> None:
-    stories = kill_senders(server, root, at_least(40, 200), seed=1)
+    stories = kill_senders(server, root, at_least(20, 200), seed=1)
     print(f"{len(stories)} runs, {sum(len(story.points) for story in stories)} points")
     assert_all_arrive(root, stories)
 
@@ -153,7 +153,7 @@ def kill_writers(server: Server, root: Path, num_kills: int, seed: int) -> None:
 
 @pytest.mark.slow
 def test_what_killed_writers_were_told_has_arrived(server: Server, root: Path) -> None:
-    kill_writers(server, root, at_least(15, 80), seed=1)
+    kill_writers(server, root, at_least(8, 80), seed=1)
 
 
 def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
@@ -193,6 +193,6 @@ def kill_trainings(server: Server, root: Path, least: int, seed: int) -> int:
 
 @pytest.mark.slow
 def test_trainings_killed_again_and_again_are_one_run_each(server: Server, root: Path) -> None:
-    num_trainings = kill_trainings(server, root, at_least(15, 80), seed=1)
+    num_trainings = kill_trainings(server, root, at_least(8, 80), seed=1)
     print(f"{num_trainings} trainings")
     assert num_trainings > 0

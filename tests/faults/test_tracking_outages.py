@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def send(root: Path, address: Address, num_tries: int = 500) -> tuple[int, list[
     pytest.fail(f"not sent in {num_tries} tries: {remarks}")
 
 
+@contextmanager
+def patiently() -> Iterator[None]:
+    """For looking at what has arrived, which may take longer on a busy machine than sending may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+        yield
+
+
+@patiently()
 def assert_all_arrived(root: Path, server: MlflowServer, stories: list[Story]) -> None:
     assert nothing_waits(root)
     for story in stories:
@@ -195,6 +205,7 @@ def say(num_points: int, pause: float = 0.0) -> tuple[str, float]:
     return journal.name, seconds
 
 
+@patiently()
 def assert_whole(client: MlflowClient, journal: str, num_points: int) -> None:
     run = run_of(client, journal)
     assert run.info.status == "FINISHED"
@@ -278,9 +289,10 @@ def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
             run.log_metrics({"loss": 1 / (step + 1)}, step=step)
             time.sleep(0.01)
         deadline = time.monotonic() + 90
-        while not client.search_runs(["0", "1"], "attributes.status = 'RUNNING'"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        with patiently():
+            while not client.search_runs(["0", "1"], "attributes.status = 'RUNNING'"):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
         server.kill()
         for step in range(600, 800):
             run.log_metrics({"loss": 1 / (step + 1)}, step=step)

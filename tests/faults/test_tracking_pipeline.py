@@ -150,6 +150,7 @@ def test_a_training_killed_again_and_again_is_one_run(finished: Project, tmp_pat
     assert [steps["val/loss", step] for step in range(1, epochs + 1)] == [1] * epochs
 
 
+@only_with_all
 def test_experiments_log_into_the_projects_own_mlflow(finished: Project, tmp_path: Path) -> None:
     project = copy_of(finished, tmp_path / "project")
     project.dvc("exp", "run", "--temp", "-n", "temp", "-S", "train.lr=0.12")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from comments_api import TOKEN, CommentsApi, comments_api
+from effort import only_with_all
 from project import ROOT, Project, stages_run
 from ruamel.yaml import YAML
 
@@ -184,6 +185,7 @@ def runs_of_trainings(jobs: Jobs) -> int:
     return int(trace.split()[-1])
 
 
+@only_with_all
 def test_the_other_jobs(tmp_path: Path, pristine: Project, empty_mlflow: Path) -> None:
     with comments_api() as api:
         jobs = Jobs(tmp_path, api, pristine, empty_mlflow)

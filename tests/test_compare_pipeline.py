@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import only_with_all
 from project import MakeOnce, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, only_with_all]
 
 
 def make(folder: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from effort import only_with_all
 from project import Project
 
 COMMAND = ("darkroom", "folds", "2")
@@ -21,6 +22,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@only_with_all
 def test_killed_folds_resume_to_the_same_bytes_and_are_logged_once(
     tmp_path: Path, pristine: Project
 ) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from effort import at_least
+from effort import only_with_all
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from project import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, only_with_all]
 
 RATES = (0.1, 0.05)
 """Of the two commits; the first is that of the small project."""
@@ -28,7 +28,7 @@ for name in sys.argv[1:]:
     print("end of a trace")
 """
 
-NUM_HITS = at_least(2, 50)
+NUM_HITS = 50
 """Results that DVC takes from its cache."""
 
 

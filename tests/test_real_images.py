@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from effort import ALL
+from effort import ALL, only_with_all
 from project import ROOT, Project, stages_run
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -24,6 +24,7 @@ SHARE = 1 if ALL else 5
 
 
 @pytest.mark.slow
+@only_with_all
 def test_cifar10_by_changing_params_alone(tmp_path: Path) -> None:
     project = Project(tmp_path)
     unpack("cifar10-jpeg.tar.xz", tmp_path / "data")

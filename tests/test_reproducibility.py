@@ -80,9 +80,10 @@ READ = {
 NOT_READ = {"src/darkroom/cli.py": ('"""The command', '"""A command')}
 
 
+@only_with_all
 @pytest.mark.parametrize(
     "edits",
-    [READ, pytest.param(NOT_READ, marks=only_with_all)],
+    [READ, NOT_READ],
     ids=["read by train", "not read by train"],
 )
 def test_an_edit_during_a_run_is_not_recorded(

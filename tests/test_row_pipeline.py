@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from effort import only_with_all
 from project import Project, stages_run
 
 from darkroom.recipes import use_recipe
@@ -78,6 +79,7 @@ def outputs(project: Project) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in found.items() if path.name != ".gitignore"}
 
 
+@only_with_all
 def test_a_kill_another_path_and_force_leave_the_lock_as_it_is(whole: Project, tmp_path: Path) -> None:
     lock, written = whole.text("dvc.lock"), outputs(whole)
     assert {"models/model.safetensors", "export/model.onnx"} < written.keys()

@@ -4,10 +4,12 @@ import csv
 from pathlib import Path
 
 import pytest
+from effort import only_with_all
 from project import small_project
 
 
 @pytest.mark.slow
+@only_with_all
 def test_a_planted_label_is_found_and_put_right(tmp_path: Path) -> None:
     project = small_project(tmp_path)
     project.set_params(train__epochs=8, seed=1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from effort import only_with_all
 from project import Project
 
 from darkroom.digests import file_sha256
@@ -18,6 +19,7 @@ def trained(project: Project) -> bytes:
 
 
 @pytest.mark.slow
+@only_with_all
 def test_a_teacher_changes_the_weights_and_is_a_dep_of_train(pristine: Project, tmp_path: Path) -> None:
     project = pristine.copy(tmp_path / "project")
     teacher = project.folder / TEACHER

@@ -113,6 +113,7 @@ def test_a_killed_dvc_takes_its_training_along_and_the_next_one_goes_on(
 
 
 @pytest.mark.slow
+@only_with_all
 def test_whoever_is_asked_to_end_the_next_one_goes_on(
     finished: Project, undisturbed: Project, tmp_path: Path
 ) -> None:

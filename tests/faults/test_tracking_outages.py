@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from effort import ALL
+from effort import ALL, at_least
 from mlflow import MlflowClient
 from mlflow_server import Fault, MlflowServer, Proxy
 from project import free_port
@@ -114,7 +114,7 @@ def test_random_faults_lose_double_and_damage_nothing(
     assert_all_arrived(root, server, stories)
 
 
-@pytest.mark.parametrize("fault", ["lost", "cut", "nonsense"])
+@pytest.mark.parametrize("fault", ["lost", "cut", "nonsense"][: at_least(1, 3)])
 def test_any_request_may_fail(fault: str, root: Path, server: MlflowServer, proxy: Proxy) -> None:
     address = address_of(root, proxy.uri)
     stories, hit, number = [], True, 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from effort import only_with_all
 from numpy.typing import NDArray
 from support import augment_options, make_spec, two_brightnesses, write_shards
 from torch import nn
@@ -167,6 +168,7 @@ def test_what_features_do_not_depend_on_finds_them(tmp_path: Path, computed: lis
 
 
 @pytest.mark.slow
+@only_with_all
 def test_workers_and_storage_do_not_change_a_byte(tmp_path: Path) -> None:
     view = View(POLICY, 2, "policy")
     given: list[tuple[Any, int]] = [("decoded", 0), ("decoded", 4), ("encoded", 1)]

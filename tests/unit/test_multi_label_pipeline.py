@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from effort import only_with_all
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.metrics import f1_score
@@ -199,6 +200,7 @@ def test_predict_says_of_the_test_images_what_evaluate_said(project: Path, tmp_p
         assert numbers == pytest.approx(expected, abs=1e-4)
 
 
+@only_with_all
 def test_the_same_again_is_the_same_bytes(project: Path) -> None:
     outputs = [
         project / "models/model.safetensors",
@@ -212,6 +214,7 @@ def test_the_same_again_is_the_same_bytes(project: Path) -> None:
     assert [file.name for file in outputs if file.read_bytes() != before[file]] == []
 
 
+@only_with_all
 def test_shuffled_labels_are_not_learnt(tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(NUM_IMAGES)
     sets = sets_of_labels()

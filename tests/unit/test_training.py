@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from effort import at_least
+from effort import at_least, only_with_all
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from support import (
     augment_options,
@@ -673,6 +673,7 @@ def test_what_must_not_matter_does_not(change: str, trainings: list[dict]) -> No
 
 
 @pytest.mark.slow
+@only_with_all
 def test_more_processes_give_the_same_weights(tmp_path: Path, trainings: list[dict]) -> None:
     write_data(tmp_path)
     jobs: list[dict] = [{"plain": {}}] * at_least(1, 8)

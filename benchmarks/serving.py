@@ -1,13 +1,14 @@
 """Load on `darkroom serve`: requests per second beside bare ONNX Runtime, latency, errors, peak memory.
 
-    python benchmarks/serving.py [EXPORT] [--seconds 60] [--clients 64]
+    python benchmarks/serving.py [EXPORT] [--seconds 60] [--clients 64] [--images FOLDER]
     python benchmarks/serving.py [EXPORT] --hostile 10000 [--seed 0]
 
 EXPORT is the exported digits model, export/, unless it is named. The clients are threads of this
-process on loopback; each sends one PNG of the model's input size per request over a connection of its
-own. Before and after the load, while the server is idle, the same model runs in ONNX Runtime in batches
-of 64 with the server's settings: on decoded images, and with the images decoded by the server's code in
-as many threads. The machine must be quiet: clients and server share its cores.
+process on loopback; each sends one image per request over a connection of its own: a PNG of noise of
+the model's input size, or a file of --images. Before and after the load, while the server is idle, the
+same model runs in ONNX Runtime in batches of 64 with the server's settings: on decoded images, and with
+the images decoded by the server's code in as many threads. The machine must be quiet: clients and
+server share its cores.
 
 With --hostile, this many requests that no client should send go to a server with small limits: bombs,
 truncated images, huge bodies, paths in names, wrong types, bad JSON, thousands of headers, broken HTTP,
@@ -39,8 +40,11 @@ from darkroom.progress import progress_bar
 BATCH = 64
 
 
-def images_for(predictor: Predictor) -> list[bytes]:
-    """Returns 256 PNG files of the model's input size."""
+def images_for(predictor: Predictor, folder: Path | None) -> list[bytes]:
+    """Returns 256 files of a folder, or 256 PNG files of the model's input size."""
+    if folder is not None:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())[:256]
+        return [path.read_bytes() for path in paths]
     channels, height, width = predictor.input_shape
     generator = np.random.default_rng(0)
     found = []
@@ -103,7 +107,7 @@ class Load:
                 return
             content = self._files[number % len(self._files)]
             try:
-                connection.request("POST", "/predict", content, {"Content-Type": "image/png"})
+                connection.request("POST", "/predict", content)
                 response = connection.getresponse()
                 response.read()
                 self.statuses[f"{response.status}"] += 1
@@ -176,6 +180,7 @@ def main() -> None:
     parser.add_argument("export", nargs="?", default="export", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="send these files")
     parser.add_argument("--hostile", type=int, metavar="NUMBER", help="send hostile requests instead")
     parser.add_argument("--seed", type=int, default=0, help="of the hostile requests")
     options = parser.parse_args()
@@ -183,7 +188,7 @@ def main() -> None:
         attack(options.export, options.hostile, options.seed)
         return
     predictor = Predictor(options.export)
-    files = images_for(predictor)
+    files = images_for(predictor, options.images)
     bare_seconds = min(options.seconds / 4, 5)
     command = [Path(sys.executable).parent / "darkroom", "serve", options.export, "--port", "0"]
     before = bare(predictor, files, bare_seconds)
@@ -206,7 +211,9 @@ def main() -> None:
     keep(
         "serving",
         {
+            "model_mib": round((options.export / "model.onnx").stat().st_size / 2**20, 2),
             "input": list(predictor.input_shape),
+            "images": options.images.name if options.images else "noise",
             "clients": options.clients,
             "seconds": round(seconds, 1),
             "requests_per_second": round(answered / seconds),

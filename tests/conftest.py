@@ -2,16 +2,12 @@
 
 import gc
 import os
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from project import MakeOnce, Project, small_project
 
 FIRST_OUTPUT = "first_output.txt"

@@ -286,7 +286,6 @@ ON_CPU = ("adamw, clipped, averaged", "float16 in micro batches")
 """Kinds that are also trained on a CPU; test_resume.py has all."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("device", "options"),
     [

@@ -9,26 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from darkroom.compute.determinism import INSTRUCTION_SET
 from darkroom.digests import code_digest
 from darkroom.errors import UserError, brief
-from darkroom.parallel import WorkerKilled
-
-Chunk = TypeVar("Chunk")
-Result = TypeVar("Result")
+from darkroom.parallel import Chunk, Result, WorkerKilled
 
 RETRIES = 3
 """How often the chunk of a process or node that was lost is computed again."""
 
-PASSED_ON = (
-    "ATEN_CPU_CAPABILITY",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "GOMP_SPINCOUNT",
-    "MKL_CBWR",
-    "ONEDNN_MAX_CPU_ISA",
-    "OPENBLAS_CORETYPE",
-)
+PASSED_ON = (*INSTRUCTION_SET, "CUBLAS_WORKSPACE_CONFIG", "GOMP_SPINCOUNT")
 """Variables that decide how numerical libraries round; those of darkroom are passed on, too."""
 
 CONNECT_SECONDS = 10.0
@@ -78,14 +69,11 @@ class Cluster:
         try:
             for chunk in chunks:
                 pending.append(task.remote(place, code, function, chunk))
-                while pending:
-                    num_over = _num_over(pending)
-                    if len(pending) - num_over < workers and len(pending) < most:
-                        break
-                    if len(pending) >= most or (num_over and _num_over([pending[0]])):
+                while len(running := _running(pending)) >= workers or len(pending) >= most:
+                    if len(pending) >= most or pending[0] not in running:
                         yield _result(pending.popleft())
                     else:
-                        ray.wait([*pending], num_returns=num_over + 1, fetch_local=False)
+                        ray.wait(running, fetch_local=False)
             while pending:
                 yield _result(pending.popleft())
         finally:
@@ -104,7 +92,7 @@ def connected(address: str, cpus: int | None, may_use_gpus: bool = False) -> Ite
         may_use_gpus: give each task a GPU, if the cluster has any.
 
     Raises:
-        UserError: Ray is not installed, there is no such cluster, or no node has so many CPUs.
+        UserError: Ray is not installed, there is no such cluster, or no node has that many CPUs.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -164,12 +152,12 @@ def _cluster(nodes: list[dict[str, Any]], address: str, cpus: int | None, may_us
     return Cluster(needed, num_gpus, len(fitting))
 
 
-def _num_over(references: Iterable[Any]) -> int:
-    """Return how many tasks have ended."""
+def _running(references: Iterable[Any]) -> list[Any]:
+    """Return the tasks that have not ended."""
     import ray
 
     asked = [*references]
-    return len(ray.wait(asked, num_returns=len(asked), timeout=0, fetch_local=False)[0])
+    return ray.wait(asked, num_returns=len(asked), timeout=0, fetch_local=False)[1] if asked else []
 
 
 def _result(reference: Any) -> Any:

@@ -61,7 +61,8 @@ def started(name: str, tensors: dict[str, Tensor], folder: Path) -> Classifier:
     [
         LRASPP,
         DEEPLAB,
-        *(f"{kind}_resnet50" for kind in ("fcn", "deeplabv3")),
+        "fcn_resnet50",
+        "deeplabv3_resnet50",
     ],
 )
 def test_with_the_librarys_weights_it_computes_what_the_library_computes(

@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # else every start of a stage or test would compile all modules again
 unexport PYTHONDONTWRITEBYTECODE
+# a module of tests runs in one process, because it shares what it prepares
+SPREAD := --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: help setup repro test test-slow lint format docs ui bench lock clean
 
@@ -26,10 +28,10 @@ repro: setup ## run the pipeline: whatever data, params or code have changed sin
 	@dvc repro
 
 test: setup lint ## lint, then the quick tests
-	@pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
+	@pytest -n 2 $(SPREAD) -m "not slow"
 
 test-slow: setup ## the long tests; three at a time, because they often wait for processes
-	@pytest -n 3 --dist loadscope --no-loadscope-reorder -m slow
+	@pytest -n 3 $(SPREAD) -m slow
 
 lint: setup ## formatting, lint, types and import layers
 	@ruff format --check --quiet . || { echo "not formatted; run: make format"; exit 1; }

@@ -3,7 +3,9 @@
 import itertools
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from darkroom.sweep.run import origin_of, run_sweep
 from darkroom.sweep.sampling import Known, draw_point
 from darkroom.sweep.search import Search
 from darkroom.sweep.storage import JOURNAL
-from darkroom.sweep.study import TakenOver, Trial, open_study
+from darkroom.sweep.study import Study, TakenOver, Trial, open_study
 from darkroom.sweep.training import RESULT, Unit, train_unit, write_model
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
@@ -303,6 +305,71 @@ def test_a_trial_of_a_lost_machine_is_trained_by_another_one_and_counts_once(tmp
         other.finish(other.report(taken, 40, [0.25], {1: 0.25}, 0.1), "complete")
         [counted] = lost.trials()
         assert (counted.worker, counted.score()) == ("another machine", 0.25)
+
+
+class Lost(BaseException):
+    """The machine was lost."""
+
+
+def lost_after(num_writes: int, study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loses the machine of a study when it has written so often."""
+    written = count(1)
+
+    def writing(write: Callable[..., Any]) -> Callable[..., Any]:
+        def then_lost(*arguments: Any, **options: Any) -> Any:
+            result = write(*arguments, **options)
+            if next(written) == num_writes:
+                raise Lost
+            return result
+
+        return then_lost
+
+    writes = ("create_new_trial", "record_heartbeat", "set_trial_state_values", "set_trial_user_attr")
+    for name in writes:
+        if hasattr(study._storage, name):
+            monkeypatch.setattr(study._storage, name, writing(getattr(study._storage, name)))
+
+
+@pytest.mark.parametrize("num_writes", [1, 2, 3, 4])
+def test_nobody_waits_for_a_machine_lost_while_it_took_a_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_writes: int
+) -> None:
+    database = tmp_path / "team.db"
+    sweep = of(tmp_path, LR, head=f"trials: 8\nstorage: sqlite:///{database}")
+    with (
+        open_study(sweep, tmp_path / "a", ORIGIN) as lost,
+        open_study(sweep, tmp_path / "b", ORIGIN) as other,
+    ):
+        other.worker = "another machine"
+        lost_after(num_writes, lost, monkeypatch)
+        with pytest.raises(Lost):
+            lost.add(1, {"train.lr": 0.5})
+        with closing(sqlite3.connect(database)) as session, session:
+            session.execute("UPDATE trial_heartbeats SET heartbeat = '2001-01-01 00:00:00'")
+        other.give_up_lost()
+        [found] = other.trials() or [None]
+        taken = other.take(found) if found else other.add(1, {"train.lr": 0.5})
+        assert taken is not None
+        assert (taken.state, taken.worker, other.trials()) == ("running", other.worker, [taken])
+        assert other.take(taken) is None  # nobody takes it a second time
+        assert other.owns(taken)
+
+
+@pytest.mark.parametrize("num_writes", [1, 2, 3])
+def test_a_process_killed_while_it_took_a_trial_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_writes: int
+) -> None:
+    sweep = of(tmp_path, LR)
+    with open_study(sweep, tmp_path, ORIGIN) as study:
+        lost_after(num_writes, study, monkeypatch)
+        with pytest.raises(Lost):
+            study.add(1, {"train.lr": 0.5})
+    with open_study(sweep, tmp_path, ORIGIN) as study:
+        [found] = study.trials()
+        taken = study.take(found) if found.state == "waiting" else found
+        assert taken is not None
+        assert taken.state == "running"
+        assert study.owns(taken)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def _headline(summary: Summary) -> list[tuple[str, str]]:
 
 def _ordered(summary: Summary) -> Sequence[Trial]:
     """Return complete trials, then pruned ones, then others; within each, the best first."""
-    rank = {"complete": 0, "pruned": 1, "running": 2, "failed": 3}
+    rank = {"complete": 0, "pruned": 1, "running": 2, "waiting": 2, "failed": 3}
     return sorted(summary.trials, key=lambda one: (rank[one.state], -one.score(), one.index))
 
 

@@ -107,7 +107,9 @@ class Search:
                     history = self._history([*known.values()], index)
                     point = draw_point(self._sweep, index, history)
                 trial = self._study.add(index, point)
-            if trial is not None and trial.worker == self._study.worker and trial.id not in self._met:
+            elif trial.state == "waiting":
+                trial = self._study.take(trial)
+            if trial is not None and self._study.owns(trial) and trial.id not in self._met:
                 self._met.add(trial.id)
                 if trial.state == "running":
                     self._study.begin(trial)
@@ -120,7 +122,7 @@ class Search:
             self._study.give_up_lost()
             trials = self._study.trials()
             running = [one for one in trials if one.state == "running" and one.id not in self._met]
-            if len(trials) < self._sweep.num_trials:
+            if len(trials) < self._sweep.num_trials or any(one.state == "waiting" for one in trials):
                 return True
             if not running:
                 return False

@@ -1,7 +1,8 @@
 """The trials of a sweep in Optuna's storage: a journal file, or a database that a team shares.
 
-A trial is stored in one step, with its number and its values, before it is trained. What it scored
-follows. So whenever a sweep is killed, the storage says which trials there are and what is missing.
+A trial is stored in one step, with its number and its values, before it is trained; a machine then takes
+it. What it scored follows. So whenever a sweep is killed, the storage says which trials there are and
+what is missing.
 """
 
 import getpass
@@ -11,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-State = Literal["running", "complete", "pruned", "failed"]
+State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,10 @@ class Study:
         with warnings.catch_warnings(action="ignore"):  # it is called experimental
             fail_stale_trials(load_study(study_name=self._sweep.name, storage=self._storage))
 
+    def owns(self, trial: Trial) -> bool:
+        """Return whether this machine trains a trial."""
+        return not self.is_shared or trial.worker == self.worker
+
     def begin(self, trial: Trial) -> None:
         """Show from now on that this machine trains a trial."""
         if self.is_shared:
@@ -143,21 +147,33 @@ class Study:
             is_over.set()
 
     def add(self, index: int, point: Point) -> Trial | None:
-        """Store a trial that begins; return None if another machine has taken its number."""
+        """Store a trial and take it; return None if another machine has taken its number."""
         from optuna.trial import TrialState, create_trial
 
         template = create_trial(
-            state=TrialState.RUNNING,
+            state=TrialState.WAITING,
             params=to_optuna(self._sweep, point),
             distributions=distributions(self._sweep, point),
-            user_attrs={"index": index, "worker": self.worker},
+            user_attrs={"index": index},
         )
-        template.datetime_start = datetime.now()
         number = self._storage.create_new_trial(self._id, template)
         stored = next(one for one in self.trials() if one.index == index)
         if stored.id == number:
-            return stored
+            return self.take(stored)
         self._storage.set_trial_state_values(number, TrialState.FAIL)
+        return None
+
+    def take(self, trial: Trial) -> Trial | None:
+        """Take a trial that waits for a machine; return None if another one was faster."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        self.begin(trial)  # a machine that is lost after the next line is missed by its heartbeat alone
+        with suppress(UpdateFinishedTrialError):
+            if self._storage.set_trial_state_values(trial.id, TrialState.RUNNING):
+                self._storage.set_trial_user_attr(trial.id, "worker", self.worker)
+                return self._again(trial)
+        self._in_training.discard(trial.id)
         return None
 
     def report(
@@ -216,6 +232,7 @@ class Study:
 
 
 _STATES: dict[str, State] = {
+    "WAITING": "waiting",
     "RUNNING": "running",
     "COMPLETE": "complete",
     "PRUNED": "pruned",

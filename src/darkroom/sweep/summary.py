@@ -48,7 +48,7 @@ class Summary:
     @property
     def counts(self) -> dict[str, int]:
         """The number of trials in each state that occurs."""
-        states = ("complete", "pruned", "failed", "running")
+        states = ("complete", "pruned", "failed", "running", "waiting")
         found = {state: sum(one.state == state for one in self.trials) for state in states}
         return {state: count for state, count in found.items() if count}
 

@@ -122,6 +122,7 @@ def test_dropped_copies_cross_nothing_either(tmp_path: Path) -> None:
     assert all((copy in used) + (original in used) < 2 for copy, original in copies.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"duplicates": "keep"}, {"near_duplicates": None}], ids=["keep", "exact only"]
 )

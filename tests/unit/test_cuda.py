@@ -293,7 +293,10 @@ ON_CPU = ("adamw, clipped, averaged", "float16 in micro batches")
             pytest.param("cuda", options, id=f"{name}, cuda", marks=ON_CUDA)
             for name, options in KINDS.items()
         ),
-        *(pytest.param("cpu", KINDS[name], id=f"{name}, cpu") for name in ON_CPU),
+        *(
+            pytest.param("cpu", KINDS[name], id=f"{name}, cpu", marks=pytest.mark.slow)
+            for name in ON_CPU
+        ),
     ],
 )
 def test_training_is_exact_also_when_it_is_resumed(

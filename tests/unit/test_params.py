@@ -933,7 +933,13 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("edits", "message"), MISTAKES, ids=[message[:60] for _, message in MISTAKES])
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        pytest.param(edits, message, id=message[:60], marks=() if number % 3 == 0 else pytest.mark.slow)
+        for number, (edits, message) in enumerate(MISTAKES)
+    ],
+)
 def test_one_mistake_is_refused_in_one_line(edits: dict[str, str], message: str) -> None:
     text = edited(edits)
     assert refusal(text) == with_line(text, message)

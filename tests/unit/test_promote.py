@@ -450,7 +450,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("arguments", [("--why", "good"), ("--dry-run",), ("2", "--why", "good")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--why", "good"),
+        pytest.param(("--dry-run",), marks=pytest.mark.slow),
+        pytest.param(("2", "--why", "good"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_version_whose_files_are_not_those_exported_is_refused(
     store: Store, damage: str, arguments: tuple[str, ...]
 ) -> None:

@@ -222,7 +222,7 @@ JOBS = {
 }
 
 
-QUICK = ("sgd", "plateau", "masks", "all")
+QUICK = ("sgd", "all")
 
 
 @pytest.mark.parametrize("name", quick_first(QUICK, JOBS))

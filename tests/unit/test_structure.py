@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from overwork import OVERWORK, Overwork, jpeg, jpeg_with_scans
 from PIL import Image
+from quick import quick_first
 
 from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode, read_header
@@ -26,8 +27,9 @@ def test_too_much_work_is_refused_with_its_reason(trick: Overwork) -> None:
         assert refused.value.outcome == "too large"
 
 
-@pytest.mark.parametrize("trick", HARMLESS.values(), ids=HARMLESS)
-def test_a_little_less_of_it_is_decoded(trick: Overwork) -> None:
+@pytest.mark.parametrize("name", quick_first([*HARMLESS][::3], HARMLESS))
+def test_a_little_less_of_it_is_decoded(name: str) -> None:
+    trick = HARMLESS[name]
     assert trick.harmless is not None
     header, pixels = decode(trick.make(trick.harmless), LAYOUT, tiff=True)
     assert pixels.shape == (8, 8, 3)

@@ -705,6 +705,7 @@ def cpu_has_avx2() -> bool:
     return platform.machine() == "x86_64" and cpuinfo.exists() and "avx2" in cpuinfo.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not cpu_has_avx2(), reason="needs an x86-64 CPU with AVX2")
 def test_torch_computes_with_avx2_whatever_the_environment_says(trainings: list[dict]) -> None:
     for training in trainings:
@@ -713,6 +714,7 @@ def test_torch_computes_with_avx2_whatever_the_environment_says(trainings: list[
         assert {name: training["variables"][name] for name in INSTRUCTION_SET} == INSTRUCTION_SET
 
 
+@pytest.mark.slow
 def test_determinism_is_set_and_can_be_left_off(trainings: list[dict]) -> None:
     for training in trainings:
         assert training["flags"] == [True, False, False, 1, training["flags"][-1]]
@@ -720,6 +722,7 @@ def test_determinism_is_set_and_can_be_left_off(trainings: list[dict]) -> None:
         assert training["variables"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+@pytest.mark.slow
 def test_a_spin_count_of_the_users_is_kept(trainings: list[dict]) -> None:
     ours, users = (training["variables"]["GOMP_SPINCOUNT"] for training in trainings)
     assert ours == os.environ.get("GOMP_SPINCOUNT", "10000")

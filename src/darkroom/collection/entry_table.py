@@ -1,7 +1,6 @@
 """The entries of a collection as an Arrow table, in memory or in a memory-mapped file."""
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow.compute as pc
 
 from darkroom.collection.entries import Entry, MaskFile
 from darkroom.collection.grouping import GroupPattern
+from darkroom.parallel import chunked
 from darkroom.whole_files import whole_file
 
 BATCH = 8_192
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
 def tabulate(entries: Iterable[Entry], pattern: GroupPattern | None = None) -> pa.Table:
     """Return entries as a table in memory, in about 150 bytes per entry."""
     batches = []
-    for batch in _batched(entries):
+    for batch in chunked(entries, BATCH):
         columns = {name: [getattr(entry, name) for entry in batch] for name in SCHEMA.names}
         table = pa.table(columns, schema=SCHEMA)
         if pattern is not None:
@@ -71,9 +71,3 @@ def unpack(table: pa.Table) -> Iterator[Entry]:
 def unpack_mask_files(files: Iterable[dict[str, Any]] | None) -> tuple[MaskFile, ...] | None:
     """Return a value of the column ``mask_files`` as it is in ``Entry``."""
     return None if files is None else tuple(MaskFile(**file) for file in files)
-
-
-def _batched(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    remaining = iter(entries)
-    while batch := list(islice(remaining, BATCH)):
-        yield batch

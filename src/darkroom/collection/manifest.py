@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -25,6 +25,7 @@ from darkroom.collection.names import Renaming
 from darkroom.collection.own_columns import OwnColumns, common_values, in_messages
 from darkroom.collection.rows import MAX_TABLE_BYTES, READERS, read_rows
 from darkroom.errors import UserError, did_you_mean
+from darkroom.parallel import chunked
 
 _BATCH = 8192
 """Maximum number of rows that are held as Python objects at once."""
@@ -130,9 +131,8 @@ def label_by_manifest(
 
 def _tabulate(rows: Iterable[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     """Return rows as a table, in tens of bytes per row."""
-    remaining = iter(rows)
     batches = []
-    while chunk := list(islice(remaining, _BATCH)):
+    for chunk in chunked(rows, _BATCH):
         columns = zip(*chunk, strict=True)
         arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
         batches.append(pa.record_batch(arrays, schema=schema))

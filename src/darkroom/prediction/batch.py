@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from itertools import islice
 from typing import Any
 
 from darkroom.errors import counted
 from darkroom.escape import for_line
+from darkroom.parallel import chunked
 from darkroom.prediction.cells import shown
 from darkroom.prediction.decisions import Failure
 from darkroom.prediction.remote import InputFile
 from darkroom.prediction.table import write_table
 from darkroom.prediction.unfinished import Unfinished, open_unfinished
-from darkroom.prediction.work import Outcomes, Work
+from darkroom.prediction.work import Work
 from darkroom.progress import progress_bar
 
 PACKAGES = ("darkroom", "numpy", "onnxruntime", "pillow")
@@ -89,7 +89,7 @@ def write_rows(
         outcomes = work.outcomes(unfinished.inputs(), unfinished.num_done, unfinished.resumes)
         remaining = unfinished.num_inputs - unfinished.num_done
         with progress_bar("predict", remaining, f"{work.unit}s") as bar:
-            for some in _groups(outcomes, work.at_once):
+            for some in chunked(outcomes, work.at_once):
                 failures = [_named(one) for one in some if isinstance(one, Failure)]
                 for failure in failures:
                     report(_message(*failure))
@@ -104,11 +104,6 @@ def write_rows(
 def _rows(unfinished: Unfinished) -> Iterator[list[str]]:
     for chunk in unfinished.chunks():
         yield from chunk.rows
-
-
-def _groups(outcomes: Outcomes, size: int) -> Iterator[list[list[str] | Failure]]:
-    while group := list(islice(outcomes, size)):
-        yield group
 
 
 def _named(failure: Failure) -> tuple[str, str]:

@@ -1,13 +1,13 @@
 """Tables of predictions in Parquet."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from darkroom.parallel import chunked
 from darkroom.prediction.columns import Column
 
 ROWS_PER_GROUP, CELLS_PER_GROUP = 2**14, 2**18
@@ -25,7 +25,7 @@ def write_parquet(path: Path, columns: Sequence[Column], rows: Iterable[Sequence
     schema = pa.schema([(column.name, _TYPES[column.kind]) for column in columns])
     num_rows = max(min(ROWS_PER_GROUP, CELLS_PER_GROUP // len(columns)), 1)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for group in _groups(iter(rows), num_rows):
+        for group in chunked(rows, num_rows):
             cells = zip(*group, strict=True)
             arrays = [_array(column, some) for column, some in zip(columns, cells, strict=True)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -37,11 +37,6 @@ def column_names(file: BinaryIO) -> list[str]:
         return list(pq.read_schema(file).names)
     except (OSError, pa.ArrowException):
         return []
-
-
-def _groups(rows: Iterator[Sequence[str]], size: int) -> Iterator[list[Sequence[str]]]:
-    while group := list(islice(rows, size)):
-        yield group
 
 
 def _array(column: Column, cells: Sequence[str]) -> pa.Array:

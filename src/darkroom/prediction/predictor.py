@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from math import prod
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from darkroom.decoding.bad_image import BadImage
 from darkroom.decoding.decode import PixelLayout, decode_whole, resize
 from darkroom.decoding.watch import name_if_slow
 from darkroom.models.exported import ONNX_FILES
+from darkroom.parallel import chunked
 from darkroom.prediction.decisions import Decisions, Failure, Prediction
 from darkroom.prediction.description import ExportDescription, load_described
 from darkroom.prediction.onnx_session import OnnxClassifier
@@ -193,8 +194,7 @@ class Predictor(Decisions):
                 return error.strerror or str(error)
 
         with ThreadPoolExecutor() as pool:
-            remaining = iter(paths)
-            while batch := list(islice(remaining, size)):
+            for batch in chunked(paths, size):
                 yield list(zip(batch, pool.map(decode, batch), strict=True))
 
     def _input(self, image: Image.Image) -> NDArray[np.uint8]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 from darkroom.cluster import Cluster
 from darkroom.digests import file_sha256
 from darkroom.errors import UserError
 from darkroom.models.exported import DESCRIPTION
+from darkroom.parallel import chunked
 from darkroom.prediction.decisions import Failure, Prediction
 from darkroom.prediction.predictor import BATCH_SIZE, Predictor
 from darkroom.prediction.remote import InputFile
@@ -33,13 +34,8 @@ def predict_on(
     digest = file_sha256(model / DESCRIPTION)
     classify = partial(_classify, model.absolute(), digest, tiff, abstain, format_name, top_k)
     # Ray runs one task per node at a time; the next one of each waits in the node's queue
-    yield from chain.from_iterable(cluster.map(classify, _parts(paths), 2 * cluster.num_nodes))
-
-
-def _parts(paths: Iterable[InputFile]) -> Iterator[list[InputFile]]:
-    remaining = iter(paths)
-    while part := list(islice(remaining, IMAGES_PER_TASK)):
-        yield part
+    parts = chunked(paths, IMAGES_PER_TASK)
+    yield from chain.from_iterable(cluster.map(classify, parts, 2 * cluster.num_nodes))
 
 
 def _classify(

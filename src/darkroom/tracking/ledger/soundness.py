@@ -8,10 +8,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from darkroom.errors import UserError
+from darkroom.parallel import chunked
 from darkroom.tracking.ledger.dvc_hash import file_md5, folder_files, listing_md5
 from darkroom.tracking.ledger.findings import NUM_NAMED, Condition, Finding, State
 from darkroom.tracking.ledger.outputs import OutputDamaged, parse_listing
@@ -94,8 +94,7 @@ class _Check:
         if recorded is None:
             self._check_without_listing(present)
             return
-        names = iter(recorded)
-        while batch := list(islice(names, FILES_AT_ONCE)):
+        for batch in chunked(recorded, FILES_AT_ONCE):
             pairs = [self._pair_in_folder(name, recorded[name]) for name in batch]
             for states, pair in zip(self._pool.map(self._states, pairs), pairs, strict=True):
                 self._add(*states, pair)
@@ -128,9 +127,8 @@ class _Check:
         if not present and self._tracked.md5 != listing_md5({}):
             self._condition.add_file("missing", f"{self._tracked.path}")
             return
-        names = iter(present)
         listing: dict[str, str] = {}
-        while batch := list(islice(names, FILES_AT_ONCE)):
+        for batch in chunked(present, FILES_AT_ONCE):
             hashes = self._pool.map(lambda name: self._md5(present[name]), batch)
             listing |= dict(zip(batch, hashes, strict=True))
         if listing_md5(listing) != self._tracked.md5:

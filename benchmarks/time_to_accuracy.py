@@ -374,8 +374,8 @@ def unpack(archive: Path, folder: Path, test: str, images_per_class: int | None)
 def make_tasks(args: argparse.Namespace, folder: Path) -> Iterator[Task]:
     if args.ants:
         images = unpack(args.ants, folder / "ants", "val", None)
-        epochs = args.epochs or 10
-        yield Task("ants_bees", images, str(args.weights.resolve()), 0.94, epochs, 224, 2, 32)
+        weights, epochs = str(args.weights.resolve()), args.epochs or 25  # as in the tutorial
+        yield Task("ants_bees", images, weights, args.ants_accuracy, epochs, 224, 2, 32)
     if args.cifar:
         images = unpack(args.cifar, folder / "cifar", "test", args.images_per_class)
         name = f"cifar10_{10 * args.images_per_class}"
@@ -385,6 +385,7 @@ def make_tasks(args: argparse.Namespace, folder: Path) -> Iterator[Task]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ants", type=Path, help="hymenoptera.tar")
+    parser.add_argument("--ants-accuracy", type=float, default=0.9)
     parser.add_argument("--weights", type=Path, help="mobilenet_v2.pth")
     parser.add_argument("--cifar", type=Path, help="cifar10-jpeg.tar.xz")
     parser.add_argument("--images-per-class", type=int, default=1_000, help="of CIFAR-10; 5000: all")

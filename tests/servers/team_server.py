@@ -151,10 +151,18 @@ class ObjectStore:
         iam.put_user_policy(UserName="team", PolicyName="anything", PolicyDocument=policy)
         made = iam.create_access_key(UserName="team")["AccessKey"]
         self.key, self.secret = made["AccessKeyId"], made["SecretAccessKey"]
-        # from now on, signatures are checked
-        address, plain = f"{self.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
-        urllib.request.urlopen(urllib.request.Request(address, b"0", plain))
+        self._ask_moto("reset-auth", b"0")  # from now on, signatures are checked
         self._client("s3").create_bucket(Bucket=BUCKET)
+
+    def close(self) -> None:
+        """Ends it, and lets another one of this process begin anew."""
+        self._ask_moto("reset-auth", b"inf")
+        self._ask_moto("reset", b"")
+        self.stop()
+
+    def _ask_moto(self, what: str, body: bytes) -> None:
+        address, plain = f"{self.endpoint}/moto-api/{what}", {"Content-Type": "text/plain"}
+        urllib.request.urlopen(urllib.request.Request(address, body, plain)).close()
 
     @property
     def endpoint(self) -> str:

@@ -97,7 +97,7 @@ def postgres() -> Iterator[Database]:
 def bucket() -> Iterator[ObjectStore]:
     running = ObjectStore()
     yield running
-    running.stop()
+    running.close()
 
 
 @pytest.fixture(scope="module")

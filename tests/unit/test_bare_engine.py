@@ -42,7 +42,7 @@ def test_the_engine_trains_without_them() -> None:
 import pytest
 sys.path.insert(0, "benchmarks")
 import gpu, peers, train_loop, training
-options = ["--noconftest", "-q", "-p", "no:cacheprovider", "-k", "cpu", "-m", "not slow"]
+options = ["--noconftest", "-q", "-p", "no:cacheprovider", "-k", "cpu"]
 sys.exit(pytest.main([*options, *sys.argv[1:]]))
 """
     done = run_blocked(code, "tests/unit/test_cuda.py")

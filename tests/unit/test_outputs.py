@@ -17,6 +17,8 @@ from darkroom.tracking.ledger.outputs import OutputDamaged, OutputMissing, Outpu
 from darkroom.tracking.ledger.results import Content, Result, parse_results
 from darkroom.tracking.ledger.revisions import Revisions
 
+pytestmark = pytest.mark.slow
+
 MODEL = "models/model.safetensors"
 CURVE = "reports/train/curves/größe.csv"
 METRICS = "reports/evaluate/metrics.json"
@@ -238,7 +240,6 @@ def test_a_listing_cannot_lead_out_of_its_folder(copy: Project) -> None:
         outputs.listing(Result("train", {}, {}, {"out": Content(md5, 0)}), "out")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dvc_folder", "pipeline_folder"), [("ml", "ml"), ("", "pipe")])
 def test_a_pipeline_in_a_folder_of_the_repository(
     tmp_path: Path, dvc_folder: str, pipeline_folder: str
@@ -319,7 +320,6 @@ def test_dataset_json_without_a_digest(tmp_path: Path) -> None:
         assert prepared_digest({"prepare": Result("prepare", {}, {}, outs)}, Outputs(tmp_path)) is None
 
 
-@pytest.mark.slow
 def test_the_whole_project(finished: Project) -> None:
     revisions, outputs = reader(finished, use_remote=False)
     results = revisions.results(revisions.find("HEAD"))

@@ -9,6 +9,8 @@ from darkroom.errors import UserError
 from darkroom.tracking.ledger.results import Result
 from darkroom.tracking.ledger.revisions import Revision, Revisions
 
+pytestmark = pytest.mark.slow
+
 
 def lr(results: dict[str, Result]) -> float:
     return results["train"].params["train.lr"]
@@ -88,7 +90,6 @@ def test_experiments_of_one_name(tiny_history: Project, tmp_path: Path) -> None:
     assert revisions.find("faster").baseline == first
 
 
-@pytest.mark.slow
 def test_bookkeeping_of_dvc_is_no_experiment_and_no_commit(
     tiny_history: Project, tmp_path: Path
 ) -> None:
@@ -198,7 +199,6 @@ def test_a_branch_made_of_an_experiment(tiny_history: Project, tmp_path: Path) -
     assert {one.name: one.commit for one in revisions.experiments()} == kept
 
 
-@pytest.mark.slow
 def test_an_experiment_run_in_a_copy(tiny_history: Project, tmp_path: Path) -> None:
     project = copied(tiny_history, tmp_path / "copy")
     project.dvc("exp", "run", "--temp", "--name", "aside", "--set-param", "train.lr=0.6")
@@ -275,7 +275,6 @@ def test_in_a_hook_of_another_repository(
     assert Revisions(tiny_history.folder).commits() == commits
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dvc_folder", "pipeline_folder"),
     [

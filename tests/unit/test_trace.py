@@ -12,6 +12,8 @@ from handmade import FILES, INFO
 from darkroom.cli import main
 from darkroom.tracking.ledger.dvc_hash import dvc_md5
 
+pytestmark = pytest.mark.slow
+
 MODEL = "models/model.safetensors"
 
 

@@ -168,7 +168,7 @@ class Study:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        self.begin(trial)  # a machine that is lost after the next line is missed by its heartbeat alone
+        self.begin(trial)  # before it is taken: without a heartbeat, nobody would notice a lost machine
         with suppress(UpdateFinishedTrialError):
             if self._storage.set_trial_state_values(trial.id, TrialState.RUNNING):
                 self._storage.set_trial_user_attr(trial.id, "worker", self.worker)

@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -277,34 +277,46 @@ def test_a_database_holds_the_trials_of_several_machines(
     refuse(broken, tmp_path / "c", ORIGIN, r"storage: sqlite:///.* cannot be opened")
 
 
-def test_a_trial_of_a_lost_machine_is_trained_by_another_one_and_counts_once(tmp_path: Path) -> None:
-    database = tmp_path / "team.db"
-    sweep = of(tmp_path, LR, head=f"trials: 8\nstorage: sqlite:///{database}")
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[tuple[Study, Study]]:
+    """A study that two machines share in a database."""
+    sweep = of(tmp_path, LR, head=f"trials: 8\nstorage: sqlite:///{tmp_path}/team.db")
     with (
-        open_study(sweep, tmp_path / "a", ORIGIN) as lost,
+        open_study(sweep, tmp_path / "a", ORIGIN) as one,
         open_study(sweep, tmp_path / "b", ORIGIN) as other,
     ):
         other.worker = "another machine"
-        asleep = lost.add(1, {"train.lr": 0.5})
-        assert asleep is not None
-        lost.begin(asleep)
-        other.give_up_lost()
-        assert other.add(1, {"train.lr": 0.5}) is None  # it shows signs of life
-        with closing(sqlite3.connect(database)) as session, session:
-            session.execute("UPDATE trial_heartbeats SET heartbeat = '2001-01-01 00:00:00'")
-        other.give_up_lost()
-        assert other.given_up(1) == {"train.lr": 0.5}
-        taken = other.add(1, {"train.lr": 0.5})
-        assert taken is not None
-        for write in (
-            lambda: lost.report(asleep, 40, [0.75], {1: 0.75}, 0.1),
-            lambda: lost.finish(asleep, "complete"),
-        ):
-            with pytest.raises(TakenOver):
-                write()
-        other.finish(other.report(taken, 40, [0.25], {1: 0.25}, 0.1), "complete")
-        [counted] = lost.trials()
-        assert (counted.worker, counted.score()) == ("another machine", 0.25)
+        yield one, other
+
+
+def miss_heartbeats(folder: Path) -> None:
+    """Lets the last heartbeats in the database be long ago."""
+    with closing(sqlite3.connect(folder / "team.db")) as session, session:
+        session.execute("UPDATE trial_heartbeats SET heartbeat = '2001-01-01 00:00:00'")
+
+
+def test_a_trial_of_a_lost_machine_is_trained_by_another_one_and_counts_once(
+    tmp_path: Path, machines: tuple[Study, Study]
+) -> None:
+    lost, other = machines
+    asleep = lost.add(1, {"train.lr": 0.5})
+    assert asleep is not None
+    other.give_up_lost()
+    assert other.add(1, {"train.lr": 0.5}) is None  # it shows signs of life
+    miss_heartbeats(tmp_path)
+    other.give_up_lost()
+    assert other.given_up(1) == {"train.lr": 0.5}
+    taken = other.add(1, {"train.lr": 0.5})
+    assert taken is not None
+    for write in (
+        lambda: lost.report(asleep, 40, [0.75], {1: 0.75}, 0.1),
+        lambda: lost.finish(asleep, "complete"),
+    ):
+        with pytest.raises(TakenOver):
+            write()
+    other.finish(other.report(taken, 40, [0.25], {1: 0.25}, 0.1), "complete")
+    [counted] = lost.trials()
+    assert (counted.worker, counted.score()) == ("another machine", 0.25)
 
 
 class Lost(BaseException):
@@ -332,27 +344,20 @@ def lost_after(num_writes: int, study: Study, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("num_writes", [1, 2, 3, 4])
 def test_nobody_waits_for_a_machine_lost_while_it_took_a_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_writes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: tuple[Study, Study], num_writes: int
 ) -> None:
-    database = tmp_path / "team.db"
-    sweep = of(tmp_path, LR, head=f"trials: 8\nstorage: sqlite:///{database}")
-    with (
-        open_study(sweep, tmp_path / "a", ORIGIN) as lost,
-        open_study(sweep, tmp_path / "b", ORIGIN) as other,
-    ):
-        other.worker = "another machine"
-        lost_after(num_writes, lost, monkeypatch)
-        with pytest.raises(Lost):
-            lost.add(1, {"train.lr": 0.5})
-        with closing(sqlite3.connect(database)) as session, session:
-            session.execute("UPDATE trial_heartbeats SET heartbeat = '2001-01-01 00:00:00'")
-        other.give_up_lost()
-        [found] = other.trials() or [None]
-        taken = other.take(found) if found else other.add(1, {"train.lr": 0.5})
-        assert taken is not None
-        assert (taken.state, taken.worker, other.trials()) == ("running", other.worker, [taken])
-        assert other.take(taken) is None  # nobody takes it a second time
-        assert other.owns(taken)
+    lost, other = machines
+    lost_after(num_writes, lost, monkeypatch)
+    with pytest.raises(Lost):
+        lost.add(1, {"train.lr": 0.5})
+    miss_heartbeats(tmp_path)
+    other.give_up_lost()
+    [found] = other.trials() or [None]
+    taken = other.take(found) if found else other.add(1, {"train.lr": 0.5})
+    assert taken is not None
+    assert (taken.state, taken.worker, other.trials()) == ("running", other.worker, [taken])
+    assert other.take(taken) is None  # nobody takes it a second time
+    assert other.owns(taken)
 
 
 @pytest.mark.parametrize("num_writes", [1, 2, 3])

@@ -23,6 +23,11 @@ SETTINGS = (
 )
 
 
+def pytest_configure() -> None:
+    """The stages of tests wait longer for MLflow: its sender gets no CPU time that others want."""
+    os.environ["DARKROOM_MLFLOW_SECONDS"] = "300"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Python need not search imported modules and collected tests for garbage: there is none."""

@@ -39,6 +39,13 @@ class Runtime(BaseModel):
         description="maximum size of the cache of features, in GiB; the least recently used are removed",
     )
     tracking: Literal["on", "off"] = Field("on", description="off: nothing is sent to MLflow")
+    mlflow_seconds: int = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="maximum time that a stage waits, at its end, until MLflow has its run; "
+        "a third of it without progress",
+    )
     tensorboard: str | None = Field(
         None, min_length=1, description="folder for TensorBoard's event files"
     )

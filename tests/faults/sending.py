@@ -90,9 +90,8 @@ def _recorder(folder: Path) -> Any:
     from darkroom.tracking import recorder
 
     recorder.start_sender = _nothing
-    recorder.WAIT_SECONDS = 0
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return recorder.Recorder(folder, "train", may_resume=True)
+    return recorder.Recorder(folder, "train", seconds=0, may_resume=True)
 
 
 def _nothing(*arguments: Any) -> None:

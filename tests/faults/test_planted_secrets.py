@@ -98,17 +98,15 @@ STAGE = """
 import os, sys
 from pathlib import Path
 from darkroom.errors import UserError
-from darkroom.tracking import recorder
 from darkroom.tracking.destinations import tracked
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.run import warn
 from darkroom.tracking.redacted_output import redacted_output
-recorder.WAIT_SECONDS = 15.0
 
 @redacted_output()
 def main():
     texts = {name: os.environ[name] for name in os.environ["TOLD"].split()}
-    with tracked("prepare", Runtime()) as run:
+    with tracked("prepare", load_runtime()) as run:
         run.log_params({f"told.{name}": text for name, text in texts.items()})
         run.log_tags({f"told.{name}": f"{name} is {text}" for name, text in texts.items()})
         run.describe("Told", texts)
@@ -133,8 +131,9 @@ def environment(uri: str, root: Path, **more: str) -> dict[str, str]:
     secrets = {**VARIABLES, **MIXED, "MLFLOW_TRACKING_URI": uri}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     names = " ".join(secrets)
-    quick = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "PYTHONPATH": f"{ROOT / 'src'}"}
-    return {**kept, **secrets, "TOLD": names, "DVC_ROOT": f"{root}", "PATH": path, **quick, **more}
+    quick = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "DARKROOM_MLFLOW_SECONDS": "15"}
+    found = {"DVC_ROOT": f"{root}", "PATH": path, "PYTHONPATH": f"{ROOT / 'src'}"}
+    return {**kept, **secrets, "TOLD": names, **found, **quick, **more}
 
 
 def found(text: str, secrets: list[str]) -> list[str]:

@@ -18,8 +18,7 @@ from mlflow_server import Fault, MlflowServer, Proxy
 from project import free_port
 from stories import Story, assert_arrived, nothing_waits, points_of, run_of, write_story
 
-from darkroom.runtime import Runtime
-from darkroom.tracking import recorder
+from darkroom.runtime import load_runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.file import JOURNALS, journals
@@ -190,7 +189,7 @@ def wait_until_sent(root: Path, seconds: float = 120) -> None:
 def say(num_points: int, pause: float = 0.0) -> tuple[str, float]:
     """Runs a stage that says something; returns its journal and the seconds that its words took."""
     seconds = 0.0
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         [*_, journal] = journals(Path.cwd())
         for step in range(num_points):
             began = time.monotonic()
@@ -218,10 +217,11 @@ def test_a_server_that_is_down_costs_a_warning_and_the_next_stage_sends_all(
 ) -> None:
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("DARKROOM_MLFLOW_SECONDS", "60")
     began = time.monotonic()
     first, seconds = say(1_000)
     assert seconds < 1
-    assert time.monotonic() - began < recorder.STALL_SECONDS + 5
+    assert time.monotonic() - began < 25
     Path("memo").unlink()
     [warning] = capfd.readouterr().err.splitlines()
     assert "Connection refused" in warning
@@ -244,7 +244,7 @@ def test_a_server_that_hangs_blocks_nobody(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
-    monkeypatch.setattr(recorder, "STALL_SECONDS", 5.0)
+    monkeypatch.setenv("DARKROOM_MLFLOW_SECONDS", "15")  # a third of it without progress
     proxy.fault = lambda method, path: "hang"
     began = time.monotonic()
     journal, seconds = say(1_000)
@@ -282,7 +282,7 @@ def test_a_server_killed_in_the_middle_gets_the_rest_when_it_is_back(
     server.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     client = MlflowClient(server.uri)
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         [journal] = journals(root)
         run.resume(Path("memo"))
         for step in range(600):

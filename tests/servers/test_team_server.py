@@ -34,7 +34,7 @@ from team_server import (
     until,
 )
 
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.file import Journal
@@ -217,7 +217,7 @@ def test_a_run_arrives_whole(team: Team, enter: Enter, capfd: pytest.CaptureFixt
     experiment = f"whole, {team.prefix}"
     enter(team, experiment)
     expected = write_files(seed=1, num_bytes=BIG_BYTES)
-    with tracked("export", Runtime()) as run:
+    with tracked("export", load_runtime()) as run:
         run.log_params({f"train.p{number:03}": number for number in range(150)})
         log_points(run, range(NUM_POINTS))
         run.log_artifacts(Path("reports"), Path("big.bin"))
@@ -252,7 +252,7 @@ def test_a_database_that_stops_and_starts_loses_and_doubles_nothing(
     proxied: Team, postgres: Database, enter: Enter
 ) -> None:
     enter(proxied, "database away")
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.resume(Path("memo"))
         for part in range(4):
             log_points(run, range(500 * part, 500 * (part + 1)))
@@ -286,7 +286,7 @@ def test_artifacts_wait_for_a_bucket_that_is_away(
     expected = write_files(seed=2, num_bytes=100_000)
     team.bucket.stop()
     try:
-        with tracked("evaluate", Runtime()) as run:
+        with tracked("evaluate", load_runtime()) as run:
             run.log_artifacts(Path("reports"), Path("big.bin"))
             log_points(run, range(100))
         assert "does not have this run yet" in capfd.readouterr().err
@@ -306,10 +306,10 @@ def test_four_processes_at_once(proxied: Team, enter: Enter, tmp_path: Path) -> 
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from darkroom.runtime import Runtime\n"
+        "from darkroom.runtime import load_runtime\n"
         "from darkroom.tracking.destinations import tracked\n"
         "Path('name.txt').write_text(sys.argv[1])\n"
-        "with tracked('evaluate', Runtime()) as run:\n"
+        "with tracked('evaluate', load_runtime()) as run:\n"
         "    run.log_params({'name': sys.argv[1]})\n"
         "    for step in range(1_000):\n"
         "        run.log_metrics({'train/loss': 1 / (step + 1)}, step=step)\n"
@@ -350,7 +350,7 @@ def test_a_row_that_another_process_adds_at_the_same_time(
         else:
             made = MlflowClient(proxied.uri).create_experiment(experiment)
             other.execute("insert into experiment_tags values (%s, %s, %s)", [key, value, made])
-        with tracked("evaluate", Runtime()) as run:
+        with tracked("evaluate", load_runtime()) as run:
             run.log_params({"a": 1})
             until("the sender waits for the other process", lambda: is_blocked(postgres))
             other.commit()
@@ -380,7 +380,7 @@ def test_a_wrong_secret_is_named_and_what_was_said_waits_for_the_right_one(
     experiment = f"wrong {name}"
     enter(direct, experiment, **{name: WRONG_PASSWORD})
     Path("a.txt").write_text("a")
-    with tracked("evaluate", Runtime()) as run:
+    with tracked("evaluate", load_runtime()) as run:
         run.log_params({"a": 1, "remark": f"is {WRONG_PASSWORD}"})
         run.log_artifacts(Path("a.txt"))
     [said] = capfd.readouterr().err.splitlines()
@@ -390,7 +390,7 @@ def test_a_wrong_secret_is_named_and_what_was_said_waits_for_the_right_one(
     assert_no_secrets(PASSWORD, WRONG_PASSWORD, direct.bucket.secret)
 
     enter(direct, experiment)  # the sender of the first stage is still at work, with the wrong one
-    with tracked("evaluate", Runtime()) as run:
+    with tracked("evaluate", load_runtime()) as run:
         run.log_params({"a": 2})
     until("everything is sent", everything_sent, seconds=20)
     runs = sorted(direct.runs(experiment), key=lambda run: run.info.start_time)

@@ -9,7 +9,7 @@ import onnx
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.mlflow.logged_model import find_model, log_onnx
@@ -87,7 +87,7 @@ def export(store: Store, root: Path, factor: float, f1: float = 0.9, timestamp_m
 
 def export_through_journal(made: Path, step: int) -> None:
     """Exports model.onnx as the stage does, from weights at ``made`` whose contents are "abc"."""
-    with tracked("export", Runtime()) as run:
+    with tracked("export", load_runtime()) as run:
         run.log_input(made, "abc", as_child=True).log_onnx(
             Path("model.onnx"),
             "classifier",

@@ -47,14 +47,18 @@ import sys
 
 from darkroom.tracking import recorder
 
-recorder.WAIT_SECONDS = 0
 recorder.start_sender = lambda root: None  # what a run reports stays in its journal
 for stage in sys.argv[1:]:
     runpy.run_path(f"stages/{stage}.py", run_name="__main__")
 """
 
 
-SETTINGS = {"DARKROOM_TRACKING": "off", "DARKROOM_WORKERS": "1", "DARKROOM_DEVICE": "cpu"}
+SETTINGS = {
+    "DARKROOM_TRACKING": "off",
+    "DARKROOM_MLFLOW_SECONDS": "0",
+    "DARKROOM_WORKERS": "1",
+    "DARKROOM_DEVICE": "cpu",
+}
 
 
 def sets_of_labels() -> list[list[str]]:

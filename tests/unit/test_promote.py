@@ -32,7 +32,7 @@ from registered import (
 
 from darkroom.cli import main
 from darkroom.paths import METRICS, PREDICTIONS
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.mlflow.logged_model import log_onnx
 from darkroom.tracking.mlflow.registry import propose
@@ -389,7 +389,7 @@ def test_from_the_export_to_the_champion_through_a_server(
     made = Path("models/model.safetensors")
     write_onnx(Path("model.onnx"), 1.0)
     assert "no model is registered" in words(promote())
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_output(made, "abc")
         run.log_metrics({"val/f1_macro": 0.5}, step=3)
         run.log_metrics({"test/f1_macro": 0.75})

@@ -32,7 +32,7 @@ from darkroom.prediction.predictor import Predictor
 from darkroom.prediction.pyfunc.contents import REQUIREMENTS, write_code
 from darkroom.prediction.rows import RowPredictor
 from darkroom.reporting.tables import write_json
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.mlflow.logged_model import log_onnx
 from darkroom.tracking.mlflow.read_back import DESCRIPTION_TAG
@@ -348,9 +348,9 @@ def test_it_goes_through_the_journal(
     monkeypatch.chdir(root)
     write_export(Path("export"))
     made = Path("models/model.safetensors")
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_output(made, "abc")
-    with tracked("export", Runtime()) as run:
+    with tracked("export", load_runtime()) as run:
         run.log_input(made, "abc", as_child=True).log_onnx(
             Path("export/model.onnx"),
             "classifier",

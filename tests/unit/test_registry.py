@@ -28,7 +28,7 @@ from registered import (
 )
 from served_exports import write_export
 
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.trouble import Refused
@@ -326,7 +326,7 @@ def test_all_of_it_goes_through_the_journal(
     monkeypatch.chdir(root)
     write_onnx(root / "model.onnx", 7.0)
     made = Path("models/model.safetensors")
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_output(made, "abc")
         run.log_metrics({"val/f1_macro": 0.5}, step=4)
     export_through_journal(made, step=4)

@@ -10,7 +10,8 @@ from darkroom.runtime import Runtime, load_runtime
 
 SETTINGS = (
     "the settings are DARKROOM_DEVICE, DARKROOM_WORKERS, DARKROOM_CHECKPOINT_SECONDS, "
-    "DARKROOM_FEATURES_GIB, DARKROOM_TRACKING, DARKROOM_TENSORBOARD, DARKROOM_SYSTEM_METRICS"
+    "DARKROOM_FEATURES_GIB, DARKROOM_TRACKING, DARKROOM_MLFLOW_SECONDS, DARKROOM_TENSORBOARD, "
+    "DARKROOM_SYSTEM_METRICS"
 )
 DEVICES = "auto or cpu or cuda or mps"
 WORKERS = "an integer from 1 to 1024"
@@ -24,6 +25,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         "checkpoint_seconds": 60,
         "features_gib": 10,
         "tracking": "on",
+        "mlflow_seconds": 60,
         "tensorboard": None,
         "system_metrics": "off",
     }
@@ -38,6 +40,7 @@ def test_an_empty_environment_means_all_cores_any_device_and_tracking() -> None:
         ("features_gib", "1", 1),
         ("tracking", "on", "on"),
         ("tracking", "off", "off"),
+        ("mlflow_seconds", "0", 0),
         ("tensorboard", "a/b", "a/b"),
         ("system_metrics", "on", "on"),
     ],
@@ -85,6 +88,11 @@ def test_the_number_of_workers_follows_what_the_process_may_use(
         ("WORKERS", "two", f"DARKROOM_WORKERS=two is not allowed; it must be {WORKERS}"),
         ("WORKERS", "1.5", f"DARKROOM_WORKERS=1.5 is not allowed; it must be {WORKERS}"),
         ("TRACKING", "no", "DARKROOM_TRACKING=no is not allowed; it must be on or off"),
+        (
+            "MLFLOW_SECONDS",
+            "-1",
+            "DARKROOM_MLFLOW_SECONDS=-1 is not allowed; it must be an integer from 0 to 86400",
+        ),
         ("TENSORBOARD", "", "DARKROOM_TENSORBOARD= is not allowed; it must be a folder, or not set"),
         (
             "WORKER",

@@ -354,9 +354,9 @@ def test_a_sender_ends_by_itself_and_serves_what_comes_meanwhile(root: Path) -> 
 STAGE = """
 import sys, time
 from pathlib import Path
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.destinations import tracked
-with tracked("said", Runtime()) as run:
+with tracked("said", load_runtime()) as run:
     run.log_metrics({"loss": 1.0}, step=0)
     print("began", flush=True)
     sys.stdin.readline()

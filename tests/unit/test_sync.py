@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from darkroom.cli import main
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.file import journals
@@ -284,7 +284,7 @@ def test_a_deleted_experiment_is_named_with_both_ways_out(
     client = MlflowClient(f"sqlite:///{made_elsewhere / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("darkroom")
     client.delete_experiment(experiment.experiment_id)
-    with tracked("later", Runtime()) as run:
+    with tracked("later", load_runtime()) as run:
         run.log_metrics({"a": 1.0})
     told = capfd.readouterr().err
     for output in (told, sync()[1]):
@@ -301,7 +301,7 @@ def test_a_server_that_is_away_loses_nothing(
     inline_sender: None, made_elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with tracked("later", Runtime()) as run:
+    with tracked("later", load_runtime()) as run:
         run.log_metrics({"a": 1.0})
     code, output = sync()
     assert code == 2
@@ -353,7 +353,7 @@ def test_a_run_for_another_place_is_told_with_the_setting_that_sends_it(
 
 @pytest.mark.slow
 def test_a_run_that_is_still_at_work_is_left_to_its_own_sender(made_elsewhere: Path) -> None:
-    recorder = Recorder(made_elsewhere, "working")
+    recorder = Recorder(made_elsewhere, "working", seconds=60)
     try:
         code, output = sync()
         assert code == 0

@@ -13,7 +13,7 @@ from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-from darkroom.runtime import Runtime
+from darkroom.runtime import load_runtime
 from darkroom.tracking import system_metrics as module
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.records import Metrics
@@ -112,10 +112,10 @@ def test_it_is_logged_when_asked_for_and_else_not(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(empty_mlflow, tmp_path)
-    with tracked("asked", Runtime(system_metrics="on")) as run:
+    with tracked("asked", load_runtime({"DARKROOM_SYSTEM_METRICS": "on"})) as run:
         run.resume(tmp_path / "memo")
         time.sleep(0.2)
-    with tracked("silent", Runtime()):
+    with tracked("silent", load_runtime()):
         pass
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     [experiment] = client.search_experiments(filter_string="name = 'darkroom'")

@@ -18,8 +18,8 @@ from torch import nn
 
 from darkroom.errors import UserError
 from darkroom.pipeline.snapshot import EditedMeanwhile
-from darkroom.runtime import Runtime
-from darkroom.tracking import recorder, records
+from darkroom.runtime import load_runtime
+from darkroom.tracking import records
 from darkroom.tracking.address import Address
 from darkroom.tracking.destinations import tracked
 from darkroom.tracking.journal.file import JOURNALS, journals
@@ -59,7 +59,7 @@ def test_everything_that_is_said_arrives(client: MlflowClient, folder: Path) -> 
     (folder / "reports").mkdir()
     (folder / "reports" / "a.txt").write_text("a")
     (folder / "top.txt").write_text("top")
-    with tracked("said", Runtime()) as run:
+    with tracked("said", load_runtime()) as run:
         run.log_params({"train.lr": 0.1, "train.clip_norm": None, "train.deterministic": True})
         for step in range(1, 2_501):
             run.log_metrics({"val/loss": 1 / step}, step=step)
@@ -101,7 +101,7 @@ def test_the_status_tells_how_it_ended(client: MlflowClient, error: BaseExceptio
     title = f"ends by {id(error)}"
 
     def stage() -> None:
-        with tracked(title, Runtime()) as run:
+        with tracked(title, load_runtime()) as run:
             run.log_metrics({"reached": 1.0})
             raise error
 
@@ -119,12 +119,12 @@ def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: 
     program = (
         "import signal, sys, time\n"
         "from darkroom.pipeline.stage import _exit_on_term\n"
-        "from darkroom.runtime import Runtime\n"
+        "from darkroom.runtime import load_runtime\n"
         "from darkroom.tracking import recorder\n"
         "from darkroom.tracking.destinations import tracked\n"
         "recorder.start_sender = lambda root: None\n"
         "signal.signal(signal.SIGTERM, _exit_on_term)\n"
-        "with tracked('terminated', Runtime()) as run:\n"
+        "with tracked('terminated', load_runtime()) as run:\n"
         "    run.log_metrics({'reached': 1.0})\n"
         "    print('began', flush=True)\n"
         "    time.sleep(600)\n"
@@ -143,12 +143,12 @@ def test_a_terminated_process_is_closed_as_killed(client: MlflowClient, folder: 
 
 def test_runs_find_each_other_by_what_they_made(client: MlflowClient) -> None:
     for lr in (0.1, 0.2):
-        with tracked("train", Runtime()) as run:
+        with tracked("train", load_runtime()) as run:
             run.log_params({"train.lr": lr})
             run.log_output(MODEL, "abc")
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_output(MODEL, "another")
-    with tracked("evaluate", Runtime()) as run:
+    with tracked("evaluate", load_runtime()) as run:
         run.log_input(MODEL, "abc", as_child=True).log_metrics({"test/f1_macro": 0.9})
         run.log_input(MODEL, "unknown").log_metrics({"test/f1_macro": 0.1})
     parent = client.get_run(latest(client, "evaluate").data.tags["mlflow.parentRunId"])
@@ -168,7 +168,7 @@ def test_a_dead_server_costs_a_warning_and_nothing_else(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with tracked("alone", Runtime()) as run:
+    with tracked("alone", load_runtime()) as run:
         run.log_metrics({"a": 1.0})
         run.log_input(MODEL, "abc").log_params({"b": 2})
     said = capsys.readouterr().err
@@ -180,7 +180,7 @@ def test_a_dead_server_costs_a_warning_and_nothing_else(
 def test_what_mlflow_refuses_is_said_and_kept_and_the_rest_arrives(
     client: MlflowClient, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked("partly", Runtime()) as run:
+    with tracked("partly", load_runtime()) as run:
         run.log_params({"a": 1})
         run.log_params({"a": 2})  # MLflow refuses another value
         run.log_params({"c": 4})
@@ -199,7 +199,7 @@ def test_what_mlflow_refuses_is_said_and_kept_and_the_rest_arrives(
 def test_what_is_for_tensorboard_alone_is_left_out(
     client: MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked("shown", Runtime()) as run:
+    with tracked("shown", load_runtime()) as run:
         for images, _ in run.watch([(torch.zeros(4, 1, 8, 8), torch.zeros(4))], nn.Flatten()):
             assert len(images) == 4
         run.log_pr_curves("ab", torch.eye(2) > 0, torch.eye(2))
@@ -212,9 +212,9 @@ def test_what_is_for_tensorboard_alone_is_left_out(
 @pytest.mark.slow
 def test_processes_that_start_at_once_share_a_fresh_database(tmp_path: Path) -> None:
     program = (
-        "from darkroom.runtime import Runtime\n"
+        "from darkroom.runtime import load_runtime\n"
         "from darkroom.tracking.destinations import tracked\n"
-        "with tracked('one of eight', Runtime()) as run:\n"
+        "with tracked('one of eight', load_runtime()) as run:\n"
         "    for step in range(500):\n"
         "        run.log_metrics({'a': float(step)}, step=step)\n"
     )
@@ -244,7 +244,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose MLflow is out of reach, and is not waited for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(recorder, "WAIT_SECONDS", 0.0)
+    monkeypatch.setenv("DARKROOM_MLFLOW_SECONDS", "0")
     return tmp_path
 
 
@@ -252,17 +252,17 @@ def test_of_processes_that_train_together_the_first_alone_logs(
     alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_metrics({"a": 1.0})
     assert list(alone.iterdir()) == []
     monkeypatch.setenv("RANK", "0")
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_metrics({"a": 1.0})
     assert len(list(journals(alone))) == 1
 
 
 def test_without_tracking_there_is_no_journal(alone: Path) -> None:
-    with tracked("train", Runtime(tracking="off")) as run:
+    with tracked("train", load_runtime({"DARKROOM_TRACKING": "off"})) as run:
         run.log_metrics({"a": 1.0})
     assert list(alone.iterdir()) == []
 
@@ -271,7 +271,7 @@ def test_where_nothing_can_be_written_a_warning_is_all(
     alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def stage() -> str:
-        with tracked("train", Runtime()) as run:
+        with tracked("train", load_runtime()) as run:
             run.log_metrics({"a": 1.0})
             run.log_input(MODEL, "abc").log_metrics({"b": 1.0})
         [warning] = capsys.readouterr().err.splitlines()
@@ -287,13 +287,11 @@ def test_a_full_disk_costs_a_warning_and_what_it_took_is_consistent(alone: Path)
     program = (
         "import resource\n"
         "from pathlib import Path\n"
-        "from darkroom.runtime import Runtime\n"
-        "from darkroom.tracking import recorder\n"
+        "from darkroom.runtime import load_runtime\n"
         "from darkroom.tracking.destinations import tracked\n"
-        "recorder.WAIT_SECONDS = 0\n"
         "Path('big').write_bytes(bytes(50_000))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "with tracked('train', Runtime()) as run:\n"
+        "with tracked('train', load_runtime()) as run:\n"
         "    for step in range(1_000):\n"
         "        run.log_metrics({'a': float(step)}, step=step)\n"
         "    run.log_artifacts(Path('big'))\n"
@@ -311,7 +309,7 @@ def test_a_full_disk_costs_a_warning_and_what_it_took_is_consistent(alone: Path)
 
 
 def test_a_deleted_journal_costs_a_warning(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_metrics({"a": 1.0})
         shutil.rmtree(alone / JOURNALS)
         run.log_metrics({"a": 2.0}, step=1)
@@ -323,7 +321,7 @@ def test_a_deleted_journal_costs_a_warning(alone: Path, capsys: pytest.CaptureFi
 def test_what_cannot_be_written_as_json_does_not_stop_the_work(
     alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_dataset("prepared", "d", Path("data"), {"a": object()})
         run.log_metrics({"a": float("nan"), "b": float("inf")})
         run.log_tags({"a": "\udcff"})
@@ -338,7 +336,7 @@ def test_what_cannot_be_written_as_json_does_not_stop_the_work(
 def test_what_is_no_metric_does_not_stop_the_work(
     alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with tracked("train", Runtime()) as run:
+    with tracked("train", load_runtime()) as run:
         run.log_metrics({"a": "no number"})  # type: ignore[dict-item]
         run.log_metrics({"a": 2.0}, step=1)
     warning, *_ = capsys.readouterr().err.splitlines()
@@ -357,10 +355,10 @@ def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from darkroom.runtime import Runtime\n"
+        "from darkroom.runtime import load_runtime\n"
         "from darkroom.tracking.destinations import tracked\n"
         "said = ' '.join(os.environ[name] for name in sys.argv[1:])\n"
-        "with tracked('train', Runtime()) as run:\n"
+        "with tracked('train', load_runtime()) as run:\n"
         "    run.log_params({'a': said, 'list': [said]})\n"
         "    run.log_tags({'b': said})\n"
         "    run.log_dataset('prepared', 'd', Path('data'), {'c': [said], 'e': {'f': said}})\n"

@@ -36,7 +36,8 @@ def tracked(title: str, runtime: Runtime, subject: str = "") -> Iterator[Run]:
     with ExitStack() as stack:
         journal = None
         if is_first and runtime.tracking == "on":
-            journal = stack.enter_context(recording(title, title in RESUMABLE, subject))
+            seconds = runtime.mlflow_seconds
+            journal = stack.enter_context(recording(title, seconds, title in RESUMABLE, subject))
         boards = [stack.enter_context(board(folder))] if folder is not None else []
         run = Run(journal, *boards)
         if is_first and runtime.system_metrics == "on":

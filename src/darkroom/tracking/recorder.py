@@ -39,12 +39,6 @@ from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
 from darkroom.tracking.secrets.redaction import redact
 
-WAIT_SECONDS = 60.0
-"""Maximum time that a stage waits, at its end, until MLflow has everything."""
-
-STALL_SECONDS = 20.0
-"""Maximum time without progress."""
-
 TROUBLE_SECONDS = 3.0
 """Maximum time if MLflow is known to be out of reach."""
 
@@ -58,18 +52,22 @@ HOLD_SECONDS = 5.0
 
 
 @contextmanager
-def recording(title: str, may_resume: bool = False, subject: str = "") -> Iterator["Recorder | None"]:
+def recording(
+    title: str, seconds: float, may_resume: bool = False, subject: str = ""
+) -> Iterator["Recorder | None"]:
     """Yield a recorder for a stage or a command; close its run with the status in which the block ends.
 
     FINISHED; FAILED with the error after an exception or an exit with a status; KILLED after a signal.
     Yields None if nothing can be written.
 
     Args:
+        seconds: maximum time of waiting, at the end, until MLflow has everything; a third of it without
+            progress.
         may_resume: hold the run back from MLflow until ``Recorder.resume`` is called, or the run ends.
         subject: a word for the run's name.
     """
     try:
-        recorder = Recorder(project_root(), title, may_resume, subject)
+        recorder = Recorder(project_root(), title, seconds, may_resume, subject)
     except Exception as error:  # of any kind: an observer must not stop the work
         warn("this run is not logged", error)
         yield None
@@ -96,8 +94,11 @@ def _ending(error: BaseException) -> tuple[Status, str]:
 class Recorder:
     """Takes the records of one run. If anything goes wrong, the work continues, with one warning."""
 
-    def __init__(self, root: Path, title: str, may_resume: bool = False, subject: str = "") -> None:
+    def __init__(
+        self, root: Path, title: str, seconds: float, may_resume: bool = False, subject: str = ""
+    ) -> None:
         self._root = root
+        self._seconds = seconds
         self._address = Address.of(root)
         self._began = time.time()
         self._points: set[tuple[str | None, str, int]] = set()
@@ -229,7 +230,7 @@ class Recorder:
             self._journal.release()
             if failure:
                 self._warn(f"not all of this run is kept, {self._journal.folder}: {failure}")
-            elif self._wait(size, KILLED_SECONDS if status == "KILLED" else WAIT_SECONDS):
+            elif self._wait(size, KILLED_SECONDS if status == "KILLED" else self._seconds):
                 self._tell_refused()
             else:
                 trouble = self._trouble()
@@ -264,7 +265,7 @@ class Recorder:
                 trouble = self._trouble()
                 if trouble and not trouble.may_pass:
                     return False
-                if now - moved > (TROUBLE_SECONDS if trouble else STALL_SECONDS):
+                if now - moved > (TROUBLE_SECONDS if trouble else self._seconds / 3):
                     return False
                 self._replace_sender()
                 time.sleep(POLL_SECONDS)

@@ -8,7 +8,7 @@ noise around a pattern per class. Seconds are of one CPU core, whatever else the
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,9 @@ class MadeFeatures:
 
     def extract(self, images: Tensor) -> Tensor:
         return (images.flatten(1).float() / 255 @ self._mixture).relu()
+
+    def of_splits(self, splits: Sequence[Shards]) -> list[NDArray[np.float32]] | None:
+        return None
 
     @contextmanager
     def passed_to(self, take: Callable[[Tensor], None]) -> Iterator[None]:

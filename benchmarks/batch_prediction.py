@@ -23,7 +23,7 @@ NUMBERS = (1_000, 20_000)
 def run(*arguments: object) -> tuple[float, float]:
     """Runs a command; returns its seconds and its peak of resident memory in MiB."""
     began = time.perf_counter()
-    command = [Path(sys.executable).parent / "darkroom", *map(str, arguments)]
+    command = [f"{Path(sys.executable).parent / 'darkroom'}", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:

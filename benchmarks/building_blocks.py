@@ -123,7 +123,7 @@ def measure(network: dict[str, Any], seeds: int, epochs: int) -> dict[str, Any]:
 
 def print_table() -> None:
     """Prints the newest line of each network, as in docs/models.md."""
-    newest = {
+    newest: dict[tuple[Any, ...], Any] = {
         tuple(line.get(key) for key in ("name", "activation", "init", "norm", "pooling")): line
         for line in kept(NAME)
     }
@@ -131,7 +131,7 @@ def print_table() -> None:
         "| hardware | network | gradient, first layer | last layer | macro F1 |\n|---|---|---|---|---|"
     )
     for (name, *words), line in newest.items():
-        what = ", ".join([name, *(word for word in words if word)])
+        what = ", ".join([name, *(f"{word}" for word in words if word)])
         lowest, highest = line["f1_range"]
         scores = f"{line['f1_macro']:.3f} ({lowest:.3f} to {highest:.3f})"
         norms = f"{line['first_layer']:.2g} | {line['last_layer']:.2g}"

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from machine import hardware_of_training, keep
+from project_copies import change_params, parse_changes, project_copy, run_stage, test_metrics
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from stages import change_params, parse_changes, project_copy, run_stage, test_metrics
 
 from darkroom.dataset.shards import Shards
 

@@ -33,7 +33,7 @@ def instrumented(name: str, config_type: Any, main: Callable[..., None]) -> None
             if state.step + 1 == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        engine.train_step = step
+        engine.train_step = step  # type: ignore[assignment]
         main(*arguments)
 
     run_stage(name, config_type, instrumented_main)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import hardware_of_training, keep
-from stages import change_params, parse_changes, project_copy, run_stage
+from project_copies import change_params, parse_changes, project_copy, run_stage
 
 from darkroom.recipes import use_recipe
 

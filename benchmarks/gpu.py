@@ -91,7 +91,7 @@ def try_steps(device: torch.device) -> dict[str, Any]:
     workload = Workload((8, 8, 3), "mlp", 32, 2, batch_size=16, least_steps=1)
     failed, kinds = {}, list(itertools.product(OPTIMIZERS, PRECISIONS, (None, 0.9)))
     for optimizer, precision, ema_decay in kinds:
-        changes = {} if optimizer == "sgd" else ADAPTIVE
+        changes: dict[str, Any] = {} if optimizer == "sgd" else ADAPTIVE
         if optimizer in ("rmsprop", "muon"):
             changes = {"momentum": 0.9, "nesterov": None}
         kind = {"optimizer": optimizer, "precision": precision, "ema_decay": ema_decay}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from machine import hardware, keep
 from PIL import Image
-from stages import change_params, project_copy, run_stage
+from project_copies import change_params, project_copy, run_stage
 
 from darkroom.dataset.info import load_info
 from darkroom.digests import check_files
@@ -82,7 +82,8 @@ def check_seconds(folder: Path) -> dict[str, float]:
 def predict_seconds(folder: Path) -> float:
     """Times `darkroom predict` on 64 images, the start of Python included."""
     images = sorted((folder / "data").rglob("*.png"))[:64]
-    command = [Path(sys.executable).parent / "darkroom", "predict", folder / "export", *images]
+    darkroom = Path(sys.executable).parent / "darkroom"
+    command: list[str | Path] = [darkroom, "predict", folder / "export", *images]
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began

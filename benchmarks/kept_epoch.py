@@ -14,7 +14,7 @@ import argparse
 import io
 import math
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,9 +56,7 @@ class Epoch(NamedTuple):
     is_kept: bool
 
 
-Epochs = Sequence[Epoch | EpochResult]
-
-RULES: dict[str, Callable[[Epochs], int]] = {
+RULES: dict[str, Callable[[Any], int]] = {
     NEW_RULE: lambda epochs: course_of(epochs).kept.epoch,
     "best, of equals the later": lambda epochs: (
         max(epochs, key=lambda e: (e.val_f1_macro, e.epoch)).epoch
@@ -98,7 +96,7 @@ def simulate(truth: NDArray[np.float64], num_images: int, seed: int) -> list[Epo
     ease = random.normal(size=num_images)
     thresholds = torch.special.ndtri(torch.from_numpy(truth)).numpy()
     epochs: list[Epoch] = []
-    best = None
+    best: Any = None
     for number, threshold in enumerate(thresholds.tolist(), start=1):
         noise = random.normal(size=num_images)
         is_right = math.sqrt(CORRELATION) * ease + math.sqrt(1 - CORRELATION) * noise < threshold
@@ -272,7 +270,7 @@ def train(task: Task, seed: int) -> tuple[list[EpochResult], list[float]]:
     order = torch.randperm(len(task.labels), generator=torch.Generator().manual_seed(seed))
     parts = order.split([task.num_train, task.num_val, len(order) - task.num_train - task.num_val])
     learnt, val, test = ((task.inputs[part], task.labels[part]) for part in parts)
-    options = SettledTrain(**TRAIN | task.options)
+    options = SettledTrain(**{**TRAIN, **task.options})
     num_classes = int(task.labels.max()) + 1
     names, counts = [f"{label}" for label in range(num_classes)], [1] * num_classes
     state = TrainingState(task.make_model(), options, -(-task.num_train // task.batch_size))

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import torch
 from machine import describe, hardware_of_training, keep, kept
-from stages import change_params, project_copy, run_stage
+from project_copies import change_params, project_copy, run_stage
 
 from darkroom.compute.inference import compute_logits
 from darkroom.dataset.shards import Shards

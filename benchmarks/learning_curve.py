@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from machine import hardware, keep
 from numpy.typing import NDArray
-from stages import change_params, parse_changes, project_copy, run_stage
+from project_copies import change_params, parse_changes, project_copy, run_stage
 
 from darkroom.compute.determinism import configure_libraries
 from darkroom.config.train import TrainConfig

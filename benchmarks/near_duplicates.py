@@ -75,12 +75,18 @@ def crowd(num_images: int) -> NDArray[np.uint8]:
     return noisy(np.repeat(made_images(1, seed=2), num_images, axis=0), seed=3)
 
 
+def image_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Image.Image:
+    file = tar.extractfile(member)
+    assert file is not None, member.name
+    return Image.open(io.BytesIO(file.read()))
+
+
 def cifar10(archive: Path) -> NDArray[np.uint8]:
     images = []
     with tarfile.open(archive) as tar:
         for member in tar:
             if member.name.endswith((".jpg", ".jpeg")):
-                image = Image.open(io.BytesIO(tar.extractfile(member).read()))
+                image = image_of(tar, member)
                 images.append(np.asarray(image.convert("RGB")))
     return np.stack(images)
 
@@ -91,7 +97,7 @@ def pictures(archive: Path, side: int) -> NDArray[np.uint8]:
     with tarfile.open(archive) as tar:
         for member in sorted(tar, key=lambda member: member.name.rpartition("/")[2]):
             if member.name.lower().endswith((".jpg", ".jpeg")):
-                image = Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB")
+                image = image_of(tar, member).convert("RGB")
                 images.append(np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)))
     return np.stack(images)
 

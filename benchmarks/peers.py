@@ -42,7 +42,7 @@ from darkroom.dataset.shard_writer import ShardWriter
 from darkroom.decoding.decode import PixelLayout, decode
 
 BATCH_SIZE = 128
-SGD = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": True}
+SGD: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "nesterov": True}
 CROP_PADDING = 4
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 NUM_HELD_OUT = 10
@@ -196,7 +196,9 @@ def _model_and_optimizer(device: str) -> tuple[Any, Any]:
     from darkroom.models.heads import LinearHead
     from darkroom.models.network import Network
 
-    backbone = ResNet(channels=3, width=16, depth=3, stochastic_depth=0)
+    backbone = ResNet(
+        channels=3, width=16, depth=3, stochastic_depth=0, activation="relu", pooling="stride"
+    )
     model = Network(backbone, LinearHead(64, num_classes=10, dropout=0.1)).to(device).train()
     return model, optim.SGD(model.parameters(), **SGD)
 

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from machine import hardware, keep, num_cores
@@ -139,7 +139,7 @@ def anonymous_bytes(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def run_stage(project: Path, rates: BareRates | None = None) -> dict[str, object]:
+def run_stage(project: Path, rates: BareRates | None = None) -> dict[str, Any]:
     """Runs the stage, stopped now and then for ``rates``.
 
     Returns:
@@ -157,6 +157,7 @@ def run_stage(project: Path, rates: BareRates | None = None) -> dict[str, object
     ) as process:
         memory = AnonymousMemory(process.pid)
         memory.start()
+        assert process.stderr
         log = Log(process.stderr)
         log.start()
         pauses = list(pause_for(process, rates)) if rates else []
@@ -212,7 +213,7 @@ class Log(threading.Thread):
             self.lines.append((time.perf_counter(), line.rstrip()))
 
 
-def measure(name: str, collection: Path, project: Path, image_size: int) -> dict[str, object]:
+def measure(name: str, collection: Path, project: Path, image_size: int) -> dict[str, Any]:
     """Measures one collection, which lies in the project's folder ``data/images``."""
     shutil.rmtree(project / ".darkroom", ignore_errors=True)
     layout = PixelLayout(image_size, image_size, 3, "stretch")

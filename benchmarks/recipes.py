@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe, hardware_of_training, keep, kept
-from stages import change_params, parse_changes, project_copy, run_stage, test_metrics
+from project_copies import change_params, parse_changes, project_copy, run_stage, test_metrics
 
 from darkroom.models.file import load_spec
 from darkroom.recipes import use_recipe

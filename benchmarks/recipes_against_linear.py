@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from machine import describe, hardware_of_training, keep, kept
 from numpy.typing import NDArray
+from project_copies import change_params, parse_changes, project_copy, run_stage
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from stages import change_params, parse_changes, project_copy, run_stage
 from tasks import TASKS, Sources, write_task
 from threadpoolctl import threadpool_limits
 

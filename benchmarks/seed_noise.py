@@ -11,6 +11,7 @@ benchmarks/results/seed-noise.jsonl.
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 from machine import keep
@@ -46,7 +47,7 @@ def rate(
     num_seeds: tuple[int, int],
     num_draws: int,
     *,
-    draw=normal,
+    draw: Callable[..., NDArray[np.float64]] = normal,
     ratio: float = 1.0,
     better_by: float = 0.0,
     is_one: bool = False,

@@ -160,7 +160,7 @@ def smp_learner(options: argparse.Namespace, data: Data, num_classes: int) -> Le
     )
     dice = smp.losses.DiceLoss("multiclass", ignore_index=VOID)
 
-    class Frames(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    class Frames(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return len(data.images)
 

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -81,10 +82,10 @@ def bare(predictor: Predictor, files: list[bytes], seconds: float) -> tuple[floa
 class Load:
     """Clients that ask all the time, and what came of it."""
 
-    def __init__(self, port: int, files: list[bytes]) -> None:
+    def __init__(self, port: int, files: list[bytes], headers: Mapping[str, str] | None = None) -> None:
         self.latencies: list[float] = []
         self.statuses: Counter[str] = Counter()
-        self._port, self._files = port, files
+        self._port, self._files, self._headers = port, files, headers or {}
         self._ends = 0.0
 
     def run(self, clients: int, seconds: float) -> float:
@@ -107,7 +108,7 @@ class Load:
                 return
             content = self._files[number % len(self._files)]
             try:
-                connection.request("POST", "/predict", content)
+                connection.request("POST", "/predict", content, self._headers)
                 response = connection.getresponse()
                 response.read()
                 self.statuses[f"{response.status}"] += 1
@@ -138,7 +139,7 @@ def attack(export: Path, number: int, seed: int) -> None:
     import served as real_server
     from hostile_requests import hostile_requests, is_clear, resident_mib, send_all
 
-    image = images_for(Predictor(export))[0]
+    image = images_for(Predictor(export), None)[0]
     counts: dict[str, Counter[str]] = {}
     num_unclear = 0
     words = [word for pair in HOSTILE_LIMITS.items() for word in pair]

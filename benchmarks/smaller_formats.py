@@ -13,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow.parquet as pq
 from machine import hardware, keep, num_cores
@@ -43,7 +44,7 @@ def measure(name: str, project: Path, folder: Path) -> None:
     test = open_split(PREPARED / "test", info, view)
     groups = groups_of(pq.read_table(MANIFEST, columns=list(COLUMNS)), test.paths)
     source = Source(model, spec, calibration_images(open_split(PREPARED / "train", info, view)))
-    formats = [one for one in FORMATS if one != "pt2"]
+    formats: list[Any] = [one for one in FORMATS if one != "pt2"]
     options = Export(formats=formats, parity_tolerance=1e-3, max_f1_drop=1, golden_images=0)
     written = write_and_check(source, options, num_cores(), test, groups, folder)
     for file, entry in written.entries.items():

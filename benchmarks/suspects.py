@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from machine import hardware, keep
-from stages import change_params, parse_changes, project_copy, run_stage
+from project_copies import change_params, parse_changes, project_copy, run_stage
 
 from darkroom.recipes import use_recipe
 
@@ -52,7 +52,7 @@ def images_of(task: str, data: Path | None, folder: Path) -> dict[str, str]:
         assert data is not None, "--data"
         shutil.unpack_archive(data, folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg", ".jpeg"))
-    by_class = defaultdict(list)
+    by_class: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         by_class[path.parent.name].append(path.relative_to(folder).as_posix())
     if task.startswith("cifar10"):

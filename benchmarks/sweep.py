@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import hardware_of_training, keep
-from stages import change_params, project_copy
+from project_copies import change_params, project_copy
 
 SPACE = """\
 space:

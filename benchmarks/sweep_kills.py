@@ -29,7 +29,7 @@ from contextlib import closing
 from pathlib import Path
 
 from machine import hardware, keep
-from stages import change_params, project_copy, run_stage
+from project_copies import change_params, project_copy, run_stage
 
 SMALL = {"model.name": "mlp", "model.width": 4, "train.epochs": 3}
 MAX_KILLS = 8

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import hardware_of_training, keep
+from project_copies import change_params, parse_changes, project_copy, run_stage
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from stages import change_params, parse_changes, project_copy, run_stage
 
 from darkroom.recipes import use_recipe
 

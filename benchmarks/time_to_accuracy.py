@@ -183,7 +183,8 @@ def make_model(task: Task) -> Any:
     from darkroom.models.heads import LinearHead
     from darkroom.models.network import Network
 
-    return Network(ResNet(3, width=16, depth=1, stochastic_depth=0), LinearHead(64, task.num_classes, 0))
+    backbone = ResNet(3, width=16, depth=1, stochastic_depth=0, activation="relu", pooling="stride")
+    return Network(backbone, LinearHead(64, task.num_classes, 0))
 
 
 def _sgd(task: Task, model: Any) -> tuple[Any, Any]:
@@ -250,7 +251,7 @@ def run_peer(name: str, task: Task) -> None:
     import torch
 
     excluded = 0.0
-    scoring = []
+    scoring: list[Any] = []
 
     def save(model: Any) -> float:
         """Saves a model after an epoch, and returns its accuracy, which is not in the seconds."""
@@ -292,7 +293,7 @@ def measure_peer(name: str, task: Task, python: Path, folder: Path) -> dict[str,
 
 def measure_darkroom(task: Task, seed: int) -> dict[str, dict[str, Any]]:
     """Runs the stages in a copy of the project with a recipe: cold, and train once more (warm)."""
-    from stages import change_params, project_copy, run_stage
+    from project_copies import change_params, project_copy, run_stage
 
     from darkroom.params import load_params
     from darkroom.recipes import use_recipe
@@ -327,7 +328,7 @@ def measure_darkroom(task: Task, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def _evaluate(folder: Path) -> float:
-    from stages import run_stage
+    from project_copies import run_stage
 
     run_stage("evaluate", folder)
     return json.loads((folder / "reports/evaluate/metrics.json").read_text())["test"]["accuracy"]

@@ -100,7 +100,7 @@ TRAIN = {
     "evaluate_crop": None,
 }
 
-AUGMENT = {
+AUGMENT: dict[str, Any] = {
     "crop_padding": 4,
     "resized_crop": None,
     "horizontal_flip": True,

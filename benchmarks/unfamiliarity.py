@@ -29,10 +29,10 @@ import torch
 from machine import hardware, keep
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from project_copies import change_params, parse_changes, project_copy, run_stage
 from scipy.special import logsumexp
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
-from stages import change_params, parse_changes, project_copy, run_stage
 
 from darkroom.dataset.info import load_info
 from darkroom.dataset.prepared import open_split
@@ -296,7 +296,7 @@ def train_and_pass(args: argparse.Namespace) -> dict[str, NDArray[Any]]:
         info = load_info(folder / "data/prepared/dataset.json")
         splits = {name: open_split(folder / "data/prepared" / name, info) for name in info.counts}
         images = {name: split.gather(np.arange(len(split))) for name, split in splits.items()}
-        layout = PixelLayout(*info.input_size, info.channels, info.resize)
+        layout = PixelLayout(*info.input_size, 1 if info.channels == 1 else 3, info.resize)
         images |= unlike(args, folder, images["test"], layout)
         return {
             "labels": splits["train"].labels,
@@ -338,7 +338,7 @@ def main() -> None:
     else:
         arrays = train_and_pass(args)
         if args.vectors:
-            np.savez(args.vectors, **arrays)
+            np.savez(args.vectors, **arrays)  # type: ignore[arg-type]
     labels = arrays.pop("labels")
     names = list(dict.fromkeys(key.partition("|")[0] for key in arrays))
     found = {name: Passed(arrays[f"{name}|vectors"], arrays[f"{name}|logits"]) for name in names}

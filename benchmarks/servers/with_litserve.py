@@ -6,9 +6,9 @@ python with_litserve.py EXPORT PORT
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import litserve
+from fastapi import Request
 
 from darkroom.prediction.predictor import Predictor
 
@@ -20,7 +20,7 @@ class Classifier(litserve.LitAPI):
         self.predictor = Predictor(Path(sys.argv[1]))
         self.pool = ThreadPoolExecutor()
 
-    def decode_request(self, request: Any) -> bytes:
+    def decode_request(self, request: Request) -> bytes:
         return request["file"].file.read()
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:

@@ -18,6 +18,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 from PIL import Image
 from support import make_spec
 
@@ -29,8 +30,10 @@ from darkroom.export.source import Source
 from darkroom.models.exported import describe_export
 from darkroom.models.factory import make_classifier
 from darkroom.models.file import load_model, save_model
+from darkroom.prediction import predictor
 from darkroom.prediction.listing import list_images
-from darkroom.prediction.predictor import BATCH_SIZE
+from darkroom.prediction.onnx_session import OnnxClassifier
+from darkroom.prediction.predictor import BATCH_SIZE, Predictor
 from darkroom.reporting.tables import write_json
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +178,34 @@ def test_more_images_than_a_batch_stay_in_order_and_aligned(exported: Path, anyw
     assert [row[0] for row in rows] == [str(path) for path in good]
     assert [float(row[2]) for row in rows] == pytest.approx(expected.max(axis=1), abs=1e-5)
     assert all(f"{path}: not classified" in result.stderr for path in bad)
+
+
+def test_large_images_are_classified_in_small_batches_with_the_same_outputs(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def run(self: OnnxClassifier, images: NDArray[np.uint8]) -> Any:
+        sizes.append(len(images))
+        return original(self, images)
+
+    original = OnnxClassifier.run
+    monkeypatch.setattr(OnnxClassifier, "run", run)
+    model = Predictor(exported)
+    images = list(np.random.default_rng(0).integers(0, 256, (11, *model.input_shape), np.uint8))
+    sizes.clear()
+    whole = model.outputs(images)
+    assert sizes == [11]
+    monkeypatch.setattr(predictor, "MAX_INPUTS", 4 * images[0].size + 1)
+    model = Predictor(exported)
+    sizes.clear()
+    parts = model.outputs(images)
+    assert sizes == [4, 4, 3]
+    for (part, score), (expected, expected_score) in zip(parts, whole, strict=True):
+        assert part.tobytes() == expected.tobytes()
+        assert score == expected_score
+    monkeypatch.setattr(predictor, "MAX_INPUTS", 1)  # even an image that is larger is classified
+    assert len(Predictor(exported).outputs(images[:1])) == 1
 
 
 def test_a_batch_of_bad_files_alone_ends_well(exported: Path, anywhere: Path) -> None:

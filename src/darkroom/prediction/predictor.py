@@ -25,7 +25,16 @@ from darkroom.prediction.onnx_session import OnnxClassifier
 from darkroom.prediction.remote import InputFile, read_input
 from darkroom.prediction.tiles import NOT_FINITE, NotFiniteError, make_canvas, predict_canvas
 
+NUM_DECODED = 64
+"""Number of images that are decoded before they are classified."""
+
 BATCH_SIZE = 64
+"""Maximum number of images that are classified at once."""
+
+MAX_INPUTS = 2**21
+"""Maximum number of pixel values in a batch, 13 photographs of 224 x 224: larger batches of them are no
+faster on a CPU, and take memory for their activations."""
+
 MAX_OUTPUTS = 2**24
 """Maximum number of probabilities in a batch, 64 MiB, unless those of one image are more."""
 
@@ -80,7 +89,8 @@ class Predictor(Decisions):
         self.input_shape = (described.channels, *described.input_size)
         """Channels, height and width of what ``probabilities`` takes."""
         output_shape = self.target.output_shape(described)
-        self._batch_size = min(BATCH_SIZE, max(MAX_OUTPUTS // prod(output_shape), 1))
+        most = min(MAX_INPUTS // prod(self.input_shape), MAX_OUTPUTS // prod(output_shape))
+        self._batch_size = min(BATCH_SIZE, max(most, 1))
         self._classifier = OnnxClassifier(model, self.input_shape, output_shape, description)
 
     @property
@@ -159,7 +169,7 @@ class Predictor(Decisions):
         self, paths: Iterable[InputFile]
     ) -> Iterator[tuple[InputFile, NDArray[np.float32], float | None] | Failure]:
         """Yield each path with its probabilities and its unfamiliarity."""
-        for batch in self._decoded(paths, self._input, self._batch_size):
+        for batch in self._decoded(paths, self._input, NUM_DECODED):
             rows = self._rows([pixels for _, pixels in batch if isinstance(pixels, np.ndarray)])
             for path, pixels in batch:
                 if isinstance(pixels, str):
@@ -173,8 +183,8 @@ class Predictor(Decisions):
         self, images: list[NDArray[np.uint8]]
     ) -> Iterator[tuple[NDArray[np.float32], float | None]]:
         """Yield the probabilities and the unfamiliarity of each image."""
-        if images:
-            probabilities, unfamiliarity = self._classifier.run(np.stack(images))
+        for batch in chunked(images, self._batch_size):
+            probabilities, unfamiliarity = self._classifier.run(np.stack(batch))
             scores = repeat(None) if unfamiliarity is None else unfamiliarity.tolist()
             yield from zip(probabilities, scores, strict=False)
 

@@ -34,12 +34,14 @@ from darkroom.models.file import load_model, save_model
 from darkroom.models.spec import ModelSpec
 from darkroom.models.unfamiliarity import Unfamiliarity
 from darkroom.reporting.scores import unfamiliar_sentence
+from darkroom.training import unfamiliarity
 from darkroom.training.job import Job
 from darkroom.training.unfamiliarity import (
     MAX_COMPONENTS,
     fit,
     fit_unfamiliarity,
     group_numbers,
+    principal_components,
     shrunk_covariance,
     threshold_rank,
 )
@@ -122,6 +124,30 @@ def test_what_the_principal_components_lose_is_added_in_units_of_its_variance() 
 
     ratios = scores_of(fitted.module, other) / expected(other)
     np.testing.assert_allclose(ratios, 1 / np.sort(expected(val))[57], rtol=1e-4)
+
+
+def test_the_principal_components_are_those_of_the_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_covariance(offsets: Tensor) -> tuple[Tensor, Tensor]:
+        variances, axes = np.linalg.eigh(np.cov(offsets.numpy().T, bias=True))
+        return torch.from_numpy(variances[::-1].clip(0).copy()), torch.from_numpy(axes[:, ::-1].copy())
+
+    for num_rows in (300, 90):  # more and fewer than the features
+        (train, labels), (val, _), (other, _) = (blobs(n, 200, n) for n in (num_rows, 60, 50))
+        offsets = train.double() - train.double().mean(dim=0)
+        variances, axes = principal_components(offsets)
+        expected, expected_axes = of_covariance(offsets)
+        assert len(variances) == axes.shape[1] == min(num_rows, 200)
+        np.testing.assert_allclose(variances, expected[: len(variances)], atol=1e-12)
+        turned = (axes.T @ expected_axes[:, : len(variances)])[: num_rows // 2, : num_rows // 2]
+        np.testing.assert_allclose(turned.abs(), np.eye(num_rows // 2), atol=1e-6)
+        fitted = fit(train, labels, val)
+        with monkeypatch.context() as patch:
+            patch.setattr(unfamiliarity, "principal_components", of_covariance)
+            reference = fit(train, labels, val)
+        assert fitted is not None
+        assert reference is not None
+        scores = scores_of(reference.module, other)
+        np.testing.assert_allclose(scores_of(fitted.module, other), scores, rtol=1e-4)
 
 
 # the threshold

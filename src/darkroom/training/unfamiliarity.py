@@ -84,8 +84,7 @@ def fit(train: Tensor, labels: NDArray[np.integer], val: Tensor) -> Fitted | Non
     rank = threshold_rank(len(val))
     vectors = F.normalize(train.double(), dim=1)
     mean = vectors.mean(dim=0)
-    variances, axes = torch.linalg.eigh((vectors - mean).T @ (vectors - mean) / len(vectors))
-    variances, axes = variances.flip(0).clamp(min=0), axes.flip(1)
+    variances, axes = principal_components(vectors - mean)
     num_components = min(MAX_COMPONENTS, len(axes), max(len(vectors) // 2, 1))
     if rank is None or not variances[0] > 0:
         return None
@@ -102,7 +101,7 @@ def fit(train: Tensor, labels: NDArray[np.integer], val: Tensor) -> Fitted | Non
     module.whitening.copy_(whitening)
     module.centres.copy_(centres @ whitening)
     lost = variances[num_components:].sum() / max(len(mean) - num_components, 1)
-    module.lost_variance.fill_(max(float(lost), LEAST_VARIANCE * float(variances.mean())))
+    module.lost_variance.fill_(max(float(lost), LEAST_VARIANCE * float(variances.sum() / len(mean))))
     scores = torch.cat([module(part) for part in val.split(BATCH_IMAGES)])
     module.threshold.fill_(float(scores.sort().values[rank - 1]))
     description = {
@@ -123,6 +122,20 @@ def threshold_rank(num_images: int) -> int | None:
     """
     rank = ceil(round((num_images + 1) * (1 - FALSE_ALARMS), 9))
     return rank if rank <= num_images else None
+
+
+def principal_components(offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return descending variances and their axes, float64 ``(k,)`` and ``(d, k)``.
+
+    Args:
+        offsets: differences from the mean, float64 ``(n, d)``; ``k`` is the smaller of the two.
+    """
+    num_rows, size = offsets.shape
+    if num_rows < size:  # the covariance would be large, and most of its variances zero
+        _, deviations, axes = torch.linalg.svd(offsets, full_matrices=False)
+        return deviations.square() / num_rows, axes.T
+    variances, axes = torch.linalg.eigh(offsets.T @ offsets / num_rows)
+    return variances.flip(0).clamp(min=0), axes.flip(1)
 
 
 def shrunk_covariance(offsets: Tensor) -> Tensor:

@@ -104,9 +104,9 @@ class Installed(Project):
 
 
 def environment(folder: Path, wheel: Path) -> Path:
-    """A fresh environment with the wheel; all other packages are those of this environment.
+    """A fresh environment with the wheel, beside links to all other packages of this environment.
 
-    They are found by a path, so that the editable darkroom among them is not: its own .pth is not read.
+    The editable darkroom among them is not found: its .pth is left out.
     """
     uv("venv", "--quiet", "--offline", "--python", sys.executable, f"{folder}")
     python = f"{folder / 'bin/python'}"
@@ -122,7 +122,10 @@ def environment(folder: Path, wheel: Path) -> Path:
         f"{wheel}",
     )
     packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    installed = {path.name for path in packages.iterdir()}
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if path.name not in installed and path.suffix != ".pth" and "darkroom" not in path.name:
+            (packages / path.name).symlink_to(path)
     (folder / "bin/dvc").write_text(f"#!{python}\nfrom dvc.cli import main\nraise SystemExit(main())\n")
     (folder / "bin/dvc").chmod(0o755)
     return packages / "darkroom"

@@ -3,8 +3,9 @@
 import shutil
 from functools import cache
 from importlib.metadata import version
-from modulefinder import ModuleFinder
+from modulefinder import Module, ModuleFinder
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 from mlflow import pyfunc
@@ -78,7 +79,15 @@ def write_code(file: Path) -> None:
 @cache
 def _modules() -> list[Path]:
     """Return the files of darkroom that ``MODULE`` reaches, at any depth of the code."""
-    finder = ModuleFinder([str(_PACKAGE.parent)])
+    finder = _Finder([str(_PACKAGE.parent)])
     finder.import_hook(MODULE, None, ["*"])
-    names = [vars(module)["__file__"] for module in finder.modules.values()]
-    return sorted(Path(name) for name in names if name)  # built-in modules have no file
+    return sorted(Path(vars(module)["__file__"]) for module in finder.modules.values())
+
+
+class _Finder(ModuleFinder):
+    """Follows the imports of darkroom alone; beside an installed darkroom lie all other packages."""
+
+    def find_module(self, name: str, path: Any, parent: Module | None = None) -> Any:
+        if path is None and name != _PACKAGE.name:
+            raise ImportError(name)
+        return super().find_module(name, path, parent)

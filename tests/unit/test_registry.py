@@ -138,6 +138,29 @@ def test_a_file_that_is_no_onnx_is_refused(store: Store, root: Path) -> None:
     assert store.client.search_logged_models([store.experiment.experiment_id]) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"), [(KeyError("reason"), Refused), (OSError(28, "reason"), OSError)]
+)
+def test_a_model_that_cannot_be_saved_here_is_refused_except_for_the_disk(
+    store: Store,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    expected: type[Exception],
+) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise error
+
+    run_id = make_tested_run(store)
+    path, record = make_record(root, 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.onnx.save_model", save)
+        with pytest.raises(expected, match="reason") as raised:
+            log_onnx(store, run_id, path, record)
+        assert type(raised.value) is expected
+    log_onnx(store, run_id, path, record)  # the same record, once it can be saved
+
+
 def test_an_export_is_a_version_and_the_candidate(store: Store, root: Path) -> None:
     run_id = export(store, root, 1.0, f1=0.9)
     [version] = versions(store)

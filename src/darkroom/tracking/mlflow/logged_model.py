@@ -18,7 +18,7 @@ from darkroom.prediction.pyfunc.contents import make_pyfunc, requirements
 from darkroom.prediction.pyfunc.description import digest_of, portable_description, values_of
 from darkroom.prediction.pyfunc.signature import example_of, signature_of
 from darkroom.tracking import records
-from darkroom.tracking.journal.trouble import OutOfReach, Refused
+from darkroom.tracking.journal.trouble import OutOfReach, Refused, reason
 from darkroom.tracking.mlflow.read_back import (
     CONTENT_TAG,
     DESCRIPTION_TAG,
@@ -75,7 +75,7 @@ def log_onnx(
         The logged model as MLflow has it.
 
     Raises:
-        Refused: the file is not an ONNX file.
+        Refused: the file is not an ONNX file, or the packages here cannot save it.
         OutOfReach: the model did not arrive intact.
     """
     client = store.client
@@ -104,7 +104,12 @@ def log_onnx(
     if logged.status != LoggedModelStatus.READY or not _is_sound(store, logged):
         with TemporaryDirectory() as scratch:
             folder = f"{scratch}/model"
-            _save(path, logged, folder, description)
+            try:
+                _save(path, logged, folder, description)
+            except (OSError, Refused):  # a disk may be full
+                raise
+            except Exception as error:  # of any kind: trying again does not help
+                raise Refused(f"{path.name} cannot be saved for MLflow ({reason(error)})") from error
             sent = digests_of(Path(folder))
             _set_tags(client, logged, {FILES_TAG: json.dumps(sent, sort_keys=True)})
             client.log_model_artifacts(logged.model_id, folder)

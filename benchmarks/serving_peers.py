@@ -69,6 +69,7 @@ def running(name: str, python: Path, export: Path, folder: Path) -> Iterator[tup
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environ = {**os.environ, "EXPORT": f"{export}", "RAY_USAGE_STATS_ENABLED": "0"}
+    environ["RAY_AUTH_MODE"] = "disabled"  # otherwise Ray makes a token in the home folder
     environ |= {"BENTOML_DO_NOT_TRACK": "True", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(

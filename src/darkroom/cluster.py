@@ -114,7 +114,10 @@ def connected(address: str, cpus: int | None, may_use_gpus: bool = False) -> Ite
             runtime_env={"env_vars": passed_on},
         )
     except Exception as error:  # Ray's exceptions share no other base class
-        raise UserError(f"--ray {address}: no Ray cluster can be reached: {brief(error)}") from None
+        raise UserError(
+            f"--ray {address}: no Ray cluster can be reached: {brief(error)}; if `ray start` said that it"
+            " uses tokens, set RAY_AUTH_MODE=token"
+        ) from None
     try:
         yield _cluster(ray.nodes(), address, cpus, may_use_gpus)
     finally:

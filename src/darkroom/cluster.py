@@ -115,8 +115,8 @@ def connected(address: str, cpus: int | None, may_use_gpus: bool = False) -> Ite
         )
     except Exception as error:  # Ray's exceptions share no other base class
         raise UserError(
-            f"--ray {address}: no Ray cluster can be reached: {brief(error)}; if `ray start` said that it"
-            " uses tokens, set RAY_AUTH_MODE=token"
+            f"--ray {address}: no Ray cluster can be reached: {brief(error)}; if `ray start` said that"
+            " it uses tokens, set RAY_AUTH_MODE=token"
         ) from None
     try:
         yield _cluster(ray.nodes(), address, cpus, may_use_gpus)

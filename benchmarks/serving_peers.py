@@ -18,7 +18,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
@@ -28,14 +27,20 @@ from typing import Any
 
 import numpy as np
 import psutil
+from environments import make_environments
 from machine import hardware, keep
 from serving import Load, bare, images_for
-from time_to_accuracy import make_environment
 
 from darkroom.prediction.predictor import Predictor
 
 SERVERS = Path(__file__).parent.resolve() / "servers"
-PACKAGES = {"litserve": "litserve", "bentoml": "bentoml", "ray_serve": "ray[serve]"}
+PACKAGES = {
+    "darkroom": None,
+    "plain": None,
+    "litserve": "litserve",
+    "bentoml": "bentoml",
+    "ray_serve": "ray[serve]",
+}
 BOUNDARY = "boundary-of-the-form"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 START_SECONDS = 180
@@ -150,13 +155,7 @@ def main() -> None:
     files = images_for(predictor, options.images)
     bodies = [form(image) for image in files]
     with TemporaryDirectory() as folder:
-        pythons = {"darkroom": Path(sys.executable), "plain": Path(sys.executable)}
-        failed = {}
-        for name, package in PACKAGES.items():
-            try:
-                pythons[name] = make_environment(package, Path(folder, name))
-            except subprocess.CalledProcessError as error:
-                failed[name] = {"not_measured": error.stderr.decode().strip().splitlines()[-1]}
+        pythons, failed = make_environments(PACKAGES, Path(folder))
         for _ in range(options.rounds):
             rate, rate_with_decoding = bare(predictor, files, min(options.seconds / 4, 5))
             figures = {

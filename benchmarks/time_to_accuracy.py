@@ -26,11 +26,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import sysconfig
 import tarfile
 import time
-import venv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -339,16 +336,6 @@ def _figures(seconds: float, accuracy: float, task: Task) -> dict[str, Any]:
     return {"seconds": round(seconds, 2), "accuracy": round(accuracy, 4), "reached": reached}
 
 
-def make_environment(package: str, folder: Path) -> Path:
-    """Makes a virtual environment with a package beside those of this one; returns its Python."""
-    venv.create(folder)
-    python = folder / "bin" / "python"
-    own = next(folder.glob("lib/python*/site-packages"))
-    (own / "packages_of_darkroom.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", package], check=True, capture_output=True)
-    return python
-
-
 def unpack(archive: Path, folder: Path, test: str, images_per_class: int | None) -> str:
     """Writes the archive's images to ``folder/{train,test}/CLASS``; ``test``: its name for test images.
 
@@ -402,21 +389,14 @@ def main() -> None:
         return
     if args.ants and not args.weights:
         parser.error("--ants needs --weights")
+    from environments import make_environments
     from machine import hardware, keep
 
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with compiled modules, as is usual
     with TemporaryDirectory() as name:
         folder = Path(name)
-        pythons: dict[str, Path] = {}
-        failed: dict[str, dict[str, Any]] = {}
-        for peer in args.peers:
-            try:
-                package = PACKAGES.get(peer)
-                pythons[peer] = (
-                    make_environment(package, folder / peer) if package else Path(sys.executable)
-                )
-            except subprocess.CalledProcessError as error:
-                failed[peer] = {"not_measured": error.stderr.decode().strip().splitlines()[-1]}
+        packages = {peer: PACKAGES.get(peer) for peer in args.peers}
+        pythons, failed = make_environments(packages, folder)
         for task in make_tasks(args, folder):
             for seed in range(args.rounds):
                 figures = measure_darkroom(task, seed) | failed

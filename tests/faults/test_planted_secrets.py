@@ -132,8 +132,8 @@ def environment(uri: str, root: Path, **more: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     names = " ".join(secrets)
     quick = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "DARKROOM_MLFLOW_SECONDS": "15"}
-    found = {"DVC_ROOT": f"{root}", "PATH": path, "PYTHONPATH": f"{ROOT / 'src'}"}
-    return {**kept, **secrets, "TOLD": names, **found, **quick, **more}
+    places = {"DVC_ROOT": f"{root}", "PATH": path, "PYTHONPATH": f"{ROOT / 'src'}"}
+    return {**kept, **secrets, "TOLD": names, **places, **quick, **more}
 
 
 def found(text: str, secrets: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from darkroom.paths import CACHE, PREPARED
 from darkroom.repeats.summary import Summary
 from darkroom.retraining.trainings import Training
 from darkroom.runtime import Runtime
-from darkroom.tracking.destinations import tracked
+from darkroom.tracking.destinations import tracked_once
 
 
 def log_runs(
@@ -21,18 +21,16 @@ def log_runs(
     runtime: Runtime,
     folder: Path,
 ) -> None:
-    """Log the trainings of a command, unless an earlier call logged the same results.
+    """Log the trainings of a command: each once, also if an earlier call with the same results was killed.
 
     Args:
         data_digest: of dataset.json.
         folder: of the command's outputs, with ``COMMAND.json``.
     """
     digest = file_sha256(folder / f"{command}.json")
-    logged = CACHE / "logged" / digest
-    if runtime.tracking != "on" or logged.exists():
-        return
+    logged = CACHE / "logged" / command / digest
     config = trainings[0].config
-    with tracked(command, runtime, f"{len(trainings)} {config.model.name}") as run:
+    with tracked_once(command, runtime, f"{len(trainings)} {config.model.name}", logged / command) as run:
         run.log_params({**flatten(config), command: len(trainings)})
         run.log_input(PREPARED, data_digest)
         run.log_output(folder, digest)
@@ -42,12 +40,10 @@ def log_runs(
             run.log_metrics(_named(command, scores), number)
         run.log_artifacts(folder)
     for one, scores in zip(trainings, summary.scores, strict=True):
-        with tracked(command, runtime, one.name) as child:
+        with tracked_once(command, runtime, one.name, logged / one.name) as child:
             child.log_input(folder, digest, as_child=True)
             child.log_params(flatten(one.config))
             child.log_metrics(_named(command, scores))
-    logged.parent.mkdir(parents=True, exist_ok=True)
-    logged.touch()
 
 
 def _named(command: str, scores: Mapping[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from darkroom.sweep.study import Trial
 from darkroom.sweep.summary import Summary
 from darkroom.sweep.training import Outcome
 from darkroom.sweep.winner import BEST, REPORT, SUMMARY
-from darkroom.tracking.destinations import tracked
+from darkroom.tracking.destinations import tracked_once
 from darkroom.tracking.run import Run
 from darkroom.training.history import History
 
@@ -65,7 +65,6 @@ class Runs:
         for name in (BEST, SUMMARY, REPORT):
             if (self._folder / name).exists():
                 self._parent.log_file(self._folder / name)
-        self._mark(PARENT).touch()
 
     def close(self) -> None:
         """Finish the run that is being logged; others are logged by the next command."""
@@ -75,9 +74,8 @@ class Runs:
         return self._folder / LOGGED / name
 
     def _log(self, trial: Trial, config: TrainConfig | None, outcomes: Sequence[Outcome]) -> None:
-        mark = self._mark(f"{trial.index}")
-        with tracked(PARENT, self._runtime, f"{self._sweep.name} trial {trial.index}") as run:
-            run.resume(mark.with_suffix(".run"))
+        subject = f"{self._sweep.name} trial {trial.index}"
+        with tracked_once(PARENT, self._runtime, subject, self._mark(f"{trial.index}")) as run:
             run.log_input(self._folder, self._digest, as_child=True)
             run.log_tags(
                 {"sweep": self._sweep.name, "trial": f"{trial.index}", "trial.state": trial.state}
@@ -95,7 +93,6 @@ class Runs:
                 for number, score in enumerate(trial.scores[max(trial.scores)]):
                     run.log_metrics({"sweep/f1_macro_of_seed": score}, number)
                 run.log_metrics({"sweep/f1_macro": trial.score(), "sweep/epochs": max(trial.scores)})
-            mark.touch()  # before the run is sent, which the journal makes sure of
 
 
 def _log_curves(run: Run, outcome: Outcome) -> None:
@@ -114,13 +111,8 @@ def open_runs(sweep: Sweep, folder: Path, origin: Mapping[str, Any], runtime: Ru
         folder: of the sweep.
         origin: see ``Summary``.
     """
-    (folder / LOGGED).mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps([sweep.name, origin], sort_keys=True).encode()).hexdigest()
-    if runtime.tracking != "on" or (folder / LOGGED / PARENT).exists():
-        yield Runs(sweep, folder, digest, runtime, Run())
-        return
-    with tracked(PARENT, runtime, sweep.name) as parent:
-        parent.resume(folder / LOGGED / f"{PARENT}.run")
+    with tracked_once(PARENT, runtime, sweep.name, folder / LOGGED / PARENT) as parent:
         parent.log_output(folder, digest)
         parent.log_input(PREPARED, f"{origin['data.digest']}")
         parent.log_params({name: value for name, value in origin.items() if name != "space"})

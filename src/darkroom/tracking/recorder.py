@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from darkroom.tracking.address import Address
@@ -38,6 +39,7 @@ from darkroom.tracking.records import (
 from darkroom.tracking.root import project_root
 from darkroom.tracking.run import warn
 from darkroom.tracking.secrets.redaction import redact
+from darkroom.whole_files import whole_file
 
 TROUBLE_SECONDS = 3.0
 """Maximum time if MLflow is known to be out of reach."""
@@ -47,13 +49,17 @@ KILLED_SECONDS = 3.0
 
 POLL_SECONDS = 0.05
 
-HOLD_SECONDS = 5.0
-"""How long a training that resumes waits while the sender holds the journal."""
+HOLD_SECONDS = 20.0
+"""How long a run that resumes waits while the sender holds its journal: a moment, on an idle machine."""
 
 
 @contextmanager
 def recording(
-    title: str, seconds: float, may_resume: bool = False, subject: str = ""
+    title: str,
+    seconds: float,
+    may_resume: bool = False,
+    subject: str = "",
+    memo: Path | None = None,
 ) -> Iterator["Recorder | None"]:
     """Yield a recorder for a stage or a command; close its run with the status in which the block ends.
 
@@ -65,9 +71,11 @@ def recording(
             progress.
         may_resume: hold the run back from MLflow until ``Recorder.resume`` is called, or the run ends.
         subject: a word for the run's name.
+        memo: a file that names the journal of a run. The run continues that of an earlier process, if
+            that process has left the file; in any case, the file then names this run.
     """
     try:
-        recorder = Recorder(project_root(), title, seconds, may_resume, subject)
+        recorder = Recorder(project_root(), title, seconds, may_resume, subject, memo)
     except Exception as error:  # of any kind: an observer must not stop the work
         warn("this run is not logged", error)
         yield None
@@ -95,7 +103,13 @@ class Recorder:
     """Takes the records of one run. If anything goes wrong, the work continues, with one warning."""
 
     def __init__(
-        self, root: Path, title: str, seconds: float, may_resume: bool = False, subject: str = ""
+        self,
+        root: Path,
+        title: str,
+        seconds: float,
+        may_resume: bool = False,
+        subject: str = "",
+        memo: Path | None = None,
     ) -> None:
         self._root = root
         self._seconds = seconds
@@ -115,7 +129,13 @@ class Recorder:
             may_resume=may_resume,
             timestamp_ms=_now_ms(),
         )
-        self._writer = create_journal(root, start)
+        earlier = None if memo is None else self._find_earlier(memo)
+        if earlier is not None:
+            self._writer = self._reopened(earlier)
+        elif memo is not None:  # named before it exists: a process killed in between leaves no run
+            self._writer = create_journal(root, start, partial(_write_memo, memo))
+        else:
+            self._writer = create_journal(root, start)
         with self._observing():
             self._sender = start_sender(root)
 
@@ -142,8 +162,7 @@ class Recorder:
                 self._continue(earlier)
             else:
                 self._append(NotResumed())
-            memo.parent.mkdir(parents=True, exist_ok=True)
-            memo.write_text(self._journal.name, encoding="utf-8")
+            _write_memo(memo, self._journal.name)
 
     def _trouble(self) -> Trouble | None:
         """Return why runs cannot be sent; an earlier run's trouble may be over and does not count."""
@@ -185,18 +204,24 @@ class Recorder:
 
     def _continue(self, earlier: Journal) -> None:
         """Append this run's records to an ``earlier`` journal, and write there from now on."""
-        for line in earlier.read().lines:
-            if isinstance(line.record, Metrics):
-                self._points |= {(line.producer, name, line.record.step) for name in line.record.values}
         new, own, lines = self._journal, self._writer, self._journal.read().lines
-        self._writer = Writer(earlier)
-        self._append(Resumed(timestamp_ms=_now_ms()))
+        self._writer = self._reopened(earlier)
+        own.close()
+        new.remove()  # before its records are elsewhere: a process killed in between leaves one run
+        new.release()
         for line in lines:
             if not isinstance(line.record, Start):
                 self._append(line.record, line.producer)
-        own.close()
-        new.remove()
-        new.release()
+
+    def _reopened(self, earlier: Journal) -> Writer:
+        """Return a writer of an earlier process's journal, whose points are not logged again."""
+        writer = Writer(earlier)
+        for line in earlier.read().lines:
+            if isinstance(line.record, Metrics):
+                self._points |= {(line.producer, name, line.record.step) for name in line.record.values}
+        if error := writer.append(Resumed(timestamp_ms=_now_ms())):
+            raise error
+        return writer
 
     def _new_points(self, metrics: Metrics, producer: str | None) -> Metrics:
         """Return the metrics without those that the journal has: a resumed training repeats some."""
@@ -278,6 +303,12 @@ class Recorder:
         is_over = self._sender is None or self._sender.poll() is not None
         if is_over and not has_sender(self._root, self._address):
             self._sender = start_sender(self._root)
+
+
+def _write_memo(memo: Path, journal: str) -> None:
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(memo) as part:
+        part.write_text(journal, encoding="utf-8")
 
 
 def start_tags(title: str) -> dict[str, str]:

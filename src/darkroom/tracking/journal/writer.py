@@ -96,10 +96,15 @@ class Writer:
         return None
 
 
-def create_journal(root: Path, start: Start) -> Writer:
+def create_journal(
+    root: Path, start: Start, announce: Callable[[str], None] = lambda name: None
+) -> Writer:
     """Create a journal in the project at ``root``, whose lock this process then holds.
 
     Names of journals sort by time. The journal appears in one step, together with ``start``.
+
+    Args:
+        announce: called with the name of the journal before it appears.
     """
     began = datetime.fromtimestamp(start.timestamp_ms / 1_000, UTC)
     for newest in journal_folders(root)[-1:]:  # the clock may have been set back
@@ -115,6 +120,7 @@ def create_journal(root: Path, start: Start) -> Writer:
         writer = Writer(journal)
         if error := writer.append(start):
             raise error
+        announce(name)
         hidden.rename(root / JOURNALS / name)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)

@@ -4,12 +4,15 @@
         [--recipe probe] [--seeds 0 1 2] [--set train.weight_decay=0.1 ...]
 
 For each seed, in processes of their own: a training with an empty cache; one that changes only train.lr;
-and an epoch on images, for comparison. Seconds are those of the training alone: the features, the choice
-of the weight decay and all epochs, without the start of the process. With the first seed, the first
-training is also repeated from the cache, after a kill within the features, with several numbers of
-workers, and in another folder with encoded images; all must write the same model.
+that one with each step divided among all threads; and an epoch on images, for comparison. Seconds are
+those of the training alone: the features, the choice of the weight decay and all epochs, without the
+start of the process. With the first seed, two trainings from the cache also run at once, with and
+without divided steps; and the first training is repeated from the cache, after a kill within the
+features, with several numbers of workers, and in another folder with encoded images; all must write the
+same model.
 
-Prints a line per seed and one on the bytes, and adds them to benchmarks/results/frozen-features.jsonl.
+Prints a line per seed, one on two trainings at once and one on the bytes, and adds them to
+benchmarks/results/frozen-features.jsonl.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,12 @@ MODEL = Path("models/model.safetensors")
 
 
 def train_here(mode: str) -> dict[str, Any]:
-    """Trains in the current folder; ``images`` is one epoch on images, anything else is the training."""
+    """Trains in the current folder.
+
+    Args:
+        mode: ``images`` is one epoch on images, ``divided`` the training with all threads for each step,
+            anything else the training.
+    """
     from darkroom.compute.determinism import configure_libraries
     from darkroom.config.train import TrainConfig
     from darkroom.params import flatten, load_params
@@ -44,11 +53,14 @@ def train_here(mode: str) -> dict[str, Any]:
 
     config = TrainConfig.of(load_params(PARAMS))
     configure_libraries(config.is_deterministic)
+    from darkroom.training import features
     from darkroom.training.engine import fit
     from darkroom.training.job import make_job
     from darkroom.training.outputs import write_outputs
     from darkroom.training.session import open_session
 
+    if mode == "divided":
+        features.SHARED_FROM = 0
     job = make_job(config, load_runtime())
     began, cpu_began = time.perf_counter(), time.process_time()
     figures: dict[str, Any] = {}
@@ -84,10 +96,14 @@ def start(folder: Path, mode: str = "features", workers: int = 2) -> subprocess.
 
 def train(folder: Path, mode: str = "features", workers: int = 2) -> dict[str, Any]:
     """Trains in ``folder`` in a process of its own, and returns its figures."""
-    process = start(folder, mode, workers)
+    return figures_of(start(folder, mode, workers))
+
+
+def figures_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Waits for a training, and returns its figures."""
     output, errors = process.communicate()
     if process.returncode != 0:
-        sys.exit(f"{folder}: {errors}")
+        sys.exit(errors)
     figures: dict[str, Any] = json.loads(output.splitlines()[-1])
     return figures
 
@@ -126,6 +142,7 @@ def measure(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         cold = train(folder)
         change_params(folder / "params.yaml", {"train.lr": args.other_lr})
         warm = train(folder)
+        divided = train(folder, "divided")
         images = train(folder, "images")
     return {
         "part": "speed",
@@ -134,7 +151,28 @@ def measure(args: argparse.Namespace, seed: int) -> dict[str, Any]:
         "seed": seed,
         "cold": cold,
         "another lr, from the cache": warm,
+        "another lr, all threads for each step": divided,
         "one epoch on images": images,
+    }
+
+
+def measure_two_at_once(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Returns the seconds of two trainings that run at once, three times, as they are and divided."""
+    seconds: dict[str, list[list[float]]] = {"features": [], "divided": []}
+    with project_copy() as one, project_copy() as other:
+        for folder in (one, other):
+            prepare(folder, args, seed)
+            train(folder)
+        for _ in range(3):
+            for mode, found in seconds.items():
+                processes = [start(folder, mode) for folder in (one, other)]
+                found.append([figures_of(process)["seconds"] for process in processes])
+    return {
+        "part": "two at once",
+        "recipe": args.recipe,
+        "seed": seed,
+        "as they are": seconds["features"],
+        "all threads for each step": seconds["divided"],
     }
 
 
@@ -187,8 +225,10 @@ def main() -> None:
     if args.child:
         print(json.dumps(train_here(args.child)))
         return
-    lines = [lambda seed=seed: measure(args, seed) for seed in args.seeds]
-    for line in [*lines, lambda: compare_bytes(args, args.seeds[0])]:
+    lines = [partial(measure, args, seed) for seed in args.seeds]
+    first = args.seeds[0]
+    lines += [partial(measure_two_at_once, args, first), partial(compare_bytes, args, first)]
+    for line in lines:
         figures = line()
         if args.dry:
             print(json.dumps(figures), flush=True)

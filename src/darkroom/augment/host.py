@@ -1,8 +1,7 @@
 """torchvision's transforms and policies, and those of the user, on the CPU, one sample at a time."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from darkroom.augment.draws import HOST, draw_words
 from darkroom.augment.own import OwnTransform
 from darkroom.errors import UserError, brief, did_you_mean
 from darkroom.loading.philox import join
+from darkroom.loading.threads import threads
 from darkroom.own_names import is_own_file
 
 POLICIES = {
@@ -88,7 +88,7 @@ def transform_each(
     words = draw_words(seed, epoch, sample_ids, HOST)
     seeds = join(words).tolist()
     changed = torch.empty_like(images, memory_format=torch.contiguous_format)
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with threads(1), torch.random.fork_rng(devices=[]):
         for image, sample_seed, out in zip(images, seeds, changed, strict=True):
             torch.default_generator.manual_seed(sample_seed)
             out.copy_(_transform(transforms, image.permute(2, 0, 1)).permute(1, 2, 0))
@@ -120,14 +120,3 @@ def _transform(transforms: Sequence[tuple[str, Transform]], image: Tensor) -> Te
 def _size(image: Tensor) -> str:
     channels, height, width = image.shape
     return f"{height} x {width} pixels and {channels} channel{'s' * (channels > 1)}"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute with one thread: another number may change the order of a sum."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darkroom.errors import UserError
-from darkroom.models.backbones.layers import BatchNorm1d
+from darkroom.models.backbones.layers import BatchNorm1d, Dropout
 
 HIDDEN_UNITS = 512
 
@@ -58,7 +58,7 @@ class LinearHead(AveragingHead):
 
     def __init__(self, num_features: int, num_classes: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(num_features, num_classes)
 
     @property
@@ -76,7 +76,7 @@ class MLPHead(AveragingHead):
         super().__init__()
         self.hidden = nn.Linear(num_features, num_features)
         self.relu = nn.ReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(num_features, num_classes)
 
     @property
@@ -100,11 +100,11 @@ class ConcatPoolHead(Head):
         super().__init__()
         self.layers = nn.Sequential(
             BatchNorm1d(2 * num_features),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(2 * num_features, HIDDEN_UNITS),
             nn.ReLU(),
             BatchNorm1d(HIDDEN_UNITS),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(HIDDEN_UNITS, num_classes),
         )
 

@@ -12,6 +12,9 @@ from darkroom.loading.placement import Features
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import Network
 
+SHARED_FROM = 5_000_000
+"""Floating-point operations of a step from which a second thread makes it faster (decision 69)."""
+
 
 class OnFeatures(nn.Module):
     """A classifier that takes features in place of images, too, and shares its weights."""
@@ -33,6 +36,15 @@ def head_alone(model: Classifier) -> Classifier:
     mean, std = (buffer.flatten().tolist() for buffer in (model.mean, model.std))
     network = Network(nn.Identity(), model.network.head)
     return Classifier(network, mean, std).to(model.mean.device)
+
+
+def useful_threads(head: nn.Module, batch_size: int, num_threads: int) -> int:
+    """Return the number of threads, at most ``num_threads``, for training steps of a head alone.
+
+    Each weight takes part in six operations per image: two forward and four backward.
+    """
+    num_weights = sum(parameter.numel() for parameter in head.parameters())
+    return num_threads if 6 * num_weights * batch_size >= SHARED_FROM else 1
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from darkroom.features.extractor import Extractor, View
 from darkroom.features.store import Store, open_store
 from darkroom.inputs import INPUT_WORDS, InputWords
 from darkroom.loading.batches import Batches, TrainBatch
+from darkroom.loading.threads import threads
 from darkroom.models.classifier import Classifier
 from darkroom.models.factory import check_stages
 from darkroom.models.network import Network, backbone_layers
@@ -35,7 +36,13 @@ from darkroom.training.checkpoint import Checkpoints
 from darkroom.training.course import EpochResult
 from darkroom.training.doubts import check_data, doubts
 from darkroom.training.engine import fit
-from darkroom.training.features import FeatureBatches, OnFeatures, head_alone, load_features
+from darkroom.training.features import (
+    FeatureBatches,
+    OnFeatures,
+    head_alone,
+    load_features,
+    useful_threads,
+)
 from darkroom.training.half_precision import compare_with_float32
 from darkroom.training.losses import Loss, make_loss
 from darkroom.training.state import TrainingState
@@ -115,12 +122,23 @@ class Job:
         return self.train.viewed(view)
 
     @property
+    def trains_head_alone(self) -> bool:
+        """Whether all epochs train on features, so that the backbone is not needed."""
+        has_features = self.features is not None and bool(self.features.train)
+        return has_features and self.config.train.freezes_backbone
+
+    @property
     def trained(self) -> Classifier:
         """The model that is trained; without the backbone if only features are needed."""
-        is_frozen = self.config.train.freezes_backbone
-        if self.features is not None and self.features.train and is_frozen:
-            return head_alone(self.model)
-        return self.model
+        return head_alone(self.model) if self.trains_head_alone else self.model
+
+    @property
+    def num_threads(self) -> int:
+        """The number of CPU threads of a training step."""
+        configured = self.config.num_threads
+        if not self.trains_head_alone:
+            return configured
+        return useful_threads(self.model.network.head, self.batch_size, configured)
 
     def compare_precisions(self) -> str:
         """Return a remark on the speed of half precision on a CPU; empty for others."""
@@ -180,17 +198,18 @@ class Job:
         Args:
             watch: takes the training batches of an epoch; yields them unchanged.
         """
-        return fit(
-            state,
-            lambda epoch, step: watch(self.epoch(epoch, step)),
-            self.validation,
-            self.loss,
-            options,
-            self.config.seed,
-            checkpoints,
-            self.network(state.model),
-            self.network,
-        )
+        with threads(self.num_threads):
+            yield from fit(
+                state,
+                lambda epoch, step: watch(self.epoch(epoch, step)),
+                self.validation,
+                self.loss,
+                options,
+                self.config.seed,
+                checkpoints,
+                self.network(state.model),
+                self.network,
+            )
 
 
 def make_job(config: TrainConfig, runtime: Runtime, data: TrainingData | None = None) -> Job:

@@ -5,6 +5,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Dropout(nn.Dropout):
+    """``nn.Dropout`` (Srivastava et al., 2014) that takes 16 random bits per element on a CPU.
+
+    torch draws a float64 for each, on one core, which takes three times as long. The probability is
+    rounded to a multiple of 1 / 65,536, and what is kept is scaled by the rounded one, which preserves
+    the mean.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float ``(...)`` -> the same shape."""
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        num_zeroed = min(round(self.p * 2**16), 2**16 - 1)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        values = words.view(torch.int16)[: x.numel()].view(x.shape)
+        is_kept = values >= num_zeroed - 2**15
+        return x * is_kept.to(x.dtype).mul_(2**16 / (2**16 - num_zeroed))
+
+
 class StochasticDepth(nn.Module):
     """Drop a residual branch for some of the images (Huang et al., 2016).
 

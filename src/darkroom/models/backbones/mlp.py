@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from darkroom.models.backbones.activations import make_activation
-from darkroom.models.backbones.layers import BatchNorm1d
+from darkroom.models.backbones.layers import BatchNorm1d, Dropout
 
 
 class MLP(nn.Module):
@@ -18,7 +18,7 @@ class MLP(nn.Module):
         for layer in range(depth):
             layers.append(
                 nn.Sequential(
-                    nn.Dropout(dropout if layer > 0 else 0),
+                    Dropout(dropout if layer > 0 else 0),
                     nn.Linear(num_inputs, width, bias=False),  # batch normalisation has one
                     BatchNorm1d(width),
                     make_activation(activation),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from darkroom.errors import UserError
 from darkroom.models.backbones.activations import make_activation
-from darkroom.models.backbones.layers import StochasticDepth, rising
+from darkroom.models.backbones.layers import Dropout, StochasticDepth, rising
 from darkroom.models.backbones.shapes import Window, output_size
 
 HEAD_WIDTH = 32
@@ -24,7 +24,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """float ``(n, patches, width)`` -> the same shape."""
@@ -48,9 +48,9 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, 4 * width),
             make_activation(activation),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(4 * width, width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
         self.stochastic_depth = StochasticDepth(stochastic_depth)
 
@@ -89,7 +89,7 @@ class ViT(nn.Module):
         num_patches = math.prod(output_size(side, [window]) for side in input_size)
         self.patches = nn.Conv2d(channels, width, patch_size, stride=patch_size)
         self.positions = nn.Parameter(torch.empty(1, num_patches, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.Sequential(
             *(Block(width, num_heads, dropout, p, activation) for p in rising(stochastic_depth, depth))
         )

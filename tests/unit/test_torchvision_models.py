@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from effort import ALL, only_with_all
 from support import make_spec, weights_hash
 from torch import nn
 from torchvision import models
@@ -42,6 +43,12 @@ FAMILIES = {
 """One of each, with a side that it takes."""
 
 QUICK = ("mnasnet0_5", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "mobilenet_v3_small")
+HEADS = ("concat_pool", "linear", "mlp")
+EACH_WITH_HEADS = [
+    pytest.param(name, head, marks=() if name in QUICK else pytest.mark.slow)
+    for name in FAMILIES
+    for head in (HEADS if ALL or name in QUICK else HEADS[:1])
+]
 EACH_FAMILY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 
 
@@ -78,6 +85,7 @@ def makes_logits(spec: Any) -> None:
 
 
 @pytest.mark.slow
+@only_with_all
 @pytest.mark.parametrize("name", [name for name in list_names() if name not in FAMILIES])
 def test_every_model_makes_logits_of_the_right_shape(name: str) -> None:
     """Without weights, of which some have gigabytes; one of each family computes, below."""
@@ -89,8 +97,7 @@ def test_every_model_makes_logits_of_the_right_shape(name: str) -> None:
     assert all(name.startswith(("network.backbone.", "network.head.")) for name in names)
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp", "concat_pool"])
-@pytest.mark.parametrize("name", EACH_FAMILY)
+@pytest.mark.parametrize(("name", "head"), EACH_WITH_HEADS)
 def test_one_of_each_family_has_every_head(name: str, head: str) -> None:
     spec = spec_of(name, head=head)
     if head == "concat_pool" and name.startswith("vit_"):

@@ -1,11 +1,9 @@
-"""A run that several processes log, because each is killed: one run with everything, at whatever moment."""
+"""A run that several processes log, because each is killed: one run with everything."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from darkroom.runtime import Runtime
-from darkroom.tracking.destinations import tracked_once
 from darkroom.tracking.journal.file import Journal, journals
 from darkroom.tracking.records import File, Metrics, Start
 
@@ -56,7 +54,9 @@ print(kill_at)
 def log_killed(folder: Path) -> int:
     """Returns the number of attempts that it took."""
     (folder / "report.txt").write_text("report")
-    shown = subprocess.run([sys.executable, "-c", ATTEMPT], cwd=folder, check=True, stdout=subprocess.PIPE)
+    shown = subprocess.run(
+        [sys.executable, "-c", ATTEMPT], cwd=folder, check=True, stdout=subprocess.PIPE
+    )
     return int(shown.stdout)
 
 

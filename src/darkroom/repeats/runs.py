@@ -21,7 +21,7 @@ def log_runs(
     runtime: Runtime,
     folder: Path,
 ) -> None:
-    """Log the trainings of a command: each once, also if an earlier call with the same results was killed.
+    """Log the trainings of a command, each once, also if an earlier call was killed.
 
     Args:
         data_digest: of dataset.json.
@@ -30,7 +30,8 @@ def log_runs(
     digest = file_sha256(folder / f"{command}.json")
     logged = CACHE / "logged" / command / digest
     config = trainings[0].config
-    with tracked_once(command, runtime, f"{len(trainings)} {config.model.name}", logged / command) as run:
+    subject = f"{len(trainings)} {config.model.name}"
+    with tracked_once(command, runtime, subject, logged / command) as run:
         run.log_params({**flatten(config), command: len(trainings)})
         run.log_input(PREPARED, data_digest)
         run.log_output(folder, digest)

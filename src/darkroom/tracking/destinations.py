@@ -19,9 +19,7 @@ RESUMABLE = ("train",)
 
 
 @contextmanager
-def tracked(
-    title: str, runtime: Runtime, subject: str = "", memo: Path | None = None
-) -> Iterator[Run]:
+def tracked(title: str, runtime: Runtime, subject: str = "", memo: Path | None = None) -> Iterator[Run]:
     """Yield the run of a stage or a command; without destinations it keeps nothing.
 
     Of several processes that train together (``torchrun``), only the first logs.
@@ -41,9 +39,7 @@ def tracked(
         journal = None
         if is_first and runtime.tracking == "on":
             seconds = runtime.mlflow_seconds
-            journal = stack.enter_context(
-                recording(title, seconds, title in RESUMABLE, subject, memo)
-            )
+            journal = stack.enter_context(recording(title, seconds, title in RESUMABLE, subject, memo))
         boards = [stack.enter_context(board(folder))] if folder is not None else []
         run = Run(journal, *boards)
         if is_first and runtime.system_metrics == "on":

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @contextmanager
@@ -22,7 +23,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def save_array(array: NDArray[np.generic], path: Path) -> None:
+def save_array(array: "NDArray[Any]", path: Path) -> None:
     """Replace the file at ``path`` by an array, for ``numpy.load``."""
+    import numpy as np  # not before run_stage has pinned the instruction set
+
     with whole_file(path) as part, part.open("wb") as file:
         np.save(file, array)

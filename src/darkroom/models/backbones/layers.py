@@ -8,9 +8,9 @@ from torch import Tensor, nn
 class Dropout(nn.Dropout):
     """``nn.Dropout`` (Srivastava et al., 2014) that takes 16 random bits per element on a CPU.
 
-    torch draws a float64 for each, on one core, which takes three times as long. The probability is
-    rounded to a multiple of 1 / 65,536, and what is kept is scaled by the rounded one, which preserves
-    the mean.
+    torch draws a float64 for each, on one core, which takes two to four times as long. The probability
+    is rounded to a multiple of 1 / 65,536, and what is kept is scaled by the rounded one, which
+    preserves the mean.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,8 +42,7 @@ class Runs:
             config: None if its values do not go together.
             outcomes: of its seeds; may be empty.
         """
-        if self._runtime.tracking == "on" and not self._mark(f"{trial.index}").exists():
-            self._pool.submit(self._log, trial, config, outcomes)
+        self._pool.submit(self._log, trial, config, outcomes)
 
     def finish(self, summary: Summary) -> None:
         """Log the figures and files of the whole sweep, and wait until all trials are logged."""
@@ -70,12 +69,10 @@ class Runs:
         """Finish the run that is being logged; others are logged by the next command."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _mark(self, name: str) -> Path:
-        return self._folder / LOGGED / name
-
     def _log(self, trial: Trial, config: TrainConfig | None, outcomes: Sequence[Outcome]) -> None:
         subject = f"{self._sweep.name} trial {trial.index}"
-        with tracked_once(PARENT, self._runtime, subject, self._mark(f"{trial.index}")) as run:
+        mark = self._folder / LOGGED / f"{trial.index}"
+        with tracked_once(PARENT, self._runtime, subject, mark) as run:
             run.log_input(self._folder, self._digest, as_child=True)
             run.log_tags(
                 {"sweep": self._sweep.name, "trial": f"{trial.index}", "trial.state": trial.state}

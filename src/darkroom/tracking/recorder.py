@@ -129,13 +129,12 @@ class Recorder:
             may_resume=may_resume,
             timestamp_ms=_now_ms(),
         )
-        earlier = None if memo is None else self._find_earlier(memo)
-        if earlier is not None:
-            self._writer = self._reopened(earlier)
-        elif memo is not None:  # named before it exists: a process killed in between leaves no run
-            self._writer = create_journal(root, start, partial(_write_memo, memo))
-        else:
+        if memo is None:
             self._writer = create_journal(root, start)
+        elif earlier := self._find_earlier(memo):
+            self._writer = self._reopened(earlier)
+        else:  # named before it exists: a process killed in between leaves no run
+            self._writer = create_journal(root, start, partial(_write_memo, memo))
         with self._observing():
             self._sender = start_sender(root)
 

@@ -52,9 +52,13 @@ def make_job(
     folder: Path,
     network: dict[str, Any] | None = None,
     augment: dict[str, Any] | None = None,
+    num_threads: int = 1,
     **options: Any,
 ) -> Job:
-    """A training of a frozen backbone on two brightnesses; ``options`` are those of ``train``."""
+    """A training of a frozen backbone on two brightnesses; ``options`` are those of ``train``.
+
+    With one thread, that of a head alone rounds as that of the whole network does.
+    """
     given = {"epochs": NUM_EPOCHS, "batch_size": 8, "freeze": "backbone", "lr": 0.05, **options}
     train = train_options(**{**given, "weight_decay": 0.0})
     train = train.model_copy(update={"weight_decay": given.get("weight_decay", 0.0)})
@@ -72,7 +76,7 @@ def make_job(
     }
     return Job(
         config=SimpleNamespace(  # type: ignore[arg-type]
-            train=train, seed=0, augment=options_of_augment, num_threads=2
+            train=train, seed=0, augment=options_of_augment, num_threads=num_threads
         ),
         device=device,
         environment={},
@@ -131,11 +135,11 @@ def test_the_training_is_the_one_from_images(
     other, from_images = trained(make_job(tmp_path, network, **options))
     assert len(results) == len(from_images) == NUM_EPOCHS
     for result, expected in zip(results, from_images, strict=True):
-        assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-4, abs=1e-4)
-        assert result.val_loss == pytest.approx(expected.val_loss, rel=1e-4, abs=1e-4)
+        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
+        assert result.val_loss == pytest.approx(expected.val_loss, abs=1e-4)
     weights = other.model.state_dict()
     for name, tensor in job.model.state_dict().items():
-        torch.testing.assert_close(tensor, weights[name], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(tensor, weights[name], atol=1e-4, rtol=1e-3)
     start = make_job(tmp_path, network, **options).model
     assert weights_hash(start.network.backbone) == weights_hash(job.model.network.backbone)
     assert weights_hash(start.network.head) != weights_hash(job.model.network.head)
@@ -202,7 +206,7 @@ def test_features_are_used_until_a_layer_is_unfrozen(tmp_path: Path, num_images:
     assert sum(num_images) == 3 * (NUM_TRAIN + NUM_VAL)
     other, from_images = trained(make_job(tmp_path, unfreeze=UNFREEZE, ema_decay=0.9))
     for result, expected in zip(results, from_images, strict=True):
-        assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-4, abs=1e-4)
+        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
     for name, tensor in state.model.state_dict().items():
         torch.testing.assert_close(tensor, other.model.state_dict()[name], atol=1e-4, rtol=1e-3)
 
@@ -293,7 +297,7 @@ def test_small_steps_of_a_head_have_one_thread_and_all_others_the_configured_num
 ) -> None:
     def threads_of_steps(**options: Any) -> set[int]:
         seen = set()
-        job = make_job(tmp_path, NETWORKS["vector"], **options).with_features()
+        job = make_job(tmp_path, NETWORKS["vector"], num_threads=2, **options).with_features()
 
         def watch(batches: Any) -> Any:
             for batch in batches:

@@ -7,12 +7,14 @@ INSTRUCTION_SET = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "COMPATIBLE",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
 }
 """AVX2 and AVX-512 round sums differently; with these, all machines compute as with AVX2.
 
 MKL (matrix products of linear layers) does not use its AVX2 code on processors of other vendors than
-Intel, so its mode that is the same everywhere is chosen. OpenBLAS belongs to NumPy and SciPy; its
+Intel, so its mode that is the same everywhere is chosen. NumPy's exponential functions and logarithms
+have other last bits with AVX-512, so NumPy may not use it. OpenBLAS belongs to NumPy and SciPy; its
 kernels for Haswell need AVX2.
 """
 

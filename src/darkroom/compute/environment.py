@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +32,6 @@ PACKAGES = (
 def describe_environment(device: torch.device) -> dict[str, str]:
     """Return the properties of the environment that must be equal for outputs to be equal."""
     return {
-        "cpu": cpu_vendor(),
         **(_describe_gpu(device) if device.type == "cuda" else {"device": device.type}),
         "instruction set": instruction_set(),
         "platform": f"{sys.platform} {platform.machine()}",
@@ -50,16 +48,6 @@ def _describe_gpu(device: torch.device) -> dict[str, str]:
         # overrides train.tf32, see NVIDIA's documentation of cuBLAS and cuDNN
         "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
     }
-
-
-def cpu_vendor() -> str:
-    """Return the vendor of the CPU, such as ``GenuineIntel`` or ``AuthenticAMD``."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    found = re.search(r"^vendor_id\s*: (.*)$", facts, flags=re.MULTILINE)
-    return found[1] if found else platform.machine()
 
 
 def fingerprint(environment: dict[str, str]) -> str:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darkroom.models.square_root import square_root
+
 
 class Unfamiliarity(nn.Module):
     """The distance of a feature vector from the nearest centre of the training images, in relation to a
@@ -51,4 +53,4 @@ class Unfamiliarity(nn.Module):
         if num_components < num_features:
             lost = shifted - components @ self.axes.T
             squares = squares + lost.square().sum(dim=1) / self.lost_variance
-        return squares.sqrt() / self.threshold
+        return square_root(squares) / self.threshold

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from darkroom.errors import UserError
+from darkroom.models.square_root import SquareRoots
 from darkroom.models.trainable import in_head, matching, parameters_by_name
 
 if TYPE_CHECKING:
@@ -133,6 +134,24 @@ def _backbone_matrices(model: nn.Module) -> set[str]:
     }
 
 
+class _AdadeltaOfAnyCPU(Adadelta):
+    """Torch has no fused kernel for it, and ``torch.sqrt`` differs between CPUs."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step."""
+        with SquareRoots():
+            return super().step(closure)
+
+
+class _RMSpropOfAnyCPU(RMSprop):
+    """Torch has no fused kernel for it, and ``torch.sqrt`` differs between CPUs."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step."""
+        with SquareRoots():
+            return super().step(closure)
+
+
 def _make_sgd(groups: list[dict[str, Any]], options: "SettledTrain", fused: bool) -> Optimizer:
     momentum = options.momentum or 0.0
     nesterov = bool(options.nesterov) and momentum > 0
@@ -151,8 +170,8 @@ MAKERS: dict[str, Callable[[list[dict[str, Any]], "SettledTrain", bool], Optimiz
     "adam": lambda groups, _, fused: Adam(groups, fused=fused, foreach=not fused),
     "adamw": lambda groups, _, fused: AdamW(groups, fused=fused, foreach=not fused),
     "adagrad": lambda groups, _, fused: Adagrad(groups, fused=fused, foreach=not fused),
-    "adadelta": lambda groups, _, fused: Adadelta(groups, foreach=not fused),
-    "rmsprop": lambda groups, options, fused: RMSprop(
+    "adadelta": lambda groups, _, fused: _AdadeltaOfAnyCPU(groups, foreach=not fused),
+    "rmsprop": lambda groups, options, fused: _RMSpropOfAnyCPU(
         groups, momentum=options.momentum or 0.0, foreach=not fused
     ),
 }

@@ -1,5 +1,6 @@
 """Which slow packages a command imports, so that it starts at once."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.cli import main
+from darkroom.sweep.example import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +79,38 @@ def test_a_stage_pins_the_instruction_set_before_it_imports_a_numerical_package(
         check=True,
     )
     assert NUMERICAL.intersection(result.stdout.split()) == set()
+
+
+PINNING = """
+import sys
+from darkroom.compute import determinism
+
+def say(deterministic):
+    print(*sys.modules)
+    sys.exit()
+
+determinism.configure_libraries = say
+from darkroom.cli import main
+main(sys.argv[1:], standalone_mode=False)
+"""
+
+
+@pytest.mark.parametrize("command", ["folds", "learning-curve", "lr", "seeds", "suspects", "sweep"])
+def test_a_command_that_trains_pins_the_instruction_set_before_it_imports_a_numerical_package(
+    command: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "sweep.yaml").write_text(EXAMPLE, encoding="utf-8")
+    arguments = {"folds": ["3"], "seeds": ["3"], "sweep": ["sweep.yaml"]}.get(command, [])
+    result = subprocess.run(
+        [sys.executable, "-c", PINNING, command, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert NUMERICAL.intersection(result.stdout.split()) == set()
+    assert "darkroom.compute.determinism" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -33,15 +33,16 @@ def sweep(file: Path, check: bool, example: bool, address: str | None, as_json: 
     from darkroom.params import load_params
     from darkroom.paths import PARAMS
     from darkroom.runtime import load_runtime
-    from darkroom.sweep.definition import load_sweep
     from darkroom.terminal import make_console
 
     params, runtime = load_params(PARAMS), load_runtime()
+    configure_libraries(params.train.deterministic)
+    from darkroom.sweep.definition import load_sweep  # loads NumPy
+
     asked = load_sweep(file, params)
     if check:
         click.echo(f"{file}: {counted(asked.num_trials, 'trial')} of {asked.sampler}", err=True)
         return
-    configure_libraries(params.train.deterministic)
     from darkroom.sweep.run import run_sweep
     from darkroom.sweep.winner import REPORT
 

@@ -10,6 +10,10 @@ import pytest
 from filelock import FileLock
 from project import MakeOnce, Project, small_project
 
+from darkroom.compute.determinism import configure_libraries
+
+configure_libraries()  # tests compute alike on every machine
+
 FIRST_OUTPUT = "first_output.txt"
 
 SETTINGS = (

@@ -129,14 +129,15 @@ def num_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_training_is_the_one_from_images(
     tmp_path: Path, network: dict[str, Any], options: dict[str, Any]
 ) -> None:
+    options = {**options, "lr": 0.02}  # with 0.05, the largest head diverges, and rounding grows with it
     job = make_job(tmp_path, network, **options).with_features()
     state, results = trained(job)
     assert not list(state.model.network.backbone.parameters())
     other, from_images = trained(make_job(tmp_path, network, **options))
     assert len(results) == len(from_images) == NUM_EPOCHS
     for result, expected in zip(results, from_images, strict=True):
-        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-4)
-        assert result.val_loss == pytest.approx(expected.val_loss, abs=1e-4)
+        assert result.train_loss == pytest.approx(expected.train_loss, abs=1e-5)
+        assert result.val_loss == pytest.approx(expected.val_loss, abs=1e-5)
     weights = other.model.state_dict()
     for name, tensor in job.model.state_dict().items():
         torch.testing.assert_close(tensor, weights[name], atol=1e-4, rtol=1e-3)

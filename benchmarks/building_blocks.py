@@ -152,10 +152,7 @@ def main() -> None:
     hardware = hardware_of_training("cpu")
     for network in networks():
         line = measure(network, args.seeds, args.epochs)
-        if args.dry:
-            print(line, flush=True)
-        else:
-            keep(NAME, {**line, **hardware})
+        keep(NAME, {**line, **hardware}, args.dry)
 
 
 if __name__ == "__main__":

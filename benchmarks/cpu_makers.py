@@ -4,8 +4,9 @@
 
 Needs ``qemu-x86_64``, version 7.2 or later (Debian's package qemu-user).
 
-- ``functions``: of torch in float32 and float64, and of NumPy, with the instruction set pinned as in a
-  stage, and of NumPy also without;
+- ``float32``, ``float64``, ``numpy``: functions of torch and of NumPy, with the instruction set pinned
+  as in a stage; those of NumPy also without;
+- ``libraries``: codecs of images, Parquet files, SciPy, scikit-learn and Matplotlib;
 - ``networks``: two training steps from random weights; outputs, gradients and weights are compared.
 
 Adds a line per emulated processor to benchmarks/results/cpu-makers.jsonl, with the names of everything
@@ -13,6 +14,7 @@ that differs.
 """
 
 import argparse
+import io
 import json
 import os
 import subprocess
@@ -67,6 +69,43 @@ def digests_of_numpy() -> Iterator[tuple[str, str]]:
     yield "power", digest(x**1.7)
     yield "product", digest(square @ square)
     yield "svd", digest(*np.linalg.svd(square))
+
+
+def digests_of_libraries() -> Iterator[tuple[str, str]]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from matplotlib.figure import Figure
+    from PIL import Image
+    from scipy import fft, special, stats
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    picture = coarse.resize((400, 300), Image.Resampling.BICUBIC)
+    yield "resize", digest(picture)
+    for name in ("png", "jpeg", "webp"):
+        encoded = io.BytesIO()
+        picture.save(encoded, name, lossless=True)  # only webp has another way
+        yield name, digest(encoded.getbuffer(), Image.open(encoded))
+    table = pa.table(
+        {"a": random.normal(size=5_000), "b": [f"{number % 77}" for number in range(5_000)]}
+    )
+    for compression in ("none", "snappy", "zstd"):
+        written = io.BytesIO()
+        pq.write_table(table, written, compression=compression)
+        yield f"parquet, {compression}", digest(written.getbuffer())
+    x = random.random(500)
+    yield "quantiles", digest(special.betaincinv(2.0, 3.0, x), stats.t.ppf(x, 5), special.ndtri(x))
+    yield "dct", digest(fft.dctn(random.normal(size=(32, 32))))
+    rows, classes = random.normal(size=(400, 60)), random.integers(0, 3, 400)
+    yield "logistic regression", digest(LogisticRegression().fit(rows, classes).coef_)
+    yield "principal components", digest(PCA(10).fit_transform(rows))
+    figure, drawn = Figure(), io.BytesIO()
+    figure.subplots().plot(x[:50])
+    figure.savefig(drawn, format="png")
+    yield "plot", digest(drawn.getbuffer())
 
 
 def digests_of_torch(dtype: Any) -> Iterator[tuple[str, str]]:
@@ -150,8 +189,8 @@ def digest_of_network(name: str) -> str:
 
 def compute(what: str) -> None:
     """Prints the digest of each function or network, in this process."""
-    if what == "numpy":
-        found = dict(digests_of_numpy())
+    if what in ("libraries", "numpy"):
+        found = dict(digests_of_numpy() if what == "numpy" else digests_of_libraries())
     elif what in NETWORKS:
         configure_libraries()
         found = {what: digest_of_network(what)}
@@ -197,7 +236,7 @@ def compare(cpu: str, networks: list[str]) -> dict[str, Any]:
         return len(here), [name for name in here if here[name] != there[name]]
 
     line: dict[str, Any] = {"emulated": cpu}
-    for what in ("float32", "float64", "numpy"):
+    for what in ("float32", "float64", "numpy", "libraries"):
         line[what] = dict(zip(("compared", "differing"), differing(what), strict=True))
     line["numpy, not pinned"] = dict(
         zip(("compared", "differing"), differing("numpy", pinned=False), strict=True)

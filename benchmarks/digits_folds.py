@@ -78,10 +78,7 @@ def main() -> None:
         "train_seconds": round(statistics.median(seconds), 1),
         "changes": changes,
     }
-    if args.dry:
-        print(json.dumps(summary))
-    else:
-        keep("digits-folds", {**summary, **hardware_of_training("cpu")})
+    keep("digits-folds", {**summary, **hardware_of_training("cpu")}, args.dry)
 
 
 if __name__ == "__main__":

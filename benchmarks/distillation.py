@@ -89,9 +89,7 @@ def main() -> None:
             "gains": [round(gain, 4) for gain in gains],
             **hardware_of_training("cpu"),
         }
-        print(line)
-        if not args.dry:
-            keep("distillation", line)
+        keep("distillation", line, args.dry)
 
 
 if __name__ == "__main__":

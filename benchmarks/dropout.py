@@ -8,7 +8,6 @@ Prints a line, and adds it to benchmarks/results/dropout.jsonl.
 """
 
 import argparse
-import json
 import statistics
 import time
 from typing import Any
@@ -51,10 +50,7 @@ def main() -> None:
     configure_libraries()
     with threads(1):
         figures = {"milliseconds": [measure(size, args.rounds) for size in NUM_ELEMENTS]}
-    if args.dry:
-        print(json.dumps(figures))
-    else:
-        keep("dropout", {**figures, **hardware_of_training("cpu")})
+    keep("dropout", {**figures, **hardware_of_training("cpu")}, args.dry)
 
 
 if __name__ == "__main__":

@@ -230,10 +230,7 @@ def main() -> None:
     lines += [partial(measure_two_at_once, args, first), partial(compare_bytes, args, first)]
     for line in lines:
         figures = line()
-        if args.dry:
-            print(json.dumps(figures), flush=True)
-        else:
-            keep(NAME, {**figures, **hardware_of_training("cpu")})
+        keep(NAME, {**figures, **hardware_of_training("cpu")}, args.dry)
 
 
 if __name__ == "__main__":

@@ -52,10 +52,12 @@ def hardware_of_training(device: str) -> dict[str, Any]:
     return {"device": device, **gpu, **hardware(), "versions": environment, "fingerprint": name}
 
 
-def keep(name: str, figures: dict[str, Any]) -> None:
-    """Prints a line, and adds it with the date to ``benchmarks/results/NAME.jsonl``."""
+def keep(name: str, figures: dict[str, Any], dry: bool = False) -> None:
+    """Prints a line, and unless ``dry``, adds it with the date to ``benchmarks/results/NAME.jsonl``."""
     line = json.dumps({**figures, "date": f"{datetime.now(UTC):%Y-%m-%d}"})
     print(line, flush=True)
+    if dry:
+        return
     RESULTS.mkdir(parents=True, exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
         file.write(line + "\n")

@@ -113,10 +113,7 @@ def main() -> None:
         **found,
         "changes": changes,
     }
-    if args.dry:
-        print(json.dumps(summary))
-    else:
-        keep(NAME, {**summary, **hardware_of_training(device())})
+    keep(NAME, {**summary, **hardware_of_training(device())}, args.dry)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Prints a line per task and seed, and adds it to benchmarks/results/recipes-again
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
@@ -212,10 +211,7 @@ def main() -> None:
                     "seconds": round(time.perf_counter() - began, 1),
                     "changes": changes,
                 }
-                if args.dry:
-                    print(json.dumps(line), flush=True)
-                else:
-                    keep(NAME, {**line, **hardware_of_training("cpu")})
+                keep(NAME, {**line, **hardware_of_training("cpu")}, args.dry)
 
 
 if __name__ == "__main__":

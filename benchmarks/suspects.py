@@ -13,7 +13,6 @@ flipped. Prints a line per seed, and adds each to benchmarks/results/suspects.js
 
 import argparse
 import csv
-import json
 import os
 import resource
 import shutil
@@ -123,10 +122,7 @@ def main() -> None:
     args = parser.parse_args()
     for seed in args.seeds:
         figures = measure(args, parse_changes(args.set), seed)
-        if args.dry:
-            print(json.dumps(figures), flush=True)
-        else:
-            keep("suspects", {**figures, **hardware()})
+        keep("suspects", {**figures, **hardware()}, args.dry)
 
 
 if __name__ == "__main__":

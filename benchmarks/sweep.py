@@ -89,10 +89,7 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="keep nothing")
     args = parser.parse_args()
     summary = measure(args.trials, args.min_epochs, args.repros)
-    if args.dry:
-        print(json.dumps(summary))
-    else:
-        keep("sweep", {**summary, **hardware_of_training("cpu")})
+    keep("sweep", {**summary, **hardware_of_training("cpu")}, args.dry)
 
 
 if __name__ == "__main__":

@@ -163,10 +163,7 @@ def main() -> None:
             run_stage("fetch", folder)
             run_stage("prepare", folder)
         figures = measure(args.kills, args.seed, whole, killed)
-    if args.dry:
-        print(json.dumps(figures))
-    else:
-        keep("sweep-kills", {**figures, **hardware()})
+    keep("sweep-kills", {**figures, **hardware()}, args.dry)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Prints a line per method, and adds each to benchmarks/results/unfamiliarity.json
 """
 
 import argparse
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -346,10 +345,7 @@ def main() -> None:
     task = {"task": args.task, **{f"{name}_images": len(found[name].vectors) for name in splits}}
     model = {"features": found["test"].vectors.shape[1], "changes": parse_changes(args.set)}
     for figures in compare(found, labels, [name for name in names if name not in splits]):
-        if args.dry:
-            print(json.dumps({**task, **figures}), flush=True)
-        else:
-            keep("unfamiliarity", {**task, **model, **figures, **hardware()})
+        keep("unfamiliarity", {**task, **model, **figures, **hardware()}, args.dry)
 
 
 if __name__ == "__main__":

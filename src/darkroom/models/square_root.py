@@ -19,7 +19,7 @@ def square_root(x: Tensor) -> Tensor:
 
 
 class SquareRoots(TorchFunctionMode):
-    """A block in which the Python code of a library, such as an optimizer, uses ``square_root``.
+    """A block in which the Python code of a library, such as an optimizer, uses ``square_root`` on CPUs.
 
     It applies to ``sqrt`` of single tensors and of lists, also in place.
     """
@@ -27,7 +27,14 @@ class SquareRoots(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        return _REPLACED.get(func, func)(*args, **(kwargs or {}))
+        if func in _REPLACED and not kwargs and _is_on_cpu(args[0]):
+            return _REPLACED[func](*args)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_on_cpu(given: Tensor | Sequence[Tensor]) -> bool:
+    tensors = [given] if isinstance(given, Tensor) else given
+    return all(x.device.type == "cpu" for x in tensors)
 
 
 def _in_place(x: Tensor) -> Tensor:

@@ -134,8 +134,8 @@ def _backbone_matrices(model: nn.Module) -> set[str]:
     }
 
 
-class _AdadeltaOfAnyCPU(Adadelta):
-    """Torch has no fused kernel for it, and ``torch.sqrt`` differs between CPUs."""
+class _OfEveryCPU(Optimizer):
+    """An optimizer for which torch has no fused kernel: its roots are those of every CPU."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step."""
@@ -143,13 +143,12 @@ class _AdadeltaOfAnyCPU(Adadelta):
             return super().step(closure)
 
 
-class _RMSpropOfAnyCPU(RMSprop):
-    """Torch has no fused kernel for it, and ``torch.sqrt`` differs between CPUs."""
+class _Adadelta(_OfEveryCPU, Adadelta):
+    pass
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step."""
-        with SquareRoots():
-            return super().step(closure)
+
+class _RMSprop(_OfEveryCPU, RMSprop):
+    pass
 
 
 def _make_sgd(groups: list[dict[str, Any]], options: "SettledTrain", fused: bool) -> Optimizer:
@@ -170,8 +169,8 @@ MAKERS: dict[str, Callable[[list[dict[str, Any]], "SettledTrain", bool], Optimiz
     "adam": lambda groups, _, fused: Adam(groups, fused=fused, foreach=not fused),
     "adamw": lambda groups, _, fused: AdamW(groups, fused=fused, foreach=not fused),
     "adagrad": lambda groups, _, fused: Adagrad(groups, fused=fused, foreach=not fused),
-    "adadelta": lambda groups, _, fused: _AdadeltaOfAnyCPU(groups, foreach=not fused),
-    "rmsprop": lambda groups, options, fused: _RMSpropOfAnyCPU(
+    "adadelta": lambda groups, _, fused: _Adadelta(groups, foreach=not fused),
+    "rmsprop": lambda groups, options, fused: _RMSprop(
         groups, momentum=options.momentum or 0.0, foreach=not fused
     ),
 }

@@ -221,10 +221,11 @@ def digests_on(cpu: str | None, what: str, pinned: bool = True) -> dict[str, str
             **(INSTRUCTION_SET if pinned else {}),
             "PYTHONPATH": os.pathsep.join(["src", *packages]),
         },
-        stdout=subprocess.PIPE,
+        capture_output=True,  # qemu names each feature that it lacks
         text=True,
-        check=True,
     )
+    if done.returncode != 0:
+        sys.exit(done.stderr)
     return json.loads(done.stdout)
 
 

@@ -6,6 +6,7 @@ approximate have results of their own, as on a real one.
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ from support import augment_options, make_spec, train_options, weights_hash
 from darkroom.augment.pipeline import Augmentation
 from darkroom.metrics.temperature import fit_temperature
 from darkroom.models.factory import make_classifier
+from darkroom.training.losses import focal_term
 from darkroom.training.optim import make_optimizer
 from darkroom.training.unfamiliarity import fit
 
@@ -77,6 +79,11 @@ for name, network in {
     found[name] = train(name=name, dropout=0.1, **network)
 for optimizer in ("adam", "adamw", "adagrad", "adadelta", "rmsprop", "muon"):
     found[optimizer] = train(optimizer, name="mlp", width=32, depth=2)
+
+for gamma in (0.5, 1.5, 2.0):
+    log_p = (-torch.rand(500) * 3).requires_grad_()
+    focal_term(log_p, gamma).sum().backward()
+    found[f"focal loss, {gamma}"] = digest(focal_term(log_p, gamma).detach(), log_p.grad)
 
 logits = np.random.default_rng(0).normal(0, 3, (500, 7))
 found["temperature"] = fit_temperature(logits, logits.argmax(axis=1))
@@ -131,9 +138,9 @@ def digests_here() -> dict[str, object]:
 
 
 def require_emulator() -> None:
-    """Skips where no qemu can emulate AVX2."""
-    if shutil.which(QEMU) is None:
-        pytest.skip(f"needs {QEMU} (Debian's package qemu-user)")
+    """Skips where no qemu can emulate AVX2, or this Python is for another kind of processor."""
+    if shutil.which(QEMU) is None or platform.machine() != "x86_64":
+        pytest.skip(f"needs {QEMU} (Debian's package qemu-user) on x86-64")
     said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"version (\d+)\.(\d+)", said)
     assert version

@@ -119,7 +119,7 @@ def fit_baseline(
             preds = target.preds(predicted, thresholds)
             f1 = target.brief_scores(val_targets, preds, num_classes)["f1_macro"]
             of_truth = target.truth_probabilities(val_targets, predicted)
-            quality = (f1 or 0.0, float(of_truth.clamp(min=1e-12).log().mean()))
+            quality = (f1 or 0.0, float(np.log(of_truth.clamp(min=1e-12).numpy()).mean()))
             if best is None or quality > best:
                 best, kept = quality, (probabilities, thresholds, strength)
             bar.advance(1)

@@ -25,7 +25,7 @@ from typing import Any
 
 from machine import hardware_of_training, keep
 
-from darkroom.compute.determinism import INSTRUCTION_SET, configure_libraries
+from darkroom.compute.determinism import INSTRUCTION_SET, configure_libraries, set_determinism
 
 NAME = "cpu-makers"
 UNARY = (
@@ -163,7 +163,6 @@ def digest_of_network(name: str) -> str:
     import torch.nn.functional as F
 
     from darkroom.catalogue.counting import blank_spec
-    from darkroom.compute.determinism import set_determinism
     from darkroom.models.factory import make_classifier
 
     set_determinism(0, 2)
@@ -188,19 +187,17 @@ def digest_of_network(name: str) -> str:
 
 
 def compute(what: str) -> None:
-    """Prints the digest of each function or network, in this process."""
-    if what in ("libraries", "numpy"):
-        found = dict(digests_of_numpy() if what == "numpy" else digests_of_libraries())
+    """Prints the digest of each function or network, in this process; its parent has set the pins."""
+    if what == "numpy":
+        found = dict(digests_of_numpy())
+    elif what == "libraries":
+        found = dict(digests_of_libraries())
     elif what in NETWORKS:
-        configure_libraries()
         found = {what: digest_of_network(what)}
     else:
-        configure_libraries()
-        from darkroom.compute.determinism import set_determinism
-
-        set_determinism(0, 2)
         import torch
 
+        set_determinism(0, 2)
         found = dict(digests_of_torch(getattr(torch, what)))
     print(json.dumps(found))
 

@@ -11,6 +11,8 @@ collection and adds it to benchmarks/results/prepare.jsonl.
 - ``decode_over_all_cores``: the same over such a thread on each core at once, which is what the hardware
   gives. Machines change their pace within minutes, so the stage is stopped (SIGSTOP) every ten seconds,
   and both are measured while it waits; their median counts, and the stage's clock leaves the pauses out;
+- ``decode_over_plain_pillow_times_cores``: over a thread that opens, converts and resizes with Pillow's
+  own functions, as a script would;
 - ``stage_over_one_thread_times_cores``: of the whole stage, from Python's start to the report;
 - ``anonymous_mib``: peak of the stage and its workers together, sampled every 0.2 s.
 """
@@ -72,6 +74,18 @@ def decode_all(paths: list[Path], layout: PixelLayout) -> float:
     return len(paths) / (time.perf_counter() - began)
 
 
+def decode_all_plainly(paths: list[Path], layout: PixelLayout) -> float:
+    """Returns images/s of the same with Pillow alone, without darkroom's checks."""
+    began = time.perf_counter()
+    for path in paths:
+        with Image.open(path) as image:
+            resized = image.convert("RGB").resize(
+                (layout.width, layout.height), Image.Resampling.BILINEAR
+            )
+        np.asarray(resized)
+    return len(paths) / (time.perf_counter() - began)
+
+
 class BareRates:
     """Measures images/s of one thread alone, and the sum of one thread on each core at once.
 
@@ -86,11 +100,13 @@ class BareRates:
         self._pool = ProcessPoolExecutor(self._cores)
         self._on_all_cores([self._sample(20) for _ in range(self._cores)])  # start all of them
         self.alone: list[float] = []
+        self.plain: list[float] = []
         self.together: list[float] = []
 
     def measure(self) -> None:
-        size = min(SAMPLE, len(self._found) // (self._cores + 1))
-        self.alone.append(self._pool.submit(decode_all, self._sample(size), self._layout).result())
+        size = min(SAMPLE, len(self._found) // (self._cores + 2))
+        for rates, decode_sample in ((self.alone, decode_all), (self.plain, decode_all_plainly)):
+            rates.append(self._pool.submit(decode_sample, self._sample(size), self._layout).result())
         self.together.append(sum(self._on_all_cores([self._sample(size) for _ in range(self._cores)])))
 
     def _on_all_cores(self, samples: list[list[Path]]) -> list[float]:
@@ -223,6 +239,7 @@ def measure(name: str, collection: Path, project: Path, image_size: int) -> dict
     result = run_stage(project, rates)
     rates.measure()
     one_thread = statistics.median(rates.alone) * num_cores()
+    plain = statistics.median(rates.plain) * num_cores()
     all_cores = statistics.median(rates.together)
     rate = result["decode_images_per_second"]
     return {
@@ -230,9 +247,11 @@ def measure(name: str, collection: Path, project: Path, image_size: int) -> dict
         "num_images": num_images,
         "decode_over_one_thread_times_cores": rate and round(rate / one_thread, 3),
         "decode_over_all_cores": rate and round(rate / all_cores, 3),
+        "decode_over_plain_pillow_times_cores": rate and round(rate / plain, 3),
         "stage_over_one_thread_times_cores": round(num_images / result["seconds"] / one_thread, 3),
         **result,
         "one_thread_images_per_second": [round(rate, 1) for rate in rates.alone],
+        "plain_pillow_images_per_second": [round(rate, 1) for rate in rates.plain],
         "all_cores_images_per_second": [round(rate, 1) for rate in rates.together],
     }
 

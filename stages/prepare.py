@@ -22,6 +22,16 @@ from darkroom.tracking.run import Run
 def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.collection.collection import find_collection
     from darkroom.collection.trouble import Troubles
+    from darkroom.preparation.ingest import start_readers
+    from darkroom.progress import progress_bar, spinner
+
+    options, workers, troubles = config.prepare, runtime.workers, Troubles()
+    shutil.rmtree(REPORT_PREPARE, ignore_errors=True)  # of an earlier run, if DVC has not removed it
+    with spinner("list files"):
+        collection = find_collection(config.data, CACHE, troubles)
+    start_readers(collection, workers)
+
+    # heavy imports, beside those of the worker processes
     from darkroom.preparation.candidates import check_candidates, select_candidates
     from darkroom.preparation.counts import count, summarise
     from darkroom.preparation.curation import curate, find_duplicates
@@ -32,13 +42,8 @@ def main(config: PrepareConfig, runtime: Runtime, run: Run) -> None:
     from darkroom.preparation.prepared_manifest import write_manifest
     from darkroom.preparation.targets.interface import prepared_target
     from darkroom.preparation.trouble_page import write_trouble_page
-    from darkroom.progress import progress_bar, spinner
     from darkroom.reporting.tables import write_json
 
-    options, workers, troubles = config.prepare, runtime.workers, Troubles()
-    shutil.rmtree(REPORT_PREPARE, ignore_errors=True)  # of an earlier run, if DVC has not removed it
-    with spinner("list files"):
-        collection = find_collection(config.data, CACHE, troubles)
     kind = prepared_input(collection.input)
     images = kind.read(collection, config, CACHE, workers)
     candidates = select_candidates(collection, images)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -53,6 +54,7 @@ def ordered_map(
     chunks: Iterable[Chunk],
     workers: int,
     most_pending: int | None = None,
+    context: BaseContext | None = None,
 ) -> Iterator[Result]:
     """Yield ``function(chunk)`` for every chunk, in order.
 
@@ -63,6 +65,8 @@ def ordered_map(
         workers: number of processes; with 1, everything runs in this process.
         most_pending: number of chunks that may be consumed before their results; by default twice the
             number of workers, and one.
+        context: how processes start. By default they are spawned, which works on every platform and,
+            unlike a fork of this process, is safe with threads.
 
     Raises:
         WorkerKilled: a worker process was killed.
@@ -70,12 +74,37 @@ def ordered_map(
     if workers == 1:
         yield from map(function, chunks)
         return
-    # spawn works on every platform and, unlike fork, is safe with threads
-    pool = Workers(function, workers, multiprocessing.get_context("spawn"))
+    pool = Workers(function, workers, context or multiprocessing.get_context("spawn"))
     try:
         yield from pool.map(chunks, most_pending)
     finally:
         pool.close()
+
+
+def context_with(module: str) -> BaseContext:
+    """Return a context for worker processes that need ``module``, and begin to import it for them.
+
+    Each spawned process would import it again. A fork server, which runs no threads, imports it once, in
+    parallel with this process, and is then forked in milliseconds. A process has one server, which
+    imports the module of the first call. Where there is none (Windows), processes are spawned.
+
+    Raises:
+        UserError: the server cannot be started.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    try:
+        # multiprocessing documents no way to start it before the first worker, which calls this
+        forkserver.ensure_running()
+    except OSError as error:
+        raise UserError(
+            f"worker processes cannot be started ({error}): they need a socket in the folder for"
+            " temporary files; if the path of that folder is long, set TMPDIR to a shorter one, such as"
+            " /tmp"
+        ) from None
+    return context
 
 
 class WorkerKilled(UserError):

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ import pytest
 
 from darkroom.decoding.bad_image import BadImage
 from darkroom.errors import UserError
-from darkroom.parallel import Workers, ordered_map
+from darkroom.parallel import Workers, context_with, ordered_map
+
+
+@pytest.fixture(params=["spawned", "forked from a server"])
+def context(request: pytest.FixtureRequest) -> BaseContext | None:
+    """How worker processes start."""
+    return None if request.param == "spawned" else context_with("darkroom.decoding.bad_image")
 
 
 def later_if_even(chunk: int) -> tuple[int, int, float]:
@@ -34,8 +41,10 @@ class Taken:
             yield number
 
 
-def test_results_come_in_the_order_of_the_chunks_not_in_that_of_their_ends() -> None:
-    results = list(ordered_map(later_if_even, range(12), 2))
+def test_results_come_in_the_order_of_the_chunks_not_in_that_of_their_ends(
+    context: BaseContext | None,
+) -> None:
+    results = list(ordered_map(later_if_even, range(12), 2, context=context))
     assert [chunk for chunk, _, _ in results] == list(range(12))
     ends = [end for _, _, end in results]
     assert ends != sorted(ends)
@@ -68,8 +77,11 @@ def leave_a_trace(place: tuple[Path, int]) -> int:
     return chunk
 
 
-def test_a_generator_that_is_closed_early_leaves_no_worker(tmp_path: Path) -> None:
-    results = ordered_map(leave_a_trace, ((tmp_path, chunk) for chunk in range(1000)), 2)
+def test_a_generator_that_is_closed_early_leaves_no_worker(
+    tmp_path: Path, context: BaseContext | None
+) -> None:
+    places = ((tmp_path, chunk) for chunk in range(1000))
+    results = ordered_map(leave_a_trace, places, 2, context=context)
     assert next(results) == 0
     assert len(multiprocessing.active_children()) == 2
     results.close()
@@ -101,9 +113,11 @@ def test_deleted_workers_are_not_waited_for(tmp_path: Path) -> None:
     was_deleted = not deleting.is_alive()
     (tmp_path / "released").touch()
     assert was_deleted
-    for process in own:
-        process.join(60)
-    assert not own & set(multiprocessing.active_children())
+    # not `join`: the pool's own thread may have taken the exit status, of which this one then knows late
+    give_up = time.monotonic() + 60
+    while own & set(multiprocessing.active_children()):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
 
 
 def refuse_three(chunk: int) -> int:
@@ -139,9 +153,9 @@ def kill_itself_at_three(chunk: int) -> int:
     return chunk
 
 
-def test_a_worker_that_is_killed_is_named_as_such() -> None:
+def test_a_worker_that_is_killed_is_named_as_such(context: BaseContext | None) -> None:
     with pytest.raises(UserError, match=r"a worker process was killed.*DARKROOM_WORKERS=1"):
-        list(ordered_map(kill_itself_at_three, range(8), 2))
+        list(ordered_map(kill_itself_at_three, range(8), 2, context=context))
     assert multiprocessing.active_children() == []
 
 
@@ -161,17 +175,22 @@ class Costly:
         return chunk + self.offset
 
 
-def test_the_function_is_handed_over_once_a_worker() -> None:
-    assert list(ordered_map(Costly(7), range(40), 2)) == [chunk + 7 for chunk in range(40)]
+def test_the_function_is_handed_over_once_a_worker(
+    context: BaseContext | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Costly, "handed_over", 0)
+    results = ordered_map(Costly(7), range(40), 2, context=context)
+    assert list(results) == [chunk + 7 for chunk in range(40)]
     assert 1 <= Costly.handed_over <= 2
 
 
 PARENT = """
 import multiprocessing, signal, os
 from test_parallel import later_if_even
-from darkroom.parallel import ordered_map
+from darkroom.parallel import context_with, ordered_map
 if __name__ == "__main__":
-    results = ordered_map(later_if_even, range(1000), 2)
+    context = context_with("json") if {} else None
+    results = ordered_map(later_if_even, range(1000), 2, context=context)
     print(next(results)[0], *(child.pid for child in multiprocessing.active_children()), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -185,10 +204,11 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("from_server", [False, True])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, from_server: bool) -> None:
     from support import start_python  # not above: the workers would import torch with it
 
-    process = start_python(PARENT, cwd=tmp_path)
+    process = start_python(PARENT.format(from_server), cwd=tmp_path)
     assert process.stdout is not None
     first, *pids = map(int, process.stdout.readline().split())
     assert first == 0
@@ -198,3 +218,41 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     while any(map(is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_alive, pids))
+
+
+SERVED = """
+import time
+from darkroom.parallel import context_with, ordered_map
+from darkroom.errors import UserError
+if __name__ == "__main__":
+    try:
+        context = context_with({!r})
+    except UserError as error:
+        raise SystemExit(f"refused: {{error}}")
+    question = "'wave' in __import__('sys').modules"
+    print(*ordered_map(eval, [question] * 4, 2, context=context))
+"""
+
+
+@pytest.mark.parametrize(("module", "is_imported"), [("wave", "True"), ("json", "False")])
+def test_worker_processes_start_with_the_module_imported(
+    tmp_path: Path, module: str, is_imported: str
+) -> None:
+    from support import output_of, start_python
+
+    assert output_of(start_python(SERVED.format(module), cwd=tmp_path)).split() == [is_imported] * 4
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_one_message(tmp_path: Path) -> None:
+    from support import start_python
+
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    process = start_python(SERVED.format("wave"), cwd=tmp_path, TMPDIR=f"{folder}")
+    output, errors = process.communicate()
+    if process.returncode == 0:  # newer versions of Python shorten the path
+        assert output.split() == ["True"] * 4
+    else:
+        [line] = errors.splitlines()
+        assert line.startswith("refused: worker processes cannot be started (")
+        assert "TMPDIR" in line

@@ -63,9 +63,10 @@ def write_sorted(table: pa.Table, path: Path) -> pa.Table:
 def unpack(table: pa.Table) -> Iterator[Entry]:
     """Yield the entries of a table, with a few thousand of them in memory at a time."""
     for batch in table.to_batches(BATCH):
-        for row in batch.to_pylist():
-            files = unpack_mask_files(row["mask_files"])
-            yield Entry(**{**row, "reason": row["reason"] or "", "mask_files": files})
+        columns = batch.to_pydict()
+        columns["reason"] = [reason or "" for reason in columns["reason"]]
+        columns["mask_files"] = [unpack_mask_files(files) for files in columns["mask_files"]]
+        yield from map(Entry, *columns.values())
 
 
 def unpack_mask_files(files: Iterable[dict[str, Any]] | None) -> tuple[MaskFile, ...] | None:

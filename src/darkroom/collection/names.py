@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 
 from darkroom.errors import UserError, counted, did_you_mean, listed
 
@@ -60,6 +61,7 @@ class Renaming:
                 )
 
 
+@lru_cache(maxsize=4096)
 def look_alike_key(name: str) -> str:
     """Return a key that is equal for names that look alike.
 

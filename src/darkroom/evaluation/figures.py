@@ -13,12 +13,12 @@ from darkroom.reporting.figures import (
     GREY,
     MAX_TICKS,
     ORANGE,
-    blank_figure,
     drawable_name,
+    image_sheet,
     name_ticks,
     new_figure,
+    place_image,
     save_figure,
-    show_image,
 )
 
 
@@ -29,14 +29,16 @@ def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str
         images: uint8 ``(height, width, channels)``, 0..255.
     """
     columns = 6
-    rows = max(-(-len(images) // columns), 1)
-    figure = blank_figure(1.7 * columns, 2.0 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, image, title in zip(grid.flat, images, titles, strict=False):
-        show_image(axes, image)
-        axes.set_title("\n".join(drawable_name(line) for line in title.splitlines()), fontsize=8, y=1)
+    num_lines = max((len(title.splitlines()) for title in titles), default=1)
+    title_height = 0.1 + 0.14 * num_lines
+    row_height = title_height + 1.65
+    figure, axes = image_sheet(1.7 * columns, row_height * max(-(-len(images) // columns), 1))
+    for index, (image, title) in enumerate(zip(images, titles, strict=True)):
+        row, column = divmod(index, columns)
+        left, top = 1.7 * column + 0.05, row_height * row + title_height
+        lines = "\n".join(drawable_name(line) for line in title.splitlines())
+        axes.text(left + 0.8, top - 0.05, lines, fontsize=8, ha="center", va="bottom")
+        place_image(axes, image, left, top, side=1.6)
     save_figure(figure, path)
 
 

@@ -1,19 +1,17 @@
 """Loading ahead of use: by worker processes, by a thread, by a GPU's copy engine."""
 
-import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from multiprocessing import forkserver
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from darkroom.parallel import Workers
+from darkroom.parallel import Workers, context_with
 
 Item = TypeVar("Item")
 
@@ -24,15 +22,7 @@ def loading_workers(function: partial[Tensor], workers: int) -> Workers[Any, Ten
     Args:
         function: takes a request; returns a tensor, which is passed back in shared memory.
     """
-    # A fork of a process with threads may hang, and each spawned worker imports torch again. A fork
-    # server imports it once, from now on, in parallel with this process. multiprocessing documents no
-    # way to start it before the first worker; ensure_running is what it calls itself.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload([function.func.__module__])
-        forkserver.ensure_running()
-    return Workers(function, workers, context, _yield_cores)
+    return Workers(function, workers, context_with(function.func.__module__), _yield_cores)
 
 
 def _yield_cores() -> None:

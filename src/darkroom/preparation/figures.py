@@ -16,8 +16,10 @@ from darkroom.reporting.figures import (
     ORANGE,
     blank_figure,
     drawable_name,
+    image_sheet,
     name_ticks,
     new_figure,
+    place_image,
     save_figure,
     show_image,
     with_escapes,
@@ -125,18 +127,14 @@ def draw_pairs(
         captions: the path of the first image, the path of the second, and a line about both.
     """
     columns = 3
-    rows = max(-(-len(pairs) // columns), 1)
-    figure = blank_figure(3.4 * columns, 2.3 * rows)
-    grid = figure.subplots(rows, 2 * columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    figure, axes = image_sheet(3.4 * columns, 2.2 * max(-(-len(pairs) // columns), 1))
     for index, (images, (first, second, about)) in enumerate(zip(pairs, captions, strict=True)):
         row, column = divmod(index, columns)
-        sides = grid[row, 2 * column : 2 * column + 2]
-        for axes, image in zip(sides, images, strict=True):
-            show_image(axes, image)
+        left, top = 3.4 * column + 0.05, 2.2 * row + 0.05
         lines = (_drawable_path(first), _drawable_path(second), drawable_name(about))
-        sides[0].set_title("\n".join(lines), fontsize=7.5, loc="left")
+        axes.text(left, top, "\n".join(lines), fontsize=7.5, va="top")
+        for place, image in enumerate(images):
+            place_image(axes, image, left + 1.7 * place, top + 0.45, side=1.6)
     save_figure(figure, path)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,8 @@ from darkroom.decoding import decode as decode_module
 from darkroom.decoding.decode import Header, PixelLayout, decoder_version
 from darkroom.decoding.watch import watching
 from darkroom.inputs import Input
-from darkroom.parallel import ordered_map
+from darkroom.parallel import Result, context_with, ordered_map
+from darkroom.preparation import ingest_worker
 from darkroom.preparation import measures as measures_module
 from darkroom.preparation.ingest_masks import Masks
 from darkroom.preparation.ingest_worker import HeaderReader, Ingest, Place, Places
@@ -115,11 +117,17 @@ class IngestedImages:
         remove_others(self.segments.folder, {self.segments.names[owner] for owner in owners})
 
 
+def start_readers(collection: Collection, workers: int) -> None:
+    """Start what takes time before worker processes can read a collection, if it is read by several."""
+    if collection.rows_of is None and _num_workers(collection, workers) > 1:
+        _context()
+
+
 def read_headers(collection: Collection, tiff: bool, workers: int, advance: Advance) -> Iterator[Header]:
     """Yield the readable headers of all files, in order."""
     with watching() as watch:
         reader = HeaderReader(collection.files, tiff, watch)
-        for num_files, headers in ordered_map(reader, *_tasks(collection, CHUNK_FILES, workers)):
+        for num_files, headers in _map(reader, collection, CHUNK_FILES, workers):
             advance(num_files)
             yield from headers
 
@@ -152,7 +160,7 @@ def ingest(
     positions = []
     with watching() as watch:
         worker = Ingest(collection.files, layout, storage, tiff, folder, index, watch, masks)
-        for found, name in ordered_map(worker, *_tasks(collection, chunk_files, workers)):
+        for found, name in _map(worker, collection, chunk_files, workers):
             new = found < 0
             found[new] = np.arange(next_position, next_position + new.sum())
             if name is not None:
@@ -166,10 +174,11 @@ def ingest(
     return IngestedImages(segments, found_at, layout, storage, ingested)
 
 
-def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iterator[Places], int]:
-    """Return the files to read in chunks, and the number of worker processes to use."""
+def _map(
+    function: Callable[[Places], Result], collection: Collection, chunk_files: int, workers: int
+) -> Iterator[Result]:
+    """Yield what ``function`` returns for each chunk of the files to read."""
     table = collection.table.select([*Place._fields, "outcome"])
-    small = len(table) < SERIAL_FILES and pc.sum(table["size"]).as_py() < SERIAL_BYTES
 
     def chunks() -> Iterator[Places]:
         for batch in table.to_batches():
@@ -181,7 +190,19 @@ def _tasks(collection: Collection, chunk_files: int, workers: int) -> tuple[Iter
                     for path, offset, size, files in zip(*columns, strict=True)
                 ]
 
-    return chunks(), 1 if small else workers
+    num_workers = _num_workers(collection, workers)
+    context = _context() if num_workers > 1 else None
+    return ordered_map(function, chunks(), num_workers, context=context)
+
+
+def _num_workers(collection: Collection, workers: int) -> int:
+    table = collection.table
+    is_small = len(table) < SERIAL_FILES and pc.sum(table["size"]).as_py() < SERIAL_BYTES
+    return 1 if is_small else workers
+
+
+def _context() -> BaseContext:
+    return context_with(ingest_worker.__name__)
 
 
 def _cache_key(layout: PixelLayout, storage: Storage, tiff: bool, masks: Masks | None) -> str:

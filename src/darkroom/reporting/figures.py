@@ -44,6 +44,17 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def image_sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches with one pair of axes for many images and their captions.
+
+    A pair of axes per image would take seconds. Coordinates are inches from the upper left corner.
+    """
+    figure = blank_figure(width, height, constrained=False)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return figure, axes
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG without matplotlib's version in its metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +68,13 @@ def show_image(
     grey = image.shape[2] == 1
     pixels, cmap = (image[..., 0], "gray") if grey else (image, None)
     axes.imshow(pixels, cmap=cmap, vmin=0, vmax=255, extent=extent)
+
+
+def place_image(axes: Axes, image: NDArray[np.uint8], left: float, top: float, side: float) -> None:
+    """Draw an image, uint8 ``(height, width, channels)``, into a square of an ``image_sheet``."""
+    height, width = side * np.array(image.shape[:2]) / max(image.shape[:2])
+    middle = left + side / 2
+    show_image(axes, image, extent=(middle - width / 2, middle + width / 2, top + height, top))
 
 
 def name_ticks(axes: Axes, axis: Literal["x", "y"], names: Sequence[str], most: int = MAX_TICKS) -> None:

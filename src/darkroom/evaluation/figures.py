@@ -21,24 +21,31 @@ from darkroom.reporting.figures import (
     save_figure,
 )
 
+SHEET_WIDTH = 10.2
+"""Width in inches of a picture that shows many images."""
+
 
 def draw_titled_images(images: Sequence[NDArray[np.uint8]], titles: Sequence[str], path: Path) -> None:
-    """Draw images, six per row, each below its title.
+    """Draw images, each below its title: six per row, or fewer if they are wider than high.
 
     Args:
         images: uint8 ``(height, width, channels)``, 0..255.
     """
-    columns = 6
-    num_lines = max((len(title.splitlines()) for title in titles), default=1)
-    title_height = 0.1 + 0.14 * num_lines
-    row_height = title_height + 1.65
-    figure, axes = image_sheet(1.7 * columns, row_height * max(-(-len(images) // columns), 1))
+    shapes = [image.shape[:2] for image in images] or [(1, 1)]
+    columns = max(round(6 / max(1, *(width / height for height, width in shapes))), 1)
+    pitch = SHEET_WIDTH / columns
+    side = pitch - 0.1
+    title_height = 0.1 + 0.14 * max((len(title.splitlines()) for title in titles), default=1)
+    row_height = (
+        title_height + 0.05 + side * max(height / max(height, width) for height, width in shapes)
+    )
+    figure, axes = image_sheet(SHEET_WIDTH, row_height * max(-(-len(images) // columns), 1))
     for index, (image, title) in enumerate(zip(images, titles, strict=True)):
         row, column = divmod(index, columns)
-        left, top = 1.7 * column + 0.05, row_height * row + title_height
+        left, top = pitch * column + 0.05, row_height * row + title_height
         lines = "\n".join(drawable_name(line) for line in title.splitlines())
-        axes.text(left + 0.8, top - 0.05, lines, fontsize=8, ha="center", va="bottom")
-        place_image(axes, image, left, top, side=1.6)
+        axes.text(left + side / 2, top - 0.05, lines, fontsize=8, ha="center", va="bottom")
+        place_image(axes, image, left, top, side)
     save_figure(figure, path)
 
 

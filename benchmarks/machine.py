@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -71,4 +72,7 @@ def kept(name: str) -> list[dict[str, Any]]:
 
 def describe(line: dict[str, Any]) -> str:
     """Names the hardware of a line."""
-    return str(line["gpu"]) if "gpu" in line else f"{line['cpu']}, {line['cores']} cores"
+    if "gpu" in line:
+        return str(line["gpu"])
+    cpu = re.sub(r"\((R|TM)\)| Processor.*| CPU.*", "", line["cpu"])
+    return f"{cpu}, {line['cores']} cores"

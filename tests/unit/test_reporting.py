@@ -49,6 +49,7 @@ from darkroom.preparation.figures import (
     draw_class_histogram,
     draw_image_grid,
     draw_note,
+    draw_pairs,
     draw_sizes,
 )
 from darkroom.reporting.figures import draw_history
@@ -178,6 +179,10 @@ PICTURES: dict[str, tuple[Callable[..., None], Callable[[int], tuple]]] = {
     ),
     "sizes": (draw_sizes, lambda change: (*sizes_of(change), (32, 48))),
     "note": (draw_note, lambda change: (f"There are {change}",)),
+    "pairs": (
+        draw_pairs,
+        lambda change: ([tuple(grey_images(2, change))], [("a.png", "b.png", "same pixels")]),
+    ),
     "titled": (draw_titled_images, lambda change: (grey_images(8, change), class_names(8))),
     "history": (draw_history, lambda change: (history_of(change),)),
     "few classes": (
@@ -303,6 +308,32 @@ def test_curves_are_told_apart_by_class_name(names: tuple[str, str], tmp_path: P
         draw_curves(GRID, {name: GRID}, GRID, ("recall", "precision"), tmp_path / f"{name}.png")
     first, second = ((tmp_path / f"{name}.png").read_bytes() for name in names)
     assert first != second
+
+
+COLOURED = {(255, 0, 0): (10, 10), (0, 255, 0): (10, 14), (0, 0, 255): (30, 10), (255, 0, 255): (1, 1)}
+"""Height and width of an image of each colour."""
+
+
+@pytest.mark.parametrize("kind", ["titled", "pairs"])
+def test_images_side_by_side_keep_their_shape_and_are_not_covered(kind: str, tmp_path: Path) -> None:
+    images = [np.full((*shape, 3), colour, np.uint8) for colour, shape in COLOURED.items()]
+    path = tmp_path / "a.png"
+    if kind == "titled":
+        draw_titled_images(images, ["long title" * 2] * 4, path)
+    else:
+        captions = [("long/path" * 4, "b.png", "same pixels")] * 2
+        draw_pairs(list(zip(images[::2], images[1::2], strict=True)), captions, path)
+    with Image.open(path) as image:
+        drawn = np.asarray(image.convert("RGB"))
+    lefts = []
+    for colour, (height, width) in COLOURED.items():
+        rows, columns = np.nonzero((drawn == colour).all(axis=2))
+        tall, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert max(tall, wide) > 100
+        assert tall / wide == pytest.approx(height / width, rel=0.03)
+        assert len(rows) == tall * wide  # neither text nor another image covers it
+        lefts.append((columns.min() + columns.max()) / 2)
+    assert lefts == sorted(lefts)
 
 
 def test_no_images_to_show_is_an_empty_picture(tmp_path: Path) -> None:

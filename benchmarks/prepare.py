@@ -28,7 +28,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +45,8 @@ NUM_CLASSES = 10
 SAMPLE = 1_000
 PAUSE_EVERY_SECONDS = 10
 IMAGE_SIZE = 64
+
+DecodeOne = Callable[[Path, PixelLayout], None]
 
 
 def make_photographs(folder: Path, numbers: range) -> None:
@@ -66,23 +68,22 @@ def make_collection(folder: Path, numbers: range) -> None:
     os.sync()  # else writing them back would take its time from what is measured next
 
 
-def decode_all(paths: list[Path], layout: PixelLayout) -> float:
+def decode_checked(path: Path, layout: PixelLayout) -> None:
+    decode(path.read_bytes(), layout)
+
+
+def decode_plainly(path: Path, layout: PixelLayout) -> None:
+    """Decodes with Pillow alone, without darkroom's checks."""
+    with Image.open(path) as image:
+        size = (layout.width, layout.height)
+        np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+
+
+def decode_all(paths: list[Path], layout: PixelLayout, decode_one: DecodeOne = decode_checked) -> float:
     """Returns images/s of reading, decoding and resizing in one thread, and nothing else."""
     began = time.perf_counter()
     for path in paths:
-        decode(path.read_bytes(), layout)
-    return len(paths) / (time.perf_counter() - began)
-
-
-def decode_all_plainly(paths: list[Path], layout: PixelLayout) -> float:
-    """Returns images/s of the same with Pillow alone, without darkroom's checks."""
-    began = time.perf_counter()
-    for path in paths:
-        with Image.open(path) as image:
-            resized = image.convert("RGB").resize(
-                (layout.width, layout.height), Image.Resampling.BILINEAR
-            )
-        np.asarray(resized)
+        decode_one(path, layout)
     return len(paths) / (time.perf_counter() - began)
 
 
@@ -105,8 +106,9 @@ class BareRates:
 
     def measure(self) -> None:
         size = min(SAMPLE, len(self._found) // (self._cores + 2))
-        for rates, decode_sample in ((self.alone, decode_all), (self.plain, decode_all_plainly)):
-            rates.append(self._pool.submit(decode_sample, self._sample(size), self._layout).result())
+        for rates, decode_one in ((self.alone, decode_checked), (self.plain, decode_plainly)):
+            alone = self._pool.submit(decode_all, self._sample(size), self._layout, decode_one)
+            rates.append(alone.result())
         self.together.append(sum(self._on_all_cores([self._sample(size) for _ in range(self._cores)])))
 
     def _on_all_cores(self, samples: list[list[Path]]) -> list[float]:

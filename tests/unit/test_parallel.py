@@ -221,7 +221,6 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, from_server: b
 
 
 SERVED = """
-import time
 from darkroom.parallel import context_with, ordered_map
 from darkroom.errors import UserError
 if __name__ == "__main__":

@@ -61,10 +61,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
-def show_image(
-    axes: Axes, image: NDArray[np.uint8], extent: tuple[float, float, float, float] | None = None
-) -> None:
-    """Draw an image, uint8 ``(height, width, channels)``, into ``axes``."""
+def show_image(axes: Axes, image: NDArray[np.uint8], extent: tuple[float, float, float, float]) -> None:
+    """Draw an image, uint8 ``(height, width, channels)``, into a part of ``axes``.
+
+    Args:
+        extent: left, right, bottom and top of that part, in the coordinates of ``axes``.
+    """
     grey = image.shape[2] == 1
     pixels, cmap = (image[..., 0], "gray") if grey else (image, None)
     axes.imshow(pixels, cmap=cmap, vmin=0, vmax=255, extent=extent)
